@@ -1,0 +1,1 @@
+"""The command line, checks before a run, and launch on a cluster."""

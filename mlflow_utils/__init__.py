@@ -1,0 +1,1 @@
+"""What is recorded, under which names, and how it reaches MLflow and people."""

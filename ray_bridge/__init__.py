@@ -1,0 +1,1 @@
+"""One translator job: frozen source, trained bridge, frozen target, and the accuracy that comes of it."""

@@ -1,0 +1,1 @@
+"""Tasks: where examples come from, how they are prompted, and how an answer is scored."""

@@ -1,0 +1,1 @@
+"""Toggles, variants, phases, and the campaign that runs them on Ray Tune."""
