@@ -1,0 +1,158 @@
+"""The one sequence layout. Training, the KL teacher, evaluation and every baseline build their inputs here.
+
+    soft_plus_text   [BOS] [Z_1..Z_K] [prompt] [answer] [EOS]
+    soft_only        [BOS] [Z_1..Z_K] [short instruction] [answer] [EOS]
+    text_only        [BOS]            [prompt] [answer] [EOS]
+
+With `soft_position = before_question` the few-shot header stands before Z. A row is one block of real tokens; pads lie
+on one side of it, are never attended, and do not count as positions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ray_bridge.lm import FrozenLM, count_positions
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Token ids of one sequence: `before` stands before the soft tokens (BOS first), `prompt` after them.
+
+    `answer` is what is supervised, EOS included; it is empty when the answer is to be generated.
+    """
+
+    before: tuple[int, ...]
+    prompt: tuple[int, ...]
+    answer: tuple[int, ...] = field(default=())
+
+    def text_only(self) -> "Row":
+        """The same text as one block without a place for soft tokens."""
+        return Row(before=(), prompt=self.before + self.prompt, answer=self.answer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Inputs of one forward pass. L is the longest row, K soft tokens included.
+
+    Attributes:
+        embeds: (B, L, d).
+        mask: (B, L), 1 on real tokens and soft tokens.
+        positions: (B, L).
+        labels: (B, L), token ids on answer and EOS, -100 elsewhere.
+        answer_start: (B,), index of the first answer token (or of the first token to be generated).
+        soft_start: (B,), index of the first soft token.
+    """
+
+    embeds: Tensor
+    mask: Tensor
+    positions: Tensor
+    labels: Tensor
+    answer_start: Tensor
+    soft_start: Tensor
+
+
+def assemble(lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, *, pad: Literal["left", "right"]) -> Batch:
+    """Build the inputs for `rows` with their soft tokens.
+
+    Args:
+        lm: the model whose embeddings are used.
+        rows: one row an example.
+        soft: (B, K, d) soft tokens, or None for text alone.
+        pad: "right" for training, "left" for generation.
+
+    Returns:
+        A batch in which each row's embeddings, labels and positions do not depend on the other rows.
+    """
+    K = 0 if soft is None else soft.shape[1]
+    lengths = [len(row.before) + K + len(row.prompt) + len(row.answer) for row in rows]
+    L = max(lengths)
+    ids = torch.full((len(rows), L), lm.pad)  # (B, L)
+    mask = torch.zeros(len(rows), L, dtype=torch.long)  # (B, L)
+    labels = torch.full((len(rows), L), IGNORED)  # (B, L)
+    starts = torch.zeros(len(rows), dtype=torch.long)  # (B,)
+    answer_starts = torch.zeros(len(rows), dtype=torch.long)  # (B,)
+    for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        first = L - length if pad == "left" else 0
+        soft_start = first + len(row.before)
+        answer_start = first + length - len(row.answer)
+        ids[i, first:soft_start] = torch.tensor(row.before, dtype=torch.long)
+        ids[i, soft_start + K : answer_start] = torch.tensor(row.prompt, dtype=torch.long)
+        ids[i, answer_start : first + length] = torch.tensor(row.answer, dtype=torch.long)
+        labels[i, answer_start : first + length] = ids[i, answer_start : first + length]
+        mask[i, first : first + length] = 1
+        starts[i], answer_starts[i] = soft_start, answer_start
+    ids, mask, labels = ids.to(lm.device), mask.to(lm.device), labels.to(lm.device)
+    starts, answer_starts = starts.to(lm.device), answer_starts.to(lm.device)
+    embeds = lm.embed(ids)  # (B, L, d)
+    if soft is not None:
+        slots = starts[:, None] + torch.arange(K, device=lm.device)  # (B, K)
+        index = slots[..., None].expand(-1, -1, embeds.shape[-1])  # (B, K, d)
+        embeds = embeds.scatter(1, index, soft.to(embeds.dtype))  # (B, L, d)
+    return Batch(
+        embeds=embeds,
+        mask=mask,
+        positions=count_positions(mask),
+        labels=labels,
+        answer_start=answer_starts,
+        soft_start=starts,
+    )
+
+
+def token_ids(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """Ids of a text that stands at the start of a sequence, without BOS or EOS."""
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def split_ids(tokenizer: Any, *parts: str) -> list[tuple[int, ...]]:
+    """Token ids of consecutive parts of one text, as they are when the whole is tokenised as one string.
+
+    An answer tokenised by itself differs from the same answer after its prompt (SentencePiece-like tokenizers put a
+    space before it), so that training would supervise tokens that generation never meets.
+
+    Raises:
+        ValueError: when one token lies across two parts; prompts must end where tokenizers cut.
+    """
+    encoded = tokenizer("".join(parts), add_special_tokens=False, return_offsets_mapping=True)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    result, token, end = [], 0, 0
+    for part in parts[:-1]:
+        end += len(part)
+        first = token
+        while token < len(ids) and offsets[token][0] < end:
+            token += 1
+        if token > first and offsets[token - 1][1] > end:
+            raise ValueError(f"a token lies across the end of {part[-20:]!r}: end the prompt at a word's end")
+        result.append(tuple(ids[first:token]))
+    return [*result, tuple(ids[token:])]
+
+
+def answer_row(lm: FrozenLM, header: str, prompt: str, answer: str | None, *, soft_after_header: bool) -> Row:
+    """The row of one example for `lm`: BOS, header and prompt, and for training the answer with its EOS.
+
+    Args:
+        lm: the model that reads or writes the row.
+        header: few-shot exemplars, may be empty.
+        prompt: the question with its cue.
+        answer: continuation that is supervised, or None where it is to be generated.
+        soft_after_header: whether soft tokens stand between header and prompt, or right after BOS.
+
+    Raises:
+        ValueError: when the prompt's ids differ with and without the answer, so that training would see a prompt that
+            generation never meets.
+    """
+    header_ids, prompt_ids = split_ids(lm.tokenizer, header, prompt) if header else ((), token_ids(lm.tokenizer, prompt))
+    answer_ids: tuple[int, ...] = ()
+    if answer is not None:
+        text_ids, answer_ids = split_ids(lm.tokenizer, header + prompt, answer)
+        if text_ids != header_ids + prompt_ids:
+            raise ValueError(f"{lm.name} tokenises {prompt[-20:]!r} differently before an answer: end it at a word's end")
+        answer_ids += (lm.eos,)
+    if soft_after_header:
+        return Row(before=(lm.bos, *header_ids), prompt=prompt_ids, answer=answer_ids)
+    return Row(before=(lm.bos,), prompt=header_ids + prompt_ids, answer=answer_ids)

@@ -1,0 +1,181 @@
+"""A frozen language model: any causal-LM checkpoint behind the few operations that a translator needs.
+
+Architectures differ in where their layers, embeddings and heads sit, and a few scale or cap their logits. All of that
+is settled here once, and checked at load, so that no other module knows an architecture.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.errors import UserError
+from ray_bridge.checkpoints import resolve
+
+
+class FrozenLM:
+    """A causal LM whose weights never change.
+
+    Attributes:
+        model: the checkpoint, in eval mode, without gradients on its weights.
+        tokenizer: its fast tokenizer.
+        bos: id that opens every sequence (the end-of-text id where a tokenizer has no BOS).
+        eos: id that ends an answer.
+        pad: id that fills a batch; never attended.
+        hidden_size: d, width of its embeddings.
+        embedding_rms: median over the vocabulary of the embeddings' root mean square, without all-zero rows.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.name = name
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.config = model.config.get_text_config()
+        self.embedding: nn.Embedding = model.get_input_embeddings()
+        self.head: nn.Module = model.get_output_embeddings()
+        self.hidden_size: int = self.embedding.weight.shape[1]
+        self.num_layers: int = self.config.num_hidden_layers
+        self.eos = _token_id(tokenizer.eos_token_id, self.config.eos_token_id, name)
+        self.bos = self.eos if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        self.pad = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.layers = _decoder_layers(model, self.num_layers, name)
+        rms = self.embedding.weight.detach().float().pow(2).mean(-1).sqrt()  # (V,)
+        self.embedding_rms = float(rms[rms > 0].median())
+        self._check_head()
+
+    @classmethod
+    def load(
+        cls, name: str, *, revision: str | None = None, dtype: str = "float32", device: torch.device | str = "cpu"
+    ) -> "FrozenLM":
+        """Load a checkpoint by folder, hub name, or `embedded:source` / `embedded:target`.
+
+        Raises:
+            UserError: when the checkpoint cannot be found or is no causal LM with a fast tokenizer.
+        """
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        place = resolve(name)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+            model = AutoModelForCausalLM.from_pretrained(place, revision=revision, dtype=getattr(torch, dtype))
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"cannot load the checkpoint {name}: {reason}") from error
+        if not tokenizer.is_fast:
+            raise UserError(f"{name} has no fast tokenizer: offsets are needed; save one with tokenizer.save_pretrained")
+        return cls(model.to(device), tokenizer, Path(place).name)
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings, (...,) -> (..., d)."""
+        return self.embedding(ids)
+
+    def hidden(self, embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+        """Last hidden states before the head.
+
+        Args:
+            embeds: (B, L, d) inputs in embedding space.
+            mask: (B, L), 1 on real tokens.
+            positions: (B, L), positions that count real tokens only.
+
+        Returns:
+            (B, L, d).
+        """
+        output = self.model.base_model(
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
+        )
+        return output.last_hidden_state  # (B, L, d)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The head on any selection of last hidden states, (..., d) -> (..., V), in fp32 or wider."""
+        logits = self.head(hidden)  # (..., V)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        scale = getattr(self.config, "logit_scale", None)  # Cohere
+        divisor = getattr(self.config, "logits_scaling", None)  # Granite
+        cap = getattr(self.config, "final_logit_softcapping", None)  # Gemma 2
+        if scale is not None:
+            logits = logits * scale
+        if divisor is not None:
+            logits = logits / divisor
+        if cap is not None:
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    def capture(self, ids: Tensor, mask: Tensor, layer: int) -> Tensor:
+        """Hidden states of one layer.
+
+        Args:
+            ids: (B, S) right-padded token ids.
+            mask: (B, S).
+            layer: 0 embeddings, n output of layer n, negative from the end (-1 the last layer's output).
+
+        Returns:
+            (B, S, d_s), in the model's dtype, before the final norm.
+
+        Raises:
+            UserError: when the model has no such layer.
+        """
+        index = layer if layer >= 0 else self.num_layers + 1 + layer
+        if not 0 <= index <= self.num_layers:
+            raise UserError(f"source_layer={layer}: {self.name} has layers 0 to {self.num_layers}")
+        if index == 0:
+            return self.embed(ids)  # (B, S, d_s)
+        captured: list[Tensor] = []
+
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            captured.append(output[0] if isinstance(output, tuple) else output)
+
+        handle = self.layers[index - 1].register_forward_hook(keep)
+        try:
+            with torch.no_grad():
+                self.model.base_model(
+                    input_ids=ids, attention_mask=mask, position_ids=count_positions(mask), use_cache=False
+                )
+        finally:
+            handle.remove()
+        return captured[0]  # (B, S, d_s)
+
+    def _check_head(self) -> None:
+        ids = torch.tensor([[self.bos, min(7, self.embedding.weight.shape[0] - 1), self.eos]], device=self.device)
+        mask = torch.ones_like(ids)
+        with torch.no_grad():
+            whole = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()  # (1, 3, V)
+            parts = self.logits(self.hidden(self.embed(ids), mask, count_positions(mask))).float()  # (1, 3, V)
+        tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
+        gap = float((whole - parts).abs().max() / whole.abs().max().clamp(min=1e-6))
+        if not gap < tolerance:
+            raise UserError(
+                f"{self.name}: a {type(self.model).__name__} computes its logits in a way that is not known here "
+                f"(relative gap {gap:.2g}); use a model whose logits are its head on its last hidden state"
+            )
+
+
+def count_positions(mask: Tensor) -> Tensor:
+    """Positions that count real tokens only, (B, L) -> (B, L); pads read 0."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def _token_id(from_tokenizer: int | None, from_config: Any, name: str) -> int:
+    if from_tokenizer is not None:
+        return from_tokenizer
+    first = from_config[0] if isinstance(from_config, list) else from_config
+    if first is None:
+        raise UserError(f"{name} names no end-of-sequence token: set eos_token in its tokenizer_config.json")
+    warnings.warn(f"{name}: the tokenizer names no end-of-sequence token; {first} of the model is used", stacklevel=3)
+    return int(first)
+
+
+def _decoder_layers(model: nn.Module, count: int, name: str) -> nn.ModuleList:
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise UserError(f"{name}: no list of {count} decoder layers in a {type(model).__name__}; use a decoder-only model")

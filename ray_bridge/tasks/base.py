@@ -1,0 +1,72 @@
+"""What a task is: examples, a prompt, and a score."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One question.
+
+    Attributes:
+        id: stable name, the same in every run; noise and order hang on it.
+        index: place in its split.
+        question: what is asked.
+        answer: the worked solution in the data's own format, for training.
+        gold: the final answer that is scored.
+        groups: names under which accuracy is reported separately, e.g. {"words": "transfer"}.
+    """
+
+    id: str
+    index: int
+    question: str
+    answer: str
+    gold: str
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How one output was scored.
+
+    Attributes:
+        answer: what was read from the output under the strict rule, None where it breaks the format.
+        correct: strict score.
+        flexible: score under the lenient rule (the last number).
+        valid: whether the output has the answer format at all.
+    """
+
+    answer: str | None
+    correct: bool
+    flexible: bool
+    valid: bool
+
+
+class Task(Protocol):
+    """A task that a translator is trained on and measured with."""
+
+    name: str
+    instruction: str
+    """The short instruction that stands in for the prompt under `soft_only`."""
+
+    stops: tuple[str, ...]
+    """Texts after which an output is over, where a model goes on with an exemplar of its own."""
+
+    def train(self) -> Sequence[Example]:
+        """Examples for training; validation and exemplars are taken from these."""
+
+    def test(self) -> Sequence[Example]:
+        """Examples of the test split."""
+
+    def header(self, exemplars: Sequence[Example]) -> str:
+        """The few-shot part of a prompt, empty without exemplars."""
+
+    def prompt(self, example: Example) -> str:
+        """The question with its cue, to which the answer is the continuation."""
+
+    def continuation(self, example: Example) -> str:
+        """The answer as it continues the prompt."""
+
+    def score(self, output: str, example: Example) -> Score:
+        """Score an output."""
