@@ -1,0 +1,120 @@
+"""Bootstraps and the noise floor, against scipy and by simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tune_spaces.resampling import bootstrap_means, contrast, noise_floor, paired_bootstrap
+
+
+def two_runs(n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    difficulty = rng.beta(1.3, 0.7, n)
+    return rng.random(n) < difficulty, rng.random(n) < difficulty
+
+
+def test_paired_bootstrap_agrees_with_scipy() -> None:
+    a, b = two_runs()
+    ours = paired_bootstrap(a, b, draws=20_000)
+    theirs = stats.bootstrap(
+        (a.astype(float), b.astype(float)),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=20_000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert ours.estimate == pytest.approx(a.mean() - b.mean())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.006)
+
+
+def test_paired_bootstrap_takes_scores_that_are_not_binary_and_is_deterministic() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random(300), rng.random(300)
+    first, again = paired_bootstrap(a, b, seed=3), paired_bootstrap(a, b, seed=3)
+    assert first == again
+    expected = 1.96 * np.std(a - b) / np.sqrt(300)
+    assert first.high - first.estimate == pytest.approx(expected, rel=0.05)
+    with pytest.raises(ValueError, match="same items"):
+        paired_bootstrap(a, b[:-1])
+
+
+def test_one_seed_each_is_the_paired_bootstrap() -> None:
+    a, b = two_runs()
+    hierarchical = contrast(bootstrap_means([a[None], b[None]], draws=20_000), [1, -1])
+    plain = paired_bootstrap(a, b, draws=20_000)
+    assert hierarchical.estimate == pytest.approx(plain.estimate)
+    assert (hierarchical.low, hierarchical.high) == pytest.approx((plain.low, plain.high), abs=0.006)
+
+
+def test_draws_of_contrasts_are_consistent() -> None:
+    rng = np.random.default_rng(5)
+    cells = [rng.random((seeds, 100)) < 0.6 for seeds in (3, 1, 2)]
+    means = bootstrap_means(cells, draws=500)
+    first, second, whole = (contrast(means, w) for w in ([1, -1, 0], [0, 1, -1], [1, 0, -1]))
+    assert first.estimate + second.estimate == pytest.approx(whole.estimate)
+    assert means.draws.shape == (500, 3)
+
+
+def test_refuses_cells_on_different_items() -> None:
+    with pytest.raises(ValueError, match="same items"):
+        bootstrap_means([np.ones((1, 4)), np.ones((1, 5))])
+
+
+def coverage(seeds: int, spread: float, repeats: int = 300, items: int = 300) -> float:
+    """How often the hierarchical interval of no difference covers 0, with seeds that move accuracy by `spread`."""
+    rng = np.random.default_rng(11)
+    hits = 0
+    for _ in range(repeats):
+        difficulty = rng.beta(1.3, 0.7, items)
+        cells = []
+        for _ in range(2):
+            shift = rng.normal(0, spread, (seeds, 1))
+            cells.append(rng.random((seeds, items)) < np.clip(difficulty + shift, 0, 1))
+        effect = contrast(bootstrap_means(cells, draws=600), [1, -1])
+        hits += effect.low <= 0 <= effect.high
+    return hits / repeats
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.0), (3, 0.05), (5, 0.05)])
+def test_coverage_over_seeds(seeds: int, spread: float) -> None:
+    assert 0.91 <= coverage(seeds, spread) <= 0.99
+
+
+def test_seeds_widen_the_interval() -> None:
+    rng = np.random.default_rng(2)
+    difficulty = rng.beta(1.3, 0.7, 500)
+
+    def width(shifts: list[float]) -> float:
+        cells = [rng.random((3, 500)) < np.clip(difficulty + np.array(shifts)[:, None], 0, 1) for _ in range(2)]
+        effect = contrast(bootstrap_means(cells), [1, -1])
+        return effect.high - effect.low
+
+    assert width([-0.1, 0.0, 0.1]) > 2 * width([0.0, 0.0, 0.0])
+
+
+def test_p_value_is_small_only_where_the_interval_excludes_zero() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.random((3, 400)) < 0.7, rng.random((3, 400)) < 0.5
+    assert contrast(bootstrap_means([a, b]), [1, -1]).p < 0.01
+    same = contrast(bootstrap_means([a, a]), [1, -1])
+    assert same.p == 1.0
+    assert same.estimate == 0.0
+
+
+def test_noise_floor_of_a_pair_and_of_several() -> None:
+    floor = noise_floor([[0.650, 0.625], [0.7]])
+    assert floor is not None
+    assert floor.largest == pytest.approx(0.025)
+    assert floor.deviation == pytest.approx(0.025 / np.sqrt(2))
+    assert (floor.pairs, floor.degrees_of_freedom) == (1, 1)
+    several = noise_floor([[0.60, 0.62, 0.66], [0.5, 0.51]])
+    assert several is not None
+    assert several.largest == pytest.approx(0.06)
+    assert (several.pairs, several.degrees_of_freedom) == (4, 3)
+
+
+def test_no_replicate_means_no_noise_floor() -> None:
+    assert noise_floor([[0.6], [0.7]]) is None
+    assert noise_floor([]) is None

@@ -1,0 +1,151 @@
+"""Paired tests, intervals and power, so that no difference is claimed that the items do not carry.
+
+Two runs answer the same items, so the unit is the pair: n10 items that the first solves and the second does not,
+n01 the reverse. Unpaired intervals would hide differences that pairing shows, and show ones that it does not.
+Functions of counts take numbers or arrays of equal shape.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.stats import binom, norm
+from statsmodels.stats.multitest import multipletests
+
+Correction = Literal["holm", "fdr_bh"]
+Array = NDArray[np.float64]
+
+
+def discordant(a: ArrayLike, b: ArrayLike) -> tuple[int, int]:
+    """How many items only `a` solves (n10) and only `b` solves (n01).
+
+    Raises:
+        ValueError: if the two do not cover the same items.
+    """
+    first, second = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    if first.shape != second.shape:
+        raise ValueError(f"pairs need the same items: {first.shape} against {second.shape}")
+    return int(np.sum(first & ~second)), int(np.sum(~first & second))
+
+
+@overload
+def mcnemar_exact(n10: int, n01: int) -> float: ...
+@overload
+def mcnemar_exact(n10: NDArray[Any], n01: NDArray[Any]) -> Array: ...
+def mcnemar_exact(n10: Any, n01: Any) -> Any:
+    """Two-sided p of the exact McNemar test: twice the smaller binomial tail, at most 1 (McNemar 1947).
+
+    Its size is at most the level at every n, which the chi-squared version does not promise.
+    """
+    p = np.minimum(1.0, 2 * binom.cdf(np.minimum(n10, n01), np.add(n10, n01), 0.5))
+    return float(p) if np.ndim(p) == 0 else p
+
+
+def _score(delta: Array, n10: Array, n01: Array, n: int) -> Array:
+    """Tango's statistic: the observed difference against `delta`, over its standard error under `delta`."""
+    linear = (2 * n - n10 + n01) * delta - n10 - n01
+    root = np.sqrt(np.maximum(0.0, linear**2 + 8 * n * n01 * delta * (1 - delta)))
+    p01 = (root - linear) / (4 * n)
+    variance = n * (2 * p01 + delta * (1 - delta))
+    gap = n10 - n01 - n * delta
+    with np.errstate(divide="ignore", invalid="ignore"):
+        score = gap / np.sqrt(np.maximum(variance, 0.0))
+    return np.where(gap == 0, 0.0, score)
+
+
+@overload
+def paired_interval(n10: int, n01: int, n: int, level: float = 0.95) -> tuple[float, float]: ...
+@overload
+def paired_interval(n10: NDArray[Any], n01: NDArray[Any], n: int, level: float = 0.95) -> tuple[Array, Array]: ...
+def paired_interval(n10: Any, n01: Any, n: int, level: float = 0.95) -> tuple[Any, Any]:
+    """Score interval of the difference of two paired proportions, (n10 - n01) / n.
+
+    Inverts the score test with the nuisance parameter at its constrained maximum likelihood (Tango 1998, Statistics
+    in Medicine 17:891-908). Both it and the percentile bootstrap cover 94 to 96 % at n = 200; this one needs no draws
+    and keeps its width where nothing is discordant, which the bootstrap reports as certainty.
+
+    Args:
+        n10: items that only the first run solves.
+        n01: items that only the second run solves.
+        n: all items; 0 gives (-1, 1), since nothing is known.
+        level: confidence level.
+
+    Returns:
+        Lower and upper bound, each in [-1, 1].
+    """
+    first, second = np.broadcast_arrays(np.asarray(n10, float), np.asarray(n01, float))
+    if n == 0:
+        return (-1.0, 1.0) if first.ndim == 0 else (np.full(first.shape, -1.0), np.full(first.shape, 1.0))
+    quantile = norm.ppf((1 + level) / 2)
+    estimate = (first - second) / n
+
+    def end(outer: float, sign: float) -> Array:
+        inside, outside = estimate.copy(), np.full(first.shape, outer)
+        for _ in range(60):  # the score falls with delta, so halving finds where it reaches the quantile
+            middle = (inside + outside) / 2
+            accepted = sign * _score(middle, first, second, n) < quantile
+            inside, outside = np.where(accepted, middle, inside), np.where(accepted, outside, middle)
+        return inside
+
+    low, high = end(-1.0, 1.0), end(1.0, -1.0)
+    return (float(low), float(high)) if first.ndim == 0 else (low, high)
+
+
+def adjust(p_values: Sequence[float | None], method: Correction = "holm") -> list[float | None]:
+    """p-values adjusted for their number: Holm (1979) for a declared family, Benjamini-Hochberg (1995) for a sweep.
+
+    None stands for a comparison that was not run; it stays None and does not count.
+    """
+    if method not in ("holm", "fdr_bh"):
+        raise ValueError(f"unknown correction {method!r}: use holm or fdr_bh")
+    known = [p for p in p_values if p is not None]
+    if not known:
+        return [None] * len(p_values)
+    adjusted = iter(multipletests(known, method=method)[1].tolist())
+    return [None if p is None else next(adjusted) for p in p_values]
+
+
+def mcnemar_power(n: int, discordance: float, difference: float, alpha: float = 0.05) -> float:
+    """Exact power of the exact McNemar test, over both the number of discordant items and their split.
+
+    Args:
+        n: items.
+        discordance: probability that an item is discordant, at least |difference|.
+        difference: true difference of the two accuracies.
+        alpha: level of the test.
+
+    Returns:
+        Probability that the test rejects.
+    """
+    if abs(difference) > discordance or discordance > 1:
+        raise ValueError(f"difference {difference} needs a discordance between {abs(difference)} and 1")
+    if discordance == 0:
+        return 0.0
+    share = (1 + difference / discordance) / 2
+    spread = binom.ppf([1e-10, 1 - 1e-10], n, discordance).astype(int)
+    pairs = np.arange(max(1, spread[0]), spread[1] + 1)
+    # Largest smaller count that still rejects, for each number of discordant items; -1 where none does.
+    limit = binom.ppf(alpha / 2, pairs, 0.5)
+    limit = np.where(2 * binom.cdf(limit, pairs, 0.5) < alpha, limit, limit - 1)
+    rejected = np.where(limit < 0, 0.0, binom.cdf(limit, pairs, share) + binom.sf(pairs - limit - 1, pairs, share))
+    return float(np.sum(binom.pmf(pairs, n, discordance) * rejected))
+
+
+def minimum_detectable_effect(n: int, discordance: float, power: float = 0.8, alpha: float = 0.05) -> float | None:
+    """Smallest true difference that n items show with the given power, at this rate of discordance.
+
+    Where the rate is too small to hold such a difference, it is raised to the difference itself: every discordant
+    item then speaks for the same run.
+
+    Returns:
+        The difference in [0, 1], or None where no difference could be shown with so few items.
+    """
+
+    def excess(difference: float) -> float:
+        return mcnemar_power(n, min(1.0, max(discordance, difference)), difference, alpha) - power
+
+    if n < 1 or excess(1.0) < 0:
+        return None
+    return float(brentq(excess, 1e-9, 1.0, xtol=1e-6))
