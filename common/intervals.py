@@ -1,7 +1,7 @@
 """The interval that stands beside every accuracy."""
 
 
-def wilson(correct: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(correct: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion (Wilson 1927; Brown, Cai & DasGupta 2001).
 
     Args:

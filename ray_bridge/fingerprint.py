@@ -63,13 +63,31 @@ def folder_digest(folder: Path) -> str:
     return digest(files)
 
 
-def fingerprint(spec: JobSpec) -> str:
-    """Sixteen hexadecimal digits that identify what `spec` measures."""
-    fields = spec.model_dump()
+def fingerprint(spec: JobSpec, contents: dict[str, str] | None = None) -> str:
+    """Sixteen hexadecimal digits that identify what `spec` measures.
+
+    Args:
+        spec: what is measured.
+        contents: digests of folders read so far, kept by a caller that names thousands of specs on the same files.
+    """
+    contents = {} if contents is None else contents
+    fields = dict(vars(spec))
     for name in ("source", "target"):
-        place = Path(resolve(fields[name]))
-        if place.is_dir():
-            fields[name] = f"content:{folder_digest(place)}"
+        fields[name] = _content(fields[name], contents)
     if fields["task_data"] is not None:
-        fields["task_data"] = f"content:{folder_digest(Path(fields['task_data']))}"
+        fields["task_data"] = _data(fields["task_data"], contents)
     return digest(fields)
+
+
+def _data(folder: str, contents: dict[str, str]) -> str:
+    key = f"data {folder}"
+    if key not in contents:
+        contents[key] = f"content:{folder_digest(Path(folder))}"
+    return contents[key]
+
+
+def _content(checkpoint: str, contents: dict[str, str]) -> str:
+    if checkpoint not in contents:
+        place = Path(resolve(checkpoint))
+        contents[checkpoint] = f"content:{folder_digest(place)}" if place.is_dir() else checkpoint
+    return contents[checkpoint]
