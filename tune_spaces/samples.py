@@ -118,12 +118,6 @@ def _keys(path: Path, first: dict[str, Any]) -> dict[str, list[str]]:
     return keys
 
 
-def _required(place: str, row: dict[str, Any], name: str) -> Any:
-    if row.get(name) is None:
-        raise UserError(f"{place}: has no {name}; every line needs one")
-    return row[name]
-
-
 def _flag(place: str, row: dict[str, Any], name: str) -> bool | None:
     value = row.get(name)
     if value is not None and not isinstance(value, bool):
@@ -162,8 +156,12 @@ def load_samples(path: Path) -> Samples:
             keys, names = _keys(path, row), _conditions(path, row)
             outcomes = {condition: [] for condition in names}
         for name, values in keys.items():
-            values.append(str(_required(place, row, name)))
-        gold.append(normalise(_required(place, row, "gold")))
+            if row.get(name) is None:
+                raise UserError(f"{place}: has no {name}; every line needs one")
+            values.append(str(row[name]))
+        if "gold" not in row:
+            raise UserError(f"{place}: has no gold answer; every line needs gold")
+        gold.append(normalise(row["gold"]))
         for condition, name in names.items():
             outcomes[condition].append(_outcome(place, row, name))
         if isinstance(row.get("question"), str):
