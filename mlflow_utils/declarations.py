@@ -1,0 +1,123 @@
+"""What a campaign wants recorded: its phases and trials, declared in a file of its folder.
+
+The file is append-only, so that a driver that is killed leaves a list from which a later process can send everything.
+Trials without a declaration (the driver never got that far) are read from their `spec.json`.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common import files
+from mlflow_utils import schema, spool
+
+
+@dataclass
+class Phase:
+    """A parent run: a phase of a campaign. `status` is final once the phase was finished."""
+
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, Any] = field(default_factory=dict)
+    started: float = 0.0  # unix seconds
+    status: str = schema.RUNNING
+    ended: float | None = None
+    artifacts: list[Path] = field(default_factory=list)
+
+
+@dataclass
+class Trial:
+    """A child run: a variant of a phase."""
+
+    folder: Path
+    phase: str
+    name: str
+    fingerprint: str
+    params: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, Any] = field(default_factory=dict)
+    started: float = 0.0
+
+
+@dataclass
+class Declared:
+    """All that a campaign declared; phases by name, trials by phase and folder."""
+
+    phases: dict[str, Phase] = field(default_factory=dict)
+    trials: dict[tuple[str, str], Trial] = field(default_factory=dict)
+
+    def add(self, campaign: Path, row: dict[str, Any]) -> None:
+        """Take in one declaration; a later one about the same thing replaces the earlier."""
+        kind, now = row["kind"], float(row["time"])
+        phase = self.phases.setdefault(row["phase"], Phase(row["phase"], started=now))
+        if kind == "phase":
+            phase.params, phase.tags = {**phase.params, **row["params"]}, {**phase.tags, **row["tags"]}
+            phase.status, phase.ended = schema.RUNNING, None
+        elif kind == "finish":
+            phase.status, phase.ended = row["status"], now
+        elif kind == "artifact":
+            path = campaign / row["path"]
+            phase.artifacts = [other for other in phase.artifacts if other != path] + [path]
+        elif kind == "trial":
+            known = self.trials.get((row["phase"], row["folder"]))
+            self.trials[row["phase"], row["folder"]] = Trial(
+                folder=campaign / row["folder"],
+                phase=row["phase"],
+                name=row["name"],
+                fingerprint=row["fingerprint"],
+                params=row["params"],
+                tags=row["tags"],
+                started=known.started if known else now,
+            )
+
+
+def append(campaign: Path, kind: str, phase: str, **row: Any) -> dict[str, Any]:
+    """Write one declaration to the campaign's folder and return it; parents are made."""
+    campaign.mkdir(parents=True, exist_ok=True)
+    entry = {"kind": kind, "time": time.time(), "phase": phase, **row}
+    files.append_jsonl(campaign / schema.DECLARATIONS, entry)
+    return entry
+
+
+def inside(campaign: Path, path: Path) -> str:
+    """A path as it is declared: relative where it lies in the campaign's folder, so that the folder can be moved."""
+    campaign, path = campaign.resolve(), path.resolve()
+    return str(path.relative_to(campaign)) if path.is_relative_to(campaign) else str(path)
+
+
+def load(campaign: Path) -> Declared:
+    """All declarations of a campaign, and its undeclared trials as their `spec.json` describes them."""
+    declared, path = Declared(), campaign / schema.DECLARATIONS
+    for row in spool.read_all(path):
+        declared.add(campaign, row)
+    known = {trial.folder.resolve() for trial in declared.trials.values()}
+    folders = [
+        path.parent
+        for path in sorted((campaign / schema.TRIALS).glob(f"*/{schema.SPEC}"))
+        if path.parent.resolve() not in known
+    ]
+    for trial in _undeclared(folders):
+        declared.phases.setdefault(trial.phase, Phase(trial.phase, started=trial.started))
+        declared.trials[trial.phase, inside(campaign, trial.folder)] = trial
+    return declared
+
+
+def _undeclared(folders: Iterable[Path]) -> list[Trial]:
+    """Trials from their `spec.json`; parameters are the switches and what differs among them."""
+    rows = [(folder, files.read_json(folder / schema.SPEC)) for folder in folders]
+    specs = [row["spec"] for _, row in rows]
+    switches = [name for name, value in specs[0].items() if isinstance(value, bool)] if specs else []
+    shown = schema.differing(specs, always=switches)
+    return [
+        Trial(
+            folder=folder,
+            phase=row["phase"],
+            name=row["variant"],
+            fingerprint=row["fingerprint"],
+            params={name: row["spec"].get(name) for name in shown},
+            tags={schema.SEED: row["seed"]},
+            started=(folder / schema.SPEC).stat().st_mtime,
+        )
+        for folder, row in rows
+    ]

@@ -1,0 +1,123 @@
+"""Every name under which something is recorded: experiments, runs' tags, parameters, metrics and files.
+
+They stand in one place because three readers depend on them: the MLflow UI (which groups metrics by the part before `/`
+and shows `mlflow.*` tags itself), the data frames, and the reports. The job that measures reports the same names, as
+plain strings: it does not import this package.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+# Tags. Those of a run's identity come first: a run is found again by them.
+KIND = "kind"  # "phase" (a parent run) or "trial" (a child)
+CAMPAIGN = "campaign"
+PHASE = "phase"
+VARIANT = "variant"
+FINGERPRINT = "fingerprint"
+SEED = "seed"
+GIT_COMMIT = "git_commit"
+GIT_DIRTY = "git_dirty"
+HOST = "host"
+NODE = "node"
+GPU = "gpu"
+RAY_JOB = "ray_job_id"
+VERSION = "version."  # version.torch, version.ray, ...
+CHECKPOINT = "checkpoint"
+FOLDER = "folder"
+CHANGED_PARAMS = "params_changed"  # MLflow parameters cannot change; what a resumed run was asked instead stands here
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+SOURCE_COMMIT = "mlflow.source.git.commit"
+
+PACKAGES = ("torch", "transformers", "ray", "mlflow", "datasets", "ray-bridge")
+
+# Files of a campaign and of a trial.
+TRIALS = "trials"
+DECLARATIONS = "tracking.jsonl"
+CAMPAIGN_SENT = "tracking.sent.json"
+SENDER_LOCK = ".tracking.lock"
+GIT_DIFF = "git_diff.patch"
+CAMPAIGN_FILES = ("campaign.json", "plan.json", "gate.json", GIT_DIFF)
+SPEC = "spec.json"
+EVENTS = "events.jsonl"
+SENT = "events.sent.json"
+SAMPLES = "samples.jsonl"
+METRICS = "metrics.json"
+RESULT = "result.json"
+TRIAL_FILES = (SPEC, SAMPLES, METRICS, RESULT)
+
+# Statuses, spelled as MLflow spells them.
+RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
+FINAL = frozenset({FINISHED, FAILED, KILLED})
+
+# Metrics.
+CONDITIONS = ("bridged", "target_alone", "source_alone", "shuffled_soft", "random_soft", "text_bridge")
+N = "n"
+GAIN = "gain"
+INFORMATION = "information"
+GPU_HOURS = "gpu_hours"
+LOSS = "loss/"
+SERIES = (LOSS, "grad_norm", "lr", "tokens_per_second", "seconds_per_step")
+
+_ALLOWED = re.compile(r"[^\w\-. :/]", re.ASCII)
+
+
+def accuracy(condition: str, group: str | None = None) -> str:
+    """Name of a condition's accuracy, over all items or over one group of them."""
+    return f"accuracy/{condition}" + (f"/{group}" if group else "")
+
+
+def accuracy_low(condition: str) -> str:
+    """Name of the lower 95 % Wilson bound of a condition's accuracy."""
+    return f"accuracy_low/{condition}"
+
+
+def accuracy_high(condition: str) -> str:
+    """Name of the upper 95 % Wilson bound of a condition's accuracy."""
+    return f"accuracy_high/{condition}"
+
+
+def is_series(name: str) -> bool:
+    """Whether a metric is a training curve: one value a step, so that a step done again after a resume is no news."""
+    return name.startswith(SERIES)
+
+
+def metric_name(name: str) -> str:
+    """The name as MLflow accepts it: other signs become `_`, and so do parts that are empty or only dots."""
+    parts = _ALLOWED.sub("_", name)[:250].split("/")
+    cleaned = "/".join(part if part.strip(".") else "_" for part in parts)
+    return "_" + cleaned[2:] if cleaned.startswith("..") else cleaned
+
+
+def as_text(value: Any) -> str:
+    """A parameter's or tag's value as text that `from_text` reads back."""
+    return value if isinstance(value, str) else repr(value)
+
+
+def from_text(text: str) -> Any:
+    """A parameter's value as the number, bool or None it was; anything else stays text."""
+    plain: dict[str, Any] = {"True": True, "False": False, "None": None}
+    if text in plain:
+        return plain[text]
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        return value if math.isfinite(value) and repr(value) == text else text
+    return text
+
+
+def differing(specs: Iterable[Mapping[str, Any]], always: Iterable[str] = ()) -> list[str]:
+    """Fields that tell the specs of a campaign apart, after those always shown (the toggles), in the specs' order.
+
+    Args:
+        specs: flat specs, one a variant.
+        always: fields to show even where all variants agree.
+    """
+    rows = list(specs)
+    fields = list(dict.fromkeys(field for row in rows for field in row))
+    shown = [field for field in always if field in fields]
+    return shown + [field for field in fields if field not in shown and len({repr(row.get(field)) for row in rows}) > 1]

@@ -1,0 +1,282 @@
+"""How one run gets from disk to MLflow: found or made, described, followed, finished; each time only what is missing.
+
+What the store has is written to a state file after each confirmed step, so that any process can go on at any point.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from common import files
+from mlflow_utils import schema, spool
+from mlflow_utils.declarations import Phase, Trial
+from mlflow_utils.spool import News, Point, Sent
+from mlflow_utils.store import BATCH, GoneError, RefusedError, Store
+
+logger = logging.getLogger(__name__)
+
+
+class RunLine:
+    """A run and what the store has of it. Subclasses say what it is and how it goes on."""
+
+    def __init__(self, state: Path, store_key: str, name: str, identity: dict[str, str], started: float) -> None:
+        self._state, self._key = state, store_key
+        self.name, self._identity, self._started = name, identity, spool.milliseconds(started)
+        self._described: Any = None
+        self.sent = Sent.load(state, store_key)
+
+    def save(self) -> None:
+        """Write down what the store has."""
+        self.sent.save(self._state, self._key)
+
+    def forget(self) -> None:
+        """The store lost the run: begin anew."""
+        self.sent, self._described = Sent(), None
+        self.save()
+
+    def run(self, store: Store, params: dict[str, Any], tags: dict[str, Any]) -> str:
+        """Id of the run, which is found by its identity or made, and described once and whenever that changed."""
+        sent = self.sent
+        if sent.run_id is None:
+            found = store.find(self._identity)
+            if found:
+                self.adopt(store, found[0])
+                sent.run_id = found[0]
+            else:
+                again, sent.asked = sent.asked, True
+                self.save()
+                sent.run_id = store.create(self.name, self._identity, self._started)
+                sent.asked, sent.status = again, schema.RUNNING
+            sent.experiment_id = store.experiment()
+            self.save()
+        if self._described != (params, tags):
+            store.describe(sent.run_id, params, tags)
+            self._described = (params, tags)
+        return sent.run_id
+
+    def adopt(self, store: Store, run_id: str) -> None:
+        """Called before a run of the store is taken over that this folder knew nothing of."""
+
+    def upload(self, store: Store, root: Path, names: list[str]) -> None:
+        """Send files that are new or changed since they were sent; each keeps its folder relative to `root`."""
+        for name in names:
+            path = (root / name).resolve()
+            if not path.exists():
+                continue
+            facts = path.stat()
+            seen = [facts.st_size, facts.st_mtime_ns]
+            if self.sent.files.get(name) == seen and not path.is_dir():
+                continue
+            relative = path.relative_to(root.resolve()) if path.is_relative_to(root.resolve()) else Path(path.name)
+            folder = None if str(relative.parent) == "." else relative.parent.as_posix()
+            store.upload(str(self.sent.run_id), path, folder)
+            self.sent.files[name] = seen
+            self.save()
+
+    def set_status(self, store: Store, status: str, ended: float | None) -> None:
+        """Bring the run to a status; a final one also clears away runs that an unanswered request left behind."""
+        if status in schema.FINAL and self.sent.asked:
+            for other in store.find(self._identity):
+                if other != self.sent.run_id:
+                    store.remove_empty(other)
+            self.sent.asked = False
+        if status != self.sent.status:
+            store.set_status(str(self.sent.run_id), status, None if ended is None else spool.milliseconds(ended))
+            self.sent.status = status
+        self.save()
+
+
+class PhaseLine(RunLine):
+    """A phase's parent run."""
+
+    def __init__(self, campaign: Path, store_key: str, phase: Phase) -> None:
+        super().__init__(
+            state=campaign / schema.CAMPAIGN_SENT,
+            store_key=f"{store_key}/{phase.name}",
+            name=phase.name,
+            identity={schema.KIND: "phase", schema.PHASE: phase.name},
+            started=phase.started,
+        )
+        self._campaign = campaign
+
+    def ship(self, store: Store, phase: Phase, *, closing: bool) -> str:
+        """Bring the parent run up to date, its final status only when `closing`, and return its id."""
+        run_id = self.run(store, phase.params, {**phase.tags, schema.FOLDER: str(self._campaign.resolve())})
+        self.upload(store, self._campaign, [*schema.CAMPAIGN_FILES, *map(str, phase.artifacts)])
+        if phase.status != self.sent.status and (closing or phase.status not in schema.FINAL):
+            self.set_status(store, phase.status, phase.ended)
+        return run_id
+
+
+class TrialLine(RunLine):
+    """A trial's run, following its spool."""
+
+    def __init__(self, store_key: str, trial: Trial) -> None:
+        super().__init__(
+            state=trial.folder / schema.SENT,
+            store_key=f"{store_key}/{trial.phase}",
+            name=trial.name,
+            identity={
+                schema.KIND: "trial",
+                schema.PHASE: trial.phase,
+                schema.FINGERPRINT: trial.fingerprint,
+                schema.VARIANT: str(trial.tags.get(schema.VARIANT, trial.name)),
+            },
+            started=trial.started,
+        )
+        self._folder = trial.folder
+        self._events = trial.folder / schema.EVENTS
+        self._batch = BATCH
+        self._known: list[Point] = []
+        self._news: News | None = None
+        self._status: tuple[str | None, float | None] = (None, None)
+        self._latest: dict[str, Point] = {}
+
+    def adopt(self, store: Store, run_id: str) -> None:
+        """The folder's memory was lost: ask the store, so that nothing is sent a second time under another time."""
+        self._known, self._news = store.points(run_id), None
+
+    def ship(
+        self, store: Store, trial: Trial, parent: str, ended: tuple[str, float] | None, halt: Callable[[], bool]
+    ) -> None:
+        """Send what the trial's folder has and the store lacks.
+
+        Args:
+            store: where to.
+            trial: the declaration.
+            parent: id of the phase's run.
+            ended: status and time at which the phase ended, None while it runs. A trial without a final status of its
+                own did not survive that.
+            halt: asked between requests; true ends the work early.
+        """
+        if self._complete(parent):
+            return
+        try:
+            tags = {
+                schema.VARIANT: trial.name,
+                **trial.tags,
+                schema.PARENT: parent,
+                schema.FOLDER: str(self._folder.resolve()),
+            }
+            self.run(store, trial.params, tags)
+            self.sent.parent = parent
+            self.upload(store, self._folder, [schema.SPEC])
+            while not halt():
+                if self._news is None:
+                    self._remember()
+                events, position = spool.read(self._events, self.sent.position)
+                if position == self.sent.position:
+                    self._finish(store, ended)
+                    return
+                self._send(store, events)
+                self.sent.position = position
+                self.save()
+        except BaseException:
+            # What was taken in but not confirmed has to count as news again.
+            self._news = None
+            raise
+
+    def _complete(self, parent: str) -> bool:
+        """Whether the store has all of a trial that ended, so that nothing has to be asked."""
+        sent, result = self.sent, self._folder / schema.RESULT
+        return (
+            sent.run_id is not None
+            and sent.parent == parent
+            and sent.status in schema.FINAL
+            and (not self._events.exists() or self._events.stat().st_size == sent.position)
+            and (not result.exists() or sent.files.get(schema.RESULT) == _facts(result))
+        )
+
+    def _remember(self) -> None:
+        """Rebuild from the spool what was sent, and the status it ended in."""
+        self._news, self._latest, self._status = News(), {}, (None, None)
+        for point in self._known:
+            self._news(point)
+        self._take_in(spool.read_all(self._events, until=self.sent.position))
+
+    def _take_in(self, events: list[dict[str, Any]]) -> list[Point]:
+        """The new points among the events, with the events' status noted."""
+        assert self._news is not None
+        fresh = [point for point in spool.points(events) if self._news(point)]
+        self._latest.update((point.name, point) for point in fresh)
+        for event in events:
+            if event["kind"] == "status":
+                self._status = event["status"], event.get("time")
+        return fresh
+
+    def _send(self, store: Store, events: list[dict[str, Any]]) -> None:
+        run_id = str(self.sent.run_id)
+        self._log(store, run_id, self._take_in(events))
+        tags = {key: value for event in events if event["kind"] == "tags" for key, value in event["values"].items()}
+        if tags:
+            store.describe(run_id, {}, tags)
+        named = [event["path"] for event in events if event["kind"] == "artifact"]
+        root = self._folder.resolve()
+        self.upload(store, self._folder, [name for name in named if (root / name).resolve().is_relative_to(root)])
+
+    def _log(self, store: Store, run_id: str, points: list[Point]) -> None:
+        """Send points in batches that shrink while the store is too slow for them and grow again."""
+        at = 0
+        while at < len(points):
+            batch = points[at : at + self._batch]
+            try:
+                self._log_batch(store, run_id, batch)
+            except Exception:
+                self._batch = max(BATCH // 16, self._batch // 2)
+                raise
+            at += len(batch)
+            self._batch = min(BATCH, self._batch * 2)
+
+    def _log_batch(self, store: Store, run_id: str, batch: list[Point]) -> None:
+        """Send one batch; of a refused one all but the points that cause it, which are named and counted."""
+        try:
+            store.log_points(run_id, batch)
+        except RefusedError as refusal:
+            if not store.is_active(run_id):
+                raise GoneError(f"run {run_id} was deleted") from refusal
+            if len(batch) == 1:
+                self.sent.refused += 1
+                logger.warning("MLflow does not take %s of %s: %s", batch[0].name, self.name, refusal)
+                return
+            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                self._log_batch(store, run_id, half)
+
+    def _finish(self, store: Store, ended: tuple[str, float] | None) -> None:
+        """All events are sent: bring the run to the status that the folder shows."""
+        status, at = self._status
+        result = self._folder / schema.RESULT
+        if status not in schema.FINAL and ended is not None:
+            status, at = (schema.FINISHED if result.exists() else schema.KILLED), ended[1]
+        if status in schema.FINAL:
+            new = not result.exists() or self.sent.files.get(schema.RESULT) != _facts(result)
+            if new and result.exists():
+                self._conclude(store, files.read_json(result), at)
+            self.upload(store, self._folder, list(schema.TRIAL_FILES))
+        elif self.sent.status in schema.FINAL:
+            status = schema.RUNNING
+        if status and status != self.sent.status:
+            self.set_status(store, status, at)
+
+    def _conclude(self, store: Store, result: dict[str, Any], at: float | None) -> None:
+        """Send what the result says and the events did not: metrics, GPU-hours, where it ran, the checkpoint."""
+        run_id = str(self.sent.run_id)
+        values = dict(result.get("metrics") or {})
+        spec = self._folder / schema.SPEC
+        run = files.read_json(spec).get("run", {}) if spec.exists() else {}
+        if run.get("use_gpu") and "seconds" in result:
+            values.setdefault(schema.GPU_HOURS, result["seconds"] * run.get("workers", 1) / 3600)
+        step = max((point.step for point in self._latest.values()), default=0)
+        time = at if at is not None else (self._folder / schema.RESULT).stat().st_mtime
+        event = {"kind": "metrics", "time": time, "step": step, "values": values}
+        stated = [
+            p for p in spool.points([event]) if p.name not in self._latest or self._latest[p.name].value != p.value
+        ]
+        self._log(store, run_id, stated)
+        marks = {schema.CHECKPOINT: result.get("checkpoint"), schema.NODE: result.get("node_id")}
+        store.describe(run_id, {}, {key: value for key, value in marks.items() if value})
+
+
+def _facts(path: Path) -> list[int]:
+    facts = path.stat()
+    return [facts.st_size, facts.st_mtime_ns]
