@@ -55,7 +55,9 @@ class FrozenLM:
             UserError: when the checkpoint cannot be found or is no causal LM with a fast tokenizer.
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()
         place = resolve(name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)

@@ -1,0 +1,128 @@
+"""Examples as both models read them: token ids, and the span of the question in the source's prompt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ray_bridge.layout import Row, answer_row, token_ids
+from ray_bridge.lm import FrozenLM
+from ray_bridge.spec import JobSpec
+from ray_bridge.tasks.base import Example, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """One example, tokenised.
+
+    Attributes:
+        example: where it comes from.
+        source_ids: the prompt for the source, BOS first.
+        question_span: first and one past the last source token of the question.
+        row: the target's row under the spec's layout, answer included.
+        text_row: the target's row without soft tokens: target alone, and the KL teacher.
+        question_ids: the question's target tokens alone.
+    """
+
+    example: Example
+    source_ids: tuple[int, ...]
+    question_span: tuple[int, int]
+    row: Row
+    text_row: Row
+    question_ids: tuple[int, ...]
+
+
+class Encoder:
+    """Tokenises examples for a pair of models under a spec's layout; each example once."""
+
+    def __init__(self, spec: JobSpec, task: Task, header: str, source: FrozenLM, target: FrozenLM) -> None:
+        self.spec, self.task, self.header = spec, task, header
+        self.source, self.target = source, target
+        self.encode = cache(self._encode)
+
+    def __call__(self, examples: Sequence[Example]) -> list[Encoded]:
+        return [self.encode(_ById(example)) for example in examples]
+
+    def source_row(self, example: Example) -> Row:
+        """The source's own prompt, for source_alone."""
+        return answer_row(self.source, self.header, self.task.prompt(example), None, soft_after_header=False)
+
+    def _encode(self, wrapped: "_ById") -> Encoded:
+        example = wrapped.example
+        prompt, answer = self.task.prompt(example), self.task.continuation(example)
+        header = self.header
+        source_ids, span = question_span(self.source, header, prompt, example.question)
+        after_header = self.spec.soft_position == "before_question"
+        row = answer_row(self.target, header, prompt, answer, soft_after_header=after_header)
+        text_row = row.text_only()
+        if self.spec.layout == "soft_only":
+            row = answer_row(self.target, "", self.task.instruction, answer, soft_after_header=False)
+            if row.answer != text_row.answer:
+                raise ValueError(f"{self.target.name} tokenises the answer differently after the instruction")
+        return Encoded(
+            example=example,
+            source_ids=source_ids,
+            question_span=span,
+            row=row,
+            text_row=text_row,
+            question_ids=token_ids(self.target.tokenizer, example.question),
+        )
+
+
+@dataclass(frozen=True)
+class _ById:
+    """An example hashed by its id: groups are mappings, which have no hash."""
+
+    example: Example
+
+    def __hash__(self) -> int:
+        return hash(self.example.id)
+
+
+def question_span(lm: FrozenLM, header: str, prompt: str, question: str) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """The prompt's ids with BOS, and the half-open range of tokens that touch the question's characters."""
+    encoded: Any = lm.tokenizer(header + prompt, add_special_tokens=False, return_offsets_mapping=True)
+    begin = len(header) + prompt.rindex(question)
+    end = begin + len(question)
+    inside = [i for i, (low, high) in enumerate(encoded["offset_mapping"], 1) if low < end and high > begin]
+    return (lm.bos, *encoded["input_ids"]), (inside[0], inside[-1] + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceBatch:
+    """What the bridge reads.
+
+    Attributes:
+        states: (B, S, d_s), captured hidden states, fp32 or wider.
+        mask: (B, S), 1 on the question's tokens.
+        items: the examples they come from, for what depends on text (token alignment).
+    """
+
+    states: Tensor
+    mask: Tensor
+    items: Sequence[Encoded]
+
+
+def read_source(source: FrozenLM, items: Sequence[Encoded], layer: int) -> SourceBatch:
+    """Run the frozen source on prompts and keep one layer's states of the questions' tokens.
+
+    Only the span that holds the question is kept; what precedes it (the few-shot header) has been attended to.
+    """
+    length = max(len(item.source_ids) for item in items)
+    ids = torch.full((len(items), length), source.pad)  # (B, L)
+    mask = torch.zeros(len(items), length, dtype=torch.long)  # (B, L)
+    for i, item in enumerate(items):
+        ids[i, : len(item.source_ids)] = torch.tensor(item.source_ids)
+        mask[i, : len(item.source_ids)] = 1
+    hidden = source.capture(ids.to(source.device), mask.to(source.device), layer)  # (B, L, d_s)
+    hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    S = max(end - begin for begin, end in (item.question_span for item in items))
+    states = hidden.new_zeros(len(items), S, hidden.shape[-1])  # (B, S, d_s)
+    inside = torch.zeros(len(items), S, dtype=torch.long, device=hidden.device)  # (B, S)
+    for i, (begin, end) in enumerate(item.question_span for item in items):
+        states[i, : end - begin] = hidden[i, begin:end]
+        inside[i, : end - begin] = 1
+    return SourceBatch(states=states, mask=inside, items=items)

@@ -1,0 +1,129 @@
+"""The frame of the objective: what a term gets to see, and what it gives back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ray_bridge.bridges.flow import resample
+from ray_bridge.encoding import Encoded, SourceBatch
+from ray_bridge.layout import Batch, assemble
+from ray_bridge.lm import FrozenLM
+from ray_bridge.noise import generator, normal, uniform
+from ray_bridge.spec import JobSpec
+from ray_bridge.translator import Translator
+from ray_bridge.workers import Worker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """A sum over this worker's rows or tokens, and over how many; the loss is their quotient over all workers.
+
+    Kept apart so that the mean is over the global batch: means of means would weigh a token by its worker.
+    """
+
+    total: Tensor
+    count: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """Where in training a step is; with an example's id it keys every draw of noise."""
+
+    seed: int
+    step: int
+
+
+class StepContext:
+    """What one training step computes once and its terms share. B is this worker's part of the batch."""
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        target: FrozenLM,
+        translator: Translator,
+        source: SourceBatch,
+        moment: Moment,
+        worker: Worker,
+    ) -> None:
+        self.spec, self.target, self.translator = spec, target, translator
+        self.source, self.moment, self.worker = source, moment, worker
+        self.items: Sequence[Encoded] = source.items
+
+    @cached_property
+    def dropped(self) -> Tensor | None:
+        """(B,) rows that train without condition, or None where none may."""
+        if self.spec.condition_dropout == 0:
+            return None
+        draws = [uniform(("drop", *self._key(item))) < self.spec.condition_dropout for item in self.items]
+        return torch.tensor(draws, device=self.target.device)  # (B,)
+
+    @cached_property
+    def soft(self) -> Tensor:
+        """Z, (B, K, d_t), through the same sampler as in evaluation, with its condition."""
+        return self.translator(self.source, self.noise("sampler"))
+
+    @cached_property
+    def student(self) -> Batch:
+        """The target's inputs with soft tokens and the supervised answer."""
+        return assemble(self.target, [item.row for item in self.items], self.soft, pad="right")
+
+    @cached_property
+    def student_hidden(self) -> Tensor:
+        """(B, L, d_t), with gradient into Z."""
+        return self._hidden(self.student)
+
+    @cached_property
+    def teacher(self) -> Batch:
+        """The target's inputs without soft tokens, the same answer appended."""
+        return assemble(self.target, [item.text_row for item in self.items], None, pad="right")
+
+    @cached_property
+    def teacher_hidden(self) -> Tensor:
+        """(B, L', d_t), without gradient."""
+        with torch.no_grad():
+            return self._hidden(self.teacher)
+
+    @cached_property
+    def question_slots(self) -> Tensor:
+        """The question's target embeddings at unit RMS, resampled to the K slots, (B, K, d_t)."""
+        return self.text_slots([item.question_ids for item in self.items])
+
+    def text_slots(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Target embeddings of token ids, scaled to unit (median) RMS and resampled to the K slots, (B, K, d_t)."""
+        with torch.no_grad():
+            rows = [self.target.embed(torch.tensor(ids, device=self.target.device)).float() for ids in texts]
+        return torch.stack([resample(row / self.target.embedding_rms, self.spec.soft_tokens) for row in rows])
+
+    def noise(self, purpose: str) -> Tensor:
+        """(B, K, d_t) standard normal, a function of seed, step and example alone."""
+        shape = (self.spec.soft_tokens, self.target.hidden_size)
+        return normal(shape, [(purpose, *self._key(item)) for item in self.items]).to(self.target.device)
+
+    def times(self) -> Tensor:
+        """(B,) logit-normal times in (0, 1)."""
+        draws = [torch.randn((), generator=generator("time", *self._key(item))) for item in self.items]
+        return torch.stack(draws).sigmoid().to(self.target.device)
+
+    def _key(self, item: Encoded) -> tuple[int | str, ...]:
+        return (self.moment.seed, self.moment.step, item.example.id)
+
+    def _hidden(self, batch: Batch) -> Tensor:
+        return self.target.hidden(batch.embeds, batch.mask, batch.positions)
+
+
+def answer_positions(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the next token is an answer token, packed over rows.
+
+    Returns:
+        Rows (N,), positions (N,) whose logits predict them (one before), and the answer tokens (N,).
+    """
+    rows, positions = (batch.labels >= 0).nonzero(as_tuple=True)  # (N,), (N,)
+    return rows, positions - 1, batch.labels[rows, positions]
+
+
+def zero(like: Tensor) -> Term:
+    """A term that is absent on this worker: no rows, no gradient."""
+    return Term(total=like.new_zeros(()), count=0.0)

@@ -1,0 +1,72 @@
+"""The frozen pair of a job with its task, loaded once by each worker."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ray_bridge.checkpoints import resolve
+from ray_bridge.encoding import Encoder
+from ray_bridge.fingerprint import folder_digest
+from ray_bridge.lm import FrozenLM
+from ray_bridge.spec import JobSpec
+from ray_bridge.tasks.base import Task
+from ray_bridge.tasks.load import Splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Source and target, the task, and the encoder that serves both.
+
+    Attributes:
+        spec: the job.
+        source: the frozen model that reads.
+        target: the frozen model that answers.
+        task: prompts and scores.
+        encoder: tokenises examples for both.
+    """
+
+    spec: JobSpec
+    source: FrozenLM
+    target: FrozenLM
+    task: Task
+    encoder: Encoder
+
+    @classmethod
+    def load(cls, spec: JobSpec, splits: Splits, device: torch.device) -> "Pair":
+        """Load both models onto a device.
+
+        Raises:
+            UserError: when a checkpoint cannot be loaded.
+        """
+        source = FrozenLM.load(spec.source, revision=spec.source_revision, dtype=spec.model_dtype, device=device)
+        target = FrozenLM.load(spec.target, revision=spec.target_revision, dtype=spec.model_dtype, device=device)
+        return cls(
+            spec=spec,
+            source=source,
+            target=target,
+            task=splits.task,
+            encoder=Encoder(spec, splits.task, splits.header, source, target),
+        )
+
+    def for_evaluation(self) -> "Pair":
+        """The pair in evaluation's arithmetic: itself, or a float64 copy."""
+        if self.spec.eval_dtype == "as_trained":
+            return self
+        source, target = _double(self.source), _double(self.target)
+        encoder = Encoder(self.spec, self.task, self.encoder.header, source, target)
+        return Pair(spec=self.spec, source=source, target=target, task=self.task, encoder=encoder)
+
+    def digest_of(self, lm: FrozenLM) -> str:
+        """What identifies one of the two models: its files, or its hub name and revision."""
+        is_source = lm is self.source
+        name = self.spec.source if is_source else self.spec.target
+        place = resolve(name)
+        if Path(place).is_dir():
+            return folder_digest(Path(place))
+        return f"{name}@{self.spec.source_revision if is_source else self.spec.target_revision}"
+
+
+def _double(lm: FrozenLM) -> FrozenLM:
+    return FrozenLM(copy.deepcopy(lm.model).double(), lm.tokenizer, lm.name)

@@ -1,0 +1,233 @@
+"""The loop that one worker runs: train the translator, choose a checkpoint on the validation slice, evaluate it."""
+
+import contextlib
+import copy
+import math
+import platform
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.errors import UserError
+from common.files import write_json, write_jsonl
+from ray_bridge.encoding import Encoded, read_source
+from ray_bridge.evaluation import CONDITIONS, Evaluator
+from ray_bridge.events import EventLog
+from ray_bridge.metrics import metrics_of
+from ray_bridge.node_cache import NodeCache
+from ray_bridge.noise import stable_seed
+from ray_bridge.objectives.objective import Losses, backward, objective_terms
+from ray_bridge.objectives.terms import Moment, StepContext
+from ray_bridge.pairing import Pair
+from ray_bridge.session import Session
+from ray_bridge.spec import JobSpec, RunSpec
+from ray_bridge.state import Best, Progress, copy_weights, load_selected, save_selected
+from ray_bridge.tasks.load import Splits, load_splits
+from ray_bridge.translator import Translator, build_translator
+
+
+def check_run(spec: JobSpec, run: RunSpec) -> None:
+    """Refuse settings that no worker could carry out.
+
+    Raises:
+        UserError: when the batch does not divide among the workers.
+    """
+    if spec.batch_size % run.workers:
+        raise UserError(
+            f"batch_size {spec.batch_size} does not divide among {run.workers} workers: use a multiple of {run.workers}"
+        )
+
+
+class Job:
+    """One worker's part of a job. `run` is the whole of it."""
+
+    def __init__(self, spec: JobSpec, run: RunSpec, folder: Path, session: Session, cache: Path | None) -> None:
+        check_run(spec, run)
+        self.spec, self.run_spec, self.folder, self.session = spec, run, folder, session
+        self.worker = session.worker
+        self.splits: Splits = load_splits(spec)
+        self.pair = Pair.load(spec, self.splits, self.worker.device)
+        self.translator = build_translator(spec, self.pair.source, self.pair.target)
+        self.parameters = [p for p in self.translator.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=spec.learning_rate, betas=(0.9, 0.95), weight_decay=spec.weight_decay
+        )
+        self.terms = objective_terms(spec)
+        self.average = copy_weights(self.translator) if spec.ema_decay else {}
+        self.best = Best()
+        self.step, self.seconds = 0, 0.0
+        self.evaluator = Evaluator(self.pair.for_evaluation(), self.worker, run.eval_batch_size, NodeCache(cache))
+        self.events = EventLog(folder / "events.jsonl") if self.worker.first else None
+
+    def run(self) -> dict[str, Any]:
+        """Train from where the newest checkpoint left off, evaluate, and write the result; returns it."""
+        started = time.monotonic()
+        self._resume()
+        if self.events:
+            self.events.tags(environment(self.worker.device))
+        if self.step == 0:
+            self._validate()
+        while self.step < self.spec.steps:
+            self._train_step()
+            if self.step % self.spec.eval_every == 0 or self.step == self.spec.steps:
+                self._validate()
+            if self.step % self.run_spec.checkpoint_every == 0 or self.step == self.spec.steps:
+                self._checkpoint()
+        if self.worker.first:
+            save_selected(self.folder / "selected", self.best)
+        self.worker.barrier()
+        return self._conclude(time.monotonic() - started)
+
+    def _train_step(self) -> None:
+        began = time.monotonic()
+        items = self.pair.encoder([self.splits.train[i] for i in self._batch()])
+        measure = (self.step + 1) % self.spec.eval_every == 0
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.spec, self.step)
+        context = StepContext(
+            self.spec,
+            self.pair.target,
+            self.translator,
+            read_source(self.pair.source, items, self.spec.source_layer),
+            Moment(seed=self.spec.seed, step=self.step),
+            self.worker,
+        )
+        with self._autocast():
+            losses = backward(context, self.terms, self.parameters, term_norms=measure)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.clip_norm))
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        for name, value in self.translator.state_dict().items() if self.average else ():
+            self.average[name].lerp_(value.cpu(), 1 - self.spec.ema_decay)
+        self.step += 1
+        spent = time.monotonic() - began
+        self.seconds += spent
+        self._log_step(losses, norm, spent, items)
+
+    def _batch(self) -> Sequence[int]:
+        """This worker's training examples of the current step: each epoch in an order of its own."""
+        size, available = self.spec.batch_size, len(self.splits.train)
+        if available < size:
+            raise UserError(f"batch_size {size} is more than the {available} training examples: lower it")
+        epoch, place = divmod(self.step, available // size)
+        order = np.random.default_rng(stable_seed("order", self.spec.seed, epoch)).permutation(available)
+        chosen = order[place * size : (place + 1) * size]
+        return [int(chosen[i]) for i in self.worker.share(size)]
+
+    def _log_step(self, losses: Losses, norm: float, spent: float, items: Sequence[Encoded]) -> None:
+        if not math.isfinite(losses.total) or not math.isfinite(norm):
+            raise FloatingPointError(f"step {self.step}: loss {losses.total}, gradient norm {norm}: training diverged")
+        if self.events is None or (self.step % self.run_spec.log_every and not losses.gradient_norms):
+            return
+        tokens = sum(len(item.row.before) + len(item.row.prompt) + len(item.row.answer) for item in items)
+        tokens = (tokens + self.spec.soft_tokens * len(items)) * self.worker.world
+        values = {f"loss/{name}": value for name, value in losses.terms.items()}
+        values |= {"loss/total": losses.total, "grad_norm": norm, "lr": learning_rate(self.spec, self.step - 1)}
+        values |= {f"grad_norm/{name}": value for name, value in losses.gradient_norms.items()}
+        values |= {"seconds_per_step": round(spent, 5), "tokens_per_second": round(tokens / spent, 1)}
+        self.events.metrics(self.step, values)
+
+    def _validate(self) -> None:
+        translator = self._evaluated(self.average or None)
+        samples = self.evaluator.evaluate(self.splits.validation, translator, ["bridged"])
+        metrics = metrics_of(samples, ["bridged"], _groups(samples))
+        self.best.offer(self.step, metrics["accuracy/bridged"], self.average_copy() or copy_weights(self.translator))
+        if self.events:
+            values = {f"validation/{name}": value for name, value in metrics.items()}
+            self.events.metrics(self.step, values | {"soft_gain": float(self.translator.scale.gain.detach())})
+
+    def average_copy(self) -> dict[str, torch.Tensor]:
+        """A copy of the moving average, empty where there is none."""
+        return {name: value.clone() for name, value in self.average.items()}
+
+    def _evaluated(self, weights: dict[str, torch.Tensor] | None) -> Translator:
+        """A copy of the translator in evaluation's arithmetic, with other weights where they are given."""
+        translator = copy.deepcopy(self.translator).eval()
+        if weights is not None:
+            translator.load_state_dict(weights)
+        return translator.double() if self.spec.eval_dtype == "float64" else translator
+
+    def _checkpoint(self) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            if self.worker.first:
+                Progress(
+                    step=self.step,
+                    weights=copy_weights(self.translator),
+                    optimiser=self.optimiser.state_dict(),
+                    average=self.average,
+                    best=self.best,
+                    seconds=self.seconds,
+                ).save(Path(name))
+            metrics = {"step": float(self.step), "validation_accuracy": self.best.accuracy}
+            self.session.report(metrics, Path(name) if self.worker.first else None)
+
+    def _resume(self) -> None:
+        latest = self.session.latest()
+        if latest is None:
+            return
+        progress = Progress.load(latest)
+        self.translator.load_state_dict(progress.weights)
+        self.optimiser.load_state_dict(progress.optimiser)
+        self.average, self.best = progress.average, progress.best
+        self.step, self.seconds = progress.step, progress.seconds
+
+    def _conclude(self, wall: float) -> dict[str, Any]:
+        translator = self._evaluated(None)
+        selected = load_selected(self.folder / "selected", translator)
+        samples = self.evaluator.evaluate(self.splits.test, translator, CONDITIONS)
+        metrics = metrics_of(samples, CONDITIONS, _groups(samples))
+        result = {
+            "metrics": metrics | {"validation/best_accuracy": self.best.accuracy},
+            "selected_step": selected,
+            "steps": self.spec.steps,
+            "seconds": round(wall, 3),
+            "training_seconds": round(self.seconds, 3),
+            "workers": self.worker.world,
+            "checkpoint": "selected/translator.safetensors",
+            "trained_parameters": sum(p.numel() for p in self.parameters),
+        }
+        if self.worker.first and self.events:
+            write_jsonl(self.folder / "samples.jsonl", samples)
+            write_json(self.folder / "metrics.json", metrics)
+            self.events.metrics(self.spec.steps, metrics)
+            for name in ("samples.jsonl", "metrics.json", "selected/translator.safetensors"):
+                self.events.artifact(name)
+        self.worker.barrier()
+        return result
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.run_spec.autocast and self.worker.device.type == "cuda" and torch.cuda.is_bf16_supported():
+            return torch.autocast("cuda", torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+def learning_rate(spec: JobSpec, step: int) -> float:
+    """Linear warm-up, then half a cosine to 0 at the last step (Loshchilov & Hutter 2017)."""
+    if step < spec.warmup_steps:
+        return spec.learning_rate * (step + 1) / spec.warmup_steps
+    share = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
+    return spec.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Facts about where a job runs: versions, node and accelerator."""
+    import transformers
+
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none"
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "node": platform.node(),
+        "gpu": gpu,
+    }
+
+
+def _groups(samples: Sequence[dict[str, Any]]) -> list[str]:
+    return [name for name in ("words",) if samples and name in samples[0]]

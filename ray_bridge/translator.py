@@ -1,0 +1,87 @@
+"""The trained part of a job: from what the source read to the soft tokens that the target reads."""
+
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from ray_bridge.bridges.dit import DiTBridge
+from ray_bridge.bridges.scale import ExactScale
+from ray_bridge.encoding import SourceBatch
+from ray_bridge.lm import FrozenLM
+from ray_bridge.noise import stable_seed
+from ray_bridge.spec import JobSpec
+
+
+class Bridge(Protocol):
+    """(states (B, S, d), mask (B, S), noise (B, K, d_t), dropped (B,)) -> soft tokens (B, K, d_t)."""
+
+    def __call__(self, states: Tensor, mask: Tensor, noise: Tensor, dropped: Tensor | None = None) -> Tensor: ...
+
+
+class Translator(nn.Module):
+    """A bridge with whatever stands before it.
+
+    Attributes:
+        flow: the bridge where it is a flow and so has a flow loss, else None.
+    """
+
+    def __init__(self, spec: JobSpec, source: FrozenLM, target: FrozenLM) -> None:
+        super().__init__()
+        self.bridge = build_bridge(spec, source.hidden_size, target)
+        self.flow = self.bridge if isinstance(self.bridge, DiTBridge) else None
+
+    @property
+    def scale(self) -> ExactScale:
+        """What sets the size of the soft tokens."""
+        return cast(ExactScale, self.bridge.scale)
+
+    def forward(self, source: SourceBatch, noise: Tensor, dropped: Tensor | None = None) -> Tensor:
+        """Soft tokens Z.
+
+        Args:
+            source: what the frozen source made of B prompts.
+            noise: (B, K, d_t), standard normal.
+            dropped: (B,) bool, rows whose condition is withheld, or None.
+
+        Returns:
+            (B, K, d_t), each token at the RMS of the target's embeddings times the learned gain.
+        """
+        return cast(Bridge, self.bridge)(source.states, source.mask, noise, dropped)
+
+    def flow_loss(
+        self, source: SourceBatch, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None
+    ) -> Tensor:
+        """Flow loss of each row, (B,), for data (B, K, d_t) at unit RMS. Only where `flow` is a bridge."""
+        if self.flow is None:
+            raise ValueError("this bridge is no flow")
+        return self.flow.flow_loss(source.states, source.mask, data, noise, times, dropped)
+
+
+def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:
+    """The bridge a spec asks for, with input of width `input_size`."""
+    return DiTBridge(
+        source_size=input_size,
+        target_size=target.hidden_size,
+        target_rms=target.embedding_rms,
+        soft_tokens=spec.soft_tokens,
+        width=spec.hidden_size,
+        depth=spec.depth,
+        heads=spec.num_heads,
+        steps=spec.sampler_steps,
+        prediction=spec.flow_prediction,
+        pooling=spec.pooling,
+        cross=spec.bridge == "dit_xattn",
+        guidance=spec.guidance_scale,
+    )
+
+
+def build_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM) -> Translator:
+    """A translator with the seed's initial weights, in fp32 on the target's device.
+
+    Initialised on the CPU, so that every device and every worker starts from the same numbers.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stable_seed("initial weights", spec.seed))
+        translator = Translator(spec, source, target)
+    return translator.to(device=target.device, dtype=torch.float32)

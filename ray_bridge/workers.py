@@ -1,0 +1,55 @@
+"""The few collective operations of a job, the same with one worker as with many."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """One process of a job.
+
+    Attributes:
+        rank: 0 writes files.
+        world: number of workers.
+        device: where it computes.
+    """
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """This worker's indices out of `count`: every world-th one, none lost where they do not divide."""
+        return range(self.rank, count, self.world)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum over workers, in place."""
+        if self.world > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    def gather_rows(self, rows: Tensor) -> Tensor:
+        """Equal shares (b, ...) of all workers in rank order, (world * b, ...), without gradient."""
+        if self.world == 1:
+            return rows.detach()
+        shares = [torch.empty_like(rows) for _ in range(self.world)]
+        torch.distributed.all_gather(shares, rows.detach().contiguous())
+        return torch.cat(shares)
+
+    def gather(self, value: object) -> list[object]:
+        """Any picklable value of all workers, in rank order, on every worker."""
+        if self.world == 1:
+            return [value]
+        values: list[object] = [None] * self.world
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        if self.world > 1:
+            torch.distributed.barrier()
