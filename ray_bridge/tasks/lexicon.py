@@ -51,9 +51,7 @@ _UNITS: dict[Language, tuple[str, ...]] = {
 _TEENS: dict[Language, tuple[str, ...]] = {
     "english": tuple("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()),
     "german": tuple("zehn elf zwoelf dreizehn vierzehn fuenfzehn sechzehn siebzehn achtzehn neunzehn".split()),
-    "italian": tuple(
-        "dieci undici dodici tredici quattordici quindici sedici diciassette diciotto diciannove".split()
-    ),
+    "italian": tuple("dieci undici dodici tredici quattordici quindici sedici diciassette diciotto diciannove".split()),
 }
 _TENS: dict[Language, tuple[str, ...]] = {
     "english": ("", "", *"twenty thirty forty fifty sixty seventy eighty ninety".split()),
@@ -68,9 +66,7 @@ _FRACTIONS: dict[Language, tuple[str, ...]] = {
         "ein halb,ein drittel,ein viertel,ein fuenftel,ein sechstel,ein siebtel,ein achtel,"
         "ein neuntel,ein zehntel".split(",")
     ),
-    "italian": tuple(
-        "la meta,un terzo,un quarto,un quinto,un sesto,un settimo,un ottavo,un nono,un decimo".split(",")
-    ),
+    "italian": tuple("la meta,un terzo,un quarto,un quinto,un sesto,un settimo,un ottavo,un nono,un decimo".split(",")),
 }
 _DOZENS: dict[Language, tuple[str, str, str]] = {  # a half, one, and the plural noun
     "english": ("half a dozen", "a dozen", "dozen"),
@@ -176,6 +172,6 @@ def stems() -> tuple[str, ...]:
     """The indivisible strings that compounds are built from, longest first."""
     found = {s for table in (_UNITS, _TEENS, _TENS) for words in table.values() for s in words if s}
     found |= {s[:-1] for s in _TENS["italian"] if s}
-    found |= {"ein", "und", "fold", "fach", "volte"}
-    found |= {w for e in lexicon() if e.kind in ("dozen", "fraction", "duration") for w in e.text.split()} - {"a", "an"}
+    found |= {"und", "fold", "fach", "volte"}
+    found |= {w for e in lexicon() if e.kind in ("dozen", "fraction", "duration") for w in e.text.split() if len(w) > 3}
     return tuple(sorted(found, key=lambda s: (-len(s), s)))

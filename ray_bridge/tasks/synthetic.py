@@ -7,6 +7,7 @@ that the embedded pair was trained on) share no question, and no list of them ha
 from __future__ import annotations
 
 import random
+import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ WordGroup = Literal["none", "seen", "transfer"]
 # Sixteenths of all questions: 0..5 pretraining of the pair, 6..11 training of the bridge, then validation and test.
 _SPLIT_OF_HASH: tuple[Split, ...] = ("pretraining",) * 6 + ("train",) * 6 + ("validation",) * 2 + ("test",) * 2
 _NAMES = tuple(TEMPLATES)
+_SLOT = re.compile(r"\{(\d+)\}")
 
 WORD_SHARE = 0.45
 TRANSFER_SHARE = 0.4
@@ -37,6 +39,7 @@ class SyntheticItem:
         answer: The solution, one sentence a step, ending in "#### gold".
         gold: The result, in digits.
         words: Whether the question holds no number word, words that the bridge's training shows, or withheld ones.
+        word_values: What those words stand for, in the order of the question.
         numeral_question: The same question with numerals only.
         template: Which template wrote it.
         steps: Number of equations in the solution.
@@ -47,6 +50,7 @@ class SyntheticItem:
     answer: str
     gold: str
     words: WordGroup
+    word_values: tuple[int, ...]
     numeral_question: str
     template: str
     steps: int
@@ -92,9 +96,14 @@ def draw_problem(rng: random.Random, templates: Sequence[str] = _NAMES) -> Probl
             pattern = TEMPLATES[name](draft)
         except Rejected:
             continue
+        # Slots are numbered as they were drawn; a problem counts them as they are read.
+        order = [int(i) for i in _SLOT.findall(pattern)]
+        slots = [draft.slots[i] for i in order]
+        for index, slot in enumerate(slots):
+            slot.index = index
         return Problem(
-            pattern=pattern,
-            slots=tuple(draft.slots),
+            pattern=pattern if order == sorted(order) else _SLOT.sub(lambda m: f"{{{order.index(int(m[1]))}}}", pattern),
+            slots=tuple(slots),
             answer="\n".join(draft.lines) + f"\n#### {draft.result}",
             equations=tuple(draft.equations),
             result=draft.result,
@@ -171,6 +180,7 @@ def make_examples(
                 answer=problem.answer,
                 gold=str(problem.result),
                 words=group,
+                word_values=tuple(problem.slots[i].value for i in sorted(words)),
                 numeral_question=numeral_question,
                 template=problem.template,
                 steps=len(problem.equations),
