@@ -6,6 +6,7 @@ keeps its fingerprint, one that was retrained in place gets another.
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def canonical(value: Any) -> str:
     if value is None or isinstance(value, bool | str | int):
         return json.dumps(value)
     if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise TypeError(f"{value!r} has no stable form")
         return json.dumps(value)
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
 """One job as Ray Train runs it: workers on one node, resumed from checkpoints, its result written last."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ def run_trial(
     folder: Path,
     *,
     node_id: str | None = None,
-    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    callbacks: Sequence[Any] = (),
     cache: Path | None = None,
 ) -> dict[str, Any]:
     """Run a job to its end and return its result.
@@ -29,7 +29,7 @@ def run_trial(
         run: workers and batches.
         folder: the trial's folder, absolute, on storage that the workers see too.
         node_id: node on which all workers must run, where given.
-        on_progress: called with rank 0's metrics at every checkpoint.
+        callbacks: Ray Train callbacks, such as the one that hands metrics to Tune.
         cache: folder of outputs that trials share; by default beside the trials' folder.
 
     Returns:
@@ -67,23 +67,13 @@ def run_trial(
             storage_path=str(folder),
             failure_config=ray.train.FailureConfig(max_failures=run.max_failures, controller_failure_limit=1),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            callbacks=[_progress_callback(on_progress)] if on_progress else [],
+            callbacks=list(callbacks),
         ),
     )
     outcome = trainer.fit()
     if outcome.error is not None:
         raise RuntimeError(f"the training job in {folder} failed") from outcome.error
     return read_json(folder / RESULT)
-
-
-def _progress_callback(on_progress: Callable[[dict[str, Any]], None]) -> Any:
-    import ray.train
-
-    class Progress(ray.train.UserCallback):
-        def after_report(self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any) -> None:
-            on_progress(metrics[0])
-
-    return Progress()
 
 
 def _worker(config: Mapping[str, Any]) -> None:
@@ -146,4 +136,3 @@ def require_gpus(run: RunSpec, nodes: list[Mapping[str, Any]]) -> None:
             f"the job needs one node with {need:g} {key}s; the largest live node has {largest:g}: "
             f"lower workers with --set workers={int(largest) or 1}, or join a larger cluster"
         )
-

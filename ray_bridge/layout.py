@@ -146,12 +146,16 @@ def answer_row(lm: FrozenLM, header: str, prompt: str, answer: str | None, *, so
         ValueError: when the prompt's ids differ with and without the answer, so that training would see a prompt that
             generation never meets.
     """
-    header_ids, prompt_ids = split_ids(lm.tokenizer, header, prompt) if header else ((), token_ids(lm.tokenizer, prompt))
+    header_ids, prompt_ids = (
+        split_ids(lm.tokenizer, header, prompt) if header else ((), token_ids(lm.tokenizer, prompt))
+    )
     answer_ids: tuple[int, ...] = ()
     if answer is not None:
         text_ids, answer_ids = split_ids(lm.tokenizer, header + prompt, answer)
         if text_ids != header_ids + prompt_ids:
-            raise ValueError(f"{lm.name} tokenises {prompt[-20:]!r} differently before an answer: end it at a word's end")
+            raise ValueError(
+                f"{lm.name} tokenises {prompt[-20:]!r} differently before an answer: end it at a word's end"
+            )
         answer_ids += (lm.eos,)
     if soft_after_header:
         return Row(before=(lm.bos, *header_ids), prompt=prompt_ids, answer=answer_ids)

@@ -66,7 +66,9 @@ class FrozenLM:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"cannot load the checkpoint {name}: {reason}") from error
         if not tokenizer.is_fast:
-            raise UserError(f"{name} has no fast tokenizer: offsets are needed; save one with tokenizer.save_pretrained")
+            raise UserError(
+                f"{name} has no fast tokenizer: offsets are needed; save one with tokenizer.save_pretrained"
+            )
         return cls(model.to(device), tokenizer, Path(place).name)
 
     @property

@@ -7,7 +7,9 @@ from typing import Any
 from common.intervals import wilson
 
 
-def metrics_of(samples: Sequence[Mapping[str, Any]], conditions: Sequence[str], groups: Sequence[str]) -> dict[str, float]:
+def metrics_of(
+    samples: Sequence[Mapping[str, Any]], conditions: Sequence[str], groups: Sequence[str]
+) -> dict[str, float]:
     """Flat metrics of a set of samples.
 
     Args:

@@ -66,7 +66,14 @@ def paper_run(**changes: Any) -> RunSpec:
     """Four GPU workers packed on one node, evaluation batch 36 as in the plan."""
     return build(
         RunSpec,
-        {"workers": 4, "use_gpu": True, "cpus_per_worker": 4, "eval_batch_size": 36, "checkpoint_every": 200, **changes},
+        {
+            "workers": 4,
+            "use_gpu": True,
+            "cpus_per_worker": 4,
+            "eval_batch_size": 36,
+            "checkpoint_every": 200,
+            **changes,
+        },
     )
 
 

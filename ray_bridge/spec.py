@@ -68,7 +68,9 @@ class JobSpec(_Frozen):
     num_heads: int = Field(8, ge=1, description="attention heads of the bridge")
     sampler_steps: int = Field(4, ge=1, le=64, description="N, evaluations of the flow's sampler")
     flow_prediction: Literal["x1", "velocity"] = Field("x1", description="what the flow network predicts")
-    flow_teacher: Literal["question", "answer", "none"] = Field("question", description="text the flow learns to render")
+    flow_teacher: Literal["question", "answer", "none"] = Field(
+        "question", description="text the flow learns to render"
+    )
     pooling: Literal["mean", "attention"] = Field("mean", description="how source states become one condition")
     guidance_scale: float = Field(1.0, ge=0, le=20, description="classifier-free guidance; 1 means none")
     condition_dropout: Fraction = Field(0.1, description="share of training rows without condition")

@@ -9,6 +9,7 @@ class ExactScale(nn.Module):
 
     def __init__(self, rms: float) -> None:
         super().__init__()
+        self.rms: Tensor
         self.register_buffer("rms", torch.tensor(rms), persistent=False)
         self.gain = nn.Parameter(torch.ones(()))
 

@@ -47,7 +47,9 @@ def aligned_positions(step: StepContext) -> tuple[Tensor, Tensor, Tensor]:
 
 def misaligned_positions(step: StepContext) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, the first 20 student positions behind the soft tokens, and the first 20 teacher positions."""
-    rows, student_at, teacher_at = [], [], []
+    rows: list[int] = []
+    student_at: list[int] = []
+    teacher_at: list[int] = []
     for i, item in enumerate(step.items):
         begin = int(step.student.soft_start[i]) + step.spec.soft_tokens
         student_length = len(item.row.before) + step.spec.soft_tokens + len(item.row.prompt) + len(item.row.answer)

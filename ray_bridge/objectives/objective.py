@@ -103,5 +103,3 @@ def _unflatten(flat: Tensor, parameters: Sequence[nn.Parameter]) -> None:
     for parameter in parameters:
         parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
         start += parameter.numel()
-
-

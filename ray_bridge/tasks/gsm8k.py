@@ -18,7 +18,7 @@ class GSM8K:
 
     name = "gsm8k"
     instruction = "Solve the problem above.\nAnswer:"
-    stops = ("\nQuestion:", "\nQ:")
+    stops: tuple[str, ...] = ("\nQuestion:", "\nQ:")
 
     def __init__(self, data: str | None = None, revision: str | None = None) -> None:
         self.data = None if data is None else Path(data)
@@ -26,7 +26,9 @@ class GSM8K:
         if self.data is not None:
             for split in ("train", "test"):
                 if not (self.data / f"{split}.jsonl").is_file():
-                    raise UserError(f"no {split}.jsonl in {self.data}: --data takes a folder with train.jsonl and test.jsonl")
+                    raise UserError(
+                        f"no {split}.jsonl in {self.data}: --data takes a folder with train.jsonl and test.jsonl"
+                    )
 
     @cached_property
     def _train(self) -> list[Example]:
@@ -67,7 +69,9 @@ class GSM8K:
             try:
                 rows = load_dataset(HUB_NAME, "main", split=split, revision=self.revision)
             except (OSError, ConnectionError, ValueError) as error:
-                raise UserError(f"cannot load {HUB_NAME} from the hub ({error}); give its files with --data DIR") from error
+                raise UserError(
+                    f"cannot load {HUB_NAME} from the hub ({error}); give its files with --data DIR"
+                ) from error
         return [self._example(split, index, row, place) for index, row in enumerate(rows)]
 
     def _example(self, split: str, index: int, row: Mapping[str, Any], place: str) -> Example:
@@ -90,7 +94,9 @@ def _parse(line: str, place: str, number: int) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise UserError(f"{place}, line {number}: not JSON ({error.msg}); one object with question and answer a line") from error
+        raise UserError(
+            f"{place}, line {number}: not JSON ({error.msg}); one object with question and answer a line"
+        ) from error
     if not isinstance(row, dict):
         raise UserError(f"{place}, line {number}: an object with question and answer is expected")
     return row

@@ -15,7 +15,7 @@ class SyntheticTask:
 
     name = "synthetic"
     instruction = "Solve the problem above.\nAnswer:"
-    stops = ("\nQuestion:",)
+    stops: tuple[str, ...] = ("\nQuestion:",)
 
     def __init__(self, train_examples: int, test_examples: int) -> None:
         self.train_examples, self.test_examples = train_examples, test_examples

@@ -1,0 +1,44 @@
+# Two commands: `make phase1` runs phase 1 on the embedded default, `make test` passes the tests. Both set up .venv.
+PYTHON ?= python3
+CONSTRAINTS ?= constraints.txt
+VENV := .venv
+RUN := $(VENV)/bin/python
+export OMP_WAIT_POLICY ?= passive
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+.PHONY: help setup phase1 test fast check format clean
+
+help:
+	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
+	@echo "make test     all tests;  make fast: those without the mark slow"
+	@echo "make check    ruff, ruff format, mypy;  make format: mend what ruff can"
+
+setup: $(VENV)/.installed
+
+# torch goes first and pinned: a range could pull gigabytes of CUDA onto a machine without a GPU.
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) torch
+	$(RUN) -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev]"
+	@touch $@
+
+phase1: setup
+	$(RUN) -m cluster phase1 --preset tiny $(ARGS)
+
+test: setup
+	$(RUN) -m pytest $(ARGS)
+
+fast: setup
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: setup
+	$(VENV)/bin/ruff check --fix-only .
+	$(VENV)/bin/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
