@@ -3,12 +3,11 @@
 Our own files carry `<condition>_correct`, which the task decided and which is used as it is.
 """
 
-import re
-from decimal import Decimal
 from typing import Any
 
+from ray_bridge.tasks import numbers
+
 NOTHING = ("", "nan", "[invalid]")
-NUMBER = re.compile(r"(?:####\s*)?([-+]?)\s*[$€£]?\s*([-+]?)(\d[\d,]*\.?\d*|\.\d+)\.?")
 
 
 def is_valid(answer: Any) -> bool:
@@ -16,14 +15,10 @@ def is_valid(answer: Any) -> bool:
     return answer is not None and str(answer).strip().lower() not in NOTHING
 
 
-def normalise(answer: Any) -> Decimal | str:
-    """The number that an answer spells (`18.`, `$18`, `1,000`, `18.0`, `#### 18`), or else its folded text."""
-    text = str(answer).strip()
-    number = NUMBER.fullmatch(text)
-    if number is None or (number[1] and number[2]):
-        return " ".join(text.casefold().split())
-    sign = -1 if "-" in (number[1], number[2]) else 1
-    return sign * Decimal(number[3].replace(",", ""))
+def normalise(answer: Any) -> str:
+    """An answer's one written form: of a number (`18.`, `$18`, `1,000`, `18.0`, `#### 18`), or else its folded text."""
+    text = str(answer).strip().removeprefix("####")
+    return numbers.normalise(text) or " ".join(text.casefold().split())
 
 
 def is_correct(answer: Any, gold: Any) -> bool:

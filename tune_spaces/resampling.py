@@ -93,6 +93,12 @@ def _chunks(draws: int) -> list[int]:
     return [min(CHUNK, draws - start) for start in range(0, draws, CHUNK)]
 
 
+def _draws_of_items(rng: np.random.Generator, n: int, draws: int) -> Array:
+    """How often each of n items is drawn, (draws, n): one count for all draws, faster than multinomials."""
+    drawn = rng.integers(0, n, (draws, n)) + n * np.arange(draws)[:, None]
+    return np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n).astype(float)
+
+
 def _seed_variance(scores: Array) -> float:
     """Variance of a cell's seeds beyond what its items explain: two-way analysis of variance, not below 0."""
     seeds, items = scores.shape
@@ -126,8 +132,7 @@ def bootstrap_means(cells: Sequence[ArrayLike], *, draws: int = 4_000, seed: int
     n = items.pop()
     by_item = np.stack([matrix.mean(axis=0) for matrix in matrices], axis=1)  # (items, cells)
     rng = np.random.default_rng(seed)
-    even = np.full(n, 1 / n)
-    sampled = np.concatenate([rng.multinomial(n, even, size=size) @ by_item / n for size in _chunks(draws)])
+    sampled = np.concatenate([_draws_of_items(rng, n, size) @ by_item / n for size in _chunks(draws)])
     seed_variance = np.zeros(len(matrices))
     for index, matrix in enumerate(matrices):
         count = len(matrix)
