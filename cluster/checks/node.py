@@ -1,0 +1,166 @@
+"""What a node can tell of itself, gathered by one task on that node.
+
+Sent by value and written with the standard library alone: it also answers where the package is not installed, which
+is one of the things it finds out.
+"""
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "transformers", "ray")
+
+
+def node_facts(request: dict[str, Any]) -> dict[str, Any]:
+    """Facts that a later judgement needs; nothing here decides.
+
+    Args:
+        request: `storage` (absolute folder), `token` (file the driver wrote below it, or None), `models`, `data`
+            (folder or None), `dataset` (hub name or None), `timeout_s`.
+    """
+    timeout_s = request["timeout_s"]
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _installed(name) for name in PACKAGES},
+        "code": importlib.util.find_spec("ray_bridge") is not None,
+        "modules": modules_facts(),
+        "disk": {"storage": _space(request["storage"]), "temporary": _space(tempfile.gettempdir())},
+        "shared": _shared(request["token"], timeout_s / 4),
+        "models": {name: _model(name, timeout_s / 4) for name in request["models"]},
+        "data": _data(request["data"], request["dataset"], timeout_s / 4),
+    }
+
+
+def modules_facts() -> dict[str, Any]:
+    """Whether there is a module system, and what is loaded in this process (LOADEDMODULES, or `module list`)."""
+    function = any(name.startswith("BASH_FUNC_module") for name in os.environ)
+    system = function or any(
+        os.environ.get(name) for name in ("MODULESHOME", "LMOD_CMD", "MODULEPATH", "LOADEDMODULES")
+    )
+    loaded = [name for name in os.environ.get("LOADEDMODULES", "").split(":") if name]
+    if not loaded and function:
+        try:
+            listed = subprocess.run(
+                ["bash", "-c", "module -t list 2>&1"], capture_output=True, text=True, timeout=10, check=False
+            )
+            lines = [line.strip() for line in listed.stdout.splitlines()]
+            loaded = [line for line in lines if line and " " not in line and not line.endswith(":")]
+        except (OSError, subprocess.TimeoutExpired):
+            pass
+    return {"system": system, "loaded": loaded}
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _space(folder: str) -> dict[str, Any]:
+    """Free and total bytes of the disk that holds a folder, or would hold it."""
+    path = Path(folder)
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    usage = shutil.disk_usage(path)
+    return {"free": usage.free, "total": usage.total, "writable": os.access(path, os.W_OK), "on": str(path)}
+
+
+def _shared(token: str | None, timeout_s: float) -> str:
+    """`yes` when the driver's file is seen here, with its content; file servers show new files some seconds late."""
+    if token is None:
+        return "not written"
+    path, deadline = Path(token), time.monotonic() + min(timeout_s, 10)
+    while time.monotonic() < deadline:
+        try:
+            if path.read_text() != path.name:
+                return "another content"
+            answer = path.with_name(f"{path.name}.{os.getpid()}")
+            answer.write_text(path.name)
+            answer.unlink()
+            return "yes"
+        except FileNotFoundError:
+            os.sched_yield()
+            time.sleep(0.2)
+        except OSError as error:
+            return f"{type(error).__name__}: {error}"
+    return "no"
+
+
+def _model(name: str, timeout_s: float) -> dict[str, Any]:
+    """Where a model is: in the package, in a folder, in this node's cache, or on the hub."""
+    if name.startswith("embedded:"):
+        package = importlib.util.find_spec("ray_bridge")
+        places = package.submodule_search_locations if package else None
+        folder = Path(places[0]) / "pair" / name.removeprefix("embedded:") if places else None
+        return {"where": "package", "missing": _missing(folder) if folder else "the package"}
+    path = Path(name).expanduser()
+    if path.is_dir() or path.is_absolute() or name.startswith((".", "~")):
+        return {"where": "folder", "missing": _missing(path)}
+    if any((folder / "config.json").exists() for folder in _snapshots(f"models--{name.replace('/', '--')}")):
+        return {"where": "cache"}
+    return {"where": "hub", **_hub(f"{name}/resolve/main/config.json", timeout_s)}
+
+
+def _missing(folder: Path) -> str:
+    """What a checkpoint's folder lacks, or nothing."""
+    if not (folder / "config.json").is_file():
+        return f"{folder}/config.json"
+    if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin")):
+        return f"weights in {folder}"
+    return ""
+
+
+def _snapshots(entry: str) -> list[Path]:
+    home = os.environ.get("HF_HOME", os.path.expanduser("~/.cache/huggingface"))
+    hub = Path(os.environ.get("HF_HUB_CACHE", os.path.join(home, "hub")))
+    return list((hub / entry / "snapshots").glob("*"))
+
+
+def _data(folder: str | None, dataset: str | None, timeout_s: float) -> dict[str, Any]:
+    if folder is not None:
+        lacking = [split for split in ("train.jsonl", "test.jsonl") if not (Path(folder) / split).is_file()]
+        return {"where": "folder", "missing": ", ".join(lacking)}
+    if dataset is None:
+        return {"where": "package", "missing": ""}
+    home = os.environ.get("HF_HOME", os.path.expanduser("~/.cache/huggingface"))
+    cache = Path(os.environ.get("HF_DATASETS_CACHE", os.path.join(home, "datasets"))) / dataset.replace("/", "___")
+    if cache.is_dir() or _snapshots(f"datasets--{dataset.replace('/', '--')}"):
+        return {"where": "cache"}
+    return {"where": "hub", **_hub(f"datasets/{dataset}/resolve/main/README.md", timeout_s)}
+
+
+def _hub(path: str, timeout_s: float) -> dict[str, Any]:
+    """The hub's status code for a file, 0 where nothing answers."""
+    if any(os.environ.get(name, "") not in ("", "0") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
+        return {"code": 0, "problem": "HF_HUB_OFFLINE is set"}
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    token = os.environ.get("HF_TOKEN", "")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = urllib.request.Request(f"{endpoint}/{path}", method="HEAD", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+            return {"code": answer.status, "problem": ""}
+    except urllib.error.HTTPError as error:
+        return {"code": error.code, "problem": str(error)}
+    except OSError as error:
+        return {"code": 0, "problem": f"{endpoint}: {getattr(error, 'reason', error)}"}
+
+
+def python_facts() -> dict[str, Any]:
+    """The driver's side of the comparison of versions."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _installed(name) for name in PACKAGES},
+        "prefix": sys.prefix,
+    }
