@@ -78,7 +78,8 @@ class GSM8K:
         missing = {"question", "answer"} - row.keys()
         if missing:
             raise UserError(f"{place}, example {index}: no field {' or '.join(sorted(missing))}")
-        gold = normalise(str(row["answer"]).rpartition("####")[2])
+        _, mark, number = str(row["answer"]).rpartition("####")
+        gold = normalise(number) if mark else None
         if gold is None:
             raise UserError(f"{place}, example {index}: the answer does not end with '#### number'")
         return Example(
