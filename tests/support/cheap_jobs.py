@@ -1,0 +1,125 @@
+"""Job functions without models, with the surface of `ray_bridge.job.run_trial`, steered by a file in the storage.
+
+`STORAGE/cheap.json`: {"accuracy": {variant: number}, "n": items, "steps": of work, "pause": seconds a step,
+"fail": [variants], "journal": path}. Accuracies are by variant, or by "variant/seed".
+"""
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import files
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    return files.read_json(folder.parents[2] / "cheap.json")
+
+
+def journal(folder: Path, **what: Any) -> None:
+    files.append_jsonl(folder.parents[2] / "journal.jsonl", {**what, "time": time.time(), "pid": os.getpid()})
+
+
+def finish(folder: Path, node_id: str | None, started: float) -> dict[str, Any]:
+    asked, given = settings(folder), files.read_json(folder / "spec.json")
+    n = given["spec"]["test_examples"] or asked.get("n", 1000)
+    wanted = asked["accuracy"]
+    accuracy = wanted.get(f"{given['variant']}/{given['seed']}", wanted.get(given["variant"]))
+    correct = round(accuracy * n)
+    metrics = {"accuracy/bridged": correct / n, "correct/bridged": correct, "n": n}
+    result = {
+        "variant": given["variant"],
+        "fingerprint": given["fingerprint"],
+        "metrics": metrics,
+        "node_id": node_id,
+        "seconds": time.time() - started,
+        "checkpoint": None,
+    }
+    files.write_json(folder / "metrics.json", metrics)
+    files.write_json(folder / "result.json", result)
+    return result
+
+
+def direct(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
+    """Works in the trial's own process: steps that are counted in a file, from which it goes on."""
+    started, asked = time.time(), settings(folder)
+    given = files.read_json(folder / "spec.json")
+    state = folder / "steps.json"
+    done = files.read_json(state) if state.is_file() else 0
+    journal(folder, event="start", variant=given["variant"], step=done)
+    if given["variant"] in asked.get("fail", []):
+        raise RuntimeError(f"{given['variant']} cannot be run")
+    for step in range(done, asked.get("steps", 1)):
+        time.sleep(asked.get("pause", 0))
+        journal(folder, event="step", variant=given["variant"], step=step)
+        files.append_jsonl(
+            folder / "events.jsonl",
+            {"kind": "metrics", "time": time.time(), "step": step, "values": {"loss/total": 1 / (1 + step)}},
+        )
+        files.write_json(state, step + 1)
+    journal(folder, event="end", variant=given["variant"])
+    import ray
+
+    return finish(folder, ray.get_runtime_context().get_node_id(), started)
+
+
+def _loop(config: dict[str, Any]) -> None:
+    import ray
+    import ray.train
+    import torch
+
+    folder, context = Path(config["folder"]), ray.train.get_context()
+    asked, first = settings(folder), context.get_world_rank() == 0
+    variant = files.read_json(folder / "spec.json")["variant"]
+    node = ray.get_runtime_context().get_node_id()
+    step, checkpoint = 0, ray.train.get_checkpoint()
+    if checkpoint:
+        with checkpoint.as_directory() as place:
+            step = json.loads((Path(place) / "step.json").read_text()) + 1
+    if first:
+        journal(folder, event="loop", variant=variant, step=step, node=node)
+    for number in range(step, asked.get("steps", 1)):
+        torch.distributed.barrier()
+        time.sleep(asked.get("pause", 0))
+        with tempfile.TemporaryDirectory() as place:
+            saved = None
+            if first:
+                (Path(place) / "step.json").write_text(json.dumps(number))
+                saved = ray.train.Checkpoint.from_directory(place)
+            ray.train.report({"step": number}, checkpoint=saved)
+        if first:
+            journal(folder, event="step", variant=variant, step=number, node=node)
+    if first:
+        finish(folder, node, config["started"])
+    torch.distributed.barrier()
+
+
+def trained(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
+    """A real Ray Train run of gloo workers, with fake GPUs where the run asks for them."""
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    if (folder / "result.json").is_file():
+        return files.read_json(folder / "result.json")
+    resources = {"CPU": run.cpus_per_worker} | ({"GPU": 1} if run.use_gpu else {})
+    TorchTrainer(
+        _loop,
+        train_loop_config={"folder": str(folder), "started": time.time()},
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=run.workers,
+            use_gpu=run.use_gpu,
+            resources_per_worker=resources,
+            placement_strategy="STRICT_PACK",
+            label_selector={"ray.io/node-id": node_id} if node_id else None,
+        ),
+        run_config=ray.train.RunConfig(
+            name="train",
+            storage_path=str(folder),
+            failure_config=ray.train.FailureConfig(max_failures=2, controller_failure_limit=1),
+            callbacks=list(callbacks),
+        ),
+    ).fit()
+    return files.read_json(folder / "result.json")

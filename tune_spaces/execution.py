@@ -1,0 +1,108 @@
+"""One start of a campaign on Ray: a Tune experiment around the policy, and the signals that end it."""
+
+import os
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_utils import schema
+from tune_spaces import records, session
+from tune_spaces.policy import Policy
+from tune_spaces.toggles import search_space
+from tune_spaces.trial import Job, tune_trial
+
+if TYPE_CHECKING:
+    from ray.tune import ResultGrid
+
+    from tune_spaces.campaign import Campaign
+
+STOP_POLL = 0.5
+ACTOR_RETRIES = 2  # new starts of a trial whose actor died; the job goes on from its checkpoint
+
+
+def fit(campaign: "Campaign", policy: Policy, job: Job | str) -> "ResultGrid":
+    """Run what the policy asks for, feeding it, until nothing is left, a stop is asked for, or the first trial failed.
+
+    Raises:
+        UserError: where no node can hold a job.
+    """
+    with session.connected(campaign.run_spec), _stoppable(campaign.folder):
+        from ray import tune
+
+        from tune_spaces.searcher import VariantSearcher
+        from tune_spaces.stopper import GateStopper
+
+        searcher = VariantSearcher(policy, campaign.plan.trials, campaign.folder, campaign.run_spec)
+        trainable = tune.with_parameters(tune_trial, job=job, attempt=uuid.uuid4().hex)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, _place()),
+            param_space=search_space(),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=len(campaign.plan.trials),
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name=_next_start(campaign.folder),
+                storage_path=str(campaign.folder / records.TUNE),
+                stop=GateStopper(policy),
+                failure_config=tune.FailureConfig(max_failures=ACTOR_RETRIES),
+                verbose=0,
+            ),
+        )
+        grid = tuner.fit()
+        for name in searcher.live.values():
+            records.append_status(records.trial_folder(campaign.folder, name), schema.KILLED)
+        return grid
+
+
+def _trial_name(trial: Any) -> str:
+    return f"{trial.config['name']}-{trial.trial_id}"
+
+
+def _next_start(folder: Path) -> str:
+    """Each start is an experiment of its own: two in one folder would overwrite each other's state."""
+    return f"{len(list((folder / records.TUNE).glob('*'))):03d}"
+
+
+def _place() -> Any:
+    """A place on this node for the trial's actor, without CPUs: on a small machine the job needs all of them."""
+    import ray
+    from ray.tune import PlacementGroupFactory
+
+    own = ray.get_runtime_context().get_node_id()
+    address = next(node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == own)
+    return PlacementGroupFactory([{f"node:{address}": 0.001}])
+
+
+@contextmanager
+def _stoppable(folder: Path) -> Iterator[None]:
+    """Turn SIGTERM and the stop file into the interrupt that Tune ends on, with its state saved and its actors gone."""
+    ended = threading.Event()
+
+    def interrupt(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def poll() -> None:
+        while not ended.wait(STOP_POLL):
+            if (folder / records.STOP).exists():
+                interrupt()
+                return
+
+    main = threading.current_thread() is threading.main_thread()
+    before: Any = signal.signal(signal.SIGTERM, interrupt) if main else None
+    thread = threading.Thread(target=poll, name="stop-request", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        if main:
+            signal.signal(signal.SIGTERM, before)
