@@ -1,0 +1,200 @@
+"""A whole job in one process: the same numbers on any number of workers, for any batch, after any kill."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from common.files import read_json, read_jsonl
+from ray_bridge.evaluation import CONDITIONS, Evaluator
+from ray_bridge.node_cache import NodeCache
+from ray_bridge.pairing import Pair
+from ray_bridge.presets import tiny, tiny_run
+from ray_bridge.session import LocalSession
+from ray_bridge.spec import JobSpec
+from ray_bridge.state import load_selected
+from ray_bridge.tasks.load import load_splits
+from ray_bridge.training import Job
+from ray_bridge.translator import build_translator
+from ray_bridge.workers import Worker
+from tests.ray_bridge.pairs import make_pair
+
+SMALL: dict[str, Any] = {
+    "soft_tokens": 4,
+    "hidden_size": 16,
+    "num_heads": 2,
+    "depth": 1,
+    "train_examples": 40,
+    "validation_examples": 8,
+    "test_examples": 13,
+    "max_new_tokens": 6,
+    "steps": 12,
+    "batch_size": 4,
+    "warmup_steps": 2,
+    "eval_every": 4,
+    "decode_aware": False,
+    "ema_decay": 0.5,
+}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> JobSpec:
+    pair = make_pair(tmp_path_factory.mktemp("pair"))
+    return tiny(source=pair.source, target=pair.target, **SMALL)
+
+
+def run_job(spec: JobSpec, folder: Path, **changes: Any) -> dict[str, Any]:
+    run = tiny_run(**({"workers": 1, "checkpoint_every": 2} | changes))
+    torch.set_num_threads(1)
+    return Job(spec, run, folder, LocalSession(folder), folder / "cache").run()
+
+
+@pytest.fixture(scope="module")
+def finished(spec: JobSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    run_job(spec, folder)
+    return folder
+
+
+def evaluate(spec: JobSpec, folder: Path, *, batch_size: int, worker: Worker | None = None) -> list[dict[str, Any]]:
+    """Samples of the checkpoint that a finished job selected, reloaded from disk."""
+    splits = load_splits(spec)
+    pair = Pair.load(spec, splits, torch.device("cpu"))
+    translator = build_translator(spec, pair.source, pair.target)
+    load_selected(folder / "selected", translator)
+    evaluator = Evaluator(pair.for_evaluation(), worker or Worker(), batch_size, NodeCache(None))
+    return evaluator.evaluate(splits.test, translator.double(), CONDITIONS)
+
+
+def test_samples_hold_every_condition_and_metrics_follow_from_them(finished: Path) -> None:
+    samples, metrics = read_jsonl(finished / "samples.jsonl"), read_json(finished / "metrics.json")
+    assert [row["index"] for row in samples] == list(range(13))
+    for condition in CONDITIONS:
+        correct = sum(row[f"{condition}_correct"] for row in samples)
+        assert metrics[f"accuracy/{condition}"] == correct / 13
+        low, high = metrics[f"accuracy_low/{condition}"], metrics[f"accuracy_high/{condition}"]
+        assert low <= correct / 13 <= high
+        assert {f"{condition}_{part}" for part in ("output", "answer", "valid", "tokens", "flexible")} <= set(
+            samples[0]
+        )
+    assert metrics["gain"] == metrics["accuracy/bridged"] - metrics["accuracy/target_alone"]
+    assert metrics["information"] == metrics["accuracy/bridged"] - metrics["accuracy/shuffled_soft"]
+    assert {row["words"] for row in samples} == {"none", "seen", "transfer"}
+
+
+def test_controls_differ_from_bridged_and_from_each_other(finished: Path) -> None:
+    samples = read_jsonl(finished / "samples.jsonl")
+    texts = {c: [row[f"{c}_output"] for row in samples] for c in CONDITIONS}
+    assert len({tuple(value) for value in texts.values()}) == len(CONDITIONS)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_samples_do_not_depend_on_the_batch_and_reloading_reproduces_them(
+    spec: JobSpec, finished: Path, batch_size: int
+) -> None:
+    assert evaluate(spec, finished, batch_size=batch_size) == read_jsonl(finished / "samples.jsonl")
+
+
+def test_samples_are_the_same_bytes_on_two_workers(spec: JobSpec, finished: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, torch, torch.distributed as dist\n"
+        "from pathlib import Path\n"
+        "from common.files import write_jsonl\n"
+        "from ray_bridge.spec import JobSpec\n"
+        "from ray_bridge.workers import Worker\n"
+        "from tests.ray_bridge.test_job import evaluate\n"
+        "rank, store, spec, folder, out = int(sys.argv[1]), *sys.argv[2:]\n"
+        "torch.set_num_threads(1)\n"
+        "dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)\n"
+        "spec = JobSpec.model_validate_json(spec)\n"
+        "rows = evaluate(spec, Path(folder), batch_size=3, worker=Worker(rank=rank, world=2))\n"
+        "write_jsonl(Path(out) / f'{rank}.jsonl', rows)\n"
+    )
+    arguments = [str(tmp_path / "store"), spec.model_dump_json(), str(finished), str(tmp_path)]
+    workers = [subprocess.Popen([sys.executable, "-c", code, str(rank), *arguments]) for rank in range(2)]
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    expected = (finished / "samples.jsonl").read_bytes()
+    assert [(tmp_path / f"{rank}.jsonl").read_bytes() for rank in range(2)] == [expected, expected]
+
+
+def test_the_same_spec_and_seed_give_the_same_job_and_another_seed_another(
+    spec: JobSpec, finished: Path, tmp_path: Path
+) -> None:
+    run_job(spec, tmp_path / "again", eval_batch_size=5)
+    run_job(spec.replace(seed=1), tmp_path / "other")
+    again, other, first = (read(folder) for folder in (tmp_path / "again", tmp_path / "other", finished))
+    assert again == first
+    assert other != first
+
+
+def read(folder: Path) -> tuple[bytes, bytes, list[Any]]:
+    """What must be equal where two jobs are the same: samples, selected weights, and every recorded number."""
+    timings = ("seconds_per_step", "tokens_per_second")
+    events = [
+        (e["step"], {k: v for k, v in e["values"].items() if k not in timings})
+        for e in read_jsonl(folder / "events.jsonl")
+        if e["kind"] == "metrics"
+    ]
+    weights = (folder / "selected" / "translator.safetensors").read_bytes()
+    return (folder / "samples.jsonl").read_bytes(), weights, events
+
+
+def test_a_killed_job_goes_on_bit_for_bit(spec: JobSpec, finished: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from ray_bridge.spec import JobSpec\n"
+        "from tests.ray_bridge.test_job import run_job\n"
+        "run_job(JobSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), checkpoint_every=3)\n"
+    )
+    moments = random.Random(time.time_ns())
+    kills = 0
+    command = [sys.executable, "-c", code, spec.model_dump_json(), str(tmp_path)]
+    while kills < 3:
+        job = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        goal = moments.randrange(1, 12)
+        while job.poll() is None and _steps(tmp_path) < goal:
+            time.sleep(0.005)
+        if job.poll() is None:
+            os.kill(job.pid, signal.SIGKILL)
+        job.wait()
+        kills += 1
+    assert subprocess.run(command, check=False).returncode == 0
+    assert read(tmp_path) == read(finished)
+
+
+def _steps(folder: Path) -> int:
+    path = folder / "events.jsonl"
+    steps = [e["step"] for e in read_jsonl(path) if e["kind"] == "metrics"] if path.is_file() else []
+    return max(steps, default=0)
+
+
+def test_the_selected_checkpoint_is_the_best_not_the_last(spec: JobSpec, finished: Path) -> None:
+    chosen = read_json(finished / "selected" / "selected.json")
+    events = [e for e in read_jsonl(finished / "events.jsonl") if e["kind"] == "metrics"]
+    validation = {
+        e["step"]: e["values"]["validation/accuracy/bridged"]
+        for e in events
+        if "validation/accuracy/bridged" in e["values"]
+    }
+    assert list(validation) == [0, 4, 8, 12]
+    assert chosen["validation_accuracy"] == max(validation.values())
+    assert validation[chosen["step"]] == chosen["validation_accuracy"]
+
+
+def test_every_term_and_its_gradient_norm_are_recorded(finished: Path) -> None:
+    events = [e for e in read_jsonl(finished / "events.jsonl") if e["kind"] == "metrics"]
+    steps = {e["step"]: e["values"] for e in events if "loss/total" in e["values"]}
+    assert list(steps) == list(range(1, 13))
+    terms = {"answer_nll", "answer_kl", "prompt_alignment", "flow", "contrast"}
+    for step, values in steps.items():
+        assert {f"loss/{term}" for term in terms} <= set(values)
+        measured = {term for term in terms if f"grad_norm/{term}" in values}
+        assert measured == (terms if step % 4 == 0 else set())
+        assert all(values[f"grad_norm/{term}"] > 0 for term in measured)
