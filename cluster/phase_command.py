@@ -1,0 +1,54 @@
+"""Running a phase from the command line: progress and tracking around a campaign, and its exit code."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.options import Ask
+from cluster.request import make_campaign
+from mlflow_utils import tracking
+from tune_spaces.campaign import Campaign
+from tune_spaces.nodes import check_local
+from tune_spaces.session import joins
+from tune_spaces.trial import DEFAULT_JOB
+
+DONE, FAILED = 0, 1
+SEND_FOR = 60.0
+
+
+def run_phase(phase: str, ask: Ask) -> int:
+    """Run a phase to its end; returns the exit code."""
+    return carry_out(make_campaign(phase, ask), force=ask.force, job=ask.job)
+
+
+def resume_campaign(storage: Path, name: str | None, *, force: bool = False, job: str | None = None) -> int:
+    """Go on with a campaign as it was asked for; returns the exit code."""
+    from cluster.campaign_commands import choose
+
+    return carry_out(Campaign.load(storage, choose(storage, name)), force=force, job=job)
+
+
+def carry_out(campaign: Campaign, *, force: bool = False, job: str | None = None) -> int:
+    """Run a campaign, show it, record it, and sum it up."""
+    from cluster.summary import print_summary
+
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    uri = campaign.request["tracking_uri"]
+    campaign.storage.mkdir(parents=True, exist_ok=True)
+    tracking.check(uri)
+    if not joins():
+        check_local(campaign.run_spec)
+    policy = campaign.run(job or DEFAULT_JOB, force=force, watch=_watched)
+    print_summary(campaign, policy)
+    failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())
+    return FAILED if failed else DONE
+
+
+@contextmanager
+def _watched(campaign: Campaign) -> Iterator[None]:
+    from cluster.progress import Progress
+    from cluster.recording import recorded
+
+    with recorded(campaign, campaign.request["tracking_uri"], SEND_FOR), Progress(campaign):
+        yield

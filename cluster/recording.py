@@ -1,0 +1,89 @@
+"""Telling the tracker what a campaign does, from the campaign's folder: what is on disk is what is recorded."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlflow_utils import schema
+from mlflow_utils.tracking import Tracker
+from tune_spaces import records
+from tune_spaces.campaign import Campaign
+from tune_spaces.planning import settings_shared
+from tune_spaces.toggles import parameters
+
+POLL = 1.0
+
+
+@contextmanager
+def recorded(campaign: Campaign, tracking_uri: str, timeout: float) -> Iterator[None]:
+    """Record a campaign while the body runs it; phases end as FINISHED, FAILED, or KILLED where they are incomplete.
+
+    Args:
+        campaign: whose folder is followed.
+        tracking_uri: where MLflow is.
+        timeout: seconds to wait at the end for MLflow to have everything.
+    """
+    tracker = Tracker(tracking_uri, campaign.name, campaign.folder)
+    tracker.start()
+    declared: set[str] = set()
+    ended = threading.Event()
+
+    def follow() -> None:
+        while not ended.wait(POLL):
+            _declare(campaign, tracker, declared)
+
+    tracker.phase(campaign.phase.name, settings_shared(campaign.plan), {"goal": campaign.phase.goal})
+    _declare(campaign, tracker, declared)
+    thread = threading.Thread(target=follow, name="recording", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        _declare(campaign, tracker, declared)
+        for phase in sorted({campaign.plan.trials[name].phase for name in declared} | {campaign.phase.name}):
+            tracker.finish(phase, _status(campaign, phase))
+        unsent = tracker.close(timeout)
+        if unsent:
+            print(f"warning: {unsent}")
+
+
+def _declare(campaign: Campaign, tracker: Tracker, declared: set[str]) -> None:
+    phases = {campaign.plan.trials[name].phase for name in declared} | {campaign.phase.name}
+    for name, trial in campaign.plan.trials.items():
+        folder = records.trial_folder(campaign.folder, name)
+        if name in declared or not (folder / schema.SPEC).is_file():
+            continue
+        if trial.phase not in phases:
+            phases.add(trial.phase)
+            tracker.phase(trial.phase, settings_shared(campaign.plan), {"follows": campaign.phase.name})
+        tracker.trial(
+            folder,
+            phase=trial.phase,
+            name=trial.variant,
+            fingerprint=trial.fingerprint,
+            params=parameters(campaign.plan.changes(trial) | _toggles(trial.spec)),
+            tags={schema.SEED: trial.seed},
+        )
+        declared.add(name)
+
+
+def _toggles(spec: object) -> dict[str, object]:
+    from tune_spaces.toggles import all_toggles
+
+    return {toggle.field: getattr(spec, toggle.field) for toggle in all_toggles()}
+
+
+def _status(campaign: Campaign, phase: str) -> str:
+    """FINISHED where all its trials have results, FAILED where one has failed, else KILLED."""
+    statuses = set()
+    for name, trial in campaign.plan.trials.items():
+        folder = records.trial_folder(campaign.folder, name)
+        if trial.phase != phase or not (folder / schema.SPEC).is_file():
+            continue
+        if records.result(folder) is not None:
+            statuses.add(schema.FINISHED)
+        else:
+            statuses.add(schema.FAILED if (folder / records.ERROR).is_file() else schema.KILLED)
+    return next((s for s in (schema.FAILED, schema.KILLED, schema.FINISHED) if s in statuses), schema.KILLED)
