@@ -86,11 +86,19 @@ def inside(campaign: Path, path: Path) -> str:
     return str(path.relative_to(campaign)) if path.is_relative_to(campaign) else str(path)
 
 
-def load(campaign: Path) -> Declared:
-    """All declarations of a campaign, and its undeclared trials as their `spec.json` describes them."""
+def load(campaign: Path, *, undeclared: bool = True) -> Declared:
+    """All declarations of a campaign.
+
+    Args:
+        campaign: its folder.
+        undeclared: also take in trials without a declaration, as their `spec.json` describes them. A driver that is
+            about to declare them itself says no: parameters cannot be changed once they were sent.
+    """
     declared, path = Declared(), campaign / schema.DECLARATIONS
     for row in spool.read_all(path):
         declared.add(campaign, row)
+    if not undeclared:
+        return declared
     known = {trial.folder.resolve() for trial in declared.trials.values()}
     folders = [
         path.parent

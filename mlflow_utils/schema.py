@@ -28,7 +28,7 @@ CHECKPOINT = "checkpoint"
 FOLDER = "folder"
 CHANGED_PARAMS = "params_changed"  # MLflow parameters cannot change; what a resumed run was asked instead stands here
 PARENT = "mlflow.parentRunId"
-NOTE = "mlflow.note.content"
+VIEW = "mlflow.experimentKind"  # which of its pages the UI opens
 SOURCE_COMMIT = "mlflow.source.git.commit"
 
 PACKAGES = ("torch", "transformers", "ray", "mlflow", "datasets", "ray-bridge")

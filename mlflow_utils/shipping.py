@@ -3,6 +3,8 @@
 What the store has is written to a state file after each confirmed step, so that any process can go on at any point.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +25,6 @@ class RunLine:
     def __init__(self, state: Path, store_key: str, name: str, identity: dict[str, str], started: float) -> None:
         self._state, self._key = state, store_key
         self.name, self._identity, self._started = name, identity, spool.milliseconds(started)
-        self._described: Any = None
         self.sent = Sent.load(state, store_key)
 
     def save(self) -> None:
@@ -32,7 +33,7 @@ class RunLine:
 
     def forget(self) -> None:
         """The store lost the run: begin anew."""
-        self.sent, self._described = Sent(), None
+        self.sent = Sent()
         self.save()
 
     def run(self, store: Store, params: dict[str, Any], tags: dict[str, Any]) -> str:
@@ -50,9 +51,11 @@ class RunLine:
                 sent.asked, sent.status = again, schema.RUNNING
             sent.experiment_id = store.experiment()
             self.save()
-        if self._described != (params, tags):
+        told = digest(params, tags)
+        if sent.described != told:
             store.describe(sent.run_id, params, tags)
-            self._described = (params, tags)
+            sent.described = told
+            self.save()
         return sent.run_id
 
     def adopt(self, store: Store, run_id: str) -> None:
@@ -123,7 +126,7 @@ class TrialLine(RunLine):
                 schema.FINGERPRINT: trial.fingerprint,
                 schema.VARIANT: str(trial.tags.get(schema.VARIANT, trial.name)),
             },
-            started=trial.started,
+            started=_started(trial),
         )
         self._folder = trial.folder
         self._events = trial.folder / schema.EVENTS
@@ -150,17 +153,12 @@ class TrialLine(RunLine):
                 own did not survive that.
             halt: asked between requests; true ends the work early.
         """
-        if self._complete(parent):
+        own = {schema.VARIANT: trial.name, schema.PARENT: parent, schema.FOLDER: str(self._folder.resolve())}
+        tags = {**trial.tags, **own}
+        if self.sent.described == digest(trial.params, tags) and self._complete(ended is not None):
             return
         try:
-            tags = {
-                schema.VARIANT: trial.name,
-                **trial.tags,
-                schema.PARENT: parent,
-                schema.FOLDER: str(self._folder.resolve()),
-            }
             self.run(store, trial.params, tags)
-            self.sent.parent = parent
             self.upload(store, self._folder, [schema.SPEC])
             while not halt():
                 if self._news is None:
@@ -177,13 +175,13 @@ class TrialLine(RunLine):
             self._news = None
             raise
 
-    def _complete(self, parent: str) -> bool:
+    def _complete(self, phase_ended: bool) -> bool:
         """Whether the store has all of a trial that ended, so that nothing has to be asked."""
         sent, result = self.sent, self._folder / schema.RESULT
         return (
             sent.run_id is not None
-            and sent.parent == parent
             and sent.status in schema.FINAL
+            and (phase_ended or not sent.implied)
             and (not self._events.exists() or self._events.stat().st_size == sent.position)
             and (not result.exists() or sent.files.get(schema.RESULT) == _facts(result))
         )
@@ -198,12 +196,12 @@ class TrialLine(RunLine):
     def _take_in(self, events: list[dict[str, Any]]) -> list[Point]:
         """The new points among the events, with the events' status noted."""
         assert self._news is not None
-        fresh = [point for point in spool.points(events) if self._news(point)]
-        self._latest.update((point.name, point) for point in fresh)
+        points = list(spool.points(events))
+        self._latest.update((point.name, point) for point in points)
         for event in events:
             if event["kind"] == "status":
                 self._status = event["status"], event.get("time")
-        return fresh
+        return [point for point in points if self._news(point)]
 
     def _send(self, store: Store, events: list[dict[str, Any]]) -> None:
         run_id = str(self.sent.run_id)
@@ -248,6 +246,9 @@ class TrialLine(RunLine):
         result = self._folder / schema.RESULT
         if status not in schema.FINAL and ended is not None:
             status, at = (schema.FINISHED if result.exists() else schema.KILLED), ended[1]
+            self.sent.implied = True
+        else:
+            self.sent.implied = False
         if status in schema.FINAL:
             new = not result.exists() or self.sent.files.get(schema.RESULT) != _facts(result)
             if new and result.exists():
@@ -275,6 +276,17 @@ class TrialLine(RunLine):
         self._log(store, run_id, stated)
         marks = {schema.CHECKPOINT: result.get("checkpoint"), schema.NODE: result.get("node_id")}
         store.describe(run_id, {}, {key: value for key, value in marks.items() if value})
+
+
+def digest(params: dict[str, Any], tags: dict[str, Any]) -> str:
+    """Short hash of a run's description, to know whether the store was told it."""
+    return hashlib.sha256(json.dumps([params, tags], sort_keys=True, default=repr).encode()).hexdigest()[:16]
+
+
+def _started(trial: Trial) -> float:
+    """When a trial began: an event older than its declaration is from before the store was told of it."""
+    events, _ = spool.read(trial.folder / schema.EVENTS, 0)
+    return min([trial.started, *(event["time"] for event in events[:1])])
 
 
 def _facts(path: Path) -> list[int]:

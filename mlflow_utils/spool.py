@@ -128,9 +128,10 @@ class Sent:
 
     run_id: str | None = None
     experiment_id: str | None = None
-    parent: str | None = None  # id of the run it was put under
     position: int = 0  # bytes of the spool that are there
     status: str | None = None
+    implied: bool = False  # the status is not the trial's own word: its phase ended
+    described: str | None = None  # hash of the parameters and tags that were sent
     asked: bool = False  # a run was asked for without an answer: a second one may turn up
     files: dict[str, list[int]] = field(default_factory=dict)  # sent artifacts, with size and time of change
     refused: int = 0  # points and files that MLflow will not take, whatever the number of attempts

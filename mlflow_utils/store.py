@@ -70,7 +70,11 @@ class Store:
                 found = self._client.get_experiment_by_name(self._campaign)
                 if found is None:
                     location = (self._artifacts / self._campaign).as_uri() if self._artifacts else None
-                    self._experiment = str(self._client.create_experiment(self._campaign, artifact_location=location))
+                    self._experiment = str(
+                        self._client.create_experiment(
+                            self._campaign, location, {schema.VIEW: "custom_model_development"}
+                        )
+                    )
                 else:
                     if found.lifecycle_stage == "deleted":
                         self._client.restore_experiment(found.experiment_id)
@@ -130,7 +134,7 @@ class Store:
             self._client.log_batch(run_id, metrics=[Metric(p.name, p.value, p.time, p.step) for p in points])
 
     def describe(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
-        """Set tags, and parameters that the run lacks; one that differs from what it has cannot change: a tag says so."""
+        """Set tags, and parameters that the run lacks; one that differs cannot change any more: a tag says so."""
         from mlflow.entities import Param, RunTag
 
         asked = {schema.metric_name(name): schema.as_text(value)[:PARAM_LENGTH] for name, value in params.items()}

@@ -66,12 +66,16 @@ class Tracker:
         self._provenance: dict[str, str] | None = None
         self._sender: Sender | None = None
 
-    def start(self) -> None:
-        """Begin to send in the background: what earlier processes left over, and what comes."""
+    def start(self, *, undeclared: bool = False) -> None:
+        """Begin to send in the background: what earlier processes left over, and what comes.
+
+        Args:
+            undeclared: also send trials that were never declared, as their `spec.json` describes them.
+        """
         if self._sender is not None:
             return
         with self._guard:
-            self._declared = declarations.load(self._folder)
+            self._declared = declarations.load(self._folder, undeclared=undeclared)
         if importlib.util.find_spec("mlflow") is None:
             logger.warning("MLflow is not installed: runs are recorded in %s only.", self._folder)
             return
@@ -163,7 +167,7 @@ class Tracker:
     def replay(cls, tracking_uri: str, campaign: str, folder: Path, timeout: float = 60.0) -> Unsent | None:
         """Send everything in a campaign's folder that the store lacks; see `close` for what is returned."""
         tracker = cls(tracking_uri, campaign, folder)
-        tracker.start()
+        tracker.start(undeclared=True)
         return tracker.close(timeout)
 
     def _origin(self) -> dict[str, str]:
