@@ -22,6 +22,7 @@ from ray_bridge.events import EventLog
 from ray_bridge.metrics import metrics_of
 from ray_bridge.node_cache import NodeCache
 from ray_bridge.noise import stable_seed
+from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.objective import Losses, backward, objective_terms
 from ray_bridge.objectives.terms import Moment, StepContext
 from ray_bridge.pairing import Pair
@@ -58,7 +59,8 @@ class Job:
         self.optimiser = torch.optim.AdamW(
             self.parameters, lr=spec.learning_rate, betas=(0.9, 0.95), weight_decay=spec.weight_decay
         )
-        self.terms = objective_terms(spec)
+        decode = decode_terms(spec, self.pair, self.splits.train, batch_size=run.eval_batch_size)
+        self.terms = [*decode, *objective_terms(spec)]
         self.average = copy_weights(self.translator) if spec.ema_decay else {}
         self.best = Best()
         self.step, self.seconds = 0, 0.0
@@ -99,7 +101,8 @@ class Job:
             self.worker,
         )
         with self._autocast():
-            losses = backward(context, self.terms, self.parameters, term_norms=measure)
+            due = [term for term in self.terms if term.due(self.step)]
+            losses = backward(context, due, self.parameters, term_norms=measure)
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.clip_norm))
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -130,6 +133,7 @@ class Job:
         values = {f"loss/{name}": value for name, value in losses.terms.items()}
         values |= {"loss/total": losses.total, "grad_norm": norm, "lr": learning_rate(self.spec, self.step - 1)}
         values |= {f"grad_norm/{name}": value for name, value in losses.gradient_norms.items()}
+        values |= losses.facts
         values |= {"seconds_per_step": round(spent, 5), "tokens_per_second": round(tokens / spent, 1)}
         self.events.metrics(self.step, values)
 

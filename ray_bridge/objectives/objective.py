@@ -1,7 +1,7 @@
 """The total: which terms a spec asks for, their weights, and their gradient over all workers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +17,16 @@ from ray_bridge.spec import JobSpec
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedTerm:
-    """A term of the objective and its weight."""
+    """A term of the objective, its weight, and every how many steps it is computed."""
 
     name: str
     weight: float
     compute: Callable[[StepContext], Term]
+    every: int = 1
+
+    def due(self, step: int) -> bool:
+        """Whether the term belongs to a step, counted from 0."""
+        return (step + 1) % self.every == 0
 
 
 def objective_terms(spec: JobSpec) -> list[WeightedTerm]:
@@ -39,11 +44,15 @@ def objective_terms(spec: JobSpec) -> list[WeightedTerm]:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Global means of the terms, their weighted total, and where asked for each weighted term's gradient norm."""
+    """Global means of the terms, their weighted total, and where asked for each weighted term's gradient norm.
+
+    `facts` is what the terms report besides their loss.
+    """
 
     total: float
     terms: Mapping[str, float]
     gradient_norms: Mapping[str, float]
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 def backward(
@@ -85,6 +94,7 @@ def backward(
         total=total,
         terms={term.name: value for term, value in zip(terms, logged, strict=True)},
         gradient_norms=norms,
+        facts={name: value for result in results for name, value in result.facts.items()},
     )
 
 

@@ -1,7 +1,7 @@
 """The frame of the objective: what a term gets to see, and what it gives back."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -22,10 +22,16 @@ class Term:
     """A sum over this worker's rows or tokens, and over how many; the loss is their quotient over all workers.
 
     Kept apart so that the mean is over the global batch: means of means would weigh a token by its worker.
+
+    Attributes:
+        total: the sum.
+        count: over how many.
+        facts: what else is logged, the same on every worker.
     """
 
     total: Tensor
     count: float
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,245 @@
+"""Toggle `decode_aware`: learn from what the target writes when it is left to itself, not from gold answers alone.
+
+Every `eval_every` steps the target answers a few training questions freely from [Z; prompt]. Two terms come of it:
+`rloo` reinforces completions that score better than the question's others (Ahmadian et al. 2024), and
+`on_policy_distill` keeps the target with soft tokens close to the target with the text alone, on the tokens that were
+written (Agarwal et al. 2024). Both are of the policy that was sampled, at its temperature.
+
+Memory: gradients are taken one micro-batch at a time down to Z, with every layer of the frozen target recomputed in
+the backward pass. What stays between micro-batches is Z and one gradient of Z for each term, whatever the number of
+completions; each term is then handed over as a value whose gradient in Z is the accumulated one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ray_bridge.encoding import read_source
+from ray_bridge.layout import assemble
+from ray_bridge.lm import FrozenLM
+from ray_bridge.objectives.answer_kl import kl_divergence
+from ray_bridge.objectives.objective import WeightedTerm
+from ray_bridge.objectives.rollouts import Completion, Turn, draw_questions, leave_one_out, turns_of, write
+from ray_bridge.objectives.terms import StepContext, Term, answer_positions, zero
+from ray_bridge.pairing import Pair
+from ray_bridge.spec import JobSpec
+from ray_bridge.tasks.base import Example
+
+MICRO_TOKENS = 4096
+"""Positions, pads included, of one forward pass with gradient; a longer row goes alone. Changes memory only."""
+
+
+def decode_terms(
+    spec: JobSpec, pair: Pair, train: Sequence[Example], *, batch_size: int, micro_tokens: int = MICRO_TOKENS
+) -> list[WeightedTerm]:
+    """The toggle's terms, none where it is off or their weight is 0.
+
+    They belong before the terms of every step, so that their peak of memory does not stand on top of what those keep
+    for the backward pass.
+
+    Args:
+        spec: the job.
+        pair: the frozen models in training's arithmetic.
+        train: examples whose questions are asked.
+        batch_size: completions decoded together; changes speed and memory only.
+        micro_tokens: see `MICRO_TOKENS`.
+    """
+    if not spec.decode_aware:
+        return []
+    decode = DecodeAware(pair, train, batch_size=batch_size, micro_tokens=micro_tokens)
+    terms = [
+        WeightedTerm(name="rloo", weight=spec.decode_weight, compute=decode.rloo, every=spec.eval_every),
+        WeightedTerm(
+            name="on_policy_distill", weight=spec.on_policy_distill, compute=decode.distill, every=spec.eval_every
+        ),
+    ]
+    return [term for term in terms if term.weight > 0]
+
+
+class DecodeAware:
+    """Computes both terms of a step from one set of completions; see `decode_terms` for the arguments."""
+
+    def __init__(self, pair: Pair, train: Sequence[Example], *, batch_size: int, micro_tokens: int) -> None:
+        self.pair, self.train, self.spec = pair, train, pair.spec
+        self.batch_size, self.micro_tokens = batch_size, micro_tokens
+        # Weak, so that a step's graph does not live on until the next step that asks.
+        self._done: WeakKeyDictionary[StepContext, tuple[Term, Term]] = WeakKeyDictionary()
+
+    def rloo(self, step: StepContext) -> Term:
+        """Advantage x negative log-likelihood, summed over the tokens of completions in groups of unequal rewards."""
+        return self._terms(step)[0]
+
+    def distill(self, step: StepContext) -> Term:
+        """KL(text-only teacher || student), summed over the tokens of all completions."""
+        return self._terms(step)[1]
+
+    def _terms(self, step: StepContext) -> tuple[Term, Term]:
+        if step not in self._done:
+            self._done[step] = self._compute(step)
+        return self._done[step]
+
+    def _compute(self, step: StepContext) -> tuple[Term, Term]:
+        chosen = draw_questions(self.spec, step.moment, len(self.train))
+        turns = turns_of(step.worker, len(chosen), self.spec.decode_samples)
+        completions: list[Completion] = []
+        soft = torch.zeros((), device=self.pair.target.device)
+        if turns:
+            mine = sorted({turn.question for turn in turns})
+            items = self.pair.encoder([self.train[chosen[q]] for q in mine])
+            source = read_source(self.pair.source, items, self.spec.source_layer)
+            asked = StepContext(self.spec, step.target, step.translator, source, step.moment, step.worker)
+            soft = asked.soft  # (q, K, d_t)
+            by_question = dict(zip(mine, range(len(mine)), strict=True))
+            completions = write(
+                self.pair, step.moment, turns, [by_question[t.question] for t in turns], items, soft, self.batch_size
+            )
+        advantages, facts = judge(step, completions, self.spec.decode_samples)
+        if not completions:
+            return (replace(zero(soft), facts=facts), replace(zero(soft), facts=facts))
+        values, gradients = accumulate(
+            step.target, soft.detach(), completions, advantages, self.spec.decode_temperature, self.micro_tokens
+        )
+        kept = sum(len(c.tokens) for c in completions if advantages[c.turn] is not None)
+        counts = (kept, sum(len(c.tokens) for c in completions))
+        rloo, distill = (
+            Term(total=carry(soft, value, gradient), count=count, facts=facts)
+            for value, gradient, count in zip(values, gradients, counts, strict=True)
+        )
+        return rloo, distill
+
+
+def judge(
+    step: StepContext, completions: Sequence[Completion], samples: int
+) -> tuple[dict[Turn, float | None], dict[str, float]]:
+    """Advantages within each question's group, over all workers.
+
+    Returns:
+        The advantage of each completion of any worker, None in groups of equal rewards; and what is logged.
+    """
+    results: dict[Turn, tuple[float, int]] = {}
+    for part in step.worker.gather({c.turn: (c.reward, len(c.tokens)) for c in completions}):
+        results.update(part)  # type: ignore[call-overload]
+    advantages: dict[Turn, float | None] = {}
+    groups = sorted({turn.question for turn in results})
+    equal = 0
+    for question in groups:
+        turns = [Turn(question=question, sample=g) for g in range(samples)]
+        group = leave_one_out([results[turn][0] for turn in turns])
+        equal += group is None
+        advantages.update((turn, None if group is None else group[turn.sample]) for turn in turns)
+    facts = {
+        "decode/reward_mean": sum(reward for reward, _ in results.values()) / len(results),
+        "decode/frac_zero_advantage": equal / len(groups),
+        "decode/tokens": sum(tokens for _, tokens in results.values()) / len(results),
+    }
+    return advantages, facts
+
+
+def accumulate(
+    target: FrozenLM,
+    soft: Tensor,
+    completions: Sequence[Completion],
+    advantages: Mapping[Turn, float | None],
+    temperature: float,
+    micro_tokens: int,
+) -> tuple[Tensor, Tensor]:
+    """Both losses and their gradients in Z, one micro-batch after another.
+
+    Args:
+        target: the frozen target.
+        soft: (q, K, d_t) Z without gradient.
+        completions: what was written from rows of `soft`.
+        advantages: of each completion, None where it is not reinforced.
+        temperature: at which the completions were sampled.
+        micro_tokens: positions of one forward pass.
+
+    Returns:
+        Sums over tokens of the RLOO and the distillation loss, (2,), and their gradients, (2, q, K, d_t).
+    """
+    soft = soft.to(torch.promote_types(soft.dtype, torch.float32))  # (q, K, d_t), sums of bf16 would lose bits
+    values = soft.new_zeros(2)  # (2,)
+    gradients = soft.new_zeros(2, *soft.shape)  # (2, q, K, d_t)
+    for part in micro_batches(completions, soft.shape[1], micro_tokens):
+        places = torch.tensor([c.place for c in part], device=soft.device)  # (b,)
+        z = soft[places].requires_grad_()  # (b, K, d_t)
+        weights = torch.tensor([advantages[c.turn] or 0.0 for c in part], device=soft.device)  # (b,)
+        losses = token_losses(target, z, part, weights, temperature)
+        for i, loss in enumerate(losses):
+            (gradient,) = torch.autograd.grad(loss, z, retain_graph=i == 0)  # (b, K, d_t)
+            gradients[i].index_add_(0, places, gradient)
+            values[i] += loss.detach()
+    return values, gradients
+
+
+def token_losses(
+    target: FrozenLM, z: Tensor, completions: Sequence[Completion], advantages: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """RLOO and distillation loss of completions, summed over their tokens, with gradient in z.
+
+    Args:
+        target: the frozen target.
+        z: (b, K, d_t), the soft tokens of each completion.
+        completions: b of them.
+        advantages: (b,).
+        temperature: of the policy.
+    """
+    student = assemble(target, [replace(c.item.row, answer=c.tokens) for c in completions], z, pad="right")
+    with recomputed(target.layers):
+        hidden = target.hidden(student.embeds, student.mask, student.positions)  # (b, L, d_t)
+    rows, at, tokens = answer_positions(student)  # (N,) each
+    logits = target.logits(hidden[rows, at]) / temperature  # (N, V)
+    with torch.no_grad():
+        teacher = assemble(target, [replace(c.item.text_row, answer=c.tokens) for c in completions], None, pad="right")
+        _, teacher_at, teacher_tokens = answer_positions(teacher)  # (N,) each
+        if not torch.equal(tokens, teacher_tokens):
+            raise ValueError("student and teacher do not read the same completions")
+        hidden = target.hidden(teacher.embeds, teacher.mask, teacher.positions)  # (b, L', d_t)
+        teacher_logits = target.logits(hidden[rows, teacher_at]) / temperature  # (N, V)
+    surprise = F.cross_entropy(logits, tokens, reduction="none")  # (N,)
+    return (advantages[rows] * surprise).sum(), kl_divergence(teacher_logits, logits).sum()
+
+
+def micro_batches(completions: Sequence[Completion], soft_tokens: int, limit: int) -> Iterator[list[Completion]]:
+    """Completions of similar length in batches of at most `limit` positions, pads included, or of one."""
+
+    def length(completion: Completion) -> int:
+        row = completion.item.row
+        return len(row.before) + soft_tokens + len(row.prompt) + len(completion.tokens)
+
+    part: list[Completion] = []
+    for completion in sorted(completions, key=length, reverse=True):
+        if part and length(part[0]) * (len(part) + 1) > limit:
+            yield part
+            part = []
+        part.append(completion)
+    if part:
+        yield part
+
+
+@contextmanager
+def recomputed(layers: nn.ModuleList) -> Iterator[None]:
+    """Within it, layers keep their input alone and run again in the backward pass (Chen et al. 2016)."""
+    before = [layer.__dict__.get("forward") for layer in layers]
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+    try:
+        yield
+    finally:
+        for layer, forward in zip(layers, before, strict=True):
+            if forward is None:
+                del layer.forward
+            else:
+                layer.forward = forward
+
+
+def carry(soft: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """A scalar of a given value whose gradient in `soft` (q, K, d_t) is the given one."""
+    surrogate = (soft * gradient).sum()
+    return value + surrogate - surrogate.detach()
