@@ -20,10 +20,10 @@ Row = Mapping[str, Any]
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
-def _axes(height: float) -> tuple[Any, Any]:
+def _axes(height: float, width: float = WIDTH) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
@@ -49,7 +49,8 @@ def forest(path: Path, rows: Sequence[Row], *, noise_floor: float | None = None,
     Returns:
         The path.
     """
-    figure, axes = _axes(1.4 + 0.34 * max(1, len(rows)))
+    longest = max((len(row["label"]) for row in rows), default=0)
+    figure, axes = _axes(1.4 + 0.34 * max(1, len(rows)), 5.5 + 0.08 * longest)
     if noise_floor is not None:
         axes.axvspan(-100 * noise_floor, 100 * noise_floor, color=BAND, zorder=0)
     axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)

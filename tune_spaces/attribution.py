@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations
 from math import comb
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from numpy.typing import NDArray
 
@@ -21,6 +21,7 @@ from tune_spaces.statistics import Correction, adjust, discordant, mcnemar_exact
 
 Kind = Literal["leave_one_out", "add_one_in", "step", "joint", "interaction_at_full", "interaction_at_base", "shapley"]
 Cell = frozenset[str]
+EACH: tuple[Kind, ...] = ("leave_one_out", "add_one_in", "shapley")
 CONFIRMATORY: tuple[Kind, ...] = ("leave_one_out", "add_one_in", "step", "joint")
 
 
@@ -169,13 +170,15 @@ def attribute(
     effects = _corrected(effects, keys)
     unvaried = [
         Effect(kind=kind, toggles=(toggle,), reason=f"{toggle} is {'on' if on else 'off'} in every run")
-        for kind in ("leave_one_out", "add_one_in", "shapley")
+        for kind in EACH
         for toggle, on in fixed.items()
     ]
     replicates = [[float(run.mean()) for run in matrix] for matrix in cells.values()]
-    return Attribution(
-        effects=effects + unvaried, fixed=fixed, full=full, base=base, noise_floor=noise_floor(replicates)
+    kinds = get_args(Kind)
+    effects = sorted(
+        effects + unvaried, key=lambda e: (kinds.index(e.kind), e.kind in EACH and toggles.index(e.toggles[0]))
     )
+    return Attribution(effects=effects, fixed=fixed, full=full, base=base, noise_floor=noise_floor(replicates))
 
 
 def _in_order(toggles: Sequence[str]) -> Callable[[Collection[str]], tuple[str, ...]]:

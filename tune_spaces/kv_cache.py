@@ -1,0 +1,35 @@
+"""How much of the target's key-value cache soft tokens save: the reason to compress a prompt at all."""
+
+from typing import Literal
+
+
+def kv_cache_bytes(
+    tokens: int, *, num_layers: int, num_key_value_heads: int, head_dim: int, bytes_per_value: int = 2
+) -> int:
+    """Bytes that the keys and values of a number of tokens take, over all layers of the target."""
+    return 2 * tokens * num_layers * num_key_value_heads * head_dim * bytes_per_value
+
+
+def kv_cache_saved(
+    soft_tokens: int,
+    prompt_tokens: float,
+    *,
+    layout: Literal["soft_plus_text", "soft_only"],
+    instruction_tokens: int = 0,
+) -> float:
+    """Share of the text prompt's cache that a layout saves.
+
+    With `soft_only`, K soft tokens and a short instruction stand in for the prompt. With `soft_plus_text` they come on
+    top of it, so the share is negative: such a run shows what accuracy K tokens buy, and saves nothing.
+
+    Args:
+        soft_tokens: K.
+        prompt_tokens: mean length of the text prompt, in target tokens, BOS included.
+        layout: as in the job's spec.
+        instruction_tokens: length of the short instruction of `soft_only`.
+    """
+    if prompt_tokens <= 0:
+        raise ValueError(f"a prompt has at least one token, not {prompt_tokens}")
+    if layout == "soft_plus_text":
+        return -soft_tokens / prompt_tokens
+    return 1 - (1 + soft_tokens + instruction_tokens) / prompt_tokens
