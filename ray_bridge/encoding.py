@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from ray_bridge.alignment import Alignment, align, byte_spans
 from ray_bridge.layout import Row, answer_row, token_ids
 from ray_bridge.lm import FrozenLM
 from ray_bridge.spec import JobSpec
@@ -25,6 +25,7 @@ class Encoded:
         row: the target's row under the spec's layout, answer included.
         text_row: the target's row without soft tokens: target alone, and the KL teacher.
         question_ids: the question's target tokens alone.
+        alignment: how the question's source tokens pool onto the target's; only where geometry_projection asks.
     """
 
     example: Example
@@ -33,6 +34,7 @@ class Encoded:
     row: Row
     text_row: Row
     question_ids: tuple[int, ...]
+    alignment: Alignment | None = None
 
 
 class Encoder:
@@ -69,7 +71,13 @@ class Encoder:
             row=row,
             text_row=text_row,
             question_ids=token_ids(self.target.tokenizer, example.question),
+            alignment=self._align(header, prompt, example.question) if self.spec.geometry_projection else None,
         )
+
+    def _align(self, header: str, prompt: str, question: str) -> Alignment:
+        begin = len(header) + prompt.rindex(question)
+        end = begin + len(question)
+        return align(self.source.tokenizer, self.target.tokenizer, header + prompt, begin, end)
 
 
 @dataclass(frozen=True)
@@ -83,12 +91,12 @@ class _ById:
 
 
 def question_span(lm: FrozenLM, header: str, prompt: str, question: str) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """The prompt's ids with BOS, and the half-open range of tokens that touch the question's characters."""
-    encoded: Any = lm.tokenizer(header + prompt, add_special_tokens=False, return_offsets_mapping=True)
-    begin = len(header) + prompt.rindex(question)
-    end = begin + len(question)
-    inside = [i for i, (low, high) in enumerate(encoded["offset_mapping"], 1) if low < end and high > begin]
-    return (lm.bos, *encoded["input_ids"]), (inside[0], inside[-1] + 1)
+    """The prompt's ids with BOS, and the half-open range of tokens that hold bytes of the question."""
+    before = header + prompt[: prompt.rindex(question)]
+    begin, end = len(before.encode()), len((before + question).encode())
+    spans = byte_spans(lm.tokenizer, header + prompt)  # (tokens, 2)
+    inside = [i for i, (low, high) in enumerate(spans.tolist(), 1) if max(low, begin) < min(high, end)]
+    return (lm.bos, *token_ids(lm.tokenizer, header + prompt)), (inside[0], inside[-1] + 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,6 +74,9 @@ class JobSpec(_Frozen):
     pooling: Literal["mean", "attention"] = Field("mean", description="how source states become one condition")
     guidance_scale: float = Field(1.0, ge=0, le=20, description="classifier-free guidance; 1 means none")
     condition_dropout: Fraction = Field(0.1, description="share of training rows without condition")
+    geometry_init: Literal["ridge", "procrustes"] = Field(
+        "ridge", description="fit between the embedding tables from which geometry_projection starts"
+    )
 
     # The four toggles of phase 1 (science of each: tune_spaces.toggles)
     kl_alignment: bool = Field(True, description="KL to the teacher on answer tokens; off: the misaligned first 20")

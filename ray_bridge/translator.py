@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ray_bridge.bridges.dit import DiTBridge
+from ray_bridge.bridges.geometry import GeometryProjection
 from ray_bridge.bridges.scale import ExactScale
 from ray_bridge.encoding import SourceBatch
 from ray_bridge.lm import FrozenLM
@@ -24,11 +25,17 @@ class Translator(nn.Module):
 
     Attributes:
         flow: the bridge where it is a flow and so has a flow loss, else None.
+        geometry: the projection in front of the bridge, None with its toggle off.
     """
 
     def __init__(self, spec: JobSpec, source: FrozenLM, target: FrozenLM) -> None:
         super().__init__()
-        self.bridge = build_bridge(spec, source.hidden_size, target)
+        self.geometry = (
+            GeometryProjection(source, target, soft_tokens=spec.soft_tokens, start=spec.geometry_init)
+            if spec.geometry_projection
+            else None
+        )
+        self.bridge = build_bridge(spec, target.hidden_size if self.geometry else source.hidden_size, target)
         self.flow = self.bridge if isinstance(self.bridge, DiTBridge) else None
 
     @property
@@ -47,7 +54,7 @@ class Translator(nn.Module):
         Returns:
             (B, K, d_t), each token at the RMS of the target's embeddings times the learned gain.
         """
-        return cast(Bridge, self.bridge)(source.states, source.mask, noise, dropped)
+        return cast(Bridge, self.bridge)(*self._read(source), noise, dropped)
 
     def flow_loss(
         self, source: SourceBatch, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None
@@ -55,7 +62,16 @@ class Translator(nn.Module):
         """Flow loss of each row, (B,), for data (B, K, d_t) at unit RMS. Only where `flow` is a bridge."""
         if self.flow is None:
             raise ValueError("this bridge is no flow")
-        return self.flow.flow_loss(source.states, source.mask, data, noise, times, dropped)
+        return self.flow.flow_loss(*self._read(source), data, noise, times, dropped)
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """Measurements of how the translator was initialised."""
+        return {} if self.geometry is None else self.geometry.facts
+
+    def _read(self, source: SourceBatch) -> tuple[Tensor, Tensor]:
+        """What the bridge reads, (B, S, d_s) or under geometry_projection (B, T, d_t), and its mask."""
+        return (source.states, source.mask) if self.geometry is None else self.geometry(source)
 
 
 def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:

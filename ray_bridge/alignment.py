@@ -1,0 +1,136 @@
+"""Which tokens of two tokenizers cover the same bytes of a text.
+
+A number is five tokens to one model and two to another; what both share are the bytes. Offsets alone are not enough:
+some tokenizers trim the space off a token's offsets, and every byte-level one gives the several tokens of a split
+character the same offsets. Where the tokens spell the text exactly, their own bytes decide; where a tokenizer rewrites
+the text (NFC, lower case), its offsets do.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_PRINTED = [*range(33, 127), *range(161, 173), *range(174, 256)]
+_UNPRINTED = [byte for byte in range(256) if byte not in _PRINTED]
+_ALPHABET = {chr(byte): byte for byte in _PRINTED} | {chr(256 + n): byte for n, byte in enumerate(_UNPRINTED)}
+"""The character by which byte-level tokenizers write each byte (Radford et al. 2019)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Alignment:
+    """How source tokens pool onto the target's tokens of one stretch of text, as a sparse matrix (T, S).
+
+    Attributes:
+        source_span: first and one past the last source token of the stretch; S is its length.
+        tokens: (T,), the target tokens of the stretch, by number in the text.
+        bytes: (T,), how many bytes of the stretch each of them covers.
+        row, column, share: (n,), entries of the matrix; each row sums to 1.
+    """
+
+    source_span: tuple[int, int]
+    tokens: NDArray[np.int32]
+    bytes: NDArray[np.float32]
+    row: NDArray[np.int32]
+    column: NDArray[np.int32]
+    share: NDArray[np.float32]
+
+
+def align(source: Any, target: Any, text: str, begin: int, end: int) -> Alignment:
+    """Align two fast tokenizers over the characters [begin, end) of a text.
+
+    Args:
+        source: tokenizer whose states are pooled.
+        target: tokenizer onto whose tokens they are pooled.
+        text: what both read, without special tokens.
+        begin: first character of the stretch.
+        end: one past its last character; the stretch is not empty.
+    """
+    low, high = len(text[:begin].encode()), len(text[:end].encode())
+    rows, of_target = _cover(byte_spans(target, text), low, high)  # (T,), (T, bytes)
+    columns, of_source = _cover(byte_spans(source, text), low, high)  # (S,), (S, bytes)
+    shared = of_target @ of_source.T  # (T, S)
+    row, column = shared.nonzero()
+    counts = of_target.sum(1)  # (T,)
+    return Alignment(
+        source_span=(int(columns[0]), int(columns[-1]) + 1),
+        tokens=rows.astype(np.int32),
+        bytes=counts.astype(np.float32),
+        row=row.astype(np.int32),
+        column=(columns[column] - columns[0]).astype(np.int32),
+        share=(shared[row, column] / counts[row]).astype(np.float32),
+    )
+
+
+def byte_spans(tokenizer: Any, text: str) -> NDArray[np.int64]:
+    """First and one past the last UTF-8 byte of each token, (tokens, 2). Spans cover the whole text.
+
+    They overlap only where a tokenizer that rewrites the text splits a character.
+    """
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    pieces = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+    data = text.encode()
+    for spell in (_byte_level, _metaspace):
+        spelled = [spell(piece) for piece in pieces]
+        ahead = sum(map(len, spelled)) - len(data)  # 1 where the tokenizer puts a space before a text
+        if ahead in (0, 1) and b"".join(spelled) == b" " * ahead + data:
+            edges = np.maximum(np.array([0, *accumulate(map(len, spelled))]) - ahead, 0)  # (tokens + 1,)
+            return np.stack([edges[:-1], edges[1:]], 1)
+    return _offset_spans(text, encoded["offset_mapping"])
+
+
+def vocabulary_bytes(tokenizer: Any) -> dict[bytes, int]:
+    """What each token of a vocabulary spells, without special tokens; of two that spell the same the written one."""
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special.update(tokenizer.all_special_ids)
+    spell = _metaspace if any("▁" in token for token in vocabulary) else _byte_level
+    found: dict[bytes, int] = {}
+    by_id = sorted((number, token) for token, number in vocabulary.items() if number not in special)
+    for fallback in (False, True):
+        for number, token in by_id:
+            if bool(_BYTE_TOKEN.fullmatch(token)) == fallback:
+                found.setdefault(spell(token), number)
+    return found
+
+
+@lru_cache(maxsize=1 << 16)
+def _byte_level(token: str) -> bytes:
+    if all(character in _ALPHABET for character in token):
+        return bytes(_ALPHABET[character] for character in token)
+    return token.encode()  # an added token, kept as it is written
+
+
+@lru_cache(maxsize=1 << 16)
+def _metaspace(token: str) -> bytes:
+    byte = _BYTE_TOKEN.fullmatch(token)
+    return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
+
+
+def _offset_spans(text: str, offsets: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    at = [0, *accumulate(len(character.encode()) for character in text)]
+    spans, reached = [], 0
+    for low, high in offsets:
+        if high > low:  # what no token claims (trimmed spaces) goes to the token after it
+            spans.append([min(at[low], reached), at[high]])
+            reached = max(reached, at[high])
+        else:
+            spans.append([at[low], at[low]])
+    if spans:
+        last = max(range(len(spans)), key=lambda i: (spans[i][1] > spans[i][0], i))
+        spans[last][1] = at[-1]
+    return np.array(spans, dtype=np.int64).reshape(-1, 2)
+
+
+def _cover(spans: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Tokens of the bytes [low, high), (n,), and how much of each byte is theirs, (n, high - low); columns sum to 1."""
+    inside = ((spans[:, 0] < high) & (spans[:, 1] > low) & (spans[:, 1] > spans[:, 0])).nonzero()[0]  # (n,)
+    place = np.arange(low, high)  # (bytes,)
+    held = (spans[inside, :1] <= place) & (place < spans[inside, 1:])  # (n, bytes)
+    return inside, held / held.sum(0)

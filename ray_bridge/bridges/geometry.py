@@ -1,0 +1,117 @@
+"""Toggle `geometry_projection`: source states brought into the target's tokens, space and positions before the bridge.
+
+1. Segmentation. States of the source's tokens are averaged over the bytes of each of the target's tokens.
+2. Linear map d_s -> d_t, learned, which starts as the map between the two embedding tables (embedding_map.py).
+3. Phase. Hidden states carry no rotation (RoPE turns queries and keys only), so there is nothing to undo. What can be
+   supplied is the target's position code: the rotation that its attention applies at the token's index, a learned
+   share of it for each frequency, which starts at 0.
+
+Off: the bridge's own input layer reads the raw source states.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ray_bridge.alignment import Alignment
+from ray_bridge.embedding_map import fit_map, shared_embeddings
+from ray_bridge.encoding import SourceBatch
+from ray_bridge.lm import FrozenLM
+
+
+class GeometryProjection(nn.Module):
+    """(states (B, S, d_s), mask) of the source's tokens -> (states (B, T, d_t), mask) of the target's.
+
+    Attributes:
+        facts: how the linear map was initialised: number of shared vocabulary strings and held-out R².
+    """
+
+    def __init__(
+        self, source: FrozenLM, target: FrozenLM, *, soft_tokens: int, start: Literal["ridge", "procrustes"]
+    ) -> None:
+        super().__init__()
+        self.soft_tokens = soft_tokens
+        fitted = fit_map(*shared_embeddings(source, target), start)
+        self.facts = {"geometry/pairs": float(fitted.pairs), "geometry/held_out_r2": fitted.held_out_r2}
+        self.linear = nn.Linear(source.hidden_size, target.hidden_size)
+        with torch.no_grad():
+            self.linear.weight.copy_(fitted.weight)
+            self.linear.bias.copy_(fitted.bias)
+        frequencies = inverse_frequencies(target)
+        self.phase = None if frequencies is None else Phase(frequencies, target.hidden_size)
+
+    def forward(self, source: SourceBatch) -> tuple[Tensor, Tensor]:
+        """One state a target token of the question, (B, T, d_t), and its mask (B, T)."""
+        alignments = [_alignment(item.alignment) for item in source.items]
+        matrix, mask = pooling_matrices(alignments, source.states.shape[1])  # (B, T, S), (B, T)
+        matrix, mask = matrix.to(source.states), mask.to(source.states.device)
+        with torch.autocast(source.states.device.type, enabled=False):
+            states = self.linear(matrix @ source.states)  # (B, T, d_t)
+            if self.phase is not None:
+                states = self.phase(states, self._indices(alignments, mask))  # (B, T, d_t)
+        return states, mask
+
+    def _indices(self, alignments: Sequence[Alignment], mask: Tensor) -> Tensor:
+        """Where each token stands in the target's row (under soft_only: would stand, were the prompt there), (B, T)."""
+        indices = torch.zeros(mask.shape)  # (B, T)
+        for i, alignment in enumerate(alignments):
+            indices[i, : len(alignment.tokens)] = torch.from_numpy(alignment.tokens + 1 + self.soft_tokens)
+        return indices.to(mask.device)
+
+
+class Phase(nn.Module):
+    """Rotation by an index, a learned share (`gain`) of it for each frequency; at gain 0 exactly the identity.
+
+    The share is taken of the angle's principal value, in (-pi, pi]: gain 1 is the target's own rotation, any gain is a
+    rotation, and a change of gain has the same small effect on the thousandth token as on the first.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, frequencies: Tensor, size: int) -> None:
+        """frequencies (F,) inverse frequencies, size d_t: blocks of 2F dimensions are turned, a remainder is not."""
+        super().__init__()
+        count = min(len(frequencies), size // 2)
+        self.blocks = size // (2 * count)
+        self.register_buffer("frequencies", frequencies[:count].float(), persistent=False)
+        self.gain = nn.Parameter(torch.zeros(count))
+
+    def forward(self, states: Tensor, index: Tensor) -> Tensor:
+        """states (B, T, d_t), index (B, T) -> (B, T, d_t)."""
+        angle = index.to(states)[..., None] * self.frequencies  # (B, T, F)
+        angle = self.gain * (math.pi - torch.remainder(math.pi - angle, 2 * math.pi))  # (B, T, F)
+        cos, sin = angle.cos()[:, :, None], angle.sin()[:, :, None]  # (B, T, 1, F)
+        turned = self.blocks * 2 * len(self.gain)
+        first, second = states[..., :turned].unflatten(-1, (self.blocks, 2, -1)).unbind(-2)  # (B, T, blocks, F)
+        pairs = torch.stack([first * cos - second * sin, second * cos + first * sin], -2)  # (B, T, blocks, 2, F)
+        return torch.cat([pairs.flatten(-3), states[..., turned:]], -1)  # (B, T, d_t)
+
+
+def pooling_matrices(alignments: Sequence[Alignment], length: int) -> tuple[Tensor, Tensor]:
+    """Dense pooling matrices (B, T, S) with S = length, and the mask (B, T) of their rows, on the CPU."""
+    T = max(len(alignment.tokens) for alignment in alignments)
+    matrix = torch.zeros(len(alignments), T, length)  # (B, T, S)
+    mask = torch.zeros(len(alignments), T, dtype=torch.long)  # (B, T)
+    for i, alignment in enumerate(alignments):
+        row, column = torch.from_numpy(alignment.row), torch.from_numpy(alignment.column)  # (n,)
+        matrix[i].index_put_((row.long(), column.long()), torch.from_numpy(alignment.share))
+        mask[i, : len(alignment.tokens)] = 1
+    return matrix, mask
+
+
+def inverse_frequencies(lm: FrozenLM) -> Tensor | None:
+    """The inverse frequencies that a model's own rotary module uses, scaling included, (F,); None without one."""
+    buffers = {name: value for name, value in lm.model.named_buffers() if name.endswith("inv_freq")}
+    if not buffers:
+        return None
+    name = next((name for name in buffers if "full_attention" in name), next(iter(buffers)))
+    return buffers[name].detach().float().cpu()
+
+
+def _alignment(alignment: Alignment | None) -> Alignment:
+    if alignment is None:
+        raise ValueError("examples were encoded without geometry_projection")
+    return alignment
