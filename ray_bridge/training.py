@@ -73,6 +73,8 @@ class Job:
         self._resume()
         if self.events:
             self.events.tags(environment(self.worker.device))
+            if self.translator.facts:
+                self.events.metrics(0, self.translator.facts)
         if self.step == 0:
             self._validate()
         while self.step < self.spec.steps:
@@ -195,6 +197,7 @@ class Job:
             "workers": self.worker.world,
             "checkpoint": "selected/translator.safetensors",
             "trained_parameters": sum(p.numel() for p in self.parameters),
+            "initialisation": self.translator.facts,
         }
         if self.worker.first and self.events:
             write_jsonl(self.folder / "samples.jsonl", samples)
