@@ -1,0 +1,73 @@
+"""A batch is the same batch on one worker as on two: losses, gradients and completions."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing
+
+from ray_bridge.objectives.decode_aware import decode_terms
+from ray_bridge.objectives.objective import backward, objective_terms
+from ray_bridge.workers import Worker
+from tests.ray_bridge.objectives.frames import ParityTask, make_frame
+from tests.ray_bridge.pairs import PairFolders
+
+TERMS = ["rloo", "on_policy_distill", "answer_nll", "answer_kl", "prompt_alignment", "flow", "contrast"]
+BATCH = 6
+
+
+def measure(folders: PairFolders, worker: Worker) -> dict[str, Any]:
+    """Losses and flat gradients of each term and of the whole objective, for this worker's share of one batch."""
+    frame = make_frame(folders, ParityTask, decode_questions=3)
+    every = decode_terms(frame.spec, frame.pair, frame.splits.train, batch_size=4)
+    every += objective_terms(frame.spec)
+    items = frame.items(BATCH)
+    mine = [items[i] for i in worker.share(BATCH)]
+    found: dict[str, Any] = {}
+    for terms in [*([term] for term in every), every]:
+        losses = backward(frame.step(mine, worker=worker), terms, frame.parameters, term_norms=True)
+        flat = torch.cat([p.grad.flatten() for p in frame.parameters if p.grad is not None])
+        found["+".join(term.name for term in terms)] = {
+            "total": losses.total,
+            "terms": dict(losses.terms),
+            "norms": dict(losses.gradient_norms),
+            "facts": dict(losses.facts),
+            "gradient": flat,
+        }
+    return found
+
+
+def part(rank: int, folders: PairFolders, place: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2)
+    torch.save(measure(folders, Worker(rank=rank, world=2)), f"{place}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(folders: PairFolders, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What one worker finds, and each of two."""
+    place = tmp_path_factory.mktemp("workers")
+    torch.multiprocessing.spawn(part, (folders, str(place)), nprocs=2)
+    return [measure(folders, Worker()), *(torch.load(Path(place) / f"{rank}.pt") for rank in range(2))]
+
+
+@pytest.mark.parametrize("name", [*TERMS, "+".join(TERMS)])
+def test_two_workers_equal_one(results: list[dict[str, Any]], name: str) -> None:
+    alone, first, second = (result[name] for result in results)
+    assert float(alone["gradient"].norm()) > 1e-5
+    for pair in (first, second):
+        assert pair["total"] == pytest.approx(alone["total"], rel=1e-6, abs=1e-6)
+        for term, value in alone["terms"].items():
+            assert pair["terms"][term] == pytest.approx(value, rel=1e-6, abs=1e-6)
+            assert pair["norms"][term] == pytest.approx(alone["norms"][term], rel=1e-5, abs=1e-6)
+        assert pair["facts"] == pytest.approx(alone["facts"])
+        torch.testing.assert_close(pair["gradient"], alone["gradient"], rtol=1e-5, atol=1e-6)
+    assert torch.equal(first["gradient"], second["gradient"])
+
+
+def test_completions_were_judged_over_both_workers(results: list[dict[str, Any]]) -> None:
+    facts = results[1]["rloo"]["facts"]
+    assert set(facts) == {"decode/reward_mean", "decode/frac_zero_advantage", "decode/tokens"}
+    assert 0 < facts["decode/reward_mean"] < 1.1
