@@ -14,7 +14,7 @@ from common.intervals import wilson
 from tune_spaces.attribution import CONFIRMATORY, Attribution, Kind, attribute
 from tune_spaces.changed_items import changed_items
 from tune_spaces.claims import Claims, make_claims
-from tune_spaces.comparison import Comparison, Pair, compare_pairs, matrix_of, summarise, verdict
+from tune_spaces.comparison import Comparison, Matrix, Pair, compare_pairs, matrix_of, summarise, verdict
 from tune_spaces.resampling import NoiseFloor, bootstrap_means, contrast, noise_floor
 from tune_spaces.samples import CONDITIONS
 from tune_spaces.trials import Trial, Trials, matrix
@@ -95,28 +95,37 @@ class Appendix:
         }
 
 
-def _interval(trials: Sequence[Trial], condition: str, draws: int, seed: int) -> dict[str, Any]:
-    answers = matrix(trials, condition)
-    if len(answers) == 1:
-        low, high = wilson(int(answers.sum()), answers.shape[1])
-    else:
-        found = contrast(bootstrap_means([answers], draws=draws, seed=seed), [1.0])
-        low, high = max(0.0, found.low), min(1.0, found.high)
-    return {"n": answers.shape[1], "accuracy": float(answers.mean()), "low": low, "high": high}
+def _accuracies(cells: Sequence[Matrix], draws: int, seed: int) -> list[dict[str, Any]]:
+    """Accuracy and interval of each cell: Wilson's for one run, the joint hierarchical bootstrap for several."""
+    means = bootstrap_means(cells, draws=draws, seed=seed) if any(len(cell) > 1 for cell in cells) else None
+    rows = []
+    for index, cell in enumerate(cells):
+        if means is None or len(cell) == 1:
+            low, high = wilson(int(cell.sum()), cell.shape[1])
+        else:
+            found = contrast(means, np.eye(len(cells))[index])
+            low, high = max(0.0, found.low), min(1.0, found.high)
+        accuracy = float(cell.mean())
+        rows.append({"runs": len(cell), "n": cell.shape[1], "accuracy": accuracy, "low": low, "high": high})
+    return rows
 
 
 def _outcomes(variants: Mapping[str, Sequence[Trial]], draws: int, seed: int) -> list[dict[str, Any]]:
+    keys = [
+        (name, condition)
+        for name, trials in variants.items()
+        for condition in CONDITIONS
+        if all(condition in trial.samples.conditions for trial in trials)
+    ]
+    accuracies = _accuracies([matrix(variants[name], condition) for name, condition in keys], draws, seed)
     return [
         {
             "variant": name,
             "condition": condition,
-            "runs": len(trials),
-            **_interval(trials, condition, draws, seed),
-            "invalid": sum(trial.samples.conditions[condition].invalid for trial in trials),
+            **accuracy,
+            "invalid": sum(trial.samples.conditions[condition].invalid for trial in variants[name]),
         }
-        for name, trials in variants.items()
-        for condition in CONDITIONS
-        if all(condition in trial.samples.conditions for trial in trials)
+        for (name, condition), accuracy in zip(keys, accuracies, strict=True)
     ]
 
 
@@ -136,12 +145,15 @@ def _gains(variants: Mapping[str, Sequence[Trial]], draws: int, seed: int) -> li
 
 
 def _by_soft_tokens(trials: Trials, draws: int, seed: int) -> list[dict[str, Any]]:
+    groups = trials.by_soft_tokens()
+    if len(groups) < 2:
+        return []
+    accuracies = _accuracies([matrix(group) for group in groups.values()], draws, seed)
     rows = []
-    for k, group in trials.by_soft_tokens().items():
+    for (k, group), accuracy in zip(groups.items(), accuracies, strict=True):
         saved = [trial.kv_saved for trial in group if trial.kv_saved is not None]
-        share = float(np.mean(saved)) if saved else None
-        rows.append({"K": k, "runs": len(group), **_interval(group, "bridged", draws, seed), "saved": share})
-    return rows if len(rows) > 1 else []
+        rows.append({"K": k, **accuracy, "saved": float(np.mean(saved)) if saved else None})
+    return rows
 
 
 def analyse(

@@ -99,8 +99,8 @@ def _scope(appendix: Appendix) -> str:
     else:
         lines.append(
             f"Noise floor: runs of one configuration differ by up to {_percent(floor.largest)} points "
-            f"(pairs of replicates: {floor.pairs}; standard deviation of a run: {_percent(floor.deviation)} points, degrees "
-            f"of freedom: {floor.degrees_of_freedom})."
+            f"(pairs of replicates: {floor.pairs}; standard deviation of a run: {_percent(floor.deviation)} points, "
+            f"degrees of freedom: {floor.degrees_of_freedom})."
         )
     if trials.apart:
         lines.append(f"On other items, so not compared: {', '.join(trial.name for trial in trials.apart)}.")
@@ -123,8 +123,8 @@ def _outcomes(rows: Sequence[dict[str, Any]]) -> str:
 def _pairs(pairs: Sequence[Pair], floor: NoiseFloor | None) -> str:
     noise = "not known" if floor is None else _percent(floor.largest)
     return _table(
-        ("a", "b", "a − b, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor", "detectable, points",
-         "test"),
+        ("a", "b", "a − b, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor",
+         "detectable, points", "test"),
         (
             (p.a, p.b, points(p.difference), f"[{points(p.ci_low)}, {points(p.ci_high)}]", f"{p.n10} : {p.n01}",
              _p(p.p), _p(p.p_adjusted), noise, "none" if p.detectable is None else f"≥ {_percent(p.detectable)}",

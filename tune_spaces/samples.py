@@ -98,13 +98,13 @@ def _rows(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
             yield number, start, row
 
 
-def _conditions(path: Path, first: dict[str, Any]) -> dict[str, str]:
-    """The conditions of a file, by its first row, and the name under which the file has each."""
+def _fields(path: Path, first: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
+    """The conditions of a file, by its first row, with the names of answer, verdict and validity of each."""
     found = {}
     for condition in CONDITIONS:
         for name in (condition, FOREIGN_NAMES.get(condition, condition)):
             if f"{name}_answer" in first or f"{name}_correct" in first:
-                found[condition] = name
+                found[condition] = (f"{name}_answer", f"{name}_correct", f"{name}_valid")
                 break
     if "bridged" not in found:
         raise UserError(f"{path}: has no bridged_answer (nor bridged_correct); nothing can be scored")
@@ -118,17 +118,12 @@ def _keys(path: Path, first: dict[str, Any]) -> dict[str, list[str]]:
     return keys
 
 
-def _flag(place: str, row: dict[str, Any], name: str) -> bool | None:
-    value = row.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise UserError(f"{place}: {name} is {value!r}; it must be true or false")
-    return value
-
-
-def _outcome(place: str, row: dict[str, Any], name: str) -> tuple[bool, bool]:
+def _outcome(place: str, row: dict[str, Any], fields: tuple[str, str, str]) -> tuple[bool, bool]:
     """Whether an answer is correct and whether it is one at all: the file's own verdict, or else ours."""
-    answer = row.get(f"{name}_answer")
-    correct, valid = _flag(place, row, f"{name}_correct"), _flag(place, row, f"{name}_valid")
+    answer, correct, valid = map(row.get, fields)
+    for name, value in zip(fields[1:], (correct, valid), strict=True):
+        if value is not None and not isinstance(value, bool):
+            raise UserError(f"{place}: {name} is {value!r}; it must be true or false")
     if correct is None:
         correct = is_correct(answer, row.get("gold"))
     return correct, is_valid(answer) if valid is None else valid
@@ -145,7 +140,7 @@ def load_samples(path: Path) -> Samples:
     """
     path = Path(path)
     keys: dict[str, list[str]] = {}
-    names: dict[str, str] = {}
+    fields: dict[str, tuple[str, str, str]] = {}
     outcomes: dict[str, list[tuple[bool, bool]]] = {}
     gold: list[Any] = []
     questions: list[int] = []
@@ -153,8 +148,8 @@ def load_samples(path: Path) -> Samples:
     for number, offset, row in _rows(path):
         place = f"{path}, line {number}"
         if not offsets:
-            keys, names = _keys(path, row), _conditions(path, row)
-            outcomes = {condition: [] for condition in names}
+            keys, fields = _keys(path, row), _fields(path, row)
+            outcomes = {condition: [] for condition in fields}
         for name, values in keys.items():
             if row.get(name) is None:
                 raise UserError(f"{place}: has no {name}; every line needs one")
@@ -162,8 +157,8 @@ def load_samples(path: Path) -> Samples:
         if "gold" not in row:
             raise UserError(f"{place}: has no gold answer; every line needs gold")
         gold.append(normalise(row["gold"]))
-        for condition, name in names.items():
-            outcomes[condition].append(_outcome(place, row, name))
+        for condition, names in fields.items():
+            outcomes[condition].append(_outcome(place, row, names))
         if isinstance(row.get("question"), str):
             questions.append(hash("".join(row["question"].split())))
         offsets.append(offset)

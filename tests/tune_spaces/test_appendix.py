@@ -1,6 +1,7 @@
 """The appendix from a made campaign: what is written, what is claimed, and what is left open."""
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,3 +236,25 @@ def test_equal_trials_give_equal_bytes(campaign: Campaign, tmp_path: Path) -> No
     assert {name: path.read_bytes() for name, path in first.items()} == {
         name: path.read_bytes() for name, path in second.items()
     }
+
+
+@pytest.mark.slow
+def test_two_hundred_trials_of_a_whole_test_set(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    conditions = ("bridged", "target_alone", "source_alone", "shuffled_soft", "random_soft", "text_bridge")
+    for number in range(8):
+        write_samples(tmp_path / f"{number}.jsonl", {name: rng.random(1_319) < 0.65 for name in conditions})
+    rows = [
+        {
+            "variant": "full" if trial % 16 == 15 else f"v{trial % 16}",
+            "seed": trial // 16,
+            **{toggle: bool(trial >> place & 1) for place, toggle in enumerate(TOGGLES)},
+            "samples": f"{trial % 7}.jsonl",
+        }
+        for trial in range(200)
+    ]
+    start = time.process_time()
+    appendix = analyse(read_trials(pd.DataFrame(rows), TOGGLES, root=tmp_path), TOGGLES)
+    write_appendix(tmp_path / "out", appendix)
+    assert time.process_time() - start < 20
+    assert sum(effect["status"] == "estimated" for effect in appendix.effects()) == 4 + 4 + 12 + 4
