@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import files
-from mlflow_utils import schema, spool
+from mlflow_utils import schema, spool, trial_folder
 from mlflow_utils.declarations import Phase, Trial
 from mlflow_utils.spool import News, Point, Sent
 from mlflow_utils.store import BATCH, GoneError, RefusedError, Store
@@ -242,40 +241,27 @@ class TrialLine(RunLine):
 
     def _finish(self, store: Store, ended: tuple[str, float] | None) -> None:
         """All events are sent: bring the run to the status that the folder shows."""
-        status, at = self._status
-        result = self._folder / schema.RESULT
-        if status not in schema.FINAL and ended is not None:
-            status, at = (schema.FINISHED if result.exists() else schema.KILLED), ended[1]
-            self.sent.implied = True
-        else:
-            self.sent.implied = False
+        said, at = self._status
+        status = trial_folder.status_of(self._folder, said, ended[0] if ended else schema.RUNNING)
+        self.sent.implied = status in schema.FINAL and said not in schema.FINAL
+        if self.sent.implied and ended is not None:
+            at = ended[1]
         if status in schema.FINAL:
-            new = not result.exists() or self.sent.files.get(schema.RESULT) != _facts(result)
-            if new and result.exists():
-                self._conclude(store, files.read_json(result), at)
+            result = self._folder / schema.RESULT
+            if result.exists() and self.sent.files.get(schema.RESULT) != _facts(result):
+                self._conclude(store, at)
             self.upload(store, self._folder, list(schema.TRIAL_FILES))
-        elif self.sent.status in schema.FINAL:
-            status = schema.RUNNING
-        if status and status != self.sent.status:
+        if status != self.sent.status:
             self.set_status(store, status, at)
 
-    def _conclude(self, store: Store, result: dict[str, Any], at: float | None) -> None:
+    def _conclude(self, store: Store, at: float | None) -> None:
         """Send what the result says and the events did not: metrics, GPU-hours, where it ran, the checkpoint."""
-        run_id = str(self.sent.run_id)
-        values = dict(result.get("metrics") or {})
-        spec = self._folder / schema.SPEC
-        run = files.read_json(spec).get("run", {}) if spec.exists() else {}
-        if run.get("use_gpu") and "seconds" in result:
-            values.setdefault(schema.GPU_HOURS, result["seconds"] * run.get("workers", 1) / 3600)
         step = max((point.step for point in self._latest.values()), default=0)
         time = at if at is not None else (self._folder / schema.RESULT).stat().st_mtime
-        event = {"kind": "metrics", "time": time, "step": step, "values": values}
-        stated = [
-            p for p in spool.points([event]) if p.name not in self._latest or self._latest[p.name].value != p.value
-        ]
-        self._log(store, run_id, stated)
-        marks = {schema.CHECKPOINT: result.get("checkpoint"), schema.NODE: result.get("node_id")}
-        store.describe(run_id, {}, {key: value for key, value in marks.items() if value})
+        event = {"kind": "metrics", "time": time, "step": step, "values": trial_folder.stated_metrics(self._folder)}
+        said = {name: point.value for name, point in self._latest.items()}
+        self._log(store, str(self.sent.run_id), [p for p in spool.points([event]) if said.get(p.name) != p.value])
+        store.describe(str(self.sent.run_id), {}, trial_folder.facts(self._folder))
 
 
 def digest(params: dict[str, Any], tags: dict[str, Any]) -> str:

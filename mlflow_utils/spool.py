@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from common import files
 from mlflow_utils import schema
 
-CHUNK = 1 << 20  # bytes read at once, so that a long spool never stands whole in memory
+CHUNK = 1 << 18  # bytes read and confirmed at once
 _START = '{"kind"'
 
 
@@ -48,7 +48,7 @@ def parse(line: str) -> dict[str, Any] | None:
 
 
 def read(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
-    """Whole events from a byte position on, about a megabyte of them.
+    """Whole events from a byte position on, up to `CHUNK` bytes of them.
 
     Args:
         path: the spool; it need not exist yet.

@@ -45,6 +45,6 @@ def spooled(folder: Path) -> Counter[tuple[str, int, float]]:
     return Counter((name, row["step"], float(value)) for row in rows for name, value in row["values"].items())
 
 
-def without_hours(found: Counter[tuple[str, int, float]]) -> Counter[tuple[str, int, float]]:
-    """Without the one metric that is worked out when a trial ends."""
-    return Counter({point: count for point, count in found.items() if point[0] != "gpu_hours"})
+def as_spooled(found: Counter[tuple[str, int, float]]) -> Counter[tuple[str, int, float]]:
+    """Without the metrics that are worked out when a trial ends."""
+    return Counter({point: count for point, count in found.items() if point[0] not in ("seconds", "gpu_hours")})

@@ -66,7 +66,7 @@ def test_a_campaign_arrives_whole(tmp_path: Path) -> None:
     }
     for name, run in found.items():
         (folder,) = (campaign / "trials").glob(f"{name}-*")
-        assert records.without_hours(records.points(uri, run.info.run_id)) == records.spooled(folder)
+        assert records.as_spooled(records.points(uri, run.info.run_id)) == records.spooled(folder)
         assert run.data.params == {t: str(files.read_json(folder / "spec.json")["spec"][t]) for t in TOGGLES}
         assert run.data.metrics["gpu_hours"] == 90 * 4 / 3600
         assert run.info.status == "FINISHED"
@@ -117,7 +117,7 @@ def test_another_store_gets_everything_too(tmp_path: Path) -> None:
     assert Tracker.replay(uri, "demo", campaign) is None
     (run,) = records.trials(uri).values()
     assert sum(records.spooled(Path(run.data.tags["folder"])).values()) == sum(
-        records.without_hours(records.points(uri, run.info.run_id)).values()
+        records.as_spooled(records.points(uri, run.info.run_id)).values()
     ), "a store that was emptied gets everything again"
 
 
