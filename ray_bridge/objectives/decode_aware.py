@@ -242,4 +242,4 @@ def recomputed(layers: nn.ModuleList) -> Iterator[None]:
 def carry(soft: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     """A scalar of a given value whose gradient in `soft` (q, K, d_t) is the given one."""
     surrogate = (soft * gradient).sum()
-    return value + surrogate - surrogate.detach()
+    return value + (surrogate - surrogate.detach())

@@ -1,0 +1,168 @@
+"""RLOO against the truth: a toy whose completions can be enumerated, so that its expected reward is known exactly."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ray_bridge.encoding import Encoded, Encoder, read_source
+from ray_bridge.lm import FrozenLM
+from ray_bridge.objectives.decode_aware import DecodeAware
+from ray_bridge.objectives.rollouts import draw_questions
+from ray_bridge.objectives.terms import Moment, StepContext
+from ray_bridge.pairing import Pair
+from ray_bridge.spec import JobSpec
+from ray_bridge.tasks.base import Example, Score
+from ray_bridge.translator import Translator, build_translator
+from ray_bridge.workers import Worker
+from tests.ray_bridge.objectives.frames import unsettle
+
+STEPS = 60
+REWARDS = {"": 0.0, "a": 1.1, "a a": 0.1}
+
+
+class Toy:
+    """One token right is correct; a second one is only well-formed."""
+
+    name = "toy"
+    instruction = "a"
+    stops = ()
+
+    def train(self) -> Sequence[Example]:
+        return [Example(id=f"toy-{i}", index=i, question="a", answer="a", gold="a") for i in range(40)]
+
+    def test(self) -> Sequence[Example]:
+        return self.train()
+
+    def header(self, exemplars: Sequence[Example]) -> str:
+        return ""
+
+    def prompt(self, example: Example) -> str:
+        return " ".join("a" * (1 + example.index % 3))
+
+    def continuation(self, example: Example) -> str:
+        return f" {example.answer}"
+
+    def score(self, output: str, example: Example) -> Score:
+        return Score(answer=None, correct=output == "a", flexible=False, valid=output in ("a", "a a"))
+
+
+def two_token_model() -> FrozenLM:
+    """A Llama of the vocabulary {a, EOS} whose outputs depend strongly on its inputs."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel({"a": 0, "</s>": 1}, unk_token="a"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token=None)
+    torch.manual_seed(4)
+    config: Any = LlamaConfig(
+        vocab_size=2,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        bos_token_id=1,
+        eos_token_id=1,
+    )
+    return FrozenLM(LlamaForCausalLM(config), tokenizer, "toy")
+
+
+@pytest.fixture(params=[1.0, 0.6])
+def toy(request: pytest.FixtureRequest) -> tuple[Pair, Translator]:
+    spec = JobSpec(
+        soft_tokens=2,
+        hidden_size=16,
+        depth=1,
+        num_heads=2,
+        sampler_steps=1,
+        max_new_tokens=2,
+        decode_questions=4,
+        decode_samples=8,
+        decode_temperature=request.param,
+        condition_dropout=0.0,
+        geometry_projection=False,
+    )
+    lm, task = two_token_model(), Toy()
+    pair = Pair(spec=spec, source=lm, target=lm, task=task, encoder=Encoder(spec, task, "", lm, lm))
+    translator = build_translator(spec, lm, lm)
+    unsettle(translator)
+    return pair, translator
+
+
+def steps_of(pair: Pair, translator: Translator) -> Iterator[StepContext]:
+    for number in range(STEPS):
+        items = pair.encoder(pair.task.train()[:1])
+        source = read_source(pair.source, items, pair.spec.source_layer)
+        yield StepContext(pair.spec, pair.target, translator, source, Moment(seed=3, step=number), Worker())
+
+
+def expected_reward(pair: Pair, translator: Translator, step: StepContext) -> Tensor:
+    """Mean over the step's questions of the reward's expectation, by enumeration of all completions."""
+    spec, target, train = pair.spec, pair.target, pair.task.train()
+    items = pair.encoder([train[i] for i in draw_questions(spec, step.moment, len(train))])
+    asked = StepContext(
+        spec, target, translator, read_source(pair.source, items, spec.source_layer), step.moment, Worker()
+    )
+    worth = [
+        _enumerated(target, item, soft, spec.decode_temperature) for item, soft in zip(items, asked.soft, strict=True)
+    ]
+    return torch.stack(worth).mean()
+
+
+def _enumerated(target: FrozenLM, item: Encoded, soft: Tensor, temperature: float) -> Tensor:
+    text = target.embed(torch.tensor([*item.row.prompt, 0]))  # (T + 1, d)
+    begin = target.embed(torch.tensor([target.bos]))  # (1, d)
+    logits = target.model(inputs_embeds=torch.cat([begin, soft, text])[None]).logits[0, -2:]  # (2, 2)
+    first, second = (logits / temperature).softmax(-1)  # (2,) each: of the first token, and of the second after a
+    return REWARDS[""] * first[1] + REWARDS["a"] * first[0] * second[1] + REWARDS["a a"] * first[0] * second[0]
+
+
+def flat(tensors: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor:
+    return torch.cat([torch.zeros(p.numel()) if t is None else t.flatten() for t, p in zip(tensors, like, strict=True)])
+
+
+def moved(parameters: Sequence[Tensor], direction: Tensor, size: float) -> None:
+    start = 0
+    with torch.no_grad():
+        for p in parameters:
+            p.add_(size * direction[start : start + p.numel()].view_as(p))
+            start += p.numel()
+
+
+def test_the_estimate_is_the_gradient_of_the_expected_reward(toy: tuple[Pair, Translator]) -> None:
+    pair, translator = toy
+    parameters = [p for p in translator.parameters() if p.requires_grad]
+    decode = DecodeAware(pair, pair.task.train(), batch_size=64, micro_tokens=4096)
+    estimates = []
+    for step in steps_of(pair, translator):
+        term = decode.rloo(step)
+        gradient = flat(torch.autograd.grad(term.total, parameters, allow_unused=True), parameters)
+        estimates.append(-gradient / (pair.spec.decode_questions * pair.spec.decode_samples))
+    found = torch.stack(estimates)  # (STEPS, P)
+
+    whole = torch.stack([expected_reward(pair, translator, step) for step in steps_of(pair, translator)]).mean()
+    steepest = flat(torch.autograd.grad(whole, parameters, allow_unused=True), parameters)  # (P,)
+    steepest /= steepest.norm()
+    other = torch.randn(len(steepest), generator=torch.Generator().manual_seed(0))
+    for direction, has_signal in ((steepest, True), (other / other.norm(), False)):
+        slopes = []
+        for step in steps_of(pair, translator):
+            ends = []
+            for size in (0.01, -0.01):
+                moved(parameters, direction, size)
+                with torch.no_grad():
+                    ends.append(float(expected_reward(pair, translator, step)))
+                moved(parameters, direction, -size)
+            slopes.append((ends[0] - ends[1]) / 0.02)
+        truth = torch.tensor(slopes)  # (STEPS,)
+        gap = found @ direction - truth  # (STEPS,)
+        error = float(gap.std()) / math.sqrt(STEPS)
+        assert abs(float(gap.mean())) < 4 * error
+        if has_signal:
+            assert float(truth.mean()) > 12 * error

@@ -1,0 +1,122 @@
+"""Free generation in training: seeded by example and step, scored by the task, shared out among all workers."""
+
+from collections import Counter
+
+import pytest
+
+from ray_bridge.decoding import text_of
+from ray_bridge.objectives.rollouts import (
+    Completion,
+    Turn,
+    draw_questions,
+    leave_one_out,
+    reward_of,
+    turns_of,
+    write,
+)
+from ray_bridge.objectives.terms import Moment
+from ray_bridge.tasks.synthetic_task import SyntheticTask
+from ray_bridge.workers import Worker
+from tests.ray_bridge.objectives.frames import Frame, ParityTask, make_frame
+from tests.ray_bridge.pairs import PairFolders
+
+
+@pytest.fixture(scope="module")
+def frame(folders: PairFolders) -> Frame:
+    return make_frame(folders, ParityTask)
+
+
+def all_turns(frame: Frame, questions: int) -> list[Turn]:
+    return turns_of(Worker(), questions, frame.spec.decode_samples)
+
+
+def written(frame: Frame, number: int, turns: list[Turn], batch_size: int, seed: int = 0) -> list[Completion]:
+    """Completions of the first questions; the soft tokens are those of step 0 whatever the step."""
+    wanted = sorted({turn.question for turn in turns})
+    items = [frame.items(4)[question] for question in wanted]
+    soft = frame.step(items).soft
+    places = [wanted.index(turn.question) for turn in turns]
+    return write(frame.pair, Moment(seed=seed, step=number), turns, places, items, soft, batch_size)
+
+
+def test_the_reward_is_the_tasks_own_score() -> None:
+    task = SyntheticTask(train_examples=4, test_examples=1)
+    example = task.train()[0]
+    assert reward_of(task, f"so\n#### {example.gold}", example) == 1.1
+    assert reward_of(task, f"#### {example.gold}.0\n\nQuestion: more #### 1", example) == 1.1
+    assert reward_of(task, f"#### {int(example.gold) + 1}", example) == 0.1
+    assert reward_of(task, f"the answer is {example.gold}", example) == 0.0
+    assert reward_of(task, "", example) == 0.0
+
+
+def test_completions_are_scored_by_their_text(frame: Frame) -> None:
+    target, task = frame.pair.target, frame.pair.task
+    completions = written(frame, 0, all_turns(frame, 4), batch_size=16)
+    for completion in completions:
+        text = target.tokenizer.decode([t for t in completion.tokens if t != target.eos])
+        assert text == text_of(target, completion.tokens)
+        score = task.score(text, completion.item.example)
+        assert completion.reward == score.correct + 0.1 * score.valid
+    assert len({c.reward for c in completions}) > 1
+
+
+def test_completions_end_with_eos_or_at_the_limit(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_ended = [c.tokens for c in written(frame, 1, all_turns(frame, 4), batch_size=16)]
+    assert {len(tokens) for tokens in open_ended} == {12}  # random weights hardly ever write the model's own EOS
+    eos = Counter(token for tokens in open_ended for token in set(tokens[2:9])).most_common(1)[0][0]
+    monkeypatch.setattr(frame.pair.target, "eos", eos)
+    closed = [c.tokens for c in written(frame, 1, all_turns(frame, 4), batch_size=16)]
+    expected = [t[: t.index(eos) + 1] if eos in t else t for t in open_ended]
+    assert closed == expected
+    assert closed != open_ended
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_completion_does_not_depend_on_its_batch(frame: Frame, batch_size: int) -> None:
+    turns = all_turns(frame, 4)
+    expected = {c.turn: c.tokens for c in written(frame, 0, turns, batch_size=16)}
+    assert {c.turn: c.tokens for c in written(frame, 0, turns[::-1], batch_size)} == expected
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_a_completion_does_not_depend_on_its_worker(frame: Frame, world: int) -> None:
+    expected = {c.turn: (c.tokens, c.item.example.id) for c in written(frame, 0, all_turns(frame, 4), batch_size=16)}
+    found = {}
+    for rank in range(world):
+        turns = turns_of(Worker(rank=rank, world=world), 4, frame.spec.decode_samples)
+        found |= {c.turn: (c.tokens, c.item.example.id) for c in written(frame, 0, turns, batch_size=16)}
+    assert found == expected
+
+
+def test_seed_step_example_and_sample_make_a_completion(frame: Frame) -> None:
+    turns = all_turns(frame, 4)
+    first = [c.tokens for c in written(frame, 0, turns, 16)]
+    assert first == [c.tokens for c in written(frame, 0, turns, 16)]
+    assert len(set(first)) == len(first)
+    assert first != [c.tokens for c in written(frame, 1, turns, 16)]
+    assert first != [c.tokens for c in written(frame, 0, turns, 16, seed=1)]
+
+
+def test_questions_are_drawn_by_seed_and_step(frame: Frame) -> None:
+    spec = frame.spec
+    draws = [tuple(draw_questions(spec, Moment(seed=0, step=step), 1000)) for step in range(50)]
+    assert draws == [tuple(draw_questions(spec, Moment(seed=0, step=step), 1000)) for step in range(50)]
+    assert len(set(draws)) == 50
+    assert all(len(set(draw)) == spec.decode_questions for draw in draws)
+    assert draws[0] != tuple(draw_questions(spec, Moment(seed=1, step=0), 1000))
+    assert sorted(draw_questions(spec, Moment(seed=0, step=0), 3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4, 16])
+def test_all_workers_take_part(world: int) -> None:
+    shares = [turns_of(Worker(rank=rank, world=world), 4, 4) for rank in range(world)]
+    together = [turn for share in shares for turn in share]
+    assert together == [Turn(question=q, sample=g) for q in range(4) for g in range(4)]
+    assert min(map(len, shares)) >= 1
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_advantages_leave_one_out() -> None:
+    assert leave_one_out([1.0, 0.0, 0.0, 0.5]) == pytest.approx([1 - 1 / 6, -0.5, -0.5, 0.5 - 1 / 3])
+    assert leave_one_out([0.1, 0.1, 0.1]) is None
+    assert leave_one_out([1.1, 0.1]) == pytest.approx([1.0, -1.0])
