@@ -121,7 +121,8 @@ def _pictures(
         paths["curves.png"] = plots.training_curves(out / "curves.png", curves, value=curve_name)
     if gate:
         bridged = [{**row, "label": row["variant"]} for row in appendix.outcomes if row["condition"] == "bridged"]
-        decision = f"gate: {gate['branch']}" + (" (uncertain: the interval straddles a boundary)" * gate["uncertain"])
+        doubt = " (uncertain: the interval straddles a boundary)" if gate.get("uncertain") else ""
+        decision = f"gate: {gate.get('branch') or 'open'}{doubt}"
         paths["gate.png"] = plots.gate(
             out / "gate.png", bridged[:MOST_PAIRED], passes=gate["settings"]["passes"],
             attribute=gate["settings"]["attribute"], decision=decision,

@@ -105,6 +105,11 @@ def _is_on(value: Any, column: str, trial: str) -> bool:
     return position
 
 
+def _setting(value: Any) -> Any:
+    """A setting as it can be compared: what is missing equals what is missing."""
+    return None if pd.isna(value) else value
+
+
 def _number(row: dict[str, Any], *names: str) -> float | None:
     for name in names:
         value = row.get(name)
@@ -127,7 +132,8 @@ def read_trials(
     Args:
         frame: one row a trial, with `variant`, `seed`, a column a toggle, the path of its samples, and any settings.
         toggles: columns that are toggles; on/off, true/false or 1/0.
-        reference: the variant that others are compared with; the first one that has samples where it has none.
+        reference: the variant that others are compared with; the first one that has samples where it has none. Where
+            it ran on several sets of items, that which most trials share.
         context: settings in which trials must agree for an effect of toggles; columns that are absent are ignored.
         samples_column: column with the path of samples.jsonl; empty where a trial did not finish.
         root: folder that relative paths start from.
@@ -154,7 +160,7 @@ def read_trials(
                 variant=str(row["variant"]),
                 seed=int(seed or 0),
                 on=frozenset(toggle for toggle in toggles if _is_on(row[toggle], toggle, name)),
-                context={column: row[column] for column in shared},
+                context={column: _setting(row[column]) for column in shared},
                 soft_tokens=None if k is None else int(k),
                 kv_saved=_number(row, "kv_saved"),
                 samples=load_samples(Path(root or ".") / str(path)),
@@ -178,6 +184,20 @@ def trials_of_samples(runs: Mapping[str, Samples]) -> Trials:
     return Trials(compared=trials, apart=[], without_samples=[], reference=next(iter(runs)))
 
 
+def _named(trials: list[Trial]) -> list[Trial]:
+    """Trials under names that stand for one configuration each: a second one of the same name is numbered."""
+    known: dict[str, list[tuple[frozenset[str], dict[str, Any]]]] = {}
+    named = []
+    for trial in trials:
+        configurations = known.setdefault(trial.variant, [])
+        own = (trial.on, trial.context)
+        if own not in configurations:
+            configurations.append(own)
+        number = configurations.index(own)
+        named.append(trial if number == 0 else replace(trial, variant=f"{trial.variant} #{number + 1}"))
+    return named
+
+
 def _items(samples: Samples) -> frozenset[tuple[str, ...]]:
     return frozenset(zip(*samples.keys.values(), samples.gold, strict=True))
 
@@ -185,10 +205,12 @@ def _items(samples: Samples) -> frozenset[tuple[str, ...]]:
 def _grouped(trials: list[Trial], without: list[str], reference: str) -> Trials:
     if reference not in {trial.variant for trial in trials}:
         reference = trials[0].variant
-    first = next(trial for trial in trials if trial.variant == reference)
-    items = _items(first.samples)
-    compared = [trial for trial in trials if _items(trial.samples) == items]
-    apart = [trial for trial in trials if _items(trial.samples) != items]
+    sets = [_items(trial.samples) for trial in trials]
+    own = [found for found, trial in zip(sets, trials, strict=True) if trial.variant == reference]
+    items = max(own, key=sets.count)
+    compared = _named([trial for found, trial in zip(sets, trials, strict=True) if found == items])
+    apart = [trial for found, trial in zip(sets, trials, strict=True) if found != items]
+    first = next(trial for trial in compared if trial.variant == reference)
     aligned = align({str(i): trial.samples for i, trial in enumerate([first, *compared])})
     return Trials(
         compared=[replace(trial, samples=aligned[str(i)]) for i, trial in enumerate(compared, 1)],

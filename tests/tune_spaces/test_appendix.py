@@ -238,6 +238,21 @@ def test_equal_trials_give_equal_bytes(campaign: Campaign, tmp_path: Path) -> No
     }
 
 
+def test_one_name_for_two_configurations_is_numbered(campaign: Campaign) -> None:
+    campaign.run("full", TOGGLES, 0, 0.0)
+    campaign.run("full", TOGGLES, 1, 0.0)
+    campaign.run("full", TOGGLES, 0, 0.2, soft_tokens=128)
+    variants = campaign.appendix().trials.variants()
+    assert {name: len(trials) for name, trials in variants.items()} == {"full": 2, "full #2": 1}
+
+
+def test_only_declared_pairs_are_a_family(campaign: Campaign) -> None:
+    appendix = campaign.plan(lambda variant: 0.0).appendix(pairs=[("full", "B"), ("full", "C"), ("full", "never ran")])
+    assert [(pair.a, pair.b) for pair in appendix.pairs] == [("full", "B"), ("full", "C")]
+    smallest = min(pair.p for pair in appendix.pairs)
+    assert min(pair.p_adjusted for pair in appendix.pairs) == pytest.approx(min(1, 2 * smallest))
+
+
 @pytest.mark.slow
 def test_two_hundred_trials_of_a_whole_test_set(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
