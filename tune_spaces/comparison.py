@@ -118,7 +118,10 @@ def _compare(cells: Mapping[str, Matrix], pair: tuple[str, str], means: Means | 
     counts = [discordant(x, y) for x, y in zip(first, second, strict=False)]
     n10, n01 = sum(x for x, _ in counts), sum(y for _, y in counts)
     n = first.shape[1]
+    accuracy_a, accuracy_b = float(first.mean()), float(second.mean())
+    difference = accuracy_a - accuracy_b
     if means is None or len(first) == len(second) == 1:
+        difference = (n10 - n01) / n  # the same number without the rounding of a subtraction
         low, high = paired_interval(n10, n01, n)
         p, test = mcnemar_exact(n10, n01), MCNEMAR
         detectable = minimum_detectable_effect(n, (n10 + n01) / n, alpha=alpha)
@@ -126,10 +129,9 @@ def _compare(cells: Mapping[str, Matrix], pair: tuple[str, str], means: Means | 
         effect = contrast(means, [(name == a) - (name == b) for name in cells])
         low, high, p, test = effect.low, effect.high, effect.p, BOOTSTRAP
         detectable = POWER_OVER_HALF_WIDTH * (high - low) / 2
-    accuracy_a, accuracy_b = float(first.mean()), float(second.mean())
     return Pair(
         a=a, b=b, n=n, runs=len(counts), accuracy_a=accuracy_a, accuracy_b=accuracy_b, n10=n10, n01=n01,
-        difference=accuracy_a - accuracy_b, ci_low=low, ci_high=high, p=p, p_adjusted=p, test=test,
+        difference=difference, ci_low=low, ci_high=high, p=p, p_adjusted=p, test=test,
         detectable=detectable,
     )  # fmt: skip
 
