@@ -1,7 +1,7 @@
 """The options that every command about a phase takes, declared once.
 
-A command is a function of an `Ask`; `phase_options` gives it the command line's signature. Declared per command, the same
-fourteen options would stand in five places.
+A command is a function of an `Ask`; `phase_options` gives it the command line's signature. Declared per command, the
+same options would stand in five places.
 """
 
 import inspect
@@ -75,10 +75,12 @@ def phase_options(*, ablation: bool) -> Callable[[Callable[..., None]], Callable
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         def command(**given: Any) -> None:
             own = {name: given.pop(name) for name in list(given) if name not in _OPTIONS}
-            values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+            values: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+            }
             function(Ask(**values), **own)
 
-        defaults = {f.name: f.default for f in fields(Ask)}
+        defaults: dict[str, Any] = {f.name: f.default for f in fields(Ask)}
         parameters = [p for name, p in inspect.signature(function).parameters.items() if name != "ask"]
         for name, (kind, option) in _OPTIONS.items():
             if name in _ABLATION and not ablation:

@@ -1,4 +1,4 @@
-"""The table at a campaign's end: every condition with its interval, the gain, the gate's verdict, and where it all is."""
+"""What a campaign found, at its end: each condition with its interval, the gain, the gate's verdict, the paths."""
 
 from pathlib import Path
 from typing import Any
@@ -52,30 +52,22 @@ def _table(campaign: Campaign, name: str, folder: Path) -> Any:
         if schema.accuracy(condition) not in found:
             continue
         accuracy, n = found[schema.accuracy(condition)], int(found.get(schema.N, 0))
-        low, high = wilson(accuracy * n, n)
         flexible = found.get(f"flexible/{condition}")
         table.add_row(
             condition.replace("_", " "),
-            f"{accuracy * n:.0f}",
-            str(n),
-            f"{accuracy:.1%}",
-            _interval(low, high).replace("[", "\\["),
+            *_cells(accuracy, n),
             "" if flexible is None else f"{flexible:.1%}",
         )
         for part, value in found.items():
             group = part.removeprefix(f"{schema.accuracy(condition)}/")
             if group != part:
-                count = int(found.get(f"n/{group}", 0))
-                ends = wilson(value * count, count)
-                table.add_row(
-                    f"  {group}",
-                    f"{value * count:.0f}",
-                    str(count),
-                    f"{value:.1%}",
-                    _interval(*ends).replace("[", "\\["),
-                    "",
-                )
+                table.add_row(f"  {group}", *_cells(value, int(found.get(f"n/{group}", 0))), "")
     return table
+
+
+def _cells(accuracy: float, n: int) -> tuple[str, str, str, str]:
+    interval = _interval(*wilson(accuracy * n, n)).replace("[", "\\[")
+    return f"{accuracy * n:.0f}", str(n), f"{accuracy:.1%}", interval
 
 
 def contrasts(folder: Path) -> list[str]:

@@ -4,8 +4,9 @@
     campaign.run()
     campaign.results()
 
-Every start builds a new Tune experiment from what is on disk. Tune's own saved state is up to 10 s old, and its stopper,
-searcher and trials are saved apart from each other; results on disk are exact, so nothing is run twice and none is lost.
+Every start builds a new Tune experiment from what is on disk. Tune's own saved state is up to 10 s old, and its
+stopper, searcher and trials are saved apart from each other; results on disk are exact, so nothing is run twice and
+none is lost.
 """
 
 import os
@@ -47,6 +48,7 @@ class Campaign:
         gate: GateSettings | None = None,
         held: Mapping[str, Any] | None = None,
         request: Mapping[str, Any] | None = None,
+        plan: Plan | None = None,
     ) -> None:
         """
         Args:
@@ -59,6 +61,7 @@ class Campaign:
             gate: the gate's settings.
             held: fields that no variant changes.
             request: how it was asked for, for the record (preset, settings, tracking server).
+            plan: a frozen plan to read the campaign by, instead of planning anew.
 
         Raises:
             UserError: for seeds, settings or variants that cannot be.
@@ -70,7 +73,10 @@ class Campaign:
             raise UserError(f"campaign name {self.name!r}: use a plain folder name")
         self.seeds, self.gate = tuple(seeds), gate or GateSettings()
         self.held, self.request = dict(held or {}), dict(request or {})
-        self.plan: Plan = build_plan(phase, base, seeds=self.seeds, gate=self.gate, held=self.held)
+        self.plan: Plan = plan or self._planned()
+
+    def _planned(self) -> Plan:
+        return build_plan(self.phase, self.base, seeds=self.seeds, gate=self.gate, held=self.held)
 
     @property
     def folder(self) -> Path:
@@ -79,7 +85,7 @@ class Campaign:
 
     @classmethod
     def load(cls, storage: Path, name: str) -> "Campaign":
-        """A campaign as it was asked for, from its folder.
+        """A campaign as it was asked for and planned, from its folder.
 
         Raises:
             UserError: where there is none.
@@ -90,16 +96,19 @@ class Campaign:
             there = f"there are {', '.join(known)}" if known else "there is none yet"
             raise UserError(f"no campaign {name!r} in {storage}: {there}")
         asked = files.read_json(path)
+        phase, base = planning.phase_from_record(asked["phase"]), build(JobSpec, asked["base"])
+        gate = GateSettings(**asked["gate"])
         return cls(
-            planning.phase_from_record(asked["phase"]),
-            build(JobSpec, asked["base"]),
+            phase,
+            base,
             build(RunSpec, asked["run"]),
             storage=storage,
             name=name,
             seeds=asked["seeds"],
-            gate=GateSettings(**asked["gate"]),
+            gate=gate,
             held=asked["held"],
             request=asked["request"],
+            plan=planning.plan_from_record(files.read_json(path.parent / records.PLAN), phase, base, gate),
         )
 
     # -- before a run -------------------------------------------------------------------------------------------------
@@ -139,13 +148,14 @@ class Campaign:
             UserError: where the campaign was planned differently before.
         """
         path = self.folder / records.PLAN
+        self.plan = self._planned()
         record = planning.plan_record(self.plan, self.run_spec, self.folder, records.finished(self.storage))
         if path.is_file():
             old = files.read_json(path)
             if difference := planning.difference(old["identity"], self.plan.identity):
                 raise UserError(
-                    f"campaign {self.name} was planned differently ({difference}): give another --name, "
-                    f"or `resume --name {self.name}` to go on with it as it was"
+                    f"campaign {self.name} was planned differently ({difference}): give another --name; its settings "
+                    f"are in {self.folder / records.CAMPAIGN}"
                 )
             record["frozen"] = old["frozen"]
         files.write_json(path, record)
@@ -215,6 +225,7 @@ class Campaign:
                 if not policy.finished:
                     execution.fit(self, policy, job)
                 files.write_json(self.folder / records.GATE, policy.record())
+            self.freeze()
             return policy
 
     def _record_start(self, needs: list[dict[str, Any]]) -> None:

@@ -1,7 +1,7 @@
 """The gate of phase 1: from how well `full` did to what runs next. Pure: numbers in, a decision out.
 
-The branch follows the point estimate, as the plan of the campaign says. What the estimate is worth stands beside it: its
-interval, whether that interval straddles a boundary, and how probable each branch is.
+The branch follows the point estimate, as the plan of the campaign says. What the estimate is worth stands beside it:
+its interval, whether that interval straddles a boundary, and how probable each branch is.
 """
 
 from dataclasses import asdict, dataclass, field

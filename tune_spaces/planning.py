@@ -10,8 +10,9 @@ from common import files
 from mlflow_utils import schema
 from ray_bridge.spec import JobSpec, RunSpec
 from tune_spaces import estimates, records
+from tune_spaces.gate import GateSettings
 from tune_spaces.phases import Phase
-from tune_spaces.plan import Plan
+from tune_spaces.plan import Plan, PlannedTrial
 from tune_spaces.variants import Variant
 
 
@@ -60,7 +61,7 @@ def plan_record(plan: Plan, run: RunSpec, campaign: Path, finished: Mapping[str,
                 "gpu_hours": round(cost.gpu_hours, 3),
                 "estimate": cost.basis,
                 "done": source is not None,
-                "reused_from": None if source is None or source == own else str(source),
+                "reused_from": _reused_from(source, own),
             }
         )
     return {
@@ -78,6 +79,37 @@ def plan_record(plan: Plan, run: RunSpec, campaign: Path, finished: Mapping[str,
     }
 
 
+def _reused_from(source: Path | None, own: Path) -> str | None:
+    if source is None:
+        return None
+    return str(source) if source != own else (records.result(own) or {}).get("reused_from")
+
+
+def plan_from_record(record: Mapping[str, Any], phase: Phase, base: JobSpec, gate: GateSettings) -> Plan:
+    """The plan as it was frozen: its fingerprints stay, whatever has happened to the files behind them."""
+    trials = {
+        row["name"]: PlannedTrial(
+            variant=row["variant"],
+            phase=row["phase"],
+            spec=base.replace(**row["changes"]),
+            fingerprint=row["fingerprint"],
+            purpose=row["purpose"],
+            same_as=row["same_as"],
+        )
+        for row in record["trials"]
+    }
+    return Plan(
+        phase=phase,
+        base=base,
+        seeds=tuple(record["seeds"]),
+        gate=gate,
+        trials=trials,
+        first=tuple(record["first"]),
+        extras=tuple(record["extras"]),
+        branches={name: tuple(chosen) for name, chosen in record["branches"].items()},
+    )
+
+
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """In what two plans of one campaign differ, in a few words, or None."""
     for name in ("phase", "passes", "attribute"):
@@ -85,8 +117,7 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
             return f"{name} was {old[name]}, now {new[name]}"
     before, after = set(old["trials"].values()), set(new["trials"].values())
     if before != after:
-        gone, come = len(before - after), len(after - before)
-        return f"{gone} of its {len(before)} trials are not asked for any more and {come} are new"
+        return f"{len(before - after)} of its {len(before)} trials would measure something else now"
     return None
 
 

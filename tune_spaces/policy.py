@@ -1,7 +1,7 @@
 """What runs next: the walk through a campaign's decision tree. Pure but for reading the samples of finished runs.
 
-Stopper and searcher both hold a policy. In a fresh run it is one object; after Ray Tune restores an experiment it is two
-copies, so both are fed, and `observe` says the same thing twice without harm.
+Stopper and searcher both hold a policy. In a fresh run it is one object; after Ray Tune restores an experiment it is
+two copies, so both are fed, and `observe` says the same thing twice without harm.
 """
 
 from collections.abc import Mapping
@@ -94,6 +94,7 @@ class Policy:
             "failed": failed,
             "passed": bool(made) and not self._pending(made) and made[-1].branch == "pass",
             "branch": made[-1].branch if made and not self._pending(made) else None,
+            "uncertain": made[-1].uncertain if made else None,
             "decisions": [decision.record() for decision in made],
             "probabilities_from": "posterior of the accuracy under Jeffreys' prior, Beta(1/2, 1/2)",
         }

@@ -1,7 +1,7 @@
 """The Ray Tune searcher that hands out the next trial of the tree, one at a time.
 
-A trial that the branch does not ask for is never suggested, so Tune never lists or starts it. Variants share a node: each
-asks for the one that ran the first trial while that node is alive.
+A trial that the branch does not ask for is never suggested, so Tune never lists or starts it. Variants share a node:
+each asks for the one that ran the first trial while that node is alive.
 """
 
 import pickle

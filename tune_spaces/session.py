@@ -10,9 +10,8 @@ from tune_spaces.nodes import check_fits, check_local, needs
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A job that cannot be placed fails after this many seconds instead of waiting for ever.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
 }
 
 

@@ -121,4 +121,3 @@ def _raise_again(folder: Path, attempt: str) -> None:
 
 def _line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".strip().splitlines()[0]
-
