@@ -246,6 +246,12 @@ def test_one_name_for_two_configurations_is_numbered(campaign: Campaign) -> None
     assert {name: len(trials) for name, trials in variants.items()} == {"full": 2, "full #2": 1}
 
 
+def test_a_second_run_under_the_same_seed_is_no_replicate(campaign: Campaign) -> None:
+    campaign.run("B", TOGGLES[:1], 0, 0.0)
+    campaign.run("again", TOGGLES[:1], 0, 0.1)
+    assert campaign.appendix().noise_floor is None
+
+
 def test_only_declared_pairs_are_a_family(campaign: Campaign) -> None:
     appendix = campaign.plan(lambda variant: 0.0).appendix(pairs=[("full", "B"), ("full", "C"), ("full", "never ran")])
     assert [(pair.a, pair.b) for pair in appendix.pairs] == [("full", "B"), ("full", "C")]

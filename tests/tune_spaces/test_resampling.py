@@ -118,3 +118,13 @@ def test_noise_floor_of_a_pair_and_of_several() -> None:
 def test_no_replicate_means_no_noise_floor() -> None:
     assert noise_floor([[0.6], [0.7]]) is None
     assert noise_floor([]) is None
+
+
+def test_draws_carry_the_variance_of_seeds_and_of_items() -> None:
+    rng = np.random.default_rng(7)
+    seeds, items, spread = 40, 400, 0.1
+    scores = rng.random((seeds, items)) < np.clip(0.6 + rng.normal(0, spread, (seeds, 1)), 0, 1)
+    means = bootstrap_means([scores], draws=8_000)
+    by_item = float(np.var(scores.mean(axis=0))) / items
+    assert means.seed_variance[0] == pytest.approx(spread**2 / seeds, rel=0.5)
+    assert float(np.var(means.draws)) == pytest.approx(means.seed_variance[0] + by_item, rel=0.06)
