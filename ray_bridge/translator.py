@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ray_bridge.bridges.dit import DiTBridge
 from ray_bridge.bridges.geometry import GeometryProjection
+from ray_bridge.bridges.resampler import Resampler
 from ray_bridge.bridges.scale import ExactScale
 from ray_bridge.encoding import SourceBatch
 from ray_bridge.lm import FrozenLM
@@ -76,6 +77,16 @@ class Translator(nn.Module):
 
 def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:
     """The bridge a spec asks for, with input of width `input_size`."""
+    if spec.bridge == "resampler":
+        return Resampler(
+            source_size=input_size,
+            target_size=target.hidden_size,
+            target_rms=target.embedding_rms,
+            soft_tokens=spec.soft_tokens,
+            width=spec.hidden_size,
+            depth=spec.depth,
+            heads=spec.num_heads,
+        )
     return DiTBridge(
         source_size=input_size,
         target_size=target.hidden_size,

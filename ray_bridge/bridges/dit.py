@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from ray_bridge.bridges.conditioner import Conditioner
 from ray_bridge.bridges.flow import flow_error, sample
+from ray_bridge.bridges.positions import sinusoids
 from ray_bridge.bridges.scale import ExactScale
 
 
@@ -99,7 +100,7 @@ class DiTBridge(nn.Module):
         guidance: float,
     ) -> None:
         super().__init__()
-        self.steps, self.prediction, self.guidance = steps, prediction, guidance
+        self.steps, self.prediction, self.guidance, self.cross = steps, prediction, guidance, cross
         self.conditioner = Conditioner(source_size, width, pooling, heads)
         self.null = nn.Parameter(torch.zeros(width))  # the condition of rows without one
         self.enter = nn.Linear(target_size, width)
@@ -123,6 +124,8 @@ class DiTBridge(nn.Module):
             dropped: (B,) bool, rows whose condition is withheld (classifier-free guidance's training).
         """
         tokens, pooled = self.conditioner(states, mask)  # (B, S, w), (B, w)
+        if self.cross:
+            tokens = tokens + sinusoids(tokens)  # (B, S, w)
         if dropped is not None:
             pooled = torch.where(dropped[:, None], self.null.to(pooled.dtype), pooled)  # (B, w)
             tokens = torch.where(dropped[:, None, None], self.null.to(tokens.dtype), tokens)  # (B, S, w)

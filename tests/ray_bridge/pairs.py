@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from ray_bridge.lm import FrozenLM
 from ray_bridge.tasks.synthetic_task import SyntheticTask
 
 if TYPE_CHECKING:
@@ -107,6 +108,14 @@ def make_model(arch: Arch, tokenizer: Any, *, width: int = 32, depth: int = 2, t
         "qwen2": {"rope_type": "default", "rope_theta": 1e6},
     }[arch]
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(arch, **common)).float().eval()
+
+
+@cache
+def frozen(arch: Arch, width: int) -> FrozenLM:
+    """A random model in memory, one for all tests: do not change its weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(width)
+        return FrozenLM(make_model(arch, make_tokenizer(arch), width=width), make_tokenizer(arch), arch)
 
 
 @cache

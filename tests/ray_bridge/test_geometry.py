@@ -1,6 +1,6 @@
 """The geometry projection: initial map, segmentation in a batch, phase, and its place in the translator."""
 
-from functools import cache
+import copy
 from typing import Any
 
 import pytest
@@ -20,15 +20,9 @@ from ray_bridge.spec import JobSpec
 from ray_bridge.tasks.base import Example
 from ray_bridge.tasks.synthetic_task import SyntheticTask
 from ray_bridge.translator import build_translator
-from tests.ray_bridge.pairs import Arch, make_model, make_tokenizer
+from tests.ray_bridge.pairs import Arch, frozen, make_tokenizer
 
 SMALL: dict[str, Any] = {"soft_tokens": 3, "hidden_size": 16, "depth": 1, "num_heads": 2, "sampler_steps": 2}
-
-
-@cache
-def model(arch: Arch, width: int) -> FrozenLM:
-    torch.manual_seed(width)
-    return FrozenLM(make_model(arch, make_tokenizer(arch), width=width), make_tokenizer(arch), arch)
 
 
 def examples() -> list[Example]:
@@ -43,7 +37,7 @@ def batch(spec: JobSpec, source: FrozenLM, target: FrozenLM) -> SourceBatch:
 
 def rotated_pair(width: int) -> tuple[FrozenLM, FrozenLM, Tensor]:
     """A source and a target whose embeddings of shared strings are the source's, rotated, doubled and shifted."""
-    source, target = model("mistral", 32), model("llama", width)
+    source, target = frozen("mistral", 32), copy.deepcopy(frozen("llama", width))
     rotation = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(1))).Q[:32]  # (32, w)
     table = target.embedding.weight
     with torch.no_grad():
@@ -85,7 +79,7 @@ def test_too_few_shared_strings_start_from_an_isometry() -> None:
 
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "gpt_neox"])
 def test_gain_0_is_the_identity_and_gain_1_the_targets_rotation(arch: Arch) -> None:
-    lm = model(arch, 32)
+    lm = frozen(arch, 32)
     frequencies = inverse_frequencies(lm)
     assert frequencies is not None
     phase = Phase(frequencies, 32)
@@ -117,16 +111,16 @@ def test_models_without_rotary_get_no_phase() -> None:
     tokenizer = make_tokenizer("gpt_neox")
     config = GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=32, n_layer=1, n_head=2)
     plain = FrozenLM(GPT2LMHeadModel(config), tokenizer, "gpt2")
-    projection = GeometryProjection(model("mistral", 48), plain, soft_tokens=3, start="ridge")
+    projection = GeometryProjection(frozen("mistral", 48), plain, soft_tokens=3, start="ridge")
     assert projection.phase is None
     spec = tiny(**SMALL)
-    states, mask = projection(batch(spec, model("mistral", 48), plain))
+    states, mask = projection(batch(spec, frozen("mistral", 48), plain))
     assert states.shape == (*mask.shape, 32)
 
 
 @pytest.mark.parametrize("layout", ["soft_plus_text", "soft_only"])
 def test_states_stand_at_the_targets_tokens_and_indices(layout: str) -> None:
-    source, target = model("mistral", 48), model("llama", 32)
+    source, target = frozen("mistral", 48), frozen("llama", 32)
     spec = tiny(**SMALL, layout=layout)
     read = batch(spec, source, target)
     projection = GeometryProjection(source, target, soft_tokens=3, start="ridge")
@@ -154,7 +148,7 @@ def test_states_stand_at_the_targets_tokens_and_indices(layout: str) -> None:
 
 
 def test_rows_do_not_depend_on_their_batch() -> None:
-    source, target = model("mistral", 48), model("llama", 32)
+    source, target = frozen("mistral", 48), frozen("llama", 32)
     spec = tiny(**SMALL)
     translator = build_translator(spec, source, target)
     encoder = Encoder(spec, SyntheticTask(1, 1), "", source, target)
@@ -168,7 +162,7 @@ def test_rows_do_not_depend_on_their_batch() -> None:
 
 
 def test_every_parameter_learns() -> None:
-    source, target = model("mistral", 48), model("llama", 32)
+    source, target = frozen("mistral", 48), frozen("llama", 32)
     spec = tiny(**SMALL)
     translator = build_translator(spec, source, target)
     assert translator.geometry is not None
@@ -182,7 +176,7 @@ def test_every_parameter_learns() -> None:
 
 
 def test_off_is_the_raw_source() -> None:
-    source, target = model("mistral", 48), model("llama", 32)
+    source, target = frozen("mistral", 48), frozen("llama", 32)
     spec = tiny(**SMALL, geometry_projection=False)
     translator = build_translator(spec, source, target)
     seen: list[Tensor] = []
@@ -194,8 +188,13 @@ def test_off_is_the_raw_source() -> None:
     assert all(item.alignment is None for item in read.items)
 
 
-def test_facts_name_the_fit() -> None:
-    source, target = model("mistral", 48), model("llama", 32)
-    facts = build_translator(tiny(**SMALL), source, target).facts
+def test_the_map_starts_from_the_fit_and_facts_name_it() -> None:
+    source, target = frozen("mistral", 48), frozen("llama", 32)
     X, Y = shared_embeddings(source, target)
-    assert facts == {"geometry/pairs": len(X), "geometry/held_out_r2": fit_map(X, Y, "ridge").held_out_r2}
+    for kind in ("ridge", "procrustes"):
+        translator = build_translator(tiny(**SMALL, geometry_init=kind), source, target)
+        fitted = fit_map(X, Y, kind)
+        assert translator.geometry is not None
+        assert torch.equal(translator.geometry.linear.weight, fitted.weight.float())
+        assert torch.equal(translator.geometry.linear.bias, fitted.bias.float())
+        assert translator.facts == {"geometry/pairs": len(X), "geometry/held_out_r2": fitted.held_out_r2}
