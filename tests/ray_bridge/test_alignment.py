@@ -1,11 +1,16 @@
 """Alignment of two tokenizers' tokens over the bytes of a text."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
 from ray_bridge.alignment import Alignment, align, byte_spans, vocabulary_bytes
+from ray_bridge.checkpoints import EMBEDDED
+from ray_bridge.tasks.synthetic_task import SyntheticTask
 from tests.ray_bridge.pairs import Arch, make_tokenizer
 
 ALPHABETS = ("abc XYZ ', ", "0123456789", "\n \t", "éüñ–€ ́", "東京日本", "😀🧮", "$%.:-")
@@ -61,6 +66,25 @@ def test_rows_hold_the_bytes_that_two_tokens_share(source: Arch, target: Arch, p
     np.testing.assert_allclose(alignment.bytes, counts.sum(1))
     np.testing.assert_allclose(matrix(alignment) * counts.sum(1, keepdims=True), counts, atol=1e-5)
     assert counts.sum() == len(question.encode())
+
+
+def test_the_embedded_pair_shares_bytes() -> None:
+    folders = [Path(EMBEDDED[side]) for side in ("source", "target")]
+    if not all((folder / "tokenizer.json").is_file() for folder in folders):
+        pytest.skip("no embedded pair in this checkout")
+    source, target = (PreTrainedTokenizerFast.from_pretrained(folder) for folder in folders)
+    for example in SyntheticTask(train_examples=30, test_examples=1).train():
+        question = example.question + " 1,234 – 東 😀\n"
+        text = f"Question: {question}\nAnswer:"
+        begin = len("Question: ")
+        alignment = align(source, target, text, begin, begin + len(question))
+        np.testing.assert_allclose(matrix(alignment).sum(1), 1, atol=1e-5)
+        assert alignment.bytes.sum() == len(question.encode())
+        for tokenizer in (source, target):
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            for i, (low, high) in zip(ids, byte_spans(tokenizer, text).tolist(), strict=True):
+                piece = text.encode()[low:high].decode(errors="replace")
+                assert tokenizer.decode([i]).strip() == piece.strip() or "\ufffd" in piece
 
 
 def test_grouped_digits_pool_single_digits() -> None:
