@@ -20,8 +20,11 @@ class Follower:
     asked beside it, and that decides.
     """
 
-    def __init__(self, client: Any, job: str, out: Callable[[str], None], gone_s: float = GONE_S) -> None:
-        self.client, self.job, self.out, self.gone_s = client, job, out, gone_s
+    def __init__(
+        self, client: Any, job: str, out: Callable[[str], None], *, gone_s: float = GONE_S, answer_s: float = ANSWER_S
+    ) -> None:
+        self.client, self.job, self.out = client, job, out
+        self.gone_s, self.answer_s = gone_s, answer_s
         self.printed = 0
 
     def run(self) -> Any:
@@ -48,7 +51,7 @@ class Follower:
         heard = time.monotonic()
         while True:
             try:
-                details = await asyncio.to_thread(bounded, lambda: self.client.get_job_info(self.job), ANSWER_S)
+                details = await asyncio.to_thread(bounded, lambda: self.client.get_job_info(self.job), self.answer_s)
                 heard = time.monotonic()
                 if details.status.is_terminal():
                     return details
@@ -80,7 +83,7 @@ class Follower:
     def _rest(self) -> None:
         """What the stream did not deliver, from the whole log."""
         try:
-            whole = bounded(lambda: self.client.get_job_logs(self.job), ANSWER_S)
+            whole = bounded(lambda: self.client.get_job_logs(self.job), self.answer_s)
         except (OSError, RuntimeError, NoAnswerError):
             return  # the job's status is known; a log that cannot be read any more changes nothing in it
         if len(whole) > self.printed:

@@ -1,0 +1,274 @@
+"""Jobs on a real `ray start --head`: exit codes, logs, variables, stop, resume, and connections that break."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from cluster.checks.repository import GIT_FACTS
+from cluster.job_log import Follower
+from cluster.submit import connect, jobs, stop, submit
+from common.errors import UserError
+from common.files import read_jsonl, write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
+ENTRY = """
+import json, os, sys, time
+from pathlib import Path
+task, *rest = sys.argv[1:]
+if task == "look":
+    import ray
+    ray.init(log_to_driver=False)
+    there = ray.get(ray.remote(lambda: [os.environ.get("NOTE"), sorted(os.listdir("."))]).remote())
+    here = [os.environ.get("NOTE"), sorted(os.listdir("."))]
+    print("found " + json.dumps([*here, there, os.environ["ABLATE_GIT"], rest]))
+elif task == "count":
+    for number in range(60):
+        print("line", number, "x" * 200, flush=True)
+        time.sleep(0.1)
+elif task == "wait":
+    time.sleep(600)
+sys.exit(int(os.environ.get("CODE", "0")))
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """Free ports, held together while they are chosen, so that they differ."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for number, one in enumerate(sockets):
+            for port in range(20000 + (os.getpid() * 7 + number * 101) % 9000, 32000):
+                with contextlib.suppress(OSError):
+                    one.bind(("", port))
+                    break
+        return [one.getsockname()[1] for one in sockets]
+
+
+@pytest.fixture(scope="module")
+def head():
+    """The dashboard's address of a head of our own, on ports and in a folder of its own, ended by its process id."""
+    temporary = tempfile.mkdtemp(prefix="rj", dir="/tmp")
+    gcs, dashboard, agent, agent_grpc, environment_agent, metrics, client = free_ports(7)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    environment |= {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_TMPDIR": temporary,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    command = ["ray", "start", "--head", "--block", f"--port={gcs}", f"--dashboard-port={dashboard}"]
+    command += [f"--dashboard-agent-listen-port={agent}", f"--dashboard-agent-grpc-port={agent_grpc}"]
+    command += [f"--runtime-env-agent-port={environment_agent}", f"--metrics-export-port={metrics}"]
+    command += [f"--ray-client-server-port={client}", f"--temp-dir={temporary}", "--num-cpus=4", "--num-gpus=2"]
+    command += ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=100000000"]
+    log = Path(temporary) / "head.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+    address = f"http://127.0.0.1:{dashboard}"
+    try:
+        deadline = time.monotonic() + 180
+        while True:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            with contextlib.suppress(OSError):
+                with urllib.request.urlopen(f"{address}/api/jobs/", timeout=5) as answer:
+                    answer.read()
+                break
+            time.sleep(0.5)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A small project whose `python -m cluster` is `ENTRY`, with things that must not travel."""
+    folder = tmp_path / "project"
+    for name in ("cluster", "runs/old", ".venv/lib", ".git"):
+        (folder / name).mkdir(parents=True)
+    (folder / "cluster" / "__main__.py").write_text(ENTRY)
+    (folder / "runs" / "old" / "big").write_bytes(os.urandom(1000))
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    return folder
+
+
+def wait_for(what, timeout_s: float = 90.0):
+    deadline = time.monotonic() + timeout_s
+    while not (value := what()):
+        assert time.monotonic() < deadline, f"nothing within {timeout_s} s"
+        time.sleep(0.2)
+    return value
+
+
+def test_a_job_sees_its_code_and_variables_and_nothing_else(head, project):
+    said: list[str] = []
+    code = submit(
+        "look",
+        ["--storage", "/data/runs"],
+        address=head,
+        env=["NOTE=seen", "CODE=2"],
+        working_dir=project,
+        out=said.append,
+    )
+    log = "".join(said)
+    assert code == 2, log
+    note, files, there, git, arguments = json.loads(log.split("found ")[1].splitlines()[0])
+    assert (note, files, arguments) == ("seen", ["cluster"], ["--storage", "/data/runs"])
+    assert there == ["seen", ["cluster"]], "the workers have the same"
+    assert json.loads(git)["problem"], "a repository without commits is told as such"
+    assert "failed with exit code 2" in log
+    [row] = [row for row in jobs(address=head) if row["phase"] == "look"]
+    assert (row["status"], row["exit_code"], row["ours"]) == ("FAILED", 2, True)
+    assert GIT_FACTS == "ABLATE_GIT"
+
+
+class Cutter:
+    """A TCP relay in front of the dashboard that can cut what runs through it, or stay silent."""
+
+    def __init__(self, address: str) -> None:
+        self.target = int(address.rpartition(":")[2])
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self.server.getsockname()[1]}"
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.silent = False
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self) -> None:
+        while True:
+            try:
+                near = self.server.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:
+                return
+            self.pairs.append((near, far))
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self.relay, args=(one, other), daemon=True).start()
+
+    def relay(self, one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(65536):
+                while self.silent:
+                    time.sleep(0.1)
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        pairs, self.pairs = self.pairs, []
+        for pair in pairs:
+            for one in pair:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_log_is_whole_and_printed_once_over_cut_connections(head, project):
+    relay = Cutter(head)
+    said: list[str] = []
+
+    def out(text: str) -> None:
+        said.append(text)
+        if any(f"line {number} " in text for number in (10, 30)):
+            threading.Thread(target=relay.cut).start()
+
+    assert submit("count", ["--storage", "/x"], address=relay.address, working_dir=project, out=out) == 0
+    lines = [line.split()[1] for line in "".join(said).splitlines() if line.startswith("line ")]
+    assert lines == [str(number) for number in range(60)]
+    relay.server.close()
+
+
+def test_a_head_that_falls_silent_ends_the_following(head, project):
+    relay = Cutter(head)
+    client = connect(relay.address)
+    said: list[str] = []
+    code = submit("wait", ["--storage", "/x"], address=head, working_dir=project, follow=False, out=said.append)
+    assert code == 0
+    job = said[0].split()[1]
+    wait_for(lambda: next(row for row in jobs(address=head) if row["id"] == job)["status"] == "RUNNING")
+    relay.silent = True
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"has not answered for 2 s .* submit again"):
+        Follower(client, job, said.append, gone_s=2, answer_s=3).run()
+    assert time.monotonic() - start < 30
+    assert stop(job, address=head) == [job]
+    assert stop(job, address=head) == [], "a second stop finds nothing to stop"
+    with pytest.raises(UserError, match="no job absent"):
+        stop("absent", address=head)
+    [row] = [row for row in jobs(address=head) if row["id"] == job]
+    assert (row["status"], row["exit_code"]) == ("STOPPED", 1)
+
+
+# ---------------------------------------------------------------- the command line itself
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    """A storage with a cheap job: its steps are counted in a file, and every one is written down."""
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    write_json(storage / "cheap.json", {"accuracy": {"full": 0.72}, "n": 1000, "steps": 40, "pause": 0.25})
+    return storage, ["--storage", str(storage), "--job", "tests.support.cheap_jobs:direct"]
+
+
+def steps(storage: Path) -> list[int]:
+    journal = storage / "journal.jsonl"
+    return [row["step"] for row in (read_jsonl(journal) if journal.is_file() else []) if row["event"] == "step"]
+
+
+def test_stopped_and_submitted_again_it_goes_on(head, campaign):
+    storage, arguments = campaign
+    said: list[str] = []
+    submit("phase1", arguments, address=head, working_dir=ROOT, follow=False, out=said.append)
+    job = said[0].split()[1]
+    wait_for(lambda: len(steps(storage)) >= 3, 180)
+    assert job in stop(address=head)
+    stopped = time.monotonic()
+    wait_for(lambda: free_gpus(head) == 2, 10)
+    assert time.monotonic() - stopped < 10
+    done = len(steps(storage))
+    assert done < 40
+    assert not list(storage.glob("*/trials/*/result.json"))
+    assert submit("phase1", arguments, address=head, working_dir=ROOT, out=said.append) == 0, "".join(said)
+    assert sorted(set(steps(storage))) == list(range(40))
+    assert len(steps(storage)) <= 41, "at most the step that was cut short is done again"
+    assert len(list(storage.glob("*/trials/*/result.json"))) == 1
+
+
+def free_gpus(address: str) -> float:
+    with urllib.request.urlopen(f"{address}/api/cluster_status", timeout=10) as answer:
+        usage = json.load(answer)["data"]["clusterStatus"]["loadMetricsReport"]["usage"]["GPU"]
+    return usage[1] - usage[0]
+
+
+def test_rays_own_client_and_ours_hand_on_what_was_asked_wrongly(head, campaign):
+    storage, arguments = campaign
+    environment = {**os.environ, "RAY_API_SERVER_ADDRESS": head}
+    ray = str(Path(sys.executable).parent / "ray")
+    command = [ray, "job", "submit", "--working-dir", ".", "--", "python", "-m", "cluster", "phase1", *arguments]
+    wrong = ["--set", "stepps=3"]
+    done = subprocess.run(
+        [*command, *wrong], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1, "all that Ray's client can say"
+    assert "error: unknown field 'stepps': did you mean" in done.stdout
+    said: list[str] = []
+    assert submit("phase1", [*arguments, *wrong], address=head, working_dir=ROOT, out=said.append) == 2
+    assert "error: unknown field 'stepps'" in "".join(said)
+    assert not steps(storage)
