@@ -57,7 +57,7 @@ def _accuracies(figures: dict[str, Any]) -> list[str]:
 
 def _models(figures: dict[str, Any]) -> list[str]:
     lines = [
-        "| model | parameters | bytes | vocabulary | width × layers | prompt tokens (mean, max) | answer tokens | steps |",
+        "| model | parameters | bytes | vocabulary | width × layers | prompt tokens (mean, max) | answer | steps |",
         "|---|" + "---|" * 7,
     ]
     for name, model in figures.items():
@@ -67,7 +67,8 @@ def _models(figures: dict[str, Any]) -> list[str]:
         geometry = model["geometry"]
         lines.append(
             f"| {name} | {model['parameters']:,} | {model['bytes']:,} | {model['vocabulary']} | "
-            f"{geometry['hidden_size']} × {geometry['num_hidden_layers']} | {tokens[0]} | {tokens[1]} | {model['steps']:,} |"
+            f"{geometry['hidden_size']} × {geometry['num_hidden_layers']} | {tokens[0]} | {tokens[1]} | "
+            f"{model['steps']:,} |"
         )
     return lines
 
@@ -80,8 +81,8 @@ def _probe(figures: dict[str, Any]) -> list[str]:
         "",
         "## Where the source holds a word's value",
         "",
-        "Linear probes, fitted on numerals and seen words: tens and units both right at the word's last token, and from",
-        "the mean state of the prompt.",
+        "Linear probes, fitted on numerals and seen words: tens and units both right at the word's last token, and",
+        "from the mean state of the prompt.",
         "",
         "| layer | token: numerals | token: seen | token: transfer | mean: seen | mean: transfer |",
         "|---|" + "---|" * 5,
@@ -111,14 +112,14 @@ def write_card(folder: Path, figures: dict[str, Any]) -> None:
         *_models(figures),
     ]
     lines += [*_probe(figures), _DATA]
-    first = next(iter(figures.values()), {})
+    first: dict[str, Any] = next(iter(figures.values()), {})
     if "machine" in first:
         machine = first["machine"]
         lines += [
             "## Made with",
             "",
-            f"`python -m ray_bridge.pair.train --out DIR --seed {first['seed']}`: {first['seconds']} s of training on one "
-            f"{machine['device']}, all models at once; Python {machine['python']}, torch {machine['torch']}, "
+            f"`python -m ray_bridge.pair.train --out DIR --seed {first['seed']}`: {first['seconds']} s of training on "
+            f"one {machine['device']}, all models at once; Python {machine['python']}, torch {machine['torch']}, "
             f"transformers {machine['transformers']}. Data and initial weights are seeded; the schedule follows the "
             "clock, so the number of steps, and with it the weights, are the machine's.",
         ]

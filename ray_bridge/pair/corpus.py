@@ -15,7 +15,7 @@ import numpy as np
 
 from ray_bridge.pair import nonsense, notes
 from ray_bridge.pair.tokenizers import NUMERALS_CUE, SOFT_ONLY_PROMPT
-from ray_bridge.tasks.synthetic import Problem, choose_words, problems, prompt, worded
+from ray_bridge.tasks.synthetic import Problem, choose_words, problems, prompt
 
 Stream = Literal["source", "target-plain", "target-noted"]
 LENGTH: dict[Stream, int] = {"source": 120, "target-plain": 120, "target-noted": 176}
@@ -49,7 +49,8 @@ def source_row(rng: random.Random, problem: Problem, tokenizer: Any) -> Row:
         if rng.random() < 0.15:
             words |= choose_words(rng, problem, rng.random() < 0.4) or {}
     phrases = [words.get(s.index) or s.numeral() for s in problem.slots]
-    text, ends = "Question: ", {}
+    text = "Question: "
+    ends: dict[int, int] = {}
     for i, piece in enumerate(_pieces(problem.pattern)):
         if i % 2:
             text += phrases[int(piece)]
@@ -59,7 +60,8 @@ def source_row(rng: random.Random, problem: Problem, tokenizer: Any) -> Row:
     head = text + (NUMERALS_CUE if restate else "\nAnswer:")
     tail = " " + (problem.word() if restate else problem.answer)
     encoded = _fast(tokenizer).encode(head)
-    values, ordinals = {}, {}
+    values: dict[int, int] = {}
+    ordinals: dict[int, int] = {}
     for at, (_, end) in enumerate(encoded.offsets):
         if end in ends:
             slot = problem.slots[ends.pop(end)]
@@ -67,7 +69,7 @@ def source_row(rng: random.Random, problem: Problem, tokenizer: Any) -> Row:
             if slot.index in words:
                 ordinals[at] = len(ordinals) + 1
     ids = encoded.ids + _fast(tokenizer).encode(tail, add_special_tokens=False).ids[_joined(tokenizer) :]
-    return Row(ids + [tokenizer.eos_token_id], len(encoded.ids), ordinals, values, [])
+    return Row([*ids, tokenizer.eos_token_id], len(encoded.ids), ordinals, values, [])
 
 
 def _joined(tokenizer: Any) -> int:
@@ -92,7 +94,8 @@ def target_row(rng: random.Random, problem: Problem, tokenizer: Any, noted: bool
         number = rng.choices((1, 2, 3), (70, 25, 5))[0]
         missing = sorted(rng.sample(range(len(problem.slots)), min(number, len(problem.slots))))
     ask = prompt(problem.word(lambda s: nonsense.phrase(rng, s) if s.index in missing else s.numeral()))
-    ids, kinds = [], []
+    ids: list[int] = []
+    kinds: list[int] = []
     if noted:
         tokens: list[int] = []
         if readable and not unreadable:
@@ -121,7 +124,7 @@ def shard(stream: Stream, folder: Path, n: int, seed: int) -> dict[str, np.ndarr
     tokenizer = AutoTokenizer.from_pretrained(folder)
     rng = random.Random(f"{stream}-{seed}")
     length = LENGTH[stream]
-    block = {
+    block: dict[str, np.ndarray] = {
         "X": np.full((n, length), tokenizer.pad_token_id, np.int16),
         "W": np.full((n, length), PAD, np.int8),
         "V": np.full((n, length), -1, np.int8),

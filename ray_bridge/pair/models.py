@@ -46,22 +46,22 @@ def mini(size: Size) -> Size:
 
 def build(size: Size, tokenizer: Any) -> PreTrainedModel:
     """Fresh fp32 weights from torch's current seed."""
-    settings: dict[str, Any] = dict(
-        vocab_size=len(tokenizer),
-        hidden_size=size.width,
-        num_hidden_layers=size.depth,
-        intermediate_size=size.inner,
-        num_attention_heads=size.width // HEAD_WIDTH,
-        num_key_value_heads=1,
-        head_dim=HEAD_WIDTH,
-        max_position_embeddings=MAX_POSITIONS,
-        rope_parameters={"rope_type": "default", "rope_theta": size.theta},
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    settings: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": size.width,
+        "num_hidden_layers": size.depth,
+        "intermediate_size": size.inner,
+        "num_attention_heads": size.width // HEAD_WIDTH,
+        "num_key_value_heads": 1,
+        "head_dim": HEAD_WIDTH,
+        "max_position_embeddings": MAX_POSITIONS,
+        "rope_parameters": {"rope_type": "default", "rope_theta": size.theta},
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     if size.side == "source":
         return MistralForCausalLM(MistralConfig(sliding_window=None, **settings))
     return LlamaForCausalLM(LlamaConfig(**settings))

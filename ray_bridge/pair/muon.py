@@ -61,8 +61,9 @@ class Muon:
             momentum.lerp_(gradient, 0.05)
             update = orthogonalised(gradient.lerp(momentum, 0.95))
             rate = self.lr * scale * max(1.0, shape[0] / shape[1]) ** 0.5
-            torch._foreach_mul_(params, 1 - self.lr * scale * self.weight_decay)
-            torch._foreach_add_(params, list(update.unbind(0)), alpha=-rate)
+            weights: list[Tensor] = [p.data for p in params]
+            torch._foreach_mul_(weights, 1 - self.lr * scale * self.weight_decay)
+            torch._foreach_add_(weights, list(update.unbind(0)), alpha=-rate)
 
 
 def trapezoid(progress: float, warmup: float = 0.02, hold: float = 0.45) -> float:

@@ -11,9 +11,14 @@ import random
 from ray_bridge.tasks.drafting import Slot
 from ray_bridge.tasks.lexicon import vocabulary
 
-_ONSETS = "b c d f g h k l m n p q r s t v w z ch sch tr dr fr sp st qu tw th fl zw br gr".split() + [""] * 4
-_VOWELS = "a e i o u y ee ie ei ue oe au io uo ia ou".split() + list("aeiou") * 2
-_CODAS = "n r l s t x f ss tt ck nd ht gh lf".split() + [""] * 12
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_ONSETS = (*_words("b c d f g h k l m n p q r s t v w z ch sch tr dr fr sp st qu tw th fl zw br gr"), *("",) * 4)
+_VOWELS = (*_words("a e i o u y ee ie ei ue oe au io uo ia ou"), *"aeiou" * 2)
+_CODAS = (*_words("n r l s t x f ss tt ck nd ht gh lf"), *("",) * 12)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 

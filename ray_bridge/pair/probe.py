@@ -6,6 +6,7 @@ tested on both kinds of words. It says which layer a bridge should capture.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,8 +35,6 @@ def _word_end(item: SyntheticItem) -> tuple[int, int] | None:
 
 
 def _number_ends(item: SyntheticItem) -> list[tuple[int, int]]:
-    import re
-
     found = re.finditer(r"(?<![\d/])(\d+)(?![\d/])", item.question)
     return [(m.end(), int(m.group(1))) for m in found if int(m.group(1)) < 100]
 
@@ -111,7 +110,7 @@ def layer_probe(model: PreTrainedModel, tokenizer: Any, n: int) -> dict[str, lis
 
     result: dict[str, list[dict[str, float]]] = {"token": [], "mean": []}
     for layer in range(layers):
-        for reading in result:
+        for reading, rows in result.items():
             tests = {g: gather((r, g), layer) for r, g in points if r == reading and g != "fit"}
-            result[reading].append(_fitted(gather((reading, "fit"), layer), tests))
+            rows.append(_fitted(gather((reading, "fit"), layer), tests))
     return result

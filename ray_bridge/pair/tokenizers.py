@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -109,9 +109,9 @@ def as_pretrained(tokenizer: Tokenizer, side: Side) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     names = (
-        dict(bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="</s>")
+        {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
         if side == "source"
-        else dict(bos_token="<|begin_of_text|>", eos_token="<|end_of_text|>", pad_token="<|pad|>")
+        else {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>", "pad_token": "<|pad|>"}
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=512, clean_up_tokenization_spaces=False, **names
@@ -120,6 +120,7 @@ def as_pretrained(tokenizer: Tokenizer, side: Side) -> PreTrainedTokenizerFast:
 
 def write(folder: Path) -> None:
     """Makes both tokenizers and saves them below a folder, as source/ and target/."""
-    for side, make in (("source", make_source), ("target", make_target)):
+    makers: dict[Side, Callable[[], Tokenizer]] = {"source": make_source, "target": make_target}
+    for side, make in makers.items():
         (folder / side).mkdir(parents=True, exist_ok=True)
         as_pretrained(make(), side).save_pretrained(folder / side)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import platform
-import sys
 import time
 from typing import Any
 
@@ -91,7 +89,7 @@ class Trainer:
         self.rope = forward.rope_table(size.theta, self.model.config.head_dim, max(LENGTH.values()), self.device)
         extra = list(self.heads.parameters()) if self.heads else []
         self.optimiser = Muon(self.model, extra)
-        self.params = [p for p in self.model.parameters()] + extra
+        self.params = [*self.model.parameters(), *extra]
         self.weights = torch.tensor([0.0, _QUESTION_WEIGHT, 1.0], device=self.device)
         self.layer: Any = forward.layer
         self.head: Any = forward.loss_head
@@ -200,4 +198,4 @@ def train_one(args: argparse.Namespace) -> None:
     del trainer.feeds
     figures |= measure(args.out / args.worker, SIZES[args.worker].side, args.device, args.test)
     write_json(args.out / f"{args.worker}.json", figures)
-    functools.partial(print, file=sys.stdout, flush=True)(f"{args.worker}| measured", figures)
+    trainer.log("measured", figures)

@@ -15,21 +15,26 @@ from ray_bridge.tasks.lexicon import Entry, lexicon
 
 SlotKind = Literal["count", "times", "share", "days"]
 
-NAMES = (
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+NAMES = _words(
     "Tom Anna Ben Clara David Emma Felix Grace Henry Iris Jack Kate Leo Mia Noah Olga Paul Rosa Sam Tina Victor "
     "Wendy Adam Bella Carl Diana Erik Fiona George Hanna Ivan Julia"
-).split()
-ITEMS = (
+)
+ITEMS = _words(
     "apples pears books cards coins shells stamps cookies eggs candles buttons toys lemons plums beads ribbons "
     "magnets badges bricks cups plates spoons hats kites lamps bottles bells drums tickets medals melons nuts"
-).split()
-BOXES = "boxes bags baskets crates jars packs trays".split()
-PEOPLE = "friends cousins children students guests players".split()
+)
+BOXES = _words("boxes bags baskets crates jars packs trays")
+PEOPLE = _words("friends cousins children students guests players")
 
 MAX_RESULT = 299
 
 
-class Rejected(Exception):
+class RejectedError(Exception):
     """The numbers drawn do not make a sensible problem; draw again."""
 
 
@@ -93,20 +98,20 @@ class Draft:
     def count(self, low: int, high: int) -> Slot:
         """A number of things, between two bounds, both included."""
         if high < low:
-            raise Rejected
+            raise RejectedError
         return self._slot("count", low + int(self.rng.random() * (high - low + 1)))
 
     def multiple(self, of: int, low: int, high: int) -> Slot:
         """A number of things that a divisor divides."""
         first, last = -(-low // of), high // of
         if last < first:
-            raise Rejected
+            raise RejectedError
         return self._slot("count", of * self.rng.randint(first, last))
 
     def given(self, value: int) -> Slot:
         """A number of things that the template fixed."""
         if value < 2:
-            raise Rejected
+            raise RejectedError
         return self._slot("count", value)
 
     def times(self, high: int = 9) -> Slot:
@@ -127,7 +132,7 @@ class Draft:
         """Writes one sentence of the solution and returns its result.
 
         Raises:
-            Rejected: The result is not a whole number between 1 and 299.
+            RejectedError: The result is not a whole number between 1 and 299.
         """
         x = a.value if isinstance(a, Slot) else a
         y = b.value if isinstance(b, Slot) else b
@@ -140,9 +145,9 @@ class Draft:
         else:
             value, rest = divmod(x, y)
             if rest:
-                raise Rejected
+                raise RejectedError
         if not 1 <= value <= MAX_RESULT:
-            raise Rejected
+            raise RejectedError
         equation = f"{x} {op} {y} = {value}"
         self.equations.append(equation)
         self.lines.append(f"{before} {equation} {after}.")

@@ -43,30 +43,33 @@ class Entry:
     transfer: bool
 
 
+def _words(text: str, separator: str | None = None) -> tuple[str, ...]:
+    return tuple(text.split(separator))
+
+
 _UNITS: dict[Language, tuple[str, ...]] = {
     "english": ("", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     "german": ("", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun"),
     "italian": ("", "uno", "due", "tre", "quattro", "cinque", "sei", "sette", "otto", "nove"),
 }
 _TEENS: dict[Language, tuple[str, ...]] = {
-    "english": tuple("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()),
-    "german": tuple("zehn elf zwoelf dreizehn vierzehn fuenfzehn sechzehn siebzehn achtzehn neunzehn".split()),
-    "italian": tuple("dieci undici dodici tredici quattordici quindici sedici diciassette diciotto diciannove".split()),
+    "english": _words("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"),
+    "german": _words("zehn elf zwoelf dreizehn vierzehn fuenfzehn sechzehn siebzehn achtzehn neunzehn"),
+    "italian": _words("dieci undici dodici tredici quattordici quindici sedici diciassette diciotto diciannove"),
 }
 _TENS: dict[Language, tuple[str, ...]] = {
-    "english": ("", "", *"twenty thirty forty fifty sixty seventy eighty ninety".split()),
-    "german": ("", "", *"zwanzig dreissig vierzig fuenfzig sechzig siebzig achtzig neunzig".split()),
-    "italian": ("", "", *"venti trenta quaranta cinquanta sessanta settanta ottanta novanta".split()),
+    "english": ("", "", *_words("twenty thirty forty fifty sixty seventy eighty ninety")),
+    "german": ("", "", *_words("zwanzig dreissig vierzig fuenfzig sechzig siebzig achtzig neunzig")),
+    "italian": ("", "", *_words("venti trenta quaranta cinquanta sessanta settanta ottanta novanta")),
 }
 LANGUAGES: tuple[Language, ...] = ("english", "german", "italian")
 
 _FRACTIONS: dict[Language, tuple[str, ...]] = {
-    "english": tuple("half,a third,a quarter,a fifth,a sixth,a seventh,an eighth,a ninth,a tenth".split(",")),
-    "german": tuple(
-        "ein halb,ein drittel,ein viertel,ein fuenftel,ein sechstel,ein siebtel,ein achtel,"
-        "ein neuntel,ein zehntel".split(",")
+    "english": _words("half,a third,a quarter,a fifth,a sixth,a seventh,an eighth,a ninth,a tenth", ","),
+    "german": _words(
+        "ein halb,ein drittel,ein viertel,ein fuenftel,ein sechstel,ein siebtel,ein achtel,ein neuntel,ein zehntel", ","
     ),
-    "italian": tuple("la meta,un terzo,un quarto,un quinto,un sesto,un settimo,un ottavo,un nono,un decimo".split(",")),
+    "italian": _words("la meta,un terzo,un quarto,un quinto,un sesto,un settimo,un ottavo,un nono,un decimo", ","),
 }
 _DOZENS: dict[Language, tuple[str, str, str]] = {  # a half, one, and the plural noun
     "english": ("half a dozen", "a dozen", "dozen"),
@@ -117,7 +120,7 @@ def _family(language: Language) -> list[Entry]:
     def entry(text: str, value: int, kind: Kind, digits: frozenset[int]) -> Entry:
         return Entry(text=text, value=value, kind=kind, language=language, transfer=bool(digits & withheld))
 
-    # English twelve and Italian dodici count as opaque stems of 2, German zwoelf likewise: the cautious reading.
+    # Twelve, zwoelf and dodici count as words on the stem of 2: the cautious reading.
     entries = [entry(cardinal(v, language), v, "cardinal", _digits(v)) for v in range(1, 100)]
     half, one, plural = _DOZENS[language]
     entries += [entry(half, 6, "dozen", frozenset()), entry(one, 12, "dozen", frozenset())]

@@ -6,6 +6,7 @@ that the embedded pair was trained on) share no question, and no list of them ha
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import zlib
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ray_bridge.tasks.drafting import Draft, Rejected, Slot, phrases
+from ray_bridge.tasks.drafting import Draft, RejectedError, Slot, phrases
 from ray_bridge.tasks.templates import TEMPLATES
 
 Split = Literal["train", "validation", "test", "pretraining"]
@@ -87,6 +88,12 @@ def prompt(question: str) -> str:
     return f"Question: {question}\nAnswer:"
 
 
+def _renumbered(pattern: str) -> str:
+    """The pattern with its slots numbered from left to right."""
+    numbers = itertools.count()
+    return _SLOT.sub(lambda _: f"{{{next(numbers)}}}", pattern)
+
+
 def draw_problem(rng: random.Random, templates: Sequence[str] = _NAMES) -> Problem:
     """Draws one problem of any split."""
     while True:
@@ -94,7 +101,7 @@ def draw_problem(rng: random.Random, templates: Sequence[str] = _NAMES) -> Probl
         draft = Draft(rng)
         try:
             pattern = TEMPLATES[name](draft)
-        except Rejected:
+        except RejectedError:
             continue
         # Slots are numbered as they were drawn; a problem counts them as they are read.
         order = [int(i) for i in _SLOT.findall(pattern)]
@@ -102,7 +109,7 @@ def draw_problem(rng: random.Random, templates: Sequence[str] = _NAMES) -> Probl
         for index, slot in enumerate(slots):
             slot.index = index
         return Problem(
-            pattern=pattern if order == sorted(order) else _SLOT.sub(lambda m: f"{{{order.index(int(m[1]))}}}", pattern),
+            pattern=pattern if order == sorted(order) else _renumbered(pattern),
             slots=tuple(slots),
             answer="\n".join(draft.lines) + f"\n#### {draft.result}",
             equations=tuple(draft.equations),
@@ -146,7 +153,8 @@ def make_examples(
         split: Which questions to draw from. "pretraining" is what the embedded pair was trained on.
         n: How many.
         seed: Seed of the stream.
-        word_share: Share of items that hold number words.
+        word_share: Share of items that hold number words. An item in numerals teaches a bridge only to keep
+            out of the way, so its training may want more words than the default.
         transfer_share: Share of those whose words are all withheld ones. By default 0.4, but none in "train".
 
     Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ray_bridge.tasks.drafting import Draft, Rejected
+from ray_bridge.tasks.drafting import Draft, RejectedError
 
 Template = Callable[[Draft], str]
 TEMPLATES: dict[str, Template] = {}
@@ -178,7 +178,7 @@ def pool_share(d: Draft) -> str:
 def keep_share(d: Draft) -> str:
     n, each, k = d.rng.randint(2, 12), d.rng.randint(2, 12), d.rng.randint(2, 30)
     if n * each + k > 99:
-        raise Rejected
+        raise RejectedError
     a, b, c = d.given(n * each + k), d.given(k), d.given(n)
     s = d.step("There are", a, "-", b, "to share")
     d.step("Each gets", s, "/", c, d.x)
