@@ -1,7 +1,7 @@
 """Examples as both models read them: token ids, and the span of the question in the source's prompt."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -51,6 +51,12 @@ class Encoder:
     def source_row(self, example: Example) -> Row:
         """The source's own prompt, for source_alone."""
         return answer_row(self.source, self.header, self.task.prompt(example), None, soft_after_header=False)
+
+    def pasted_row(self, example: Example, written: str) -> Row:
+        """The target's prompt with what the source wrote below the question, for text_bridge."""
+        question = f"{example.question}\nAnother reader's answer: {written}"
+        prompt = self.task.prompt(replace(example, question=question))
+        return answer_row(self.target, self.header, prompt, None, soft_after_header=False)
 
     def _encode(self, wrapped: "_ById") -> Encoded:
         example = wrapped.example

@@ -5,6 +5,7 @@
     source_alone    the source with the text alone
     shuffled_soft   the target with another example's soft tokens
     random_soft     the target with noise of the same size
+    text_bridge     the target with the source's written answer pasted into its prompt
 
 Outputs are a function of the weights, the spec and the example: batches are formed over the whole split and dealt to
 workers, noise is keyed by example, and where the spec asks for float64 not even rounding depends on the batch.
@@ -25,10 +26,11 @@ from ray_bridge.node_cache import NodeCache
 from ray_bridge.noise import normal
 from ray_bridge.pairing import Pair
 from ray_bridge.tasks.base import Example
+from ray_bridge.tasks.numbers import cut
 from ray_bridge.translator import Translator
 from ray_bridge.workers import Worker
 
-BASELINES = ("target_alone", "source_alone")
+BASELINES = ("target_alone", "source_alone", "text_bridge")
 CONTROLS = ("shuffled_soft", "random_soft")
 CONDITIONS = ("bridged", *BASELINES, *CONTROLS)
 
@@ -58,7 +60,14 @@ class Evaluator:
         Raises:
             UserError: for an unknown condition, or `shuffled_soft` with a single example.
         """
-        outputs = {condition: self._outputs(condition, examples, translator) for condition in conditions}
+        outputs: dict[str, list[Output]] = {}
+        for condition in conditions:
+            written = outputs.get("source_alone")
+            outputs[condition] = (
+                self._text_bridge(examples, written)
+                if condition == "text_bridge"
+                else self._outputs(condition, examples, translator)
+            )
         return [self._sample(example, i, outputs) for i, example in enumerate(examples)]
 
     def _sample(self, example: Example, i: int, outputs: dict[str, list[Output]]) -> dict[str, Any]:
@@ -109,6 +118,18 @@ class Evaluator:
             rows = [_question(item.text_row) for item in self.pair.encoder(examples)]
         else:
             rows = [self.pair.encoder.source_row(example) for example in examples]
+        return self._baseline(lm, condition, rows)
+
+    def _text_bridge(self, examples: Sequence[Example], written: list[Output] | None) -> list[Output]:
+        """What the source wrote about each example (decoded here where it is not given), read by the target."""
+        if written is None:
+            written = self._alone(self.pair.source, "source_alone", examples)
+        texts = [cut(output["text"], self.pair.task.stops).strip() for output in written]
+        rows = [self.pair.encoder.pasted_row(example, text) for example, text in zip(examples, texts, strict=True)]
+        return self._baseline(self.pair.target, "text_bridge", rows)
+
+    def _baseline(self, lm: FrozenLM, condition: str, rows: Sequence[Row]) -> list[Output]:
+        """Decode what does not depend on the bridge, once for all evaluations, trials and phases."""
         identity = {
             "model": self.pair.digest_of(lm),
             "dtype": str(lm.dtype),

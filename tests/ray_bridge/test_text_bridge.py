@@ -1,0 +1,56 @@
+"""The control in which the source's words, not its states, reach the target."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from common.files import read_jsonl, write_jsonl
+from ray_bridge.decoding import decode_rows, text_of
+from ray_bridge.evaluation import Evaluator
+from ray_bridge.layout import Row
+from ray_bridge.node_cache import NodeCache
+from ray_bridge.pairing import Pair
+from ray_bridge.presets import tiny
+from ray_bridge.tasks.load import Splits, load_splits
+from ray_bridge.workers import Worker
+from tests.ray_bridge.pairs import make_pair
+
+Bench = tuple[Pair, Splits]
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def bench(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folders = make_pair(tmp_path_factory.mktemp("pair"))
+    sizes = {"train_examples": 4, "validation_examples": 2, "test_examples": 5, "max_new_tokens": 6}
+    spec = tiny(source=folders.source, target=folders.target, num_fewshot=request.param, **sizes)
+    splits = load_splits(spec)
+    return Pair.load(spec, splits, torch.device("cpu")), splits
+
+
+def evaluator(pair: Pair, cache: Path | None = None) -> Evaluator:
+    return Evaluator(pair, Worker(), 64, NodeCache(cache))
+
+
+def test_the_target_reads_the_question_and_what_the_source_wrote(bench: Bench) -> None:
+    pair, splits = bench
+    samples = evaluator(pair).evaluate(splits.test, None, ["source_alone", "text_bridge"])
+    assert len({row["source_alone_output"] for row in samples}) > 1
+    for example, row in zip(splits.test, samples, strict=True):
+        written = row["source_alone_output"].split("\nQuestion:")[0].strip()
+        text = splits.header + f"Question: {example.question}\nAnother reader's answer: {written}\nAnswer:"
+        ids = (pair.target.bos, *pair.target.tokenizer(text, add_special_tokens=False)["input_ids"])
+        (tokens,) = decode_rows(pair.target, [Row(before=ids, prompt=())], None, 6)
+        assert row["text_bridge_output"] == text_of(pair.target, tokens)
+
+
+def test_it_stands_alone_and_is_decoded_once(bench: Bench, tmp_path: Path) -> None:
+    pair, splits = bench
+    both = evaluator(pair, tmp_path).evaluate(splits.test, None, ["source_alone", "text_bridge"])
+    (path,) = tmp_path.glob("text_bridge-*.jsonl")
+    alone = evaluator(pair, tmp_path).evaluate(splits.test, None, ["text_bridge"])
+    assert [row["text_bridge_output"] for row in alone] == [row["text_bridge_output"] for row in both]
+    write_jsonl(path, [row | {"text": "#### 1"} for row in read_jsonl(path)])
+    again = evaluator(pair, tmp_path).evaluate(splits.test, None, ["text_bridge"])
+    assert {row["text_bridge_output"] for row in again} == {"#### 1"}
