@@ -24,6 +24,7 @@ class Encoded:
         question_span: first and one past the last source token of the question.
         row: the target's row under the spec's layout, answer included.
         text_row: the target's row without soft tokens: target alone, and the KL teacher.
+        prompted_row: under soft_only with a curriculum, the row that holds the prompt after all, else None.
         question_ids: the question's target tokens alone.
         alignment: how the question's source tokens pool onto the target's; only where geometry_projection asks.
     """
@@ -35,6 +36,7 @@ class Encoded:
     text_row: Row
     question_ids: tuple[int, ...]
     alignment: Alignment | None = None
+    prompted_row: Row | None = None
 
 
 class Encoder:
@@ -65,8 +67,9 @@ class Encoder:
         source_ids, span = question_span(self.source, header, prompt, example.question)
         after_header = self.spec.soft_position == "before_question"
         row = answer_row(self.target, header, prompt, answer, soft_after_header=after_header)
-        text_row = row.text_only()
+        text_row, prompted_row = row.text_only(), None
         if self.spec.layout == "soft_only":
+            prompted_row = row if self.spec.prompt_share else None
             row = answer_row(self.target, "", self.task.instruction, answer, soft_after_header=False)
             if row.answer != text_row.answer:
                 raise ValueError(f"{self.target.name} tokenises the answer differently after the instruction")
@@ -78,6 +81,7 @@ class Encoder:
             text_row=text_row,
             question_ids=token_ids(self.target.tokenizer, example.question),
             alignment=self._align(header, prompt, example.question) if self.spec.geometry_projection else None,
+            prompted_row=prompted_row,
         )
 
     def _align(self, header: str, prompt: str, question: str) -> Alignment:

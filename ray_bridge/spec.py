@@ -59,6 +59,9 @@ class JobSpec(_Frozen):
     soft_position: Literal["first", "before_question"] = Field(
         "first", description="soft tokens right after BOS, or between few-shot header and question"
     )
+    prompt_share: Fraction = Field(
+        0.0, description="under soft_only: share of training steps that see the prompt, falling linearly to 0"
+    )
 
     # The bridge
     bridge: Literal["dit", "resampler", "dit_xattn"] = Field("dit", description="kind of bridge")
@@ -120,6 +123,8 @@ class JobSpec(_Frozen):
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}")
         if self.layout == "soft_only" and self.soft_position == "before_question":
             raise ValueError("soft_position before_question needs layout soft_plus_text: soft_only has no header")
+        if self.prompt_share and self.layout != "soft_only":
+            raise ValueError("prompt_share needs layout soft_only: under soft_plus_text every step sees the prompt")
         if self.decode_aware and self.decode_weight == 0 and self.on_policy_distill == 0:
             raise ValueError("decode_aware is on but decode_weight and on_policy_distill are both 0: set one of them")
         return self

@@ -16,6 +16,7 @@ import torch
 
 from common.errors import UserError
 from common.files import write_json, write_jsonl
+from ray_bridge.curriculum import sees_prompt, with_prompt
 from ray_bridge.encoding import Encoded, read_source
 from ray_bridge.evaluation import CONDITIONS, Evaluator
 from ray_bridge.events import EventLog
@@ -91,6 +92,8 @@ class Job:
     def _train_step(self) -> None:
         began = time.monotonic()
         items = self.pair.encoder([self.splits.train[i] for i in self._batch()])
+        if sees_prompt(self.spec, self.step):
+            items = with_prompt(items)
         measure = (self.step + 1) % self.spec.eval_every == 0
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.spec, self.step)
