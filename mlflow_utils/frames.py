@@ -103,15 +103,19 @@ def history(campaign: Path, prefixes: Iterable[str] = ("",)) -> "pd.DataFrame":
     import pandas as pd
 
     wanted = tuple(prefixes)
+    everything = "" in wanted
     parts = []
     for trial in _load(campaign).trials.values():
         steps: dict[int, Row] = {}
         for event in spool.read_all(trial.folder / schema.EVENTS):
             if event["kind"] == "metrics":
-                row = steps.setdefault(event["step"], {"step": event["step"]})
-                for name, value in event["values"].items():
-                    if name.startswith(wanted) and not (schema.is_series(name) and name in row):
-                        row[name] = value
+                values, row = event["values"], steps.get(event["step"])
+                if not everything:
+                    values = {name: value for name, value in values.items() if name.startswith(wanted)}
+                if row is None:
+                    steps[event["step"]] = {"step": event["step"], **values}
+                else:
+                    row |= {n: value for n, value in values.items() if n not in row or not schema.is_series(n)}
         part = pd.DataFrame(list(steps.values()))
         identity = {
             schema.PHASE: trial.phase,

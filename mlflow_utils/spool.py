@@ -66,19 +66,24 @@ def read(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
         data = file.read(CHUNK)
         if b"\n" not in data:
             data += file.readline()
-    end = data.rfind(b"\n") + 1
-    events = (parse(line) for line in data[:end].decode(errors="replace").split("\n") if line.strip())
-    return [event for event in events if event is not None], start + end
+    return _events(data), start + data.rfind(b"\n") + 1
 
 
 def read_all(path: Path, start: int = 0, until: int | None = None) -> list[dict[str, Any]]:
     """All whole events of a spool, or those between two byte positions."""
     if not path.exists():
         return []
-    data = path.read_bytes()[start:until]
-    whole = data[: data.rfind(b"\n") + 1].decode(errors="replace")
-    events = (parse(line) for line in whole.split("\n") if line.strip())
-    return [event for event in events if event is not None]
+    return _events(path.read_bytes()[start:until])
+
+
+def _events(data: bytes) -> list[dict[str, Any]]:
+    """The events in whole lines. All lines are parsed at once, and one by one only where one of them is broken."""
+    lines = [line for line in data[: data.rfind(b"\n") + 1].decode(errors="replace").split("\n") if line.strip()]
+    try:
+        events = json.loads(f"[{','.join(lines)}]")
+    except ValueError:
+        events = [parse(line) for line in lines]
+    return [event for event in events if isinstance(event, dict)]
 
 
 def points(events: Iterable[dict[str, Any]]) -> Iterable[Point]:

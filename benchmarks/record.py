@@ -1,0 +1,73 @@
+"""How long the record takes: frame, report and curves of a large campaign, and sending it to a local MLflow store.
+
+    python benchmarks/record.py [--trials 200] [--steps 2000] [--send 5]
+
+Makes a campaign's folder of synthetic trials (eleven values a step) in a temporary place and prints one JSON object:
+seconds of each part, and points a second into SQLite.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import files
+from mlflow_utils import frames, report
+from mlflow_utils.tracking import Tracker, default_tracking_uri
+from tests.campaign_folder import begin_trial, make_campaign, make_trial
+
+
+def timed(action: Callable[[], Any]) -> float:
+    """Seconds that an action takes."""
+    begin = time.perf_counter()
+    action()
+    return round(time.perf_counter() - begin, 2)
+
+
+def campaign(storage: Path, trials: int, steps: int) -> Path:
+    """A campaign of equal trials under different seeds."""
+    folder = make_campaign(storage, "large", variants=[])
+    first = make_trial(folder, "full", steps=steps, n=200)
+    for seed in range(1, trials):
+        other = begin_trial(folder, "full", seed=seed)
+        for name in ("events.jsonl", "samples.jsonl", "metrics.json", "result.json"):
+            shutil.copy(first / name, other / name)
+    return folder
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--send", type=int, default=5, help="trials sent to MLflow")
+    asked = parser.parse_args()
+    found: dict[str, Any] = {"trials": asked.trials, "steps": asked.steps}
+    with tempfile.TemporaryDirectory() as name:
+        storage = Path(name)
+        folder = campaign(storage, asked.trials, asked.steps)
+        found["frame"] = timed(lambda: frames.from_folder(folder))
+        found["report"] = timed(lambda: report.update(folder, storage / "paper"))
+        found["report_again"] = timed(lambda: report.update(folder, storage / "paper"))
+        found["history"] = timed(lambda: frames.history(folder))
+        few = campaign(storage / "few", asked.send, asked.steps)
+        found["send"] = timed(lambda: Tracker.replay(default_tracking_uri(few.parent), "large", few, timeout=600))
+        points = sum(
+            len(row["values"])
+            for path in few.glob("trials/*/events.jsonl")
+            for row in files.read_jsonl(path)
+            if row["kind"] == "metrics"
+        )
+        found["points_per_second"] = round(points / found["send"])
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
