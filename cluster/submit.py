@@ -196,8 +196,8 @@ def connect(address: str | None = None) -> Any:
         raise UserError(f"{chosen} is no address for jobs: use that of the dashboard, such as {DEFAULT_ADDRESS}")
     from ray.job_submission import JobSubmissionClient
 
-    for name in ("ray._private.runtime_env.packaging", "ray.dashboard.modules.dashboard_sdk"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # a line for every file it packs or leaves out
+    for name in ("_private.runtime_env.packaging", "dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
+        logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)  # a line for every file that it leaves out
     remedy = "start Ray (ray start --head), or give the dashboard's address with --address http://HOST:8265"
     try:
         with _environment("RAY_API_SERVER_ADDRESS", url):
