@@ -74,6 +74,7 @@ class Campaign:
         self.seeds, self.gate = tuple(seeds), gate or GateSettings()
         self.held, self.request = dict(held or {}), dict(request or {})
         self.plan: Plan = plan or self._planned()
+        self._read_back = plan is not None
 
     def _planned(self) -> Plan:
         return build_plan(self.phase, self.base, seeds=self.seeds, gate=self.gate, held=self.held)
@@ -148,7 +149,8 @@ class Campaign:
             UserError: where the campaign was planned differently before.
         """
         path = self.folder / records.PLAN
-        self.plan = self._planned()
+        if self._read_back:  # what was frozen is about to be run: it has to mean the same still
+            self.plan, self._read_back = self._planned(), False
         record = planning.plan_record(self.plan, self.run_spec, self.folder, records.finished(self.storage))
         if path.is_file():
             old = files.read_json(path)

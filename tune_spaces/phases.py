@@ -4,6 +4,7 @@ def ladder() -> Phase:
     return Phase(name="ladder", goal="what each fix adds", first=(only("kl"), only("kl", "prompt"), full()))
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -42,10 +43,10 @@ class Phase:
     def __post_init__(self) -> None:
         if not self.first:
             raise UserError(f"{self.name}: a phase needs at least one variant")
-        if twice := _twice([v.name for v in self.first]):
-            raise UserError(f"{self.name}: variants need names of their own; {twice} comes twice")
-        for variant in self.variants():
-            if any(other.name == variant.name and other != variant for other in self.variants()):
+        _refuse_repeats(self.name, [v.name for v in self.first])
+        meanings: dict[str, Variant] = {}
+        for variant in (v for chosen in (self.first, *self.branches.values()) for v in chosen):
+            if meanings.setdefault(variant.name, variant) != variant:
                 raise UserError(f"{self.name}: {variant.name} means two different variants")
 
     @property
@@ -55,14 +56,13 @@ class Phase:
 
     def variants(self) -> list[Variant]:
         """Every variant that some outcome asks for, each once, in the order of running."""
-        out = list(self.first)
-        for branch in sorted(self.branches.values(), key=len, reverse=True):
-            out += [variant for variant in branch if variant not in out]
-        return out
+        branches = sorted(self.branches.values(), key=len, reverse=True)
+        return list({v.name: v for chosen in (self.first, *branches) for v in chosen}.values())
 
 
-def _twice(names: list[str]) -> str | None:
-    return next((name for name in names if names.count(name) > 1), None)
+def _refuse_repeats(phase: str, names: list[str]) -> None:
+    if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise UserError(f"{phase}: variants need names of their own; {repeated} comes twice")
 
 
 def phase1(base: JobSpec) -> Phase:

@@ -146,7 +146,7 @@ def build(
                 spec = _extra(_spec(variant, base, seeds[0], held or {}), number, seeds)
                 extras.append(add(variant, phase.name, spec))
     follow_up = phase.follow_up or phase.name
-    all_of((v for v in phase.variants() if v not in phase.first), follow_up)
+    all_of(phase.variants()[len(phase.first) :], follow_up)
     branches = {str(outcome): all_of(chosen, follow_up) for outcome, chosen in phase.branches.items()}
     return Plan(
         phase=phase,
