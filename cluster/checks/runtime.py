@@ -9,8 +9,8 @@ from cluster.checks.base import Check
 
 # In a process of its own: an import or a CUDA call that hangs can then be ended, and leaves no memory behind.
 SCRIPT = r"""
-import json, subprocess
-facts = {"problem": ""}
+import ctypes, json, subprocess
+facts = {"problem": "", "driver_cuda": 0}
 def smi(fields):
     out = subprocess.run(["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
                          capture_output=True, text=True, timeout=20)
@@ -20,10 +20,15 @@ try:
 except (OSError, IndexError, subprocess.TimeoutExpired):
     facts["driver"] = None
 try:
+    served = ctypes.c_int()
+    ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(served))
+    facts["driver_cuda"] = served.value
+except OSError:
+    pass
+try:
     import torch
     facts["torch"], facts["cuda"] = torch.__version__, torch.version.cuda
     facts["available"] = torch.cuda.is_available()
-    facts["driver_cuda"] = torch._C._cuda_getDriverVersion() if torch.version.cuda else 0
     facts["devices"] = []
     for index in range(torch.cuda.device_count()):
         device = {"name": torch.cuda.get_device_name(index)}
@@ -82,7 +87,12 @@ def _unusable(facts: dict[str, Any]) -> tuple[str, str] | None:
         return f"{told} is built without CUDA", "install a CUDA build of torch on this node"
     if not facts["available"]:
         can = _version(facts["driver_cuda"])
-        remedy = f"install a torch build for CUDA {can}, or update the driver" if can else "install the NVIDIA driver"
+        if can and float(can) >= float(facts["cuda"]):
+            remedy = "see nvidia-smi, CUDA_VISIBLE_DEVICES and the container's devices"
+        else:
+            remedy = (
+                f"install a torch build for CUDA {can}, or update the driver" if can else "install the NVIDIA driver"
+            )
         return f"{told} for CUDA {facts['cuda']} finds no GPU; the driver serves CUDA {can or 'none'}", remedy
     broken = [d for d in facts["devices"] if d.get("problem") or not d.get("right")]
     if broken:

@@ -477,10 +477,11 @@ def test_modules_without_a_version_take_any():
     assert judge_modules((), facts, "n").status == "skip"
 
 
-GOOD = {"name": "NVIDIA H200", "free": 149.0e9, "total": 150.1e9, "right": True}
+# As read on an H200, but for the build of torch, which is the module stack's here.
+GOOD = {"name": "NVIDIA H200", "free": 149557477376, "total": 150109880320, "right": True}
 FACTS = {
-    "problem": "", "driver": "570.133.20", "torch": "2.11.0+cu128", "cuda": "12.8", "available": True,
-    "driver_cuda": 12080, "devices": [GOOD, GOOD],
+    "problem": "", "driver": "580.159.04", "torch": "2.11.0+cu126", "cuda": "12.6", "available": True,
+    "driver_cuda": 13000, "devices": [GOOD, GOOD],
 }  # fmt: skip
 
 
@@ -491,6 +492,7 @@ FACTS = {
         ({"problem": "ImportError: libcudnn.so.9"}, "fail", "libcudnn"),
         ({"cuda": None}, "fail", "built without CUDA"),
         ({"available": False, "driver_cuda": 12040, "cuda": "13.0"}, "fail", "the driver serves CUDA 12.4"),
+        ({"available": False}, "fail", "finds no GPU; the driver serves CUDA 13.0"),
         ({"devices": [GOOD]}, "fail", "torch sees 1 GPUs, Ray reserved 2"),
         ({"devices": [GOOD, {**GOOD, "name": "NVIDIA A100"}]}, "fail", "where H200 was asked for"),
         ({"devices": [GOOD, {**GOOD, "free": 90e9}]}, "fail", "GPU 1: 90 of 150 GB free"),
