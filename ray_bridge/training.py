@@ -27,6 +27,7 @@ from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.objective import Losses, backward, objective_terms
 from ray_bridge.objectives.terms import Moment, StepContext
 from ray_bridge.pairing import Pair
+from ray_bridge.pooling import pooling_report
 from ray_bridge.session import Session
 from ray_bridge.spec import JobSpec, RunSpec
 from ray_bridge.state import Best, Progress, copy_weights, load_selected, save_selected
@@ -149,7 +150,15 @@ class Job:
         self.best.offer(self.step, metrics["accuracy/bridged"], self.average_copy() or copy_weights(self.translator))
         if self.events:
             values = {f"validation/{name}": value for name, value in metrics.items()}
+            values |= self._pooling(translator)
             self.events.metrics(self.step, values | {"soft_gain": float(self.translator.scale.gain.detach())})
+
+    def _pooling(self, translator: Translator) -> dict[str, float]:
+        picture = Path("diagnostics") / f"pooling-{self.step:06d}.png"
+        values = pooling_report(self.evaluator.pair, translator, self.splits.validation, self.folder / picture)
+        if values and self.events:
+            self.events.artifact(str(picture))
+        return values
 
     def average_copy(self) -> dict[str, torch.Tensor]:
         """A copy of the moving average, empty where there is none."""

@@ -70,6 +70,14 @@ class Translator(nn.Module):
         """Measurements of how the translator was initialised."""
         return {} if self.geometry is None else self.geometry.facts
 
+    def pooled(self, source: SourceBatch) -> tuple[Tensor, Tensor] | None:
+        """Weights (B, heads, S) of attention pooling and the mask (B, S) of what is pooled, None without it."""
+        if self.flow is None or self.flow.conditioner.pooling != "attention":
+            return None
+        states, mask = self._read(source)
+        self.flow.condition(states, mask)
+        return cast(Tensor, self.flow.conditioner.weights), mask
+
     def _read(self, source: SourceBatch) -> tuple[Tensor, Tensor]:
         """What the bridge reads, (B, S, d_s) or under geometry_projection (B, T, d_t), and its mask."""
         return (source.states, source.mask) if self.geometry is None else self.geometry(source)
