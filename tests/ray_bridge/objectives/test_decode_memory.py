@@ -1,0 +1,85 @@
+"""The decode-aware step of the `paper` preset fits 80 GB next to both models, at K = 512 and an 8-shot prompt."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from ray_bridge.encoding import Encoder, read_source
+from ray_bridge.lm import FrozenLM
+from ray_bridge.objectives.decode_aware import decode_terms
+from ray_bridge.objectives.objective import backward, objective_terms
+from ray_bridge.objectives.terms import Moment, StepContext
+from ray_bridge.pairing import Pair
+from ray_bridge.presets import paper
+from ray_bridge.spec import JobSpec
+from ray_bridge.tasks.synthetic_task import SyntheticTask
+from ray_bridge.translator import build_translator
+from ray_bridge.workers import Worker
+from tests.ray_bridge.pairs import make_tokenizer
+
+PROMPT_TOKENS = 1450  # of GSM8K with eight exemplars under Llama 3's tokenizer
+
+MISTRAL_7B: dict[str, Any] = {
+    "vocab_size": 32_768,
+    "hidden_size": 4096,
+    "intermediate_size": 14_336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "sliding_window": None,
+}
+LLAMA_8B = {name: value for name, value in MISTRAL_7B.items() if name != "sliding_window"} | {"vocab_size": 128_256}
+
+
+def random_lm(kind: str, geometry: dict[str, Any], device: torch.device) -> FrozenLM:
+    """A model of a geometry with random bf16 weights and a small tokenizer of its family."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokenizer = make_tokenizer("mistral" if kind == "mistral" else "llama")
+    config = AutoConfig.for_model(kind, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
+    for name, value in geometry.items():
+        setattr(config, name, value)
+    with device:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    return FrozenLM(model, tokenizer, kind)
+
+
+def make_pair_of(spec: JobSpec, source: dict[str, Any], target: dict[str, Any], device: torch.device) -> Pair:
+    """Both models, and a few-shot header that makes the prompt as long as GSM8K's."""
+    lms = random_lm("mistral", source, device), random_lm("llama", target, device)
+    task = SyntheticTask(train_examples=80, test_examples=1)
+    exemplars = 0
+    while len(lms[1].tokenizer(task.header(task.train()[-exemplars - 1 :]))["input_ids"]) < PROMPT_TOKENS:
+        exemplars += 1
+    encoder = Encoder(spec, task, task.header(task.train()[-exemplars:]), *lms)
+    return Pair(spec=spec, source=lms[0], target=lms[1], task=task, encoder=encoder)
+
+
+def train_once(pair: Pair, rows: int) -> dict[str, float]:
+    """One whole step with every term, as a worker takes it; returns the gradient norms."""
+    translator = build_translator(pair.spec, pair.source, pair.target)
+    parameters = [p for p in translator.parameters() if p.requires_grad]
+    train = pair.task.train()[:16]
+    terms = decode_terms(pair.spec, pair, train, batch_size=36) + objective_terms(pair.spec)
+    source = read_source(pair.source, pair.encoder(train[:rows]), pair.spec.source_layer)
+    step = StepContext(pair.spec, pair.target, translator, source, Moment(seed=0, step=199), Worker())
+    with torch.autocast(pair.target.device.type, torch.bfloat16):
+        losses = backward(step, terms, parameters, term_norms=True)
+    return dict(losses.gradient_norms)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("questions", [1, 4])
+def test_a_decode_aware_step_fits_80_gb(questions: int) -> None:
+    """One question is a worker's share on four GPUs; four are the whole step on one."""
+    device = torch.device("cuda")
+    spec = paper(soft_tokens=512, decode_questions=questions, geometry_projection=False)
+    pair = make_pair_of(spec, MISTRAL_7B, LLAMA_8B, device)
+    torch.cuda.reset_peak_memory_stats()
+    norms = train_once(pair, rows=2)
+    peak = torch.cuda.max_memory_allocated() / 2**30
+    print(f"{questions} questions: peak {peak:.1f} GiB")
+    assert norms["on_policy_distill"] > 0
+    assert peak < 75  # of 80 GB = 74.5 GiB, without the allocator's own losses
