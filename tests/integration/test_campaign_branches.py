@@ -1,0 +1,136 @@
+"""What runs after `full`, on a real Ray with the real stopper and searcher: what the branch asks, and nothing else."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common import files
+from common.errors import UserError
+from tests.support.campaigns import DIRECT, campaign, events, fast_ray, prepare
+from tune_spaces.gate import GateSettings, Mode
+
+OTHERS = {"A": 0.6, "B": 0.61, "C": 0.62}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    import logging
+
+    import ray
+
+    with fast_ray():
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        yield
+        ray.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "ran"),
+    [
+        (0.70, ["full"]),
+        (0.72, ["full"]),
+        (0.65, ["full", "B", "C"]),
+        (0.67, ["full", "B", "C"]),
+        (0.6999, ["full", "B", "C"]),
+        (0.6499, ["full", "A", "B", "C"]),
+        (0.50, ["full", "A", "B", "C"]),
+    ],
+)
+def test_the_branch_and_nothing_else_is_run_and_listed(tmp_path: Path, accuracy: float, ran: list[str]) -> None:
+    prepare(tmp_path, {"full": accuracy, **OTHERS})
+    asked = campaign(tmp_path)
+    policy = asked.run(DIRECT)
+    assert policy.finished
+    assert events(tmp_path, "start") == events(tmp_path, "end") == ran
+    frame = asked.results()
+    assert sorted(frame["variant"]) == sorted(ran)
+    assert set(frame["status"]) == {"finished"}
+    assert frame.set_index("variant")["accuracy/bridged"]["full"] == accuracy
+    assert sorted(path.name.split("-")[0] for path in (asked.folder / "trials").iterdir()) == sorted(ran)
+    gate = files.read_json(asked.folder / "gate.json")
+    assert gate["passed"] is (accuracy >= 0.70)
+    assert len(gate["decisions"]) == 1
+
+
+def test_a_failed_full_runs_nothing_more_and_says_so(tmp_path: Path) -> None:
+    from cluster.summary import failure, gate_lines
+
+    prepare(tmp_path, {"full": 0.5, **OTHERS}, fail=["full"])
+    asked = campaign(tmp_path)
+    policy = asked.run(DIRECT)
+    assert events(tmp_path, "start") == ["full"], "a job that raises is not tried again"
+    assert gate_lines(policy) == [
+        "gate: not decided, since full-" + policy.failed_first[5:] + " failed; nothing else was run"
+    ]
+    assert failure(asked.folder / "trials" / policy.failed_first).startswith("RuntimeError: full cannot be run")
+    assert files.read_json(asked.folder / "gate.json")["status"] == "failed"
+    frame = asked.results()
+    assert list(frame["status"]) == ["failed"]
+    assert frame["error"][0] == "RuntimeError: full cannot be run"
+
+
+def test_a_failed_variant_is_tried_again_by_the_next_start_alone(tmp_path: Path) -> None:
+    prepare(tmp_path, {"full": 0.67, **OTHERS}, fail=["B"])
+    assert any(outcome.failed for outcome in campaign(tmp_path).run(DIRECT).outcomes.values())
+    assert events(tmp_path, "start") == ["full", "B", "C"]
+    prepare(tmp_path, {"full": 0.1, **OTHERS})
+    asked = campaign(tmp_path)
+    asked.run(DIRECT)
+    assert events(tmp_path, "start") == ["full", "B", "C", "B"]
+    frame = asked.results().set_index("variant")
+    assert set(frame["status"]) == {"finished"}
+    assert frame["accuracy/bridged"]["full"] == 0.67, "a finished trial stays as it was"
+    assert len(frame) == 3
+
+
+def test_another_campaign_reuses_what_is_finished(tmp_path: Path) -> None:
+    prepare(tmp_path, {"full": 0.67, **OTHERS})
+    campaign(tmp_path).run(DIRECT)
+    again = campaign(tmp_path)
+    again.name = "second"
+    again.run(DIRECT)
+    assert events(tmp_path, "start") == ["full", "B", "C"]
+    frame = again.results()
+    assert sorted(frame["variant"]) == ["B", "C", "full"]
+    assert all("phase1-tiny" in str(source) for source in frame["reused_from"])
+    wider = campaign(tmp_path, gate=GateSettings(attribute=0.68))
+    wider.name = "third"
+    wider.run(DIRECT)
+    assert events(tmp_path, "start") == ["full", "B", "C", "A"]
+
+
+def test_confident_mode_runs_full_again_until_it_is_sure(tmp_path: Path) -> None:
+    prepare(tmp_path, {"full": 0.72, "full/0": 0.69, "full/1": 0.80, **OTHERS}, n=1000)
+    settings = GateSettings(mode=Mode.CONFIDENT, budget=3)
+    policy = campaign(tmp_path, gate=settings, test_examples=None).run(DIRECT)
+    assert events(tmp_path, "start")[:2] == ["full", "full"]
+    assert [d.uncertain for d in policy.decisions()][-1] is False
+    assert policy.decisions()[-1].branch == "pass"
+
+
+def test_more_than_the_machine_has_is_refused(tmp_path: Path) -> None:
+    prepare(tmp_path, {"full": 0.72})
+    asked = campaign(tmp_path, run={"use_gpu": True, "workers": 4})
+    with pytest.raises(UserError, match=r"4 workers need 4 GPUs on one node; the largest of 1 live nodes.* has 0"):
+        asked.run(DIRECT)
+    assert events(tmp_path, "start") == []
+
+
+def test_a_table_in_each_format(tmp_path: Path) -> None:
+    import pandas as pd
+
+    from tune_spaces.results import export
+
+    prepare(tmp_path, {"full": 0.72})
+    asked = campaign(tmp_path)
+    asked.run(DIRECT)
+    frame = asked.results()
+    assert {"kl", "prompt", "decode", "projection"} <= set(frame.columns)
+    assert frame["kl"][0] == "on"
+    assert frame["config/kl_alignment"][0]
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "json": pd.read_json}
+    for kind, reader in read.items():
+        table = reader(export(frame, tmp_path / f"r.{kind}", kind))
+        assert table["accuracy/bridged"].tolist() == [0.72]
+        assert table["variant"].tolist() == ["full"]
