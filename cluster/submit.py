@@ -6,26 +6,23 @@ the state of git, which the copy that runs no longer has.
 """
 
 import json
-import logging
 import os
 import re
 import secrets
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from cluster.checks.base import NoAnswerError, bounded
 from cluster.checks.repository import GIT_FACTS, git_facts
+from cluster.job_client import connect, first_line
 from cluster.job_log import Follower
 from cluster.storage import STORAGE, default_storage
 from common.errors import UserError
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 EXCLUDES = ("/runs/", "/.venv/", "/venv/", "/.git/", "/mlruns/", "/mlartifacts/", "*.db", "__pycache__/", ".*_cache/")
 # Settings of a run that live in the environment. Secrets are not among them: Ray keeps a job's variables readable for
 # whoever can see its dashboard, so a token travels only when it is named.
@@ -110,7 +107,7 @@ def follow_job(client: Any, job: str, out: Callable[[str], None] | None = None) 
     ended = {"SUCCEEDED": "succeeded", "STOPPED": "was stopped"}.get(
         str(details.status), f"failed with exit code {code}"
     )
-    reason = "" if details.driver_exit_code is not None or code == 0 else f": {_first_line(details.message)}"
+    reason = "" if details.driver_exit_code is not None or code == 0 else f": {first_line(details.message)}"
     say(f"job {job} {ended}{reason}\n")
     return code
 
@@ -183,50 +180,6 @@ def jobs(*, address: str | None = None, client: Any = None) -> list[dict[str, An
     return sorted(rows, key=lambda row: row["started"])
 
 
-def connect(address: str | None = None) -> Any:
-    """Ray's job client for an address, which counts more than the environment here (with Ray it is the reverse).
-
-    Raises:
-        UserError: nothing answers there, or no Ray dashboard. Ray itself would wait for minutes.
-    """
-    chosen = address or os.environ.get("RAY_API_SERVER_ADDRESS") or _of_head(os.environ.get("RAY_ADDRESS"))
-    url = chosen if "://" in chosen else f"http://{chosen}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{chosen} is no address for jobs: use that of the dashboard, such as {DEFAULT_ADDRESS}")
-    from ray.job_submission import JobSubmissionClient
-
-    for name in ("_private.runtime_env.packaging", "dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
-        logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)  # a line for every file that it leaves out
-    remedy = "start Ray (ray start --head), or give the dashboard's address with --address http://HOST:8265"
-    try:
-        with _environment("RAY_API_SERVER_ADDRESS", url):
-            return bounded(lambda: JobSubmissionClient(url), 15)
-    except (NoAnswerError, OSError, RuntimeError) as error:
-        raise UserError(f"no Ray dashboard at {url} ({_first_line(str(error))}): {remedy}") from error
-
-
-def _of_head(address: str | None) -> str:
-    """The dashboard beside the head that $RAY_ADDRESS names."""
-    if address in (None, "", "auto", "local"):
-        return DEFAULT_ADDRESS
-    assert address is not None
-    return address if address.startswith("http") else f"http://{address.removeprefix('ray://').rpartition(':')[0]}:8265"
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
 def _with_storage(arguments: Sequence[str], storage: Path | None) -> list[str]:
     """The arguments with an absolute storage, so that the next submit finds what this one left."""
     given = list(arguments)
@@ -249,10 +202,6 @@ def _variables(names: Sequence[str]) -> dict[str, str]:
         values[name] = value if given else os.environ[name]
     values.pop(STORAGE, None)
     return values
-
-
-def _first_line(text: str | None) -> str:
-    return (text or "").strip().split("\n")[0]
 
 
 def _print(text: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import job_client
 from cluster import submit as module
 from cluster.storage import STORAGE, default_storage
 from cluster.submit import connect, exit_code, jobs, stop, submit
@@ -124,10 +125,10 @@ def test_a_dashboard_that_accepts_and_says_nothing_is_bounded():
 
 
 def test_the_address_of_a_head_leads_to_its_dashboard():
-    assert module._of_head(None) == module._of_head("auto") == "http://127.0.0.1:8265"
-    assert module._of_head("10.0.0.1:6379") == "http://10.0.0.1:8265"
-    assert module._of_head("ray://10.0.0.1:10001") == "http://10.0.0.1:8265"
-    assert module._of_head("https://ray.example.org") == "https://ray.example.org"
+    assert job_client._of_head(None) == job_client._of_head("auto") == "http://127.0.0.1:8265"
+    assert job_client._of_head("10.0.0.1:6379") == "http://10.0.0.1:8265"
+    assert job_client._of_head("ray://10.0.0.1:10001") == "http://10.0.0.1:8265"
+    assert job_client._of_head("https://ray.example.org") == "https://ray.example.org"
 
 
 def test_importing_it_stays_light():
