@@ -109,7 +109,7 @@ class Evaluator:
         def soft_tokens(batch: Sequence[int]) -> Tensor:
             if condition == "random_soft":
                 return self._random([readers[i] for i in batch], translator)
-            return self._soft([sources[i] for i in batch], translator)
+            return self.soft([sources[i] for i in batch], translator)
 
         return self._decode(self.pair.target, rows, soft_tokens)
 
@@ -139,7 +139,8 @@ class Evaluator:
         return self.cache.rows(condition, identity, self.worker, lambda: self._decode(lm, rows, None))
 
     @torch.no_grad()
-    def _soft(self, items: Sequence[Encoded], translator: Translator) -> Tensor:
+    def soft(self, items: Sequence[Encoded], translator: Translator) -> Tensor:
+        """The soft tokens of `bridged`, (B, K, d_t): their noise hangs on the example alone."""
         source = read_source(self.pair.source, items, self.spec.source_layer)
         kind = next(translator.parameters()).dtype
         source = SourceBatch(states=source.states.to(kind), mask=source.mask, items=items)
