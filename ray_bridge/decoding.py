@@ -1,7 +1,8 @@
 """Batched decoding: one path for prompts with soft tokens and for plain text, greedy or sampled.
 
-Rows that have ended leave the batch, so a batch costs what its open rows cost. The sampled path draws each row's
-tokens from that row's own generator, so that a sample does not depend on its batch.
+This is the plain way, which every architecture takes on any device; `static_decoding` is the fast one of GPUs, and
+gives the same text. Rows that have ended leave the batch, so a batch costs what its open rows cost. The sampled path
+draws each row's tokens from that row's own generator, so that a sample does not depend on its batch.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ray_bridge.layout import Batch, Row, assemble
+from ray_bridge.layout import Batch, Row, assemble, common_prefix
 from ray_bridge.lm import FrozenLM
 
 
@@ -20,6 +21,10 @@ class Sampling:
 
     temperature: float
     generators: Sequence[torch.Generator]
+
+    def uniforms(self, count: int) -> Tensor:
+        """Where in (0, 1) each row's next `count` draws fall, (B, count) fp64 on the CPU."""
+        return torch.stack([torch.rand(count, generator=g, dtype=torch.float64) for g in self.generators])
 
 
 @torch.no_grad()
@@ -39,9 +44,14 @@ def decode(lm: FrozenLM, batch: Batch, max_new_tokens: int, sampling: Sampling |
 
     rows = list(range(len(batch.embeds)))  # which rows are still open, in the batch's order
     outputs: list[list[int]] = [[] for _ in rows]
+    uniforms = None if sampling is None else sampling.uniforms(max_new_tokens).to(batch.embeds.device)  # (B, T)
     cache = DynamicCache(config=lm.model.config)
     mask = batch.mask  # (b, L)
     position = batch.positions[:, -1:]  # (b, 1)
+    if batch.prefix is not None:
+        mask = torch.cat([mask.new_ones(len(rows), len(batch.prefix)), mask], 1)  # (b, H + L)
+        for layer, (k, v) in enumerate(zip(batch.prefix.keys, batch.prefix.values, strict=True)):
+            cache.update(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1), layer)
     hidden = lm.model.base_model(
         inputs_embeds=batch.embeds,
         attention_mask=mask,
@@ -49,9 +59,9 @@ def decode(lm: FrozenLM, batch: Batch, max_new_tokens: int, sampling: Sampling |
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state  # (b, L, d)
-    for _ in range(max_new_tokens):
+    for step in range(max_new_tokens):
         logits = lm.logits(hidden[:, -1])  # (b, V)
-        token = _choose(logits, rows, sampling)  # (b,)
+        token = choose(logits, None if uniforms is None else uniforms[rows, step], sampling)  # (b,)
         ended = token == lm.eos  # (b,)
         for row, value in zip(rows, token.tolist(), strict=True):
             outputs[row].append(value)
@@ -74,21 +84,43 @@ def decode(lm: FrozenLM, batch: Batch, max_new_tokens: int, sampling: Sampling |
     return outputs
 
 
-def _choose(logits: Tensor, rows: Sequence[int], sampling: Sampling | None) -> Tensor:
-    if sampling is None:
+def choose(logits: Tensor, uniform: Tensor | None, sampling: Sampling | None) -> Tensor:
+    """The next token of each row: the likeliest, or the one whose share of the distribution holds a given number.
+
+    Drawn by inversion, one number a token, so that devices and batches agree and a captured step needs no generator.
+
+    Args:
+        logits: (b, V).
+        uniform: (b,) in (0, 1), None where the likeliest is taken.
+        sampling: gives the temperature.
+
+    Returns:
+        (b,).
+    """
+    if sampling is None or uniform is None:
         return logits.argmax(-1)  # (b,)
-    probabilities = (logits / sampling.temperature).softmax(-1).cpu()  # (b, V)
-    drawn = [
-        torch.multinomial(p, 1, generator=sampling.generators[row]) for p, row in zip(probabilities, rows, strict=True)
-    ]
-    return torch.cat(drawn).to(logits.device)  # (b,)
+    shares = (logits / sampling.temperature).softmax(-1).cumsum(-1)  # (b, V)
+    at = uniform.to(shares.dtype) * shares[:, -1]  # (b,)
+    return torch.searchsorted(shares, at[:, None], right=True)[:, 0].clamp(max=shares.shape[-1] - 1)  # (b,)
 
 
 def decode_rows(
     lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, max_new_tokens: int, sampling: Sampling | None = None
 ) -> list[list[int]]:
-    """Assemble rows with their soft tokens, (B, K, d) or None, and decode them."""
-    return decode(lm, assemble(lm, rows, soft, pad="left"), max_new_tokens, sampling)
+    """Decode rows with their soft tokens, (B, K, d) or None: the fast way where there is one, else the plain."""
+    from ray_bridge.static_decoding import decode_static, fast_here
+
+    if fast_here(lm):
+        return decode_static(lm, rows, soft, max_new_tokens, sampling)
+    return decode_plain(lm, rows, soft, max_new_tokens, sampling)
+
+
+def decode_plain(
+    lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, max_new_tokens: int, sampling: Sampling | None = None
+) -> list[list[int]]:
+    """Assemble rows with their soft tokens, (B, K, d) or None, and decode them the plain way."""
+    prefix = common_prefix(lm, rows, soft=soft is not None)
+    return decode(lm, assemble(lm, rows, soft, pad="left", prefix=prefix), max_new_tokens, sampling)
 
 
 def text_of(lm: FrozenLM, tokens: Sequence[int]) -> str:

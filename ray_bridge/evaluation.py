@@ -86,6 +86,8 @@ class Evaluator:
             row[f"{condition}_flexible"] = score.flexible
             row[f"{condition}_valid"] = score.valid
             row[f"{condition}_tokens"] = texts[i]["tokens"]
+            if score.f1 is not None:
+                row[f"{condition}_f1"] = score.f1
         return row
 
     def _outputs(self, condition: str, examples: Sequence[Example], translator: Translator | None) -> list[Output]:
@@ -104,7 +106,7 @@ class Evaluator:
             half = len(examples) // 2  # a fixed shift never pairs an example with itself
             givers = [examples[(i + half) % len(examples)] for i in range(len(examples))]
         readers, sources = self.pair.encoder(examples), self.pair.encoder(givers)
-        rows = [_question(item.row) for item in readers]
+        rows = [item.row.question() for item in readers]
 
         def soft_tokens(batch: Sequence[int]) -> Tensor:
             if condition == "random_soft":
@@ -115,7 +117,7 @@ class Evaluator:
 
     def _alone(self, lm: FrozenLM, condition: str, examples: Sequence[Example]) -> list[Output]:
         if condition == "target_alone":
-            rows = [_question(item.text_row) for item in self.pair.encoder(examples)]
+            rows = [item.text_row.question() for item in self.pair.encoder(examples)]
         else:
             rows = [self.pair.encoder.source_row(example) for example in examples]
         return self._baseline(lm, condition, rows)
@@ -173,8 +175,3 @@ class Evaluator:
         for part in self.worker.gather(mine):
             together.update(part)  # type: ignore[call-overload]
         return [together[i] for i in range(len(rows))]
-
-
-def _question(row: Row) -> Row:
-    """A row whose answer is to be generated."""
-    return Row(before=row.before, prompt=row.prompt)

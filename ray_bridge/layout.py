@@ -9,13 +9,14 @@ on one side of it, are never attended, and do not count as positions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ray_bridge.lm import FrozenLM, count_positions
+from ray_bridge.prefix import Prefix, shared_header
 
 IGNORED = -100
 
@@ -24,16 +25,27 @@ IGNORED = -100
 class Row:
     """Token ids of one sequence: `before` stands before the soft tokens (BOS first), `prompt` after them.
 
-    `answer` is what is supervised, EOS included; it is empty when the answer is to be generated.
+    `answer` is what is supervised, EOS included; it is empty when the answer is to be generated. `header` says how many
+    ids, BOS first, are the few-shot header's: the same in all rows of a job.
     """
 
     before: tuple[int, ...]
     prompt: tuple[int, ...]
     answer: tuple[int, ...] = field(default=())
+    header: int = 0
 
     def text_only(self) -> "Row":
         """The same text as one block without a place for soft tokens."""
-        return Row(before=(), prompt=self.before + self.prompt, answer=self.answer)
+        return Row(before=(), prompt=self.before + self.prompt, answer=self.answer, header=self.header)
+
+    def question(self) -> "Row":
+        """The same row with its answer to be generated."""
+        return replace(self, answer=())
+
+    def without(self, count: int) -> "Row":
+        """The row behind its first `count` ids; soft tokens may follow where those all stand before their place."""
+        rest = max(0, count - len(self.before))
+        return replace(self, before=self.before[count:], prompt=self.prompt[rest:], header=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +59,7 @@ class Batch:
         labels: (B, L), token ids on answer and EOS, -100 elsewhere.
         answer_start: (B,), index of the first answer token (or of the first token to be generated).
         soft_start: (B,), index of the first soft token.
+        prefix: text before every row that is not in `embeds`; `positions` count it, all indices do not.
     """
 
     embeds: Tensor
@@ -55,9 +68,28 @@ class Batch:
     labels: Tensor
     answer_start: Tensor
     soft_start: Tensor
+    prefix: Prefix | None = None
 
 
-def assemble(lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, *, pad: Literal["left", "right"]) -> Batch:
+def common_prefix(lm: FrozenLM, rows: Sequence[Row], *, soft: bool) -> Prefix | None:
+    """What opens all rows, BOS and few-shot header, already read; None where nothing worth keeping does.
+
+    Args:
+        lm: the model that reads.
+        rows: rows of one batch.
+        soft: whether soft tokens will stand behind each row's `before`.
+    """
+    return lm.prefix(shared_header(rows, soft=soft))
+
+
+def assemble(
+    lm: FrozenLM,
+    rows: Sequence[Row],
+    soft: Tensor | None,
+    *,
+    pad: Literal["left", "right"],
+    prefix: Prefix | None = None,
+) -> Batch:
     """Build the inputs for `rows` with their soft tokens.
 
     Args:
@@ -65,11 +97,16 @@ def assemble(lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, *, pad: Lit
         rows: one row an example.
         soft: (B, K, d) soft tokens, or None for text alone.
         pad: "right" for training, "left" for generation.
+        prefix: what opens all rows and need not be read again, from `common_prefix` of the same rows.
 
     Returns:
         A batch in which each row's embeddings, labels and positions do not depend on the other rows.
     """
     K = 0 if soft is None else soft.shape[1]
+    past = 0 if prefix is None else len(prefix)
+    if soft is not None and any(past > len(row.before) for row in rows):
+        raise ValueError("the prefix reaches past the place of the soft tokens")
+    rows = [row.without(past) for row in rows] if past else rows
     lengths = [len(row.before) + K + len(row.prompt) + len(row.answer) for row in rows]
     L = max(lengths)
     ids = torch.full((len(rows), L), lm.pad)  # (B, L)
@@ -97,10 +134,11 @@ def assemble(lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, *, pad: Lit
     return Batch(
         embeds=embeds,
         mask=mask,
-        positions=count_positions(mask),
+        positions=count_positions(mask) + past,
         labels=labels,
         answer_start=answer_starts,
         soft_start=starts,
+        prefix=prefix,
     )
 
 
@@ -157,6 +195,7 @@ def answer_row(lm: FrozenLM, header: str, prompt: str, answer: str | None, *, so
                 f"{lm.name} tokenises {prompt[-20:]!r} differently before an answer: end it at a word's end"
             )
         answer_ids += (lm.eos,)
+    length = 1 + len(header_ids)
     if soft_after_header:
-        return Row(before=(lm.bos, *header_ids), prompt=prompt_ids, answer=answer_ids)
-    return Row(before=(lm.bos,), prompt=header_ids + prompt_ids, answer=answer_ids)
+        return Row(before=(lm.bos, *header_ids), prompt=prompt_ids, answer=answer_ids, header=length)
+    return Row(before=(lm.bos,), prompt=header_ids + prompt_ids, answer=answer_ids, header=length)

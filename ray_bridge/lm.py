@@ -5,14 +5,18 @@ is settled here once, and checked at load, so that no other module knows an arch
 """
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
 from ray_bridge.checkpoints import resolve
+from ray_bridge.fused_body import FusedBody
+from ray_bridge.grouped_attention import causal_attention
+from ray_bridge.prefix import Prefix, PrefixStates, additive_mask, attends_fully, read_prefix
 
 
 class FrozenLM:
@@ -26,6 +30,8 @@ class FrozenLM:
         pad: id that fills a batch; never attended.
         hidden_size: d, width of its embeddings.
         embedding_rms: median over the vocabulary of the embeddings' root mean square, without all-zero rows.
+        body: its layers as few large operations, None where they are run as transformers wrote them.
+        static: whether decoding may take its fast way; False once it turned out that a step cannot be captured.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
@@ -43,6 +49,9 @@ class FrozenLM:
         self.layers = _decoder_layers(model, self.num_layers, name)
         rms = self.embedding.weight.detach().float().pow(2).mean(-1).sqrt()  # (V,)
         self.embedding_rms = float(rms[rms > 0].median())
+        self.body: FusedBody | None = None
+        self.static = True
+        self._prefixes: dict[tuple[int, ...], Prefix] = {}
         self._check_head()
 
     @classmethod
@@ -69,7 +78,8 @@ class FrozenLM:
             raise UserError(
                 f"{name} has no fast tokenizer: offsets are needed; save one with tokenizer.save_pretrained"
             )
-        return cls(model.to(device), tokenizer, Path(place).name)
+        lm = cls(model.to(device), tokenizer, Path(place).name)
+        return lm.fuse() if lm.device.type == "cuda" else lm
 
     @property
     def device(self) -> torch.device:
@@ -79,25 +89,81 @@ class FrozenLM:
     def dtype(self) -> torch.dtype:
         return self.embedding.weight.dtype
 
+    def fuse(self) -> "FrozenLM":
+        """Run the layers as few large operations from now on, where their kind is known and the result is the same.
+
+        The model keeps working; its weights must not change any more.
+        """
+        if FusedBody.fits(self.model):
+            self.body = FusedBody(self.model)
+            self._check_body()
+        return self
+
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings, (...,) -> (..., d)."""
         return self.embedding(ids)
 
-    def hidden(self, embeds: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+    def hidden(
+        self,
+        embeds: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        *,
+        prefix: Prefix | None = None,
+        right_padded: bool | None = None,
+        recompute: bool = False,
+    ) -> Tensor:
         """Last hidden states before the head.
 
         Args:
             embeds: (B, L, d) inputs in embedding space.
             mask: (B, L), 1 on real tokens.
-            positions: (B, L), positions that count real tokens only.
+            positions: (B, L), positions that count real tokens only, those of the prefix included.
+            prefix: text before every row that is not in `embeds`.
+            right_padded: whether pads lie on the right alone; None looks, which waits for the device.
+            recompute: where the layers are fused, keep each one's input alone and run it again in the backward pass.
 
         Returns:
             (B, L, d).
         """
-        output = self.model.base_model(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
-        )
+        if self.body is not None:
+            # Pads on the right are behind whatever reads, so causality alone hides them.
+            right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
+            attend = self._attend(prefix, None if right_padded else mask)
+            return self.body.finish(self.body(embeds, positions, attend, recompute=recompute))
+        if prefix is None:
+            output = self.model.base_model(
+                inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
+            )
+        else:
+            output = self.model.base_model(
+                inputs_embeds=embeds,
+                attention_mask=additive_mask(mask, len(prefix), embeds.dtype),
+                position_ids=positions,
+                past_key_values=PrefixStates(prefix),
+                use_cache=True,
+            )
         return output.last_hidden_state  # (B, L, d)
+
+    def prefix(self, ids: tuple[int, ...]) -> Prefix | None:
+        """Keys and values of ids that open many sequences, computed once; None without ids or where layers have windows."""
+        if not ids or not attends_fully(self.config):
+            return None
+        if ids not in self._prefixes:
+            while len(self._prefixes) >= 2:  # training's header and perhaps another's
+                self._prefixes.pop(next(iter(self._prefixes)))
+            self._prefixes[ids] = read_prefix(self.model, ids, self.device)
+        return self._prefixes[ids]
+
+    def _attend(self, prefix: Prefix | None, mask: Tensor | None) -> Callable[[int, Tensor, Tensor, Tensor], Tensor]:
+        scale = cast(FusedBody, self.body).scale
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            if prefix is not None:
+                k, v = prefix.joined(layer, k, v)  # (B, h_kv, H + T, D)
+            return causal_attention(q, k, v, scale, mask)  # (B, T, h, D)
+
+        return attend
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The head on any selection of last hidden states, (..., d) -> (..., V), in fp32 or wider."""
@@ -114,13 +180,14 @@ class FrozenLM:
             logits = torch.tanh(logits / cap) * cap
         return logits
 
-    def capture(self, ids: Tensor, mask: Tensor, layer: int) -> Tensor:
-        """Hidden states of one layer.
+    def capture(self, ids: Tensor, mask: Tensor, layer: int, *, prefix: Prefix | None = None) -> Tensor:
+        """Hidden states of one layer; layers behind it are not run.
 
         Args:
             ids: (B, S) right-padded token ids.
             mask: (B, S).
             layer: 0 embeddings, n output of layer n, negative from the end (-1 the last layer's output).
+            prefix: text before every row that is not in `ids`.
 
         Returns:
             (B, S, d_s), in the model's dtype, before the final norm.
@@ -131,22 +198,26 @@ class FrozenLM:
         index = layer if layer >= 0 else self.num_layers + 1 + layer
         if not 0 <= index <= self.num_layers:
             raise UserError(f"source_layer={layer}: {self.name} has layers 0 to {self.num_layers}")
+        embeds = self.embed(ids)  # (B, S, d_s)
+        positions = count_positions(mask) + (0 if prefix is None else len(prefix))  # (B, S)
         if index == 0:
-            return self.embed(ids)  # (B, S, d_s)
-        captured: list[Tensor] = []
+            return embeds
+        if self.body is not None:
+            with torch.no_grad():
+                return self.body(embeds, positions, self._attend(prefix, None), stop=index)  # (B, S, d_s)
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            captured.append(output[0] if isinstance(output, tuple) else output)
+            raise _CapturedError(output[0] if isinstance(output, tuple) else output)
 
         handle = self.layers[index - 1].register_forward_hook(keep)
         try:
             with torch.no_grad():
-                self.model.base_model(
-                    input_ids=ids, attention_mask=mask, position_ids=count_positions(mask), use_cache=False
-                )
+                self.hidden(embeds, mask, positions, prefix=prefix)
+        except _CapturedError as captured:
+            return captured.states  # (B, S, d_s)
         finally:
             handle.remove()
-        return captured[0]  # (B, S, d_s)
+        raise RuntimeError(f"{self.name} did not run its layer {index}")
 
     def _check_head(self) -> None:
         ids = torch.tensor([[self.bos, min(7, self.embedding.weight.shape[0] - 1), self.eos]], device=self.device)
@@ -161,6 +232,28 @@ class FrozenLM:
                 f"{self.name}: a {type(self.model).__name__} computes its logits in a way that is not known here "
                 f"(relative gap {gap:.2g}); use a model whose logits are its head on its last hidden state"
             )
+
+    def _check_body(self) -> None:
+        ids = torch.arange(3, 19, device=self.device).clamp(max=self.embedding.weight.shape[0] - 1)[None]  # (1, 16)
+        mask = torch.ones_like(ids)
+        body, embeds, positions = self.body, self.embed(ids), count_positions(mask)
+        with torch.no_grad():
+            fused = self.hidden(embeds, mask, positions).float()  # (1, 16, d)
+            self.body = None
+            plain = self.hidden(embeds, mask, positions).float()  # (1, 16, d)
+        gap = float((fused - plain).norm() / plain.norm())
+        if gap < (1e-5 if self.dtype in (torch.float32, torch.float64) else 0.05):
+            self.body = body
+        else:
+            warnings.warn(f"{self.name}: its layers cannot be fused (relative gap {gap:.2g})", stacklevel=3)
+
+
+class _CapturedError(Exception):
+    """Leaves a forward pass as soon as the layer that is wanted has run; not a failure."""
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__("captured")
+        self.states = states
 
 
 def count_positions(mask: Tensor) -> Tensor:

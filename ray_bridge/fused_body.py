@@ -1,0 +1,154 @@
+"""The layers of a llama-like model as few large operations, for decoding and for passes through the frozen weights.
+
+Transformers' own layers spend about forty-five small kernels each, which is most of a decode step and all of a short
+training step's launch time. Here query, key and value are one product, gate and up another, and the norm is one kernel.
+The model's parameters become views of the joined weights, so nothing is held twice and the model itself still works.
+In fp32 and fp64 every operation is the model's own, so that both ways give the same text.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ray_bridge.prefix import attends_fully
+
+LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(layer, q (B, h, T, D), k (B, h_kv, T, D), v (B, h_kv, T, D)) -> (B, T, h, D); keys and queries are rotated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Weights of one layer, joined; biases are None where the model has none."""
+
+    norm: nn.Module
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    out: nn.Linear
+    mlp_norm: nn.Module
+    gate_up: Tensor
+    gate_up_bias: Tensor | None
+    down: nn.Linear
+
+
+class FusedBody:
+    """A frozen decoder of `LAYERS`' kind.
+
+    Attributes:
+        heads, kv_heads, head_dim: geometry of its attention.
+        scale: factor on attention's scores.
+        layers: joined weights.
+    """
+
+    def __init__(self, model: Any) -> None:
+        base = model.base_model
+        first = base.layers[0]
+        config = model.config.get_text_config()
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.head_dim: int = first.self_attn.head_dim
+        self.scale: float = first.self_attn.scaling
+        self.activation = first.mlp.act_fn
+        self.rotary, self.final_norm = base.rotary_emb, base.norm
+        self.layers = [_join(layer) for layer in base.layers]
+
+    @staticmethod
+    def fits(model: Any) -> bool:
+        """Whether the model is of a kind that is known here: full attention, SwiGLU-like, RMS norms."""
+        layers = getattr(model.base_model, "layers", None)
+        if layers is None or any(type(layer).__name__ not in LAYERS for layer in layers):
+            return False
+        return attends_fully(model.config.get_text_config())
+
+    def __call__(
+        self, x: Tensor, positions: Tensor, attend: Attend, *, stop: int | None = None, recompute: bool = False
+    ) -> Tensor:
+        """Run layers.
+
+        Args:
+            x: (B, T, d) inputs in embedding space.
+            positions: (B, T).
+            attend: what the queries of each layer look at.
+            stop: number of layers, all where None.
+            recompute: keep each layer's input alone, and run it again in the backward pass (Chen et al. 2016).
+
+        Returns:
+            (B, T, d) before the final norm.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            cos, sin = self.rotary(x, positions)  # (B, T, D)
+            turn = (cos[:, None], _signed(sin)[:, None])  # (B, 1, T, D) each
+            for i, layer in enumerate(self.layers[:stop]):
+                if recompute and torch.is_grad_enabled():
+                    x = checkpoint(self.layer, i, layer, x, turn, attend, use_reentrant=False, preserve_rng_state=False)
+                else:
+                    x = self.layer(i, layer, x, turn, attend)
+        return x
+
+    def layer(self, i: int, layer: Layer, x: Tensor, turn: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        """One layer, (B, T, d) -> (B, T, d)."""
+        B, T, _ = x.shape
+        qkv = F.linear(normed(layer.norm, x), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
+        qkv = qkv.view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, h + 2 h_kv, T, D)
+        turned = rotate(qkv[:, : self.heads + self.kv_heads], *turn)  # (B, h + h_kv, T, D)
+        y = attend(i, turned[:, : self.heads], turned[:, self.heads :], qkv[:, self.heads + self.kv_heads :])
+        x = x + layer.out(y.reshape(B, T, -1))  # (B, T, d)
+        gate, up = F.linear(normed(layer.mlp_norm, x), layer.gate_up, layer.gate_up_bias).chunk(2, -1)  # (B, T, m)
+        return x + layer.down(self.activation(gate) * up)  # (B, T, d)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The final norm, (..., d) -> (..., d)."""
+        return normed(self.final_norm, x)
+
+
+def normed(norm: Any, x: Tensor) -> Tensor:
+    """RMS norm: one kernel for half precision on a GPU, the model's own operations elsewhere."""
+    if x.is_cuda and x.dtype in (torch.bfloat16, torch.float16):
+        return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)
+    return norm(x)
+
+
+def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    """Rotary embedding of heads, (B, h, T, D) by cos and sin (B, 1, T, D), the first half of sin negated."""
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * signed_sin
+
+
+def _signed(sin: Tensor) -> Tensor:
+    half = sin.shape[-1] // 2
+    return torch.cat([-sin[..., :half], sin[..., half:]], -1)
+
+
+def _join(layer: Any) -> Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    qkv, qkv_bias = join([attention.q_proj, attention.k_proj, attention.v_proj])
+    gate_up, gate_up_bias = join([mlp.gate_proj, mlp.up_proj])
+    return Layer(
+        norm=layer.input_layernorm,
+        qkv=qkv,
+        qkv_bias=qkv_bias,
+        out=attention.o_proj,
+        mlp_norm=layer.post_attention_layernorm,
+        gate_up=gate_up,
+        gate_up_bias=gate_up_bias,
+        down=mlp.down_proj,
+    )
+
+
+def join(parts: list[nn.Linear]) -> tuple[Tensor, Tensor | None]:
+    """One weight and bias for several linear maps of the same input, which become views of it."""
+    weight = torch.cat([part.weight.detach() for part in parts])  # (sum of outputs, inputs)
+    has_bias = parts[0].bias is not None
+    bias = torch.cat([part.bias.detach() for part in parts]) if has_bias else None
+    start = 0
+    for part in parts:
+        stop = start + part.weight.shape[0]
+        part.weight.data = weight[start:stop]
+        if bias is not None:
+            part.bias.data = bias[start:stop]
+        start = stop
+    return weight, bias

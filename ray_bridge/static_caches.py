@@ -1,0 +1,159 @@
+"""The two fixed caches of `static_decoding`: one for fused layers, one for any model as transformers runs it."""
+
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+
+from ray_bridge.fused_body import FusedBody
+from ray_bridge.grouped_attention import causal_attention, softmax, use_grouped_attention
+from ray_bridge.layout import Batch
+from ray_bridge.lm import FrozenLM
+from ray_bridge.prefix import Prefix
+
+
+class FusedCache:
+    """Keys and values of rows that each begin at slot 0, behind a prefix that is stored once for all of them.
+
+    Attributes:
+        keys: (B, h_kv, slots, D) of each layer.
+        values: (B, h_kv, slots, D) of each layer.
+        lengths: (B,) slots in use.
+    """
+
+    pad: Literal["left", "right"] = "right"
+
+    def __init__(self, lm: FrozenLM, rows: int, length: int, new_tokens: int, prefix: Prefix | None) -> None:
+        self.lm, self.body, self.prefix = lm, cast(FusedBody, lm.body), prefix
+        body = self.body
+        self.past = 0 if prefix is None else len(prefix)
+        slots = -(-(length + new_tokens) // 16) * 16
+        shape = (rows, body.kv_heads, slots, body.head_dim)
+        # Zeros: a slot that is not in use has weight 0, and 0 times what memory happens to hold may be no number.
+        self.keys = [torch.zeros(shape, dtype=lm.dtype, device=lm.device) for _ in body.layers]
+        self.values = [torch.zeros(shape, dtype=lm.dtype, device=lm.device) for _ in body.layers]
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=lm.device)  # (B,)
+        self.slots = torch.arange(slots, device=lm.device)  # (slots,)
+
+    def fill(self, first: int, batch: Batch) -> Tensor:
+        count, L = batch.mask.shape
+        rows = slice(first, first + count)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            self.keys[layer][rows, :, :L], self.values[layer][rows, :, :L] = k, v
+            if self.prefix is not None:
+                k, v = self.prefix.joined(layer, k, v)  # (n, h_kv, H + L, D)
+            return causal_attention(q, k, v, self.body.scale)  # (n, L, h, D)
+
+        x = self.body(batch.embeds, batch.positions, attend)  # (n, L, d)
+        used = batch.mask.sum(-1)  # (n,)
+        self.lengths[rows] = used
+        last = x[torch.arange(count, device=x.device), used - 1]  # (n, d)
+        return self.body.finish(last)
+
+    def step(self, embeds: Tensor) -> Tensor:
+        at = self.lengths[:, None, None, None]  # (b, 1, 1, 1)
+        seen = self.slots <= at  # (b, 1, 1, slots)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            keys, values = self.keys[layer], self.values[layer]
+            index = at.expand_as(k)  # (b, h_kv, 1, D)
+            keys.scatter_(2, index, k)
+            values.scatter_(2, index, v)
+            return self._attention(layer, q, keys, values, seen)  # (b, 1, h, D)
+
+        x = self.body(embeds, self.lengths[:, None] + self.past, attend)  # (b, 1, d)
+        self.lengths.add_(1)
+        return self.body.finish(x[:, 0])  # (b, d)
+
+    def _attention(self, layer: int, q: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+        B, h, _, D = q.shape
+        kv = keys.shape[1]
+        grouped = q.view(B, kv, h // kv, D)  # (b, h_kv, g, D)
+        scores = (grouped @ keys.transpose(-1, -2)).masked_fill(~seen, float("-inf"))  # (b, h_kv, g, slots)
+        if self.prefix is None:
+            return (softmax(scores * self.body.scale) @ values).view(B, 1, h, D)
+        # All rows share these keys, so they are read once, as one product with the queries of all rows.
+        before_k, before_v = self.prefix.keys[layer][0], self.prefix.values[layer][0]  # (h_kv, H, D)
+        together = grouped.transpose(0, 1).reshape(kv, -1, D)  # (h_kv, b g, D)
+        past = (together @ before_k.transpose(-1, -2)).view(kv, B, h // kv, -1).transpose(0, 1)  # (b, h_kv, g, H)
+        weights = softmax(torch.cat([past, scores], -1) * self.body.scale)  # (b, h_kv, g, H + slots)
+        y = weights[..., self.past :] @ values  # (b, h_kv, g, D)
+        shared = weights[..., : self.past].transpose(0, 1).reshape(kv, -1, self.past) @ before_v  # (h_kv, b g, D)
+        return (y + shared.view(kv, B, h // kv, D).transpose(0, 1)).reshape(B, 1, h, D)
+
+    def keep(self, rows: Tensor) -> None:
+        self.lengths = self.lengths[rows]
+        for layer in range(len(self.keys)):
+            self.keys[layer] = self.keys[layer][rows]
+            self.values[layer] = self.values[layer][rows]
+
+
+class TransformersCache:
+    """transformers' own static cache under the model's own layers, with grouped attention; rows end at one slot."""
+
+    pad: Literal["left", "right"] = "left"
+
+    def __init__(self, lm: FrozenLM, rows: int, length: int, new_tokens: int, prefix: Prefix | None) -> None:
+        from transformers.cache_utils import Cache, StaticLayer
+
+        self.lm, self.prefix = lm, prefix
+        self.past = 0 if prefix is None else len(prefix)
+        self.length = self.past + length
+        slots = self.length + new_tokens
+        self.cache = Cache(layers=[StaticLayer(max_cache_len=slots) for _ in range(lm.num_layers)])
+        self.rows = rows
+        self.seen = torch.zeros(rows, 1, 1, slots, dtype=torch.bool, device=lm.device)  # (B, 1, 1, slots)
+        self.seen[..., : self.past] = True
+        self.position = torch.zeros(rows, 1, dtype=torch.long, device=lm.device)  # (B, 1)
+        self.at = torch.full((1,), self.length, device=lm.device)  # (1,)
+
+    def fill(self, first: int, batch: Batch) -> Tensor:
+        from transformers import DynamicCache
+
+        count, L = batch.mask.shape
+        rows, begin = slice(first, first + count), self.length - L
+        prompt = DynamicCache(config=self.lm.model.config)
+        mask = batch.mask
+        if self.prefix is not None:
+            mask = torch.cat([mask.new_ones(count, self.past), mask], 1)  # (n, H + L)
+            for i, (k, v) in enumerate(zip(self.prefix.keys, self.prefix.values, strict=True)):
+                prompt.update(k.expand(count, -1, -1, -1), v.expand(count, -1, -1, -1), i)
+        hidden = self.lm.model.base_model(
+            inputs_embeds=batch.embeds,
+            attention_mask=mask,
+            position_ids=batch.positions,
+            past_key_values=prompt,
+            use_cache=True,
+        ).last_hidden_state  # (n, L, d)
+        for own, read in zip(self.cache.layers, prompt.layers, strict=True):
+            if not own.is_initialized:
+                like = read.keys.new_zeros(()).expand(self.rows, read.keys.shape[1], 1, read.keys.shape[-1])
+                own.lazy_initialization(like, read.values[:1, :, :1].expand(self.rows, -1, -1, -1))
+                own.cumulative_length.fill_(self.length)
+            for kept, new in ((own.keys, read.keys), (own.values, read.values)):
+                kept[rows, :, : self.past] = new[:, :, : self.past]
+                kept[rows, :, begin : self.length] = new[:, :, self.past :]
+        self.seen[rows, 0, 0, begin : self.length] = batch.mask.bool()
+        self.position[rows] = batch.positions[:, -1:]
+        return hidden[:, -1]
+
+    def step(self, embeds: Tensor) -> Tensor:
+        self.seen.index_fill_(3, self.at, True)
+        self.position.add_(1)
+        with use_grouped_attention(self.lm.model):
+            hidden = self.lm.model.base_model(
+                inputs_embeds=embeds,
+                attention_mask=self.seen,
+                position_ids=self.position,
+                past_key_values=self.cache,
+                use_cache=True,
+            ).last_hidden_state  # (b, 1, d)
+        self.at.add_(1)
+        return hidden[:, 0]
+
+    def keep(self, rows: Tensor) -> None:
+        self.seen, self.position, self.rows = self.seen[rows], self.position[rows], len(rows)
+        for layer in self.cache.layers:
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+            layer.batch_size = len(rows)
