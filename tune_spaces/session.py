@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -30,14 +31,14 @@ def connected(run: RunSpec) -> Iterator[None]:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        check_fits(run)
+        yield
+        return
     if not joins():
         check_local(run)
     import ray
 
-    if ray.is_initialized():
-        check_fits(run)
-        yield
-        return
     if joins():
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     else:
