@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 
 from mlflow_utils import schema
 from mlflow_utils.declarations import Declared, Phase, Trial
-from mlflow_utils.shipping import PhaseLine, RunLine, TrialLine
+from mlflow_utils.run_line import RunLine
+from mlflow_utils.shipping import PhaseLine, TrialLine
 from mlflow_utils.spool import store_key
 from mlflow_utils.store import GoneError, RefusedError, Store, UnavailableError
 

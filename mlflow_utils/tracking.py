@@ -13,21 +13,19 @@ Each call writes a line to a file of the campaign and returns; MLflow is met in 
 
 import importlib.util
 import logging
-import sqlite3
 import threading
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from common import files
-from common.errors import UserError
 from mlflow_utils import declarations, provenance, schema, spool
+from mlflow_utils.addresses import check, default_tracking_uri
 from mlflow_utils.declarations import Declared
 from mlflow_utils.sender import Sender
 from mlflow_utils.spool import Sent
+
+__all__ = ["Tracker", "Unsent", "backlog", "check", "default_tracking_uri"]
 
 logger = logging.getLogger(__name__)
 
@@ -200,44 +198,3 @@ def backlog(declared: Declared, folder: Path, tracking_uri: str, reason: str = "
         if Sent.load(folder / schema.CAMPAIGN_SENT, f"{key}/{phase.name}").status != phase.status
     ]
     return Unsent(trials, points, reason, folder) if trials or late else None
-
-
-def default_tracking_uri(storage: Path) -> str:
-    """The store of a campaign that names none: SQLite in the storage folder, artifacts in `mlartifacts` beside it."""
-    return f"sqlite:///{Path(storage).resolve()}/mlflow.db"
-
-
-def check(tracking_uri: str, timeout: float = 5.0) -> None:
-    """Find out whether a store can be reached, before anything is reserved for a campaign.
-
-    Raises:
-        UserError: it cannot, or the address is of no kind that MLflow serves.
-    """
-    scheme, _, rest = tracking_uri.partition("://")
-    if scheme in ("http", "https"):
-        try:
-            with urlopen(tracking_uri.rstrip("/") + "/health", timeout=timeout):
-                return
-        except (URLError, OSError, ValueError) as error:
-            raise UserError(
-                f"no MLflow server at {tracking_uri} ({getattr(error, 'reason', error)}): start one with "
-                "`python -m cluster ui`, or leave --tracking-uri out to track into a local database"
-            ) from error
-    if scheme == "sqlite":
-        path = Path(rest.removeprefix("/"))
-        if not path.parent.is_dir():
-            raise UserError(f"the folder of the tracking database {path} does not exist: make it or name another")
-        if path.exists():
-            try:
-                with closing(
-                    sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=timeout)
-                ) as database:
-                    database.execute("select name from sqlite_master limit 1")
-            except sqlite3.Error as error:
-                raise UserError(f"{path} is not a usable SQLite database ({error}): name another") from error
-        return
-    if scheme.partition("+")[0] not in ("postgresql", "mysql", "mssql"):
-        raise UserError(
-            f"MLflow cannot track to {tracking_uri!r}: give http://HOST:PORT of a server, sqlite:///PATH, or the URI "
-            "of a PostgreSQL database"
-        )

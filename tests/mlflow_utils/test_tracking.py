@@ -1,6 +1,7 @@
 """From declarations and spools to an SQLite store, and again after everything that can come between."""
 
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -294,4 +295,11 @@ def test_a_store_that_cannot_be_is_said_at_once(tmp_path: Path, uri: str, messag
 
 def test_a_usable_store_is_accepted(tmp_path: Path) -> None:
     tracking.check(default_tracking_uri(tmp_path))
-    tracking.check("postgresql://user@host/db")
+    with socket.create_server(("127.0.0.1", 0)) as database:
+        port = database.getsockname()[1]
+        tracking.check(f"postgresql+json://me:secret@127.0.0.1:{port}/runs")  # json stands for an installed driver
+    with pytest.raises(UserError, match=f"no database answers at 127.0.0.1:{port}") as caught:
+        tracking.check(f"postgresql+json://me:secret@127.0.0.1:{port}/runs")
+    assert "secret" not in str(caught.value)
+    with pytest.raises(UserError, match="pip install no_such_driver"):
+        tracking.check("postgresql+no_such_driver://me@127.0.0.1/runs")
