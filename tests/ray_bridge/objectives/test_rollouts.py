@@ -53,7 +53,8 @@ def test_completions_are_scored_by_their_text(frame: Frame) -> None:
     target, task = frame.pair.target, frame.pair.task
     completions = written(frame, 0, all_turns(frame, 4), batch_size=16)
     for completion in completions:
-        text = target.tokenizer.decode([t for t in completion.tokens if t != target.eos])
+        special = target.tokenizer.all_special_ids
+        text = target.tokenizer.decode([token for token in completion.tokens if token not in special])
         assert text == text_of(target, completion.tokens)
         score = task.score(text, completion.item.example)
         assert completion.reward == score.correct + 0.1 * score.valid
