@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ray_bridge.alignment import Alignment, align, byte_spans
-from ray_bridge.layout import Row, answer_row, token_ids
+from ray_bridge.layout import Row, answer_row, common_prefix, token_ids
 from ray_bridge.lm import FrozenLM
 from ray_bridge.spec import JobSpec
 from ray_bridge.tasks.base import Example, Task
@@ -26,6 +26,7 @@ class Encoded:
         text_row: the target's row without soft tokens: target alone, and the KL teacher.
         prompted_row: under soft_only with a curriculum, the row that holds the prompt after all, else None.
         question_ids: the question's target tokens alone.
+        source_header: how many source tokens, BOS first, are the few-shot header's.
         alignment: how the question's source tokens pool onto the target's; only where geometry_projection asks.
     """
 
@@ -35,6 +36,7 @@ class Encoded:
     row: Row
     text_row: Row
     question_ids: tuple[int, ...]
+    source_header: int = 0
     alignment: Alignment | None = None
     prompted_row: Row | None = None
 
@@ -80,6 +82,7 @@ class Encoder:
             row=row,
             text_row=text_row,
             question_ids=token_ids(self.target.tokenizer, example.question),
+            source_header=answer_row(self.source, header, prompt, None, soft_after_header=False).header,
             alignment=self._align(header, prompt, example.question) if self.spec.geometry_projection else None,
             prompted_row=prompted_row,
         )
@@ -129,18 +132,22 @@ def read_source(source: FrozenLM, items: Sequence[Encoded], layer: int) -> Sourc
 
     Only the span that holds the question is kept; what precedes it (the few-shot header) has been attended to.
     """
-    length = max(len(item.source_ids) for item in items)
+    # What opens every prompt is read once; a prompt's own states follow it.
+    rows = [Row(before=(), prompt=item.source_ids, header=item.source_header) for item in items]
+    prefix = common_prefix(source, rows, soft=False)
+    past = 0 if prefix is None else len(prefix)
+    length = max(len(item.source_ids) for item in items) - past
     ids = torch.full((len(items), length), source.pad)  # (B, L)
     mask = torch.zeros(len(items), length, dtype=torch.long)  # (B, L)
     for i, item in enumerate(items):
-        ids[i, : len(item.source_ids)] = torch.tensor(item.source_ids)
-        mask[i, : len(item.source_ids)] = 1
-    hidden = source.capture(ids.to(source.device), mask.to(source.device), layer)  # (B, L, d_s)
+        ids[i, : len(item.source_ids) - past] = torch.tensor(item.source_ids[past:])
+        mask[i, : len(item.source_ids) - past] = 1
+    hidden = source.capture(ids.to(source.device), mask.to(source.device), layer, prefix=prefix)  # (B, L, d_s)
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
     S = max(end - begin for begin, end in (item.question_span for item in items))
     states = hidden.new_zeros(len(items), S, hidden.shape[-1])  # (B, S, d_s)
     inside = torch.zeros(len(items), S, dtype=torch.long, device=hidden.device)  # (B, S)
     for i, (begin, end) in enumerate(item.question_span for item in items):
-        states[i, : end - begin] = hidden[i, begin:end]
+        states[i, : end - begin] = hidden[i, begin - past : end - past]
         inside[i, : end - begin] = 1
     return SourceBatch(states=states, mask=inside, items=items)

@@ -27,11 +27,11 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 class Layer:
     """Weights of one layer, joined; biases are None where the model has none."""
 
-    norm: nn.Module
+    norm: Any
     qkv: Tensor
     qkv_bias: Tensor | None
     out: nn.Linear
-    mlp_norm: nn.Module
+    mlp_norm: Any
     gate_up: Tensor
     gate_up_bias: Tensor | None
     down: nn.Linear
@@ -44,6 +44,7 @@ class FusedBody:
         heads, kv_heads, head_dim: geometry of its attention.
         scale: factor on attention's scores.
         layers: joined weights.
+        silu: whether its gate is a SiLU.
     """
 
     def __init__(self, model: Any) -> None:
@@ -54,6 +55,7 @@ class FusedBody:
         self.head_dim: int = first.self_attn.head_dim
         self.scale: float = first.self_attn.scaling
         self.activation = first.mlp.act_fn
+        self.silu = "silu" in type(self.activation).__name__.lower()
         self.rotary, self.final_norm = base.rotary_emb, base.norm
         self.layers = [_join(layer) for layer in base.layers]
 

@@ -82,6 +82,13 @@ def common_prefix(lm: FrozenLM, rows: Sequence[Row], *, soft: bool) -> Prefix | 
     return lm.prefix(shared_header(rows, soft=soft))
 
 
+def assemble_shared(
+    lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, *, pad: Literal["left", "right"]
+) -> Batch:
+    """`assemble` behind what opens all rows, where there is such a thing."""
+    return assemble(lm, rows, soft, pad=pad, prefix=common_prefix(lm, rows, soft=soft is not None))
+
+
 def assemble(
     lm: FrozenLM,
     rows: Sequence[Row],

@@ -69,8 +69,8 @@ def shared_header(rows: Sequence["Row"], *, soft: bool) -> tuple[int, ...]:
     """
     first = rows[0]
     length = first.header
-    if length < WORTHWHILE or (soft and length > len(first.before)):
-        return ()
+    if length < WORTHWHILE or (soft and (length > len(first.before) or first.injection == "adapter")):
+        return ()  # adapters change what the header's tokens hold, too
     ids = (first.before + first.prompt)[:length]
     same = all(row.header == length and (row.before + row.prompt)[:length] == ids for row in rows)
     return ids if same else ()
@@ -94,7 +94,10 @@ def read_prefix(model: Any, ids: tuple[int, ...], device: torch.device) -> Prefi
     cache = DynamicCache(config=model.config)
     with torch.no_grad():
         model.base_model(input_ids=torch.tensor([ids], device=device), past_key_values=cache, use_cache=True)
-    return Prefix(ids=ids, keys=[x.keys for x in cache.layers], values=[x.values for x in cache.layers])
+    keys, values = (
+        [x.contiguous() for x in kind] for kind in zip(*((c.keys, c.values) for c in cache.layers), strict=True)
+    )
+    return Prefix(ids=ids, keys=keys, values=values)
 
 
 def additive_mask(mask: Tensor, past: int, dtype: torch.dtype) -> Tensor:

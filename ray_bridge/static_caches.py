@@ -4,7 +4,9 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from ray_bridge import kernels
 from ray_bridge.fused_body import FusedBody
 from ray_bridge.grouped_attention import causal_attention, softmax, use_grouped_attention
 from ray_bridge.layout import Batch
@@ -34,6 +36,9 @@ class FusedCache:
         self.values = [torch.zeros(shape, dtype=lm.dtype, device=lm.device) for _ in body.layers]
         self.lengths = torch.zeros(rows, dtype=torch.long, device=lm.device)  # (B,)
         self.slots = torch.arange(slots, device=lm.device)  # (slots,)
+        self.kernels = body.silu and lm.device.type == "cuda" and lm.dtype.itemsize == 2
+        if self.kernels:
+            self.kernels = kernels.usable(lm.device, lm.dtype, body.heads, body.kv_heads, body.head_dim)
 
     def fill(self, first: int, batch: Batch) -> Tensor:
         count, L = batch.mask.shape
@@ -52,6 +57,25 @@ class FusedCache:
         return self.body.finish(last)
 
     def step(self, embeds: Tensor) -> Tensor:
+        return self._kernel_step(embeds[:, 0]) if self.kernels else self._torch_step(embeds)
+
+    def _kernel_step(self, x: Tensor) -> Tensor:
+        """The step as ten launches a layer, (b, d) -> (b, d)."""
+        body, y = self.body, None
+        turn = body.rotary(x[:, None], self.lengths[:, None] + self.past)  # (b, 1, D) twice
+        cos, sin = (part[:, 0].contiguous() for part in turn)  # (b, D) each
+        for i, layer in enumerate(body.layers):
+            x, h = kernels.add_norm(x, y, layer.norm.weight, layer.norm.variance_epsilon)  # (b, d) each
+            qkv = F.linear(h, layer.qkv, layer.qkv_bias)  # (b, (h + 2 h_kv) D)
+            q = kernels.rotate_store(qkv, cos, sin, self.lengths, self.keys[i], self.values[i], body.heads)  # (b, h, D)
+            before = None if self.prefix is None else (self.prefix.keys[i][0], self.prefix.values[i][0])
+            a = kernels.attention(q, self.keys[i], self.values[i], self.lengths, body.scale, before)  # (b, h, D)
+            x, h = kernels.add_norm(x, layer.out(a.flatten(1)), layer.mlp_norm.weight, layer.mlp_norm.variance_epsilon)
+            y = layer.down(kernels.gate(F.linear(h, layer.gate_up, layer.gate_up_bias)))  # (b, d)
+        self.lengths.add_(1)
+        return kernels.add_norm(x, y, body.final_norm.weight, body.final_norm.variance_epsilon)[1]
+
+    def _torch_step(self, embeds: Tensor) -> Tensor:
         at = self.lengths[:, None, None, None]  # (b, 1, 1, 1)
         seen = self.slots <= at  # (b, 1, 1, slots)
 

@@ -59,7 +59,7 @@ FACTS = Facts()
 
 def fast_here(lm: FrozenLM) -> bool:
     """Whether this way is taken for a model: on a GPU, where all its layers see all positions."""
-    return lm.device.type == "cuda" and lm.static and attends_fully(lm.config)
+    return lm.device.type == "cuda" and lm.static and not lm.plain and attends_fully(lm.config)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ray_bridge.objectives.terms import StepContext, Term, answer_positions
+from ray_bridge.objectives.vocabulary import sum_in_parts
 
 _MISALIGNED = 20
 
@@ -23,11 +24,14 @@ def answer_kl(step: StepContext) -> Term:
     """KL summed over aligned (or, with the toggle off, misaligned) positions."""
     pairs = aligned_positions(step) if step.spec.kl_alignment else misaligned_positions(step)
     rows, student_at, teacher_at = pairs  # (N,) each
-    student = step.target.logits(step.student_hidden[rows, student_at])  # (N, V)
-    with torch.no_grad():
-        teacher = step.target.logits(step.teacher_hidden[rows, teacher_at])  # (N, V)
-    divergence = kl_divergence(teacher, student)  # (N,)
-    return Term(total=divergence.sum(), count=len(rows))
+
+    def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+        with torch.no_grad():
+            teacher = step.target.logits(teacher)  # (n, V)
+        return kl_divergence(teacher, step.target.logits(student)).sum()
+
+    states = (step.student_hidden[rows, student_at], step.teacher_hidden[rows, teacher_at])  # (N, d_t) each
+    return Term(total=sum_in_parts(divergence, *states), count=len(rows))
 
 
 def aligned_positions(step: StepContext) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,9 +56,8 @@ def misaligned_positions(step: StepContext) -> tuple[Tensor, Tensor, Tensor]:
     teacher_at: list[int] = []
     for i, item in enumerate(step.items):
         begin = int(step.student.soft_start[i]) + step.spec.soft_tokens
-        student_length = len(item.row.before) + step.spec.soft_tokens + len(item.row.prompt) + len(item.row.answer)
         teacher_length = len(item.text_row.prompt) + len(item.text_row.answer)
-        n = min(_MISALIGNED, student_length - begin, teacher_length)
+        n = min(_MISALIGNED, int(step.student.mask[i].sum()) - begin, teacher_length)
         rows += [i] * n
         student_at += range(begin, begin + n)
         teacher_at += range(n)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ray_bridge.encoding import read_source
-from ray_bridge.layout import assemble
+from ray_bridge.layout import assemble_shared
 from ray_bridge.lm import FrozenLM
 from ray_bridge.objectives.answer_kl import kl_divergence
 from ray_bridge.objectives.objective import WeightedTerm
@@ -190,17 +190,22 @@ def token_losses(
         advantages: (b,).
         temperature: of the policy.
     """
-    student = assemble(target, [replace(c.item.row, answer=c.tokens) for c in completions], z, pad="right")
+    student = assemble_shared(target, [replace(c.item.row, answer=c.tokens) for c in completions], z, pad="right")
     with recomputed(target.layers):
-        hidden = target.hidden(student.embeds, student.mask, student.positions)  # (b, L, d_t)
+        hidden = target.hidden(
+            student.embeds, student.mask, student.positions, prefix=student.prefix, right_padded=True, recompute=True
+        )  # (b, L, d_t)
     rows, at, tokens = answer_positions(student)  # (N,) each
     logits = target.logits(hidden[rows, at]) / temperature  # (N, V)
     with torch.no_grad():
-        teacher = assemble(target, [replace(c.item.text_row, answer=c.tokens) for c in completions], None, pad="right")
+        texts = [replace(c.item.text_row, answer=c.tokens) for c in completions]
+        teacher = assemble_shared(target, texts, None, pad="right")
         _, teacher_at, teacher_tokens = answer_positions(teacher)  # (N,) each
         if not torch.equal(tokens, teacher_tokens):
             raise ValueError("student and teacher do not read the same completions")
-        hidden = target.hidden(teacher.embeds, teacher.mask, teacher.positions)  # (b, L', d_t)
+        hidden = target.hidden(
+            teacher.embeds, teacher.mask, teacher.positions, prefix=teacher.prefix, right_padded=True
+        )  # (b, L', d_t)
         teacher_logits = target.logits(hidden[rows, teacher_at]) / temperature  # (N, V)
     surprise = F.cross_entropy(logits, tokens, reduction="none")  # (N,)
     return (advantages[rows] * surprise).sum(), kl_divergence(teacher_logits, logits).sum()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ray_bridge.bridges.flow import resample
 from ray_bridge.encoding import Encoded, SourceBatch
-from ray_bridge.layout import Batch, assemble
+from ray_bridge.layout import Batch, assemble, assemble_shared
 from ray_bridge.lm import FrozenLM
 from ray_bridge.noise import generator, normal, uniform
 from ray_bridge.spec import JobSpec
@@ -74,7 +74,7 @@ class StepContext:
     @cached_property
     def student(self) -> Batch:
         """The target's inputs with soft tokens and the supervised answer."""
-        return assemble(self.target, [item.row for item in self.items], self.soft, pad="right")
+        return assemble_shared(self.target, [item.row for item in self.items], self.soft, pad="right")
 
     @cached_property
     def student_hidden(self) -> Tensor:
@@ -84,7 +84,10 @@ class StepContext:
     @cached_property
     def teacher(self) -> Batch:
         """The target's inputs without soft tokens, the same answer appended."""
-        return assemble(self.target, [item.text_row for item in self.items], None, pad="right")
+        rows = [item.text_row for item in self.items]
+        if not self.spec.kl_alignment:  # the misaligned KL looks at the header's own positions
+            return assemble(self.target, rows, None, pad="right")
+        return assemble_shared(self.target, rows, None, pad="right")
 
     @cached_property
     def teacher_hidden(self) -> Tensor:
@@ -117,7 +120,7 @@ class StepContext:
         return (self.moment.seed, self.moment.step, item.example.id)
 
     def _hidden(self, batch: Batch) -> Tensor:
-        return self.target.hidden(batch.embeds, batch.mask, batch.positions)
+        return self.target.hidden(batch.embeds, batch.mask, batch.positions, prefix=batch.prefix, right_padded=True)
 
 
 def answer_positions(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
