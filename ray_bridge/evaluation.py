@@ -34,6 +34,9 @@ BASELINES = ("target_alone", "source_alone", "text_bridge")
 CONTROLS = ("shuffled_soft", "random_soft")
 CONDITIONS = ("bridged", *BASELINES, *CONTROLS)
 
+READ = 32
+"""Prompts that the source and the bridge read at once."""
+
 Output = dict[str, Any]
 """{"text": str, "tokens": int} of one example under one condition."""
 
@@ -163,11 +166,14 @@ class Evaluator:
     ) -> list[Output]:
         """Decode rows in batches of similar length, dealt to the workers; the whole list on every worker."""
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i].before) + len(rows[i].prompt), i))
-        batches = [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
+        size = min(self.batch_size, -(-len(order) // self.worker.world))  # no worker waits for another's last batch
+        batches = [order[at : at + size] for at in range(0, len(order), size)]
         mine: dict[int, Output] = {}
         for number in self.worker.share(len(batches)):
             batch = batches[number]
-            soft = None if soft_tokens is None else soft_tokens(batch)
+            soft = None
+            if soft_tokens is not None:
+                soft = torch.cat([soft_tokens(batch[at : at + READ]) for at in range(0, len(batch), READ)])
             tokens = decode_rows(lm, [rows[i] for i in batch], soft, self.spec.max_new_tokens)
             for i, ids in zip(batch, tokens, strict=True):
                 mine[i] = {"text": text_of(lm, ids), "tokens": len(ids)}

@@ -46,14 +46,6 @@ def softmax(scores: Tensor) -> Tensor:
     return torch.softmax(scores, -1, dtype=wide).to(scores.dtype)
 
 
-def repeat_heads(x: Tensor, groups: int) -> Tensor:
-    """(B, h_kv, L, D) -> (B, h_kv * groups, L, D), as attention kernels need it that know no groups."""
-    if groups == 1:
-        return x
-    B, kv, L, D = x.shape
-    return x[:, :, None].expand(B, kv, groups, L, D).reshape(B, kv * groups, L, D)
-
-
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
     """Causal attention of the last T of L positions.
 
@@ -78,8 +70,11 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor
         real = F.pad(mask.bool(), (L - T, 0), value=True)[:, None, None]  # (B, 1, 1, L)
         # A pad on the left would see nothing at all, whose softmax is no number.
         allowed = (allowed & real) | ~real.transpose(-1, -2)[:, :, L - T :]  # (B, 1, T, L)
-    k, v = repeat_heads(k, groups), repeat_heads(v, groups)  # (B, h, L, D)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, scale=scale).transpose(1, 2)  # (B, T, h, D)
+    B, h, _, D = q.shape
+    together = q.reshape(B, h // groups, groups * T, D)  # (B, h_kv, g T, D), the group's heads behind each other
+    allowed = allowed.repeat(*[1] * (allowed.dim() - 2), groups, 1)  # (..., g T, L)
+    y = F.scaled_dot_product_attention(together, k, v, attn_mask=allowed, scale=scale)  # (B, h_kv, g T, D)
+    return y.reshape(B, h, T, D).transpose(1, 2)
 
 
 def _interface(
