@@ -72,6 +72,7 @@ def decode(lm: FrozenLM, batch: Batch, max_new_tokens: int, sampling: Sampling |
             rows = [rows[i] for i in keep.tolist()]
             cache.batch_select_indices(keep)
             mask, position, token = mask[keep], position[keep], token[keep]
+            lm.context = None if lm.context is None else lm.context[keep]  # (b', K, d)
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], 1)  # (b, L + 1)
         position = position + 1  # (b, 1)
         hidden = lm.model.base_model(
@@ -120,7 +121,9 @@ def decode_plain(
 ) -> list[list[int]]:
     """Assemble rows with their soft tokens, (B, K, d) or None, and decode them the plain way."""
     prefix = common_prefix(lm, rows, soft=soft is not None)
-    return decode(lm, assemble(lm, rows, soft, pad="left", prefix=prefix), max_new_tokens, sampling)
+    batch = assemble(lm, rows, soft, pad="left", prefix=prefix)
+    with lm.reading(batch.context):
+        return decode(lm, batch, max_new_tokens, sampling)
 
 
 def text_of(lm: FrozenLM, tokens: Sequence[int]) -> str:

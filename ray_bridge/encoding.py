@@ -70,6 +70,10 @@ class Encoder:
         after_header = self.spec.soft_position == "before_question"
         row = answer_row(self.target, header, prompt, answer, soft_after_header=after_header)
         text_row, prompted_row = row.text_only(), None
+        if self.spec.injection != "prepend":
+            first, last = question_span(self.target, header, prompt, example.question)[1]
+            begin = len(row.before)
+            row = replace(row, injection=self.spec.injection, span=(first - begin, last - begin))
         if self.spec.layout == "soft_only":
             prompted_row = row if self.spec.prompt_share else None
             row = answer_row(self.target, "", self.task.instruction, answer, soft_after_header=False)

@@ -116,7 +116,8 @@ class Evaluator:
                 return self._random([readers[i] for i in batch], translator)
             return self.soft([sources[i] for i in batch], translator)
 
-        return self._decode(self.pair.target, rows, soft_tokens)
+        with self.pair.target.adapted(translator.injection.adapters):
+            return self._decode(self.pair.target, rows, soft_tokens)
 
     def _alone(self, lm: FrozenLM, condition: str, examples: Sequence[Example]) -> list[Output]:
         if condition == "target_alone":
@@ -145,16 +146,17 @@ class Evaluator:
 
     @torch.no_grad()
     def soft(self, items: Sequence[Encoded], translator: Translator) -> Tensor:
-        """The soft tokens of `bridged`, (B, K, d_t): their noise hangs on the example alone."""
+        """What `bridged` gives the target, (B, K, d_t): its noise hangs on the example alone."""
         source = read_source(self.pair.source, items, self.spec.source_layer)
         kind = next(translator.parameters()).dtype
         source = SourceBatch(states=source.states.to(kind), mask=source.mask, items=items)
-        return translator(source, self._noise("evaluation", items).to(kind))  # (B, K, d_t)
+        return translator.injection(translator(source, self._noise("evaluation", items).to(kind)))  # (B, K, d_t)
 
     @torch.no_grad()
     def _random(self, items: Sequence[Encoded], translator: Translator) -> Tensor:
         scale = translator.scale
-        return scale(self._noise("random soft", items).to(scale.gain.dtype))  # (B, K, d_t)
+        noise = scale(self._noise("random soft", items).to(scale.gain.dtype))  # (B, K, d_t)
+        return translator.injection(noise)  # (B, K, d_t)
 
     def _noise(self, purpose: str, items: Sequence[Encoded]) -> Tensor:
         shape = (self.spec.soft_tokens, self.pair.target.hidden_size)

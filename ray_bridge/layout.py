@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from ray_bridge.bridges.flow import resample
 from ray_bridge.lm import FrozenLM, count_positions
 from ray_bridge.prefix import Prefix, shared_header
 
@@ -26,13 +28,16 @@ class Row:
     """Token ids of one sequence: `before` stands before the soft tokens (BOS first), `prompt` after them.
 
     `answer` is what is supervised, EOS included; it is empty when the answer is to be generated. `header` says how many
-    ids, BOS first, are the few-shot header's: the same in all rows of a job.
+    ids, BOS first, are the few-shot header's: the same in all rows of a job. Where `injection` is not "prepend" no soft
+    tokens are inserted: they are added to the embeddings of `prompt[slice(*span)]`, or read by adapters.
     """
 
     before: tuple[int, ...]
     prompt: tuple[int, ...]
     answer: tuple[int, ...] = field(default=())
     header: int = 0
+    injection: Literal["prepend", "residual", "adapter"] = "prepend"
+    span: tuple[int, int] = (0, 0)
 
     def text_only(self) -> "Row":
         """The same text as one block without a place for soft tokens."""
@@ -60,6 +65,7 @@ class Batch:
         answer_start: (B,), index of the first answer token (or of the first token to be generated).
         soft_start: (B,), index of the first soft token.
         prefix: text before every row that is not in `embeds`; `positions` count it, all indices do not.
+        context: (B, K, d) soft tokens that adapters read, None where there are none.
     """
 
     embeds: Tensor
@@ -69,6 +75,7 @@ class Batch:
     answer_start: Tensor
     soft_start: Tensor
     prefix: Prefix | None = None
+    context: Tensor | None = None
 
 
 def common_prefix(lm: FrozenLM, rows: Sequence[Row], *, soft: bool) -> Prefix | None:
@@ -82,9 +89,7 @@ def common_prefix(lm: FrozenLM, rows: Sequence[Row], *, soft: bool) -> Prefix | 
     return lm.prefix(shared_header(rows, soft=soft))
 
 
-def assemble_shared(
-    lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, *, pad: Literal["left", "right"]
-) -> Batch:
+def assemble_shared(lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, *, pad: Literal["left", "right"]) -> Batch:
     """`assemble` behind what opens all rows, where there is such a thing."""
     return assemble(lm, rows, soft, pad=pad, prefix=common_prefix(lm, rows, soft=soft is not None))
 
@@ -109,7 +114,8 @@ def assemble(
     Returns:
         A batch in which each row's embeddings, labels and positions do not depend on the other rows.
     """
-    K = 0 if soft is None else soft.shape[1]
+    inserted = soft is not None and rows[0].injection == "prepend"
+    K = 0 if soft is None or not inserted else soft.shape[1]
     past = 0 if prefix is None else len(prefix)
     if soft is not None and any(past > len(row.before) for row in rows):
         raise ValueError("the prefix reaches past the place of the soft tokens")
@@ -134,7 +140,9 @@ def assemble(
     ids, mask, labels = ids.to(lm.device), mask.to(lm.device), labels.to(lm.device)
     starts, answer_starts = starts.to(lm.device), answer_starts.to(lm.device)
     embeds = lm.embed(ids)  # (B, L, d)
-    if soft is not None:
+    if soft is not None and rows[0].injection == "residual":
+        embeds = embeds + _spread(rows, soft, starts.tolist(), L).to(embeds.dtype)  # (B, L, d)
+    if soft is not None and inserted:
         slots = starts[:, None] + torch.arange(K, device=lm.device)  # (B, K)
         index = slots[..., None].expand(-1, -1, embeds.shape[-1])  # (B, K, d)
         embeds = embeds.scatter(1, index, soft.to(embeds.dtype))  # (B, L, d)
@@ -146,7 +154,17 @@ def assemble(
         answer_start=answer_starts,
         soft_start=starts,
         prefix=prefix,
+        context=soft if rows[0].injection == "adapter" else None,
     )
+
+
+def _spread(rows: Sequence[Row], soft: Tensor, starts: Sequence[int], length: int) -> Tensor:
+    """Soft tokens resampled over each question's tokens, zero elsewhere, (B, K, d) -> (B, L, d)."""
+    parts = []
+    for row, z, start in zip(rows, soft, starts, strict=True):
+        low, high = start + row.span[0], start + row.span[1]
+        parts.append(F.pad(resample(z, high - low), (0, 0, low, length - high)))  # (L, d)
+    return torch.stack(parts)  # (B, L, d)
 
 
 def token_ids(tokenizer: Any, text: str) -> tuple[int, ...]:

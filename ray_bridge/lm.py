@@ -5,7 +5,8 @@ is settled here once, and checked at load, so that no other module knows an arch
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +33,7 @@ class FrozenLM:
         embedding_rms: median over the vocabulary of the embeddings' root mean square, without all-zero rows.
         body: its layers as few large operations, None where they are run as transformers wrote them.
         static: whether decoding may take its fast way; False once it turned out that a step cannot be captured.
+        context: (B, K, d) what adapters read in the current forward pass, None where they are to do nothing.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
@@ -51,6 +53,8 @@ class FrozenLM:
         self.embedding_rms = float(rms[rms > 0].median())
         self.body: FusedBody | None = None
         self.static = True
+        self.context: Tensor | None = None
+        self._adapters: Mapping[int, nn.Module] = {}
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
         self._check_head()
 
@@ -99,6 +103,43 @@ class FrozenLM:
             self._check_body()
         return self
 
+    @contextmanager
+    def adapted(self, adapters: Mapping[int, nn.Module]) -> Iterator[None]:
+        """Within it, each adapter changes the output of its layer (numbered from 1) wherever `context` is set."""
+
+        def change(adapter: nn.Module) -> Any:
+            def after(_layer: nn.Module, _inputs: Any, output: Any) -> Any:
+                if self.context is None:
+                    return None
+                if isinstance(output, tuple):
+                    return adapter(output[0], self.context), *output[1:]
+                return adapter(output, self.context)
+
+            return after
+
+        handles = [self.layers[layer - 1].register_forward_hook(change(module)) for layer, module in adapters.items()]
+        self._adapters = adapters
+        try:
+            yield
+        finally:
+            self._adapters = {}
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def reading(self, context: Tensor | None) -> Iterator[None]:
+        """Within it, adapters read `context` (B, K, d)."""
+        self.context = context
+        try:
+            yield
+        finally:
+            self.context = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether layers must run as transformers wrote them, since something hangs on their outputs."""
+        return bool(self._adapters)
+
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings, (...,) -> (..., d)."""
         return self.embedding(ids)
@@ -126,7 +167,7 @@ class FrozenLM:
         Returns:
             (B, L, d).
         """
-        if self.body is not None:
+        if self.body is not None and not self.plain:
             # Pads on the right are behind whatever reads, so causality alone hides them.
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
             attend = self._attend(prefix, None if right_padded else mask)
@@ -146,7 +187,7 @@ class FrozenLM:
         return output.last_hidden_state  # (B, L, d)
 
     def prefix(self, ids: tuple[int, ...]) -> Prefix | None:
-        """Keys and values of ids that open many sequences, computed once; None without ids or where layers have windows."""
+        """Keys and values of ids that open many sequences, computed once; None without ids or with windowed layers."""
         if not ids or not attends_fully(self.config):
             return None
         if ids not in self._prefixes:

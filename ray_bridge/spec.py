@@ -7,7 +7,7 @@ the tracking server and the reports take theirs.
 
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import UserError
 
@@ -15,6 +15,10 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Spec = TypeVar("Spec", bound=BaseModel)
+
+
+def _numbers(value: Any) -> Any:
+    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class _Frozen(BaseModel):
@@ -58,6 +62,13 @@ class JobSpec(_Frozen):
     )
     soft_position: Literal["first", "before_question"] = Field(
         "first", description="soft tokens right after BOS, or between few-shot header and question"
+    )
+    injection: Literal["prepend", "residual", "adapter"] = Field(
+        "prepend",
+        description="soft tokens before the prompt, added to the question's embeddings, or read by adapters in layers",
+    )
+    adapter_layers: Annotated[tuple[int, ...], BeforeValidator(_numbers)] = Field(
+        (), description="target layers with an adapter, from 1, e.g. 2,4; none means every second one"
     )
     prompt_share: Fraction = Field(
         0.0, description="under soft_only: share of training steps that see the prompt, falling linearly to 0"
@@ -123,6 +134,12 @@ class JobSpec(_Frozen):
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}")
         if self.layout == "soft_only" and self.soft_position == "before_question":
             raise ValueError("soft_position before_question needs layout soft_plus_text: soft_only has no header")
+        if self.injection != "prepend" and self.layout == "soft_only":
+            raise ValueError(f"injection {self.injection} needs layout soft_plus_text: soft_only has no question in it")
+        if self.injection == "adapter" and self.decode_aware:
+            raise ValueError("decode_aware reaches soft tokens, not adapters: switch it off with injection adapter")
+        if self.adapter_layers and self.injection != "adapter":
+            raise ValueError("adapter_layers needs injection adapter")
         if self.prompt_share and self.layout != "soft_only":
             raise ValueError("prompt_share needs layout soft_only: under soft_plus_text every step sees the prompt")
         if self.decode_aware and self.decode_weight == 0 and self.on_policy_distill == 0:
@@ -133,6 +150,11 @@ class JobSpec(_Frozen):
     def prompt_weight(self) -> float:
         """The weight of prompt alignment under its toggle."""
         return self.prompt_weight_on if self.prompt_alignment else self.prompt_weight_off
+
+    @property
+    def inserted(self) -> int:
+        """How many soft tokens stand in the target's sequence."""
+        return self.soft_tokens if self.injection == "prepend" else 0
 
 
 class RunSpec(_Frozen):

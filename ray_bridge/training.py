@@ -135,7 +135,7 @@ class Job:
         if self.events is None or (self.step % self.run_spec.log_every and not losses.gradient_norms):
             return
         tokens = sum(len(item.row.before) + len(item.row.prompt) + len(item.row.answer) for item in items)
-        tokens = (tokens + self.spec.soft_tokens * len(items)) * self.worker.world
+        tokens = (tokens + self.spec.inserted * len(items)) * self.worker.world
         values = {f"loss/{name}": value for name, value in losses.terms.items()}
         values |= {"loss/total": losses.total, "grad_norm": norm, "lr": learning_rate(self.spec, self.step - 1)}
         values |= {f"grad_norm/{name}": value for name, value in losses.gradient_norms.items()}

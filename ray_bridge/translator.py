@@ -10,6 +10,7 @@ from ray_bridge.bridges.geometry import GeometryProjection
 from ray_bridge.bridges.resampler import Resampler
 from ray_bridge.bridges.scale import ExactScale
 from ray_bridge.encoding import SourceBatch
+from ray_bridge.injection import Injection
 from ray_bridge.lm import FrozenLM
 from ray_bridge.noise import stable_seed
 from ray_bridge.spec import JobSpec
@@ -26,17 +27,19 @@ class Translator(nn.Module):
 
     Attributes:
         flow: the bridge where it is a flow and so has a flow loss, else None.
+        injection: how soft tokens reach the target.
         geometry: the projection in front of the bridge, None with its toggle off.
     """
 
     def __init__(self, spec: JobSpec, source: FrozenLM, target: FrozenLM) -> None:
         super().__init__()
         self.geometry = (
-            GeometryProjection(source, target, soft_tokens=spec.soft_tokens, start=spec.geometry_init)
+            GeometryProjection(source, target, soft_tokens=spec.inserted, start=spec.geometry_init)
             if spec.geometry_projection
             else None
         )
         self.bridge = build_bridge(spec, target.hidden_size if self.geometry else source.hidden_size, target)
+        self.injection = Injection(spec, target)
         self.flow = self.bridge if isinstance(self.bridge, DiTBridge) else None
 
     @property

@@ -55,7 +55,7 @@ def misaligned_positions(step: StepContext) -> tuple[Tensor, Tensor, Tensor]:
     student_at: list[int] = []
     teacher_at: list[int] = []
     for i, item in enumerate(step.items):
-        begin = int(step.student.soft_start[i]) + step.spec.soft_tokens
+        begin = int(step.student.soft_start[i]) + step.spec.inserted
         teacher_length = len(item.text_row.prompt) + len(item.text_row.answer)
         n = min(_MISALIGNED, int(step.student.mask[i].sum()) - begin, teacher_length)
         rows += [i] * n

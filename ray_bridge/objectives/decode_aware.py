@@ -95,7 +95,7 @@ class DecodeAware:
             items = self.pair.encoder([self.train[chosen[q]] for q in mine])
             source = read_source(self.pair.source, items, self.spec.source_layer)
             asked = StepContext(self.spec, step.target, step.translator, source, step.moment, step.worker)
-            soft = asked.soft  # (q, K, d_t)
+            soft = step.translator.injection(asked.soft)  # (q, K, d_t)
             by_question = dict(zip(mine, range(len(mine)), strict=True))
             completions = write(
                 self.pair, step.moment, turns, [by_question[t.question] for t in turns], items, soft, self.batch_size

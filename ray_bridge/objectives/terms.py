@@ -74,12 +74,14 @@ class StepContext:
     @cached_property
     def student(self) -> Batch:
         """The target's inputs with soft tokens and the supervised answer."""
-        return assemble_shared(self.target, [item.row for item in self.items], self.soft, pad="right")
+        soft = self.translator.injection(self.soft)  # (B, K, d_t)
+        return assemble_shared(self.target, [item.row for item in self.items], soft, pad="right")
 
     @cached_property
     def student_hidden(self) -> Tensor:
         """(B, L, d_t), with gradient into Z."""
-        return self._hidden(self.student)
+        with self.target.adapted(self.translator.injection.adapters), self.target.reading(self.student.context):
+            return self._hidden(self.student)
 
     @cached_property
     def teacher(self) -> Batch:

@@ -47,7 +47,7 @@ def make_pair(
     *,
     source_width: int = 48,
     target_width: int = 32,
-    depth: int = 2,
+    depth: int = 3,
     tied: bool = False,
     seed: int = 0,
 ) -> PairFolders:
@@ -59,7 +59,7 @@ def make_pair(
 
 
 def save_checkpoint(
-    folder: Path, arch: Arch, *, width: int = 32, depth: int = 2, tied: bool = False, seed: int = 0
+    folder: Path, arch: Arch, *, width: int = 32, depth: int = 3, tied: bool = False, seed: int = 0
 ) -> Path:
     """Save one random fp32 checkpoint with its tokenizer."""
     from transformers.utils.logging import disable_progress_bar
@@ -74,7 +74,7 @@ def save_checkpoint(
     return folder
 
 
-def make_model(arch: Arch, tokenizer: Any, *, width: int = 32, depth: int = 2, tied: bool = False) -> Any:
+def make_model(arch: Arch, tokenizer: Any, *, width: int = 32, depth: int = 3, tied: bool = False) -> Any:
     """A model with weights from torch's current seed, large enough to make its outputs depend on its inputs."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
