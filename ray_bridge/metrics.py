@@ -34,6 +34,8 @@ def metrics_of(
         metrics[f"flexible/{condition}"] = sum(bool(row[f"{condition}_flexible"]) for row in samples) / n
         metrics[f"valid/{condition}"] = sum(bool(row[f"{condition}_valid"]) for row in samples) / n
         metrics[f"tokens/{condition}"] = sum(row[f"{condition}_tokens"] for row in samples) / n
+        if samples and f"{condition}_f1" in samples[0]:
+            metrics[f"f1/{condition}"] = sum(row[f"{condition}_f1"] for row in samples) / n
         for group in groups:
             parts: dict[str, list[bool]] = defaultdict(list)
             for row in samples:

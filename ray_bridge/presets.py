@@ -14,20 +14,24 @@ from ray_bridge.spec import JobSpec, RunSpec, build
 def tiny(**changes: Any) -> JobSpec:
     """The embedded pair on the synthetic task: minutes on two cores."""
     values: dict[str, Any] = {
+        "source_layer": 3,  # where linear probes read the value of a number word best (ray_bridge/pair/README.md)
+        "bridge": "dit_xattn",
         "soft_tokens": 16,
         "hidden_size": 192,
         "depth": 2,
         "num_heads": 6,
-        "pooling": "attention",
+        # Only the few tokens of a number are uncertain here, so the likelihood per token is small: so are these.
+        "flow_weight": 0.01,
+        "contrast_weight": 0.005,
         "train_examples": 20_000,
         "validation_examples": 128,
         "test_examples": 500,
         "max_new_tokens": 72,
-        "steps": 400,
+        "steps": 500,
         "batch_size": 16,
         "learning_rate": 2e-3,
         "warmup_steps": 20,
-        "eval_every": 100,
+        "eval_every": 125,
         "eval_dtype": "float64",
     }
     return build(JobSpec, {**values, **changes})

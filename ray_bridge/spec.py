@@ -47,7 +47,7 @@ class JobSpec(_Frozen):
     model_dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of frozen weights")
 
     # The task
-    task: Literal["synthetic", "gsm8k"] = Field("synthetic", description="what is solved")
+    task: Literal["synthetic", "gsm8k", "math", "hotpotqa"] = Field("synthetic", description="what is solved")
     task_data: str | None = Field(None, description="folder with train.jsonl and test.jsonl instead of the hub's data")
     task_revision: str | None = Field(None, description="hub revision of the data set")
     num_fewshot: int = Field(0, ge=0, le=64, description="exemplars in the prompt, the same in training and evaluation")

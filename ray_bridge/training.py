@@ -34,6 +34,9 @@ from ray_bridge.state import Best, Progress, copy_weights, load_selected, save_s
 from ray_bridge.tasks.load import Splits, load_splits
 from ray_bridge.translator import Translator, build_translator
 
+STANDARDISE_ON = 256
+"""Training prompts whose states set the statistics that a bridge standardises by."""
+
 
 def check_run(spec: JobSpec, run: RunSpec) -> None:
     """Refuse settings that no worker could carry out.
@@ -78,6 +81,7 @@ class Job:
             if self.translator.facts:
                 self.events.metrics(0, self.translator.facts)
         if self.step == 0:
+            self._standardise()
             self._validate()
         while self.step < self.spec.steps:
             self._train_step()
@@ -89,6 +93,15 @@ class Job:
             save_selected(self.folder / "selected", self.best)
         self.worker.barrier()
         return self._conclude(time.monotonic() - started)
+
+    def _standardise(self) -> None:
+        prompts = self.splits.train[:STANDARDISE_ON]
+        mine = [prompts[i] for i in self.worker.share(len(prompts))]
+        batches = (self.pair.encoder(mine[at : at + 16]) for at in range(0, len(mine), 16))
+        layer = self.spec.source_layer
+        self.translator.standardise((read_source(self.pair.source, items, layer) for items in batches), self.worker)
+        if self.average:
+            self.average = copy_weights(self.translator)
 
     def _train_step(self) -> None:
         began = time.monotonic()

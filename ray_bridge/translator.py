@@ -1,5 +1,6 @@
 """The trained part of a job: from what the source read to the soft tokens that the target reads."""
 
+from collections.abc import Iterable
 from typing import Protocol, cast
 
 import torch
@@ -9,17 +10,25 @@ from ray_bridge.bridges.dit import DiTBridge
 from ray_bridge.bridges.geometry import GeometryProjection
 from ray_bridge.bridges.resampler import Resampler
 from ray_bridge.bridges.scale import ExactScale
+from ray_bridge.bridges.standardise import Moments
 from ray_bridge.encoding import SourceBatch
 from ray_bridge.injection import Injection
 from ray_bridge.lm import FrozenLM
 from ray_bridge.noise import stable_seed
 from ray_bridge.spec import JobSpec
+from ray_bridge.workers import Worker
 
 
 class Bridge(Protocol):
     """(states (B, S, d), mask (B, S), noise (B, K, d_t), dropped (B,)) -> soft tokens (B, K, d_t)."""
 
+    scale: ExactScale
+
     def __call__(self, states: Tensor, mask: Tensor, noise: Tensor, dropped: Tensor | None = None) -> Tensor: ...
+
+    def moments(self, states: Tensor, mask: Tensor) -> list[Moments]: ...
+
+    def fit(self, moments: list[Moments]) -> None: ...
 
 
 class Translator(nn.Module):
@@ -45,7 +54,7 @@ class Translator(nn.Module):
     @property
     def scale(self) -> ExactScale:
         """What sets the size of the soft tokens."""
-        return cast(ExactScale, self.bridge.scale)
+        return cast(Bridge, self.bridge).scale
 
     def forward(self, source: SourceBatch, noise: Tensor, dropped: Tensor | None = None) -> Tensor:
         """Soft tokens Z.
@@ -59,6 +68,26 @@ class Translator(nn.Module):
             (B, K, d_t), each token at the RMS of the target's embeddings times the learned gain.
         """
         return cast(Bridge, self.bridge)(*self._read(source), noise, dropped)
+
+    @torch.no_grad()
+    def standardise(self, sources: Iterable[SourceBatch], worker: Worker) -> None:
+        """Set the statistics by which the bridge standardises its input from training prompts, once, before training.
+
+        Args:
+            sources: this worker's share of the prompts.
+            worker: sums the moments, so that every worker ends with the same statistics.
+        """
+        bridge = cast(Bridge, self.bridge)
+        together: list[Moments] | None = None
+        for source in sources:
+            found = bridge.moments(*self._read(source))
+            together = found if together is None else [a + b for a, b in zip(together, found, strict=True)]
+        if together is None:
+            raise ValueError("every worker needs at least one prompt")
+        for moments in together:
+            for tensor in (moments.count, moments.total, moments.square):
+                worker.sum(tensor)
+        bridge.fit(together)
 
     def flow_loss(
         self, source: SourceBatch, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None

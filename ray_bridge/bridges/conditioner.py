@@ -7,30 +7,41 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ray_bridge.bridges.standardise import Moments, Standardise
+
 
 class Conditioner(nn.Module):
-    """Normalises source states, brings them to the bridge's width, and pools them over the question's tokens.
+    """Standardises source states, brings them to the bridge's width, and pools them over the question's tokens.
 
-    `mean` pools with equal weights. `attention` has learned queries, one a head, each of which picks the tokens it
+    Tokens and their mean are whitened each by its own statistics: the mean varies far less than its parts. `mean` pools with equal weights. `attention` has learned queries, one a head, each of which picks the tokens it
     needs (Set Transformer's pooling by attention, Lee et al. 2019); their weights are kept for diagnostics.
 
     Attributes:
+        sequence: whether the projected tokens are made, for a bridge that cross-attends or for attention pooling.
         weights: (B, heads, S) of the last forward pass under `attention`, None under `mean`.
     """
 
-    def __init__(self, source_size: int, width: int, pooling: Literal["mean", "attention"], heads: int) -> None:
+    def __init__(
+        self, source_size: int, width: int, pooling: Literal["mean", "attention"], heads: int, *, sequence: bool
+    ) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(source_size)
-        self.project = nn.Linear(source_size, width)
+        self.norm = nn.LayerNorm(source_size, elementwise_affine=False)
         self.pooling = pooling
+        self.sequence = sequence or pooling == "attention"
+        if self.sequence:
+            self.each = Standardise(source_size)
+            self.project = nn.Linear(source_size, width)
         self.weights: Tensor | None = None
-        if pooling == "attention":
+        if pooling == "mean":
+            self.whole = Standardise(source_size)
+            self.summary = nn.Linear(source_size, width)
+        else:
             self.keys = nn.Linear(width, width)
             self.queries = nn.Parameter(torch.randn(heads, width) / math.sqrt(width))
             self.values = nn.Linear(width, width)
             self.merge = nn.Linear(heads * width, width)
 
-    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor]:
         """Project and pool.
 
         Args:
@@ -38,16 +49,34 @@ class Conditioner(nn.Module):
             mask: (B, S), 1 on tokens that are pooled.
 
         Returns:
-            The projected sequence (B, S, w) and the condition (B, w).
+            The projected sequence (B, S, w), None where nothing reads it, and the condition (B, w).
         """
-        tokens = self.project(self.norm(states))  # (B, S, w)
-        real = mask.to(tokens.dtype)  # (B, S)
-        if self.pooling == "mean":
-            total = torch.einsum("bsw,bs->bw", tokens, real)  # (B, w)
-            return tokens, total / real.sum(1, keepdim=True).clamp(min=1)  # (B, S, w), (B, w)
+        normed = self.norm(states)  # (B, S, d_s)
+        tokens = self.project(self.each(normed)) if self.sequence else None  # (B, S, w)
+        if self.pooling == "mean" or tokens is None:
+            return tokens, self.summary(self.whole(mean_of(normed, mask)))  # (B, S, w), (B, w)
         scores = torch.einsum("bsw,hw->bhs", self.keys(tokens), self.queries)  # (B, h, S)
         scores = scores.masked_fill(mask[:, None] == 0, torch.finfo(scores.dtype).min)
         weights = scores.softmax(-1)  # (B, h, S)
         self.weights = weights.detach()
         picked = torch.einsum("bhs,bsw->bhw", weights, F.gelu(self.values(tokens)))  # (B, h, w)
         return tokens, self.merge(picked.flatten(1))  # (B, S, w), (B, w)
+
+    def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
+        """Moments of what the standardising layers read, to be summed over training prompts and handed to `fit`."""
+        normed = self.norm(states)  # (B, S, d_s)
+        found = [Moments.of(normed[mask.bool()])] if self.sequence else []
+        return [*found, Moments.of(mean_of(normed, mask))] if self.pooling == "mean" else found
+
+    def fit(self, moments: list[Moments]) -> None:
+        """Set the statistics of the standardising layers."""
+        if self.sequence:
+            self.each.fit(moments[0])
+        if self.pooling == "mean":
+            self.whole.fit(moments[-1])
+
+
+def mean_of(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the tokens of a mask, (B, S, d), (B, S) -> (B, d)."""
+    real = mask.to(states.dtype)  # (B, S)
+    return torch.einsum("bsd,bs->bd", states, real) / real.sum(1, keepdim=True).clamp(min=1)  # (B, d)

@@ -11,6 +11,7 @@ from ray_bridge.bridges.conditioner import Conditioner
 from ray_bridge.bridges.flow import flow_error, sample
 from ray_bridge.bridges.positions import sinusoids
 from ray_bridge.bridges.scale import ExactScale
+from ray_bridge.bridges.standardise import Moments
 
 
 def time_features(t: Tensor, width: int) -> Tensor:
@@ -62,8 +63,8 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, condition: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """x (B, K, w), condition (B, w), context (B, S, w), mask (B, S) -> (B, K, w)."""
+    def forward(self, x: Tensor, condition: Tensor, context: Tensor | None, mask: Tensor) -> Tensor:
+        """x (B, K, w), condition (B, w), context (B, S, w) where it is read, mask (B, S) -> (B, K, w)."""
         width = x.shape[-1:]
         changes = self.modulation(F.silu(condition)).chunk(self.parts, -1)  # parts x (B, w)
         if self.cross is not None:
@@ -101,10 +102,12 @@ class DiTBridge(nn.Module):
     ) -> None:
         super().__init__()
         self.steps, self.prediction, self.guidance, self.cross = steps, prediction, guidance, cross
-        self.conditioner = Conditioner(source_size, width, pooling, heads)
+        self.conditioner = Conditioner(source_size, width, pooling, heads, sequence=cross)
         self.null = nn.Parameter(torch.zeros(width))  # the condition of rows without one
         self.enter = nn.Linear(target_size, width)
-        self.slots = nn.Parameter(torch.randn(soft_tokens, width) * 0.02)
+        self.slots = nn.Parameter(torch.randn(soft_tokens, width))
+        with torch.no_grad():
+            self.enter.weight.mul_(0.1)  # slots must tell each other apart from the start, through the noise
         self.time = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(Block(width, heads, cross) for _ in range(depth))
         self.final = nn.Linear(width, 2 * width)
@@ -115,6 +118,14 @@ class DiTBridge(nn.Module):
         self.prior = nn.Parameter(torch.randn(soft_tokens, target_size)) if prediction == "x1" else None
         self.scale = ExactScale(target_rms)
 
+    def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
+        """See `Conditioner.moments`."""
+        return self.conditioner.moments(states, mask)
+
+    def fit(self, moments: list[Moments]) -> None:
+        """See `Conditioner.fit`."""
+        self.conditioner.fit(moments)
+
     def condition(self, states: Tensor, mask: Tensor, dropped: Tensor | None = None) -> "Condition":
         """What the network knows of the source.
 
@@ -124,11 +135,12 @@ class DiTBridge(nn.Module):
             dropped: (B,) bool, rows whose condition is withheld (classifier-free guidance's training).
         """
         tokens, pooled = self.conditioner(states, mask)  # (B, S, w), (B, w)
-        if self.cross:
-            tokens = tokens + sinusoids(tokens)  # (B, S, w)
+        tokens = tokens + sinusoids(tokens) if self.cross and tokens is not None else None  # (B, S, w)
         if dropped is not None:
-            pooled = torch.where(dropped[:, None], self.null.to(pooled.dtype), pooled)  # (B, w)
-            tokens = torch.where(dropped[:, None, None], self.null.to(tokens.dtype), tokens)  # (B, S, w)
+            null = self.null.to(pooled.dtype)  # (w,)
+            pooled = torch.where(dropped[:, None], null, pooled)  # (B, w)
+            if tokens is not None:
+                tokens = torch.where(dropped[:, None, None], null, tokens)  # (B, S, w)
         return Condition(self, tokens, mask, pooled)
 
     def network(self, x: Tensor, t: Tensor, condition: "Condition") -> Tensor:
@@ -174,7 +186,7 @@ class DiTBridge(nn.Module):
 class Condition:
     """The network with what it knows of the source filled in: a `flow.Network`."""
 
-    def __init__(self, bridge: DiTBridge, tokens: Tensor, mask: Tensor, pooled: Tensor) -> None:
+    def __init__(self, bridge: DiTBridge, tokens: Tensor | None, mask: Tensor, pooled: Tensor) -> None:
         self.bridge, self.tokens, self.mask, self.pooled = bridge, tokens, mask, pooled
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
@@ -183,4 +195,5 @@ class Condition:
     def withheld(self) -> "Condition":
         """The same rows without a condition."""
         null = self.bridge.null.to(self.pooled.dtype)
-        return Condition(self.bridge, null.expand_as(self.tokens), self.mask, null.expand_as(self.pooled))
+        tokens = None if self.tokens is None else null.expand_as(self.tokens)
+        return Condition(self.bridge, tokens, self.mask, null.expand_as(self.pooled))

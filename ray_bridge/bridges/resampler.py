@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ray_bridge.bridges.dit import Attention
 from ray_bridge.bridges.positions import sinusoids
 from ray_bridge.bridges.scale import ExactScale
+from ray_bridge.bridges.standardise import Moments, Standardise
 
 
 class ResamplerBlock(nn.Module):
@@ -44,13 +45,22 @@ class Resampler(nn.Module):
         heads: int,
     ) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(source_size)
+        self.norm = nn.LayerNorm(source_size, elementwise_affine=False)
+        self.each = Standardise(source_size)
         self.project = nn.Linear(source_size, width)
         self.queries = nn.Parameter(torch.randn(soft_tokens, width))
         self.blocks = nn.ModuleList(ResamplerBlock(width, heads) for _ in range(depth))
         self.final = nn.LayerNorm(width)
         self.head = nn.Linear(width, target_size)
         self.scale = ExactScale(target_rms)
+
+    def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
+        """Moments of what the standardising layer reads, to be summed over training prompts and handed to `fit`."""
+        return [Moments.of(self.norm(states)[mask.bool()])]
+
+    def fit(self, moments: list[Moments]) -> None:
+        """Set the statistics of the standardising layer."""
+        self.each.fit(moments[0])
 
     def forward(self, states: Tensor, mask: Tensor, noise: Tensor, dropped: Tensor | None = None) -> Tensor:
         """Soft tokens at the target's scale; `noise` and `dropped` are a flow's and have no part in it.
@@ -64,7 +74,7 @@ class Resampler(nn.Module):
         Returns:
             (B, K, d_t).
         """
-        context = self.project(self.norm(states))  # (B, S, w)
+        context = self.project(self.each(self.norm(states)))  # (B, S, w)
         context = context + sinusoids(context)  # (B, S, w)
         x = self.queries.expand(len(states), -1, -1)  # (B, K, w)
         for block in self.blocks:

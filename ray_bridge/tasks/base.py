@@ -35,12 +35,14 @@ class Score:
         correct: strict score.
         flexible: score under the lenient rule (the last number).
         valid: whether the output has the answer format at all.
+        f1: token F1 with gold, for tasks that have one.
     """
 
     answer: str | None
     correct: bool
     flexible: bool
     valid: bool
+    f1: float | None = None
 
 
 class Task(Protocol):

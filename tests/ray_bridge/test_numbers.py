@@ -14,7 +14,9 @@ from ray_bridge.tasks.numbers import cut, last_number, normalise, score_number, 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 
-@pytest.mark.parametrize("text", ["#### 18", "####18", "#### 18.", "#### $18", "#### 18.0", "so\n#### 18\n", "#### 18,"])
+@pytest.mark.parametrize(
+    "text", ["#### 18", "####18", "#### 18.", "#### $18", "#### 18.0", "so\n#### 18\n", "#### 18,"]
+)
 def test_written_forms_of_one_number_count_strictly(text: str) -> None:
     score = score_number(text, "18")
     assert (score.answer, score.correct, score.flexible, score.valid) == ("18", True, True, True)
@@ -77,7 +79,7 @@ def test_data_from_a_folder(tmp_path: Path) -> None:
         ('{"question": "?"}', "no field answer"),
         ('{"question": "?", "answer": "7"}', "does not end with '#### number'"),
         ("{", "line 1: not JSON"),
-        ("[1]", "an object with question and answer is expected"),
+        ("[1]", "one object a line is expected"),
     ],
 )
 def test_wrong_data_is_named(tmp_path: Path, content: str, message: str) -> None:

@@ -1,0 +1,223 @@
+"""What each part is worth on the embedded pair: toggles, bridges, pooling, K, and the controls, three seeds each.
+
+    python benchmarks/embedded_ablations.py --out benchmarks/results/embedded --processes 2
+
+Runs the jobs of all variants and seeds in worker processes (no Ray: one process a job, CPU or one shared GPU), then
+writes table.json and table.md: mean accuracy over seeds with its interval, and the paired difference to `full` over
+seeds and items. Finished jobs are kept, so a second call goes on where the first one ended.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SEEDS = (0, 1, 2)
+OFF = {"kl_alignment": False, "prompt_alignment": False, "decode_aware": False, "geometry_projection": False}
+TOGGLES = {
+    "kl": "kl_alignment",
+    "prompt": "prompt_alignment",
+    "decode": "decode_aware",
+    "projection": "geometry_projection",
+}
+
+
+def variants() -> dict[str, dict[str, Any]]:
+    """Name of each variant and what it changes in the preset `tiny`."""
+    named: dict[str, dict[str, Any]] = {"full": {}}
+    named |= {f"no-{key}": {field: False} for key, field in TOGGLES.items()}
+    named["none"] = dict(OFF)
+    named |= {f"only-{key}": OFF | {field: True} for key, field in TOGGLES.items()}
+    named |= {f"k{k}": {"soft_tokens": k} for k in (4, 16, 64)}
+    named |= {
+        "dit": {"bridge": "dit"},
+        "dit-attention-pooling": {"bridge": "dit", "pooling": "attention"},
+        "dit-mean-pooling": {"bridge": "dit", "pooling": "mean"},
+        "dit_xattn": {"bridge": "dit_xattn"},
+        "resampler": {"bridge": "resampler"},
+        "velocity": {"flow_prediction": "velocity"},
+        "no-flow-teacher": {"flow_teacher": "none"},
+        "random-source": {"source": "random"},
+        "soft_only": {"layout": "soft_only"},
+    }
+    return named
+
+
+def jobs(names: list[str], seeds: tuple[int, ...]) -> Iterator[tuple[str, int]]:
+    """Seed by seed, so that a run that ends early has every variant under the first seeds."""
+    for seed in seeds:
+        for name in names:
+            yield name, seed
+
+
+def random_source(out: Path) -> str:
+    """The embedded source's architecture and tokenizer with random weights: the control for what training gives."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from ray_bridge.checkpoints import resolve
+
+    folder, trained = out / "random_source", resolve("embedded:source")
+    if not (folder / "tokenizer.json").is_file():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(trained)).float().save_pretrained(folder)
+        AutoTokenizer.from_pretrained(trained).save_pretrained(folder)
+    return str(folder)
+
+
+def work(out: Path, name: str, seed: int, device: str, settings: dict[str, str]) -> None:
+    """Run one job and leave its samples, record and result in out/NAME-sSEED."""
+    import torch
+
+    from common.files import write_json
+    from ray_bridge.presets import preset, split_settings
+    from ray_bridge.session import LocalSession
+    from ray_bridge.training import Job
+    from ray_bridge.workers import Worker
+
+    torch.set_num_threads(1)
+    changes = dict(variants()[name])
+    if changes.get("source") == "random":
+        changes["source"] = random_source(out)
+    job, run = split_settings({**changes, **settings})
+    spec, where = preset("tiny", {**job, "seed": seed}, {"workers": 1, "autocast": False, **run})
+    folder = out / f"{name}-s{seed}"
+    result = Job(spec, where, folder, LocalSession(folder, Worker(device=torch.device(device))), out / "cache").run()
+    write_json(folder / "result.json", result)
+
+
+def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str, Any]]:
+    """One row a variant: seeds, accuracy in all, on numerals, seen and transfer words, controls, difference to full."""
+    import numpy as np
+
+    from common.files import read_jsonl
+    from tune_spaces.resampling import bootstrap_means, contrast
+
+    cells: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    for name, seed in jobs(names, seeds):
+        folder = out / f"{name}-s{seed}"
+        if (folder / "result.json").is_file():
+            cells.setdefault(name, {})[seed] = read_jsonl(folder / "samples.jsonl")
+    rows = []
+    for name, by_seed in cells.items():
+        first = next(iter(by_seed.values()))
+        row: dict[str, Any] = {"variant": name, "seeds": sorted(by_seed), "n": len(first)}
+        for condition in ("bridged", "target_alone", "shuffled_soft", "random_soft", "source_alone"):
+            row[condition] = _mean(by_seed, condition, None)
+        for group in ("none", "seen", "transfer"):
+            row[f"bridged/{group}"] = _mean(by_seed, "bridged", group)
+            row[f"target_alone/{group}"] = _mean(by_seed, "target_alone", group)
+        own = np.array([[s["bridged_correct"] for s in samples] for samples in by_seed.values()], dtype=float)
+        against = {"full": cells.get("full", {}), "target_alone": by_seed}
+        means = bootstrap_means([own])
+        interval = contrast(means, [1.0])
+        row["low"], row["high"] = max(0.0, interval.low), min(1.0, interval.high)
+        for other, samples in against.items():
+            if not samples or name == other:
+                continue
+            field = "bridged_correct" if other == "full" else "target_alone_correct"
+            base = np.array([[s[field] for s in rows_] for rows_ in samples.values()], dtype=float)
+            gap = contrast(bootstrap_means([own, base]), [1.0, -1.0])
+            row[f"minus_{other}"] = {"estimate": gap.estimate, "low": gap.low, "high": gap.high, "p": gap.p}
+        rows.append(row)
+    return rows
+
+
+def _mean(by_seed: dict[int, list[dict[str, Any]]], condition: str, group: str | None) -> float:
+    values = [
+        float(row[f"{condition}_correct"])
+        for samples in by_seed.values()
+        for row in samples
+        if group is None or row["words"] == group
+    ]
+    return sum(values) / len(values) if values else float("nan")
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The table as people read it."""
+    head = "| variant | seeds | bridged | 95 % interval | numerals | seen | transfer | shuffled soft | − target alone | − full |"
+    lines = [head, "|---" * 10 + "|"]
+    for row in rows:
+        gaps = []
+        for other in ("target_alone", "full"):
+            gap = row.get(f"minus_{other}")
+            text = (
+                ""
+                if gap is None
+                else f"{100 * gap['estimate']:+.1f} [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
+            )
+            gaps.append(text)
+        parts = [f"{100 * row[f'bridged/{group}']:.1f}" for group in ("none", "seen", "transfer")]
+        lines.append(
+            f"| {row['variant']} | {len(row['seeds'])} | {100 * row['bridged']:.1f} | "
+            f"[{100 * row['low']:.1f}, {100 * row['high']:.1f}] | {' | '.join(parts)} | "
+            f"{100 * row['shuffled_soft']:.1f} | {' | '.join(gaps)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def machine(device: str) -> dict[str, str]:
+    import torch
+
+    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+    return {
+        "device": name,
+        "cores": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seeds", type=lambda text: tuple(map(int, text.split(","))), default=SEEDS)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(variants()))
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the preset for all")
+    parser.add_argument("--limit", type=float, default=1e9, help="seconds after which unfinished jobs are ended")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    out = args.out.resolve()
+    settings = dict(item.split("=", 1) for item in args.set)
+    if args.job:
+        name, _, seed = args.job.rpartition("-s")
+        work(out, name, int(seed), args.device, settings)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    random_source(out)
+    started = time.monotonic()
+    todo = [f"{n}-s{s}" for n, s in jobs(args.only, args.seeds) if not (out / f"{n}-s{s}" / "result.json").is_file()]
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    while (todo or running) and time.monotonic() - started < args.limit:
+        for job, process in list(running.items()):
+            if process.poll() is not None:
+                del running[job]
+                print(f"{time.monotonic() - started:7.1f} s  {job}: exit code {process.returncode}", flush=True)
+        while todo and len(running) < args.processes:
+            job = todo.pop(0)
+            command = [sys.executable, __file__, "--out", str(out), "--device", args.device, "--job", job]
+            command += [part for item in args.set for part in ("--set", item)]
+            with (out / "log.txt").open("ab") as log:
+                running[job] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        time.sleep(0.2)
+    for process in running.values():
+        process.kill()
+    rows = table(out, args.only, args.seeds)
+    (out / "table.json").write_text(
+        json.dumps({"machine": machine(args.device), "command": " ".join(sys.argv), "rows": rows}, indent=1) + "\n"
+    )
+    (out / "table.md").write_text(markdown(rows))
+    print(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Source states as a bridge can read them: centred and whitened by fixed statistics of training prompts.
+
+Hidden states share a large common part and have a few directions of huge variance; what tells two questions apart is
+small beside them, above all once it is averaged over a question. Without this step a pooled condition is nearly the
+same vector for every question, and bridges on the embedded pair learned nothing in 500 steps; with it they learn.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_FLOOR = 1e-3  # share of the largest variance below which a direction is not amplified further
+
+
+@dataclass(kw_only=True)
+class Moments:
+    """First and second moments of rows, in float64, that may be added over batches and workers.
+
+    Attributes:
+        count: number of rows.
+        total: (d,), their sum.
+        square: (d, d), sum of their outer products.
+    """
+
+    count: Tensor
+    total: Tensor
+    square: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> "Moments":
+        """Moments of rows (N, d)."""
+        x = rows.double()  # (N, d)
+        return cls(count=torch.tensor(float(len(x)), dtype=x.dtype, device=x.device), total=x.sum(0), square=x.T @ x)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            count=self.count + other.count, total=self.total + other.total, square=self.square + other.square
+        )
+
+
+class Standardise(nn.Module):
+    """Symmetric (ZCA) whitening with fixed statistics (Kessy, Lewin & Strimmer 2018); the identity until `fit`.
+
+    The statistics are buffers: they travel with the weights, so that a reloaded translator reads as the trained one.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.center: Tensor
+        self.whiten: Tensor
+        self.register_buffer("center", torch.zeros(size))
+        self.register_buffer("whiten", torch.eye(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d) -> (..., d)."""
+        return (x - self.center) @ self.whiten
+
+    @torch.no_grad()
+    def fit(self, moments: Moments) -> None:
+        """Set the statistics from moments of what `forward` will read."""
+        center = moments.total / moments.count  # (d,)
+        covariance = moments.square / moments.count - torch.outer(center, center)  # (d, d)
+        variances, directions = torch.linalg.eigh(covariance)  # (d,), (d, d)
+        scale = variances.clamp(min=_FLOOR * float(variances.max())).rsqrt()  # (d,)
+        self.center.copy_(center)
+        self.whiten.copy_((directions * scale) @ directions.T)
