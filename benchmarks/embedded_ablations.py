@@ -179,6 +179,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs that the processes share, with --device cuda")
     parser.add_argument("--seeds", type=lambda text: tuple(map(int, text.split(","))), default=SEEDS)
     parser.add_argument("--only", type=lambda text: text.split(","), default=list(variants()))
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the preset for all")
@@ -196,6 +197,7 @@ def main() -> None:
     started = time.monotonic()
     todo = [f"{n}-s{s}" for n, s in jobs(args.only, args.seeds) if not (out / f"{n}-s{s}" / "result.json").is_file()]
     running: dict[str, subprocess.Popen[bytes]] = {}
+    started_jobs = 0
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     while (todo or running) and time.monotonic() - started < args.limit:
         for job, process in list(running.items()):
@@ -206,8 +208,10 @@ def main() -> None:
             job = todo.pop(0)
             command = [sys.executable, __file__, "--out", str(out), "--device", args.device, "--job", job]
             command += [part for item in args.set for part in ("--set", item)]
+            gpu = {"CUDA_VISIBLE_DEVICES": str(started_jobs % args.gpus)} if args.device == "cuda" else {}
+            started_jobs += 1
             with (out / "log.txt").open("ab") as log:
-                running[job] = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+                running[job] = subprocess.Popen(command, env=environment | gpu, stdout=log, stderr=log)
         time.sleep(0.2)
     for process in running.values():
         process.kill()
