@@ -43,7 +43,7 @@ class ExampleDiagnosis:
         entropy_with: nats of the first answer token's distribution, with soft tokens.
         entropy_without: the same without them.
         attention: (layers,), share of attention that the place before the first answer token gives to soft tokens,
-            mean over heads; empty where the model does not say.
+            mean over heads; empty where the model does not say, or no soft tokens stand in its sequence.
         even_attention: that share were all tokens looked at alike.
         outputs: text by condition.
         correct: strict score by condition.
@@ -98,16 +98,19 @@ def diagnose(
         samples = evaluator.evaluate(examples, translator, conditions)
     items = pair.encoder(examples)
     soft = evaluator.soft(items, translator)  # (B, K, d_t)
-    return [look(pair.target, item, z, sample) for item, z, sample in zip(items, soft, samples, strict=True)]
+    with pair.target.adapted(translator.injection.adapters):
+        return [look(pair.target, item, z, sample) for item, z, sample in zip(items, soft, samples, strict=True)]
 
 
 @torch.no_grad()
 def look(lm: FrozenLM, item: Encoded, soft: Tensor, sample: dict[str, Any]) -> ExampleDiagnosis:
-    """Diagnose one example from its soft tokens (K, d_t) and its scored outputs."""
+    """Diagnose one example from what the target is given for it, (K, d_t), and its scored outputs."""
     own = assemble(lm, [item.row.question()], soft[None], pad="right")
     alone = assemble(lm, [item.text_row.question()], None, pad="right")
     cosine, nearest = nearest_tokens(lm, soft)  # (K,), (K,)
-    attention = soft_attention(lm, own, len(soft))
+    inserted = len(soft) if item.row.injection == "prepend" else 0
+    with lm.reading(own.context):
+        entropy = _first_entropy(lm, own)
     names = [name for name in CONDITIONS if f"{name}_output" in sample]
     return ExampleDiagnosis(
         id=item.example.id,
@@ -116,10 +119,10 @@ def look(lm: FrozenLM, item: Encoded, soft: Tensor, sample: dict[str, Any]) -> E
         rms=(soft.pow(2).mean(-1).sqrt() / lm.embedding_rms).tolist(),
         nearest=[lm.tokenizer.decode([i]) for i in nearest.tolist()],
         cosine=cosine.tolist(),
-        entropy_with=_first_entropy(lm, own),
+        entropy_with=entropy,
         entropy_without=_first_entropy(lm, alone),
-        attention=attention,
-        even_attention=len(soft) / own.embeds.shape[1],
+        attention=soft_attention(lm, own, inserted) if inserted else [],
+        even_attention=inserted / own.embeds.shape[1],
         outputs={name: sample[f"{name}_output"] for name in names},
         correct={name: bool(sample[f"{name}_correct"]) for name in names},
     )
@@ -163,7 +166,7 @@ def render(diagnoses: Sequence[ExampleDiagnosis]) -> str:
 
 def _lines(one: ExampleDiagnosis) -> list[str]:
     words = ", ".join(f"{token!r} {cosine:.2f}" for token, cosine in zip(one.nearest, one.cosine, strict=True))
-    layers = " ".join(f"{share:.2f}" for share in one.attention) or "not given by this model"
+    layers = " ".join(f"{share:.2f}" for share in one.attention) or "none"
     K = len(one.rms)
     lines = [
         f"## {one.id}",

@@ -132,7 +132,12 @@ def make_tokenizer(arch: Arch) -> Any:
 def _texts() -> list[str]:
     task = SyntheticTask(train_examples=300, test_examples=1)
     texts = [task.prompt(example) + task.continuation(example) for example in task.train()]
-    return [*texts, *(f"{i} costs ${i * 7} or {i * 3:,}." for i in range(400)), "¿Qué? ça coûte 12 € – naïve 東京"]
+    return [
+        *texts,
+        *(f"{i} costs ${i * 7} or {i * 3:,}." for i in range(400)),
+        *["1234"] * 60,
+        "¿Qué? ça coûte 12 € – naïve 東京",
+    ]
 
 
 def _metaspace() -> Tokenizer:

@@ -11,6 +11,7 @@ from common.errors import UserError
 from common.files import read_jsonl, write_json
 from ray_bridge.diagnose import diagnose, look, render
 from ray_bridge.encoding import Encoder
+from ray_bridge.injection import Injection
 from ray_bridge.presets import tiny, tiny_run
 from ray_bridge.session import LocalSession
 from ray_bridge.tasks.synthetic_task import SyntheticTask
@@ -54,6 +55,25 @@ def test_without_samples_the_conditions_are_decoded(trial: Path, tmp_path: Path)
         (copy / name).symlink_to(trial / name)
     fresh = {one.id: one for one in diagnose(copy, count=5)}
     assert fresh == {one.id: one for one in diagnose(trial, count=5)}
+
+
+@pytest.mark.parametrize("injection", ["residual", "adapter"])
+def test_soft_tokens_outside_the_sequence_get_no_attention(injection: str) -> None:
+    source, target = frozen("mistral", 48), frozen("llama", 32)
+    task = SyntheticTask(train_examples=1, test_examples=1)
+    spec = tiny(soft_tokens=2, hidden_size=16, num_heads=2, injection=injection, decode_aware=False)
+    (item,) = Encoder(spec, task, "", source, target)(task.train())
+    module = Injection(spec, target)
+    with torch.no_grad():
+        for gate in (p for name, p in module.named_parameters() if name.endswith("gate")):
+            gate.fill_(1.0)
+    with target.adapted(module.adapters):
+        heard = look(target, item, torch.randn(2, 32), {})
+        deaf = look(target, item, torch.zeros(2, 32), {})
+    assert heard.attention == []
+    assert heard.even_attention == 0
+    assert heard.entropy_with != heard.entropy_without == deaf.entropy_without
+    assert (deaf.entropy_with == pytest.approx(deaf.entropy_without, abs=1e-5)) == (injection == "residual")
 
 
 @pytest.mark.parametrize(("name", "message"), [("", "spec.json"), ("selected", "checkpoint")])

@@ -30,7 +30,7 @@ def small(folders: PairFolders, **changes: Any) -> JobSpec:
         **{"source": folders.source, "target": folders.target, "steps": 1, "eval_every": 1, "batch_size": 2},
         **{"soft_tokens": 2, "hidden_size": 16, "num_heads": 2, "depth": 1, "max_new_tokens": 2},
         **{"train_examples": 4, "validation_examples": 6, "test_examples": 2, "decode_aware": False},
-        **{"eval_dtype": "as_trained", **changes},
+        **{"eval_dtype": "as_trained", "bridge": "dit", "pooling": "attention", **changes},
     )
 
 
