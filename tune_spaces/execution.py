@@ -58,8 +58,18 @@ def fit(campaign: "Campaign", policy: Policy, job: Job | str) -> "ResultGrid":
         )
         grid = tuner.fit()
         for name in searcher.live.values():
-            records.append_status(records.trial_folder(campaign.folder, name), schema.KILLED)
+            _note_end(campaign.folder, policy, name)
         return grid
+
+
+def _note_end(campaign: Path, policy: Policy, name: str) -> None:
+    """A trial that was running when the experiment was ended: it may have come to its end all the same."""
+    folder = records.trial_folder(campaign, name)
+    found = records.outcome(folder)
+    if found is None:
+        records.append_status(folder, schema.KILLED)
+    else:
+        policy.observe(name, found)
 
 
 def _trial_name(trial: Any) -> str:
@@ -78,7 +88,8 @@ def _place() -> Any:
 
     own = ray.get_runtime_context().get_node_id()
     address = next(node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == own)
-    return PlacementGroupFactory([{f"node:{address}": 0.001}])
+    # The label says which node; the resource is there because a bundle may not be empty.
+    return PlacementGroupFactory([{f"node:{address}": 0.001}], bundle_label_selector=[{"ray.io/node-id": own}])
 
 
 @contextmanager

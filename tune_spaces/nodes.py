@@ -34,12 +34,11 @@ def check_fits(run: RunSpec, nodes: list[dict[str, Any]] | None = None) -> None:
     nodes = live_nodes() if nodes is None else nodes
     wanted = needs(run)
     for kind, unit in (("GPU", "GPUs"), ("CPU", "CPUs")):
-        have = {node["NodeManagerAddress"]: node["Resources"].get(kind, 0.0) for node in nodes}
-        largest = max(have, key=lambda address: have[address], default=None)
-        if wanted[kind] > (have[largest] if largest else 0.0):
-            what = (
-                f"the largest of {len(have)} live nodes ({largest}) has {have[largest]:g}" if largest else "none lives"
-            )
+        largest = max(nodes, key=lambda node: node["Resources"].get(kind, 0.0), default=None)
+        if largest is None:
+            raise UserError(_too_few(wanted[kind], unit, "no node is alive", run))
+        if wanted[kind] > (has := largest["Resources"].get(kind, 0.0)):
+            what = f"the largest of {len(nodes)} live nodes, {largest['NodeManagerAddress']}, has {has:g}"
             raise UserError(_too_few(wanted[kind], unit, what, run))
     if not any(all(node["Resources"].get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes):
         what = "no live node has both"

@@ -96,8 +96,8 @@ def ray_cluster(*nodes: dict[str, Any]) -> Iterator[Any]:
         try:
             for node in nodes:
                 cluster.add_node(**node, **small)
+            cluster.wait_for_nodes()
             ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-            cluster.nodes_by_id = {node.node_id: node for node in cluster.list_all_nodes()}
             yield cluster
         finally:
             ray.shutdown()

@@ -74,6 +74,8 @@ def _loop(config: dict[str, Any]) -> None:
     asked, first = settings(folder), context.get_world_rank() == 0
     variant = files.read_json(folder / "spec.json")["variant"]
     node = ray.get_runtime_context().get_node_id()
+    if variant in asked.get("fail", []):
+        raise RuntimeError(f"{variant} cannot be run")
     step, checkpoint = 0, ray.train.get_checkpoint()
     if checkpoint:
         with checkpoint.as_directory() as place:
@@ -118,7 +120,7 @@ def trained(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
         run_config=ray.train.RunConfig(
             name="train",
             storage_path=str(folder),
-            failure_config=ray.train.FailureConfig(max_failures=2, controller_failure_limit=1),
+            failure_config=ray.train.FailureConfig(max_failures=run.max_failures, controller_failure_limit=1),
             callbacks=list(callbacks),
         ),
     ).fit()
