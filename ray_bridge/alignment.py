@@ -86,17 +86,22 @@ def byte_spans(tokenizer: Any, text: str) -> NDArray[np.int64]:
 
 
 def vocabulary_bytes(tokenizer: Any) -> dict[bytes, int]:
-    """What each token of a vocabulary spells, without special tokens; of two that spell the same the written one."""
+    """What each token of a vocabulary spells, without special tokens.
+
+    Byte tokens that stand in for what is not in the vocabulary are left out but for white space (Mistral's newline is
+    one): hardly any of them was ever trained.
+    """
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     special.update(tokenizer.all_special_ids)
     spell = _metaspace if any("▁" in token for token in vocabulary) else _byte_level
     found: dict[bytes, int] = {}
-    by_id = sorted((number, token) for token, number in vocabulary.items() if number not in special)
-    for fallback in (False, True):
-        for number, token in by_id:
-            if bool(_BYTE_TOKEN.fullmatch(token)) == fallback:
-                found.setdefault(spell(token), number)
+    for number, token in sorted((number, token) for token, number in vocabulary.items() if number not in special):
+        spelled = spell(token)
+        if not _BYTE_TOKEN.fullmatch(token):
+            found[spelled] = number
+        elif spelled.isspace():
+            found.setdefault(spelled, number)
     return found
 
 
