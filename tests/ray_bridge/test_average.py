@@ -48,7 +48,7 @@ class Watched(Job):
     def __init__(self, spec: JobSpec, folder: Path, session: LocalSession | None = None) -> None:
         run = tiny_run(workers=1, checkpoint_every=1)
         super().__init__(spec, run, folder, session or LocalSession(folder), None)
-        self.live: list[Weights] = [copy_weights(self.translator)]
+        self.live: list[Weights] = []
         self.evaluated: list[Weights] = []
         evaluate = self.evaluator.evaluate
 
@@ -59,6 +59,8 @@ class Watched(Job):
         self.evaluator.evaluate = watched  # type: ignore[method-assign]
 
     def _train_step(self) -> None:
+        if not self.live:
+            self.live.append(copy_weights(self.translator))
         super()._train_step()
         self.live.append(copy_weights(self.translator))
 

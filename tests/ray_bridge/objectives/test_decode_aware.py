@@ -64,18 +64,28 @@ def by_hand(frame: Frame, soft: Tensor, completion: Completion, temperature: flo
     item, written = completion.item, list(completion.tokens)
     z = soft[completion.place]  # (K, d)
     text = target.embed(torch.tensor([*item.row.prompt, *written]))  # (T, d)
-    begin = target.embed(torch.tensor([target.bos]))  # (1, d)
+    before = target.embed(torch.tensor(item.row.before))  # (H, d)
     n = len(written)
-    student = target.model(inputs_embeds=torch.cat([begin, z, text])[None]).logits[0, -n - 1 : -1]  # (n, V)
-    ids = torch.tensor([[target.bos, *item.row.prompt, *written]])
+    student = target.model(inputs_embeds=torch.cat([before, z, text])[None]).logits[0, -n - 1 : -1]  # (n, V)
+    ids = torch.tensor([[*item.text_row.prompt, *written]])
     with torch.no_grad():
         teacher = target.model(input_ids=ids).logits[0, -n - 1 : -1]  # (n, V)
     log_q, log_p = (student / temperature).log_softmax(-1), (teacher / temperature).log_softmax(-1)
     return log_q[range(n), written].sum(), (log_p.exp() * (log_p - log_q)).sum()
 
 
+LAYOUTS: dict[str, dict[str, object]] = {
+    "first": {},
+    "few-shot": {"num_fewshot": 2},
+    "before_question": {"num_fewshot": 2, "soft_position": "before_question"},
+    "soft_only": {"num_fewshot": 2, "layout": "soft_only"},
+}
+
+
 @pytest.mark.parametrize("micro_tokens", [1, 150, EVERYTHING])
-def test_losses_and_gradients_equal_those_by_hand(frame: Frame, micro_tokens: int) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_losses_and_gradients_equal_those_by_hand(folders: PairFolders, layout: str, micro_tokens: int) -> None:
+    frame = make_frame(folders, ParityTask, max_new_tokens=30, decode_temperature=1.5, **LAYOUTS[layout])
     soft, completions, advantages = rollout(frame)
     leaf = soft.clone().requires_grad_()
     rloo = distill = torch.zeros(())
@@ -170,7 +180,11 @@ def test_a_finished_step_is_let_go(frame: Frame) -> None:
     assert len(decode._done) == 0
 
 
-def test_recomputing_layers_changes_no_gradient(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("layout", ["first", "before_question"])
+def test_recomputing_layers_changes_no_gradient(
+    folders: PairFolders, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = make_frame(folders, ParityTask, **LAYOUTS[layout])
     soft, completions, advantages = rollout(frame)
     saved = accumulate(frame.pair.target, soft, completions, advantages, 1.0, EVERYTHING)
     monkeypatch.setattr(decode_aware, "recomputed", lambda _layers: nullcontext())

@@ -74,6 +74,8 @@ def train_once(pair: Pair, rows: int) -> dict[str, float]:
 @pytest.mark.parametrize("questions", [1, 4])
 def test_a_decode_aware_step_fits_80_gb(questions: int) -> None:
     """One question is a worker's share on four GPUs; four are the whole step on one."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
     device = torch.device("cuda")
     spec = paper(soft_tokens=512, decode_questions=questions, geometry_projection=False)
     pair = make_pair_of(spec, MISTRAL_7B, LLAMA_8B, device)

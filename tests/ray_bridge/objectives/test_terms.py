@@ -104,8 +104,19 @@ def test_flow_data_carries_no_gradient_and_is_the_chosen_text(folders: PairFolde
     assert "flow" not in [term.name for term in objective_terms(none.spec)]
 
 
-def test_every_term_moves_the_bridge(folders: PairFolders) -> None:
-    frame = make_frame(folders, ParityTask, pooling="attention")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pooling": "attention"},
+        {"injection": "residual"},
+        {"layout": "soft_only"},
+        {"num_fewshot": 2, "soft_position": "before_question"},
+        {"geometry_projection": True, "kl_alignment": False},
+    ],
+    ids=str,
+)
+def test_every_term_moves_the_bridge(folders: PairFolders, changes: dict[str, object]) -> None:
+    frame = make_frame(folders, ParityTask, **changes)
     terms = [
         *decode_terms(frame.spec, frame.pair, frame.splits.train, batch_size=16),
         *objective_terms(frame.spec),
