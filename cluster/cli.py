@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cluster import cluster_commands, record_commands
 from cluster.options import STORAGE, Ask, Name, Storage, phase_options
 from tune_spaces.phases import PHASES
 from tune_spaces.toggles import help_text
@@ -32,8 +33,10 @@ def make_app() -> typer.Typer:
     for name in PHASES:
         app.command(name, help=PURPOSE[name], epilog=toggles)(_phase_command(name))
     app.command("plan", epilog=toggles)(phase_options(ablation=True)(plan))
-    for command in (resume, status, stop, results):
+    for command in (resume, status, stop, results, *record_commands.COMMANDS, *cluster_commands.COMMANDS):
         app.command()(command)
+    passes_on = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(context_settings=passes_on)(cluster_commands.submit)
     return app
 
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster.storage import default_storage
 from common.errors import UserError
 
-STORAGE = Path("runs")
+STORAGE = default_storage()
 
 Storage = Annotated[Path, typer.Option("--storage", help="folder of all campaigns")]
 Name = Annotated[str | None, typer.Option("--name", help="name of the campaign, PHASE-PRESET by default")]

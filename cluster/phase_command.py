@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.options import Ask
 from cluster.request import make_campaign
-from mlflow_utils import tracking
+from mlflow_utils.addresses import check
 from tune_spaces.campaign import Campaign
 from tune_spaces.nodes import check_local
 from tune_spaces.session import joins
@@ -31,24 +31,30 @@ def resume_campaign(storage: Path, name: str | None, *, force: bool = False, job
 
 def carry_out(campaign: Campaign, *, force: bool = False, job: str | None = None) -> int:
     """Run a campaign, show it, record it, and sum it up."""
+    from cluster.attribution import print_effects
     from cluster.summary import print_summary
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     uri = campaign.request["tracking_uri"]
     campaign.storage.mkdir(parents=True, exist_ok=True)
-    tracking.check(uri)
+    check(uri)
     if not joins():
         check_local(campaign.run_spec)
     policy = campaign.run(job or DEFAULT_JOB, force=force, watch=_watched)
     print_summary(campaign, policy)
+    print_effects(campaign)
     failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())
     return FAILED if failed else DONE
 
 
 @contextmanager
 def _watched(campaign: Campaign) -> Iterator[None]:
+    from cluster.attribution import write_attribution
     from cluster.progress import Progress
     from cluster.recording import recorded
 
-    with recorded(campaign, campaign.request["tracking_uri"], SEND_FOR), Progress(campaign):
-        yield
+    with recorded(campaign, campaign.request["tracking_uri"], SEND_FOR) as tracker:
+        with Progress(campaign):
+            yield
+        if folder := write_attribution(campaign):
+            tracker.artifact(campaign.phase.name, folder)

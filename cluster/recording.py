@@ -15,7 +15,7 @@ POLL = 1.0
 
 
 @contextmanager
-def recorded(campaign: Campaign, tracking_uri: str, timeout: float) -> Iterator[None]:
+def recorded(campaign: Campaign, tracking_uri: str, timeout: float) -> Iterator[Tracker]:
     """Record a campaign while the body runs it; phases end as FINISHED, FAILED, or KILLED where they are incomplete.
 
     Args:
@@ -37,7 +37,7 @@ def recorded(campaign: Campaign, tracking_uri: str, timeout: float) -> Iterator[
     thread = threading.Thread(target=follow, name="recording", daemon=True)
     thread.start()
     try:
-        yield
+        yield tracker
     finally:
         ended.set()
         thread.join()

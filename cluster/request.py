@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.options import Ask, parse_seeds, parse_settings
 from common.errors import UserError
-from mlflow_utils import tracking
+from mlflow_utils.addresses import default_tracking_uri
 from ray_bridge.presets import preset, split_settings
 from ray_bridge.spec import JobSpec, RunSpec
 from tune_spaces.campaign import Campaign
@@ -47,7 +47,7 @@ def make_campaign(phase: str, ask: Ask) -> Campaign:
         request={
             "preset": ask.preset,
             "settings": {**settings, **_shortcuts(ask)},
-            "tracking_uri": ask.tracking_uri or tracking.default_tracking_uri(ask.storage),
+            "tracking_uri": ask.tracking_uri or default_tracking_uri(ask.storage),
         },
     )
 

@@ -225,7 +225,7 @@ class Campaign:
             files.write_json(self.folder / records.GATE, policy.record())
             with watch(self) if watch else nullcontext():
                 if not policy.finished:
-                    execution.fit(self, policy, job)
+                    execution.fit(self, policy, job, force=force)
                 files.write_json(self.folder / records.GATE, policy.record())
             self.freeze()
             return policy

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_utils import schema
 from tune_spaces import records, session
+from tune_spaces.nodes import check_free
 from tune_spaces.policy import Policy
 from tune_spaces.toggles import search_space
 from tune_spaces.trial import Job, tune_trial
@@ -24,7 +25,7 @@ STOP_POLL = 0.5
 ACTOR_RETRIES = 2  # new starts of a trial whose actor died; the job goes on from its checkpoint
 
 
-def fit(campaign: "Campaign", policy: Policy, job: Job | str) -> "ResultGrid":
+def fit(campaign: "Campaign", policy: Policy, job: Job | str, *, force: bool = False) -> "ResultGrid":
     """Run what the policy asks for, feeding it, until nothing is left, a stop is asked for, or the first trial failed.
 
     Raises:
@@ -33,6 +34,8 @@ def fit(campaign: "Campaign", policy: Policy, job: Job | str) -> "ResultGrid":
     with session.connected(campaign.run_spec), _stoppable(campaign.folder):
         from ray import tune
 
+        if campaign.phase.needs_free_gpus and not force:
+            check_free(campaign.run_spec)
         from tune_spaces.searcher import VariantSearcher
         from tune_spaces.stopper import GateStopper
 

@@ -69,11 +69,20 @@ def _too_few(amount: float, unit: str, what: str, run: RunSpec) -> str:
     return f"{run.workers} workers need {amount:g} {unit} on one node; {what}. Lower {fewer} by --set, or add a node"
 
 
-def busy_nodes(run: RunSpec) -> bool:
-    """Whether no live node has what a job needs free right now."""
-    import ray
+def check_free(run: RunSpec) -> None:
+    """Refuse a job where no live node has what it needs free right now. Needs a connected Ray.
+
+    Raises:
+        UserError: saying what the freest node has.
+    """
     from ray._private.state import available_resources_per_node
 
-    free = available_resources_per_node() if ray.is_initialized() else {}
-    wanted = needs(run)
-    return not any(all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in free.values())
+    free = list(available_resources_per_node().values())
+    wanted = {kind: amount for kind, amount in needs(run).items() if amount}
+    if not any(all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in free):
+        kind = next(iter(wanted))
+        most = max((node.get(kind, 0.0) for node in free), default=0.0)
+        raise UserError(
+            f"this phase starts on free {kind}s alone: it needs {wanted[kind]:g} on one node, and the freest has "
+            f"{most:g}. Wait for the others, or --force it"
+        )

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common import files
 
 
@@ -37,6 +39,16 @@ def finish(folder: Path, node_id: str | None, started: float) -> dict[str, Any]:
         "seconds": time.time() - started,
         "checkpoint": None,
     }
+    if asked.get("samples"):
+        # Which items are right is drawn by seed alone, so that variants share items, as runs of one model do.
+        order = np.random.default_rng(given["seed"]).permutation(n)
+        rows = [
+            {"id": f"q{i}", "index": i, "question": f"q{i}?", "gold": "1", "bridged_answer": "1" if right else "0"}
+            | {"bridged_correct": bool(right), "bridged_valid": True}
+            | {"target_alone_correct": i % 3 != 0, "target_alone_answer": "1", "target_alone_valid": True}
+            for i, right in enumerate(order < correct)
+        ]
+        files.write_jsonl(folder / "samples.jsonl", rows)
     files.write_json(folder / "metrics.json", metrics)
     files.write_json(folder / "result.json", result)
     return result

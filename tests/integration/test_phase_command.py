@@ -1,0 +1,86 @@
+"""`python -m cluster phase1` from its first line to its last: what is printed, recorded, written, and how it exits."""
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from common import files
+from ray_bridge.checkpoints import EMBEDDED
+from tests.support.campaigns import DIRECT, NAME, driver, end, events, fast_ray, prepare
+
+
+@pytest.fixture(autouse=True)
+def _quick() -> Iterator[None]:
+    with fast_ray():
+        yield
+
+
+def run(storage: Path, *arguments: str, job: str = DIRECT) -> tuple[int, str]:
+    log = storage / "driver.log"
+    log.unlink(missing_ok=True)
+    process = driver(storage, *arguments, job=job)
+    try:
+        return process.wait(560), log.read_text()
+    finally:
+        end(process)
+
+
+@pytest.mark.slow
+def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> None:
+    prepare(tmp_path, {"full": 0.62, "A": 0.60, "B": 0.58, "C": 0.61}, steps=2, samples=True)
+    code, log = run(tmp_path, "--set", "test_examples=400")
+    assert code == 0, log
+    assert "full (seed 0): starts (all toggles on)" in log
+    assert "gate: below 65%: A, B and C attribute what is missing: 62.0% [57.2%, 66.6%] at n = 400, UNCERTAIN" in log
+    assert "gain (bridged − target alone)" in log
+    assert "Effects of toggles on bridged accuracy" in log
+    assert f"python -m cluster ui --storage {tmp_path}" in log
+    folder = tmp_path / NAME
+    effects = pd.read_parquet(folder / "appendix" / "effects.parquet")
+    assert {"estimate", "low", "high", "noise_floor"} <= set(effects.columns)
+    assert (effects["status"] == "estimated").any()
+    assert effects["noise_floor"].notna().any(), "A is B's replicate"
+    plan = files.read_json(folder / "plan.json")
+    assert all(row["done"] for row in plan["trials"])
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        names = [name for (name,) in database.execute("select name from runs")]
+        statuses = {status for (status,) in database.execute("select status from runs")}
+        toggles = dict(database.execute("select key, count(*) from params where key like 'toggle.%' group by key"))
+    assert len(names) == 6, "two phases and four trials"
+    assert statuses == {"FINISHED"}
+    assert toggles == {f"toggle.{key}": 4 for key in ("kl", "prompt", "decode", "projection")}
+    # A second start runs nothing, and says the same.
+    code, again = run(tmp_path, "--set", "test_examples=400")
+    assert code == 0, again
+    assert events(tmp_path, "start") == ["full", "A", "B", "C"]
+    assert again.count("at n = 400") == 1
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        assert len(list(database.execute("select name from runs"))) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (EMBEDDED["source"] / "config.json").is_file(), reason="the embedded pair is not there")
+def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Path) -> None:
+    """Few steps, so the accuracies mean nothing; the way is the real one: models, Ray Train, evaluation, appendix."""
+    small = {
+        "steps": 2,
+        "batch_size": 4,
+        "train_examples": 64,
+        "validation_examples": 4,
+        "test_examples": 12,
+        "max_new_tokens": 24,
+        "eval_every": 2,
+        "decode_questions": 2,
+        "decode_samples": 2,
+    }
+    settings = [f"--set={name}={value}" for name, value in small.items()]
+    code, log = run(tmp_path, *settings, "--gate-passes=1", "--gate-attribute=1", job="ray_bridge.job:run_trial")
+    assert code == 0, log
+    effects = pd.read_parquet(tmp_path / NAME / "appendix" / "effects.parquet")
+    assert len(effects) > 0
+    assert sorted(path.name.split("-")[0] for path in (tmp_path / NAME / "trials").iterdir()) == ["A", "B", "C", "full"]
+    for condition in ("bridged", "target alone", "source alone", "shuffled soft", "random soft"):
+        assert condition in log
