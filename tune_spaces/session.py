@@ -46,6 +46,7 @@ def connected(run: RunSpec) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         # Without the dashboard a run that is stopped in mid-training keeps its GPUs.
         ray.init(
+            address="local",  # never a Ray that somebody else has started on this machine
             num_cpus=max(os.cpu_count() or 1, int(-(-needs(run)["CPU"] // 1))),
             include_dashboard=True,
             log_to_driver=False,
