@@ -107,7 +107,7 @@ def _is_on(value: Any, column: str, trial: str) -> bool:
 
 def _setting(value: Any) -> Any:
     """A setting as it can be compared: what is missing equals what is missing."""
-    return None if pd.isna(value) else value
+    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
 
 
 def _number(row: dict[str, Any], *names: str) -> float | None:
