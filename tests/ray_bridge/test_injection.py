@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from common.errors import UserError
+from common.files import read_jsonl
 from ray_bridge.bridges.flow import resample
+from ray_bridge.decoding import decode_rows
 from ray_bridge.encoding import read_source
 from ray_bridge.evaluation import Evaluator
 from ray_bridge.layout import assemble
@@ -17,9 +19,11 @@ from ray_bridge.node_cache import NodeCache
 from ray_bridge.objectives.objective import backward, objective_terms
 from ray_bridge.objectives.terms import Moment, StepContext
 from ray_bridge.pairing import Pair
-from ray_bridge.presets import tiny
+from ray_bridge.presets import tiny, tiny_run
+from ray_bridge.session import LocalSession
 from ray_bridge.spec import JobSpec
 from ray_bridge.tasks.load import Splits, load_splits
+from ray_bridge.training import Job
 from ray_bridge.translator import Translator, build_translator
 from ray_bridge.workers import Worker
 from tests.ray_bridge.pairs import Arch, PairFolders, make_pair
@@ -35,11 +39,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PairFolders]:
 
 
 def bench(pair: PairFolders, injection: str, **changes: Any) -> tuple[JobSpec, Splits, Pair, Translator]:
-    spec = tiny(
-        **{"source": pair.source, "target": pair.target, "injection": injection, "decode_aware": False},
-        **{"soft_tokens": 3, "hidden_size": 16, "num_heads": 2, "depth": 1, "max_new_tokens": 5},
-        **{"train_examples": 6, "validation_examples": 2, "test_examples": 5, **changes},
-    )
+    sizes = {"soft_tokens": 3, "hidden_size": 16, "num_heads": 2, "depth": 1, "max_new_tokens": 5}
+    data = {"train_examples": 6, "validation_examples": 2, "test_examples": 5, "decode_aware": False}
+    spec = tiny(**({"source": pair.source, "target": pair.target, "injection": injection} | sizes | data | changes))
     splits = load_splits(spec)
     loaded = Pair.load(spec, splits, torch.device("cpu"))
     return spec, splits, loaded, build_translator(spec, loaded.source, loaded.target)
@@ -141,6 +143,25 @@ def test_adapters_sit_in_the_chosen_layers(folders: dict[str, PairFolders]) -> N
             assert torch.equal(after, pair.target.hidden(batch.embeds, batch.mask, batch.positions))
 
 
+def test_rows_that_go_on_keep_their_own_soft_tokens(
+    folders: dict[str, PairFolders], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, splits, pair, translator = bench(folders["llama"], "adapter", eval_dtype="as_trained")
+    open_gates(translator)
+    target = pair.for_evaluation().target
+    rows = [item.row.question() for item in pair.encoder(splits.train)]
+    soft = 3 * torch.randn(len(rows), 3, 32, generator=torch.Generator().manual_seed(1))
+    with target.adapted(translator.injection.adapters):
+        first = decode_rows(target, rows, soft, 1)
+        ends = next(ids[0] for ids in first if 0 < sum(other == ids for other in first) < len(rows))
+        monkeypatch.setattr(target, "eos", ends)  # some rows end at once, others go on
+        together = decode_rows(target, rows, soft, 6)
+        alone = [decode_rows(target, [row], soft[i, None], 6)[0] for i, row in enumerate(rows)]
+    assert together == alone
+    lengths = [len(ids) for ids in together]
+    assert lengths.index(1) < max(i for i, length in enumerate(lengths) if length > 1)  # a later row moved up
+
+
 def test_header_states_are_not_reused_under_adapters(folders: dict[str, PairFolders]) -> None:
     """Training reads whole rows; decoding must give what they give, header included."""
     changes = {"num_fewshot": 2, "soft_position": "before_question", "eval_dtype": "as_trained"}
@@ -179,17 +200,19 @@ def test_every_parameter_of_an_open_injection_learns(
                 assert parameter.grad.abs().max() > 0, name
 
 
-def test_a_job_with_adapters_goes_through(folders: dict[str, PairFolders], tmp_path: Path) -> None:
-    from ray_bridge.presets import tiny_run
-    from ray_bridge.session import LocalSession
-    from ray_bridge.training import Job
-
+@pytest.mark.parametrize(("injection", "decode_aware"), [("adapter", False), ("residual", True)])
+def test_a_job_opens_the_gates(
+    folders: dict[str, PairFolders], injection: str, decode_aware: bool, tmp_path: Path
+) -> None:
     torch.set_num_threads(1)
-    spec, *_ = bench(folders["llama"], "adapter", steps=3, eval_every=3, batch_size=2, warmup_steps=0)
+    changes = {"steps": 3, "eval_every": 3, "batch_size": 2, "warmup_steps": 0, "decode_aware": decode_aware}
+    spec, *_ = bench(folders["llama"], injection, **changes)
     job = Job(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None)
     job.run()
     gates = [p for name, p in job.translator.injection.named_parameters() if name.endswith("gate")]
     assert all(float(gate.detach()) != 0 for gate in gates)
+    values = [event["values"] for event in read_jsonl(tmp_path / "events.jsonl") if event["kind"] == "metrics"]
+    assert any("loss/on_policy_distill" in named for named in values) == decode_aware
 
 
 @pytest.mark.parametrize(
