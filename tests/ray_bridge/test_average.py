@@ -50,6 +50,7 @@ class Watched(Job):
         super().__init__(spec, run, folder, session or LocalSession(folder), None)
         self.live: list[Weights] = []
         self.evaluated: list[Weights] = []
+        self.chosen: list[tuple[Weights, Weights]] = []
         evaluate = self.evaluator.evaluate
 
         def watched(examples: Any, translator: Any, conditions: Any) -> Any:
@@ -63,6 +64,10 @@ class Watched(Job):
             self.live.append(copy_weights(self.translator))
         super()._train_step()
         self.live.append(copy_weights(self.translator))
+
+    def _validate(self) -> None:
+        super()._validate()
+        self.chosen.append((self.best.weights, {name: value.clone() for name, value in self.best.weights.items()}))
 
 
 class Killed(Exception):
@@ -118,6 +123,11 @@ def test_the_average_is_what_is_chosen(finished: Watched) -> None:
     assert step in (0, 2, 4, 6)
     assert same(chosen, averages(finished.live)[step], 1e-6)
     assert same(chosen, finished.evaluated[-1])
+
+
+def test_later_steps_do_not_change_what_was_chosen(finished: Watched) -> None:
+    assert len(finished.chosen) == 4
+    assert all(same(kept, as_chosen) for kept, as_chosen in finished.chosen)
 
 
 def test_without_average_the_live_weights_are_evaluated(spec: JobSpec, tmp_path: Path) -> None:
