@@ -56,4 +56,4 @@ def print_effects(campaign: Campaign, console: Any = None) -> None:
         )
     if table.row_count:
         console.print(table)
-    console.print(f"attribution: {path} ({len(frame)} effects, those not run included), {path.parent / 'appendix.md'}")
+    console.print(f"attribution: {path.parent} (appendix.md, {TABLE}: {len(frame)} effects)", soft_wrap=True)

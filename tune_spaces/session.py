@@ -13,7 +13,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the other reporter prints its tables whatever the verbosity
     # A job that cannot be placed fails after this many seconds instead of waiting for ever.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "120",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
 }
 
 

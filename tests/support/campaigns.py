@@ -68,7 +68,7 @@ def fast_ray() -> Iterator[None]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",
     }
     before = {name: os.environ.get(name) for name in given}
     os.environ.update(given)
