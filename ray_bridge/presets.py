@@ -17,9 +17,9 @@ def tiny(**changes: Any) -> JobSpec:
         "source_layer": 3,  # where linear probes read the value of a number word best (ray_bridge/pair/README.md)
         "bridge": "dit_xattn",
         "soft_tokens": 16,
-        "hidden_size": 192,
+        "hidden_size": 128,
         "depth": 2,
-        "num_heads": 6,
+        "num_heads": 4,
         # Only the few tokens of a number are uncertain here, so the likelihood per token is small: so are these.
         "flow_weight": 0.01,
         "contrast_weight": 0.005,
@@ -27,11 +27,11 @@ def tiny(**changes: Any) -> JobSpec:
         "validation_examples": 128,
         "test_examples": 500,
         "max_new_tokens": 72,
-        "steps": 500,
-        "batch_size": 16,
+        "steps": 400,
+        "batch_size": 32,
         "learning_rate": 2e-3,
         "warmup_steps": 20,
-        "eval_every": 125,
+        "eval_every": 100,
         "eval_dtype": "float64",
     }
     return build(JobSpec, {**values, **changes})
