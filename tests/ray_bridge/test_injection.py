@@ -16,6 +16,7 @@ from ray_bridge.encoding import read_source
 from ray_bridge.evaluation import Evaluator
 from ray_bridge.layout import assemble
 from ray_bridge.node_cache import NodeCache
+from ray_bridge.objectives.answer_kl import misaligned_positions
 from ray_bridge.objectives.objective import backward, objective_terms
 from ray_bridge.objectives.terms import Moment, StepContext
 from ray_bridge.pairing import Pair
@@ -112,6 +113,13 @@ def test_the_residual_lies_on_the_question(folders: dict[str, PairFolders], fews
         added = (changed - plain)[i][touched]  # (n, d_t)
         torch.testing.assert_close(added, resample(soft[i], len(touched)), atol=1e-5, rtol=1e-4)
     assert spec.inserted == 0
+
+
+def test_the_misaligned_kl_starts_behind_what_is_inserted(folders: dict[str, PairFolders]) -> None:
+    for injection, inserted in (("prepend", 3), ("residual", 0)):
+        spec, splits, pair, translator = bench(folders["llama"], injection, kl_alignment=False)
+        _, student_at, teacher_at = misaligned_positions(step_of(spec, splits, pair, translator))
+        assert (student_at - teacher_at).unique().tolist() == [1 + inserted]
 
 
 def test_adapters_sit_in_the_chosen_layers(folders: dict[str, PairFolders]) -> None:

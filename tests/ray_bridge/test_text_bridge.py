@@ -45,6 +45,22 @@ def test_the_target_reads_the_question_and_what_the_source_wrote(bench: Bench) -
         assert row["text_bridge_output"] == text_of(pair.target, tokens)
 
 
+def test_an_exemplar_that_the_source_made_up_is_not_pasted(bench: Bench, tmp_path: Path) -> None:
+    pair, splits = bench
+    examples = splits.test[:2]
+    outputs = []
+    for folder, text in (("plain", "It is 4."), ("rambling", " It is 4.\nQuestion: And 5?\nAnswer: 6")):
+        cached = evaluator(pair, tmp_path / folder)
+        cached.evaluate(examples, None, ["source_alone"])
+        (path,) = (tmp_path / folder).glob("source_alone-*.jsonl")
+        write_jsonl(path, [row | {"text": text} for row in read_jsonl(path)])
+        outputs.append([row["text_bridge_output"] for row in cached.evaluate(examples, None, ["text_bridge"])])
+        names = {path.name for path in (tmp_path / folder).glob("text_bridge-*.jsonl")}  # what was read names the file
+        outputs.append(sorted(names))
+    assert outputs[0] == outputs[2]
+    assert outputs[1] == outputs[3]
+
+
 def test_it_stands_alone_and_is_decoded_once(bench: Bench, tmp_path: Path) -> None:
     pair, splits = bench
     both = evaluator(pair, tmp_path).evaluate(splits.test, None, ["source_alone", "text_bridge"])
