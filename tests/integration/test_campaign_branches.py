@@ -7,8 +7,12 @@ import pytest
 
 from common import files
 from common.errors import UserError
+from ray_bridge.presets import tiny, tiny_run
 from tests.support.campaigns import DIRECT, campaign, events, fast_ray, prepare
+from tune_spaces.campaign import Campaign
 from tune_spaces.gate import GateSettings, Mode
+from tune_spaces.phases import Phase
+from tune_spaces.variants import full
 
 OTHERS = {"A": 0.6, "B": 0.61, "C": 0.62}
 
@@ -134,3 +138,24 @@ def test_a_table_in_each_format(tmp_path: Path) -> None:
         table = reader(export(frame, tmp_path / f"r.{kind}", kind))
         assert table["accuracy/bridged"].tolist() == [0.72]
         assert table["variant"].tolist() == ["full"]
+
+
+def test_a_phase_that_wants_free_resources_waits_for_nobody(tmp_path: Path) -> None:
+    """Phase 3 starts on free GPUs alone; here CPUs stand for them."""
+    import ray
+
+    prepare(tmp_path, {"full": 0.72})
+    phase = Phase(name="late", goal="g", first=(full(),), needs_free_gpus=True)
+
+    @ray.remote(num_cpus=1)
+    class Other:
+        def here(self) -> bool:
+            return True
+
+    other = Other.remote()
+    assert ray.get(other.here.remote())
+    asked = Campaign(phase, tiny(), tiny_run(), storage=tmp_path, name="late")
+    with pytest.raises(UserError, match=r"needs 2 on one node, and the freest has 1\. .*--force"):
+        asked.run(DIRECT)
+    assert asked.run(DIRECT, force=True).finished
+    ray.kill(other)
