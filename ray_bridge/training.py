@@ -159,7 +159,7 @@ class Job:
     def _validate(self) -> None:
         translator = self._evaluated(self.average or None)
         samples = self.evaluator.evaluate(self.splits.validation, translator, ["bridged"])
-        metrics = metrics_of(samples, ["bridged"], _groups(samples))
+        metrics = metrics_of(samples, ["bridged"], self._groups())
         self.best.offer(self.step, metrics["accuracy/bridged"], self.average_copy() or copy_weights(self.translator))
         if self.events:
             values = {f"validation/{name}": value for name, value in metrics.items()}
@@ -212,7 +212,9 @@ class Job:
         translator = self._evaluated(None)
         selected = load_selected(self.folder / "selected", translator)
         samples = self.evaluator.evaluate(self.splits.test, translator, CONDITIONS)
-        metrics = metrics_of(samples, CONDITIONS, _groups(samples))
+        metrics = metrics_of(samples, CONDITIONS, self._groups())
+        rows = [item.text_row for item in self.pair.encoder(self.splits.test)]
+        metrics["prompt_tokens"] = sum(len(row.prompt) for row in rows) / len(rows)
         result = {
             "metrics": metrics | {"validation/best_accuracy": self.best.accuracy},
             "selected_step": selected,
@@ -232,6 +234,10 @@ class Job:
                 self.events.artifact(name)
         self.worker.barrier()
         return result
+
+    def _groups(self) -> list[str]:
+        """Names under which the task reports accuracy separately."""
+        return list(self.splits.test[0].groups)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.run_spec.autocast and self.worker.device.type == "cuda" and torch.cuda.is_bf16_supported():
@@ -260,6 +266,3 @@ def environment(device: torch.device) -> dict[str, str]:
         "gpu": gpu,
     }
 
-
-def _groups(samples: Sequence[dict[str, Any]]) -> list[str]:
-    return [name for name in ("words",) if samples and name in samples[0]]
