@@ -1,4 +1,4 @@
-"""The moving average of the weights: what is evaluated, chosen and resumed; and when decode-aware terms are recorded."""
+"""The moving average of the weights: evaluated, chosen, resumed; and when decode-aware terms are recorded."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +70,7 @@ class Watched(Job):
         self.chosen.append((self.best.weights, {name: value.clone() for name, value in self.best.weights.items()}))
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -85,7 +85,7 @@ class DiesAt(LocalSession):
         super().report(metrics, checkpoint)
         self.left -= 1
         if self.left == 0:
-            raise Killed
+            raise KilledError
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_without_average_the_live_weights_are_evaluated(spec: JobSpec, tmp_path:
 
 @pytest.mark.parametrize("reports", [1, 3])
 def test_a_killed_job_goes_on_bit_for_bit(spec: JobSpec, finished: Watched, tmp_path: Path, reports: int) -> None:
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         Watched(spec, tmp_path, DiesAt(tmp_path, reports)).run()
     job = Watched(spec, tmp_path)
     job.run()
