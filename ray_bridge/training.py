@@ -215,6 +215,8 @@ class Job:
         metrics = metrics_of(samples, CONDITIONS, self._groups())
         rows = [item.text_row for item in self.pair.encoder(self.splits.test)]
         metrics["prompt_tokens"] = sum(len(row.prompt) for row in rows) / len(rows)
+        if self.spec.layout == "soft_only":
+            metrics["instruction_tokens"] = len(self.pair.encoder(self.splits.test[:1])[0].row.prompt)
         result = {
             "metrics": metrics | {"validation/best_accuracy": self.best.accuracy},
             "selected_step": selected,
