@@ -6,13 +6,15 @@ query positions of one product. Registered with transformers under `NAME`, so th
 from there (llama, mistral, qwen2, gpt_neox ...) can use it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ray_bridge.prefix import Prefix
 
 NAME = "ray_bridge_grouped"
 
@@ -46,35 +48,80 @@ def softmax(scores: Tensor) -> Tensor:
     return torch.softmax(scores, -1, dtype=wide).to(scores.dtype)
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
-    """Causal attention of the last T of L positions.
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Causal attention without a past, (B, h, T, D), (B, h_kv, T, D) twice -> (B, T, h, D).
 
-    Without past and mask the causality is left to the kernel, which then knows groups as well.
+    Causality is left to the kernel, which then knows groups as well.
+    """
+    groups = q.shape[1] // k.shape[1]
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=groups > 1)  # (B, h, T, D)
+    return y.transpose(1, 2)
+
+
+def group_mask(T: int, L: int, groups: int, real: Tensor | None, like: Tensor) -> Tensor:
+    """The additive mask of `masked_attention`, made once for all layers.
+
+    Args:
+        T: queries, the last of L positions.
+        L: positions.
+        groups: query heads on one key head.
+        real: (B, T), 1 on real tokens among the last T positions, or None where pads lie on the right alone.
+        like: gives device and dtype.
+
+    Returns:
+        (1 or B, 1, groups * T, L), 0 where a query may look.
+    """
+    seen = torch.ones(T, L, dtype=torch.bool, device=like.device).tril(L - T)[None, None]  # (1, 1, T, L)
+    if real is not None:
+        open_to = F.pad(real.bool(), (L - T, 0), value=True)[:, None, None]  # (B, 1, 1, L)
+        # A pad on the left would see nothing at all, whose softmax is no number.
+        seen = (seen & open_to) | ~real.bool()[:, None, :, None]  # (B, 1, T, L)
+    mask = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill(~seen, float("-inf"))
+    return mask.repeat(1, 1, groups, 1)  # (1 or B, 1, g T, L)
+
+
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+    """Attention under `group_mask` without repeated keys: a group's queries stand behind each other.
 
     Args:
         q: (B, h, T, D).
         k: (B, h_kv, L, D).
         v: (B, h_kv, L, D).
+        mask: (1 or B, 1, g T, L), additive.
         scale: factor on the scores.
-        mask: (B, T), 1 on real tokens among the last T positions, or None where pads lie on the right alone.
 
     Returns:
         (B, T, h, D).
     """
-    T, L, groups = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
-    if T == L and mask is None:
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=groups > 1)  # (B, h, T, D)
-        return y.transpose(1, 2)
-    allowed = torch.ones(T, L, dtype=torch.bool, device=q.device).tril(L - T)  # (T, L)
-    if mask is not None:
-        real = F.pad(mask.bool(), (L - T, 0), value=True)[:, None, None]  # (B, 1, 1, L)
-        # A pad on the left would see nothing at all, whose softmax is no number.
-        allowed = (allowed & real) | ~real.transpose(-1, -2)[:, :, L - T :]  # (B, 1, T, L)
-    B, h, _, D = q.shape
-    together = q.reshape(B, h // groups, groups * T, D)  # (B, h_kv, g T, D), the group's heads behind each other
-    allowed = allowed.repeat(*[1] * (allowed.dim() - 2), groups, 1)  # (..., g T, L)
-    y = F.scaled_dot_product_attention(together, k, v, attn_mask=allowed, scale=scale)  # (B, h_kv, g T, D)
+    B, h, T, D = q.shape
+    together = q.reshape(B, k.shape[1], -1, D)  # (B, h_kv, g T, D)
+    y = F.scaled_dot_product_attention(together, k, v, attn_mask=mask, scale=scale)  # (B, h_kv, g T, D)
     return y.reshape(B, h, T, D).transpose(1, 2)
+
+
+def attend_behind(
+    prefix: Prefix | None, real: Tensor | None, scale: float
+) -> Callable[[int, Tensor, Tensor, Tensor], Tensor]:
+    """What fused layers attend with: (layer, q (B, h, T, D), k and v (B, h_kv, T, D)) -> (B, T, h, D).
+
+    Args:
+        prefix: what all rows see before their own tokens, or None.
+        real: (B, T), 1 on real tokens, or None where pads lie on the right alone and so hide themselves.
+        scale: factor on the scores.
+    """
+    masks: dict[tuple[int, ...], Tensor] = {}
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if prefix is None and real is None:
+            return causal_attention(q, k, v, scale)  # (B, T, h, D)
+        T, groups = q.shape[2], q.shape[1] // k.shape[1]
+        if prefix is not None:
+            k, v = prefix.joined(layer, k, v)  # (B, h_kv, H + T, D)
+        if not masks:
+            masks[()] = group_mask(T, k.shape[2], groups, real, q)
+        return masked_attention(q, k, v, masks[()], scale)  # (B, T, h, D)
+
+    return attend
 
 
 def _interface(

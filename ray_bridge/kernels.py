@@ -4,6 +4,8 @@ Each has its meaning in torch beside it (`reference_*`), against which `usable` 
 they are used; where Triton is missing or disagrees, the step goes on in torch.
 """
 
+# mypy: disable-error-code="no-untyped-def"
+
 import warnings
 from functools import cache
 from typing import Any

@@ -5,10 +5,10 @@ is settled here once, and checked at load, so that no other module knows an arch
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from common.errors import UserError
 from ray_bridge.checkpoints import resolve
 from ray_bridge.fused_body import FusedBody
-from ray_bridge.grouped_attention import causal_attention
+from ray_bridge.grouped_attention import attend_behind
 from ray_bridge.prefix import Prefix, PrefixStates, additive_mask, attends_fully, read_prefix
 
 
@@ -174,7 +174,7 @@ class FrozenLM:
         if self.body is not None and not self.plain:
             # Pads on the right are behind whatever reads, so causality alone hides them.
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
-            attend = self._attend(prefix, None if right_padded else mask)
+            attend = attend_behind(prefix, None if right_padded else mask, self.body.scale)
             return self.body.finish(self.body(embeds, positions, attend, recompute=recompute))
         if prefix is None:
             output = self.model.base_model(
@@ -199,16 +199,6 @@ class FrozenLM:
                 self._prefixes.pop(next(iter(self._prefixes)))
             self._prefixes[ids] = read_prefix(self.model, ids, self.device)
         return self._prefixes[ids]
-
-    def _attend(self, prefix: Prefix | None, mask: Tensor | None) -> Callable[[int, Tensor, Tensor, Tensor], Tensor]:
-        scale = cast(FusedBody, self.body).scale
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            if prefix is not None:
-                k, v = prefix.joined(layer, k, v)  # (B, h_kv, H + T, D)
-            return causal_attention(q, k, v, scale, mask)  # (B, T, h, D)
-
-        return attend
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The head on any selection of last hidden states, (..., d) -> (..., V), in fp32 or wider."""
@@ -249,7 +239,9 @@ class FrozenLM:
             return embeds
         if self.body is not None:
             with torch.no_grad():
-                return self.body(embeds, positions, self._attend(prefix, None), stop=index)  # (B, S, d_s)
+                return self.body(
+                    embeds, positions, attend_behind(prefix, None, self.body.scale), stop=index
+                )  # (B, S, d_s)
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
             raise _CapturedError(output[0] if isinstance(output, tuple) else output)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ray_bridge import kernels
 from ray_bridge.fused_body import FusedBody
-from ray_bridge.grouped_attention import causal_attention, softmax, use_grouped_attention
+from ray_bridge.grouped_attention import attend_behind, softmax, use_grouped_attention
 from ray_bridge.layout import Batch
 from ray_bridge.lm import FrozenLM
 from ray_bridge.prefix import Prefix
@@ -44,11 +44,11 @@ class FusedCache:
         count, L = batch.mask.shape
         rows = slice(first, first + count)
 
+        behind = attend_behind(self.prefix, None, self.body.scale)
+
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             self.keys[layer][rows, :, :L], self.values[layer][rows, :, :L] = k, v
-            if self.prefix is not None:
-                k, v = self.prefix.joined(layer, k, v)  # (n, h_kv, H + L, D)
-            return causal_attention(q, k, v, self.body.scale)  # (n, L, h, D)
+            return behind(layer, q, k, v)  # (n, L, h, D)
 
         x = self.body(batch.embeds, batch.positions, attend)  # (n, L, d)
         used = batch.mask.sum(-1)  # (n,)

@@ -1,0 +1,280 @@
+"""The parts of gpu_check: equality at true geometry, the costs of each path, and the job's own loop on all GPUs."""
+
+import copy
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from decode import step_time
+from harness import ceilings, clock, environment, peak_gib
+from rig import Rig, bench_spec, rows_of
+from torch import Tensor
+from train_step import bench_job, measure, way_of
+
+from ray_bridge import kernels, static_caches
+from ray_bridge.evaluation import Evaluator
+from ray_bridge.layout import Row, assemble, common_prefix
+from ray_bridge.node_cache import NodeCache
+from ray_bridge.static_decoding import FACTS
+from ray_bridge.workers import Worker
+
+Piece = tuple[str, float, Callable[[], Any]]
+"""Name, limit in seconds, and the work."""
+
+
+class Bench:
+    """What one process measures."""
+
+    def __init__(self, size: str, device: torch.device) -> None:
+        self.size, self.device = size, device
+        self.limits: dict[str, float] = {"copy_bytes_per_s": 4.29e12, "matmul_flop_per_s": 779e12}
+        self.paper = size == "paper"
+
+    def environment(self) -> dict[str, Any]:
+        return environment(self.device)
+
+    def ceilings(self) -> dict[str, float]:
+        self.limits = ceilings(self.device)
+        return self.limits
+
+    def load(self) -> dict[str, Any]:
+        """Both models, made on the device; says whether their layers are fused and what that changed."""
+        begin = time.time()
+        self.rig = Rig(self.size, self.device)
+        for lm in self.rig.models.values():
+            if lm.body is None:
+                lm.fuse()
+        fused = {side: lm.body is not None for side, lm in self.rig.models.items()}
+        return {"seconds": round(time.time() - begin, 1), "fused": fused, "gib": peak_gib(self.device)}
+
+    def own_parts(self, rank: int, world: int) -> list[Piece]:
+        """Parts of one process, by its rank; all of them where there are few processes."""
+        n, long, header = (50, 1264, 1330) if self.paper else (4, 100, 80)
+        decode: list[Piece] = [
+            ("kernels", 60, self.kernels),
+            ("decode static", 40, lambda: self.decode("static", n, long)),
+            ("decode header cached", 30, lambda: self.decode("static", n, header + 120, header)),
+            ("decode torch", 30, lambda: self.decode("torch", n, long)),
+            ("decode many rows", 40, lambda: self.decode("static", 3 * n, long + 250)),
+            ("decode transformers", 40, lambda: self.decode("transformers", n, long)),
+            ("decode sampled", 30, lambda: self.decode("sampled", n, long)),
+            ("decode torch header", 30, lambda: self.decode("torch", n, header + 120, header)),
+        ]
+        train: list[Piece] = [
+            (f"train {way}", 40, lambda way=way: measure(self.rig, way, self.limits, Worker(device=self.device)))  # type: ignore[misc]
+            for way in ("first", "before_question", "before_question plain layers", "first plain layers")
+        ]
+        equal: list[Piece] = [("equality", 80, self.equality), ("decode aware K=512", 60, self.decode_aware)]
+        other: list[Piece] = [
+            ("profile before_question", 50, lambda: self.profile_step("before_question")),
+            ("profile first", 40, lambda: self.profile_step("first")),
+            ("profile decode", 40, self.profile_decode),
+            ("decode plain", 60, lambda: self.decode("plain", n, long, few=2, many=7)),
+        ]
+        everything = [decode, train, equal, other]
+        return [piece for i, part in enumerate(everything) if i % world == rank for piece in part]
+
+    def joint_parts(self, rank: int, world: int) -> list[Piece]:
+        """Parts of all processes together, in one order."""
+        worker = Worker(rank=rank, world=world, device=self.device)
+        few, all_items = (200, 1319) if self.paper else (8, 12)
+
+        def train(way: str) -> Callable[[], Any]:
+            return lambda: measure(self.rig, way, self.limits, worker)
+
+        def evaluate(position: str, count: int) -> Callable[[], Any]:
+            return lambda: self.evaluate(worker, position, count)
+
+        return [
+            ("data parallel before_question", 40, train("before_question")),
+            ("evaluate before_question", 40, evaluate("before_question", few)),
+            ("data parallel first", 40, train("first")),
+            ("evaluate first", 40, evaluate("first", few)),
+            ("gate before_question", 50, evaluate("before_question", all_items)),
+            ("gate first", 70, evaluate("first", all_items)),
+        ]
+
+    def decode(self, way: str, rows: int, length: int, header: int = 0, **tokens: int) -> dict[str, Any]:
+        target = self.rig.models["target"]
+        if not self.paper:
+            tokens = {"few": 3, "many": 8}
+        return step_time(target, rows_of(target, rows, length, header=header), way, self.limits, **tokens)
+
+    def kernels(self) -> Any:
+        """Disagreement of the decode kernels with torch at the target's geometry; says where they do not run."""
+        body = self.rig.models["target"].body
+        if self.device.type != "cuda" or body is None:
+            return "no kernels on a CPU"
+        return kernels.disagreement(self.device, torch.bfloat16, body.heads, body.kv_heads, body.head_dim)
+
+    @torch.no_grad()
+    def equality(self) -> dict[str, Any]:
+        """Relative error of each way's logits against fp32, beside that of transformers' own layers in bf16.
+
+        A fast way is right where its error is that of rounding, which is what the plain way's is.
+        """
+        target = self.rig.models["target"]
+        header, length, new = (400, 500, 8) if self.paper else (60, 80, 4)
+        rows = rows_of(target, 3, length, header=header)
+        rows = [
+            Row(before=r.before, prompt=r.prompt[: len(r.prompt) - 9 * i], header=header) for i, r in enumerate(rows)
+        ]
+        follow = torch.randint(10, 900, (3, new), generator=torch.Generator().manual_seed(1)).to(self.device)  # (3, n)
+        whole = [Row(before=r.before, prompt=(*r.prompt, *follow[i].tolist())) for i, r in enumerate(rows)]
+        at = [torch.arange(len(r.before) + len(r.prompt) - 1, len(r.before) + len(r.prompt) + new) for r in rows]
+
+        def full(lm: Any) -> Tensor:
+            batch = assemble(lm, whole, None, pad="right")
+            hidden = lm.hidden(batch.embeds, batch.mask, batch.positions)
+            return torch.stack([lm.logits(hidden[i, where]) for i, where in enumerate(at)])  # (3, n + 1, V)
+
+        def behind_header(lm: Any) -> Tensor:
+            prefix = common_prefix(lm, rows, soft=False)
+            batch = assemble(
+                lm,
+                [Row(before=w.before, prompt=w.prompt, header=header) for w in whole],
+                None,
+                pad="right",
+                prefix=prefix,
+            )
+            hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, prefix=prefix, right_padded=True)
+            return torch.stack([lm.logits(hidden[i, where - header]) for i, where in enumerate(at)])
+
+        def stepped(kind: Any, shared: bool, use_kernels: bool) -> Callable[[Any], Tensor]:
+            def go(lm: Any) -> Tensor:
+                prefix = common_prefix(lm, rows, soft=False) if shared else None
+                past = header if shared else 0
+                cache = kind(lm, 3, length - past, new, prefix)
+                if hasattr(cache, "kernels"):
+                    cache.kernels = cache.kernels and use_kernels
+                logits = [lm.logits(cache.fill(0, assemble(lm, rows, None, pad=cache.pad, prefix=prefix)))]
+                logits += [lm.logits(cache.step(lm.embed(follow[:, i])[:, None])) for i in range(new)]
+                return torch.stack(logits, 1)  # (3, n + 1, V)
+
+            return go
+
+        fused, own = static_caches.FusedCache, static_caches.TransformersCache
+        ways: dict[str, Callable[[Any], Tensor]] = {
+            "fused": full,
+            "fused header": behind_header,
+            "step kernels": stepped(fused, False, True),
+            "step kernels header": stepped(fused, True, True),
+            "step torch": stepped(fused, False, False),
+            "step torch header": stepped(fused, True, False),
+        }
+        results = {name: way(target).cpu() for name, way in ways.items()}
+        body, target.body = target.body, None
+        try:
+            results["plain"] = full(target).cpu()
+            results["plain header"] = behind_header(target).cpu()
+            results["step transformers"] = stepped(own, False, False)(target).cpu()
+            kept = target.model
+            target._prefixes.clear()
+            target.model = copy.deepcopy(kept).float()
+            target.embedding, target.head = target.model.get_input_embeddings(), target.model.get_output_embeddings()
+            try:
+                truth = full(target).cpu()
+            finally:
+                target.model = kept
+                target.embedding, target.head = kept.get_input_embeddings(), kept.get_output_embeddings()
+        finally:
+            target.body = body
+            target._prefixes.clear()
+        errors = {name: float((x - truth).norm() / truth.norm()) for name, x in results.items()}
+        allowed = 1.5 * errors["plain"] + 1e-5
+        wrong = [name for name, error in errors.items() if not error <= allowed]
+        return {"equal": not wrong, "wrong": wrong, "errors": {k: round(v, 7) for k, v in errors.items()}}
+
+    def decode_aware(self) -> dict[str, Any]:
+        """A decode-aware step with many soft tokens and the header in every row: its time and peak of memory."""
+        few = {"soft_tokens": 512} if self.paper else {}
+        with tempfile.TemporaryDirectory() as name:
+            spec = bench_spec(
+                self.size, decode_aware=True, batch_size=2, eval_every=1, steps=100, decode_questions=1, **few
+            )
+            job = bench_job(self.rig, spec, Path(name), Worker(device=self.device))
+            begin = clock(self.device)
+            job._train_step()
+            return {"seconds": round(clock(self.device) - begin, 2), "peak_gib": peak_gib(self.device)}
+
+    def evaluate(self, worker: Worker, position: str, count: int) -> dict[str, Any]:
+        """Seconds of one bridged evaluation of `count` items over all processes, scored and gathered."""
+        with tempfile.TemporaryDirectory() as name:
+            spec = bench_spec(self.size, soft_position=position)
+            job = bench_job(self.rig, spec, Path(name), worker)
+            evaluator = Evaluator(job.pair, worker, 1000, NodeCache(None))
+            examples = job.splits.test[:count]
+            job.pair.encoder(examples)
+            worker.barrier()
+            begin = clock(self.device)
+            with no_end(self.rig):
+                samples = evaluator.evaluate(examples, job.translator.eval(), ["bridged"])
+            worker.barrier()
+            spent = clock(self.device) - begin
+        tokens = sum(row["bridged_tokens"] for row in samples)
+        return {
+            "items": len(samples),
+            "workers": worker.world,
+            "seconds": round(spent, 2),
+            "tokens_per_s": round(tokens / spent),
+            "batches": FACTS.batches,
+            "cache": FACTS.kind,
+            "peak_gib": peak_gib(self.device),
+        }
+
+    def profile_step(self, way: str) -> dict[str, Any]:
+        """Where a training step's time goes: launches, time on the device, and the largest kernels."""
+        with way_of(self.rig, way) as position, tempfile.TemporaryDirectory() as name:
+            spec = bench_spec(self.size, soft_position=position, batch_size=2, steps=10_000, eval_every=5000)
+            job = bench_job(self.rig, spec, Path(name), Worker(device=self.device))
+            for _ in range(3):
+                job._train_step()
+            return self._profile(job._train_step)
+
+    def profile_decode(self) -> dict[str, Any]:
+        """Where a decode step's time goes, uncaptured so that kernels have names."""
+        target = self.rig.models["target"]
+        n, length = (50, 1264) if self.paper else (4, 60)
+        rows = rows_of(target, n, length)
+        cache = static_caches.FusedCache(target, n, length, 32, None)
+        with torch.no_grad():
+            for first in range(0, n, 10):
+                cache.fill(first, assemble(target, rows[first : first + 10], None, pad="right"))
+            token = torch.full((n, 1), 20, device=self.device)
+            cache.step(target.embed(token))
+            return self._profile(lambda: target.logits(cache.step(target.embed(token))))
+
+    def _profile(self, action: Callable[[], Any]) -> dict[str, Any]:
+        from torch.profiler import ProfilerActivity, profile
+
+        kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if self.device.type == "cuda" else [])
+        with profile(activities=kinds) as record:
+            begin = clock(self.device)
+            action()
+            spent = clock(self.device) - begin
+        rows = [e for e in record.key_averages() if getattr(e, "self_device_time_total", 0) > 0]
+        rows.sort(key=lambda e: -e.self_device_time_total)
+        kernels_only = [e for e in rows if str(e.device_type).endswith("CUDA")] or rows
+        return {
+            "wall_ms_profiled": round(1e3 * spent, 2),
+            "device_ms": round(sum(e.self_device_time_total for e in kernels_only) / 1e3, 2),
+            "launches": sum(e.count for e in kernels_only),
+            "top": [[e.key[:70], e.count, round(e.self_device_time_total / 1e3, 2)] for e in kernels_only[:14]],
+        }
+
+
+@contextmanager
+def no_end(rig: Rig) -> Iterator[None]:
+    """Within it no answer ends before its limit, as in the figures that are compared with."""
+    before = {side: lm.eos for side, lm in rig.models.items()}
+    try:
+        for lm in rig.models.values():
+            lm.eos = -1
+        yield
+    finally:
+        for side, lm in rig.models.items():
+            lm.eos = before[side]

@@ -1,0 +1,126 @@
+"""One training step of the phase-1 job: the header in every row, the header cached, and without the fast paths.
+
+python benchmarks/train_step.py --size tiny      a minute on a CPU; ratios
+python benchmarks/train_step.py --size paper     per-device batch 2, K = 64, 8-shot prompts of 1,450 target tokens
+"""
+
+import argparse
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from harness import ceilings, clock, default_device, environment, peak_gib, save
+from rig import LENGTHS, Rig, bench_spec, matmul_flops, weight_bytes
+
+from ray_bridge import prefix
+from ray_bridge.bridges import geometry
+from ray_bridge.embedding_map import EmbeddingMap
+from ray_bridge.pairing import Pair
+from ray_bridge.presets import paper_run
+from ray_bridge.session import LocalSession
+from ray_bridge.spec import JobSpec
+from ray_bridge.training import Job
+from ray_bridge.workers import Worker
+
+WAYS = ("first", "before_question", "before_question plain layers", "first header read again")
+
+
+def bench_job(rig: Rig, spec: JobSpec, folder: Path, worker: Worker, *, log_every: int = 1) -> Job:
+    """The job of a spec on the rig's models, as one worker runs it."""
+
+    def load(_kind: type[Pair], _spec: JobSpec, splits: Any, _device: torch.device) -> Pair:
+        return rig.pair(spec, splits)
+
+    run = paper_run(workers=worker.world, use_gpu=rig.device.type == "cuda", log_every=log_every)
+    fitted = EmbeddingMap(  # of random tables there is nothing to fit, and the fit takes long at this width
+        weight=torch.eye(rig.models["target"].hidden_size, rig.models["source"].hidden_size),
+        bias=torch.zeros(rig.models["target"].hidden_size),
+        pairs=0,
+        held_out_r2=0.0,
+    )
+    with (
+        mock.patch.object(Pair, "load", classmethod(load)),
+        mock.patch.object(geometry, "fit_map", return_value=fitted),
+    ):
+        return Job(spec, run, folder, LocalSession(folder, worker), None)
+
+
+@contextlib.contextmanager
+def way_of(rig: Rig, way: str) -> Iterator[str]:
+    """Switches to one of the ways; gives the position of the soft tokens."""
+    bodies = {side: lm.body for side, lm in rig.models.items()}
+    with contextlib.ExitStack() as stack:
+        if "plain layers" in way:
+            for lm in rig.models.values():
+                lm.body = None
+        if "read again" in way:
+            stack.enter_context(mock.patch.object(prefix, "WORTHWHILE", 1 << 30))
+        try:
+            yield way.split()[0]
+        finally:
+            for side, lm in rig.models.items():
+                lm.body = bodies[side]
+
+
+def floor_seconds(rig: Rig, spec: JobSpec, way: str, limits: dict[str, float], batch: int) -> float:
+    """Operations over the matmul rate, or bytes over the copy bandwidth, of source, teacher, and student both ways."""
+    lengths, again = LENGTHS[rig.size], "read again" in way
+    source, target = rig.models["source"], rig.models["target"]
+    header = lengths.header if again else 0
+    student = batch * (lengths.question + lengths.answer + spec.soft_tokens)
+    student += batch * lengths.header if spec.soft_position == "first" or again else 0
+    teacher = batch * (header + lengths.question + lengths.answer)
+    work = [
+        (matmul_flops(source, batch * (header + lengths.question), spec.source_layer), weight_bytes(source) * 0.75),
+        (matmul_flops(target, teacher), weight_bytes(target)),
+        (matmul_flops(target, student), weight_bytes(target)),
+        (matmul_flops(target, student), weight_bytes(target)),
+    ]
+    return sum(max(f / limits["matmul_flop_per_s"], b / limits["copy_bytes_per_s"]) for f, b in work)
+
+
+def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, steps: int = 12) -> dict[str, Any]:
+    """Median step of a way, with its floor, its peak of memory and the steps' losses."""
+    device = rig.device
+    with way_of(rig, way) as position, tempfile.TemporaryDirectory() as name:
+        spec = bench_spec(rig.size, soft_position=position, batch_size=2 * worker.world, steps=10_000, eval_every=5000)
+        job = bench_job(rig, spec, Path(name), worker)
+        spent = []
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        for _ in range(steps):
+            begin = clock(device)
+            job._train_step()
+            spent.append(clock(device) - begin)
+        spent = sorted(spent[2:])
+    return {
+        "way": way,
+        "workers": worker.world,
+        "step_ms": round(1e3 * spent[len(spent) // 2], 2),
+        "fastest_ms": round(1e3 * spent[0], 2),
+        "slowest_ms": round(1e3 * spent[-1], 2),
+        "floor_ms": round(1e3 * floor_seconds(rig, spec, way, limits, 2), 2),
+        "peak_gib": peak_gib(device),
+    }
+
+
+def main() -> None:
+    """Measure all ways and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=WAYS)
+    asked = parser.parse_args()
+    device = default_device()
+    rig, limits, found = Rig(asked.size, device), ceilings(device), []
+    for way in asked.ways:
+        found.append(measure(rig, way, limits, Worker(device=device)))
+        print(found[-1], flush=True)
+    save(f"train-step-{asked.size}", {"environment": environment(device), "ceilings": limits, "rows": found})
+
+
+if __name__ == "__main__":
+    main()
