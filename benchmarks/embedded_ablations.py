@@ -34,12 +34,10 @@ def variants() -> dict[str, dict[str, Any]]:
     named |= {f"no-{key}": {field: False} for key, field in TOGGLES.items()}
     named["none"] = dict(OFF)
     named |= {f"only-{key}": OFF | {field: True} for key, field in TOGGLES.items()}
-    named |= {f"k{k}": {"soft_tokens": k} for k in (4, 16, 64)}
+    named |= {f"k{k}": {"soft_tokens": k} for k in (4, 64)}
     named |= {
-        "dit": {"bridge": "dit"},
-        "dit-attention-pooling": {"bridge": "dit", "pooling": "attention"},
         "dit-mean-pooling": {"bridge": "dit", "pooling": "mean"},
-        "dit_xattn": {"bridge": "dit_xattn"},
+        "dit-attention-pooling": {"bridge": "dit", "pooling": "attention"},
         "resampler": {"bridge": "resampler"},
         "velocity": {"flow_prediction": "velocity"},
         "no-flow-teacher": {"flow_teacher": "none"},

@@ -267,4 +267,3 @@ def environment(device: torch.device) -> dict[str, str]:
         "node": platform.node(),
         "gpu": gpu,
     }
-

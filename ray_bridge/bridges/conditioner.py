@@ -13,8 +13,9 @@ from ray_bridge.bridges.standardise import Moments, Standardise
 class Conditioner(nn.Module):
     """Standardises source states, brings them to the bridge's width, and pools them over the question's tokens.
 
-    Tokens and their mean are whitened each by its own statistics: the mean varies far less than its parts. `mean` pools with equal weights. `attention` has learned queries, one a head, each of which picks the tokens it
-    needs (Set Transformer's pooling by attention, Lee et al. 2019); their weights are kept for diagnostics.
+    Tokens and their mean are whitened each by its own statistics: the mean varies far less than its parts. `mean`
+    pools with equal weights. `attention` has learned queries, one a head, each of which picks the tokens it needs (Set
+    Transformer's pooling by attention, Lee et al. 2019); their weights are kept for diagnostics.
 
     Attributes:
         sequence: whether the projected tokens are made, for a bridge that cross-attends or for attention pooling.

@@ -52,7 +52,8 @@ def test_every_field_says_what_it_means() -> None:
 def test_the_paper_preset_is_the_plan() -> None:
     spec, run = paper(), paper_run()
     assert (spec.bridge, spec.sampler_steps, spec.soft_tokens, spec.layout) == ("dit", 4, 64, "soft_plus_text")
-    assert spec.kl_alignment and spec.prompt_alignment and spec.decode_aware and spec.geometry_projection
+    assert all(getattr(spec, name) for name in ("kl_alignment", "prompt_alignment", "decode_aware"))
+    assert spec.geometry_projection
     assert (run.workers, spec.batch_size // run.workers, run.eval_batch_size, run.use_gpu) == (4, 2, 36, True)
 
 
@@ -67,7 +68,7 @@ def test_a_batch_that_does_not_divide_is_refused() -> None:
 
 
 def test_fingerprint_is_the_same_in_another_process_and_differs_by_field() -> None:
-    code = "from ray_bridge.presets import tiny; from ray_bridge.fingerprint import fingerprint; print(fingerprint(tiny()))"
+    code = "from ray_bridge import fingerprint, presets; print(fingerprint.fingerprint(presets.tiny()))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert fingerprint(tiny()) == other
     changes: list[dict[str, Any]] = [{"seed": 1}, {"kl_alignment": False}, {"soft_tokens": 8}, {"eval_every": 7}]
