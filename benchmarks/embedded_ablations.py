@@ -139,7 +139,10 @@ def _mean(by_seed: dict[int, list[dict[str, Any]]], condition: str, group: str |
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The table as people read it."""
-    head = "| variant | seeds | bridged | 95 % interval | numerals | seen | transfer | shuffled soft | − target alone | − full |"
+    head = (
+        "| variant | seeds | bridged | 95 % interval | numerals | seen | transfer | shuffled soft | "
+        "− target alone | − full |"
+    )
     lines = [head, "|---" * 10 + "|"]
     for row in rows:
         gaps = []
