@@ -60,7 +60,7 @@ def way_of(rig: Rig, way: str) -> Iterator[str]:
         if "read again" in way:
             stack.enter_context(mock.patch.object(prefix, "WORTHWHILE", 1 << 30))
         try:
-            yield way.split()[0]
+            yield way.split(maxsplit=1)[0]
         finally:
             for side, lm in rig.models.items():
                 lm.body = bodies[side]

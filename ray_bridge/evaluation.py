@@ -25,6 +25,7 @@ from ray_bridge.lm import FrozenLM
 from ray_bridge.node_cache import NodeCache
 from ray_bridge.noise import normal
 from ray_bridge.pairing import Pair
+from ray_bridge.static_decoding import fast_here
 from ray_bridge.tasks.base import Example
 from ray_bridge.tasks.numbers import cut
 from ray_bridge.translator import Translator
@@ -168,7 +169,9 @@ class Evaluator:
     ) -> list[Output]:
         """Decode rows in batches of similar length, dealt to the workers; the whole list on every worker."""
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i].before) + len(rows[i].prompt), i))
-        size = min(self.batch_size, -(-len(order) // self.worker.world))  # no worker waits for another's last batch
+        # No worker waits for another's last batch; the fast way decodes as many rows at once as memory holds.
+        share = -(-len(order) // self.worker.world)
+        size = share if fast_here(lm) else min(self.batch_size, share)
         batches = [order[at : at + size] for at in range(0, len(order), size)]
         mine: dict[int, Output] = {}
         for number in self.worker.share(len(batches)):

@@ -29,6 +29,7 @@ from ray_bridge.objectives.terms import Moment, StepContext
 from ray_bridge.pairing import Pair
 from ray_bridge.pooling import pooling_report
 from ray_bridge.session import Session
+from ray_bridge.source_cache import SourceStates
 from ray_bridge.spec import JobSpec, RunSpec
 from ray_bridge.state import Best, Progress, copy_weights, load_selected, save_selected
 from ray_bridge.tasks.load import Splits, load_splits
@@ -59,6 +60,10 @@ class Job:
         self.worker = session.worker
         self.splits: Splits = load_splits(spec)
         self.pair = Pair.load(spec, self.splits, self.worker.device)
+        identity = self.pair.digest_of(self.pair.source)
+        self.source_states = SourceStates(
+            self.pair.source, self.pair.encoder, self.splits.train, spec.source_layer, identity, cache
+        )
         self.translator = build_translator(spec, self.pair.source, self.pair.target)
         self.parameters = [p for p in self.translator.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
@@ -115,7 +120,7 @@ class Job:
             self.spec,
             self.pair.target,
             self.translator,
-            read_source(self.pair.source, items, self.spec.source_layer),
+            self.source_states(items),
             Moment(seed=self.spec.seed, step=self.step),
             self.worker,
         )
