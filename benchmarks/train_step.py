@@ -29,7 +29,9 @@ from ray_bridge.workers import Worker
 WAYS = ("first", "before_question", "before_question plain layers", "first header read again")
 
 
-def bench_job(rig: Rig, spec: JobSpec, folder: Path, worker: Worker, *, log_every: int = 1) -> Job:
+def bench_job(
+    rig: Rig, spec: JobSpec, folder: Path, worker: Worker, *, log_every: int = 1, cache: Path | None = None
+) -> Job:
     """The job of a spec on the rig's models, as one worker runs it."""
 
     def load(_kind: type[Pair], _spec: JobSpec, splits: Any, _device: torch.device) -> Pair:
@@ -46,7 +48,7 @@ def bench_job(rig: Rig, spec: JobSpec, folder: Path, worker: Worker, *, log_ever
         mock.patch.object(Pair, "load", classmethod(load)),
         mock.patch.object(geometry, "fit_map", return_value=fitted),
     ):
-        return Job(spec, run, folder, LocalSession(folder, worker), None)
+        return Job(spec, run, folder, LocalSession(folder, worker), cache or folder / "cache")
 
 
 @contextlib.contextmanager
@@ -89,6 +91,7 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
     with way_of(rig, way) as position, tempfile.TemporaryDirectory() as name:
         spec = bench_spec(rig.size, soft_position=position, batch_size=2 * worker.world, steps=10_000, eval_every=5000)
         job = bench_job(rig, spec, Path(name), worker)
+        job.source_states.prepare(worker)
         spent = []
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)

@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -28,7 +30,33 @@ def normal(shape: Sequence[int], keys: Sequence[Sequence[int | str]]) -> Tensor:
     Returns:
         (len(keys), *shape), fp32 on the CPU.
     """
-    return torch.stack([torch.randn(tuple(shape), generator=generator(*key)) for key in keys])
+    return torch.stack([_drawn(tuple(shape), tuple(key)) for key in keys])
+
+
+def draw_ahead(shape: Sequence[int], keys: Sequence[Sequence[int | str]]) -> None:
+    """Begin to draw what `normal` will be asked for soon, in a thread; what is drawn is the same with or without."""
+    while len(_ahead) > _MOST_AHEAD:
+        _ahead.pop(next(iter(_ahead)))
+    for key in keys:
+        _ahead[tuple(shape), tuple(key)] = _thread().submit(_draw, tuple(shape), tuple(key))
+
+
+_MOST_AHEAD = 256
+_ahead: dict[tuple[tuple[int, ...], tuple[int | str, ...]], Future[Tensor]] = {}
+
+
+@cache
+def _thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="noise")
+
+
+def _drawn(shape: tuple[int, ...], key: tuple[int | str, ...]) -> Tensor:
+    begun = _ahead.pop((shape, key), None)
+    return _draw(shape, key) if begun is None else begun.result()
+
+
+def _draw(shape: tuple[int, ...], key: tuple[int | str, ...]) -> Tensor:
+    return torch.randn(shape, generator=generator(*key))
 
 
 def uniform(key: Sequence[int | str]) -> float:

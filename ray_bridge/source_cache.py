@@ -20,6 +20,7 @@ from ray_bridge.encoding import Encoded, SourceBatch, read_source
 from ray_bridge.fingerprint import digest
 from ray_bridge.lm import FrozenLM
 from ray_bridge.tasks.base import Example
+from ray_bridge.workers import Worker
 
 CHUNK = 16
 """Examples that are read together."""
@@ -78,6 +79,14 @@ class SourceStates:
         return SourceBatch(
             states=states.to(torch.promote_types(states.dtype, torch.float32)), mask=mask.to(device), items=items
         )
+
+    def prepare(self, worker: Worker) -> None:
+        """Read all examples before they are asked for, each worker its share; without a folder each worker reads late."""
+        if self.folder is None:
+            return
+        for number in worker.share(-(-len(self.examples) // CHUNK)):
+            self._chunk(number)
+        worker.barrier()
 
     def _chunk(self, number: int) -> Sequence[Tensor]:
         if number in self.chunks:

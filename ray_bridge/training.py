@@ -22,7 +22,7 @@ from ray_bridge.evaluation import CONDITIONS, Evaluator
 from ray_bridge.events import EventLog
 from ray_bridge.metrics import metrics_of
 from ray_bridge.node_cache import NodeCache
-from ray_bridge.noise import stable_seed
+from ray_bridge.noise import draw_ahead, stable_seed
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.objective import Losses, backward, objective_terms
 from ray_bridge.objectives.terms import Moment, StepContext
@@ -60,9 +60,11 @@ class Job:
         self.worker = session.worker
         self.splits: Splits = load_splits(spec)
         self.pair = Pair.load(spec, self.splits, self.worker.device)
-        identity = self.pair.digest_of(self.pair.source)
+        # A job that asks for every example at least once gains by reading them all in large batches.
+        known = self.splits.train if spec.steps * spec.batch_size >= len(self.splits.train) else ()
+        identity = self.pair.digest_of(self.pair.source) if known else None
         self.source_states = SourceStates(
-            self.pair.source, self.pair.encoder, self.splits.train, spec.source_layer, identity, cache
+            self.pair.source, self.pair.encoder, known, spec.source_layer, identity, cache
         )
         self.translator = build_translator(spec, self.pair.source, self.pair.target)
         self.parameters = [p for p in self.translator.parameters() if p.requires_grad]
@@ -88,6 +90,7 @@ class Job:
         if self.step == 0:
             self._standardise()
             self._validate()
+        self.source_states.prepare(self.worker)
         while self.step < self.spec.steps:
             self._train_step()
             if self.step % self.spec.eval_every == 0 or self.step == self.spec.steps:
@@ -133,9 +136,18 @@ class Job:
         for name, value in self.translator.state_dict().items() if self.average else ():
             self.average[name].lerp_(value.cpu(), 1 - self.spec.ema_decay)
         self.step += 1
+        self._look_ahead()
         spent = time.monotonic() - began
         self.seconds += spent
         self._log_step(losses, norm, spent, items)
+
+    def _look_ahead(self) -> None:
+        """Draw the next step's noise while other work goes on."""
+        if self.step < self.spec.steps:
+            examples = [self.splits.train[i] for i in self._batch()]
+            for purpose in ("sampler", "flow"):
+                keys = [(purpose, self.spec.seed, self.step, example.id) for example in examples]
+                draw_ahead((self.spec.soft_tokens, self.pair.target.hidden_size), keys)
 
     def _batch(self) -> Sequence[int]:
         """This worker's training examples of the current step: each epoch in an order of its own."""

@@ -11,6 +11,7 @@ from ray_bridge.lm import FrozenLM
 from ray_bridge.presets import tiny
 from ray_bridge.source_cache import CHUNK, SourceStates
 from ray_bridge.tasks.synthetic_task import SyntheticTask
+from ray_bridge.workers import Worker
 from tests.ray_bridge.pairs import save_checkpoint
 
 TASK = SyntheticTask(train_examples=40, test_examples=5)
@@ -64,3 +65,12 @@ def test_the_folder_is_bounded_and_examples_from_elsewhere_are_read(encoder: Enc
     assert len(list((tmp_path / "source_states").iterdir())) == 1
     foreign = encoder(TASK.test()[:2])
     assert torch.equal(states(foreign).states, read_source(encoder.source, foreign, -1).states)
+
+
+def test_prepared_states_are_all_there(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rank in range(2):
+        states = states_of(encoder, tmp_path)
+        monkeypatch.setattr(Worker, "barrier", lambda _self: None)
+        states.prepare(Worker(rank=rank, world=2))
+    monkeypatch.setattr(source_cache, "read_source", lambda *_: pytest.fail("the source was run again"))
+    assert states_of(encoder, tmp_path)(encoder(TASK.train())).states.shape[0] == 40
