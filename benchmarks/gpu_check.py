@@ -144,6 +144,7 @@ def main() -> int:
             "GPU_CHECK_BEGAN": str(BEGAN),
             "OMP_NUM_THREADS": "4" if asked.size == "paper" else "1",
             "TOKENIZERS_PARALLELISM": "false",
+            "BENCH_CACHE": name,
         }
         processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(asked.processes)]
         try:

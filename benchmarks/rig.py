@@ -158,7 +158,7 @@ def bench_spec(size: str, **changes: Any) -> JobSpec:
         "target": "embedded:target",
         "task": "synthetic",
         "num_fewshot": 8,
-        "train_examples": 2000,
+        "train_examples": 480,
         "validation_examples": 200,
         "test_examples": 1319,
         "decode_aware": False,

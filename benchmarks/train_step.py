@@ -6,6 +6,7 @@ python benchmarks/train_step.py --size paper     per-device batch 2, K = 64, 8-s
 
 import argparse
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,7 +91,8 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
     device = rig.device
     with way_of(rig, way) as position, tempfile.TemporaryDirectory() as name:
         spec = bench_spec(rig.size, soft_position=position, batch_size=2 * worker.world, steps=10_000, eval_every=5000)
-        job = bench_job(rig, spec, Path(name), worker)
+        shared = os.environ.get("BENCH_CACHE")  # a folder that all processes see
+        job = bench_job(rig, spec, Path(name), worker, cache=Path(shared or name) / f"cache-{rig.size}")
         job.source_states.prepare(worker)
         spent = []
         if device.type == "cuda":

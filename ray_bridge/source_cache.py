@@ -81,7 +81,7 @@ class SourceStates:
         )
 
     def prepare(self, worker: Worker) -> None:
-        """Read all examples before they are asked for, each worker its share; without a folder each worker reads late."""
+        """Read all examples before they are asked for, each worker its share; without a folder they are read late."""
         if self.folder is None:
             return
         for number in worker.share(-(-len(self.examples) // CHUNK)):

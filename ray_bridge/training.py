@@ -69,7 +69,11 @@ class Job:
         self.translator = build_translator(spec, self.pair.source, self.pair.target)
         self.parameters = [p for p in self.translator.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
-            self.parameters, lr=spec.learning_rate, betas=(0.9, 0.95), weight_decay=spec.weight_decay
+            self.parameters,
+            lr=spec.learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=spec.weight_decay,
+            fused=self.worker.device.type == "cuda",
         )
         decode = decode_terms(spec, self.pair, self.splits.train, batch_size=run.eval_batch_size)
         self.terms = [*decode, *objective_terms(spec)]

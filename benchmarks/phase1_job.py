@@ -1,0 +1,112 @@
+"""The whole phase-1 job on random weights: training, its evaluations, and the gate's evaluation of all test items.
+
+    python benchmarks/phase1_job.py --size tiny                                     a minute on a CPU
+    torchrun --nproc-per-node 4 benchmarks/phase1_job.py --size paper               2,000 steps, 10 evaluations of 200
+    torchrun ... --position first                                                   the header in every row
+
+No answer ends before its limit, as in the figures of the reference.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_parts import no_end
+from harness import environment, peak_gib, save, wait
+from rig import Rig, bench_spec
+from train_step import bench_job
+
+from ray_bridge.workers import Worker
+
+
+def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """Run the loop of one worker and say where its time went."""
+    spec = bench_spec(
+        rig.size,
+        soft_position=asked.position,
+        batch_size=2 * worker.world,
+        steps=asked.steps,
+        eval_every=max(1, asked.steps // 10),
+        train_examples=7000 if rig.size == "paper" else 64,
+    )
+    spent: dict[str, float] = {}
+    job = bench_job(rig, spec, folder / f"rank{worker.rank}", worker, log_every=10, cache=folder / "cache")
+
+    def clocked(name: str) -> None:
+        action = getattr(job, name)
+
+        def run(*arguments: Any) -> Any:
+            wait(rig.device)
+            begin = time.perf_counter()
+            try:
+                return action(*arguments)
+            finally:
+                wait(rig.device)
+                spent[name] = spent.get(name, 0.0) + time.perf_counter() - begin
+
+        setattr(job, name, run)
+
+    for name in ("_standardise", "_train_step", "_validate", "_checkpoint"):
+        clocked(name)
+    begin = time.perf_counter()
+    job.source_states.prepare(worker)
+    spent["prepare"] = time.perf_counter() - begin
+    if job.step == 0:
+        job._standardise()
+    with no_end(rig):
+        while job.step < spec.steps:
+            job._train_step()
+            if job.step % spec.eval_every == 0:
+                job._validate()
+        job._checkpoint()
+        begin = time.perf_counter()
+        job.evaluator.evaluate(job.splits.test, job._evaluated(None), ["bridged"])
+        spent["gate"] = time.perf_counter() - begin
+    return {
+        "position": asked.position,
+        "workers": worker.world,
+        "steps": spec.steps,
+        "evaluations": 10,
+        "seconds": {name: round(value, 2) for name, value in spent.items()},
+        "total_s": round(sum(spent.values()), 1),
+        "peak_gib": peak_gib(rig.device),
+    }
+
+
+def main() -> None:
+    """Measure under torchrun, or in one process without it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
+    parser.add_argument("--position", choices=("first", "before_question"), default="before_question")
+    parser.add_argument("--steps", type=int, default=None)
+    asked = parser.parse_args()
+    asked.steps = asked.steps or (2000 if asked.size == "paper" else 20)
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    else:
+        torch.set_num_threads(1)
+    if world > 1:
+        torch.distributed.init_process_group("nccl" if cuda else "gloo")
+    worker = Worker(rank=rank, world=world, device=device)
+    begin = time.perf_counter()
+    rig = Rig(asked.size, device)
+    loading = time.perf_counter() - begin
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(str(worker.gather(name)[0]))
+        found = run_job(rig, worker, folder, asked) | {"loading_s": round(loading, 1)}
+        worker.barrier()
+    if worker.first:
+        print(found)
+        save(f"phase1-{asked.size}-{asked.position}", {"environment": environment(device), **found})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

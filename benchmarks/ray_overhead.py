@@ -1,0 +1,121 @@
+"""The same job under Ray Train and under bare processes: seconds a step of both, and their ratio.
+
+    python benchmarks/ray_overhead.py [--steps 40] [--workers 2]
+
+On a CPU with the embedded pair; on GPUs with `--gpu`. Both ways run `training.Job` to its end; steps' own records are
+compared, medians without the first quarter.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from harness import default_device, environment, save
+
+from common.files import read_jsonl
+from ray_bridge.presets import tiny, tiny_run
+from ray_bridge.spec import JobSpec, RunSpec, build
+
+BARE = """
+import sys, torch
+from datetime import timedelta
+from pathlib import Path
+from ray_bridge.presets import tiny_run
+from ray_bridge.session import LocalSession
+from ray_bridge.spec import JobSpec, RunSpec
+from ray_bridge.training import Job
+from ray_bridge.workers import Worker
+rank, store, folder, spec, run = int(sys.argv[1]), *sys.argv[2:]
+run = RunSpec.model_validate_json(run)
+device = torch.device("cuda", rank) if run.use_gpu else torch.device("cpu")
+if run.use_gpu:
+    torch.cuda.set_device(device)
+torch.set_num_threads(1)
+torch.distributed.init_process_group(
+    "nccl" if run.use_gpu else "gloo", init_method=f"file://{store}", rank=rank, world_size=run.workers,
+)
+worker = Worker(rank=rank, world=run.workers, device=device)
+folder = Path(folder)
+session = LocalSession(folder, worker)
+Job(JobSpec.model_validate_json(spec), run, folder, session, folder / "cache").run()
+"""
+
+
+def bare(spec: JobSpec, run: RunSpec, folder: Path) -> float:
+    """Seconds of the job in processes of our own."""
+    begin = time.perf_counter()
+    arguments = [str(folder / "store"), str(folder), spec.model_dump_json(), run.model_dump_json()]
+    root = str(Path(__file__).resolve().parents[1])
+    surroundings = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", BARE, str(rank), *arguments], env=surroundings)
+        for rank in range(run.workers)
+    ]
+    if any(process.wait() for process in processes):
+        raise RuntimeError("a bare worker failed")
+    return time.perf_counter() - begin
+
+
+def under_ray(spec: JobSpec, run: RunSpec, folder: Path) -> float:
+    """Seconds of the job under Ray Train, the start of Ray not counted."""
+    import ray
+
+    from ray_bridge.job import run_trial
+
+    root = str(Path(__file__).resolve().parents[1])
+    ray.init(
+        num_cpus=int(run.workers * run.cpus_per_worker) + 1,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}},
+    )
+    begin = time.perf_counter()
+    try:
+        run_trial(spec, run, folder, cache=folder / "cache")
+        return time.perf_counter() - begin
+    finally:
+        ray.shutdown()
+
+
+def steps_of(folder: Path) -> list[float]:
+    """Seconds of each recorded training step."""
+    rows = [e["values"] for e in read_jsonl(folder / "events.jsonl") if e["kind"] == "metrics"]
+    return [values["seconds_per_step"] for values in rows if "seconds_per_step" in values]
+
+
+def main() -> None:
+    """Measure both and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--gpu", action="store_true")
+    asked = parser.parse_args()
+    changes: dict[str, Any] = {"steps": asked.steps, "eval_every": asked.steps, "validation_examples": 8}
+    changes |= {"test_examples": 8, "decode_aware": False, "train_examples": 2000, "max_new_tokens": 16}
+    spec = tiny(**changes)
+    run = build(RunSpec, tiny_run().model_dump() | {"workers": asked.workers, "use_gpu": asked.gpu})
+    found: dict[str, Any] = {"environment": environment(default_device()), "steps": asked.steps}
+    with tempfile.TemporaryDirectory() as name:
+        for way, action in (("bare", bare), ("ray", under_ray)):
+            folder = Path(name) / way / "trial"
+            folder.mkdir(parents=True)
+            seconds = action(spec, run, folder)
+            steps = steps_of(folder)[asked.steps // 4 :]
+            found[way] = {"job_s": round(seconds, 1), "step_ms": round(1e3 * median(steps), 2)}
+            print(way, found[way], flush=True)
+    found["ray_over_bare"] = round(found["ray"]["step_ms"] / found["bare"]["step_ms"], 4)
+    print(json.dumps({"ray_over_bare": found["ray_over_bare"]}))
+    save("ray-overhead", found)
+
+
+if __name__ == "__main__":
+    main()
