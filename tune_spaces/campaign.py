@@ -225,7 +225,14 @@ class Campaign:
             files.write_json(self.folder / records.GATE, policy.record())
             with watch(self) if watch else nullcontext():
                 if not policy.finished:
-                    execution.fit(self, policy, job, force=force)
+                    execution.fit(
+                        self.folder,
+                        self.plan.trials,
+                        self.run_spec,
+                        policy,
+                        job,
+                        wait=force or not self.phase.needs_free_gpus,
+                    )
                 files.write_json(self.folder / records.GATE, policy.record())
             self.freeze()
             return policy
@@ -257,4 +264,4 @@ class Campaign:
         """One row a trial that finished or failed; see `tune_spaces.results`."""
         from tune_spaces.results import results
 
-        return results(self)
+        return results(self.folder, self.plan)

@@ -4,14 +4,16 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_utils import schema
+from ray_bridge.spec import RunSpec
 from tune_spaces import records, session
 from tune_spaces.nodes import check_free
+from tune_spaces.plan import PlannedTrial
 from tune_spaces.policy import Policy
 from tune_spaces.toggles import search_space
 from tune_spaces.trial import Job, tune_trial
@@ -19,41 +21,49 @@ from tune_spaces.trial import Job, tune_trial
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
 
-    from tune_spaces.campaign import Campaign
-
 STOP_POLL = 0.5
 ACTOR_RETRIES = 2  # new starts of a trial whose actor died; the job goes on from its checkpoint
 
 
-def fit(campaign: "Campaign", policy: Policy, job: Job | str, *, force: bool = False) -> "ResultGrid":
+def fit(
+    campaign: Path, trials: Mapping[str, PlannedTrial], run: RunSpec, policy: Policy, job: Job | str, *, wait: bool
+) -> "ResultGrid":
     """Run what the policy asks for, feeding it, until nothing is left, a stop is asked for, or the first trial failed.
+
+    Args:
+        campaign: its folder.
+        trials: every trial that some outcome asks for, by name.
+        run: where and how each runs.
+        policy: decides what runs next.
+        job: what a trial carries out.
+        wait: whether GPUs that are taken are waited for; else the phase is refused while they are.
 
     Raises:
         UserError: where no node can hold a job.
     """
-    with session.connected(campaign.run_spec), _stoppable(campaign.folder):
+    with session.connected(run), _stoppable(campaign):
         from ray import tune
 
-        if campaign.phase.needs_free_gpus and not force:
-            check_free(campaign.run_spec)
+        if not wait:
+            check_free(run)
         from tune_spaces.searcher import VariantSearcher
         from tune_spaces.stopper import GateStopper
 
-        searcher = VariantSearcher(policy, campaign.plan.trials, campaign.folder, campaign.run_spec)
+        searcher = VariantSearcher(policy, trials, campaign, run)
         trainable = tune.with_parameters(tune_trial, job=job, attempt=uuid.uuid4().hex)
         tuner = tune.Tuner(
             tune.with_resources(trainable, _place()),
             param_space=search_space(),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                num_samples=len(campaign.plan.trials),
+                num_samples=len(trials),
                 reuse_actors=True,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
             ),
             run_config=tune.RunConfig(
-                name=_next_start(campaign.folder),
-                storage_path=str(campaign.folder / records.TUNE),
+                name=_next_start(campaign),
+                storage_path=str(campaign / records.TUNE),
                 stop=GateStopper(policy),
                 failure_config=tune.FailureConfig(max_failures=ACTOR_RETRIES),
                 verbose=0,
@@ -61,7 +71,7 @@ def fit(campaign: "Campaign", policy: Policy, job: Job | str, *, force: bool = F
         )
         grid = tuner.fit()
         for name in searcher.live.values():
-            _note_end(campaign.folder, policy, name)
+            _note_end(campaign, policy, name)
         return grid
 
 

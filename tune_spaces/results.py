@@ -6,7 +6,7 @@ are completed from their folders, in the same columns.
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -14,28 +14,29 @@ from common import files
 from common.errors import UserError
 from mlflow_utils import schema
 from tune_spaces import records
-from tune_spaces.plan import PlannedTrial
+from tune_spaces.plan import Plan, PlannedTrial
 from tune_spaces.toggles import all_toggles
-
-if TYPE_CHECKING:
-    from tune_spaces.campaign import Campaign
 
 FORMATS = ("csv", "parquet", "json")
 SETTINGS = ("source", "target", "task", "layout", "soft_position", "bridge", "pooling", "injection", "soft_tokens")
 
 
-def results(campaign: "Campaign") -> pd.DataFrame:
+def results(campaign: Path, plan: Plan) -> pd.DataFrame:
     """One row a trial that was started or reused, in the plan's order.
 
     Columns: name, variant, phase, seed, fingerprint, status (finished, failed, unfinished), error, reused_from, folder
     and samples (paths), a column a toggle (on, off), settings that differ between trials or name the experiment, the
     metrics of the final evaluation, and Tune's own columns (`config/...`, trial_id, time_total_s and so on).
+
+    Args:
+        campaign: its folder.
+        plan: its trials.
     """
-    known = _tune_rows(campaign.folder)
-    differing = {name for trial in campaign.plan.trials.values() for name in campaign.plan.changes(trial)}
+    known = _tune_rows(campaign)
+    differing = {name for trial in plan.trials.values() for name in plan.changes(trial)}
     rows = []
-    for name, trial in campaign.plan.trials.items():
-        folder = records.trial_folder(campaign.folder, name)
+    for name, trial in plan.trials.items():
+        folder = records.trial_folder(campaign, name)
         if (folder / schema.SPEC).is_file():
             rows.append({**_own(trial, folder, differing), **known.get(name, {}), **_found(folder)})
     return pd.DataFrame(rows)

@@ -20,8 +20,6 @@ from pathlib import Path
 from common.files import read_json, write_json
 from ray_bridge.pair.models import SIZES
 
-MEASURE_SECONDS = {"cuda": 45.0, "cpu": 60.0}
-
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

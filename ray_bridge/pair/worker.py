@@ -20,11 +20,11 @@ from ray_bridge.pair.measure import measure
 from ray_bridge.pair.models import SIZES, build, mini, save
 from ray_bridge.pair.muon import Muon, trapezoid
 from ray_bridge.pair.notes import soften
-from ray_bridge.pair.train import MEASURE_SECONDS
 
 # The layer after which the source's states are asked for the values of numbers (of five layers).
 VALUE_LAYER = 3
 VALUE_WEIGHT = 0.3
+MEASURE_SECONDS = {"cuda": 45.0, "cpu": 60.0}
 _BATCH = {"source": 512, "target-plain": 512, "target-noted": 384}
 _QUESTION_WEIGHT = 0.1
 
