@@ -27,10 +27,10 @@ def decode_by(lm: FrozenLM, rows: Sequence[Row], tokens: int, way: str) -> list[
 
     body, opened = lm.body, static_caches.FusedCache.__init__
     sampling = None
-    if way == "sampled":
+    if way.endswith("sampled"):
         sampling = Sampling(temperature=1.0, generators=[generator("bench", i) for i in range(len(rows))])
-    if way == "plain":
-        return decode_plain(lm, rows, None, tokens)
+    if way.startswith("plain"):
+        return decode_plain(lm, rows, None, tokens, sampling)
 
     def without_kernels(self: Any, *arguments: Any) -> None:
         opened(self, *arguments)

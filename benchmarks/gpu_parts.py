@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from decode import step_time
+from decode import decode_by, step_time
 from harness import ceilings, clock, environment, peak_gib
 from rig import Rig, bench_spec, rows_of
 from torch import Tensor
@@ -17,9 +17,11 @@ from train_step import bench_job, measure, way_of
 
 from ray_bridge import kernels, static_caches
 from ray_bridge.evaluation import Evaluator
-from ray_bridge.layout import Row, assemble, common_prefix
+from ray_bridge.layout import Row, answer_row, assemble, common_prefix
+from ray_bridge.lm import FrozenLM
 from ray_bridge.node_cache import NodeCache
 from ray_bridge.static_decoding import FACTS
+from ray_bridge.tasks.synthetic_task import SyntheticTask
 from ray_bridge.workers import Worker
 
 Piece = tuple[str, float, Callable[[], Any]]
@@ -70,6 +72,7 @@ class Bench:
         ]
         equal: list[Piece] = [("equality", 80, self.equality), ("decode aware K=512", 60, self.decode_aware)]
         other: list[Piece] = [
+            ("same text", 60, self.same_text),
             ("profile before_question", 50, lambda: self.profile_step("before_question")),
             ("profile first", 40, lambda: self.profile_step("first")),
             ("profile decode", 40, self.profile_decode),
@@ -110,6 +113,22 @@ class Bench:
         if self.device.type != "cuda" or body is None:
             return "no kernels on a CPU"
         return kernels.disagreement(self.device, torch.bfloat16, body.heads, body.kv_heads, body.head_dim)
+
+    def same_text(self) -> dict[str, Any]:
+        """Of real prompts under the embedded target's real weights, how many get the plain way's text from each way."""
+        found: dict[str, Any] = {}
+        task = SyntheticTask(train_examples=20, test_examples=48 if self.paper else 8)
+        for kind in ("float32", "bfloat16"):
+            lm = FrozenLM.load("embedded:target", dtype=kind, device=self.device)
+            lm = lm if lm.body is not None else lm.fuse()
+            header = task.header(task.train()[:3])
+            rows = [answer_row(lm, header, task.prompt(e), None, soft_after_header=True) for e in task.test()]
+            for way in ("static", "torch", "transformers", "sampled"):
+                texts = decode_by(lm, rows, 64, way)
+                plain = decode_by(lm, rows, 64, "plain sampled" if way == "sampled" else "plain")
+                found[f"{kind} {way}"] = f"{sum(a == b for a, b in zip(texts, plain, strict=True))} of {len(rows)}"
+            found[f"{kind} captured"] = FACTS.captured
+        return found
 
     @torch.no_grad()
     def equality(self) -> dict[str, Any]:

@@ -58,12 +58,14 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
     spent["prepare"] = time.perf_counter() - begin
     if job.step == 0:
         job._standardise()
-    with no_end(rig):
-        while job.step < spec.steps:
-            job._train_step()
-            if job.step % spec.eval_every == 0:
+    job.pair.encoder([*job.splits.validation, *job.splits.test])  # with the tokenizer's own end, which training reads
+    while job.step < spec.steps:
+        job._train_step()
+        if job.step % spec.eval_every == 0:
+            with no_end(rig):
                 job._validate()
-        job._checkpoint()
+    job._checkpoint()
+    with no_end(rig):
         begin = time.perf_counter()
         job.evaluator.evaluate(job.splits.test, job._evaluated(None), ["bridged"])
         spent["gate"] = time.perf_counter() - begin
@@ -86,9 +88,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None)
     asked = parser.parse_args()
     asked.steps = asked.steps or (2000 if asked.size == "paper" else 20)
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     else:

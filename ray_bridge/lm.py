@@ -279,7 +279,8 @@ class FrozenLM:
             self.body = None
             plain = self.hidden(embeds, mask, positions).float()  # (1, 16, d)
         gap = float((fused - plain).norm() / plain.norm())
-        if gap < (1e-5 if self.dtype in (torch.float32, torch.float64) else 0.05):
+        # In half precision the rounding of many layers adds up; layers that are not the model's own differ wholly.
+        if gap < (1e-5 if self.dtype in (torch.float32, torch.float64) else 0.15):
             self.body = body
         else:
             warnings.warn(f"{self.name}: its layers cannot be fused (relative gap {gap:.2g})", stacklevel=3)
