@@ -11,10 +11,10 @@ from typing import Any
 from harness import ceilings, clock, default_device, environment, peak_gib, save
 from rig import Rig, kv_bytes, matmul_flops, rows_of, weight_bytes
 
-from ray_bridge.decoding import Sampling, decode_plain
-from ray_bridge.layout import Row
 from ray_bridge.lm import FrozenLM
 from ray_bridge.noise import generator
+from ray_bridge.plain_decoding import Sampling, decode_plain
+from ray_bridge.rows import Row
 from ray_bridge.static_decoding import FACTS, decode_static
 
 WAYS = ("static", "torch", "transformers", "sampled", "plain")

@@ -17,9 +17,10 @@ from train_step import bench_job, measure, way_of
 
 from ray_bridge import kernels, static_caches
 from ray_bridge.evaluation import Evaluator
-from ray_bridge.layout import Row, answer_row, assemble, common_prefix
+from ray_bridge.layout import answer_row, assemble, common_prefix
 from ray_bridge.lm import FrozenLM
 from ray_bridge.node_cache import NodeCache
+from ray_bridge.rows import Row
 from ray_bridge.static_decoding import FACTS
 from ray_bridge.tasks.synthetic_task import SyntheticTask
 from ray_bridge.workers import Worker

@@ -17,11 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ray_bridge.alignment import Alignment
 from ray_bridge.encoding import Encoded, Encoder
-from ray_bridge.layout import Row
 from ray_bridge.lm import FrozenLM
 from ray_bridge.noise import stable_seed
 from ray_bridge.pairing import Pair
 from ray_bridge.presets import paper
+from ray_bridge.rows import Row
 from ray_bridge.spec import JobSpec
 from ray_bridge.tasks.base import Example
 from ray_bridge.tasks.load import Splits, load_splits

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from ray_bridge.alignment import Alignment, align, byte_spans
-from ray_bridge.layout import Row, answer_row, common_prefix, token_ids
+from ray_bridge.layout import answer_row, common_prefix
 from ray_bridge.lm import FrozenLM
+from ray_bridge.rows import Row, token_ids
 from ray_bridge.spec import JobSpec
 from ray_bridge.tasks.base import Example, Task
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from common.errors import UserError
 from ray_bridge.decoding import decode_rows, text_of
 from ray_bridge.encoding import Encoded, SourceBatch, read_source
-from ray_bridge.layout import Row
 from ray_bridge.lm import FrozenLM
 from ray_bridge.node_cache import NodeCache
 from ray_bridge.noise import normal
 from ray_bridge.pairing import Pair
+from ray_bridge.rows import Row
 from ray_bridge.static_decoding import fast_here
 from ray_bridge.tasks.base import Example
 from ray_bridge.tasks.numbers import cut

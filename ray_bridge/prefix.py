@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ray_bridge.layout import Row
+    from ray_bridge.rows import Row
 
 WORTHWHILE = 16
 """Shorter headers are read again: less is saved than the joining of keys and values costs."""

@@ -20,7 +20,7 @@ def tiny(**changes: Any) -> JobSpec:
         "hidden_size": 128,
         "depth": 2,
         "num_heads": 4,
-        "geometry_init": "procrustes",  # keeps what ridge shrinks: 87 and 97 % where ridge reached 76 % (two seeds, one)
+        "geometry_init": "procrustes",  # keeps what ridge shrinks: 87 and 97 % where ridge had 76 %
         # Only the few tokens of a number are uncertain here, so the likelihood per token is small: so are these.
         "flow_weight": 0.01,
         "contrast_weight": 0.005,

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ray_bridge.decoding import Sampling, choose, decode_plain
-from ray_bridge.layout import Batch, Row, assemble, common_prefix
+from ray_bridge.layout import Batch, assemble, common_prefix
 from ray_bridge.lm import FrozenLM
+from ray_bridge.plain_decoding import Sampling, choose, decode_plain
 from ray_bridge.prefix import Prefix, attends_fully
+from ray_bridge.rows import Row
 
 LOOK = 16
 """Tokens between two looks at which rows have ended."""

@@ -5,10 +5,11 @@ import torch
 from torch import Tensor
 
 from ray_bridge import static_decoding
-from ray_bridge.decoding import Sampling, decode_plain
-from ray_bridge.layout import Row, answer_row, assemble, common_prefix
+from ray_bridge.layout import answer_row, assemble, common_prefix
 from ray_bridge.lm import FrozenLM, count_positions
 from ray_bridge.noise import generator, normal
+from ray_bridge.plain_decoding import Sampling, decode_plain
+from ray_bridge.rows import Row
 from ray_bridge.static_decoding import FACTS, decode_static, split_evenly
 from ray_bridge.tasks.synthetic_task import SyntheticTask
 from tests.ray_bridge.pairs import Arch, save_checkpoint

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from ray_bridge import static_decoding
-from ray_bridge.decoding import Sampling, decode_plain
 from ray_bridge.layout import answer_row, assemble, common_prefix
 from ray_bridge.lm import FrozenLM
 from ray_bridge.noise import generator
+from ray_bridge.plain_decoding import Sampling, decode_plain
 from ray_bridge.static_decoding import FACTS, decode_static
 from ray_bridge.tasks.synthetic_task import SyntheticTask
 

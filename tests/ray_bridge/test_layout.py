@@ -8,12 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import UserError
-from ray_bridge.decoding import Sampling, decode_rows
+from ray_bridge.decoding import decode_rows
 from ray_bridge.encoding import Encoder, question_span
-from ray_bridge.layout import IGNORED, Row, answer_row, assemble, split_ids, token_ids
+from ray_bridge.layout import IGNORED, answer_row, assemble
 from ray_bridge.lm import FrozenLM, count_positions
 from ray_bridge.noise import generator, normal
+from ray_bridge.plain_decoding import Sampling
 from ray_bridge.presets import tiny
+from ray_bridge.rows import Row, split_ids, token_ids
 from ray_bridge.tasks.synthetic_task import SyntheticTask
 from tests.ray_bridge.pairs import Arch, save_checkpoint
 

@@ -9,10 +9,10 @@ import torch
 from common.files import read_jsonl, write_jsonl
 from ray_bridge.decoding import decode_rows, text_of
 from ray_bridge.evaluation import Evaluator
-from ray_bridge.layout import Row
 from ray_bridge.node_cache import NodeCache
 from ray_bridge.pairing import Pair
 from ray_bridge.presets import tiny
+from ray_bridge.rows import Row
 from ray_bridge.tasks.load import Splits, load_splits
 from ray_bridge.workers import Worker
 from tests.ray_bridge.pairs import make_pair

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from ray_bridge.encoding import Encoded
-from ray_bridge.layout import Row, assemble
+from ray_bridge.layout import assemble
 from ray_bridge.objectives.answer_kl import aligned_positions, answer_kl, kl_divergence, misaligned_positions
 from ray_bridge.objectives.terms import StepContext
+from ray_bridge.rows import Row
 from tests.ray_bridge.objectives.frames import Frame, make_frame
 from tests.ray_bridge.pairs import PairFolders
 
