@@ -12,10 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from cluster.storage import default_storage
+from cluster.storage import default_reports, default_storage
 from common.errors import UserError
 
-STORAGE = default_storage()
+STORAGE, REPORTS = default_storage(), default_reports()
 
 Storage = Annotated[Path, typer.Option("--storage", help="folder of all campaigns")]
 Name = Annotated[str | None, typer.Option("--name", help="name of the campaign, PHASE-PRESET by default")]
@@ -35,6 +35,7 @@ class Ask:
     storage: Path = STORAGE
     name: str | None = None
     tracking_uri: str | None = None
+    reports: Path = REPORTS
     gate: str = "plain"
     gate_passes: float = 0.70
     gate_attribute: float = 0.65
@@ -51,12 +52,13 @@ _OPTIONS: dict[str, tuple[Any, Any]] = {
     "settings": (list[str], typer.Option("--set", metavar="FIELD=VALUE", help="a field of the job or the run")),
     "source": (str | None, typer.Option("--source", help="checkpoint that reads: folder or hub name")),
     "target": (str | None, typer.Option("--target", help="checkpoint that answers: folder or hub name")),
-    "task": (str | None, typer.Option("--task", help="synthetic or gsm8k")),
+    "task": (str | None, typer.Option("--task", help="synthetic, gsm8k, math or hotpotqa")),
     "data": (Path | None, typer.Option("--data", help="folder with train.jsonl and test.jsonl")),
     "seeds": (str, typer.Option("--seeds", help="seeds of every variant, as in 0,1,2")),
     "storage": (Path, typer.Option("--storage", help="folder of all campaigns")),
     "name": (str | None, typer.Option("--name", help="name of the campaign, PHASE-PRESET by default")),
     "tracking_uri": (str | None, typer.Option("--tracking-uri", help="MLflow server or database; SQLite by default")),
+    "reports": (Path, typer.Option("--reports", help="folder of the written reports")),
     "gate": (str, typer.Option("--gate", help="plain, or confident: more evidence while uncertain")),
     "gate_passes": (float, typer.Option("--gate-passes", help="accuracy that passes")),
     "gate_attribute": (float, typer.Option("--gate-attribute", help="accuracy below which A runs as well")),

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from cluster.options import Ask
 from cluster.request import make_campaign
+from cluster.storage import default_reports
 from mlflow_utils.addresses import check
 from tune_spaces.campaign import Campaign
 from tune_spaces.nodes import check_local
@@ -19,7 +21,7 @@ SEND_FOR = 60.0
 
 def run_phase(phase: str, ask: Ask) -> int:
     """Run a phase to its end; returns the exit code."""
-    return carry_out(make_campaign(phase, ask), force=ask.force, job=ask.job)
+    return carry_out(make_campaign(phase, ask), force=ask.force, job=ask.job, reports=ask.reports)
 
 
 def resume_campaign(storage: Path, name: str | None, *, force: bool = False, job: str | None = None) -> int:
@@ -29,8 +31,8 @@ def resume_campaign(storage: Path, name: str | None, *, force: bool = False, job
     return carry_out(Campaign.load(storage, choose(storage, name)), force=force, job=job)
 
 
-def carry_out(campaign: Campaign, *, force: bool = False, job: str | None = None) -> int:
-    """Run a campaign, show it, record it, and sum it up."""
+def carry_out(campaign: Campaign, *, force: bool = False, job: str | None = None, reports: Path | None = None) -> int:
+    """Run a campaign, show it, record it, keep its reports, and sum it up."""
     from cluster.attribution import print_effects
     from cluster.summary import print_summary
 
@@ -40,7 +42,7 @@ def carry_out(campaign: Campaign, *, force: bool = False, job: str | None = None
     check(uri)
     if not joins():
         check_local(campaign.run_spec)
-    policy = campaign.run(job or DEFAULT_JOB, force=force, watch=_watched)
+    policy = campaign.run(job or DEFAULT_JOB, force=force, watch=partial(_watched, reports or default_reports()))
     print_summary(campaign, policy)
     print_effects(campaign)
     failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())
@@ -48,13 +50,14 @@ def carry_out(campaign: Campaign, *, force: bool = False, job: str | None = None
 
 
 @contextmanager
-def _watched(campaign: Campaign) -> Iterator[None]:
+def _watched(reports: Path, campaign: Campaign) -> Iterator[None]:
     from cluster.attribution import write_attribution
     from cluster.progress import Progress
     from cluster.recording import recorded
+    from cluster.reporting import reported
 
     with recorded(campaign, campaign.request["tracking_uri"], SEND_FOR) as tracker:
-        with Progress(campaign):
+        with reported(campaign, reports), Progress(campaign):
             yield
         if folder := write_attribution(campaign):
             tracker.artifact(campaign.phase.name, folder)

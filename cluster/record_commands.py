@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.options import STORAGE, Name, Storage
+from cluster.options import REPORTS, STORAGE, Name, Storage
 
 
 def appendix(
@@ -33,7 +33,7 @@ def appendix(
 def report(
     storage: Storage = STORAGE,
     name: Name = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the reports")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the reports")] = REPORTS,
 ) -> None:
     """Bring CODEX_REPORT.md, LOG.md and EXPERIMENTS_SUMMARY.md up to date, and send what MLflow still lacks."""
     from cluster.campaign_commands import choose
@@ -42,7 +42,7 @@ def report(
     from tune_spaces.campaign import Campaign
 
     campaign = Campaign.load(storage, choose(storage, name))
-    changed = reports.update(campaign.folder, *([out] if out else []))
+    changed = reports.update(campaign.folder, out)
     for path in changed:
         print(path)
     if not changed:

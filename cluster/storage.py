@@ -1,9 +1,10 @@
-"""Where campaigns are kept when nobody says. A second submit resumes only if it looks in the same place."""
+"""Where campaigns and reports are kept when nobody says. A second submit resumes only if it looks in the same place."""
 
 import os
 from pathlib import Path
 
 STORAGE = "ABLATE_STORAGE"
+REPORTS = "ABLATE_REPORTS"
 
 
 def default_storage() -> Path:
@@ -14,6 +15,15 @@ def default_storage() -> Path:
     """
     if told := os.environ.get(STORAGE):
         return Path(told)
-    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        return Path.home() / "ablate-runs"
-    return Path("runs")
+    return Path.home() / "ablate-runs" if _in_ray_job() else Path("runs")
+
+
+def default_reports() -> Path:
+    """`$ABLATE_REPORTS`; else `paper_writing`, beside the campaigns in a Ray job and in the working directory else."""
+    if told := os.environ.get(REPORTS):
+        return Path(told)
+    return default_storage() / "paper_writing" if _in_ray_job() else Path("paper_writing")
+
+
+def _in_ray_job() -> bool:
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ

@@ -31,7 +31,7 @@ def run(storage: Path, *arguments: str, job: str = DIRECT) -> tuple[int, str]:
 @pytest.mark.slow
 def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> None:
     prepare(tmp_path, {"full": 0.62, "A": 0.60, "B": 0.58, "C": 0.61}, steps=2, samples=True)
-    code, log = run(tmp_path, "--set", "test_examples=400")
+    code, log = run(tmp_path, "--set", "test_examples=400", "--reports", str(tmp_path / "paper"))
     assert code == 0, log
     assert "full (seed 0): starts (all toggles on)" in log
     assert "gate: below 65%: A, B and C attribute what is missing: 62.0% [57.2%, 66.6%] at n = 400, UNCERTAIN" in log
@@ -39,6 +39,12 @@ def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> No
     assert "Effects of toggles on bridged accuracy" in log
     assert f"python -m cluster ui --storage {tmp_path}" in log
     folder = tmp_path / NAME
+    assert {path.name for path in (tmp_path / "paper").glob("*.md")} == {
+        *("CODEX_REPORT.md", "LOG.md", "EXPERIMENTS_SUMMARY.md")
+    }
+    report = (tmp_path / "paper" / "CODEX_REPORT.md").read_text()
+    assert all(f"{name}-" in report for name in ("full", "A", "B", "C"))
+    assert "samples.jsonl" in report
     effects = pd.read_parquet(folder / "appendix" / "effects.parquet")
     assert {"estimate", "low", "high", "noise_floor"} <= set(effects.columns)
     assert (effects["status"] == "estimated").any()

@@ -1,0 +1,53 @@
+"""The written reports follow a campaign: brought up to date whenever one of its trials has ended."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import UserError
+from mlflow_utils import schema
+from tune_spaces import records
+from tune_spaces.campaign import Campaign
+
+POLL = 2.0
+
+
+@contextmanager
+def reported(campaign: Campaign, out: Path) -> Iterator[None]:
+    """Keep CODEX_REPORT.md, LOG.md and EXPERIMENTS_SUMMARY.md in `out` up to date while the body runs the campaign.
+
+    A report that cannot be written is a warning: the numbers are on disk, and `report` writes it later.
+    """
+    ended = threading.Event()
+    seen: set[str] = set()
+
+    def follow() -> None:
+        while not ended.wait(POLL):
+            done = {name for name in campaign.plan.trials if _has_ended(campaign, name)}
+            if done - seen:
+                seen.update(done)
+                _write(campaign, out)
+
+    thread = threading.Thread(target=follow, name="reports", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        _write(campaign, out)
+
+
+def _has_ended(campaign: Campaign, name: str) -> bool:
+    folder = records.trial_folder(campaign.folder, name)
+    return (folder / schema.RESULT).is_file() or (folder / records.ERROR).is_file()
+
+
+def _write(campaign: Campaign, out: Path) -> None:
+    from mlflow_utils import report
+
+    try:
+        report.update(campaign.folder, out)
+    except (OSError, UserError) as error:
+        print(f"warning: the reports in {out} were not updated: {error}")
