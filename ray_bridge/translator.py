@@ -1,7 +1,7 @@
 """The trained part of a job: from what the source read to the soft tokens that the target reads."""
 
 from collections.abc import Iterable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -117,24 +117,19 @@ class Translator(nn.Module):
 
 def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:
     """The bridge a spec asks for, with input of width `input_size`."""
+    shape: dict[str, Any] = {
+        "source_size": input_size,
+        "target_size": target.hidden_size,
+        "target_rms": target.embedding_rms,
+        "soft_tokens": spec.soft_tokens,
+        "width": spec.hidden_size,
+        "depth": spec.depth,
+        "heads": spec.num_heads,
+    }
     if spec.bridge == "resampler":
-        return Resampler(
-            source_size=input_size,
-            target_size=target.hidden_size,
-            target_rms=target.embedding_rms,
-            soft_tokens=spec.soft_tokens,
-            width=spec.hidden_size,
-            depth=spec.depth,
-            heads=spec.num_heads,
-        )
+        return Resampler(**shape)
     return DiTBridge(
-        source_size=input_size,
-        target_size=target.hidden_size,
-        target_rms=target.embedding_rms,
-        soft_tokens=spec.soft_tokens,
-        width=spec.hidden_size,
-        depth=spec.depth,
-        heads=spec.num_heads,
+        **shape,
         steps=spec.sampler_steps,
         prediction=spec.flow_prediction,
         pooling=spec.pooling,
