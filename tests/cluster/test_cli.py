@@ -42,7 +42,7 @@ WRONG = [
     (["phase1", "--seeds", "1,1"], "different whole numbers"),
     (["phase1", "--gate", "sure"], "use plain or confident"),
     (["phase1", "--gate-passes", "0.5"], "attribute <= passes"),
-    (["phase1", "--set", "workers=3"], "batch_size 16 does not divide among 3 workers"),
+    (["phase1", "--set", "workers=3"], "does not divide among 3 workers"),
     (["phase1", "--name", "a/b"], "plain folder name"),
     (["ablate", "--toggle", "kk"], "unknown toggle 'kk'"),
     (["ablate", "--design", "all"], "unknown design 'all'"),
