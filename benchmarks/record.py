@@ -1,6 +1,6 @@
-"""How long the record takes: frame, report and curves of a large campaign, and sending it to a local MLflow store.
+"""How long the record takes: frame, report, curves and appendix of a large campaign, and sending it to MLflow's SQLite.
 
-    python benchmarks/record.py [--trials 200] [--steps 2000] [--send 5]
+    python benchmarks/record.py [--trials 200] [--steps 2000] [--items 200] [--send 5]
 
 Makes a campaign's folder of synthetic trials (eleven values a step) in a temporary place and prints one JSON object:
 seconds of each part, and points a second into SQLite.
@@ -22,6 +22,7 @@ from common import files
 from mlflow_utils import frames, report
 from mlflow_utils.tracking import Tracker, default_tracking_uri
 from tests.campaign_folder import begin_trial, make_campaign, make_trial
+from tune_spaces.campaign_appendix import campaign_appendix
 
 
 def timed(action: Callable[[], Any]) -> float:
@@ -31,10 +32,10 @@ def timed(action: Callable[[], Any]) -> float:
     return round(time.perf_counter() - begin, 2)
 
 
-def campaign(storage: Path, trials: int, steps: int) -> Path:
+def campaign(storage: Path, trials: int, steps: int, items: int) -> Path:
     """A campaign of equal trials under different seeds."""
     folder = make_campaign(storage, "large", variants=[])
-    first = make_trial(folder, "full", steps=steps, n=200)
+    first = make_trial(folder, "full", steps=steps, n=items)
     for seed in range(1, trials):
         other = begin_trial(folder, "full", seed=seed)
         for name in ("events.jsonl", "samples.jsonl", "metrics.json", "result.json"):
@@ -47,17 +48,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--items", type=int, default=200, help="test items a trial")
     parser.add_argument("--send", type=int, default=5, help="trials sent to MLflow")
     asked = parser.parse_args()
-    found: dict[str, Any] = {"trials": asked.trials, "steps": asked.steps}
+    found: dict[str, Any] = {"trials": asked.trials, "steps": asked.steps, "items": asked.items}
     with tempfile.TemporaryDirectory() as name:
         storage = Path(name)
-        folder = campaign(storage, asked.trials, asked.steps)
+        folder = campaign(storage, asked.trials, asked.steps, asked.items)
         found["frame"] = timed(lambda: frames.from_folder(folder))
         found["report"] = timed(lambda: report.update(folder, storage / "paper"))
         found["report_again"] = timed(lambda: report.update(folder, storage / "paper"))
         found["history"] = timed(lambda: frames.history(folder))
-        few = campaign(storage / "few", asked.send, asked.steps)
+        found["appendix"] = timed(lambda: campaign_appendix(folder))
+        few = campaign(storage / "few", asked.send, asked.steps, asked.items)
         found["send"] = timed(lambda: Tracker.replay(default_tracking_uri(few.parent), "large", few, timeout=600))
         points = sum(
             len(row["values"])

@@ -167,5 +167,8 @@ def make_campaign(
     files.write_json(campaign / "plan.json", {"phase": phase, "variants": names})
     for variant in names:
         make_trial(campaign, variant, phase=phase, **more)
-    files.write_json(campaign / "gate.json", [{"phase": phase, "branch": "pass", "accuracy": 0.72}])
+    decision = {"branch": "pass", "accuracy": 0.72, "low": 0.65, "high": 0.78, "n": 200, "uncertain": True}
+    settings = {"passes": 0.7, "attribute": 0.65}
+    gate = {"settings": settings, "branch": "pass", "uncertain": True, "decisions": [decision]}
+    files.write_json(campaign / "gate.json", gate)
     return campaign

@@ -14,6 +14,8 @@ from scipy.stats import norm, t
 
 Array = NDArray[np.float64]
 CHUNK = 500
+ROUNDING = 1e-15
+"""A variance of accuracies below this is rounding: seeds that all gave the same answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,7 @@ def bootstrap_means(cells: Sequence[ArrayLike], *, draws: int = 4_000, seed: int
     for index, matrix in enumerate(matrices):
         count = len(matrix)
         variance = _seed_variance(matrix)
-        if variance == 0:
+        if variance < ROUNDING:
             continue
         deviations = matrix.mean(axis=1) - matrix.mean()  # (seeds,)
         scale = np.sqrt(variance / np.var(deviations, ddof=1) * count / (count - 1))

@@ -128,3 +128,12 @@ def test_draws_carry_the_variance_of_seeds_and_of_items() -> None:
     by_item = float(np.var(scores.mean(axis=0))) / items
     assert means.seed_variance[0] == pytest.approx(spread**2 / seeds, rel=0.5)
     assert float(np.var(means.draws)) == pytest.approx(means.seed_variance[0] + by_item, rel=0.06)
+
+
+def test_many_seeds_with_the_same_answers_have_a_finite_interval() -> None:
+    """Means of equal rows differ by rounding alone, which is no variance of seeds."""
+    row = np.arange(1319) % 3 == 0
+    equal = np.tile(row.astype(float), (200, 1))
+    gap = contrast(bootstrap_means([equal, 1 - equal], draws=500), [1.0, -1.0])
+    assert np.isfinite([gap.estimate, gap.low, gap.high]).all()
+    assert gap.low < gap.estimate < gap.high
