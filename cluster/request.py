@@ -9,13 +9,12 @@ from cluster.options import Ask, parse_seeds, parse_settings
 from common.errors import UserError
 from mlflow_utils.addresses import default_tracking_uri
 from ray_bridge.presets import preset, split_settings
-from ray_bridge.spec import JobSpec, RunSpec
+from ray_bridge.spec import JobSpec, check_run
+from ray_bridge.tasks.data import check_folder
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate import GateSettings, Mode
 from tune_spaces.phases import PHASES, Phase, ablate
 from tune_spaces.toggles import all_toggles
-
-SPLITS = ("train.jsonl", "test.jsonl")
 
 
 def make_campaign(phase: str, ask: Ask) -> Campaign:
@@ -30,8 +29,8 @@ def make_campaign(phase: str, ask: Ask) -> Campaign:
     job, run = split_settings(settings)
     job |= _shortcuts(ask)
     base, run_spec = preset(ask.preset, job, run)
-    check_data(base)
-    check_batch(base, run_spec)
+    check_folder(base.task_data)
+    check_run(base, run_spec)
     toggles = {toggle.field for toggle in all_toggles()}
     return Campaign(
         _phase(phase, base, ask),
@@ -50,31 +49,6 @@ def make_campaign(phase: str, ask: Ask) -> Campaign:
             "tracking_uri": ask.tracking_uri or default_tracking_uri(ask.storage),
         },
     )
-
-
-def check_data(spec: JobSpec) -> None:
-    """Refuse a data folder without its files.
-
-    Raises:
-        UserError: naming the file.
-    """
-    if spec.task_data is None:
-        return
-    for split in SPLITS:
-        if not (Path(spec.task_data) / split).is_file():
-            raise UserError(f"no {split} in {spec.task_data}: --data takes a folder with {' and '.join(SPLITS)}")
-
-
-def check_batch(spec: JobSpec, run: RunSpec) -> None:
-    """Refuse a batch that does not divide among the workers.
-
-    Raises:
-        UserError: naming both.
-    """
-    if spec.batch_size % run.workers:
-        raise UserError(
-            f"batch_size {spec.batch_size} does not divide among {run.workers} workers: use a multiple of it"
-        )
 
 
 def _mode(text: str) -> Mode:

@@ -96,15 +96,6 @@ def points(events: Iterable[dict[str, Any]]) -> Iterable[Point]:
                     yield Point(schema.metric_name(name), float(value), time, step)
 
 
-def last_status(events: Iterable[dict[str, Any]]) -> str | None:
-    """The status the events end in, None where they name none."""
-    status = None
-    for event in events:
-        if event.get("kind") == "status":
-            status = str(event["status"])
-    return status
-
-
 class News:
     """Tells what is new from what a resumed job did again.
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
 from common.files import read_json, write_json
 from ray_bridge.spec import JobSpec, RunSpec, build
 
@@ -116,23 +115,3 @@ class RaySession:
 
         packed = None if checkpoint is None else ray.train.Checkpoint.from_directory(str(checkpoint))
         ray.train.report(dict(metrics), checkpoint=packed)
-
-
-def require_gpus(run: RunSpec, nodes: list[Mapping[str, Any]]) -> None:
-    """Refuse a job that no live node could hold, instead of waiting for ever.
-
-    Args:
-        run: what is asked.
-        nodes: `ray.nodes()`.
-
-    Raises:
-        UserError: naming what the largest node has.
-    """
-    key = "GPU" if run.use_gpu else "CPU"
-    need = run.workers * (1.0 if run.use_gpu else run.cpus_per_worker)
-    largest = max((node["Resources"].get(key, 0.0) for node in nodes if node["Alive"]), default=0.0)
-    if largest < need:
-        raise UserError(
-            f"the job needs one node with {need:g} {key}s; the largest live node has {largest:g}: "
-            f"lower workers with --set workers={int(largest) or 1}, or join a larger cluster"
-        )

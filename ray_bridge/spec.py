@@ -170,6 +170,18 @@ class RunSpec(_Frozen):
     autocast: bool = Field(True, description="bf16 autocast in training where the device has it")
 
 
+def check_run(spec: JobSpec, run: RunSpec) -> None:
+    """Refuse settings that no worker could carry out.
+
+    Raises:
+        UserError: when the batch does not divide among the workers.
+    """
+    if spec.batch_size % run.workers:
+        raise UserError(
+            f"batch_size {spec.batch_size} does not divide among {run.workers} workers: use a multiple of {run.workers}"
+        )
+
+
 def build(kind: type[Spec], values: dict[str, Any]) -> Spec:
     """Make a spec from plain values; strings are read as the field's type.
 

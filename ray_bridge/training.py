@@ -30,25 +30,13 @@ from ray_bridge.pairing import Pair
 from ray_bridge.pooling import pooling_report
 from ray_bridge.session import Session
 from ray_bridge.source_cache import SourceStates
-from ray_bridge.spec import JobSpec, RunSpec
+from ray_bridge.spec import JobSpec, RunSpec, check_run
 from ray_bridge.state import Best, Progress, copy_weights, load_selected, save_selected
 from ray_bridge.tasks.load import Splits, load_splits
 from ray_bridge.translator import Translator, build_translator
 
 STANDARDISE_ON = 256
 """Training prompts whose states set the statistics that a bridge standardises by."""
-
-
-def check_run(spec: JobSpec, run: RunSpec) -> None:
-    """Refuse settings that no worker could carry out.
-
-    Raises:
-        UserError: when the batch does not divide among the workers.
-    """
-    if spec.batch_size % run.workers:
-        raise UserError(
-            f"batch_size {spec.batch_size} does not divide among {run.workers} workers: use a multiple of {run.workers}"
-        )
 
 
 class Job:

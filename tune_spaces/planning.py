@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from common import files
-from mlflow_utils import schema
 from ray_bridge.spec import JobSpec, RunSpec
 from tune_spaces import estimates, records
 from tune_spaces.gate import GateSettings
@@ -157,9 +156,3 @@ def settings_shared(plan: Plan) -> dict[str, Any]:
     """Fields that all trials of a plan have in common: the parameters of the phase's run."""
     differing = {name for trial in plan.trials.values() for name in plan.changes(trial)}
     return {name: value for name, value in vars(plan.base).items() if name not in differing}
-
-
-def trial_finished_at(folder: Path) -> float | None:
-    """When a trial finished, in seconds since 1970."""
-    path = folder / schema.RESULT
-    return path.stat().st_mtime if path.is_file() else None

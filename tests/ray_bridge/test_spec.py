@@ -11,8 +11,7 @@ import pytest
 from common.errors import UserError
 from ray_bridge.fingerprint import canonical, fingerprint
 from ray_bridge.presets import paper, paper_run, preset, split_settings, tiny, tiny_run
-from ray_bridge.spec import JobSpec, RunSpec
-from ray_bridge.training import check_run
+from ray_bridge.spec import JobSpec, RunSpec, check_run
 
 
 @pytest.mark.parametrize(
