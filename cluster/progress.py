@@ -4,13 +4,13 @@ It reads the trials' spools, as anyone could from another machine; the campaign 
 """
 
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from common.background import repeating
 from mlflow_utils import schema, spool
 from tune_spaces import records
 from tune_spaces.campaign import Campaign
@@ -45,9 +45,8 @@ class Progress:
 
     def __init__(self, campaign: Campaign, out: TextIO | None = None) -> None:
         self.campaign, self.out = campaign, out or sys.stdout
-        self._ended = threading.Event()
         self._watched: dict[str, Watched] = {}
-        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
+        self._following = repeating(POLL, self._look, "progress")
         self._bars: Any = None
         # What an earlier start has left in the spools is not news.
         for name in campaign.plan.trials:
@@ -72,21 +71,16 @@ class Progress:
             )
             self._bars.start()
         self._say(f"campaign {self.campaign.name} in {self.campaign.folder}")
-        self._thread.start()
+        self._following.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        self._thread.join()
+        self._following.__exit__(None, None, None)
         self._look()
         if self._bars:
             self._bars.stop()
-
-    def _follow(self) -> None:
-        while not self._ended.wait(POLL):
-            self._look()
 
     def _look(self) -> None:
         for name in self.campaign.plan.trials:

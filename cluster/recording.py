@@ -1,9 +1,9 @@
 """Telling the tracker what a campaign does, from the campaign's folder: what is on disk is what is recorded."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from common.background import repeating
 from mlflow_utils import schema
 from mlflow_utils.tracking import Tracker
 from tune_spaces import records
@@ -26,21 +26,12 @@ def recorded(campaign: Campaign, tracking_uri: str, timeout: float) -> Iterator[
     tracker = Tracker(tracking_uri, campaign.name, campaign.folder)
     tracker.start()
     declared: set[str] = set()
-    ended = threading.Event()
-
-    def follow() -> None:
-        while not ended.wait(POLL):
-            _declare(campaign, tracker, declared)
-
     tracker.phase(campaign.phase.name, settings_shared(campaign.plan), {"goal": campaign.phase.goal})
     _declare(campaign, tracker, declared)
-    thread = threading.Thread(target=follow, name="recording", daemon=True)
-    thread.start()
     try:
-        yield tracker
+        with repeating(POLL, lambda: _declare(campaign, tracker, declared), "recording"):
+            yield tracker
     finally:
-        ended.set()
-        thread.join()
         _declare(campaign, tracker, declared)
         for phase in sorted({campaign.plan.trials[name].phase for name in declared} | {campaign.phase.name}):
             tracker.finish(phase, _status(campaign, phase))

@@ -1,10 +1,10 @@
 """The written reports follow a campaign: brought up to date whenever one of its trials has ended."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.background import repeating
 from common.errors import UserError
 from mlflow_utils import schema
 from tune_spaces import records
@@ -19,23 +19,18 @@ def reported(campaign: Campaign, out: Path) -> Iterator[None]:
 
     A report that cannot be written is a warning: the numbers are on disk, and `report` writes it later.
     """
-    ended = threading.Event()
     seen: set[str] = set()
 
     def follow() -> None:
-        while not ended.wait(POLL):
-            done = {name for name in campaign.plan.trials if _has_ended(campaign, name)}
-            if done - seen:
-                seen.update(done)
-                _write(campaign, out)
+        done = {name for name in campaign.plan.trials if _has_ended(campaign, name)}
+        if done - seen:
+            seen.update(done)
+            _write(campaign, out)
 
-    thread = threading.Thread(target=follow, name="reports", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeating(POLL, follow, "reports"):
+            yield
     finally:
-        ended.set()
-        thread.join()
         _write(campaign, out)
 
 

@@ -1,1 +1,1 @@
-"""The base every package stands on: user errors, atomic files, intervals."""
+"""The base every package stands on: user errors, atomic files, intervals, repeated looks."""

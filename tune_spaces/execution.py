@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.background import repeating
 from mlflow_utils import schema
 from ray_bridge.spec import RunSpec
 from tune_spaces import records, session
@@ -108,25 +109,21 @@ def _place() -> Any:
 @contextmanager
 def _stoppable(folder: Path) -> Iterator[None]:
     """Turn SIGTERM and the stop file into the interrupt that Tune ends on, with its state saved and its actors gone."""
-    ended = threading.Event()
 
     def interrupt(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    def poll() -> None:
-        while not ended.wait(STOP_POLL):
-            if (folder / records.STOP).exists():
-                interrupt()
-                return
+    def poll() -> bool:
+        asked = (folder / records.STOP).exists()
+        if asked:
+            interrupt()
+        return asked
 
     main = threading.current_thread() is threading.main_thread()
     before: Any = signal.signal(signal.SIGTERM, interrupt) if main else None
-    thread = threading.Thread(target=poll, name="stop-request", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeating(STOP_POLL, poll, "stop-request"):
+            yield
     finally:
-        ended.set()
-        thread.join()
         if main:
             signal.signal(signal.SIGTERM, before)
