@@ -1,9 +1,10 @@
 """How long the record takes: frame, report, curves and appendix of a large campaign, and sending it to MLflow's SQLite.
 
-    python benchmarks/record.py [--trials 200] [--steps 2000] [--items 200] [--send 5]
+    python benchmarks/record.py [--trials 200] [--steps 2000] [--items 200] [--send 5] [--sweep]
 
 Makes a campaign's folder of synthetic trials (eleven values a step) in a temporary place and prints one JSON object:
-seconds of each part, and points a second into SQLite.
+seconds of each part, and points a second into SQLite. The trials are seeds of one variant with the same answers; with
+`--sweep` each is a variant with answers of its own, so that there are pairs to compare and changed items to list.
 """
 
 import argparse
@@ -21,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import files
 from mlflow_utils import frames, report
 from mlflow_utils.tracking import Tracker, default_tracking_uri
-from tests.campaign_folder import begin_trial, make_campaign, make_trial
+from tests.campaign_folder import begin_trial, make_campaign, make_trial, samples
 from tune_spaces.campaign_appendix import campaign_appendix
 
 
@@ -32,14 +33,17 @@ def timed(action: Callable[[], Any]) -> float:
     return round(time.perf_counter() - begin, 2)
 
 
-def campaign(storage: Path, trials: int, steps: int, items: int) -> Path:
-    """A campaign of equal trials under different seeds."""
+def campaign(storage: Path, trials: int, steps: int, items: int, sweep: bool = False) -> Path:
+    """A campaign of equal trials under different seeds, or of variants with different answers."""
     folder = make_campaign(storage, "large", variants=[])
     first = make_trial(folder, "full", steps=steps, n=items)
-    for seed in range(1, trials):
-        other = begin_trial(folder, "full", seed=seed)
+    for number in range(1, trials):
+        changed: dict[str, Any] = {"lr": number / 1e6} if sweep else {"seed": number}
+        other = begin_trial(folder, f"lr{number}" if sweep else "full", **changed)
         for name in ("events.jsonl", "samples.jsonl", "metrics.json", "result.json"):
             shutil.copy(first / name, other / name)
+        if sweep:
+            files.write_jsonl(other / "samples.jsonl", samples(items, number))
     return folder
 
 
@@ -50,11 +54,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--items", type=int, default=200, help="test items a trial")
     parser.add_argument("--send", type=int, default=5, help="trials sent to MLflow")
+    parser.add_argument("--sweep", action="store_true", help="variants with answers of their own, not seeds of one")
     asked = parser.parse_args()
-    found: dict[str, Any] = {"trials": asked.trials, "steps": asked.steps, "items": asked.items}
+    found: dict[str, Any] = {"trials": asked.trials, "steps": asked.steps, "items": asked.items, "sweep": asked.sweep}
     with tempfile.TemporaryDirectory() as name:
         storage = Path(name)
-        folder = campaign(storage, asked.trials, asked.steps, asked.items)
+        folder = campaign(storage, asked.trials, asked.steps, asked.items, asked.sweep)
         found["frame"] = timed(lambda: frames.from_folder(folder))
         found["report"] = timed(lambda: report.update(folder, storage / "paper"))
         found["report_again"] = timed(lambda: report.update(folder, storage / "paper"))

@@ -107,25 +107,45 @@ def compare_pairs(
     several = any(len(cells[name]) > 1 for pair in wanted for name in pair)
     means = bootstrap_means(list(cells.values()), draws=draws, seed=seed) if several else None
     alpha = LEVEL / max(1, len(wanted))
-    raw = [_compare(cells, pair, means, alpha) for pair in wanted]
+    exact = _exact(cells, [(a, b) for a, b in wanted if len(cells[a]) == len(cells[b]) == 1])
+    raw = [_compare(cells, pair, exact.get(pair), means, alpha) for pair in wanted]
     adjusted = adjust([pair.p for pair in raw], correction)
     return [replace(pair, p_adjusted=p) for pair, p in zip(raw, adjusted, strict=True) if p is not None]
 
 
-def _compare(cells: Mapping[str, Matrix], pair: tuple[str, str], means: Means | None, alpha: float) -> Pair:
+def _exact(
+    cells: Mapping[str, Matrix], pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Lower and upper bound of the score interval and McNemar's exact p of single runs, for all pairs in one go."""
+    if not pairs:
+        return {}
+    counts = np.array([discordant(cells[a][0], cells[b][0]) for a, b in pairs])  # (pairs, 2)
+    n10, n01 = counts.T
+    low, high = paired_interval(n10, n01, cells[pairs[0][0]].shape[1])
+    p = mcnemar_exact(n10, n01)
+    return dict(zip(pairs, zip(low.tolist(), high.tolist(), p.tolist(), strict=True), strict=True))
+
+
+def _compare(
+    cells: Mapping[str, Matrix],
+    pair: tuple[str, str],
+    exact: tuple[float, float, float] | None,
+    means: Means | None,
+    alpha: float,
+) -> Pair:
     a, b = pair
     first, second = cells[a], cells[b]
     counts = [discordant(x, y) for x, y in zip(first, second, strict=False)]
     n10, n01 = sum(x for x, _ in counts), sum(y for _, y in counts)
     n = first.shape[1]
     accuracy_a, accuracy_b = float(first.mean()), float(second.mean())
-    difference = accuracy_a - accuracy_b
-    if means is None or len(first) == len(second) == 1:
+    if exact is not None:
         difference = (n10 - n01) / n  # the same number without the rounding of a subtraction
-        low, high = paired_interval(n10, n01, n)
-        p, test = mcnemar_exact(n10, n01), MCNEMAR
+        (low, high, p), test = exact, MCNEMAR
         detectable = minimum_detectable_effect(n, (n10 + n01) / n, alpha=alpha)
     else:
+        assert means is not None
+        difference = accuracy_a - accuracy_b
         effect = contrast(means, [(name == a) - (name == b) for name in cells])
         low, high, p, test = effect.low, effect.high, effect.p, BOOTSTRAP
         detectable = POWER_OVER_HALF_WIDTH * (high - low) / 2

@@ -4,7 +4,9 @@ A cell is one configuration: a matrix of scores, (seeds, items). All cells of a 
 same draw of items, so that every effect of the design comes from one set of draws and sums hold in each of them.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -101,6 +103,18 @@ def _draws_of_items(rng: np.random.Generator, n: int, draws: int) -> Array:
     return np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n).astype(float)
 
 
+def _generators(matrices: Sequence[Array], seed: int) -> Iterator[np.random.Generator]:
+    """A generator for the seeds of each cell, from its answers: neither order nor number of the cells changes it.
+
+    Cells with the same answers are told apart by counting: they are different configurations, drawn independently.
+    """
+    known: Counter[bytes] = Counter()
+    for matrix in matrices:
+        answers = hashlib.sha256(matrix.tobytes()).digest()
+        yield np.random.default_rng([seed, known[answers], *answers])
+        known[answers] += 1
+
+
 def _seed_variance(scores: Array) -> float:
     """Variance of a cell's seeds beyond what its items explain: two-way analysis of variance, not below 0."""
     seeds, items = scores.shape
@@ -117,7 +131,8 @@ def bootstrap_means(cells: Sequence[ArrayLike], *, draws: int = 4_000, seed: int
 
     Resampling both levels as they are counts the noise of single answers twice, and too few seeds count too little.
     Deviations of seeds are therefore scaled to the variance that is theirs alone, times seeds / (seeds - 1), as in
-    Davison & Hinkley 1997, section 3.8. A cell with one seed carries the variance of its items only.
+    Davison & Hinkley 1997, section 3.8. A cell with one seed carries the variance of its items only. The draws of a
+    cell follow from `seed` and its own answers, whatever the order and number of the other cells.
 
     Args:
         cells: one matrix of scores a configuration, (seeds, items); all on the same items in the same order.
@@ -132,22 +147,26 @@ def bootstrap_means(cells: Sequence[ArrayLike], *, draws: int = 4_000, seed: int
     if len(items) != 1:
         raise ValueError(f"cells need the same items: {sorted(items)}")
     n = items.pop()
-    by_item = np.stack([matrix.mean(axis=0) for matrix in matrices], axis=1)  # (items, cells)
+    # Counts are exact in any order of summing, so a cell's draws are the same bits beside any others; means are not.
+    by_item = np.stack([matrix.sum(axis=0) for matrix in matrices], axis=1)  # (items, cells)
+    answers = np.array([matrix.size for matrix in matrices])  # (cells,)
     rng = np.random.default_rng(seed)
-    sampled = np.concatenate([_draws_of_items(rng, n, size) @ by_item / n for size in _chunks(draws)])
+    sampled = np.concatenate([_draws_of_items(rng, n, size) @ by_item / answers for size in _chunks(draws)])
     seed_variance = np.zeros(len(matrices))
-    for index, matrix in enumerate(matrices):
+    for index, (matrix, own) in enumerate(zip(matrices, _generators(matrices, seed), strict=True)):
         count = len(matrix)
         variance = _seed_variance(matrix)
         if variance < ROUNDING:
             continue
         deviations = matrix.mean(axis=1) - matrix.mean()  # (seeds,)
         scale = np.sqrt(variance / np.var(deviations, ddof=1) * count / (count - 1))
-        weights = rng.multinomial(count, np.full(count, 1 / count), size=draws) / count  # (draws, seeds)
+        weights = own.multinomial(count, np.full(count, 1 / count), size=draws) / count  # (draws, seeds)
         sampled[:, index] += weights @ deviations * scale
         seed_variance[index] = variance / count
     freedom = np.array([len(matrix) - 1 for matrix in matrices], dtype=float)
-    return Means(estimates=by_item.mean(axis=0), draws=sampled, seed_variance=seed_variance, seed_freedom=freedom)
+    return Means(
+        estimates=by_item.sum(axis=0) / answers, draws=sampled, seed_variance=seed_variance, seed_freedom=freedom
+    )
 
 
 def contrast(means: Means, weights: ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -161,14 +180,15 @@ def contrast(means: Means, weights: ArrayLike, *, level: float = 0.95) -> Estima
         means: what `bootstrap_means` returned.
         weights: one weight a cell, (cells,).
     """
-    w = np.asarray(weights, dtype=float)
-    estimate = float(means.estimates @ w)
-    draws = means.draws @ w  # (draws,)
+    used = np.flatnonzero(weights)  # of many cells a contrast needs few
+    w = np.asarray(weights, dtype=float)[used]
+    estimate = float(means.estimates[used] @ w)
+    draws = means.draws[:, used] @ w  # (draws,)
     variance = float(np.var(draws))
-    share = means.seed_variance * w**2  # (cells,)
+    share = means.seed_variance[used] * w**2  # (used,)
     known = share > 0
     if variance > 0 and np.any(known):
-        freedom = max(1.0, variance**2 / float(np.sum(share[known] ** 2 / means.seed_freedom[known])))
+        freedom = max(1.0, variance**2 / float(np.sum(share[known] ** 2 / means.seed_freedom[used][known])))
         tail = (1 + level) / 2
         draws = estimate + (draws - estimate) * (t.ppf(tail, freedom) / norm.ppf(tail))
     return _summary(estimate, draws, level)

@@ -120,13 +120,16 @@ def _keys(path: Path, first: dict[str, Any]) -> dict[str, list[str]]:
 
 def _outcome(place: str, row: dict[str, Any], fields: tuple[str, str, str]) -> tuple[bool, bool]:
     """Whether an answer is correct and whether it is one at all: the file's own verdict, or else ours."""
-    answer, correct, valid = map(row.get, fields)
-    for name, value in zip(fields[1:], (correct, valid), strict=True):
-        if value is not None and not isinstance(value, bool):
-            raise UserError(f"{place}: {name} is {value!r}; it must be true or false")
-    if correct is None:
-        correct = is_correct(answer, row.get("gold"))
-    return correct, is_valid(answer) if valid is None else valid
+    answer, correct, valid = fields
+    verdict, validity = row.get(correct), row.get(valid)
+    if verdict is None:
+        verdict = is_correct(row.get(answer), row.get("gold"))
+    if validity is None:
+        validity = is_valid(row.get(answer))
+    if not (isinstance(verdict, bool) and isinstance(validity, bool)):
+        name, value = (valid, validity) if isinstance(verdict, bool) else (correct, verdict)
+        raise UserError(f"{place}: {name} is {value!r}; it must be true or false")
+    return verdict, validity
 
 
 def load_samples(path: Path) -> Samples:

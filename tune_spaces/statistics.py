@@ -6,6 +6,7 @@ Functions of counts take numbers or arrays of equal shape.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -124,15 +125,29 @@ def mcnemar_power(n: int, discordance: float, difference: float, alpha: float = 
     if discordance == 0:
         return 0.0
     share = (1 + difference / discordance) / 2
+    pairs, probability = _numbers_of_pairs(n, discordance)
+    limit = _limits(n, alpha)[pairs]
+    rejected = np.where(limit < 0, 0.0, binom.cdf(limit, pairs, share) + binom.sf(pairs - limit - 1, pairs, share))
+    return float(np.sum(probability * rejected))
+
+
+@lru_cache(maxsize=1 << 10)
+def _numbers_of_pairs(n: int, discordance: float) -> tuple[NDArray[np.int64], Array]:
+    """Numbers of discordant items out of n that can occur, with their probabilities; the rest weighs 2e-10."""
     spread = binom.ppf([1e-10, 1 - 1e-10], n, discordance).astype(int)
     pairs = np.arange(max(1, spread[0]), spread[1] + 1)
-    # Largest smaller count that still rejects, for each number of discordant items; -1 where none does.
+    return pairs, binom.pmf(pairs, n, discordance)
+
+
+@lru_cache(maxsize=1 << 6)
+def _limits(n: int, alpha: float) -> Array:
+    """Largest smaller count that still rejects, by the number of discordant items 0..n; -1 where none does."""
+    pairs = np.arange(n + 1)
     limit = binom.ppf(alpha / 2, pairs, 0.5)
-    limit = np.where(2 * binom.cdf(limit, pairs, 0.5) < alpha, limit, limit - 1)
-    rejected = np.where(limit < 0, 0.0, binom.cdf(limit, pairs, share) + binom.sf(pairs - limit - 1, pairs, share))
-    return float(np.sum(binom.pmf(pairs, n, discordance) * rejected))
+    return np.where(2 * binom.cdf(limit, pairs, 0.5) < alpha, limit, limit - 1)
 
 
+@lru_cache(maxsize=1 << 12)
 def minimum_detectable_effect(n: int, discordance: float, power: float = 0.8, alpha: float = 0.05) -> float | None:
     """Smallest true difference that n items show with the given power, at this rate of discordance.
 

@@ -216,6 +216,31 @@ def test_other_items_and_unfinished_trials_are_named_not_dropped(campaign: Campa
     assert "Without samples: killed (seed 0)." in text
 
 
+def test_of_several_sets_of_items_the_one_that_most_trials_share_is_compared(
+    campaign: Campaign, tmp_path: Path
+) -> None:
+    """The first of equals; trials of other variants count, but a set without the reference cannot be chosen."""
+    sets = {}
+    for name, first, items in (("short", 0, 5), ("test", 0, 9), ("other", 9_000, 9)):
+        sets[name] = str(write_samples(tmp_path / f"{name}.jsonl", {"bridged": np.ones(items, bool)}, first=first))
+
+    def compared(*rows: tuple[str, str]) -> tuple[list[str], list[str]]:
+        frame = pd.DataFrame(
+            [
+                {"variant": variant, "seed": seed, **dict.fromkeys(TOGGLES, True), "samples": sets[name]}
+                for seed, (variant, name) in enumerate(rows)
+            ]
+        )
+        trials = read_trials(frame, TOGGLES)
+        return [trial.name for trial in trials.compared], [trial.name for trial in trials.apart]
+
+    short, test = ("full", "short"), ("full", "test")
+    assert compared(short, test) == (["full (seed 0)"], ["full (seed 1)"])
+    assert compared(short, test, ("C", "test")) == (["full (seed 1)", "C (seed 2)"], ["full (seed 0)"])
+    others = [("C", "other")] * 3
+    assert compared(*others, short)[0] == ["full (seed 3)"]
+
+
 def test_refuses_tables_it_cannot_read(campaign: Campaign, tmp_path: Path) -> None:
     campaign.run("full", TOGGLES, 0, 0.0)
     frame = pd.DataFrame(campaign.rows)

@@ -8,6 +8,7 @@ import pytest
 
 from tune_spaces.comparison import compare_pairs, compare_runs, verdict
 from tune_spaces.samples import Samples, load_samples
+from tune_spaces.statistics import mcnemar_exact, paired_interval
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "data" / "reference_runs"
 
@@ -99,6 +100,22 @@ def test_several_seeds_use_the_hierarchical_bootstrap() -> None:
     assert ab.difference == pytest.approx(float(cells["a"].mean() - cells["b"].mean()))
     assert not bc.shown
     assert "no difference was shown" in verdict(bc)
+
+
+def test_a_pair_is_the_same_alone_and_among_others() -> None:
+    rng = np.random.default_rng(4)
+    seeds = {"a": 1, "b": 1, "c": 3, "d": 1, "e": 2}
+    cells = {name: rng.random((count, 300)) < 0.6 for name, count in seeds.items()}
+    wanted = [("a", "b"), ("b", "d"), ("a", "c"), ("c", "e"), ("d", "a")]
+    together = compare_pairs(cells, wanted)
+    assert [pair.test == "exact McNemar" for pair in together] == [True, True, False, False, True]
+    for pair in together:
+        (alone,) = compare_pairs({name: cells[name] for name in (pair.b, pair.a)}, [(pair.a, pair.b)])
+        for field in ("n10", "n01", "difference", "ci_low", "ci_high", "p"):
+            assert getattr(alone, field) == getattr(pair, field)
+    first = together[0]
+    assert (first.ci_low, first.ci_high) == paired_interval(first.n10, first.n01, 300)
+    assert first.p == mcnemar_exact(first.n10, first.n01)
 
 
 def test_too_few_items_say_so(tmp_path: Path) -> None:

@@ -57,6 +57,30 @@ def test_draws_of_contrasts_are_consistent() -> None:
     assert means.draws.shape == (500, 3)
 
 
+def test_draws_of_a_cell_do_not_depend_on_other_cells_nor_on_their_order() -> None:
+    rng = np.random.default_rng(6)
+    cells = [rng.random((seeds, 101)) < np.linspace(0.4, 0.8, seeds)[:, None] for seeds in (3, 1, 7, 2)]
+    means = bootstrap_means(cells, draws=1_200)
+    turned = bootstrap_means(cells[::-1], draws=1_200)
+    assert np.array_equal(turned.draws[:, ::-1], means.draws)
+    for index, cell in enumerate(cells):
+        assert np.array_equal(bootstrap_means([cell], draws=1_200).draws[:, 0], means.draws[:, index])
+    pair = contrast(bootstrap_means([cells[2], cells[0]], draws=1_200), [1, -1])
+    assert contrast(means, [-1, 0, 1, 0]) == pair
+    assert contrast(bootstrap_means(cells, draws=1_200, seed=1), [-1, 0, 1, 0]) != pair
+
+
+def test_seeds_of_different_cells_are_drawn_apart() -> None:
+    """Else the seeds of two configurations would seem to rise and fall together, and their difference to be certain."""
+    rng = np.random.default_rng(8)
+    shifts = np.linspace(-0.2, 0.2, 5)[:, None]
+    first, second = (rng.random((5, 400)) < 0.5 + shifts for _ in range(2))
+    for cells in ([first, second], [first, first]):
+        means = bootstrap_means(cells, draws=8_000)
+        gap = means.draws[:, 0] - means.draws[:, 1]
+        assert float(np.var(gap)) > 0.8 * float(np.sum(means.seed_variance))
+
+
 def test_refuses_cells_on_different_items() -> None:
     with pytest.raises(ValueError, match="same items"):
         bootstrap_means([np.ones((1, 4)), np.ones((1, 5))])

@@ -128,7 +128,8 @@ def test_refuses_equal_ids_with_other_gold_answers_or_questions(tmp_path: Path) 
         ('{"index": null, "gold": "1", "bridged_answer": "1"}\n', "line 1"),
         ('{"index": 0, "bridged_answer": "1"}\n', "gold"),
         ('{"index": 0, "gold": "1", "target_answer": "1"}\n', "bridged_answer"),
-        ('{"index": 0, "gold": "1", "bridged_answer": "1", "bridged_correct": "yes"}\n', "bridged_correct"),
+        ('{"index": 0, "gold": "1", "bridged_answer": "1", "bridged_correct": "yes"}\n', "bridged_correct is 'yes'"),
+        ('{"index": 0, "gold": "1", "bridged_answer": "1", "bridged_valid": 1}\n', "bridged_valid is 1"),
         ('{"index": 0, "gold": "1", "bridged_answer": "1"}\n' * 2, "twice"),
     ],
 )

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
+from scipy.stats import multinomial
 from statsmodels.stats.contingency_tables import mcnemar
 
 from tune_spaces.statistics import (
@@ -104,6 +105,20 @@ def test_power_agrees_with_simulation() -> None:
     simulated = float(np.mean(mcnemar_exact(n10, n01) < 0.05))
     assert mcnemar_power(N, 0.12, 0.07) == pytest.approx(simulated, abs=0.02)
     assert mcnemar_power(N, 0.12, 0.0) <= 0.05
+
+
+@pytest.mark.parametrize(("n", "discordance", "difference"), [(1, 0.5, 0.5), (30, 0.4, 0.2), (60, 1.0, 0.3)])
+@pytest.mark.parametrize("alpha", [0.05, 0.05 / 6])
+def test_power_is_the_sum_over_all_tables_that_reject(
+    n: int, discordance: float, difference: float, alpha: float
+) -> None:
+    p10, p01 = (discordance + difference) / 2, (discordance - difference) / 2
+    power = 0.0
+    for n10 in range(n + 1):
+        for n01 in range(n + 1 - n10):
+            if mcnemar_exact(n10, n01) < alpha:
+                power += float(multinomial.pmf([n10, n01, n - n10 - n01], n, [p10, p01, 1 - discordance]))
+    assert mcnemar_power(n, discordance, difference, alpha) == pytest.approx(power, abs=1e-8)
 
 
 def test_minimum_detectable_effect() -> None:
