@@ -80,8 +80,10 @@ def _forget() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def work(rank: int, world: int, size: str, folder: Path, store: Path, solo: float, deadline: float) -> None:
-    """One process: its own parts, then the joint ones."""
+def work(
+    rank: int, world: int, size: str, folder: Path, store: Path, solo: float, deadline: float, only: list[str]
+) -> None:
+    """One process: its own parts, then the joint ones; where `only` is given, the parts it names."""
     import torch
     from gpu_parts import Bench
 
@@ -98,7 +100,8 @@ def work(rank: int, world: int, size: str, folder: Path, store: Path, solo: floa
         return
     part("ceilings", 20, bench.ceilings)
     for name, limit, piece in bench.own_parts(rank, world):
-        part(name, limit, piece)
+        if not only or name in only:
+            part(name, limit, piece)
     part.deadline = deadline
     import torch.distributed as dist
 
@@ -116,7 +119,8 @@ def work(rank: int, world: int, size: str, folder: Path, store: Path, solo: floa
     if part("join", 110, join) is None:
         return
     for name, limit, piece in bench.joint_parts(rank, world):
-        part(name, limit, piece)
+        if not only or name in only:
+            part(name, limit, piece)
     # A rank that failed in a collective leaves others waiting: do not wait for them here.
     sys.stdout.flush()
     os._exit(0)
@@ -129,13 +133,14 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=300, help="of the whole call")
     parser.add_argument("--solo", type=float, default=165, help="seconds by which each process ends its own parts")
+    parser.add_argument("--only", nargs="*", default=[], help="names of parts, all by default")
     parser.add_argument("--rank", type=int, default=-1, help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, default=None, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     folder = Path(os.environ.get("OUT") or Path(__file__).parent / "results")
     if asked.rank >= 0:
-        arguments = (asked.size, folder, asked.store, asked.solo, asked.seconds - 10)
+        arguments = (asked.size, folder, asked.store, asked.solo, asked.seconds - 10, asked.only)
         work(asked.rank, asked.processes, *arguments)
         return 0
     with tempfile.TemporaryDirectory() as name:

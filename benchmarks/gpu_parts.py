@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 from decode import decode_by, step_time
-from harness import ceilings, clock, environment, peak_gib
+from harness import ceilings, clock, environment, peak_gib, timed
 from rig import Rig, bench_spec, rows_of
 from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention.bias import causal_lower_right
 from train_step import bench_job, measure, way_of
 
-from ray_bridge import kernels, static_caches
+from ray_bridge import behind_kernels, kernels, layer_kernels, static_caches
 from ray_bridge.evaluation import Evaluator
 from ray_bridge.layout import answer_row, assemble, common_prefix
 from ray_bridge.lm import FrozenLM
@@ -59,6 +61,7 @@ class Bench:
         n, long, header = (50, 1264, 1330) if self.paper else (4, 100, 80)
         decode: list[Piece] = [
             ("kernels", 60, self.kernels),
+            ("attention", 100, self.attention),
             ("decode static", 40, lambda: self.decode("static", n, long)),
             ("decode header cached", 30, lambda: self.decode("static", n, header + 120, header)),
             ("decode torch", 30, lambda: self.decode("torch", n, long)),
@@ -69,7 +72,14 @@ class Bench:
         ]
         train: list[Piece] = [
             (f"train {way}", 40, lambda way=way: measure(self.rig, way, self.limits, Worker(device=self.device)))  # type: ignore[misc]
-            for way in ("first", "before_question", "before_question plain layers", "first plain layers")
+            for way in (
+                "first",
+                "before_question",
+                "first unrecorded",
+                "before_question unrecorded",
+                "before_question plain layers",
+                "first plain layers",
+            )
         ]
         equal: list[Piece] = [("equality", 80, self.equality), ("decode aware K=512", 60, self.decode_aware)]
         other: list[Piece] = [
@@ -86,6 +96,8 @@ class Bench:
         """Parts of all processes together, in one order."""
         worker = Worker(rank=rank, world=world, device=self.device)
         few, all_items = (200, 1319) if self.paper else (8, 12)
+        if world == 1:  # one GPU measures what each of four would have to do
+            few, all_items = -(-few // 4), -(-all_items // 4)
 
         def train(way: str) -> Callable[[], Any]:
             return lambda: measure(self.rig, way, self.limits, worker)
@@ -109,11 +121,79 @@ class Bench:
         return step_time(target, rows_of(target, rows, length, header=header), way, self.limits, **tokens)
 
     def kernels(self) -> Any:
-        """Disagreement of the decode kernels with torch at the target's geometry; says where they do not run."""
+        """Disagreement of the kernels with torch at the target's geometry; says where they do not run."""
         body = self.rig.models["target"].body
         if self.device.type != "cuda" or body is None:
             return "no kernels on a CPU"
-        return kernels.disagreement(self.device, torch.bfloat16, body.heads, body.kv_heads, body.head_dim)
+        geometry = (self.device, torch.bfloat16, body.heads, body.kv_heads, body.head_dim)
+        return {
+            "decode": kernels.disagreement(*geometry),
+            "layer": layer_kernels.disagreement(*geometry),
+            "behind": behind_kernels.disagreement(*geometry),
+        }
+
+    def attention(self) -> Any:
+        """Milliseconds of 32 layers' attention, forward and with the backward pass, by torch and by the kernels."""
+        if self.device.type != "cuda":
+            return "no kernels on a CPU"
+        found = {}
+        for T, H in ((352, 1330), (288, 1330), (1664, 0)):
+            draw = [
+                torch.randn(2, n, h, 128, device=self.device).bfloat16() for n, h in ((T, 32), (H + T, 8), (H + T, 8))
+            ]
+            q, k, v = (x.requires_grad_() for x in draw)
+
+            def flash() -> Tensor:
+                mask = causal_lower_right(T, H + T)  # noqa: B023
+                turned = (x.transpose(1, 2) for x in (q, k, v))  # noqa: B023
+                return F.scaled_dot_product_attention(*turned, attn_mask=mask, enable_gqa=True).transpose(1, 2)
+
+            def mine() -> Tensor:
+                return behind_kernels.attend_behind(q, k, v, 128**-0.5)  # noqa: B023
+
+            blocks: list[Any] = [
+                None,
+                *(
+                    {"BM": m, "BN": n, "num_warps": w, "num_stages": s}
+                    for m, n, w, s in (
+                        (128, 64, 8, 2),
+                        (128, 128, 8, 2),
+                        (64, 64, 4, 3),
+                        (64, 128, 4, 2),
+                        (64, 64, 4, 2),
+                    )
+                ),
+            ]
+            for block in blocks:
+                for kind in ("FORWARD", "QUERIES", "KEYS") if block else ("",):
+                    kept = {name: dict(getattr(behind_kernels, name)) for name in ("FORWARD", "QUERIES", "KEYS")}
+                    if kind:
+                        getattr(behind_kernels, kind).update(block)
+                    for name, way in (("torch", flash), ("kernels", mine)) if not block else (("kernels", mine),):
+                        label = f"{T}+{H} {name} {kind} {list(block.values()) if block else ''}"
+                        try:
+                            found[label] = self._both_ways(way, (q, k, v))
+                        except Exception as error:
+                            found[label] = f"{type(error).__name__}: {error}"[:100]
+                    for name, values in kept.items():
+                        getattr(behind_kernels, name).update(values)
+        return found
+
+    def _both_ways(self, way: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> list[float]:
+        outer = torch.randn_like(way())
+        graphs = []
+        for both in (False, True):
+            graph = torch.cuda.CUDAGraph()
+            with torch.enable_grad():
+                for _ in range(2):
+                    torch.autograd.grad(way(), inputs, outer)
+                with torch.cuda.graph(graph):
+                    for _ in range(8):
+                        y = way()
+                        if both:
+                            torch.autograd.grad(y, inputs, outer)
+            graphs.append(graph)
+        return [round(4e3 * timed(graph.replay, self.device, repeats=7), 3) for graph in graphs]
 
     def same_text(self) -> dict[str, Any]:
         """Of real prompts under the embedded target's real weights, how many get the plain way's text from each way."""
@@ -251,7 +331,8 @@ class Bench:
         with way_of(self.rig, way) as position, tempfile.TemporaryDirectory() as name:
             spec = bench_spec(self.size, soft_position=position, batch_size=2, steps=10_000, eval_every=5000)
             job = bench_job(self.rig, spec, Path(name), Worker(device=self.device))
-            for _ in range(3):
+            job.prepare()
+            for _ in range(12):
                 job._train_step()
             return self._profile(job._train_step)
 
@@ -283,7 +364,7 @@ class Bench:
             "wall_ms_profiled": round(1e3 * spent, 2),
             "device_ms": round(sum(e.self_device_time_total for e in kernels_only) / 1e3, 2),
             "launches": sum(e.count for e in kernels_only),
-            "top": [[e.key[:70], e.count, round(e.self_device_time_total / 1e3, 2)] for e in kernels_only[:14]],
+            "top": [[e.key[:110], e.count, round(e.self_device_time_total / 1e3, 2)] for e in kernels_only[:32]],
         }
 
 

@@ -4,6 +4,7 @@
     torchrun --nproc-per-node 4 benchmarks/phase1_job.py --size paper               2,000 steps, 10 evaluations of 200
     torchrun ... --position first                                                   the header in every row
 
+On one GPU without torchrun: what each of four would do, less their collectives.
 No answer ends before its limit, as in the figures of the reference.
 """
 
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -31,10 +33,11 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
         soft_position=asked.position,
         batch_size=2 * worker.world,
         steps=asked.steps,
-        eval_every=max(1, asked.steps // 10),
-        train_examples=7000 if rig.size == "paper" else 64,
+        eval_every=max(1, asked.steps // asked.evaluations),
+        **share_of_one(rig.size, worker.world, asked.steps),
     )
     spent: dict[str, float] = {}
+    steps: list[float] = []
     job = bench_job(rig, spec, folder / f"rank{worker.rank}", worker, log_every=10, cache=folder / "cache")
 
     def clocked(name: str) -> None:
@@ -48,13 +51,15 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
             finally:
                 wait(rig.device)
                 spent[name] = spent.get(name, 0.0) + time.perf_counter() - begin
+                if name == "_train_step":
+                    steps.append(time.perf_counter() - begin)
 
         setattr(job, name, run)
 
     for name in ("_standardise", "_train_step", "_validate", "_checkpoint"):
         clocked(name)
     begin = time.perf_counter()
-    job.source_states.prepare(worker)
+    job.prepare()
     spent["prepare"] = time.perf_counter() - begin
     if job.step == 0:
         job._standardise()
@@ -73,11 +78,23 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
         "position": asked.position,
         "workers": worker.world,
         "steps": spec.steps,
-        "evaluations": 10,
+        "evaluations": asked.evaluations,
+        "items": [len(job.splits.validation), len(job.splits.test)],
+        "step_ms": round(1e3 * median(steps[len(steps) // 3 :]), 1),
         "seconds": {name: round(value, 2) for name, value in spent.items()},
         "total_s": round(sum(spent.values()), 1),
         "peak_gib": peak_gib(rig.device),
     }
+
+
+def share_of_one(size: str, world: int, steps: int) -> dict[str, int]:
+    """Examples of the job, no more than its steps see; one GPU alone takes the part that each of four would have."""
+    if size == "tiny":
+        return {"train_examples": min(64, 2 * world * steps)}
+    parts = 4 if world == 1 else 1
+    whole = {"train_examples": 7000, "validation_examples": 200, "test_examples": 1319}
+    share = {name: -(-count // parts) for name, count in whole.items()}
+    return share | {"train_examples": min(share["train_examples"], 2 * world * steps)}
 
 
 def main() -> None:
@@ -86,6 +103,7 @@ def main() -> None:
     parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
     parser.add_argument("--position", choices=("first", "before_question"), default="before_question")
     parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--evaluations", type=int, default=10)
     asked = parser.parse_args()
     asked.steps = asked.steps or (2000 if asked.size == "paper" else 20)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ray_bridge.alignment import Alignment
 from ray_bridge.encoding import Encoded, Encoder
+from ray_bridge.gpu_settings import settle
 from ray_bridge.lm import FrozenLM
 from ray_bridge.noise import stable_seed
 from ray_bridge.pairing import Pair
@@ -141,6 +142,7 @@ def random_lm(side: str, device: torch.device, **changes: Any) -> FrozenLM:
 
     from ray_bridge.checkpoints import resolve
 
+    settle(device)
     values = {**GEOMETRY[side], **changes}
     config = AutoConfig.for_model(values.pop("kind"), **values)
     tokenizer = AutoTokenizer.from_pretrained(resolve(f"embedded:{side}"))

@@ -27,7 +27,14 @@ from ray_bridge.spec import JobSpec
 from ray_bridge.training import Job
 from ray_bridge.workers import Worker
 
-WAYS = ("first", "before_question", "before_question plain layers", "first header read again")
+WAYS = (
+    "first",
+    "before_question",
+    "first unrecorded",
+    "before_question unrecorded",
+    "before_question plain layers",
+    "first header read again",
+)
 
 
 def bench_job(
@@ -70,30 +77,28 @@ def way_of(rig: Rig, way: str) -> Iterator[str]:
 
 
 def floor_seconds(rig: Rig, spec: JobSpec, way: str, limits: dict[str, float], batch: int) -> float:
-    """Operations over the matmul rate, or bytes over the copy bandwidth, of source, teacher, and student both ways."""
+    """Operations over the matmul rate, or bytes over the copy bandwidth, of the student both ways.
+
+    Source and teacher have no part in it: what they make of the examples is kept.
+    """
     lengths, again = LENGTHS[rig.size], "read again" in way
-    source, target = rig.models["source"], rig.models["target"]
-    header = lengths.header if again else 0
+    target = rig.models["target"]
     student = batch * (lengths.question + lengths.answer + spec.soft_tokens)
     student += batch * lengths.header if spec.soft_position == "first" or again else 0
-    teacher = batch * (header + lengths.question + lengths.answer)
-    work = [
-        (matmul_flops(source, batch * (header + lengths.question), spec.source_layer), weight_bytes(source) * 0.75),
-        (matmul_flops(target, teacher), weight_bytes(target)),
-        (matmul_flops(target, student), weight_bytes(target)),
-        (matmul_flops(target, student), weight_bytes(target)),
-    ]
-    return sum(max(f / limits["matmul_flop_per_s"], b / limits["copy_bytes_per_s"]) for f, b in work)
+    flops, moved = matmul_flops(target, student), weight_bytes(target)
+    return 2 * max(flops / limits["matmul_flop_per_s"], moved / limits["copy_bytes_per_s"])
 
 
-def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, steps: int = 12) -> dict[str, Any]:
+def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, steps: int = 32) -> dict[str, Any]:
     """Median step of a way, with its floor, its peak of memory and the steps' losses."""
     device = rig.device
     with way_of(rig, way) as position, tempfile.TemporaryDirectory() as name:
         spec = bench_spec(rig.size, soft_position=position, batch_size=2 * worker.world, steps=10_000, eval_every=5000)
         shared = os.environ.get("BENCH_CACHE")  # a folder that all processes see
         job = bench_job(rig, spec, Path(name), worker, cache=Path(shared or name) / f"cache-{rig.size}")
-        job.source_states.prepare(worker)
+        job.prepare()
+        job.passes.recorded = job.passes.recorded and "unrecorded" not in way and "plain" not in way
+        losses = _watch(job)
         spent = []
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -101,7 +106,7 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
             begin = clock(device)
             job._train_step()
             spent.append(clock(device) - begin)
-        spent = sorted(spent[2:])
+        spent = sorted(spent[len(spent) // 2 :])  # shapes come up, are planned and recorded in the first half
     return {
         "way": way,
         "workers": worker.world,
@@ -110,7 +115,23 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
         "slowest_ms": round(1e3 * spent[-1], 2),
         "floor_ms": round(1e3 * floor_seconds(rig, spec, way, limits, 2), 2),
         "peak_gib": peak_gib(device),
+        "recorded": {name: len(replay.recorded) for name, replay in job.passes.replays.items()},
+        "plain": {name: replay.plain for name, replay in job.passes.replays.items()},
+        "losses": losses[:4] + losses[-2:],
     }
+
+
+def _watch(job: Job) -> list[list[float]]:
+    """Loss and gradient norm of each step to come, to compare ways by."""
+    seen: list[list[float]] = []
+    log = job._log_step
+
+    def watched(losses: Any, norm: float, *rest: Any) -> None:
+        seen.append([round(losses.total, 5), round(norm, 5)])
+        log(losses, norm, *rest)
+
+    job._log_step = watched  # type: ignore[method-assign]
+    return seen
 
 
 def main() -> None:

@@ -6,21 +6,28 @@ The model's parameters become views of the joined weights, so nothing is held tw
 In fp32 and fp64 every operation is the model's own, so that both ways give the same text.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ray_bridge import layer_kernels
 from ray_bridge.prefix import attends_fully
 
 LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
 
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(layer, q (B, h, T, D), k (B, h_kv, T, D), v (B, h_kv, T, D)) -> (B, T, h, D); keys and queries are rotated."""
+
+class Attend(Protocol):
+    """What the queries of each layer look at."""
+
+    def before(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Keys and values (H, h_kv, D) that stand before every row's own, or None."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q (B, T, h, D), k and v (B, H + T, h_kv, D), rotated -> (B, T, h, D)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +91,7 @@ class FusedBody:
         """
         with torch.autocast(x.device.type, enabled=False):
             cos, sin = self.rotary(x, positions)  # (B, T, D)
-            turn = (cos[:, None], _signed(sin)[:, None])  # (B, 1, T, D) each
+            turn = (cos.contiguous(), sin.contiguous())  # (B, T, D) each
             for i, layer in enumerate(self.layers[:stop]):
                 if recompute and torch.is_grad_enabled():
                     x = checkpoint(self.layer, i, layer, x, turn, attend, use_reentrant=False, preserve_rng_state=False)
@@ -95,13 +102,23 @@ class FusedBody:
     def layer(self, i: int, layer: Layer, x: Tensor, turn: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
         """One layer, (B, T, d) -> (B, T, d)."""
         B, T, _ = x.shape
+        kernels = self.kernels(x)
         qkv = F.linear(normed(layer.norm, x), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
-        qkv = qkv.view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, h + 2 h_kv, T, D)
-        turned = rotate(qkv[:, : self.heads + self.kv_heads], *turn)  # (B, h + h_kv, T, D)
-        y = attend(i, turned[:, : self.heads], turned[:, self.heads :], qkv[:, self.heads + self.kv_heads :])
+        qkv = qkv.view(B, T, -1, self.head_dim)  # (B, T, h + 2 h_kv, D)
+        turned = layer_kernels.turn if kernels else layer_kernels.reference_turn
+        y = attend(i, *turned(qkv, *turn, attend.before(i), self.kv_heads))  # (B, T, h, D)
         x = x + layer.out(y.reshape(B, T, -1))  # (B, T, d)
-        gate, up = F.linear(normed(layer.mlp_norm, x), layer.gate_up, layer.gate_up_bias).chunk(2, -1)  # (B, T, m)
+        gate_up = F.linear(normed(layer.mlp_norm, x), layer.gate_up, layer.gate_up_bias)  # (B, T, 2 m)
+        if kernels and self.silu:
+            return x + layer.down(layer_kernels.gated(gate_up))  # (B, T, d)
+        gate, up = gate_up.chunk(2, -1)  # (B, T, m) each
         return x + layer.down(self.activation(gate) * up)  # (B, T, d)
+
+    def kernels(self, x: Tensor) -> bool:
+        """Whether an input goes through `layer_kernels`: in half precision on a GPU where they are right."""
+        if not x.is_cuda or x.dtype.itemsize != 2:
+            return False
+        return layer_kernels.usable(x.device, x.dtype, self.heads, self.kv_heads, self.head_dim)
 
     def finish(self, x: Tensor) -> Tensor:
         """The final norm, (..., d) -> (..., d)."""
@@ -113,16 +130,6 @@ def normed(norm: Any, x: Tensor) -> Tensor:
     if x.is_cuda and x.dtype in (torch.bfloat16, torch.float16):
         return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)
     return norm(x)
-
-
-def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """Rotary embedding of heads, (B, h, T, D) by cos and sin (B, 1, T, D), the first half of sin negated."""
-    return x * cos + x.roll(x.shape[-1] // 2, -1) * signed_sin
-
-
-def _signed(sin: Tensor) -> Tensor:
-    half = sin.shape[-1] // 2
-    return torch.cat([-sin[..., :half], sin[..., half:]], -1)
 
 
 def _join(layer: Any) -> Layer:

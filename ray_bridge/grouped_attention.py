@@ -6,7 +6,7 @@ query positions of one product. Registered with transformers under `NAME`, so th
 from there (llama, mistral, qwen2, gpt_neox ...) can use it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ray_bridge import behind_kernels
 from ray_bridge.prefix import Prefix
 
 NAME = "ray_bridge_grouped"
@@ -99,29 +100,46 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
     return y.reshape(B, h, T, D).transpose(1, 2)
 
 
-def attend_behind(
-    prefix: Prefix | None, real: Tensor | None, scale: float
-) -> Callable[[int, Tensor, Tensor, Tensor], Tensor]:
-    """What fused layers attend with: (layer, q (B, h, T, D), k and v (B, h_kv, T, D)) -> (B, T, h, D).
+class AttendBehind:
+    """How fused layers attend: to their own tokens, and to a prefix that all rows see before them.
 
     Args:
-        prefix: what all rows see before their own tokens, or None.
+        prefix: or None.
         real: (B, T), 1 on real tokens, or None where pads lie on the right alone and so hide themselves.
         scale: factor on the scores.
     """
-    masks: dict[tuple[int, ...], Tensor] = {}
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        if prefix is None and real is None:
-            return causal_attention(q, k, v, scale)  # (B, T, h, D)
-        T, groups = q.shape[2], q.shape[1] // k.shape[1]
-        if prefix is not None:
-            k, v = prefix.joined(layer, k, v)  # (B, h_kv, H + T, D)
-        if not masks:
-            masks[()] = group_mask(T, k.shape[2], groups, real, q)
-        return masked_attention(q, k, v, masks[()], scale)  # (B, T, h, D)
+    def __init__(self, prefix: Prefix | None, real: Tensor | None, scale: float) -> None:
+        self.prefix, self.real, self.scale = prefix, real, scale
+        self.mask: Tensor | None = None
 
-    return attend
+    def before(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Keys and values (H, h_kv, D) of the prefix."""
+        return None if self.prefix is None else self.prefix.by_place(layer)
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q (B, T, h, D), k and v (B, H + T, h_kv, D) -> (B, T, h, D)."""
+        plain_causal = self.real is None
+        half = q.is_cuda and q.dtype.itemsize == 2
+        if plain_causal and half and self.prefix is not None:
+            geometry = (q.device, q.dtype, q.shape[2], k.shape[2], q.shape[3])
+            if behind_kernels.usable(*geometry):
+                return behind_kernels.attend_behind(q, k, v, self.scale)  # (B, T, h, D)
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, h, T, D), (B, h_kv, H + T, D) twice
+        if plain_causal and self.prefix is None:
+            return causal_attention(q, k, v, self.scale)  # (B, T, h, D)
+        T, L, groups = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
+        if plain_causal and half:
+            # The flash kernel knows a causal mask whose last row ends at the last key, and groups. Imported late:
+            # with it comes torch's compiler, which takes seconds.
+            from torch.nn.attention.bias import causal_lower_right
+
+            behind = causal_lower_right(T, L)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=behind, scale=self.scale, enable_gqa=groups > 1)
+            return y.transpose(1, 2)  # (B, T, h, D)
+        if self.mask is None:
+            self.mask = group_mask(T, L, groups, self.real, q)
+        return masked_attention(q, k, v, self.mask, self.scale)  # (B, T, h, D)
 
 
 def _interface(

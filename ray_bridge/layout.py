@@ -20,6 +20,7 @@ from ray_bridge.bridges.flow import resample
 from ray_bridge.lm import FrozenLM, count_positions
 from ray_bridge.prefix import Prefix, shared_header
 from ray_bridge.rows import Row, split_ids, token_ids
+from ray_bridge.transfer import send
 
 IGNORED = -100
 
@@ -35,6 +36,7 @@ class Batch:
         labels: (B, L), token ids on answer and EOS, -100 elsewhere.
         answer_start: (B,), index of the first answer token (or of the first token to be generated).
         soft_start: (B,), index of the first soft token.
+        answers: where the next token is supervised.
         prefix: text before every row that is not in `embeds`; `positions` count it, all indices do not.
         context: (B, K, d) soft tokens that adapters read, None where there are none.
     """
@@ -45,8 +47,26 @@ class Batch:
     labels: Tensor
     answer_start: Tensor
     soft_start: Tensor
+    answers: "AnswerPositions"
     prefix: Prefix | None = None
     context: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerPositions:
+    """The places of a batch whose logits predict answer tokens, packed over rows; N answer tokens with EOS.
+
+    Attributes:
+        rows: (N,).
+        at: (N,), one before the token's own place.
+        tokens: (N,).
+        ids: the tokens on the host, with their rows: what can be compared without waiting for a device.
+    """
+
+    rows: Tensor
+    at: Tensor
+    tokens: Tensor
+    ids: Sequence[tuple[int, ...]]
 
 
 def common_prefix(lm: FrozenLM, rows: Sequence[Row], *, soft: bool) -> Prefix | None:
@@ -108,11 +128,18 @@ def assemble(
         labels[i, answer_start : first + length] = ids[i, answer_start : first + length]
         mask[i, first : first + length] = 1
         starts[i], answer_starts[i] = soft_start, answer_start
-    ids, mask, labels = ids.to(lm.device), mask.to(lm.device), labels.to(lm.device)
-    starts, answer_starts = starts.to(lm.device), answer_starts.to(lm.device)
+    answer_rows, at = (labels != IGNORED).nonzero(as_tuple=True)  # (N,), (N,)
+    answers = AnswerPositions(
+        rows=send(answer_rows, lm.device),
+        at=send(at - 1, lm.device),
+        tokens=send(labels[answer_rows, at], lm.device),
+        ids=[tuple(row.answer) for row in rows],
+    )
+    soft_starts = starts.tolist()
+    ids, mask, labels, starts, answer_starts = (send(x, lm.device) for x in (ids, mask, labels, starts, answer_starts))
     embeds = lm.embed(ids)  # (B, L, d)
     if soft is not None and rows[0].injection == "residual":
-        embeds = embeds + _spread(rows, soft, starts.tolist(), L).to(embeds.dtype)  # (B, L, d)
+        embeds = embeds + _spread(rows, soft, soft_starts, L).to(embeds.dtype)  # (B, L, d)
     if soft is not None and inserted:
         slots = starts[:, None] + torch.arange(K, device=lm.device)  # (B, K)
         index = slots[..., None].expand(-1, -1, embeds.shape[-1])  # (B, K, d)
@@ -124,6 +151,7 @@ def assemble(
         labels=labels,
         answer_start=answer_starts,
         soft_start=starts,
+        answers=answers,
         prefix=prefix,
         context=soft if rows[0].injection == "adapter" else None,
     )

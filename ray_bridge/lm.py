@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from common.errors import UserError
 from ray_bridge.checkpoints import resolve
 from ray_bridge.fused_body import FusedBody
-from ray_bridge.grouped_attention import attend_behind
+from ray_bridge.gpu_settings import settle
+from ray_bridge.grouped_attention import AttendBehind
 from ray_bridge.prefix import Prefix, PrefixStates, additive_mask, attends_fully, read_prefix
 
 
@@ -82,10 +83,7 @@ class FrozenLM:
             raise UserError(
                 f"{name} has no fast tokenizer: offsets are needed; save one with tokenizer.save_pretrained"
             )
-        if torch.device(device).type == "cuda":
-            # Under a padding mask the memory-efficient kernel of torch 2.11 on an H200 gave wrong fp32 prefills at some
-            # lengths (65 tokens, left-padded: accuracy 57 % where the plain kernel has 100 %).
-            torch.backends.cuda.enable_mem_efficient_sdp(False)
+        settle(device)
         lm = cls(model.to(device), tokenizer, Path(place).name)
         return lm.fuse() if lm.device.type == "cuda" else lm
 
@@ -174,7 +172,7 @@ class FrozenLM:
         if self.body is not None and not self.plain:
             # Pads on the right are behind whatever reads, so causality alone hides them.
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
-            attend = attend_behind(prefix, None if right_padded else mask, self.body.scale)
+            attend = AttendBehind(prefix, None if right_padded else mask, self.body.scale)
             return self.body.finish(self.body(embeds, positions, attend, recompute=recompute))
         if prefix is None:
             output = self.model.base_model(
@@ -239,9 +237,8 @@ class FrozenLM:
             return embeds
         if self.body is not None:
             with torch.no_grad():
-                return self.body(
-                    embeds, positions, attend_behind(prefix, None, self.body.scale), stop=index
-                )  # (B, S, d_s)
+                attend = AttendBehind(prefix, None, self.body.scale)
+                return self.body(embeds, positions, attend, stop=index)  # (B, S, d_s)
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
             raise _CapturedError(output[0] if isinstance(output, tuple) else output)

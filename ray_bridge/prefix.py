@@ -6,7 +6,7 @@ student either. It carries no gradient; what follows attends to it as if it had 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,14 +27,23 @@ class Prefix:
         ids: the tokens, BOS first.
         keys: (1, h_kv, H, D) of each layer, rotated.
         values: (1, h_kv, H, D) of each layer.
+        places: what `by_place` has made.
     """
 
     ids: tuple[int, ...]
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
+    places: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def by_place(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of a layer with the place first, (H, h_kv, D) each, contiguous."""
+        if layer not in self.places:
+            keys, values = (x[layer][0].transpose(0, 1).contiguous() for x in (self.keys, self.values))
+            self.places[layer] = (keys, values)
+        return self.places[layer]
 
     def joined(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of a layer with the prefix before them, (B, h_kv, T, D) -> (B, h_kv, H + T, D)."""

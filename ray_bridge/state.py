@@ -4,6 +4,7 @@ All noise and order follow from seed, step and example, so weights, optimiser, a
 there is: no generator state can be forgotten.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ Weights = dict[str, Tensor]
 _FILE = "state.pt"
 
 
-def copy_weights(translator: Translator) -> Weights:
-    """A copy of the weights that later steps do not change."""
-    return {name: value.detach().cpu().clone() for name, value in translator.state_dict().items()}
+def copy_weights(weights: Mapping[str, Tensor]) -> Weights:
+    """A copy on the host that later steps do not change."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
 
 
 @dataclass(kw_only=True)

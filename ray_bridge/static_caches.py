@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ray_bridge import kernels
 from ray_bridge.fused_body import FusedBody
-from ray_bridge.grouped_attention import attend_behind, softmax, use_grouped_attention
+from ray_bridge.grouped_attention import AttendBehind, softmax, use_grouped_attention
 from ray_bridge.layout import Batch
 from ray_bridge.lm import FrozenLM
 from ray_bridge.prefix import Prefix
@@ -44,13 +44,8 @@ class FusedCache:
         count, L = batch.mask.shape
         rows = slice(first, first + count)
 
-        behind = attend_behind(self.prefix, None, self.body.scale)
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self.keys[layer][rows, :, :L], self.values[layer][rows, :, :L] = k, v
-            return behind(layer, q, k, v)  # (n, L, h, D)
-
-        x = self.body(batch.embeds, batch.positions, attend)  # (n, L, d)
+        keep = _Keep(self, rows, L)
+        x = self.body(batch.embeds, batch.positions, keep)  # (n, L, d)
         used = batch.mask.sum(-1)  # (n,)
         self.lengths[rows] = used
         last = x[torch.arange(count, device=x.device), used - 1]  # (n, d)
@@ -76,22 +71,14 @@ class FusedCache:
         return kernels.add_norm(x, y, body.final_norm.weight, body.final_norm.variance_epsilon)[1]
 
     def _torch_step(self, embeds: Tensor) -> Tensor:
-        at = self.lengths[:, None, None, None]  # (b, 1, 1, 1)
-        seen = self.slots <= at  # (b, 1, 1, slots)
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = self.keys[layer], self.values[layer]
-            index = at.expand_as(k)  # (b, h_kv, 1, D)
-            keys.scatter_(2, index, k)
-            values.scatter_(2, index, v)
-            return self._attention(layer, q, keys, values, seen)  # (b, 1, h, D)
-
-        x = self.body(embeds, self.lengths[:, None] + self.past, attend)  # (b, 1, d)
+        x = self.body(embeds, self.lengths[:, None] + self.past, _OneMore(self))  # (b, 1, d)
         self.lengths.add_(1)
         return self.body.finish(x[:, 0])  # (b, d)
 
-    def _attention(self, layer: int, q: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
-        B, h, _, D = q.shape
+    def attention(self, layer: int, q: Tensor, seen: Tensor) -> Tensor:
+        """Attention of one token a row, q (b, 1, h, D) with `seen` (b, 1, 1, slots) -> (b, 1, h, D)."""
+        B, _, h, D = q.shape
+        keys, values = self.keys[layer], self.values[layer]
         kv = keys.shape[1]
         grouped = q.view(B, kv, h // kv, D)  # (b, h_kv, g, D)
         scores = (grouped @ keys.transpose(-1, -2)).masked_fill(~seen, float("-inf"))  # (b, h_kv, g, slots)
@@ -111,6 +98,38 @@ class FusedCache:
         for layer in range(len(self.keys)):
             self.keys[layer] = self.keys[layer][rows]
             self.values[layer] = self.values[layer][rows]
+
+
+class _Keep(AttendBehind):
+    """Reads prompts, and keeps the keys and values of their own tokens."""
+
+    def __init__(self, cache: FusedCache, rows: slice, length: int) -> None:
+        super().__init__(cache.prefix, None, cache.body.scale)
+        self.cache, self.rows, self.length = cache, rows, length
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        past = self.cache.past
+        self.cache.keys[layer][self.rows, :, : self.length] = k[:, past:].transpose(1, 2)
+        self.cache.values[layer][self.rows, :, : self.length] = v[:, past:].transpose(1, 2)
+        return super().__call__(layer, q, k, v)  # (n, L, h, D)
+
+
+class _OneMore:
+    """Puts one token's keys and values a row into the cache, and reads it."""
+
+    def __init__(self, cache: FusedCache) -> None:
+        self.cache = cache
+        self.at = cache.lengths[:, None, None, None]  # (b, 1, 1, 1)
+        self.seen = cache.slots <= self.at  # (b, 1, 1, slots)
+
+    def before(self, _layer: int) -> None:
+        """The prefix is read where it is."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        for kept, new in ((self.cache.keys[layer], k), (self.cache.values[layer], v)):
+            one = new.transpose(1, 2)  # (b, h_kv, 1, D)
+            kept.scatter_(2, self.at.expand_as(one), one)
+        return self.cache.attention(layer, q, self.seen)  # (b, 1, h, D)
 
 
 class TransformersCache:

@@ -117,9 +117,8 @@ def rows_that_fit(lm: FrozenLM, slots: int) -> int:
     heads = getattr(lm.config, "num_key_value_heads", None) or lm.config.num_attention_heads
     width = getattr(lm.config, "head_dim", None) or lm.hidden_size // lm.config.num_attention_heads
     row = 2 * lm.num_layers * slots * heads * width * lm.embedding.weight.element_size()
-    free, total = torch.cuda.mem_get_info(lm.device)
-    free += torch.cuda.memory_reserved(lm.device) - torch.cuda.memory_allocated(lm.device)
-    free = min(free, MEMORY - torch.cuda.memory_allocated(lm.device), total)
+    torch.cuda.empty_cache()  # what is still reserved then belongs to recordings
+    free = min(torch.cuda.mem_get_info(lm.device)[0], MEMORY - torch.cuda.memory_reserved(lm.device))
     passing = 6 * PREFILL_TOKENS * lm.config.intermediate_size * lm.embedding.weight.element_size()
     return max(1, int(0.9 * (free - passing) / row))
 

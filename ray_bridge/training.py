@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.objective import Losses, backward, objective_terms
 from ray_bridge.objectives.terms import Moment, StepContext
 from ray_bridge.pairing import Pair
+from ray_bridge.passes import Passes
 from ray_bridge.pooling import pooling_report
 from ray_bridge.session import Session
-from ray_bridge.source_cache import SourceStates
+from ray_bridge.source_states import SourceStates
 from ray_bridge.spec import JobSpec, RunSpec, check_run
-from ray_bridge.state import Best, Progress, copy_weights, load_selected, save_selected
+from ray_bridge.state import Best, Progress, Weights, copy_weights, load_selected, save_selected
 from ray_bridge.tasks.load import Splits, load_splits
+from ray_bridge.teacher_states import TeacherStates
 from ray_bridge.translator import Translator, build_translator
 
 STANDARDISE_ON = 256
@@ -54,6 +57,10 @@ class Job:
         self.source_states = SourceStates(
             self.pair.source, self.pair.encoder, known, spec.source_layer, identity, cache
         )
+        # The misaligned KL looks at other positions than are kept.
+        taught = known if spec.kl_alignment and spec.kl_weight > 0 else ()
+        identity = self.pair.digest_of(self.pair.target) if taught else None
+        self.teacher_states = TeacherStates(self.pair.target, self.pair.encoder, taught, identity, cache)
         self.translator = build_translator(spec, self.pair.source, self.pair.target)
         self.parameters = [p for p in self.translator.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
@@ -65,7 +72,9 @@ class Job:
         )
         decode = decode_terms(spec, self.pair, self.splits.train, batch_size=run.eval_batch_size)
         self.terms = [*decode, *objective_terms(spec)]
-        self.average = copy_weights(self.translator) if spec.ema_decay else {}
+        self.passes = Passes(self.translator, self.pair.target)
+        self.average: Weights = {}
+        self._start_average()
         self.best = Best()
         self.step, self.seconds = 0, 0.0
         self.evaluator = Evaluator(self.pair.for_evaluation(), self.worker, run.eval_batch_size, NodeCache(cache))
@@ -82,7 +91,7 @@ class Job:
         if self.step == 0:
             self._standardise()
             self._validate()
-        self.source_states.prepare(self.worker)
+        self.prepare()
         while self.step < self.spec.steps:
             self._train_step()
             if self.step % self.spec.eval_every == 0 or self.step == self.spec.steps:
@@ -94,23 +103,32 @@ class Job:
         self.worker.barrier()
         return self._conclude(time.monotonic() - started)
 
+    def prepare(self) -> None:
+        """Read what the frozen models make of the training examples, before steps ask for it."""
+        self.source_states.prepare(self.worker)
+        self.teacher_states.prepare(self.worker)
+
     def _standardise(self) -> None:
         prompts = self.splits.train[:STANDARDISE_ON]
         mine = [prompts[i] for i in self.worker.share(len(prompts))]
         batches = (self.pair.encoder(mine[at : at + 16]) for at in range(0, len(mine), 16))
         layer = self.spec.source_layer
         self.translator.standardise((read_source(self.pair.source, items, layer) for items in batches), self.worker)
-        if self.average:
-            self.average = copy_weights(self.translator)
+        self._start_average()
+
+    def _start_average(self) -> None:
+        if self.spec.ema_decay:
+            self.average = {name: value.clone() for name, value in self.translator.state_dict().items()}
 
     def _train_step(self) -> None:
         began = time.monotonic()
-        items = self.pair.encoder([self.splits.train[i] for i in self._batch()])
+        items = self.pair.encoder([self.splits.train[i] for i in self._batch(self.step)])
         if sees_prompt(self.spec, self.step):
             items = with_prompt(items)
         measure = (self.step + 1) % self.spec.eval_every == 0
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.spec, self.step)
+        self.passes.pause(measure)  # each term's gradient norm takes a backward pass of its own
         context = StepContext(
             self.spec,
             self.pair.target,
@@ -118,40 +136,41 @@ class Job:
             self.source_states(items),
             Moment(seed=self.spec.seed, step=self.step),
             self.worker,
+            self.passes,
+            teacher_answers=self.teacher_states(items),
         )
         with self._autocast():
             due = [term for term in self.terms if term.due(self.step)]
             losses = backward(context, due, self.parameters, term_norms=measure)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.clip_norm))
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         for name, value in self.translator.state_dict().items() if self.average else ():
-            self.average[name].lerp_(value.cpu(), 1 - self.spec.ema_decay)
+            self.average[name].lerp_(value, 1 - self.spec.ema_decay)
         self.step += 1
-        self._look_ahead()
-        spent = time.monotonic() - began
-        self.seconds += spent
-        self._log_step(losses, norm, spent, items)
+        self._look_ahead()  # while the device is at work: what follows waits for it
+        self._log_step(losses, float(norm), began, items)
 
     def _look_ahead(self) -> None:
         """Draw the next step's noise while other work goes on."""
         if self.step < self.spec.steps:
-            examples = [self.splits.train[i] for i in self._batch()]
+            examples = [self.splits.train[i] for i in self._batch(self.step)]
             for purpose in ("sampler", "flow"):
                 keys = [(purpose, self.spec.seed, self.step, example.id) for example in examples]
                 draw_ahead((self.spec.soft_tokens, self.pair.target.hidden_size), keys)
 
-    def _batch(self) -> Sequence[int]:
-        """This worker's training examples of the current step: each epoch in an order of its own."""
+    def _batch(self, step: int) -> Sequence[int]:
+        """This worker's training examples of a step: each epoch in an order of its own."""
         size, available = self.spec.batch_size, len(self.splits.train)
         if available < size:
             raise UserError(f"batch_size {size} is more than the {available} training examples: lower it")
-        epoch, place = divmod(self.step, available // size)
-        order = np.random.default_rng(stable_seed("order", self.spec.seed, epoch)).permutation(available)
-        chosen = order[place * size : (place + 1) * size]
+        epoch, place = divmod(step, available // size)
+        chosen = epoch_order(self.spec.seed, epoch, available)[place * size : (place + 1) * size]
         return [int(chosen[i]) for i in self.worker.share(size)]
 
-    def _log_step(self, losses: Losses, norm: float, spent: float, items: Sequence[Encoded]) -> None:
+    def _log_step(self, losses: Losses, norm: float, began: float, items: Sequence[Encoded]) -> None:
+        spent = time.monotonic() - began
+        self.seconds += spent
         if not math.isfinite(losses.total) or not math.isfinite(norm):
             raise FloatingPointError(f"step {self.step}: loss {losses.total}, gradient norm {norm}: training diverged")
         if self.events is None or (self.step % self.run_spec.log_every and not losses.gradient_norms):
@@ -169,7 +188,9 @@ class Job:
         translator = self._evaluated(self.average or None)
         samples = self.evaluator.evaluate(self.splits.validation, translator, ["bridged"])
         metrics = metrics_of(samples, ["bridged"], self._groups())
-        self.best.offer(self.step, metrics["accuracy/bridged"], self.average_copy() or copy_weights(self.translator))
+        self.best.offer(
+            self.step, metrics["accuracy/bridged"], copy_weights(self.average or self.translator.state_dict())
+        )
         if self.events:
             values = {f"validation/{name}": value for name, value in metrics.items()}
             values |= self._pooling(translator)
@@ -181,10 +202,6 @@ class Job:
         if values and self.events:
             self.events.artifact(str(picture))
         return values
-
-    def average_copy(self) -> dict[str, torch.Tensor]:
-        """A copy of the moving average, empty where there is none."""
-        return {name: value.clone() for name, value in self.average.items()}
 
     def _evaluated(self, weights: dict[str, torch.Tensor] | None) -> Translator:
         """A copy of the translator in evaluation's arithmetic, with other weights where they are given."""
@@ -198,9 +215,9 @@ class Job:
             if self.worker.first:
                 Progress(
                     step=self.step,
-                    weights=copy_weights(self.translator),
+                    weights=copy_weights(self.translator.state_dict()),
                     optimiser=self.optimiser.state_dict(),
-                    average=self.average,
+                    average=copy_weights(self.average),
                     best=self.best,
                     seconds=self.seconds,
                 ).save(Path(name))
@@ -214,7 +231,8 @@ class Job:
         progress = Progress.load(latest)
         self.translator.load_state_dict(progress.weights)
         self.optimiser.load_state_dict(progress.optimiser)
-        self.average, self.best = progress.average, progress.best
+        self.average = {name: value.to(self.worker.device) for name, value in progress.average.items()}
+        self.best = progress.best
         self.step, self.seconds = progress.step, progress.seconds
 
     def _conclude(self, wall: float) -> dict[str, Any]:
@@ -252,8 +270,14 @@ class Job:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.run_spec.autocast and self.worker.device.type == "cuda" and torch.cuda.is_bf16_supported():
-            return torch.autocast("cuda", torch.bfloat16)
+            return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # recordings need it so
         return contextlib.nullcontext()
+
+
+@cache
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order in which an epoch takes its examples, (count,)."""
+    return np.random.default_rng(stable_seed("order", seed, epoch)).permutation(count)
 
 
 def learning_rate(spec: JobSpec, step: int) -> float:

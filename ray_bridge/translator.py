@@ -1,10 +1,11 @@
 """The trained part of a job: from what the source read to the soft tokens that the target reads."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ray_bridge.bridges.dit import DiTBridge
 from ray_bridge.bridges.geometry import GeometryProjection
@@ -67,7 +68,27 @@ class Translator(nn.Module):
         Returns:
             (B, K, d_t), each token at the RMS of the target's embeddings times the learned gain.
         """
-        return cast(Bridge, self.bridge)(*self._read(source), noise, dropped)
+        return self.sampled(noise, dropped, *self.reading(source))
+
+    def reading(self, source: SourceBatch, rounded: Callable[[int], int] = int) -> tuple[Tensor, ...]:
+        """What `sampled` and `flow_error` read, as tensors on the device alone; made outside of any recording.
+
+        Args:
+            source: what the frozen source made of B prompts.
+            rounded: what lengths are rounded up to, by masked tokens.
+
+        Returns:
+            States (B, S, d_s) and mask (B, S); under geometry_projection then what `GeometryProjection.forward` reads.
+        """
+        padding = rounded(source.mask.shape[1]) - source.mask.shape[1]
+        states, mask = F.pad(source.states, (0, 0, 0, padding)), F.pad(source.mask, (0, padding))
+        if self.geometry is None:
+            return states, mask
+        return states, *self.geometry.reading(source.items, states, rounded)
+
+    def sampled(self, noise: Tensor, dropped: Tensor | None, *reading: Tensor) -> Tensor:
+        """`forward` of a `reading`."""
+        return cast(Bridge, self.bridge)(*self._read(*reading), noise, dropped)
 
     @torch.no_grad()
     def standardise(self, sources: Iterable[SourceBatch], worker: Worker) -> None:
@@ -80,7 +101,7 @@ class Translator(nn.Module):
         bridge = cast(Bridge, self.bridge)
         together: list[Moments] | None = None
         for source in sources:
-            found = bridge.moments(*self._read(source))
+            found = bridge.moments(*self._read(*self.reading(source)))
             together = found if together is None else [a + b for a, b in zip(together, found, strict=True)]
         if together is None:
             raise ValueError("every worker needs at least one prompt")
@@ -89,13 +110,13 @@ class Translator(nn.Module):
                 worker.sum(tensor)
         bridge.fit(together)
 
-    def flow_loss(
-        self, source: SourceBatch, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None
+    def flow_error(
+        self, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None, *reading: Tensor
     ) -> Tensor:
         """Flow loss of each row, (B,), for data (B, K, d_t) at unit RMS. Only where `flow` is a bridge."""
         if self.flow is None:
             raise ValueError("this bridge is no flow")
-        return self.flow.flow_loss(*self._read(source), data, noise, times, dropped)
+        return self.flow.flow_loss(*self._read(*reading), data, noise, times, dropped)
 
     @property
     def facts(self) -> dict[str, float]:
@@ -106,13 +127,15 @@ class Translator(nn.Module):
         """Weights (B, heads, S) of attention pooling and the mask (B, S) of what is pooled, None without it."""
         if self.flow is None or self.flow.conditioner.pooling != "attention":
             return None
-        states, mask = self._read(source)
+        states, mask = self._read(*self.reading(source))
         self.flow.condition(states, mask)
         return cast(Tensor, self.flow.conditioner.weights), mask
 
-    def _read(self, source: SourceBatch) -> tuple[Tensor, Tensor]:
+    def _read(self, states: Tensor, *reading: Tensor) -> tuple[Tensor, Tensor]:
         """What the bridge reads, (B, S, d_s) or under geometry_projection (B, T, d_t), and its mask."""
-        return (source.states, source.mask) if self.geometry is None else self.geometry(source)
+        if self.geometry is not None:
+            return self.geometry(states, *reading), reading[1]
+        return states, reading[0]
 
 
 def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:

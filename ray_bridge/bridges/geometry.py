@@ -10,7 +10,7 @@ Off: the bridge's own input layer reads the raw source states.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from ray_bridge.alignment import Alignment
 from ray_bridge.embedding_map import fit_map, shared_embeddings
-from ray_bridge.encoding import SourceBatch
+from ray_bridge.encoding import Encoded
 from ray_bridge.lm import FrozenLM
+from ray_bridge.transfer import send
 
 
 class GeometryProjection(nn.Module):
-    """(states (B, S, d_s), mask) of the source's tokens -> (states (B, T, d_t), mask) of the target's.
+    """States (B, S, d_s) of the source's tokens -> states (B, T, d_t) of the target's.
 
     Attributes:
         facts: how the linear map was initialised: number of shared vocabulary strings and held-out R².
@@ -43,23 +44,28 @@ class GeometryProjection(nn.Module):
         frequencies = inverse_frequencies(target)
         self.phase = None if frequencies is None else Phase(frequencies, target.hidden_size)
 
-    def forward(self, source: SourceBatch) -> tuple[Tensor, Tensor]:
-        """One state a target token of the question, (B, T, d_t), and its mask (B, T)."""
-        alignments = [_alignment(item.alignment) for item in source.items]
-        matrix, mask = pooling_matrices(alignments, source.states.shape[1])  # (B, T, S), (B, T)
-        matrix, mask = matrix.to(source.states), mask.to(source.states.device)
-        with torch.autocast(source.states.device.type, enabled=False):
-            states = self.linear(matrix @ source.states)  # (B, T, d_t)
-            if self.phase is not None:
-                states = self.phase(states, self._indices(alignments, mask))  # (B, T, d_t)
-        return states, mask
+    def reading(
+        self, items: Sequence[Encoded], states: Tensor, rounded: Callable[[int], int] = int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` reads besides the states (B, S, d_s) of the items, on their device.
 
-    def _indices(self, alignments: Sequence[Alignment], mask: Tensor) -> Tensor:
-        """Where each token stands in the target's row (under soft_only: would stand, were the prompt there), (B, T)."""
+        Returns:
+            The pooling matrix (B, T, S), the mask (B, T) of the target's tokens, and their indices (B, T): where each
+            stands in the target's row (under soft_only: would stand, were the prompt there). T is rounded up.
+        """
+        alignments = [_alignment(item.alignment) for item in items]
+        matrix, mask = pooling_matrices(alignments, states.shape[1], rounded)  # (B, T, S), (B, T)
         indices = torch.zeros(mask.shape)  # (B, T)
         for i, alignment in enumerate(alignments):
             indices[i, : len(alignment.tokens)] = torch.from_numpy(alignment.tokens + 1 + self.soft_tokens)
-        return indices.to(mask.device)
+        device = states.device
+        return send(matrix.to(states.dtype), device), send(mask, device), send(indices, device)
+
+    def forward(self, states: Tensor, matrix: Tensor, mask: Tensor, indices: Tensor) -> Tensor:
+        """One state a target token of the question, (B, S, d_s) -> (B, T, d_t); see `reading`."""
+        with torch.autocast(states.device.type, enabled=False):
+            states = self.linear(matrix @ states)  # (B, T, d_t)
+            return states if self.phase is None else self.phase(states, indices)  # (B, T, d_t)
 
 
 class Phase(nn.Module):
@@ -90,9 +96,14 @@ class Phase(nn.Module):
         return torch.cat([pairs.flatten(-3), states[..., turned:]], -1)  # (B, T, d_t)
 
 
-def pooling_matrices(alignments: Sequence[Alignment], length: int) -> tuple[Tensor, Tensor]:
-    """Dense pooling matrices (B, T, S) with S = length, and the mask (B, T) of their rows, on the CPU."""
-    T = max(len(alignment.tokens) for alignment in alignments)
+def pooling_matrices(
+    alignments: Sequence[Alignment], length: int, rounded: Callable[[int], int] = int
+) -> tuple[Tensor, Tensor]:
+    """Dense pooling matrices (B, T, S) with S = length, and the mask (B, T) of their rows, on the CPU.
+
+    T is the most tokens, rounded up.
+    """
+    T = rounded(max(len(alignment.tokens) for alignment in alignments))
     matrix = torch.zeros(len(alignments), T, length)  # (B, T, S)
     mask = torch.zeros(len(alignments), T, dtype=torch.long)  # (B, T)
     for i, alignment in enumerate(alignments):

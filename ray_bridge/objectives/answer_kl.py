@@ -4,10 +4,12 @@ On: answer tokens against the same answer tokens. Off: what was done before the 
 the first 20 positions behind the soft tokens against the first 20 of the text, which hold different tokens.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from ray_bridge.objectives.terms import StepContext, Term, answer_positions
+from ray_bridge.objectives.terms import StepContext, Term
 from ray_bridge.objectives.vocabulary import sum_in_parts
 
 _MISALIGNED = 20
@@ -22,16 +24,25 @@ def kl_divergence(teacher: Tensor, student: Tensor) -> Tensor:
 
 def answer_kl(step: StepContext) -> Term:
     """KL summed over aligned (or, with the toggle off, misaligned) positions."""
-    pairs = aligned_positions(step) if step.spec.kl_alignment else misaligned_positions(step)
-    rows, student_at, teacher_at = pairs  # (N,) each
+    student, teacher = _states(step)  # (N, d_t) each
 
     def divergence(student: Tensor, teacher: Tensor) -> Tensor:
         with torch.no_grad():
             teacher = step.target.logits(teacher)  # (n, V)
         return kl_divergence(teacher, step.target.logits(student)).sum()
 
-    states = (step.student_hidden[rows, student_at], step.teacher_hidden[rows, teacher_at])  # (N, d_t) each
-    return Term(total=sum_in_parts(divergence, *states), count=len(rows))
+    return Term(total=sum_in_parts(divergence, student, teacher), count=len(student))
+
+
+def _states(step: StepContext) -> tuple[Tensor, Tensor]:
+    kept = step.teacher_answers
+    if step.spec.kl_alignment and kept is not None:
+        answers = step.student.answers
+        _check_same(answers.ids, kept.ids)
+        return step.student_hidden[answers.rows, answers.at], kept.states
+    pairs = aligned_positions(step) if step.spec.kl_alignment else misaligned_positions(step)
+    rows, student_at, teacher_at = pairs  # (N,) each
+    return step.student_hidden[rows, student_at], step.teacher_hidden[rows, teacher_at]
 
 
 def aligned_positions(step: StepContext) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,11 +53,14 @@ def aligned_positions(step: StepContext) -> tuple[Tensor, Tensor, Tensor]:
     Raises:
         ValueError: when the two sequences do not supervise the same tokens.
     """
-    rows, student_at, student_tokens = answer_positions(step.student)
-    teacher_rows, teacher_at, teacher_tokens = answer_positions(step.teacher)
-    if not (torch.equal(rows, teacher_rows) and torch.equal(student_tokens, teacher_tokens)):
+    student, teacher = step.student.answers, step.teacher.answers
+    _check_same(student.ids, teacher.ids)
+    return student.rows, student.at, teacher.at
+
+
+def _check_same(student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int, ...]]) -> None:
+    if list(student) != list(teacher):
         raise ValueError("student and teacher do not supervise the same answer tokens")
-    return rows, student_at, teacher_at
 
 
 def misaligned_positions(step: StepContext) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,15 +3,16 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from ray_bridge.objectives.terms import StepContext, Term, answer_positions
+from ray_bridge.objectives.terms import StepContext, Term
 from ray_bridge.objectives.vocabulary import sum_in_parts
 
 
 def answer_nll(step: StepContext) -> Term:
     """Negative log-likelihood of answer tokens and EOS, summed over tokens."""
-    rows, positions, tokens = answer_positions(step.student)  # (N,) each
+    answers = step.student.answers
 
     def surprise(hidden: Tensor, tokens: Tensor) -> Tensor:
         return F.cross_entropy(step.target.logits(hidden), tokens, reduction="sum")
 
-    return Term(total=sum_in_parts(surprise, step.student_hidden[rows, positions], tokens), count=len(tokens))
+    hidden = step.student_hidden[answers.rows, answers.at]  # (N, d_t)
+    return Term(total=sum_in_parts(surprise, hidden, answers.tokens), count=len(hidden))

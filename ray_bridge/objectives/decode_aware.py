@@ -27,7 +27,7 @@ from ray_bridge.lm import FrozenLM
 from ray_bridge.objectives.answer_kl import kl_divergence
 from ray_bridge.objectives.objective import WeightedTerm
 from ray_bridge.objectives.rollouts import Completion, Turn, draw_questions, leave_one_out, turns_of, write
-from ray_bridge.objectives.terms import StepContext, Term, answer_positions, zero
+from ray_bridge.objectives.terms import StepContext, Term, zero
 from ray_bridge.pairing import Pair
 from ray_bridge.spec import JobSpec
 from ray_bridge.tasks.base import Example
@@ -94,7 +94,7 @@ class DecodeAware:
             mine = sorted({turn.question for turn in turns})
             items = self.pair.encoder([self.train[chosen[q]] for q in mine])
             source = read_source(self.pair.source, items, self.spec.source_layer)
-            asked = StepContext(self.spec, step.target, step.translator, source, step.moment, step.worker)
+            asked = StepContext(self.spec, step.target, step.translator, source, step.moment, step.worker, step.passes)
             soft = step.translator.injection(asked.soft)  # (q, K, d_t)
             by_question = dict(zip(mine, range(len(mine)), strict=True))
             completions = write(
@@ -195,18 +195,17 @@ def token_losses(
         hidden = target.hidden(
             student.embeds, student.mask, student.positions, prefix=student.prefix, right_padded=True, recompute=True
         )  # (b, L, d_t)
-    rows, at, tokens = answer_positions(student)  # (N,) each
-    logits = target.logits(hidden[rows, at]) / temperature  # (N, V)
+    rows, tokens = student.answers.rows, student.answers.tokens  # (N,) each
+    logits = target.logits(hidden[rows, student.answers.at]) / temperature  # (N, V)
     with torch.no_grad():
         texts = [replace(c.item.text_row, answer=c.tokens) for c in completions]
         teacher = assemble_shared(target, texts, None, pad="right")
-        _, teacher_at, teacher_tokens = answer_positions(teacher)  # (N,) each
-        if not torch.equal(tokens, teacher_tokens):
+        if student.answers.ids != teacher.answers.ids:
             raise ValueError("student and teacher do not read the same completions")
         hidden = target.hidden(
             teacher.embeds, teacher.mask, teacher.positions, prefix=teacher.prefix, right_padded=True
         )  # (b, L', d_t)
-        teacher_logits = target.logits(hidden[rows, teacher_at]) / temperature  # (N, V)
+        teacher_logits = target.logits(hidden[rows, teacher.answers.at]) / temperature  # (N, V)
     surprise = F.cross_entropy(logits, tokens, reduction="none")  # (N,)
     return (advantages[rows] * surprise).sum(), kl_divergence(teacher_logits, logits).sum()
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from ray_bridge.objectives.flow import flow
 from ray_bridge.objectives.prompt_alignment import prompt_alignment
 from ray_bridge.objectives.terms import StepContext, Term
 from ray_bridge.spec import JobSpec
+from ray_bridge.transfer import send
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +46,34 @@ def objective_terms(spec: JobSpec) -> list[WeightedTerm]:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Global means of the terms, their weighted total, and where asked for each weighted term's gradient norm.
+    """What a step's objective came to, on the device until it is asked for: asking waits for the step.
 
-    `facts` is what the terms report besides their loss.
+    Attributes:
+        weighted: the terms.
+        values: (T,) global means of the terms.
+        norms: of each weighted term's gradient, where they were asked for.
+        facts: what the terms report besides their loss.
     """
 
-    total: float
-    terms: Mapping[str, float]
-    gradient_norms: Mapping[str, float]
+    weighted: Sequence[WeightedTerm]
+    values: Tensor
+    norms: Mapping[str, Tensor]
     facts: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def terms(self) -> dict[str, float]:
+        """Each term's global mean."""
+        return {term.name: value for term, value in zip(self.weighted, self.values.tolist(), strict=True)}
+
+    @property
+    def total(self) -> float:
+        """The weighted sum of the terms."""
+        return sum(term.weight * self.terms[term.name] for term in self.weighted)
+
+    @cached_property
+    def gradient_norms(self) -> dict[str, float]:
+        """Norm of each weighted term's gradient; empty where they were not asked for."""
+        return {name: float(norm) for name, norm in self.norms.items()}
 
 
 def backward(
@@ -74,28 +95,22 @@ def backward(
         The losses over the global batch, the same on every worker.
     """
     results = [term.compute(step) for term in terms]
-    counts = torch.tensor([result.count for result in results], dtype=torch.float64, device=step.target.device)  # (T,)
-    counts = step.worker.sum(counts).clamp(min=1)  # (T,)
-    means = [result.total / count for result, count in zip(results, counts.tolist(), strict=True)]
+    counts = torch.tensor([result.count for result in results], dtype=torch.float64)  # (T,)
+    counts = step.worker.sum(send(counts, step.target.device)).clamp(min=1)  # (T,)
+    means = [result.total / count.to(result.total) for result, count in zip(results, counts, strict=True)]
     weighted = [term.weight * mean for term, mean in zip(terms, means, strict=True)]
-    norms: dict[str, float] = {}
+    norms: dict[str, Tensor] = {}
     if term_norms:
         for term, loss in zip(terms, weighted, strict=True):
             gradient = _flat_gradient(loss, parameters, retain=True)
-            norms[term.name] = float(step.worker.sum(gradient).norm())
+            norms[term.name] = step.worker.sum(gradient).norm()
     loss = torch.stack([value.float() for value in weighted]).sum()
     gradient = _flat_gradient(loss, parameters, retain=False)  # (P,)
     values = torch.stack([mean.detach().float() for mean in means])  # (T,)
     packed = step.worker.sum(torch.cat([gradient, values]))  # (P + T,), one collective for both
     _unflatten(packed[: len(gradient)], parameters)
-    logged = packed[len(gradient) :].tolist()
-    total = sum(term.weight * value for term, value in zip(terms, logged, strict=True))
-    return Losses(
-        total=total,
-        terms={term.name: value for term, value in zip(terms, logged, strict=True)},
-        gradient_norms=norms,
-        facts={name: value for result in results for name, value in result.facts.items()},
-    )
+    facts = {name: value for result in results for name, value in result.facts.items()}
+    return Losses(weighted=list(terms), values=packed[len(gradient) :], norms=norms, facts=facts)
 
 
 def _flat_gradient(loss: Tensor, parameters: Sequence[nn.Parameter], *, retain: bool) -> Tensor:

@@ -12,7 +12,10 @@ from ray_bridge.encoding import Encoded, SourceBatch
 from ray_bridge.layout import Batch, assemble, assemble_shared
 from ray_bridge.lm import FrozenLM
 from ray_bridge.noise import generator, normal, uniform
+from ray_bridge.passes import Passes
 from ray_bridge.spec import JobSpec
+from ray_bridge.teacher_states import AnswerStates
+from ray_bridge.transfer import send
 from ray_bridge.translator import Translator
 from ray_bridge.workers import Worker
 
@@ -53,9 +56,13 @@ class StepContext:
         source: SourceBatch,
         moment: Moment,
         worker: Worker,
+        passes: Passes | None = None,
+        teacher_answers: AnswerStates | None = None,
     ) -> None:
         self.spec, self.target, self.translator = spec, target, translator
+        self.passes = passes or Passes(translator, target, recorded=False)
         self.source, self.moment, self.worker = source, moment, worker
+        self.teacher_answers = teacher_answers  # None where the teacher is read in the step
         self.items: Sequence[Encoded] = source.items
 
     @cached_property
@@ -64,12 +71,12 @@ class StepContext:
         if self.spec.condition_dropout == 0:
             return None
         draws = [uniform(("drop", *self._key(item))) < self.spec.condition_dropout for item in self.items]
-        return torch.tensor(draws, device=self.target.device)  # (B,)
+        return send(torch.tensor(draws), self.target.device)  # (B,)
 
     @cached_property
     def soft(self) -> Tensor:
         """Z, (B, K, d_t), through the same sampler as in evaluation, with its condition."""
-        return self.translator(self.source, self.noise("sampler"))
+        return self.passes.soft(self.source, self.noise("sampler"))
 
     @cached_property
     def student(self) -> Batch:
@@ -81,7 +88,7 @@ class StepContext:
     def student_hidden(self) -> Tensor:
         """(B, L, d_t), with gradient into Z."""
         with self.target.adapted(self.translator.injection.adapters), self.target.reading(self.student.context):
-            return self._hidden(self.student)
+            return self.passes.hidden(self.student)
 
     @cached_property
     def teacher(self) -> Batch:
@@ -95,7 +102,7 @@ class StepContext:
     def teacher_hidden(self) -> Tensor:
         """(B, L', d_t), without gradient."""
         with torch.no_grad():
-            return self._hidden(self.teacher)
+            return self.passes.hidden(self.teacher)
 
     @cached_property
     def question_slots(self) -> Tensor:
@@ -105,34 +112,21 @@ class StepContext:
     def text_slots(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Target embeddings of token ids, scaled to unit (median) RMS and resampled to the K slots, (B, K, d_t)."""
         with torch.no_grad():
-            rows = [self.target.embed(torch.tensor(ids, device=self.target.device)).float() for ids in texts]
+            rows = [self.target.embed(send(torch.tensor(ids), self.target.device)).float() for ids in texts]
         return torch.stack([resample(row / self.target.embedding_rms, self.spec.soft_tokens) for row in rows])
 
     def noise(self, purpose: str) -> Tensor:
         """(B, K, d_t) standard normal, a function of seed, step and example alone."""
         shape = (self.spec.soft_tokens, self.target.hidden_size)
-        return normal(shape, [(purpose, *self._key(item)) for item in self.items]).to(self.target.device)
+        return send(normal(shape, [(purpose, *self._key(item)) for item in self.items]), self.target.device)
 
     def times(self) -> Tensor:
         """(B,) logit-normal times in (0, 1)."""
         draws = [torch.randn((), generator=generator("time", *self._key(item))) for item in self.items]
-        return torch.stack(draws).sigmoid().to(self.target.device)
+        return send(torch.stack(draws).sigmoid(), self.target.device)
 
     def _key(self, item: Encoded) -> tuple[int | str, ...]:
         return (self.moment.seed, self.moment.step, item.example.id)
-
-    def _hidden(self, batch: Batch) -> Tensor:
-        return self.target.hidden(batch.embeds, batch.mask, batch.positions, prefix=batch.prefix, right_padded=True)
-
-
-def answer_positions(batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the next token is an answer token, packed over rows.
-
-    Returns:
-        Rows (N,), positions (N,) whose logits predict them (one before), and the answer tokens (N,).
-    """
-    rows, positions = (batch.labels >= 0).nonzero(as_tuple=True)  # (N,), (N,)
-    return rows, positions - 1, batch.labels[rows, positions]
 
 
 def zero(like: Tensor) -> Term:

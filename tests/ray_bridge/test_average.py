@@ -54,16 +54,16 @@ class Watched(Job):
         evaluate = self.evaluator.evaluate
 
         def watched(examples: Any, translator: Any, conditions: Any) -> Any:
-            self.evaluated.append(copy_weights(translator))
+            self.evaluated.append(copy_weights(translator.state_dict()))
             return evaluate(examples, translator, conditions)
 
         self.evaluator.evaluate = watched  # type: ignore[method-assign]
 
     def _train_step(self) -> None:
         if not self.live:
-            self.live.append(copy_weights(self.translator))
+            self.live.append(copy_weights(self.translator.state_dict()))
         super()._train_step()
-        self.live.append(copy_weights(self.translator))
+        self.live.append(copy_weights(self.translator.state_dict()))
 
     def _validate(self) -> None:
         super()._validate()

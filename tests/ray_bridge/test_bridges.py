@@ -90,8 +90,8 @@ def test_a_bridge_can_be_trained_from_its_start(bridge: str) -> None:
     for _ in range(8):
         loss = (translator(read(), noise()) - data).pow(2).sum()
         if translator.flow is not None:
-            dropped = torch.tensor([True, False])
-            loss = loss + translator.flow_loss(read(), data, noise(), torch.tensor([0.3, 0.6]), dropped).sum()
+            times, dropped = torch.tensor([0.3, 0.6]), torch.tensor([True, False])
+            loss = loss + translator.flow_error(data, noise(), times, dropped, *translator.reading(read())).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

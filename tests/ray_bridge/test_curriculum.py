@@ -66,7 +66,7 @@ def test_a_job_trains_on_longer_rows_where_a_step_sees_the_prompt(tmp_path: Path
     trained = [v["tokens_per_second"] * v["seconds_per_step"] for v in values if "seconds_per_step" in v]
     expected = []
     for job.step in range(6):
-        items = job.pair.encoder([job.splits.train[i] for i in job._batch()])
+        items = job.pair.encoder([job.splits.train[i] for i in job._batch(job.step)])
         rows = [item.row for item in (with_prompt(items) if sees_prompt(spec, job.step) else items)]
         expected.append(sum(len(row.before) + 2 + len(row.prompt) + len(row.answer) for row in rows))
     assert 0 < sum(sees_prompt(spec, step) for step in range(6)) < 6

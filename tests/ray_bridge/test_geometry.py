@@ -114,7 +114,9 @@ def test_models_without_rotary_get_no_phase() -> None:
     projection = GeometryProjection(frozen("mistral", 48), plain, soft_tokens=3, start="ridge")
     assert projection.phase is None
     spec = tiny(**SMALL)
-    states, mask = projection(batch(spec, frozen("mistral", 48), plain))
+    read = batch(spec, frozen("mistral", 48), plain)
+    matrix, mask, indices = projection.reading(read.items, read.states)
+    states = projection(read.states, matrix, mask, indices)
     assert states.shape == (*mask.shape, 32)
 
 
@@ -127,12 +129,13 @@ def test_states_stand_at_the_targets_tokens_and_indices(layout: str) -> None:
     seen: list[Tensor] = []
     assert projection.phase is not None
     projection.phase.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
-    states, mask = projection(read)
+    matrix, mask, indices = projection.reading(read.items, read.states)
+    states = projection(read.states, matrix, mask, indices)
     whole = batch(tiny(**SMALL), source, target).items
     rows = assemble(target, [item.row for item in whole], torch.zeros(2, 3, 32), pad="right")
     for i, item in enumerate(read.items):
-        indices = seen[0][i][mask[i] == 1].long()
-        read_back = rows.embeds[i, indices]  # (T, d_t), what the target reads at these indices
+        places = seen[0][i][mask[i] == 1].long()
+        read_back = rows.embeds[i, places]  # (T, d_t), what the target reads there
         ids = [int((target.embedding.weight == row).all(1).nonzero()[0, 0]) for row in read_back]
         text = target.tokenizer.decode(ids)
         assert item.example.question in text
@@ -140,11 +143,11 @@ def test_states_stand_at_the_targets_tokens_and_indices(layout: str) -> None:
         assert item.alignment is not None
         begin, end = item.question_span
         assert item.alignment.source_span == (begin - 1, end - 1)
-        matrix = torch.zeros(len(indices), end - begin)  # (T, S)
-        matrix[item.alignment.row, item.alignment.column] = torch.from_numpy(item.alignment.share)
-        pooled = projection.linear(matrix @ read.states[i, : end - begin])  # (T, d_t)
-        torch.testing.assert_close(states[i, : len(indices)], pooled)
-        assert mask[i].tolist() == [1] * len(indices) + [0] * (mask.shape[1] - len(indices))
+        own = torch.zeros(len(places), end - begin)  # (T, S)
+        own[item.alignment.row, item.alignment.column] = torch.from_numpy(item.alignment.share)
+        pooled = projection.linear(own @ read.states[i, : end - begin])  # (T, d_t)
+        torch.testing.assert_close(states[i, : len(places)], pooled)
+        assert mask[i].tolist() == [1] * len(places) + [0] * (mask.shape[1] - len(places))
 
 
 def test_rows_do_not_depend_on_their_batch() -> None:
@@ -167,7 +170,7 @@ def test_every_parameter_learns() -> None:
     translator = build_translator(spec, source, target)
     assert translator.geometry is not None
     read = batch(spec, source, target)
-    states, _ = translator.geometry(read)
+    states = translator.geometry(*translator.reading(read))
     (states * torch.randn(states.shape)).sum().backward()
     for name, parameter in translator.geometry.named_parameters():
         assert parameter.grad is not None, name

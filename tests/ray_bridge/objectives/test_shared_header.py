@@ -12,6 +12,7 @@ from ray_bridge.objectives.objective import backward, objective_terms
 from ray_bridge.objectives.terms import Moment, StepContext
 from ray_bridge.objectives.vocabulary import sum_in_parts
 from ray_bridge.pairing import Pair
+from ray_bridge.passes import Passes
 from ray_bridge.presets import tiny
 from ray_bridge.tasks.load import load_splits
 from ray_bridge.translator import build_translator
@@ -47,24 +48,27 @@ def test_reading_the_header_once_changes_nothing(
     )
     splits = load_splits(spec)
     results = {}
-    for way in ("once", "in every row", "once, fused"):
+    for way in ("once", "in every row", "once, fused", "once, fused, padded"):
         pair = Pair.load(spec, splits, torch.device("cpu"))
         for lm in (pair.source, pair.target):
             lm.model.double()
-            if way == "once, fused":
+            if "fused" in way:
                 lm.fuse()
         monkeypatch.setattr(prefix, "WORTHWHILE", 1 << 30 if way == "in every row" else 16)
         translator = build_translator(spec, pair.source, pair.target).double()
         parameters = [p for p in translator.parameters() if p.requires_grad]
         items = pair.encoder(splits.train[:3])
         source = read_source(pair.source, items, spec.source_layer)
-        step = Wide(spec, pair.target, translator, source, Moment(seed=0, step=0), Worker())
+        passes = Passes(translator, pair.target, recorded="padded" in way)
+        step = Wide(spec, pair.target, translator, source, Moment(seed=0, step=0), Worker(), passes)
         losses = backward(step, objective_terms(spec), parameters)
+        assert (step.student_hidden.shape[1] % 32 == 0) == ("padded" in way and pair.target.body is not None)
         shared = step.student.prefix is not None
         assert shared == (position == "before_question" and way != "in every row")
         results[way] = (losses.terms, torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]))
     full_terms, full_gradient = results["in every row"]
-    for way, tolerance in (("once", 1e-9), ("once, fused", 1e-5)):  # norms of fused layers round to fp32 elsewhere
+    # Norms of fused layers round to fp32 elsewhere.
+    for way, tolerance in (("once", 1e-9), ("once, fused", 1e-5), ("once, fused, padded", 1e-5)):
         terms, gradient = results[way]
         for name, value in full_terms.items():
             assert terms[name] == pytest.approx(value, rel=1e-6, abs=1e-6)
@@ -82,7 +86,7 @@ def test_a_sum_in_parts_is_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
         return (a.exp().sum(-1) * b).sum()
 
     total = sum_in_parts(function, x, y)
-    assert sizes == [3, 3, 3, 1]
+    assert sizes == [2, 3, 2, 3]
     (gradient,) = torch.autograd.grad(total, x, retain_graph=True)
     (again,) = torch.autograd.grad(total, x)
     assert torch.allclose(total, (x.exp().sum(-1) * y).sum())
