@@ -1,5 +1,7 @@
 """One job as Ray Train runs it: workers on one node, resumed from checkpoints, its result written last."""
 
+import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from common.files import read_json, write_json
 from ray_bridge.spec import JobSpec, RunSpec, build
 
 RESULT = "result.json"
+POLL = "0.5"  # seconds between looks at the workers, which a trial waits for at its end; Ray's own value is 2
 
 
 def run_trial(
@@ -38,12 +41,14 @@ def run_trial(
         UserError: for settings that no worker could carry out.
         RuntimeError: when the job failed for good.
     """
-    import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
-
+    asked = time.time()
     folder = folder.resolve()
     if (folder / RESULT).is_file():
         return read_json(folder / RESULT)
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL)
     resources = {"CPU": run.cpus_per_worker} | ({"GPU": 1} if run.use_gpu else {})
     trainer = TorchTrainer(
         _worker,
@@ -51,6 +56,7 @@ def run_trial(
             "spec": spec.model_dump(),
             "run": run.model_dump(),
             "folder": str(folder),
+            "asked": asked,
             "cache": str(cache or folder.parent.parent / "cache"),
         },
         torch_config=TorchConfig(backend="nccl" if run.use_gpu else "gloo"),
@@ -81,15 +87,23 @@ def _worker(config: Mapping[str, Any]) -> None:
     import torch
     from ray.train.torch import get_device
 
+    from ray_bridge.start import Start
+    from ray_bridge.weights import auto_classes, read_ahead
+
+    start = Start(config["asked"])
+    spec, run = build(JobSpec, dict(config["spec"])), build(RunSpec, dict(config["run"]))
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    read_ahead([(spec.source, spec.source_revision), (spec.target, spec.target_revision)], rank, world)
+    auto_classes()
     from ray_bridge.training import Job
     from ray_bridge.workers import Worker
 
-    run = build(RunSpec, dict(config["run"]))
-    context = ray.train.get_context()
     torch.set_num_threads(max(1, int(run.cpus_per_worker)))
-    worker = Worker(rank=context.get_world_rank(), world=context.get_world_size(), device=get_device())
+    worker = Worker(rank=rank, world=world, device=get_device())
     folder = Path(config["folder"])
-    job = Job(build(JobSpec, dict(config["spec"])), run, folder, RaySession(worker), Path(config["cache"]))
+    start.done("imports")
+    job = Job(spec, run, folder, RaySession(worker), Path(config["cache"]), start)
     result = job.run() | {"node_id": ray.get_runtime_context().get_node_id()}
     if worker.first:
         about = read_json(folder / "spec.json") if (folder / "spec.json").is_file() else {}

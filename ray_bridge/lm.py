@@ -19,6 +19,7 @@ from ray_bridge.fused_body import FusedBody
 from ray_bridge.gpu_settings import settle
 from ray_bridge.grouped_attention import AttendBehind
 from ray_bridge.prefix import Prefix, PrefixStates, additive_mask, attends_fully, read_prefix
+from ray_bridge.weights import auto_classes, load_model, to_device
 
 
 class FrozenLM:
@@ -68,14 +69,13 @@ class FrozenLM:
         Raises:
             UserError: when the checkpoint cannot be found or is no causal LM with a fast tokenizer.
         """
-        from transformers import AutoModelForCausalLM, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()
         place = resolve(name)
+        AutoTokenizer = auto_classes()[1]
         try:
             tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
-            model = AutoModelForCausalLM.from_pretrained(place, revision=revision, dtype=getattr(torch, dtype))
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"cannot load the checkpoint {name}: {reason}") from error
@@ -84,7 +84,8 @@ class FrozenLM:
                 f"{name} has no fast tokenizer: offsets are needed; save one with tokenizer.save_pretrained"
             )
         settle(device)
-        lm = cls(model.to(device), tokenizer, Path(place).name)
+        model = load_model(place, name, revision=revision, dtype=dtype)
+        lm = cls(to_device(model, torch.device(device)), tokenizer, Path(place).name)
         return lm.fuse() if lm.device.type == "cuda" else lm
 
     @property

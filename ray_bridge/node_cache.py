@@ -4,7 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.files import read_jsonl, write_jsonl
+from safetensors.torch import load, load_file, save
+from torch import Tensor
+
+from common.files import read_jsonl, write_bytes, write_jsonl
 from ray_bridge.fingerprint import digest
 from ray_bridge.workers import Worker
 
@@ -40,3 +43,30 @@ class NodeCache:
         if worker.first:
             write_jsonl(path, rows)
         return rows
+
+    def tensors(
+        self, kind: str, identity: Any, worker: Worker, compute: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Tensors made from `identity`, the same bits on every worker: read where they are there, else made by rank 0.
+
+        Args:
+            kind: readable part of the file's name.
+            identity: everything the tensors depend on, in a form with a stable digest.
+            worker: rank 0 looks, makes and writes.
+            compute: makes the tensors; called on rank 0 alone.
+
+        Returns:
+            The tensors, on the CPU.
+        """
+        if self.folder is None:
+            made = save(_plain(compute())) if worker.first else b""
+            return load(worker.gather(made)[0])
+        path = self.folder / f"{kind}-{digest(identity, 32)}.safetensors"
+        if worker.first and not path.is_file():
+            write_bytes(path, save(_plain(compute())))
+        worker.barrier()
+        return load_file(path)
+
+
+def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

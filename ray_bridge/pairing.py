@@ -7,12 +7,15 @@ from pathlib import Path
 import torch
 
 from ray_bridge.checkpoints import resolve
+from ray_bridge.embedding_map import Once, once_a_node
 from ray_bridge.encoding import Encoder
 from ray_bridge.fingerprint import folder_digest
 from ray_bridge.lm import FrozenLM
+from ray_bridge.node_cache import NodeCache
 from ray_bridge.spec import JobSpec
 from ray_bridge.tasks.base import Task
 from ray_bridge.tasks.load import Splits
+from ray_bridge.workers import Worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,11 @@ class Pair:
         encoder = Encoder(self.spec, self.task, self.encoder.header, source, target)
         return Pair(spec=self.spec, source=source, target=target, task=self.task, encoder=encoder)
 
+    def once(self, cache: NodeCache, worker: Worker) -> Once:
+        """How workers and trials on a node share one map between the embedding tables."""
+        digests = [self.digest_of(lm) for lm in (self.source, self.target)]
+        return once_a_node(cache, worker, [*digests, self.spec.model_dtype, self.spec.geometry_init])
+
     def digest_of(self, lm: FrozenLM) -> str:
         """What identifies one of the two models: its files, or its hub name and revision."""
         is_source = lm is self.source
@@ -65,7 +73,8 @@ class Pair:
         place = resolve(name)
         if Path(place).is_dir():
             return folder_digest(Path(place))
-        return f"{name}@{self.spec.source_revision if is_source else self.spec.target_revision}"
+        asked = self.spec.source_revision if is_source else self.spec.target_revision
+        return f"{name}@{getattr(lm.model.config, '_commit_hash', None) or asked}"  # a branch moves, a commit does not
 
 
 def _double(lm: FrozenLM) -> FrozenLM:

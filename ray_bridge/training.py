@@ -33,6 +33,7 @@ from ray_bridge.pooling import pooling_report
 from ray_bridge.session import Session
 from ray_bridge.source_states import SourceStates
 from ray_bridge.spec import JobSpec, RunSpec, check_run
+from ray_bridge.start import Start
 from ray_bridge.state import Best, Progress, Weights, copy_weights, load_selected, save_selected
 from ray_bridge.tasks.load import Splits, load_splits
 from ray_bridge.teacher_states import TeacherStates
@@ -45,12 +46,22 @@ STANDARDISE_ON = 256
 class Job:
     """One worker's part of a job. `run` is the whole of it."""
 
-    def __init__(self, spec: JobSpec, run: RunSpec, folder: Path, session: Session, cache: Path | None) -> None:
+    def __init__(
+        self,
+        spec: JobSpec,
+        run: RunSpec,
+        folder: Path,
+        session: Session,
+        cache: Path | None,
+        start: Start | None = None,
+    ) -> None:
         check_run(spec, run)
+        self.start = start or Start()
         self.spec, self.run_spec, self.folder, self.session = spec, run, folder, session
         self.worker = session.worker
         self.splits: Splits = load_splits(spec)
         self.pair = Pair.load(spec, self.splits, self.worker.device)
+        self.start.done("models")
         # A job that asks for every example at least once gains by reading them all in large batches.
         known = self.splits.train if spec.steps * spec.batch_size >= len(self.splits.train) else ()
         identity = self.pair.digest_of(self.pair.source) if known else None
@@ -61,7 +72,8 @@ class Job:
         taught = known if spec.kl_alignment and spec.kl_weight > 0 else ()
         identity = self.pair.digest_of(self.pair.target) if taught else None
         self.teacher_states = TeacherStates(self.pair.target, self.pair.encoder, taught, identity, cache)
-        self.translator = build_translator(spec, self.pair.source, self.pair.target)
+        once = self.pair.once(NodeCache(cache), self.worker)
+        self.translator = build_translator(spec, self.pair.source, self.pair.target, once)
         self.parameters = [p for p in self.translator.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
             self.parameters,
@@ -79,6 +91,7 @@ class Job:
         self.step, self.seconds = 0, 0.0
         self.evaluator = Evaluator(self.pair.for_evaluation(), self.worker, run.eval_batch_size, NodeCache(cache))
         self.events = EventLog(folder / "events.jsonl") if self.worker.first else None
+        self.start.done("translator")
 
     def run(self) -> dict[str, Any]:
         """Train from where the newest checkpoint left off, evaluate, and write the result; returns it."""
@@ -88,10 +101,16 @@ class Job:
             self.events.tags(environment(self.worker.device))
             if self.translator.facts:
                 self.events.metrics(0, self.translator.facts)
-        if self.step == 0:
+        resumed = self.step > 0
+        if not resumed:
             self._standardise()
+            self.start.done("statistics")
             self._validate()
+            self.start.done("validation")
         self.prepare()
+        self.start.done("frozen_states")
+        if self.events and not resumed:
+            self.events.metrics(0, self.start.metrics())
         while self.step < self.spec.steps:
             self._train_step()
             if self.step % self.spec.eval_every == 0 or self.step == self.spec.steps:
@@ -101,7 +120,8 @@ class Job:
         if self.worker.first:
             save_selected(self.folder / "selected", self.best)
         self.worker.barrier()
-        return self._conclude(time.monotonic() - started)
+        startup = round(self.start.seconds(launch=not resumed), 3)
+        return self._conclude(time.monotonic() - started) | {"startup_seconds": startup}
 
     def prepare(self) -> None:
         """Read what the frozen models make of the training examples, before steps ask for it."""

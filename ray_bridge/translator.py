@@ -12,6 +12,7 @@ from ray_bridge.bridges.geometry import GeometryProjection
 from ray_bridge.bridges.resampler import Resampler
 from ray_bridge.bridges.scale import ExactScale
 from ray_bridge.bridges.standardise import Moments
+from ray_bridge.embedding_map import Once, anew
 from ray_bridge.encoding import SourceBatch
 from ray_bridge.injection import Injection
 from ray_bridge.lm import FrozenLM
@@ -41,10 +42,10 @@ class Translator(nn.Module):
         geometry: the projection in front of the bridge, None with its toggle off.
     """
 
-    def __init__(self, spec: JobSpec, source: FrozenLM, target: FrozenLM) -> None:
+    def __init__(self, spec: JobSpec, source: FrozenLM, target: FrozenLM, once: Once = anew) -> None:
         super().__init__()
         self.geometry = (
-            GeometryProjection(source, target, soft_tokens=spec.inserted, start=spec.geometry_init)
+            GeometryProjection(source, target, soft_tokens=spec.inserted, start=spec.geometry_init, once=once)
             if spec.geometry_projection
             else None
         )
@@ -109,6 +110,8 @@ class Translator(nn.Module):
             for tensor in (moments.count, moments.total, moments.square):
                 worker.sum(tensor)
         bridge.fit(together)
+        for statistics in self.bridge.buffers():
+            worker.same(statistics)
 
     def flow_error(
         self, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None, *reading: Tensor
@@ -161,12 +164,13 @@ def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:
     )
 
 
-def build_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM) -> Translator:
+def build_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM, once: Once = anew) -> Translator:
     """A translator with the seed's initial weights, in fp32 on the target's device.
 
-    Initialised on the CPU, so that every device and every worker starts from the same numbers.
+    Initialised on the CPU, so that every device and every worker starts from the same numbers; the map between the
+    embedding tables is fitted on the device, and through `once` for all workers.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_seed("initial weights", spec.seed))
-        translator = Translator(spec, source, target)
+        translator = Translator(spec, source, target, once)
     return translator.to(device=target.device, dtype=torch.float32)

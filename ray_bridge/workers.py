@@ -34,6 +34,12 @@ class Worker:
             torch.distributed.all_reduce(tensor)
         return tensor
 
+    def same(self, tensor: Tensor) -> Tensor:
+        """Rank 0's numbers on every worker, in place."""
+        if self.world > 1:
+            torch.distributed.broadcast(tensor, 0)
+        return tensor
+
     def gather_rows(self, rows: Tensor) -> Tensor:
         """Equal shares (b, ...) of all workers in rank order, (world * b, ...), without gradient."""
         if self.world == 1:

@@ -44,6 +44,7 @@ def fit(
     """
     with session.connected(run), _stoppable(campaign):
         from ray import tune
+        from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
         if not wait:
             check_free(run)
@@ -67,6 +68,7 @@ def fit(
                 storage_path=str(campaign / records.TUNE),
                 stop=GateStopper(policy),
                 failure_config=tune.FailureConfig(max_failures=ACTOR_RETRIES),
+                callbacks=[CSVLoggerCallback(), JsonLoggerCallback()],  # Tune's third, TensorBoard's, imports torch
                 verbose=0,
             ),
         )

@@ -11,6 +11,7 @@ from tune_spaces.nodes import check_fits, check_local, needs
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # those that are wanted are named
     "RAY_AIR_NEW_OUTPUT": "0",  # the other reporter prints its tables whatever the verbosity
     # A job that cannot be placed fails after this many seconds instead of waiting for ever.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",

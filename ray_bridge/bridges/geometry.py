@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ray_bridge.alignment import Alignment
-from ray_bridge.embedding_map import fit_map, shared_embeddings
+from ray_bridge.embedding_map import Once, anew, fit_map, shared_embeddings
 from ray_bridge.encoding import Encoded
 from ray_bridge.lm import FrozenLM
 from ray_bridge.transfer import send
@@ -31,11 +31,17 @@ class GeometryProjection(nn.Module):
     """
 
     def __init__(
-        self, source: FrozenLM, target: FrozenLM, *, soft_tokens: int, start: Literal["ridge", "procrustes"]
+        self,
+        source: FrozenLM,
+        target: FrozenLM,
+        *,
+        soft_tokens: int,
+        start: Literal["ridge", "procrustes"],
+        once: Once = anew,
     ) -> None:
         super().__init__()
         self.soft_tokens = soft_tokens
-        fitted = fit_map(*shared_embeddings(source, target), start)
+        fitted = once(lambda: fit_map(*shared_embeddings(source, target), start))
         self.facts = {"geometry/pairs": float(fitted.pairs), "geometry/held_out_r2": fitted.held_out_r2}
         self.linear = nn.Linear(source.hidden_size, target.hidden_size)
         with torch.no_grad():

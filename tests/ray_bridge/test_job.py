@@ -19,6 +19,7 @@ from ray_bridge.pairing import Pair
 from ray_bridge.presets import tiny, tiny_run
 from ray_bridge.session import LocalSession
 from ray_bridge.spec import JobSpec
+from ray_bridge.start import Start
 from ray_bridge.state import load_selected
 from ray_bridge.tasks.load import load_splits
 from ray_bridge.training import Job
@@ -140,7 +141,7 @@ def read(folder: Path) -> tuple[bytes, bytes, list[Any]]:
     events = [
         (e["step"], {k: v for k, v in e["values"].items() if k not in timings})
         for e in read_jsonl(folder / "events.jsonl")
-        if e["kind"] == "metrics"
+        if e["kind"] == "metrics" and "start/seconds_to_first_step" not in e["values"]
     ]
     weights = (folder / "selected" / "translator.safetensors").read_bytes()
     return (folder / "samples.jsonl").read_bytes(), weights, events
@@ -198,3 +199,24 @@ def test_every_term_and_its_gradient_norm_are_recorded(finished: Path) -> None:
         measured = {term for term in terms if f"grad_norm/{term}" in values}
         assert measured == (terms if step % 4 == 0 else set())
         assert all(values[f"grad_norm/{term}"] > 0 for term in measured)
+
+
+def test_the_record_says_where_the_seconds_before_the_first_step_went(spec: JobSpec, tmp_path: Path) -> None:
+    session = LocalSession(tmp_path)
+    start = Start(time.time() - 5)
+    start.done("imports")
+    result = Job(spec, tiny_run(workers=1), tmp_path, session, tmp_path / "cache", start).run()
+    found = [e for e in read_jsonl(tmp_path / "events.jsonl") if e.get("step") == 0 and "start/launch" in e["values"]]
+    assert len(found) == 1
+    values = dict(found[0]["values"])
+    total = values.pop("start/seconds_to_first_step")
+    assert list(values) == [
+        f"start/{part}"
+        for part in ("launch", "imports", "models", "translator", "statistics", "validation", "frozen_states")
+    ]
+    assert values["start/launch"] >= 5
+    assert values["start/models"] > 0
+    assert sum(values.values()) == pytest.approx(total, abs=0.01)
+    assert result["startup_seconds"] == pytest.approx(total, abs=0.001)
+    again = Job(spec, tiny_run(workers=1), tmp_path, session, tmp_path / "cache", Start(time.time() - 1000)).run()
+    assert again["startup_seconds"] < 1000  # what went on from a checkpoint counts its own process alone
