@@ -43,14 +43,16 @@ def variants() -> dict[str, dict[str, Any]]:
         "no-flow-teacher": {"flow_teacher": "none"},
         "random-source": {"source": "random"},
         "soft_only": {"layout": "soft_only"},
+        "soft_only-curriculum": {"layout": "soft_only", "prompt_share": 0.6},
+        "soft_only-long": {"layout": "soft_only", "prompt_share": 0.8, "steps": 1600, "eval_every": 400},
     }
     return named
 
 
 def jobs(names: list[str], seeds: tuple[int, ...]) -> Iterator[tuple[str, int]]:
-    """Seed by seed, so that a run that ends early has every variant under the first seeds."""
+    """Seed by seed, so that a run that ends early has every variant under the first seeds; the longest first."""
     for seed in seeds:
-        for name in names:
+        for name in sorted(names, key=lambda name: "long" not in name):
             yield name, seed
 
 

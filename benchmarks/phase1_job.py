@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 from gpu_parts import no_end
-from harness import environment, peak_gib, save, wait
+from harness import environment, save, wait
 from rig import Rig, bench_spec
 from train_step import bench_job
 
+from ray_bridge.static_decoding import FACTS
 from ray_bridge.workers import Worker
 
 
@@ -37,8 +38,15 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
         **share_of_one(rig.size, worker.world, asked.steps),
     )
     spent: dict[str, float] = {}
+    peaks: dict[str, float] = {}
     steps: list[float] = []
     job = bench_job(rig, spec, folder / f"rank{worker.rank}", worker, log_every=10, cache=folder / "cache")
+
+    def note(name: str) -> None:
+        if rig.device.type == "cuda":
+            peaks[name] = max(peaks.get(name, 0.0), round(torch.cuda.max_memory_allocated(rig.device) / 2**30, 1))
+            peaks["reserved"] = round(torch.cuda.max_memory_reserved(rig.device) / 2**30, 1)
+            torch.cuda.reset_peak_memory_stats(rig.device)
 
     def clocked(name: str) -> None:
         action = getattr(job, name)
@@ -51,6 +59,7 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
             finally:
                 wait(rig.device)
                 spent[name] = spent.get(name, 0.0) + time.perf_counter() - begin
+                note(name)
                 if name == "_train_step":
                     steps.append(time.perf_counter() - begin)
 
@@ -74,6 +83,7 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
         begin = time.perf_counter()
         job.evaluator.evaluate(job.splits.test, job._evaluated(None), ["bridged"])
         spent["gate"] = time.perf_counter() - begin
+        note("gate")
     return {
         "position": asked.position,
         "workers": worker.world,
@@ -83,7 +93,8 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
         "step_ms": round(1e3 * median(steps[len(steps) // 3 :]), 1),
         "seconds": {name: round(value, 2) for name, value in spent.items()},
         "total_s": round(sum(spent.values()), 1),
-        "peak_gib": peak_gib(rig.device),
+        "peak_gib": peaks,
+        "last_evaluation": f"{FACTS.batches} batches",
     }
 
 
