@@ -8,8 +8,15 @@ from pathlib import Path
 from typing import Any
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data` atomically; parents are made. On any error the old file stays as it was."""
+def write_bytes(path: Path, data: bytes | memoryview, *, durable: bool = True) -> None:
+    """Replace `path` by `data` atomically; parents are made. On any error the old file stays as it was.
+
+    Args:
+        path: the file.
+        data: its content.
+        durable: wait until the disk has it. A cache that can be made again need not: should the machine itself die,
+            the file may be shorter than it was, which its reader has to look at.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -17,7 +24,8 @@ def write_bytes(path: Path, data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:

@@ -9,8 +9,9 @@ how they are computed, is for a subclass to say: `SourceStates`, `TeacherStates`
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,6 +36,8 @@ A token takes 8 KiB in the bf16 of Llama-3.1-8B or Mistral-7B. A run on GSM8K ke
 105 tokens as the teacher's states, 6 GiB, and their questions of about 65 as the source's, 4 GiB.
 """
 _OPEN = 64
+_UNWRITTEN = 4
+"""Chunks that wait for the disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +112,16 @@ class FrozenStates(ABC):
         if self.folder is None:
             return
         mine = {}
-        for number in worker.share(-(-len(self.examples) // CHUNK)):
-            self._chunk(number)
-            mine[number] = self._outlines[number]
+        with ThreadPoolExecutor(1, thread_name_prefix="frozen states") as disk:
+            writes: deque[Future[None]] = deque()
+            for number in worker.share(-(-len(self.examples) // CHUNK)):
+                outline = mine[number] = self._outline(number)
+                if self._load(outline) is None:  # the model reads on while the disk writes
+                    writes.append(disk.submit(self._write, outline, self._made(number)))
+                if len(writes) > _UNWRITTEN:
+                    writes.popleft().result()
+            for write in writes:
+                write.result()
         for outlines in worker.gather(mine):  # so that no worker encodes the others' examples to find their files
             self._outlines.update(outlines)  # type: ignore[call-overload]
 
@@ -135,10 +145,9 @@ class FrozenStates(ABC):
         outline = self._outline(number)
         flat = self._load(outline)
         if flat is None:
-            flat = self.read(self._items(number)).to(self.lm.dtype).cpu()  # (tokens, d)
+            flat = self._made(number)  # (tokens, d)
             if self.folder is not None:
-                write_bytes(self.folder / outline.name, flat.contiguous().view(torch.uint8).numpy().tobytes())
-                self._make_room()
+                self._write(outline, flat)
                 found = self._load(outline)
                 flat = flat if found is None else found  # the file's memory is the system's to take back
         self._chunks[number] = flat.split(outline.lengths)
@@ -146,13 +155,24 @@ class FrozenStates(ABC):
             self._chunks.popitem(last=False)
         return self._chunks[number]
 
+    def _made(self, number: int) -> Tensor:
+        return self.read(self._items(number)).to(self.lm.dtype).cpu()  # (tokens, d)
+
+    def _write(self, outline: "_Outline", flat: Tensor) -> None:
+        assert self.folder is not None
+        data = flat.contiguous().view(torch.uint8).numpy().data
+        write_bytes(self.folder / outline.name, data, durable=False)
+        self._make_room()
+
     def _load(self, outline: "_Outline") -> Tensor | None:
         if self.folder is None:
             return None
         try:
             raw = np.memmap(self.folder / outline.name, dtype=np.uint8, mode="c")
-        except FileNotFoundError:  # not there yet, or gone again
+        except (FileNotFoundError, ValueError):  # not there yet, gone again, or empty
             return None
+        if raw.size != sum(outline.lengths) * self.lm.hidden_size * self.lm.dtype.itemsize:
+            return None  # cut short when the machine died
         return torch.from_numpy(raw).view(self.lm.dtype).view(sum(outline.lengths), -1)  # (tokens, d)
 
     def _make_room(self) -> None:

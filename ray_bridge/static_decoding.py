@@ -104,6 +104,7 @@ def decode_static(
             warnings.warn(f"{lm.name} is decoded the plain way: {error}", stacklevel=2)
             lm.static = False
             return decode_plain(lm, rows, soft, max_new_tokens, _replay(sampling, uniforms))
+        del work  # its cache, before the next one is made
         FACTS.batches += 1
         for i, ids in zip(part, texts, strict=True):
             outputs[i] = ids

@@ -95,6 +95,28 @@ def test_states_are_those_of_reading_and_the_same_from_disk(encoder: Encoder, tm
 
 
 @kinds
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_file_that_was_cut_short_is_made_again(encoder: Encoder, tmp_path: Path, make: Make, size: int) -> None:
+    states = make(encoder, tmp_path)
+    states.prepare(Worker())
+    whole = {path: path.read_bytes() for path in (tmp_path / "frozen_states").iterdir()}
+    rows = [row.clone() for row in kept(states, [0, 20, 39])]
+    for path, content in whole.items():
+        path.write_bytes(content[:size])
+    again = make(encoder, tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(kept(again, [0, 20, 39]), rows, strict=True))
+    again.prepare(Worker())
+    assert {path: path.read_bytes() for path in whole} == whole
+
+
+@kinds
+def test_a_disk_that_cannot_be_written_ends_the_job(encoder: Encoder, tmp_path: Path, make: Make) -> None:
+    (tmp_path / "frozen_states").write_text("in the way")
+    with pytest.raises(OSError, match="frozen_states"):
+        make(encoder, tmp_path).prepare(Worker())
+
+
+@kinds
 def test_nothing_is_read_twice(encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
     first = kept(make(encoder, tmp_path), list(range(20)))
     no_reading(monkeypatch)
