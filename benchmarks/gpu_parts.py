@@ -17,8 +17,9 @@ from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
 from train_step import bench_job, measure, way_of
 
-from ray_bridge import behind_kernels, kernels, layer_kernels, static_caches
+from ray_bridge import static_caches
 from ray_bridge.evaluation import Evaluator
+from ray_bridge.kernels import behind, decode, layer
 from ray_bridge.layout import answer_row, assemble, common_prefix
 from ray_bridge.lm import FrozenLM
 from ray_bridge.node_cache import NodeCache
@@ -127,9 +128,9 @@ class Bench:
             return "no kernels on a CPU"
         geometry = (self.device, torch.bfloat16, body.heads, body.kv_heads, body.head_dim)
         return {
-            "decode": kernels.disagreement(*geometry),
-            "layer": layer_kernels.disagreement(*geometry),
-            "behind": behind_kernels.disagreement(*geometry),
+            "decode": decode.disagreement(*geometry),
+            "layer": layer.disagreement(*geometry),
+            "behind": behind.disagreement(*geometry),
         }
 
     def attention(self) -> Any:
@@ -149,7 +150,7 @@ class Bench:
                 return F.scaled_dot_product_attention(*turned, attn_mask=mask, enable_gqa=True).transpose(1, 2)
 
             def mine() -> Tensor:
-                return behind_kernels.attend_behind(q, k, v, 128**-0.5)  # noqa: B023
+                return behind.attend_behind(q, k, v, 128**-0.5)  # noqa: B023
 
             blocks: list[Any] = [
                 None,
@@ -166,9 +167,9 @@ class Bench:
             ]
             for block in blocks:
                 for kind in ("FORWARD", "QUERIES", "KEYS") if block else ("",):
-                    kept = {name: dict(getattr(behind_kernels, name)) for name in ("FORWARD", "QUERIES", "KEYS")}
+                    kept = {name: dict(getattr(behind, name)) for name in ("FORWARD", "QUERIES", "KEYS")}
                     if kind:
-                        getattr(behind_kernels, kind).update(block)
+                        getattr(behind, kind).update(block)
                     for name, way in (("torch", flash), ("kernels", mine)) if not block else (("kernels", mine),):
                         label = f"{T}+{H} {name} {kind} {list(block.values()) if block else ''}"
                         try:
@@ -176,7 +177,7 @@ class Bench:
                         except Exception as error:
                             found[label] = f"{type(error).__name__}: {error}"[:100]
                     for name, values in kept.items():
-                        getattr(behind_kernels, name).update(values)
+                        getattr(behind, name).update(values)
         return found
 
     def _both_ways(self, way: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> list[float]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ray_bridge import layer_kernels
+from ray_bridge.kernels import layer as layer_kernels
 from ray_bridge.prefix import attends_fully
 
 LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
@@ -115,7 +115,7 @@ class FusedBody:
         return x + layer.down(self.activation(gate) * up)  # (B, T, d)
 
     def kernels(self, x: Tensor) -> bool:
-        """Whether an input goes through `layer_kernels`: in half precision on a GPU where they are right."""
+        """Whether an input goes through `kernels.layer`: in half precision on a GPU where they are right."""
         if not x.is_cuda or x.dtype.itemsize != 2:
             return False
         return layer_kernels.usable(x.device, x.dtype, self.heads, self.kv_heads, self.head_dim)

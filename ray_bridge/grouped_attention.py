@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ray_bridge import behind_kernels
+from ray_bridge.kernels import behind
 from ray_bridge.prefix import Prefix
 
 NAME = "ray_bridge_grouped"
@@ -123,8 +123,8 @@ class AttendBehind:
         half = q.is_cuda and q.dtype.itemsize == 2
         if plain_causal and half and self.prefix is not None:
             geometry = (q.device, q.dtype, q.shape[2], k.shape[2], q.shape[3])
-            if behind_kernels.usable(*geometry):
-                return behind_kernels.attend_behind(q, k, v, self.scale)  # (B, T, h, D)
+            if behind.usable(*geometry):
+                return behind.attend_behind(q, k, v, self.scale)  # (B, T, h, D)
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, h, T, D), (B, h_kv, H + T, D) twice
         if plain_causal and self.prefix is None:
             return causal_attention(q, k, v, self.scale)  # (B, T, h, D)
@@ -134,8 +134,8 @@ class AttendBehind:
             # with it comes torch's compiler, which takes seconds.
             from torch.nn.attention.bias import causal_lower_right
 
-            behind = causal_lower_right(T, L)
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=behind, scale=self.scale, enable_gqa=groups > 1)
+            mask = causal_lower_right(T, L)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale, enable_gqa=groups > 1)
             return y.transpose(1, 2)  # (B, T, h, D)
         if self.mask is None:
             self.mask = group_mask(T, L, groups, self.real, q)

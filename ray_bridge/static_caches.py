@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ray_bridge import kernels
 from ray_bridge.fused_body import FusedBody
 from ray_bridge.grouped_attention import AttendBehind, softmax, use_grouped_attention
+from ray_bridge.kernels import decode as kernels
 from ray_bridge.layout import Batch
 from ray_bridge.lm import FrozenLM
 from ray_bridge.prefix import Prefix

@@ -1,23 +1,14 @@
-"""Kernels of a decode step in Triton, which comes with torch for CUDA: what torch itself does in many small launches.
-
-Each has its meaning in torch beside it (`reference_*`), against which `usable` checks all of them on the device before
-they are used; where Triton is missing or disagrees, the step goes on in torch.
-"""
+"""Kernels of a decode step. Each has its meaning in torch beside it, against which `usable` checks all of them."""
 
 # mypy: disable-error-code="no-untyped-def"
 
-import warnings
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # torch for CPU comes without it
-    triton = None
+from ray_bridge.kernels.checks import agree, tl, triton
 
 PROGRAMS = 2048
 """Programs of one attention launch to aim for, so that every multiprocessor has several keys' blocks in flight."""
@@ -265,18 +256,8 @@ def gate(gate_up: Tensor) -> Tensor:
 
 @cache
 def usable(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> bool:
-    """Whether the kernels run here and agree with torch for a geometry; warns and says no where they do not."""
-    if triton is None or head_dim & (head_dim - 1) or head_dim < 16:
-        return False
-    try:
-        gap = disagreement(device, dtype, heads, kv_heads, head_dim)
-    except Exception as error:
-        warnings.warn(f"the decode kernels do not run here: {type(error).__name__}: {error}", stacklevel=2)
-        return False
-    if not gap < (2e-2 if dtype.itemsize == 2 else 1e-4):
-        warnings.warn(f"the decode kernels disagree with torch here by {gap:.2g}", stacklevel=2)
-        return False
-    return True
+    """Whether these kernels may be used for a geometry; see `checks.agree`."""
+    return agree("decode", disagreement, device, dtype, heads, kv_heads, head_dim)
 
 
 def disagreement(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> float:

@@ -8,7 +8,6 @@ summing up. The method is FlashAttention-2's (Dao 2023).
 
 # mypy: disable-error-code="no-untyped-def"
 
-import warnings
 from functools import cache
 from typing import Any
 
@@ -16,11 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # torch for CPU comes without it
-    triton = None
+from ray_bridge.kernels.checks import agree, tl, triton
 
 FORWARD = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 3}
 QUERIES = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 3}
@@ -198,18 +193,8 @@ def reference_attend_behind(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Te
 
 @cache
 def usable(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> bool:
-    """Whether the kernels run here and agree with torch for a geometry, both ways; warns and says no where not."""
-    if triton is None or head_dim & (head_dim - 1) or not 16 <= head_dim <= 128:
-        return False
-    try:
-        gap = disagreement(device, dtype, heads, kv_heads, head_dim)
-    except Exception as error:
-        warnings.warn(f"the attention kernels do not run here: {type(error).__name__}: {error}", stacklevel=2)
-        return False
-    if not gap < (2e-2 if dtype.itemsize == 2 else 1e-4):
-        warnings.warn(f"the attention kernels disagree with torch here by {gap:.2g}", stacklevel=2)
-        return False
-    return True
+    """Whether these kernels may be used for a geometry; see `checks.agree`."""
+    return head_dim <= 128 and agree("attention", disagreement, device, dtype, heads, kv_heads, head_dim)
 
 
 def disagreement(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> float:

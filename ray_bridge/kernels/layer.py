@@ -8,18 +8,13 @@ nothing but what these kernels are given is needed to go back through them.
 # mypy: disable-error-code="no-untyped-def"
 # ruff: noqa: PLR0915
 
-import warnings
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-try:
-    import triton
-    import triton.language as tl
-except ImportError:  # torch for CPU comes without it
-    triton = None
+from ray_bridge.kernels.checks import agree, tl, triton
 
 BLOCK = 1024
 
@@ -215,18 +210,8 @@ def reference_turn(
 
 @cache
 def usable(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> bool:
-    """Whether the kernels run here and agree with torch for a geometry, both ways; warns and says no where not."""
-    if triton is None or head_dim & (head_dim - 1) or head_dim < 16:
-        return False
-    try:
-        gap = disagreement(device, dtype, heads, kv_heads, head_dim)
-    except Exception as error:
-        warnings.warn(f"the layer kernels do not run here: {type(error).__name__}: {error}", stacklevel=2)
-        return False
-    if not gap < (2e-2 if dtype.itemsize == 2 else 1e-4):
-        warnings.warn(f"the layer kernels disagree with torch here by {gap:.2g}", stacklevel=2)
-        return False
-    return True
+    """Whether these kernels may be used for a geometry; see `checks.agree`."""
+    return agree("layer", disagreement, device, dtype, heads, kv_heads, head_dim)
 
 
 def disagreement(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> float:
