@@ -44,7 +44,8 @@ def variants() -> dict[str, dict[str, Any]]:
         "random-source": {"source": "random"},
         "soft_only": {"layout": "soft_only"},
         "soft_only-curriculum": {"layout": "soft_only", "prompt_share": 0.6},
-        "soft_only-long": {"layout": "soft_only", "prompt_share": 0.8, "steps": 1600, "eval_every": 400},
+        "soft_only-long": {"layout": "soft_only", "steps": 1600, "eval_every": 400},
+        "soft_only-long-curriculum": {"layout": "soft_only", "prompt_share": 0.8, "steps": 1600, "eval_every": 400},
     }
     return named
 

@@ -18,7 +18,9 @@ from ray_bridge.replay import Replay
 from ray_bridge.translator import Translator
 
 FINEST = 32
-"""Lengths are rounded up to multiples of it, long ones to coarser steps."""
+"""Lengths of the target's rows are rounded up to multiples of it, long ones to coarser steps."""
+READING = 128
+"""What the bridge reads is rounded up to multiples of it: a pad costs little there, a recording as much as elsewhere."""
 
 
 def rounded(length: int) -> int:
@@ -84,7 +86,7 @@ class Passes:
         return replay(() if prefix is None else prefix.ids, read, inputs)
 
     def _reading(self, source: SourceBatch) -> tuple[Tensor, ...]:
-        return self.translator.reading(source, rounded if self.recorded else int)
+        return self.translator.reading(source, _rounded_reading if self.recorded else int)
 
     def _trained(self, name: str, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
         if not self.recorded:
@@ -97,6 +99,10 @@ class Passes:
                 return torch.func.functional_call(caller, given, tuple(inputs))
 
         return self.replays[name](name, call, inputs, list(self.parameters.values()))
+
+
+def _rounded_reading(length: int) -> int:
+    return -(-length // READING) * READING
 
 
 class _Caller(nn.Module):
