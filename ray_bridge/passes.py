@@ -20,7 +20,7 @@ from ray_bridge.translator import Translator
 FINEST = 32
 """Lengths of the target's rows are rounded up to multiples of it, long ones to coarser steps."""
 READING = 128
-"""What the bridge reads is rounded up to multiples of it: a pad costs little there, a recording as much as elsewhere."""
+"""What the bridge reads is rounded up to multiples of it: pads cost little there, recordings do not."""
 
 
 def rounded(length: int) -> int:

@@ -71,28 +71,6 @@ def _summary(estimate: float, draws: Array, level: float) -> Estimate:
     return Estimate(estimate=float(estimate), low=float(low), high=float(high), p=p)
 
 
-def paired_bootstrap(
-    a: ArrayLike, b: ArrayLike, *, draws: int = 10_000, seed: int = 0, level: float = 0.95
-) -> Estimate:
-    """Percentile bootstrap over items of the mean difference of two runs (Efron & Tibshirani 1993).
-
-    Items with equal differences are exchangeable, so a draw is one multinomial over the distinct differences.
-
-    Raises:
-        ValueError: if the two do not cover the same items.
-    """
-    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"pairs need the same items: {first.shape} against {second.shape}")
-    values, counts = np.unique(first - second, return_counts=True)
-    rng = np.random.default_rng(seed)
-    n = len(first)
-    sampled = np.concatenate(
-        [rng.multinomial(n, counts / n, size=size) @ values / n for size in _chunks(draws)]
-    )  # (draws,)
-    return _summary(float(np.mean(first - second)), sampled, level)
-
-
 def _chunks(draws: int) -> list[int]:
     return [min(CHUNK, draws - start) for start in range(0, draws, CHUNK)]
 

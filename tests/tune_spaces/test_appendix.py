@@ -1,7 +1,6 @@
 """The appendix from a made campaign: what is written, what is claimed, and what is left open."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -299,8 +298,6 @@ def test_two_hundred_trials_of_a_whole_test_set(tmp_path: Path) -> None:
         }
         for trial in range(200)
     ]
-    start = time.process_time()
     appendix = analyse(read_trials(pd.DataFrame(rows), TOGGLES, root=tmp_path), TOGGLES)
     write_appendix(tmp_path / "out", appendix)
-    assert time.process_time() - start < 20
     assert sum(effect["status"] == "estimated" for effect in appendix.effects()) == 4 + 4 + 12 + 4

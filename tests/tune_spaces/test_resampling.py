@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tune_spaces.resampling import bootstrap_means, contrast, noise_floor, paired_bootstrap
+from tune_spaces.resampling import bootstrap_means, contrast, noise_floor
 
 
 def two_runs(n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -13,9 +13,9 @@ def two_runs(n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return rng.random(n) < difficulty, rng.random(n) < difficulty
 
 
-def test_paired_bootstrap_agrees_with_scipy() -> None:
+def test_one_seed_each_is_the_paired_bootstrap_of_scipy() -> None:
     a, b = two_runs()
-    ours = paired_bootstrap(a, b, draws=20_000)
+    ours = contrast(bootstrap_means([a[None], b[None]], draws=20_000), [1, -1])
     theirs = stats.bootstrap(
         (a.astype(float), b.astype(float)),
         lambda x, y, axis: np.mean(x - y, axis=axis),
@@ -27,25 +27,6 @@ def test_paired_bootstrap_agrees_with_scipy() -> None:
     ).confidence_interval
     assert ours.estimate == pytest.approx(a.mean() - b.mean())
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.006)
-
-
-def test_paired_bootstrap_takes_scores_that_are_not_binary_and_is_deterministic() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.random(300), rng.random(300)
-    first, again = paired_bootstrap(a, b, seed=3), paired_bootstrap(a, b, seed=3)
-    assert first == again
-    expected = 1.96 * np.std(a - b) / np.sqrt(300)
-    assert first.high - first.estimate == pytest.approx(expected, rel=0.05)
-    with pytest.raises(ValueError, match="same items"):
-        paired_bootstrap(a, b[:-1])
-
-
-def test_one_seed_each_is_the_paired_bootstrap() -> None:
-    a, b = two_runs()
-    hierarchical = contrast(bootstrap_means([a[None], b[None]], draws=20_000), [1, -1])
-    plain = paired_bootstrap(a, b, draws=20_000)
-    assert hierarchical.estimate == pytest.approx(plain.estimate)
-    assert (hierarchical.low, hierarchical.high) == pytest.approx((plain.low, plain.high), abs=0.006)
 
 
 def test_draws_of_contrasts_are_consistent() -> None:
