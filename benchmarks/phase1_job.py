@@ -79,6 +79,7 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
             with no_end(rig):
                 job._validate()
     job._checkpoint()
+    job.session.wait()
     with no_end(rig):
         begin = time.perf_counter()
         job.evaluator.evaluate(job.splits.test, job._evaluated(None), ["bridged"])

@@ -10,6 +10,7 @@ from common.files import read_json, write_json
 from ray_bridge.spec import JobSpec, RunSpec, build
 
 RESULT = "result.json"
+TRAIN = "train"  # name of the Ray Train run, and its folder in the trial's
 POLL = "0.5"  # seconds between looks at the workers, which a trial waits for at its end; Ray's own value is 2
 
 
@@ -68,7 +69,7 @@ def run_trial(
             label_selector={"ray.io/node-id": node_id} if node_id else None,
         ),
         run_config=ray.train.RunConfig(
-            name="train",
+            name=TRAIN,
             storage_path=str(folder),
             failure_config=ray.train.FailureConfig(max_failures=run.max_failures, controller_failure_limit=1),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
@@ -96,6 +97,7 @@ def _worker(config: Mapping[str, Any]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     read_ahead([(spec.source, spec.source_revision), (spec.target, spec.target_revision)], rank, world)
     auto_classes()
+    from ray_bridge.ray_session import RaySession
     from ray_bridge.training import Job
     from ray_bridge.workers import Worker
 
@@ -103,29 +105,10 @@ def _worker(config: Mapping[str, Any]) -> None:
     worker = Worker(rank=rank, world=world, device=get_device())
     folder = Path(config["folder"])
     start.done("imports")
-    job = Job(spec, run, folder, RaySession(worker), Path(config["cache"]), start)
+    job = Job(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), start)
     result = job.run() | {"node_id": ray.get_runtime_context().get_node_id()}
     if worker.first:
         about = read_json(folder / "spec.json") if (folder / "spec.json").is_file() else {}
         identity = {key: about[key] for key in ("variant", "phase", "fingerprint", "seed") if key in about}
         write_json(folder / RESULT, identity | result)
     worker.barrier()
-
-
-class RaySession:
-    """A worker's link to its Ray Train run."""
-
-    def __init__(self, worker: Any) -> None:
-        self.worker = worker
-
-    def latest(self) -> Path | None:
-        import ray.train
-
-        checkpoint = ray.train.get_checkpoint()
-        return None if checkpoint is None else Path(checkpoint.to_directory())
-
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        import ray.train
-
-        packed = None if checkpoint is None else ray.train.Checkpoint.from_directory(str(checkpoint))
-        ray.train.report(dict(metrics), checkpoint=packed)

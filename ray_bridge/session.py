@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from ray_bridge.checkpointing import Fill, Writer, write_folder
 from ray_bridge.workers import Worker
 
 
@@ -14,10 +15,17 @@ class Session(Protocol):
     worker: Worker
 
     def latest(self) -> Path | None:
-        """Folder of the newest checkpoint, None at a fresh start."""
+        """Folder of the newest whole checkpoint, None at a fresh start. It is read, never changed."""
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """Hand over metrics, and on rank 0 the folder of a new checkpoint. Every worker calls it at the same step."""
+    def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
+        """Hand over metrics, and on rank 0 what writes a new checkpoint's files into a folder.
+
+        Every worker calls it at the same step. A thread writes while the caller goes on; `latest` names the checkpoint
+        once it is whole. Rank 0 calls `wait` before the next report.
+        """
+
+    def wait(self) -> None:
+        """Until the last reported checkpoint is whole; raises what kept it from being so."""
 
 
 class LocalSession:
@@ -26,20 +34,25 @@ class LocalSession:
     def __init__(self, folder: Path, worker: Worker | None = None) -> None:
         self.worker = worker or Worker()
         self.folder = folder / "local"
+        self._writer = Writer()
 
     def latest(self) -> Path | None:
         whole = sorted(self.folder.glob("checkpoint-*"))
         return whole[-1] if whole else None
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        if checkpoint is None:
+    def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
+        if fill is None:
             return
-        old = sorted(self.folder.glob("checkpoint-*"))
-        number = int(old[-1].name.rpartition("-")[2]) + 1 if old else 0
         self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / "unfinished"
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(checkpoint, unfinished)
-        unfinished.rename(self.folder / f"checkpoint-{number:06d}")
-        for path in old:
-            shutil.rmtree(path)
+
+        def write() -> None:
+            new = self.folder / f"checkpoint-{step:06d}"
+            write_folder(new, fill)
+            for path in self.folder.glob("checkpoint-*"):
+                if path != new:
+                    shutil.rmtree(path)
+
+        self._writer.start(write)
+
+    def wait(self) -> None:
+        self._writer.wait()

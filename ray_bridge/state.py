@@ -21,8 +21,8 @@ _FILE = "state.pt"
 
 
 def copy_weights(weights: Mapping[str, Tensor]) -> Weights:
-    """A copy on the host that later steps do not change."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+    """A copy beside the weights, on their device, that later steps do not change."""
+    return {name: value.detach().clone() for name, value in weights.items()}
 
 
 @dataclass(kw_only=True)
@@ -33,11 +33,11 @@ class Best:
     accuracy: float = -1.0
     weights: Weights = field(default_factory=dict)
 
-    def offer(self, step: int, accuracy: float, weights: Weights) -> bool:
-        """Take these weights if they are at least as good (of equals the later, longer trained); says whether."""
+    def offer(self, step: int, accuracy: float, weights: Mapping[str, Tensor]) -> bool:
+        """Copy these weights if they are at least as good (of equals the later, longer trained); says whether."""
         if accuracy < self.accuracy:
             return False
-        self.step, self.accuracy, self.weights = step, accuracy, weights
+        self.step, self.accuracy, self.weights = step, accuracy, copy_weights(weights)
         return True
 
 
@@ -67,13 +67,14 @@ class Progress:
 
     @classmethod
     def load(cls, folder: Path) -> "Progress":
+        """Read on the host. The best weights may be the same tensors as the average or the weights."""
         content = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
         return cls(**(content | {"best": Best(**content["best"])}))
 
 
 def save_selected(folder: Path, best: Best) -> None:
     """Write the chosen checkpoint: weights first, then what they are."""
-    write_bytes(folder / "translator.safetensors", save({k: v.contiguous() for k, v in best.weights.items()}))
+    write_bytes(folder / "translator.safetensors", save({k: v.cpu().contiguous() for k, v in best.weights.items()}))
     write_json(folder / "selected.json", {"step": best.step, "validation_accuracy": best.accuracy})
 
 

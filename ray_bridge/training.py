@@ -4,10 +4,10 @@ import contextlib
 import copy
 import math
 import platform
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 
 from common.errors import UserError
 from common.files import write_json, write_jsonl
+from ray_bridge.checkpointing import Snapshot
 from ray_bridge.curriculum import sees_prompt, with_prompt
 from ray_bridge.encoding import Encoded, read_source
 from ray_bridge.evaluation import CONDITIONS, Evaluator
@@ -34,7 +35,7 @@ from ray_bridge.session import Session
 from ray_bridge.source_states import SourceStates
 from ray_bridge.spec import JobSpec, RunSpec, check_run
 from ray_bridge.start import Start
-from ray_bridge.state import Best, Progress, Weights, copy_weights, load_selected, save_selected
+from ray_bridge.state import Best, Progress, Weights, load_selected, save_selected
 from ray_bridge.tasks.load import Splits, load_splits
 from ray_bridge.teacher_states import TeacherStates
 from ray_bridge.translator import Translator, build_translator
@@ -88,13 +89,23 @@ class Job:
         self.average: Weights = {}
         self._start_average()
         self.best = Best()
+        self.snapshot = Snapshot()
         self.step, self.seconds = 0, 0.0
         self.evaluator = Evaluator(self.pair.for_evaluation(), self.worker, run.eval_batch_size, NodeCache(cache))
         self.events = EventLog(folder / "events.jsonl") if self.worker.first else None
         self.start.done("translator")
 
     def run(self) -> dict[str, Any]:
-        """Train from where the newest checkpoint left off, evaluate, and write the result; returns it."""
+        """Train from where the newest checkpoint left off, evaluate, and write the result; returns it.
+
+        However it ends, the last checkpoint has been written by then.
+        """
+        try:
+            return self._run()
+        finally:
+            self.session.wait()
+
+    def _run(self) -> dict[str, Any]:
         started = time.monotonic()
         self._resume()
         if self.events:
@@ -208,9 +219,7 @@ class Job:
         translator = self._evaluated(self.average or None)
         samples = self.evaluator.evaluate(self.splits.validation, translator, ["bridged"])
         metrics = metrics_of(samples, ["bridged"], self._groups())
-        self.best.offer(
-            self.step, metrics["accuracy/bridged"], copy_weights(self.average or self.translator.state_dict())
-        )
+        self.best.offer(self.step, metrics["accuracy/bridged"], self.average or self.translator.state_dict())
         if self.events:
             values = {f"validation/{name}": value for name, value in metrics.items()}
             values |= self._pooling(translator)
@@ -231,18 +240,20 @@ class Job:
         return translator.double() if self.spec.eval_dtype == "float64" else translator
 
     def _checkpoint(self) -> None:
-        with tempfile.TemporaryDirectory() as name:
-            if self.worker.first:
-                Progress(
-                    step=self.step,
-                    weights=copy_weights(self.translator.state_dict()),
-                    optimiser=self.optimiser.state_dict(),
-                    average=copy_weights(self.average),
-                    best=self.best,
-                    seconds=self.seconds,
-                ).save(Path(name))
-            metrics = {"step": float(self.step), "validation_accuracy": self.best.accuracy}
-            self.session.report(metrics, Path(name) if self.worker.first else None)
+        """Copy all that a job needs to go on, and have it written while training does."""
+        self.session.wait()  # one copy at a time
+        fill = None
+        if self.worker.first:
+            progress = Progress(
+                step=self.step,
+                weights=self.translator.state_dict(),
+                optimiser=self.optimiser.state_dict(),
+                average=self.average,
+                best=self.best,
+                seconds=self.seconds,
+            )
+            fill = self.snapshot.take(progress).save
+        self.session.report(self.step, {"validation_accuracy": self.best.accuracy}, fill)
 
     def _resume(self) -> None:
         latest = self.session.latest()
@@ -251,8 +262,9 @@ class Job:
         progress = Progress.load(latest)
         self.translator.load_state_dict(progress.weights)
         self.optimiser.load_state_dict(progress.optimiser)
-        self.average = {name: value.to(self.worker.device) for name, value in progress.average.items()}
-        self.best = progress.best
+        device = self.worker.device
+        self.average = {name: value.to(device, copy=True) for name, value in progress.average.items()}
+        self.best = replace(progress.best, weights={k: v.to(device) for k, v in progress.best.weights.items()})
         self.step, self.seconds = progress.step, progress.seconds
 
     def _conclude(self, wall: float) -> dict[str, Any]:
