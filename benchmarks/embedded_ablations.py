@@ -106,7 +106,7 @@ def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str,
         if (folder / "result.json").is_file():
             cells.setdefault(name, {})[seed] = read_jsonl(folder / "samples.jsonl")
     rows = []
-    for name, by_seed in cells.items():
+    for name, by_seed in ((name, cells[name]) for name in names if name in cells):
         first = next(iter(by_seed.values()))
         row: dict[str, Any] = {"variant": name, "seeds": sorted(by_seed), "n": len(first)}
         for condition in ("bridged", "target_alone", "shuffled_soft", "random_soft", "source_alone"):
