@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ray_bridge.bridges.flow import resample
 from ray_bridge.lm import FrozenLM, count_positions
 from ray_bridge.prefix import Prefix, shared_header
+from ray_bridge.resample import resample
 from ray_bridge.rows import Row, split_ids, token_ids
 from ray_bridge.transfer import send
 

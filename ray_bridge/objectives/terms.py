@@ -7,12 +7,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ray_bridge.bridges.flow import resample
 from ray_bridge.encoding import Encoded, SourceBatch
 from ray_bridge.layout import Batch, assemble, assemble_shared
 from ray_bridge.lm import FrozenLM
 from ray_bridge.noise import generator, normal, uniform
 from ray_bridge.passes import Passes
+from ray_bridge.resample import resample
 from ray_bridge.spec import JobSpec
 from ray_bridge.teacher_states import AnswerStates
 from ray_bridge.transfer import send

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from ray_bridge.bridges.dit import DiTBridge
-from ray_bridge.bridges.flow import flow_error, resample, sample
+from ray_bridge.bridges.flow import flow_error, sample
 from ray_bridge.bridges.scale import ExactScale
+from ray_bridge.resample import resample
 
 
 def make_bridge(**changes: object) -> DiTBridge:

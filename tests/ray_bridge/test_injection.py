@@ -10,7 +10,6 @@ from torch import Tensor
 
 from common.errors import UserError
 from common.files import read_jsonl
-from ray_bridge.bridges.flow import resample
 from ray_bridge.decoding import decode_rows
 from ray_bridge.encoding import read_source
 from ray_bridge.evaluation import Evaluator
@@ -21,6 +20,7 @@ from ray_bridge.objectives.objective import backward, objective_terms
 from ray_bridge.objectives.terms import Moment, StepContext
 from ray_bridge.pairing import Pair
 from ray_bridge.presets import tiny, tiny_run
+from ray_bridge.resample import resample
 from ray_bridge.session import LocalSession
 from ray_bridge.spec import JobSpec
 from ray_bridge.tasks.load import Splits, load_splits
