@@ -8,11 +8,9 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from common.errors import UserError
@@ -24,13 +22,14 @@ from ray_bridge.evaluation import CONDITIONS, Evaluator
 from ray_bridge.events import EventLog
 from ray_bridge.metrics import metrics_of
 from ray_bridge.node_cache import NodeCache
-from ray_bridge.noise import draw_ahead, stable_seed
+from ray_bridge.noise import draw_ahead
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.objective import Losses, backward, objective_terms
 from ray_bridge.objectives.terms import Moment, StepContext
 from ray_bridge.pairing import Pair
 from ray_bridge.passes import Passes
 from ray_bridge.pooling import pooling_report
+from ray_bridge.schedule import epoch_order, learning_rate
 from ray_bridge.session import Session
 from ray_bridge.source_states import SourceStates
 from ray_bridge.spec import JobSpec, RunSpec, check_run
@@ -304,20 +303,6 @@ class Job:
         if self.run_spec.autocast and self.worker.device.type == "cuda" and torch.cuda.is_bf16_supported():
             return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # recordings need it so
         return contextlib.nullcontext()
-
-
-@cache
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The order in which an epoch takes its examples, (count,)."""
-    return np.random.default_rng(stable_seed("order", seed, epoch)).permutation(count)
-
-
-def learning_rate(spec: JobSpec, step: int) -> float:
-    """Linear warm-up, then half a cosine to 0 at the last step (Loshchilov & Hutter 2017)."""
-    if step < spec.warmup_steps:
-        return spec.learning_rate * (step + 1) / spec.warmup_steps
-    share = (step - spec.warmup_steps) / max(1, spec.steps - spec.warmup_steps)
-    return spec.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def environment(device: torch.device) -> dict[str, str]:
