@@ -24,7 +24,8 @@ def _ray() -> Iterator[None]:
     import ray
 
     with fast_ray():
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        settings = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False}
+        ray.init(address="local", logging_level=logging.ERROR, **settings)  # whatever else runs on this machine
         yield
         ray.shutdown()
 

@@ -21,6 +21,7 @@ from cluster.job_log import Follower
 from cluster.submit import connect, jobs, stop, submit
 from common.errors import UserError
 from common.files import read_jsonl, write_json
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -47,18 +48,6 @@ elif task == "hold":
     time.sleep(600)
 sys.exit(int(os.environ.get("CODE", "0")))
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Free ports, held together while they are chosen, so that they differ."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for number, one in enumerate(sockets):
-            for port in range(20000 + (os.getpid() * 7 + number * 101) % 9000, 32000):
-                with contextlib.suppress(OSError):
-                    one.bind(("", port))
-                    break
-        return [one.getsockname()[1] for one in sockets]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import Any
 
 from common import files
 from ray_bridge.presets import tiny, tiny_run
+from tests.support.ports import free_ports
 from tune_spaces import phases
 from tune_spaces.campaign import Campaign
 
@@ -92,7 +93,8 @@ def ray_cluster(*nodes: dict[str, Any]) -> Iterator[Any]:
 
     small = {"object_store_memory": 80 * 2**20}
     with fast_ray():
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": True, **small})
+        head = {"num_cpus": 2, "include_dashboard": True, "dashboard_port": free_ports(1)[0], **small}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             for node in nodes:
                 cluster.add_node(**node, **small)
