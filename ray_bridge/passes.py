@@ -50,16 +50,20 @@ class Passes:
         for replay in self.replays.values():
             replay.paused = paused
 
-    def soft(self, source: SourceBatch, noise: Tensor) -> Tensor:
+    def reading(self, source: SourceBatch) -> tuple[Tensor, ...]:
+        """What `soft` and `flow_error` read of a batch, made once for both; see `Translator.reading`."""
+        return self.translator.reading(source, _rounded_reading if self.recorded else int)
+
+    def soft(self, reading: tuple[Tensor, ...], noise: Tensor) -> Tensor:
         """Z, (B, K, d_t), through the sampler, with its condition."""
 
         def sampled(noise: Tensor, *reading: Tensor) -> Tensor:
             return self.translator.sampled(noise, None, *reading)
 
-        return self._trained("soft", sampled, (noise, *self._reading(source)))
+        return self._trained("soft", sampled, (noise, *reading))
 
     def flow_error(
-        self, source: SourceBatch, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None
+        self, reading: tuple[Tensor, ...], data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None
     ) -> Tensor:
         """Flow loss of each row, (B,), for data (B, K, d_t) at unit RMS."""
         none = dropped is None
@@ -68,7 +72,7 @@ class Passes:
             return self.translator.flow_error(data, noise, times, None if none else dropped, *reading)
 
         rows = torch.zeros(len(data), dtype=torch.bool, device=data.device) if dropped is None else dropped
-        return self._trained("flow", error, (data, noise, times, rows, *self._reading(source)))
+        return self._trained("flow", error, (data, noise, times, rows, *reading))
 
     def hidden(self, batch: Batch) -> Tensor:
         """The target's last hidden states of a right-padded batch, (B, L' >= L, d_t)."""
@@ -84,9 +88,6 @@ class Passes:
         inputs = (F.pad(inputs[0], (0, 0, 0, padding)), *(F.pad(x, (0, padding)) for x in inputs[1:]))
         replay = self.replays["student" if torch.is_grad_enabled() else "teacher"]
         return replay(() if prefix is None else prefix.ids, read, inputs)
-
-    def _reading(self, source: SourceBatch) -> tuple[Tensor, ...]:
-        return self.translator.reading(source, _rounded_reading if self.recorded else int)
 
     def _trained(self, name: str, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
         if not self.recorded:

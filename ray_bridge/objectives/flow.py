@@ -11,5 +11,5 @@ def flow(step: StepContext) -> Term:
         data = step.question_slots  # (B, K, d_t)
     else:
         data = step.text_slots([item.text_row.answer for item in step.items])  # (B, K, d_t)
-    error = step.passes.flow_error(step.source, data, step.noise("flow"), step.times(), step.dropped)  # (B,)
+    error = step.passes.flow_error(step.reading, data, step.noise("flow"), step.times(), step.dropped)  # (B,)
     return Term(total=error.sum(), count=len(error))

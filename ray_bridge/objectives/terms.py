@@ -74,9 +74,14 @@ class StepContext:
         return send(torch.tensor(draws), self.target.device)  # (B,)
 
     @cached_property
+    def reading(self) -> tuple[Tensor, ...]:
+        """What the translator reads of the batch, for the sampler and the flow alike."""
+        return self.passes.reading(self.source)
+
+    @cached_property
     def soft(self) -> Tensor:
         """Z, (B, K, d_t), through the same sampler as in evaluation, with its condition."""
-        return self.passes.soft(self.source, self.noise("sampler"))
+        return self.passes.soft(self.reading, self.noise("sampler"))
 
     @cached_property
     def student(self) -> Batch:
