@@ -138,6 +138,8 @@ def main() -> None:
     if worker.first:
         print(found)
         save(f"phase1-{asked.size}-{asked.position}", {"environment": environment(device), **found})
+    if world > 1:
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

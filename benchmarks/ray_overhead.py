@@ -47,6 +47,7 @@ worker = Worker(rank=rank, world=run.workers, device=device)
 folder = Path(folder)
 session = LocalSession(folder, worker)
 Job(JobSpec.model_validate_json(spec), run, folder, session, folder / "cache").run()
+torch.distributed.destroy_process_group()
 """
 
 

@@ -8,7 +8,6 @@ from unittest import mock
 
 import pytest
 import torch
-import torch.multiprocessing
 from torch import Tensor
 
 from ray_bridge import frozen_states
@@ -22,6 +21,7 @@ from ray_bridge.tasks.synthetic_task import SyntheticTask
 from ray_bridge.teacher_states import TeacherStates
 from ray_bridge.workers import Worker
 from tests.ray_bridge.pairs import frozen, make_model, make_tokenizer, save_checkpoint
+from tests.support.workers import on_two_workers
 
 TASK = SyntheticTask(train_examples=40, test_examples=5)
 HEADER = TASK.header(TASK.train()[:2])
@@ -238,7 +238,7 @@ def test_workers_prepare_what_one_would(
 ) -> None:
     alone, both = tmp_path / "alone", tmp_path / "both"
     make(encoder, alone).prepare(Worker())
-    torch.multiprocessing.spawn(prepare, (make.__name__, str(encoder.models), str(both)), nprocs=2)
+    on_two_workers(prepare, make.__name__, encoder.models, both)
     assert files(both) == files(alone)
     for name in files(alone):
         assert (both / "frozen_states" / name).read_bytes() == (alone / "frozen_states" / name).read_bytes()
@@ -246,18 +246,15 @@ def test_workers_prepare_what_one_would(
     assert len(kept(make(encoder, both), list(range(40)))) == 40
 
 
-def prepare(rank: int, make: str, models: str, folder: str) -> None:
+def prepare(worker: Worker, make: str, models: Path, folder: Path) -> None:
     """One of two workers that prepare a folder together."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}-meet", rank=rank, world_size=2)
-    encoder = Models(Path(models))
-    states = globals()[make](encoder, Path(folder))
-    states.prepare(Worker(rank=rank, world=2))
+    encoder = Models(models)
+    states = globals()[make](encoder, folder)
+    states.prepare(worker)
     items = encoder(TASK.train())
     wrong = AssertionError("encoded or read again although it was prepared")
     with mock.patch.object(states, "encode", side_effect=wrong), mock.patch.object(states, "read", side_effect=wrong):
         assert len(states.rows(items)) == 40
-    torch.distributed.destroy_process_group()
 
 
 @kinds

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from common.files import read_json, read_jsonl
+from common.files import read_json, read_jsonl, write_jsonl
 from ray_bridge.evaluation import CONDITIONS, Evaluator
 from ray_bridge.node_cache import NodeCache
 from ray_bridge.pairing import Pair
@@ -26,6 +26,7 @@ from ray_bridge.training import Job
 from ray_bridge.translator import build_translator
 from ray_bridge.workers import Worker
 from tests.ray_bridge.pairs import make_pair
+from tests.support.workers import on_two_workers
 
 SMALL: dict[str, Any] = {
     "soft_tokens": 4,
@@ -103,24 +104,12 @@ def test_samples_do_not_depend_on_the_batch_and_reloading_reproduces_them(
     assert evaluate(spec, finished, batch_size=batch_size) == read_jsonl(finished / "samples.jsonl")
 
 
+def evaluate_share(worker: Worker, spec: JobSpec, finished: Path, out: Path) -> None:
+    write_jsonl(out / f"{worker.rank}.jsonl", evaluate(spec, finished, batch_size=3, worker=worker))
+
+
 def test_samples_are_the_same_bytes_on_two_workers(spec: JobSpec, finished: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys, torch, torch.distributed as dist\n"
-        "from pathlib import Path\n"
-        "from common.files import write_jsonl\n"
-        "from ray_bridge.spec import JobSpec\n"
-        "from ray_bridge.workers import Worker\n"
-        "from tests.ray_bridge.test_job import evaluate\n"
-        "rank, store, spec, folder, out = int(sys.argv[1]), *sys.argv[2:]\n"
-        "torch.set_num_threads(1)\n"
-        "dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)\n"
-        "spec = JobSpec.model_validate_json(spec)\n"
-        "rows = evaluate(spec, Path(folder), batch_size=3, worker=Worker(rank=rank, world=2))\n"
-        "write_jsonl(Path(out) / f'{rank}.jsonl', rows)\n"
-    )
-    arguments = [str(tmp_path / "store"), spec.model_dump_json(), str(finished), str(tmp_path)]
-    workers = [subprocess.Popen([sys.executable, "-c", code, str(rank), *arguments]) for rank in range(2)]
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    on_two_workers(evaluate_share, spec, finished, tmp_path)
     expected = (finished / "samples.jsonl").read_bytes()
     assert [(tmp_path / f"{rank}.jsonl").read_bytes() for rank in range(2)] == [expected, expected]
 

@@ -1,13 +1,11 @@
 """What trials of a node share: made once, by rank 0, and the same bits for every worker."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ray_bridge.embedding_map import fit_map, shared_embeddings
@@ -17,6 +15,7 @@ from ray_bridge.presets import tiny
 from ray_bridge.tasks.load import load_splits
 from ray_bridge.translator import build_translator
 from ray_bridge.workers import Worker
+from tests.support.workers import on_two_workers
 
 SMALL: dict[str, Any] = {"soft_tokens": 3, "hidden_size": 16, "depth": 1, "num_heads": 2, "train_examples": 8}
 
@@ -41,28 +40,19 @@ def test_tensors_are_made_once_for_each_identity(tmp_path: Path) -> None:
     assert made == ["a", "b", "c"]
 
 
+def fetch(worker: Worker, folder: Path, kept: bool) -> None:
+    def compute() -> dict[str, Tensor]:
+        assert worker.first, "made twice"
+        return {"x": torch.full((4,), 5.0)}
+
+    found = NodeCache(folder / "cache" if kept else None).tensors("map", "it", worker, compute)
+    found["same"] = worker.same(torch.full((2,), float(worker.rank)))
+    save_file(found, folder / f"{worker.rank}.safetensors")
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_all_workers_get_what_rank_0_made(kept: bool, tmp_path: Path) -> None:
-    code = (
-        "import sys, torch, torch.distributed as dist\n"
-        "from pathlib import Path\n"
-        "from safetensors.torch import save_file\n"
-        "from ray_bridge.node_cache import NodeCache\n"
-        "from ray_bridge.workers import Worker\n"
-        "rank, folder, kept = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == 'True'\n"
-        "dist.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)\n"
-        "worker = Worker(rank=rank, world=2)\n"
-        "cache = NodeCache(folder / 'cache' if kept else None)\n"
-        "def compute():\n"
-        "    assert rank == 0, 'made twice'\n"
-        "    return {'x': torch.full((4,), 5.0)}\n"
-        "found = cache.tensors('map', 'it', worker, compute)\n"
-        "found['same'] = worker.same(torch.full((2,), float(rank)))\n"
-        "save_file(found, folder / f'{rank}.safetensors')\n"
-    )
-    command = [sys.executable, "-c", code]
-    workers = [subprocess.Popen([*command, str(rank), str(tmp_path), str(kept)]) for rank in range(2)]
-    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    on_two_workers(fetch, tmp_path, kept)
     for rank in range(2):
         found = load_file(tmp_path / f"{rank}.safetensors")
         assert found["x"].tolist() == [5.0] * 4

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
 
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.objective import backward, objective_terms
 from ray_bridge.workers import Worker
 from tests.ray_bridge.objectives.frames import ParityTask, make_frame
 from tests.ray_bridge.pairs import PairFolders
+from tests.support.workers import on_two_workers
 
 TERMS = ["rloo", "on_policy_distill", "answer_nll", "answer_kl", "prompt_alignment", "flow", "contrast"]
 BATCH = 6
@@ -38,19 +38,16 @@ def measure(folders: PairFolders, worker: Worker) -> dict[str, Any]:
     return found
 
 
-def part(rank: int, folders: PairFolders, place: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=2)
-    torch.save(measure(folders, Worker(rank=rank, world=2)), f"{place}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+def part(worker: Worker, folders: PairFolders, place: Path) -> None:
+    torch.save(measure(folders, worker), place / f"{worker.rank}.pt")
 
 
 @pytest.fixture(scope="module")
 def results(folders: PairFolders, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What one worker finds, and each of two."""
     place = tmp_path_factory.mktemp("workers")
-    torch.multiprocessing.spawn(part, (folders, str(place)), nprocs=2)
-    return [measure(folders, Worker()), *(torch.load(Path(place) / f"{rank}.pt") for rank in range(2))]
+    on_two_workers(part, folders, place)
+    return [measure(folders, Worker()), *(torch.load(place / f"{rank}.pt") for rank in range(2))]
 
 
 @pytest.mark.parametrize("name", [*TERMS, "+".join(TERMS)])
