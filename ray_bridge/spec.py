@@ -136,8 +136,6 @@ class JobSpec(_Frozen):
             raise ValueError("soft_position before_question needs layout soft_plus_text: soft_only has no header")
         if self.injection != "prepend" and self.layout == "soft_only":
             raise ValueError(f"injection {self.injection} needs layout soft_plus_text: soft_only has no question in it")
-        if self.injection == "adapter" and self.decode_aware:
-            raise ValueError("decode_aware reaches soft tokens, not adapters: switch it off with injection adapter")
         if self.adapter_layers and self.injection != "adapter":
             raise ValueError("adapter_layers needs injection adapter")
         if self.prompt_share and self.layout != "soft_only":

@@ -102,8 +102,8 @@ def phase2(base: JobSpec) -> Phase:
             ),
             Variant(
                 name="hybrid-adapter",
-                changes={**on, "injection": "adapter", "decode_aware": False},  # rewards reach soft tokens alone
-                purpose="literal prompt kept, bridge output read by gated adapters; no decode-aware term",
+                changes={**on, "injection": "adapter"},
+                purpose="literal prompt kept, bridge output read by gated adapters",
             ),
         ),
         needs=("phase1",),

@@ -5,15 +5,17 @@ Every `eval_every` steps the target answers a few training questions freely from
 `on_policy_distill` keeps the target with soft tokens close to the target with the text alone, on the tokens that were
 written (Agarwal et al. 2024). Both are of the policy that was sampled, at its temperature.
 
-Memory: gradients are taken one micro-batch at a time down to Z, with every layer of the frozen target recomputed in
-the backward pass. What stays between micro-batches is Z and one gradient of Z for each term, whatever the number of
-completions; each term is then handed over as a value whose gradient in Z is the accumulated one.
+Memory: gradients are taken one micro-batch at a time down to Z and to the adapters in the target, where there are any,
+with every layer of the frozen target recomputed in the backward pass. What stays between micro-batches is Z and one
+gradient of it all for each term, whatever the number of completions; each term is then handed over as a value whose
+gradient is the accumulated one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from weakref import WeakKeyDictionary
 
 import torch
@@ -34,6 +36,7 @@ from ray_bridge.tasks.base import Example
 
 MICRO_TOKENS = 4096
 """Positions, pads included, of one forward pass with gradient; a longer row goes alone. Changes memory only."""
+NO_ADAPTERS: Mapping[int, nn.Module] = MappingProxyType({})
 
 
 def decode_terms(
@@ -89,6 +92,7 @@ class DecodeAware:
         chosen = draw_questions(self.spec, step.moment, len(self.train))
         turns = turns_of(step.worker, len(chosen), self.spec.decode_samples)
         completions: list[Completion] = []
+        adapters = step.translator.injection.adapters
         soft = torch.zeros((), device=self.pair.target.device)
         if turns:
             mine = sorted({turn.question for turn in turns})
@@ -97,20 +101,21 @@ class DecodeAware:
             asked = StepContext(self.spec, step.target, step.translator, source, step.moment, step.worker, step.passes)
             soft = step.translator.injection(asked.soft)  # (q, K, d_t)
             by_question = dict(zip(mine, range(len(mine)), strict=True))
-            completions = write(
-                self.pair, step.moment, turns, [by_question[t.question] for t in turns], items, soft, self.batch_size
-            )
+            places = [by_question[turn.question] for turn in turns]
+            with step.target.adapted(adapters):
+                completions = write(self.pair, step.moment, turns, places, items, soft, self.batch_size)
         advantages, facts = judge(step, completions, self.spec.decode_samples)
         if not completions:
             return (replace(zero(soft), facts=facts), replace(zero(soft), facts=facts))
+        temperature = self.spec.decode_temperature
         values, gradients = accumulate(
-            step.target, soft.detach(), completions, advantages, self.spec.decode_temperature, self.micro_tokens
+            step.target, soft.detach(), completions, advantages, temperature, self.micro_tokens, adapters
         )
         kept = sum(len(c.tokens) for c in completions if advantages[c.turn] is not None)
         counts = (kept, sum(len(c.tokens) for c in completions))
         rloo, distill = (
-            Term(total=carry(soft, value, gradient), count=count, facts=facts)
-            for value, gradient, count in zip(values, gradients, counts, strict=True)
+            Term(total=carry([soft, *parameters_of(adapters)], value, parts), count=count, facts=facts)
+            for value, parts, count in zip(values, gradients, counts, strict=True)
         )
         return rloo, distill
 
@@ -149,8 +154,9 @@ def accumulate(
     advantages: Mapping[Turn, float | None],
     temperature: float,
     micro_tokens: int,
-) -> tuple[Tensor, Tensor]:
-    """Both losses and their gradients in Z, one micro-batch after another.
+    adapters: Mapping[int, nn.Module] = NO_ADAPTERS,
+) -> tuple[Tensor, list[list[Tensor]]]:
+    """Both losses and their gradients in Z and in the adapters, one micro-batch after another.
 
     Args:
         target: the frozen target.
@@ -159,29 +165,44 @@ def accumulate(
         advantages: of each completion, None where it is not reinforced.
         temperature: at which the completions were sampled.
         micro_tokens: positions of one forward pass.
+        adapters: by layer, what was in the target when the completions were written.
 
     Returns:
-        Sums over tokens of the RLOO and the distillation loss, (2,), and their gradients, (2, q, K, d_t).
+        Sums over tokens of the RLOO and the distillation loss, (2,), and of each loss its gradients: in Z,
+        (q, K, d_t), then in each of `parameters_of(adapters)`.
     """
     soft = soft.to(torch.promote_types(soft.dtype, torch.float32))  # (q, K, d_t), sums of bf16 would lose bits
+    parameters = parameters_of(adapters)
     values = soft.new_zeros(2)  # (2,)
-    gradients = soft.new_zeros(2, *soft.shape)  # (2, q, K, d_t)
+    gradients = [[torch.zeros_like(x) for x in (soft, *parameters)] for _ in values]
     for part in micro_batches(completions, soft.shape[1], micro_tokens):
         places = torch.tensor([c.place for c in part], device=soft.device)  # (b,)
         z = soft[places].requires_grad_()  # (b, K, d_t)
         weights = torch.tensor([advantages[c.turn] or 0.0 for c in part], device=soft.device)  # (b,)
-        losses = token_losses(target, z, part, weights, temperature)
+        losses = token_losses(target, z, part, weights, temperature, adapters)
         for i, loss in enumerate(losses):
-            (gradient,) = torch.autograd.grad(loss, z, retain_graph=i == 0)  # (b, K, d_t)
-            gradients[i].index_add_(0, places, gradient)
+            of_z, *others = torch.autograd.grad(loss, [z, *parameters], retain_graph=i == 0)  # (b, K, d_t), ...
+            gradients[i][0].index_add_(0, places, of_z)
+            for total, more in zip(gradients[i][1:], others, strict=True):
+                total.add_(more)
             values[i] += loss.detach()
     return values, gradients
 
 
+def parameters_of(adapters: Mapping[int, nn.Module]) -> list[nn.Parameter]:
+    """What is trained inside the target, in a fixed order."""
+    return [parameter for layer in sorted(adapters) for parameter in adapters[layer].parameters()]
+
+
 def token_losses(
-    target: FrozenLM, z: Tensor, completions: Sequence[Completion], advantages: Tensor, temperature: float
+    target: FrozenLM,
+    z: Tensor,
+    completions: Sequence[Completion],
+    advantages: Tensor,
+    temperature: float,
+    adapters: Mapping[int, nn.Module] = NO_ADAPTERS,
 ) -> tuple[Tensor, Tensor]:
-    """RLOO and distillation loss of completions, summed over their tokens, with gradient in z.
+    """RLOO and distillation loss of completions, summed over their tokens, with gradient in z and the adapters.
 
     Args:
         target: the frozen target.
@@ -189,9 +210,10 @@ def token_losses(
         completions: b of them.
         advantages: (b,).
         temperature: of the policy.
+        adapters: by layer; the teacher has none.
     """
     student = assemble_shared(target, [replace(c.item.row, answer=c.tokens) for c in completions], z, pad="right")
-    with recomputed(target.layers):
+    with target.adapted(adapters), target.reading(student.context), recomputed(target.layers):
         hidden = target.hidden(
             student.embeds, student.mask, student.positions, prefix=student.prefix, right_padded=True, recompute=True
         )  # (b, L, d_t)
@@ -243,7 +265,7 @@ def recomputed(layers: nn.ModuleList) -> Iterator[None]:
                 layer.forward = forward
 
 
-def carry(soft: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-    """A scalar of a given value whose gradient in `soft` (q, K, d_t) is the given one."""
-    surrogate = (soft * gradient).sum()
+def carry(trained: Sequence[Tensor], value: Tensor, gradients: Sequence[Tensor]) -> Tensor:
+    """A scalar of a given value whose gradient in each of the trained tensors is the given one."""
+    surrogate = torch.stack([(x * gradient).sum() for x, gradient in zip(trained, gradients, strict=True)]).sum()
     return value + (surrogate - surrogate.detach())

@@ -208,7 +208,7 @@ def test_every_parameter_of_an_open_injection_learns(
                 assert parameter.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize(("injection", "decode_aware"), [("adapter", False), ("residual", True)])
+@pytest.mark.parametrize(("injection", "decode_aware"), [("adapter", False), ("adapter", True), ("residual", True)])
 def test_a_job_opens_the_gates(
     folders: dict[str, PairFolders], injection: str, decode_aware: bool, tmp_path: Path
 ) -> None:
@@ -227,7 +227,6 @@ def test_a_job_opens_the_gates(
     ("changes", "message"),
     [
         ({"injection": "residual", "layout": "soft_only"}, "soft_plus_text"),
-        ({"injection": "adapter", "decode_aware": True}, "decode_aware"),
         ({"adapter_layers": "1"}, "injection adapter"),
     ],
 )

@@ -52,6 +52,13 @@ def test_ten_thousand_variants_are_planned_in_two_seconds(tmp_path: Path) -> Non
     assert took < 2 * 3 * 4096 / 10_000, f"{took:.2f} s"
 
 
+def test_hybrids_differ_from_full_in_their_injection_alone() -> None:
+    found = {variant.name: variant.spec(tiny(), 0) for variant in phases.phase2(tiny()).first}
+    full = variants.full().spec(tiny(), 0)
+    assert found["hybrid-residual"] == full.replace(injection="residual")
+    assert found["hybrid-adapter"] == full.replace(injection="adapter")
+
+
 def test_the_tree_of_phase_1() -> None:
     planned = plan.build(phases.phase1(tiny()), tiny())
     tree = {outcome: [planned.trials[n].variant for n in chosen] for outcome, chosen in planned.branches.items()}

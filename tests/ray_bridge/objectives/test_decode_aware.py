@@ -66,7 +66,10 @@ def by_hand(frame: Frame, soft: Tensor, completion: Completion, temperature: flo
     text = target.embed(torch.tensor([*item.row.prompt, *written]))  # (T, d)
     before = target.embed(torch.tensor(item.row.before))  # (H, d)
     n = len(written)
-    student = target.model(inputs_embeds=torch.cat([before, z, text])[None]).logits[0, -n - 1 : -1]  # (n, V)
+    adapters = frame.translator.injection.adapters
+    read = [before, text] if adapters else [before, z, text]
+    with target.adapted(adapters), target.reading(z[None] if adapters else None):
+        student = target.model(inputs_embeds=torch.cat(read)[None]).logits[0, -n - 1 : -1]  # (n, V)
     ids = torch.tensor([[*item.text_row.prompt, *written]])
     with torch.no_grad():
         teacher = target.model(input_ids=ids).logits[0, -n - 1 : -1]  # (n, V)
@@ -96,9 +99,33 @@ def test_losses_and_gradients_equal_those_by_hand(folders: PairFolders, layout: 
     expected = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss in (rloo, distill)]
     values, gradients = accumulate(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens)
     torch.testing.assert_close(values, torch.stack([rloo, distill]).detach(), rtol=1e-4, atol=1e-4)
-    for found, wanted in zip(gradients, expected, strict=True):
+    for (found,), wanted in zip(gradients, expected, strict=True):
         assert float(wanted.norm()) > 0.1
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("micro_tokens", [1, 150, EVERYTHING])
+@pytest.mark.parametrize("layout", ["first", "before_question"])
+def test_adapters_get_their_part_of_losses_and_gradients(folders: PairFolders, layout: str, micro_tokens: int) -> None:
+    changes = {"max_new_tokens": 30, "decode_temperature": 1.5, "injection": "adapter", **LAYOUTS[layout]}
+    frame = make_frame(folders, ParityTask, **changes)
+    adapters = frame.translator.injection.adapters
+    parameters = list(frame.translator.injection.parameters())
+    with frame.pair.target.adapted(adapters):
+        soft, completions, advantages = rollout(frame)
+    leaf = soft.clone().requires_grad_()
+    rloo = distill = torch.zeros(())
+    for completion in completions:
+        likelihood, divergence = by_hand(frame, leaf, completion, 1.5)
+        rloo = rloo - (advantages[completion.turn] or 0.0) * likelihood
+        distill = distill + divergence
+    trained = [leaf, *parameters]
+    expected = [torch.autograd.grad(loss, trained, retain_graph=True) for loss in (rloo, distill)]
+    values, gradients = accumulate(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens, adapters)
+    torch.testing.assert_close(values, torch.stack([rloo, distill]).detach(), rtol=1e-4, atol=1e-4)
+    for found, wanted in zip(gradients, expected, strict=True):
+        assert all(float(gradient.norm()) > 1e-3 for gradient in wanted)
+        torch.testing.assert_close(found, list(wanted), rtol=1e-3, atol=1e-4)
 
 
 def test_pads_are_never_read(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +136,7 @@ def test_pads_are_never_read(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> N
         results.append(accumulate(frame.pair.target, soft, completions, advantages, 1.0, EVERYTHING))
     for values, gradients in results[1:]:
         assert torch.equal(values, results[0][0])
-        assert torch.equal(gradients, results[0][1])
+        assert all(torch.equal(found, first) for (found,), (first,) in zip(gradients, results[0][1], strict=True))
 
 
 def test_a_teacher_that_reads_the_same_costs_nothing(frame: Frame) -> None:
@@ -169,6 +196,29 @@ def test_both_terms_share_one_generation_a_step(frame: Frame, monkeypatch: pytes
     assert len(calls) == 1
     decode.rloo(frame.step(frame.items(6), number=1))
     assert len(calls) == 2
+
+
+def test_completions_are_written_through_the_adapters(folders: PairFolders, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = make_frame(folders, ParityTask, injection="adapter")
+    target, adapters = frame.pair.target, frame.translator.injection.adapters
+    for adapter in adapters.values():
+        torch.nn.init.constant_(adapter.gate, 2.0)
+    calls = []
+
+    def kept(*arguments: object) -> list[Completion]:
+        calls.append((arguments, write(*arguments)))  # type: ignore[arg-type]
+        return calls[-1][1]
+
+    monkeypatch.setattr(decode_aware, "write", kept)
+    DecodeAware(frame.pair, frame.splits.train, batch_size=64, micro_tokens=EVERYTHING).rloo(frame.step(frame.items(2)))
+    [(arguments, written)] = calls
+
+    def again() -> list[tuple[int, ...]]:
+        return [c.tokens for c in write(*arguments)]  # type: ignore[arg-type]
+
+    with target.adapted(adapters):
+        assert again() == [c.tokens for c in written]
+    assert again() != [c.tokens for c in written]
 
 
 def test_a_finished_step_is_let_go(frame: Frame) -> None:
@@ -241,27 +291,30 @@ def test_micro_batches_hold_to_their_limit(frame: Frame) -> None:
 
 
 def test_a_carried_term_has_value_and_gradient() -> None:
-    z = torch.randn(2, 3, 4, requires_grad=True)
-    gradient = torch.randn(2, 3, 4)
-    total = carry(z * 2, torch.tensor(7.5), gradient)
+    z, weight = torch.randn(2, 3, 4, requires_grad=True), torch.randn(5, requires_grad=True)
+    gradients = [torch.randn(2, 3, 4), torch.randn(5)]
+    total = carry([z * 2, weight], torch.tensor(7.5), gradients)
     assert float(total.detach()) == 7.5
-    torch.testing.assert_close(torch.autograd.grad(total, z)[0], 2 * gradient)
+    torch.testing.assert_close(torch.autograd.grad(total, [z, weight]), (2 * gradients[0], gradients[1]))
 
 
 def peak(frame: Frame, questions: int, micro_tokens: int) -> tuple[int, int]:
     """Peak of live tensor bytes while gradients are accumulated, and the bytes of Z."""
-    soft, completions, advantages = rollout(frame, questions)
+    adapters = frame.translator.injection.adapters
+    with frame.pair.target.adapted(adapters):
+        soft, completions, advantages = rollout(frame, questions)
     completions = [replace(c, tokens=tuple(range(5, 25))) for c in completions]
     prompt = completions[0].item
     completions = [replace(c, item=prompt) for c in completions]
-    accumulate(frame.pair.target, soft, completions[:1], advantages, 1.0, micro_tokens)
+    accumulate(frame.pair.target, soft, completions[:1], advantages, 1.0, micro_tokens, adapters)
     with LiveBytes() as live:
-        accumulate(frame.pair.target, soft, completions, advantages, 1.0, micro_tokens)
+        accumulate(frame.pair.target, soft, completions, advantages, 1.0, micro_tokens, adapters)
     return live.peak, soft.numel() * soft.element_size()
 
 
-def test_memory_is_bounded_by_the_micro_batch(folders: PairFolders) -> None:
-    frame = make_frame(folders, ParityTask, soft_tokens=64)
+@pytest.mark.parametrize("injection", ["prepend", "adapter"])
+def test_memory_is_bounded_by_the_micro_batch(folders: PairFolders, injection: str) -> None:
+    frame = make_frame(folders, ParityTask, soft_tokens=64, injection=injection)
     row = 1 + 64 + len(frame.items(1)[0].row.prompt) + 20
     small, z_small = peak(frame, 2, 2 * row)
     large, z_large = peak(frame, 4, 2 * row)

@@ -73,9 +73,11 @@ def two_token_model() -> FrozenLM:
     return FrozenLM(LlamaForCausalLM(config), tokenizer, "toy")
 
 
-@pytest.fixture(params=[1.0, 0.6])
+@pytest.fixture(params=[(1.0, "prepend"), (0.6, "prepend"), (1.0, "adapter")])
 def toy(request: pytest.FixtureRequest) -> tuple[Pair, Translator]:
+    temperature, injection = request.param
     spec = JobSpec(
+        injection=injection,
         soft_tokens=2,
         hidden_size=16,
         depth=1,
@@ -84,7 +86,7 @@ def toy(request: pytest.FixtureRequest) -> tuple[Pair, Translator]:
         max_new_tokens=2,
         decode_questions=4,
         decode_samples=8,
-        decode_temperature=request.param,
+        decode_temperature=temperature,
         condition_dropout=0.0,
         geometry_projection=False,
     )
@@ -109,16 +111,21 @@ def expected_reward(pair: Pair, translator: Translator, step: StepContext) -> Te
     asked = StepContext(
         spec, target, translator, read_source(pair.source, items, spec.source_layer), step.moment, Worker()
     )
-    worth = [
-        _enumerated(target, item, soft, spec.decode_temperature) for item, soft in zip(items, asked.soft, strict=True)
-    ]
+    adapters = translator.injection.adapters
+    with target.adapted(adapters):
+        worth = [
+            _enumerated(target, item, soft, spec.decode_temperature, adapted=bool(adapters))
+            for item, soft in zip(items, asked.soft, strict=True)
+        ]
     return torch.stack(worth).mean()
 
 
-def _enumerated(target: FrozenLM, item: Encoded, soft: Tensor, temperature: float) -> Tensor:
+def _enumerated(target: FrozenLM, item: Encoded, soft: Tensor, temperature: float, *, adapted: bool) -> Tensor:
     text = target.embed(torch.tensor([*item.row.prompt, 0]))  # (T + 1, d)
     begin = target.embed(torch.tensor([target.bos]))  # (1, d)
-    logits = target.model(inputs_embeds=torch.cat([begin, soft, text])[None]).logits[0, -2:]  # (2, 2)
+    inputs = [begin, text] if adapted else [begin, soft, text]
+    with target.reading(soft[None] if adapted else None):
+        logits = target.model(inputs_embeds=torch.cat(inputs)[None]).logits[0, -2:]  # (2, 2)
     first, second = (logits / temperature).softmax(-1)  # (2,) each: of the first token, and of the second after a
     return REWARDS[""] * first[1] + REWARDS["a"] * first[0] * second[1] + REWARDS["a a"] * first[0] * second[0]
 

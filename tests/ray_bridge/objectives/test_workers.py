@@ -17,9 +17,9 @@ TERMS = ["rloo", "on_policy_distill", "answer_nll", "answer_kl", "prompt_alignme
 BATCH = 6
 
 
-def measure(folders: PairFolders, worker: Worker) -> dict[str, Any]:
+def measure(folders: PairFolders, injection: str, worker: Worker) -> dict[str, Any]:
     """Losses and flat gradients of each term and of the whole objective, for this worker's share of one batch."""
-    frame = make_frame(folders, ParityTask, decode_questions=3)
+    frame = make_frame(folders, ParityTask, decode_questions=3, injection=injection)
     every = decode_terms(frame.spec, frame.pair, frame.splits.train, batch_size=4)
     every += objective_terms(frame.spec)
     items = frame.items(BATCH)
@@ -38,16 +38,18 @@ def measure(folders: PairFolders, worker: Worker) -> dict[str, Any]:
     return found
 
 
-def part(worker: Worker, folders: PairFolders, place: Path) -> None:
-    torch.save(measure(folders, worker), place / f"{worker.rank}.pt")
+def part(worker: Worker, folders: PairFolders, injection: str, place: Path) -> None:
+    torch.save(measure(folders, injection, worker), place / f"{worker.rank}.pt")
 
 
-@pytest.fixture(scope="module")
-def results(folders: PairFolders, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module", params=["prepend", "adapter"])
+def results(
+    folders: PairFolders, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> list[dict[str, Any]]:
     """What one worker finds, and each of two."""
     place = tmp_path_factory.mktemp("workers")
-    on_two_workers(part, folders, place)
-    return [measure(folders, Worker()), *(torch.load(place / f"{rank}.pt") for rank in range(2))]
+    on_two_workers(part, folders, request.param, place)
+    return [measure(folders, request.param, Worker()), *(torch.load(place / f"{rank}.pt") for rank in range(2))]
 
 
 @pytest.mark.parametrize("name", [*TERMS, "+".join(TERMS)])
