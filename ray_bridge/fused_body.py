@@ -6,6 +6,7 @@ The model's parameters become views of the joined weights, so nothing is held tw
 In fp32 and fp64 every operation is the model's own, so that both ways give the same text.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from ray_bridge.kernels import layer as layer_kernels
 from ray_bridge.prefix import attends_fully
 
+After = Callable[[int, Tensor], Tensor]
+"""(layer, its output (B, T, d)) -> (B, T, d), what the next layer reads."""
 LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
 
 
@@ -75,7 +78,14 @@ class FusedBody:
         return attends_fully(model.config.get_text_config())
 
     def __call__(
-        self, x: Tensor, positions: Tensor, attend: Attend, *, stop: int | None = None, recompute: bool = False
+        self,
+        x: Tensor,
+        positions: Tensor,
+        attend: Attend,
+        *,
+        stop: int | None = None,
+        recompute: bool = False,
+        after: After | None = None,
     ) -> Tensor:
         """Run layers.
 
@@ -85,10 +95,12 @@ class FusedBody:
             attend: what the queries of each layer look at.
             stop: number of layers, all where None.
             recompute: keep each layer's input alone, and run it again in the backward pass (Chen et al. 2016).
+            after: changes each layer's output, under the caller's autocast.
 
         Returns:
             (B, T, d) before the final norm.
         """
+        autocast = torch.is_autocast_enabled(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
             cos, sin = self.rotary(x, positions)  # (B, T, D)
             turn = (cos.contiguous(), sin.contiguous())  # (B, T, D) each
@@ -97,6 +109,9 @@ class FusedBody:
                     x = checkpoint(self.layer, i, layer, x, turn, attend, use_reentrant=False, preserve_rng_state=False)
                 else:
                     x = self.layer(i, layer, x, turn, attend)
+                if after is not None:
+                    with torch.autocast(x.device.type, enabled=autocast):
+                        x = after(i, x)
         return x
 
     def layer(self, i: int, layer: Layer, x: Tensor, turn: tuple[Tensor, Tensor], attend: Attend) -> Tensor:

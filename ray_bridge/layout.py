@@ -105,8 +105,7 @@ def assemble(
     Returns:
         A batch in which each row's embeddings, labels and positions do not depend on the other rows.
     """
-    inserted = soft is not None and rows[0].injection == "prepend"
-    K = 0 if soft is None or not inserted else soft.shape[1]
+    K = inserted(rows, soft)
     past = 0 if prefix is None else len(prefix)
     if soft is not None and any(past > len(row.before) for row in rows):
         raise ValueError("the prefix reaches past the place of the soft tokens")
@@ -140,7 +139,7 @@ def assemble(
     embeds = lm.embed(ids)  # (B, L, d)
     if soft is not None and rows[0].injection == "residual":
         embeds = embeds + _spread(rows, soft, soft_starts, L).to(embeds.dtype)  # (B, L, d)
-    if soft is not None and inserted:
+    if soft is not None and K:
         slots = starts[:, None] + torch.arange(K, device=lm.device)  # (B, K)
         index = slots[..., None].expand(-1, -1, embeds.shape[-1])  # (B, K, d)
         embeds = embeds.scatter(1, index, soft.to(embeds.dtype))  # (B, L, d)
@@ -155,6 +154,11 @@ def assemble(
         prefix=prefix,
         context=soft if rows[0].injection == "adapter" else None,
     )
+
+
+def inserted(rows: Sequence[Row], soft: Tensor | None) -> int:
+    """How many soft tokens stand in each row; none where they are added to its text or read by adapters."""
+    return 0 if soft is None or rows[0].injection != "prepend" else soft.shape[1]
 
 
 def _spread(rows: Sequence[Row], soft: Tensor, starts: Sequence[int], length: int) -> Tensor:

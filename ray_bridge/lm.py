@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from common.errors import UserError
 from ray_bridge.checkpoints import resolve
-from ray_bridge.fused_body import FusedBody
+from ray_bridge.fused_body import After, FusedBody
 from ray_bridge.gpu_settings import settle
 from ray_bridge.grouped_attention import AttendBehind
 from ray_bridge.prefix import Prefix, PrefixStates, additive_mask, attends_fully, read_prefix
@@ -132,16 +132,23 @@ class FrozenLM:
     @contextmanager
     def reading(self, context: Tensor | None) -> Iterator[None]:
         """Within it, adapters read `context` (B, K, d)."""
-        self.context = context
+        before, self.context = self.context, context
         try:
             yield
         finally:
-            self.context = None
+            self.context = before
 
     @property
-    def plain(self) -> bool:
-        """Whether layers must run as transformers wrote them, since something hangs on their outputs."""
-        return bool(self._adapters)
+    def after(self) -> After | None:
+        """What adapters now make of the outputs of layers, numbered from 0; None where they do nothing."""
+        if self.context is None or not self._adapters:
+            return None
+
+        def adapt(layer: int, hidden: Tensor) -> Tensor:
+            adapter = self._adapters.get(layer + 1)
+            return hidden if adapter is None else adapter(hidden, self.context)
+
+        return adapt
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings, (...,) -> (..., d)."""
@@ -170,11 +177,11 @@ class FrozenLM:
         Returns:
             (B, L, d).
         """
-        if self.body is not None and not self.plain:
+        if self.body is not None:
             # Pads on the right are behind whatever reads, so causality alone hides them.
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
             attend = AttendBehind(prefix, None if right_padded else mask, self.body.scale)
-            return self.body.finish(self.body(embeds, positions, attend, recompute=recompute))
+            return self.body.finish(self.body(embeds, positions, attend, recompute=recompute, after=self.after))
         if prefix is None:
             output = self.model.base_model(
                 inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False

@@ -82,10 +82,12 @@ class Passes:
             return target.hidden(*inputs, prefix=prefix, right_padded=True)
 
         inputs: tuple[Tensor, ...] = (batch.embeds, batch.mask, batch.positions)
-        if not self.recorded or target.body is None or target.plain:
+        if not self.recorded or target.body is None:
             return read(inputs, ())
         padding = rounded(batch.mask.shape[1]) - batch.mask.shape[1]
         inputs = (F.pad(inputs[0], (0, 0, 0, padding)), *(F.pad(x, (0, padding)) for x in inputs[1:]))
+        if target.after is not None:  # a recording would neither see other soft tokens nor reach adapters' weights
+            return read(inputs, ())
         replay = self.replays["student" if torch.is_grad_enabled() else "teacher"]
         return replay(() if prefix is None else prefix.ids, read, inputs)
 

@@ -45,7 +45,7 @@ class FusedCache:
         rows = slice(first, first + count)
 
         keep = _Keep(self, rows, L)
-        x = self.body(batch.embeds, batch.positions, keep)  # (n, L, d)
+        x = self.body(batch.embeds, batch.positions, keep, after=self.lm.after)  # (n, L, d)
         used = batch.mask.sum(-1)  # (n,)
         self.lengths[rows] = used
         last = x[torch.arange(count, device=x.device), used - 1]  # (n, d)
@@ -56,7 +56,7 @@ class FusedCache:
 
     def _kernel_step(self, x: Tensor) -> Tensor:
         """The step as ten launches a layer, (b, d) -> (b, d)."""
-        body, y = self.body, None
+        body, after, y = self.body, self.lm.after, None
         turn = body.rotary(x[:, None], self.lengths[:, None] + self.past)  # (b, 1, D) twice
         cos, sin = (part[:, 0].contiguous() for part in turn)  # (b, D) each
         for i, layer in enumerate(body.layers):
@@ -67,11 +67,14 @@ class FusedCache:
             a = kernels.attention(q, self.keys[i], self.values[i], self.lengths, body.scale, before)  # (b, h, D)
             x, h = kernels.add_norm(x, layer.out(a.flatten(1)), layer.mlp_norm.weight, layer.mlp_norm.variance_epsilon)
             y = layer.down(kernels.gate(F.linear(h, layer.gate_up, layer.gate_up_bias)))  # (b, d)
+            if after is not None:
+                x, y = after(i, (x + y)[:, None])[:, 0], None  # (b, d)
         self.lengths.add_(1)
         return kernels.add_norm(x, y, body.final_norm.weight, body.final_norm.variance_epsilon)[1]
 
     def _torch_step(self, embeds: Tensor) -> Tensor:
-        x = self.body(embeds, self.lengths[:, None] + self.past, _OneMore(self))  # (b, 1, d)
+        positions = self.lengths[:, None] + self.past  # (b, 1)
+        x = self.body(embeds, positions, _OneMore(self), after=self.lm.after)  # (b, 1, d)
         self.lengths.add_(1)
         return self.body.finish(x[:, 0])  # (b, d)
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ray_bridge.layout import Batch, assemble, common_prefix
+from ray_bridge.layout import Batch, assemble, common_prefix, inserted
 from ray_bridge.lm import FrozenLM
 from ray_bridge.plain_decoding import Sampling, choose, decode_plain
 from ray_bridge.prefix import Prefix, attends_fully
@@ -60,7 +60,7 @@ FACTS = Facts()
 
 def fast_here(lm: FrozenLM) -> bool:
     """Whether this way is taken for a model: on a GPU, where all its layers see all positions."""
-    return lm.device.type == "cuda" and lm.static and not lm.plain and attends_fully(lm.config)
+    return lm.device.type == "cuda" and lm.static and attends_fully(lm.config)
 
 
 @torch.no_grad()
@@ -90,7 +90,7 @@ def decode_static(
     capture = lm.device.type == "cuda" if capture is None else capture
     prefix = common_prefix(lm, rows, soft=soft is not None)
     uniforms = None if sampling is None else sampling.uniforms(max_new_tokens)  # (B, T)
-    extra = (0 if soft is None else soft.shape[1]) - (0 if prefix is None else len(prefix))
+    extra = inserted(rows, soft) - (0 if prefix is None else len(prefix))
     lengths = [len(row.before) + len(row.prompt) + extra for row in rows]
     order = sorted(range(len(rows)), key=lambda i: (lengths[i], i))
     outputs: list[list[int]] = [[] for _ in rows]
@@ -163,6 +163,13 @@ class _Work:
     def run(self, soft: Tensor | None, uniforms: Tensor | None, *, capture: bool) -> list[list[int]]:
         self.uniforms = None if uniforms is None else uniforms.to(self.lm.device)  # (b, T)
         self._write(self._prefill(soft))
+        with self.lm.reading(soft if self.rows[0].injection == "adapter" else None):
+            self._steps(capture)
+        self._collect(range(len(self.open)))
+        self.graph = None
+        return self.texts
+
+    def _steps(self, capture: bool) -> None:
         for count in range(1, self.limit):
             if count % LOOK == 0 and not self._look(self.limit - count):
                 break
@@ -172,13 +179,10 @@ class _Work:
             self._step()  # warms up what the capture needs, and is a step like any other
             if capture and self.limit - count > LOOK:
                 self._capture()
-        self._collect(range(len(self.open)))
-        self.graph = None
-        return self.texts
 
     def _prefill(self, soft: Tensor | None) -> Tensor:
         parts, first = [], 0
-        K = 0 if soft is None else soft.shape[1]
+        K = inserted(self.rows, soft)
         past = 0 if self.prefix is None else len(self.prefix)
         lengths = [len(row.before) + len(row.prompt) + K - past for row in self.rows]
         while first < len(self.rows):
@@ -190,7 +194,8 @@ class _Work:
                 end += 1
             part = None if soft is None else soft[first:end]
             batch = assemble(self.lm, self.rows[first:end], part, pad=self.cache.pad, prefix=self.prefix)
-            parts.append(self.cache.fill(first, batch))  # (n, d)
+            with self.lm.reading(batch.context):
+                parts.append(self.cache.fill(first, batch))  # (n, d)
             first = end
         return torch.cat(parts)  # (b, d)
 
@@ -218,6 +223,8 @@ class _Work:
             self.open = [self.open[i] for i in sorted(alive)]
             self.graph = None
             self.cache.keep(open_rows)
+            if self.lm.context is not None:
+                self.lm.context = self.lm.context[open_rows]  # (b', K, d)
             self.token, self.ended = self.token[open_rows], self.ended[open_rows]
             self.written = self.written[open_rows]
             self.uniforms = None if self.uniforms is None else self.uniforms[open_rows]

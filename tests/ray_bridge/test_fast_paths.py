@@ -1,15 +1,19 @@
 """Every fast path gives what the plain one gives: decoding, fused layers, the header read once, the early stop."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from ray_bridge import static_decoding
+from ray_bridge.injection import Injection
 from ray_bridge.layout import answer_row, assemble, common_prefix
 from ray_bridge.lm import FrozenLM, count_positions
 from ray_bridge.noise import generator, normal
 from ray_bridge.plain_decoding import Sampling, decode_plain
 from ray_bridge.rows import Row
+from ray_bridge.spec import JobSpec
 from ray_bridge.static_decoding import FACTS, decode_static, split_evenly
 from ray_bridge.tasks.synthetic_task import SyntheticTask
 from tests.ray_bridge.pairs import Arch, save_checkpoint
@@ -51,6 +55,17 @@ def soft_of(lm: FrozenLM, count: int) -> Tensor:
     return normal((K, lm.hidden_size), [("test", i) for i in range(count)]).to(lm.dtype) * lm.embedding_rms
 
 
+def adapters_of(lm: FrozenLM) -> Injection:
+    """Adapters with open gates in layers 1 and 3, the same for models of one shape."""
+    spec = JobSpec(injection="adapter", adapter_layers=(1, 3), hidden_size=16, num_heads=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        injection = Injection(spec, lm).to(lm.device, lm.dtype)
+    for adapter in injection.adapters.values():
+        torch.nn.init.constant_(adapter.gate, 1.5)
+    return injection
+
+
 def sampling(count: int) -> Sampling:
     return Sampling(temperature=1.3, generators=[generator("draw", i) for i in range(count)])
 
@@ -86,6 +101,27 @@ def test_rows_that_have_ended_leave_the_cache(lm: FrozenLM, monkeypatch: pytest.
     assert FACTS.retired > 0
 
 
+@pytest.mark.parametrize("injection", ["residual", "adapter"])
+def test_static_decoding_injects_what_plain_decoding_does(
+    lm: FrozenLM, injection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(static_decoding, "LOOK", 2)
+    monkeypatch.setattr(static_decoding, "RETIRE", 0.9)
+    monkeypatch.setattr(static_decoding, "PREFILL_TOKENS", 400)
+    rows = [replace(row, injection=injection, span=(2, 9)) for row in rows_of(lm, 6, header=1)]
+    soft, adapters = soft_of(lm, 6), adapters_of(lm).adapters if injection == "adapter" else {}
+    texts = []
+    for end in (lm.eos, None):
+        ends = max(token for ids in texts[0] for token in ids[:3]) if end is None else end
+        monkeypatch.setattr(lm, "eos", ends)  # the second time some rows end early
+        alone = decode_plain(lm, rows, None, 14, sampling(6))
+        with lm.adapted(adapters):
+            texts.append(decode_plain(lm, rows, soft, 14, sampling(6)))
+            assert decode_static(lm, rows, soft, 14, sampling(6)) == texts[-1] != alone
+        assert lm.context is None
+    assert FACTS.retired > 0
+
+
 def test_batches_are_as_even_as_can_be() -> None:
     assert [len(part) for part in split_evenly(range(10), 4)] == [3, 3, 4]
     assert split_evenly([5, 6], 4) == [[5, 6]]
@@ -106,6 +142,25 @@ def test_fused_layers_give_the_models_own_states_and_gradients(folder: str) -> N
         for name in ("fused", "recomputed"):
             assert torch.allclose(states[name][0], states["plain"][0], rtol=0, atol=2e-6)  # norms round to fp32
             assert torch.allclose(states[name][1], states["plain"][1], rtol=1e-5, atol=1e-5)
+
+
+def test_adapters_in_fused_layers_give_the_same_states_and_gradients(folder: str) -> None:
+    plain, fused = load(folder, fused=False), load(folder, fused=True)
+    if fused.body is None:
+        pytest.skip("this architecture is not fused")
+    found = {}
+    for name, lm in {"plain": plain, "fused": fused, "recomputed": fused}.items():
+        soft, injection = soft_of(lm, 4).requires_grad_(), adapters_of(lm)
+        rows = [replace(row, injection="adapter") for row in rows_of(lm, 4, answers=True)]
+        batch = assemble(lm, rows, soft, pad="right")
+        with lm.adapted(injection.adapters), lm.reading(batch.context):
+            hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, recompute=name == "recomputed")
+        trained = [soft, *injection.parameters()]
+        gradients = torch.autograd.grad((hidden * batch.mask[..., None]).sin().sum(), trained)
+        assert all(float(gradient.norm()) > 1e-6 for gradient in gradients)
+        found[name] = (hidden[batch.mask.bool()], *gradients)
+    for name in ("fused", "recomputed"):
+        torch.testing.assert_close(found[name], found["plain"], rtol=1e-5, atol=1e-5)
 
 
 def test_fused_weights_are_the_models_own_memory(folder: str) -> None:

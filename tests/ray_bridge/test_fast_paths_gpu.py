@@ -1,5 +1,7 @@
 """On a GPU: captured decoding writes the plain text under real weights; half precision stays within rounding."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from ray_bridge.noise import generator
 from ray_bridge.plain_decoding import Sampling, decode_plain
 from ray_bridge.static_decoding import FACTS, decode_static
 from ray_bridge.tasks.synthetic_task import SyntheticTask
+from tests.ray_bridge.test_fast_paths import adapters_of, soft_of
 
 pytestmark = pytest.mark.gpu
 TASK = SyntheticTask(train_examples=20, test_examples=24)
@@ -41,6 +44,23 @@ def test_captured_decoding_writes_the_plain_text(
     plain = decode_plain(lm, rows, None, 64, draws())
     same = sum(a == b for a, b in zip(static, plain, strict=True))
     assert same == 24 if lm.dtype == torch.float32 else same >= 12
+
+
+def test_captured_decoding_reads_adapters(lm: FrozenLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(static_decoding, "LOOK", 4)
+    injection = adapters_of(lm).float()
+    rows = [
+        replace(row, injection="adapter")
+        for row in (answer_row(lm, "", TASK.prompt(e), None, soft_after_header=False) for e in TASK.test())
+    ]
+    soft = soft_of(lm, 24).to(lm.device)
+    with lm.adapted(injection.adapters):
+        static = decode_static(lm, rows, soft, 64)
+        assert FACTS.captured > 0
+        plain = decode_plain(lm, rows, soft, 64)
+    same = sum(a == b for a, b in zip(static, plain, strict=True))
+    assert same == 24 if lm.dtype == torch.float32 else same >= 12
+    assert static != decode_static(lm, rows, None, 64)
 
 
 def test_fused_layers_and_the_header_stay_within_rounding(lm: FrozenLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,23 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from torch import Tensor
 
 from ray_bridge.kernels import behind, checks, decode, layer
+from ray_bridge.layout import Batch, assemble
+from ray_bridge.lm import FrozenLM
+from ray_bridge.static_caches import FusedCache
+from tests.ray_bridge.pairs import save_checkpoint
+from tests.ray_bridge.test_fast_paths import adapters_of, rows_of, soft_of
 
 KINDS = pytest.mark.parametrize("kind", [decode, layer, behind], ids=lambda kind: kind.__name__.rpartition(".")[2])
+interpreted = pytest.mark.skipif(checks.triton is None, reason="Triton is not installed")
 SCRIPT = """
 import torch
 from ray_bridge.kernels import {name} as kernels
@@ -20,11 +29,43 @@ assert kernels.disagreement(torch.device("cpu"), torch.float32, 4, 4, 16) < 1e-5
 
 
 @KINDS
-@pytest.mark.skipif(checks.triton is None, reason="Triton is not installed")
+@interpreted
 def test_interpreted_kernels_agree_with_torch(kind: ModuleType) -> None:
+    interpret(SCRIPT.format(name=kind.__name__.rpartition(".")[2]))
+
+
+def interpret(script: str) -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    script = SCRIPT.format(name=kind.__name__.rpartition(".")[2])
     subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=300)
+
+
+@interpreted
+def test_interpreted_decode_steps_agree_with_torch(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, "llama", width=64)
+    interpret(f"from tests.ray_bridge.test_kernels import compare_steps; compare_steps({str(folder)!r})")
+
+
+def compare_steps(folder: str) -> None:
+    """Steps of the kernels beside those of torch, with adapters that read soft tokens and with ones that do not."""
+    lm = FrozenLM.load(folder).fuse()
+    rows = [replace(row, injection="adapter") for row in rows_of(lm, 3)]
+    soft, injection, found = soft_of(lm, 3), adapters_of(lm), []
+    for context in (None, soft):
+        with torch.no_grad(), lm.adapted(injection.adapters), lm.reading(context):
+            found.append([_states(lm, assemble(lm, rows, soft, pad="right"), kernels) for kernels in (True, False)])
+            torch.testing.assert_close(*found[-1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[0][0], found[1][0], atol=0.01)
+
+
+def _states(lm: FrozenLM, batch: Batch, kernels: bool) -> Tensor:
+    cache = FusedCache(lm, len(batch.mask), batch.mask.shape[1], 8, None)
+    cache.kernels = kernels
+    cache.fill(0, batch)
+    states, token = [], torch.arange(5, 5 + len(batch.mask))  # (b,)
+    for _ in range(3):
+        states.append(cache.step(lm.embed(token)[:, None]))  # (b, d)
+        token = lm.logits(states[-1]).argmax(-1)
+    return torch.stack(states)  # (3, b, d)
 
 
 @KINDS
