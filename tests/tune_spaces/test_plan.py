@@ -1,6 +1,5 @@
 """Plans: frozen, priced, reused, and refused where a campaign would become another."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -42,14 +41,12 @@ def names(of: Campaign) -> dict[str, str]:
     return {trial.variant: name for name, trial in of.plan.trials.items()}
 
 
-def test_ten_thousand_variants_are_planned_in_two_seconds(tmp_path: Path) -> None:
+def test_ten_thousand_variants_are_planned(tmp_path: Path) -> None:
+    """How fast: `benchmarks/planning.py`."""
     sweep = Phase(name="sweep", goal="all K", first=tuple(variants.compression(range(1, 4097))))
-    began = time.process_time()
     asked = Campaign(sweep, tiny(), tiny_run(), storage=tmp_path, name="s", seeds=(0, 1, 2))
-    record = asked.freeze()
-    took = time.process_time() - began
-    assert len(record["trials"]) == 3 * 4096
-    assert took < 2 * 3 * 4096 / 10_000, f"{took:.2f} s"
+    trials = asked.freeze()["trials"]
+    assert len(trials) == len(set(asked.plan.trials)) == 3 * 4096
 
 
 def test_hybrids_differ_from_full_in_their_injection_alone() -> None:
