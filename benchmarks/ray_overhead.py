@@ -73,7 +73,9 @@ def under_ray(spec: JobSpec, run: RunSpec, folder: Path) -> float:
     from ray_bridge.job import run_trial
 
     root = str(Path(__file__).resolve().parents[1])
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # else a token file stays behind, which later clusters would ask for
     ray.init(
+        address="local",
         num_cpus=int(run.workers * run.cpus_per_worker) + 1,
         include_dashboard=False,
         log_to_driver=False,
