@@ -1,4 +1,4 @@
-"""What each part is worth on the embedded pair: toggles, bridges, pooling, K, and the controls, three seeds each.
+"""What each part is worth on the embedded pair: toggles, bridges, pooling, K, injections, controls; three seeds each.
 
     python benchmarks/embedded_ablations.py --out benchmarks/results/embedded --processes 2
 
@@ -41,6 +41,8 @@ def variants() -> dict[str, dict[str, Any]]:
         "resampler": {"bridge": "resampler"},
         "velocity": {"flow_prediction": "velocity"},
         "no-flow-teacher": {"flow_teacher": "none"},
+        "hybrid-residual": {"injection": "residual"},
+        "hybrid-adapter": {"injection": "adapter"},
         "random-source": {"source": "random"},
         "soft_only": {"layout": "soft_only"},
         "soft_only-curriculum": {"layout": "soft_only", "prompt_share": 0.6},

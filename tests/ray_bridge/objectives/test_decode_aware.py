@@ -1,6 +1,6 @@
 """Decode-aware terms: what counts, what is read, and that saving memory changes no gradient."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
@@ -77,6 +77,18 @@ def by_hand(frame: Frame, soft: Tensor, completion: Completion, temperature: flo
     return log_q[range(n), written].sum(), (log_p.exp() * (log_p - log_q)).sum()
 
 
+def losses_by_hand(
+    frame: Frame, soft: Tensor, completions: Sequence[Completion], advantages: Mapping[Turn, float | None]
+) -> list[Tensor]:
+    """RLOO and distillation loss, one completion after another."""
+    rloo = distill = torch.zeros(())
+    for completion in completions:
+        likelihood, divergence = by_hand(frame, soft, completion, frame.spec.decode_temperature)
+        rloo = rloo - (advantages[completion.turn] or 0.0) * likelihood
+        distill = distill + divergence
+    return [rloo, distill]
+
+
 LAYOUTS: dict[str, dict[str, object]] = {
     "first": {},
     "few-shot": {"num_fewshot": 2},
@@ -91,14 +103,10 @@ def test_losses_and_gradients_equal_those_by_hand(folders: PairFolders, layout: 
     frame = make_frame(folders, ParityTask, max_new_tokens=30, decode_temperature=1.5, **LAYOUTS[layout])
     soft, completions, advantages = rollout(frame)
     leaf = soft.clone().requires_grad_()
-    rloo = distill = torch.zeros(())
-    for completion in completions:
-        likelihood, divergence = by_hand(frame, leaf, completion, 1.5)
-        rloo = rloo - (advantages[completion.turn] or 0.0) * likelihood
-        distill = distill + divergence
-    expected = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss in (rloo, distill)]
+    losses = losses_by_hand(frame, leaf, completions, advantages)
+    expected = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss in losses]
     values, gradients = accumulate(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens)
-    torch.testing.assert_close(values, torch.stack([rloo, distill]).detach(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(values, torch.stack(losses).detach(), rtol=1e-4, atol=1e-4)
     for (found,), wanted in zip(gradients, expected, strict=True):
         assert float(wanted.norm()) > 0.1
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
@@ -114,15 +122,11 @@ def test_adapters_get_their_part_of_losses_and_gradients(folders: PairFolders, l
     with frame.pair.target.adapted(adapters):
         soft, completions, advantages = rollout(frame)
     leaf = soft.clone().requires_grad_()
-    rloo = distill = torch.zeros(())
-    for completion in completions:
-        likelihood, divergence = by_hand(frame, leaf, completion, 1.5)
-        rloo = rloo - (advantages[completion.turn] or 0.0) * likelihood
-        distill = distill + divergence
+    losses = losses_by_hand(frame, leaf, completions, advantages)
     trained = [leaf, *parameters]
-    expected = [torch.autograd.grad(loss, trained, retain_graph=True) for loss in (rloo, distill)]
+    expected = [torch.autograd.grad(loss, trained, retain_graph=True) for loss in losses]
     values, gradients = accumulate(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens, adapters)
-    torch.testing.assert_close(values, torch.stack([rloo, distill]).detach(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(values, torch.stack(losses).detach(), rtol=1e-4, atol=1e-4)
     for found, wanted in zip(gradients, expected, strict=True):
         assert all(float(gradient.norm()) > 1e-3 for gradient in wanted)
         torch.testing.assert_close(found, list(wanted), rtol=1e-3, atol=1e-4)
