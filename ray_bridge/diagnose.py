@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.files import read_json, read_jsonl
 from ray_bridge.encoding import Encoded
 from ray_bridge.evaluation import CONDITIONS, Evaluator
-from ray_bridge.layout import Batch, assemble
+from ray_bridge.layout import Batch, assemble, inserted
 from ray_bridge.lm import FrozenLM
 from ray_bridge.node_cache import NodeCache
 from ray_bridge.pairing import Pair
@@ -108,7 +108,7 @@ def look(lm: FrozenLM, item: Encoded, soft: Tensor, sample: dict[str, Any]) -> E
     own = assemble(lm, [item.row.question()], soft[None], pad="right")
     alone = assemble(lm, [item.text_row.question()], None, pad="right")
     cosine, nearest = nearest_tokens(lm, soft)  # (K,), (K,)
-    inserted = len(soft) if item.row.injection == "prepend" else 0
+    count = inserted([item.row], soft[None])
     with lm.reading(own.context):
         entropy = _first_entropy(lm, own)
     names = [name for name in CONDITIONS if f"{name}_output" in sample]
@@ -121,8 +121,8 @@ def look(lm: FrozenLM, item: Encoded, soft: Tensor, sample: dict[str, Any]) -> E
         cosine=cosine.tolist(),
         entropy_with=entropy,
         entropy_without=_first_entropy(lm, alone),
-        attention=soft_attention(lm, own, inserted) if inserted else [],
-        even_attention=inserted / own.embeds.shape[1],
+        attention=soft_attention(lm, own, count) if count else [],
+        even_attention=count / own.embeds.shape[1],
         outputs={name: sample[f"{name}_output"] for name in names},
         correct={name: bool(sample[f"{name}_correct"]) for name in names},
     )
