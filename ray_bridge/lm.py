@@ -110,17 +110,18 @@ class FrozenLM:
     def adapted(self, adapters: Mapping[int, nn.Module]) -> Iterator[None]:
         """Within it, each adapter changes the output of its layer (numbered from 1) wherever `context` is set."""
 
-        def change(adapter: nn.Module) -> Any:
-            def after(_layer: nn.Module, _inputs: Any, output: Any) -> Any:
-                if self.context is None:
+        def change(layer: int) -> Any:
+            def hook(_layer: nn.Module, _inputs: Any, output: Any) -> Any:
+                after = self.after
+                if after is None:
                     return None
                 if isinstance(output, tuple):
-                    return adapter(output[0], self.context), *output[1:]
-                return adapter(output, self.context)
+                    return after(layer, output[0]), *output[1:]
+                return after(layer, output)
 
-            return after
+            return hook
 
-        handles = [self.layers[layer - 1].register_forward_hook(change(module)) for layer, module in adapters.items()]
+        handles = [self.layers[number - 1].register_forward_hook(change(number - 1)) for number in adapters]
         self._adapters = adapters
         try:
             yield
