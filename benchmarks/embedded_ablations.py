@@ -1,6 +1,6 @@
 """What each part is worth on the embedded pair: toggles, bridges, pooling, K, injections, controls; three seeds each.
 
-    python benchmarks/embedded_ablations.py --out benchmarks/results/embedded --processes 2
+    python -m benchmarks.embedded_ablations --out benchmarks/results/embedded --processes 2
 
 Runs the jobs of all variants and seeds in worker processes (no Ray: one process a job, CPU or one shared GPU), then
 writes table.json and table.md: mean accuracy over seeds with its interval, and the paired difference to `full` over
@@ -64,7 +64,7 @@ def random_source(out: Path) -> str:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from ray_bridge.checkpoints import resolve
+    from ray_bridge.config.checkpoint_names import resolve
 
     folder, trained = out / "random_source", resolve("embedded:source")
     if not (folder / "tokenizer.json").is_file():
@@ -78,11 +78,11 @@ def work(out: Path, name: str, seed: int, device: str, settings: dict[str, str])
     """Run one job and leave its samples, record and result in out/NAME-sSEED."""
     import torch
 
-    from common.files import write_json
-    from ray_bridge.presets import preset, split_settings
-    from ray_bridge.session import LocalSession
-    from ray_bridge.training import Job
-    from ray_bridge.workers import Worker
+    from bridge_common.files import write_json
+    from ray_bridge.config.presets import preset, split_settings
+    from ray_bridge.distributed import Worker
+    from ray_bridge.training.session import LocalSession
+    from ray_bridge.training.trainer import Job
 
     torch.set_num_threads(1)
     changes = dict(variants()[name])
@@ -99,8 +99,8 @@ def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str,
     """One row a variant: seeds, accuracy in all, on numerals, seen and transfer words, controls, difference to full."""
     import numpy as np
 
-    from common.files import read_jsonl
-    from tune_spaces.resampling import bootstrap_means, contrast
+    from bridge_common.files import read_jsonl
+    from tune_spaces.analysis.bootstrap import bootstrap_means, contrast
 
     cells: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for name, seed in jobs(names, seeds):
@@ -212,7 +212,17 @@ def main() -> None:
                 print(f"{time.monotonic() - started:7.1f} s  {job}: exit code {process.returncode}", flush=True)
         while todo and len(running) < args.processes:
             job = todo.pop(0)
-            command = [sys.executable, __file__, "--out", str(out), "--device", args.device, "--job", job]
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.embedded_ablations",
+                "--out",
+                str(out),
+                "--device",
+                args.device,
+                "--job",
+                job,
+            ]
             command += [part for item in args.set for part in ("--set", item)]
             gpu = {"CUDA_VISIBLE_DEVICES": str(started_jobs % args.gpus)} if args.device == "cuda" else {}
             started_jobs += 1

@@ -1,7 +1,7 @@
 """Every fast path against the plain one at true geometry, and what each costs: one call, a few minutes, four GPUs.
 
-    python benchmarks/gpu_check.py --size paper --processes 4    Mistral-7B and Llama-3.1-8B geometry, random weights
-    python benchmarks/gpu_check.py --size tiny --processes 2     the same parts in miniature on a CPU
+    python -m benchmarks.gpu_check --size paper --processes 4    Mistral-7B and Llama-3.1-8B geometry, random weights
+    python -m benchmarks.gpu_check --size tiny --processes 2     the same parts in miniature on a CPU
 
 One process a GPU. Each first measures parts of its own, then all of them train and evaluate together. A part that fails
 or takes too long is recorded as such and the next one begins; results are written after every part, to $OUT (or
@@ -34,7 +34,7 @@ class Part:
 
     def __call__(self, name: str, limit: float, work: Callable[[], Any]) -> Any:
         """Do a piece of work within `limit` seconds and what is left until the deadline."""
-        from harness import save
+        from benchmarks.harness import save
 
         left = min(limit, self.deadline - (time.time() - BEGAN))
         begin = time.time()
@@ -85,7 +85,8 @@ def work(
 ) -> None:
     """One process: its own parts, then the joint ones; where `only` is given, the parts it names."""
     import torch
-    from gpu_parts import Bench
+
+    from benchmarks.gpu_parts import Bench
 
     device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
@@ -137,14 +138,21 @@ def main() -> int:
     parser.add_argument("--rank", type=int, default=-1, help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, default=None, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
     folder = Path(os.environ.get("OUT") or Path(__file__).parent / "results")
     if asked.rank >= 0:
         arguments = (asked.size, folder, asked.store, asked.solo, asked.seconds - 10, asked.only)
         work(asked.rank, asked.processes, *arguments)
         return 0
     with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, __file__, *sys.argv[1:], "--store", str(Path(name) / "store"), "--rank"]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.gpu_check",
+            *sys.argv[1:],
+            "--store",
+            str(Path(name) / "store"),
+            "--rank",
+        ]
         environment = os.environ | {
             "GPU_CHECK_BEGAN": str(BEGAN),
             "OMP_NUM_THREADS": "4" if asked.size == "paper" else "1",

@@ -10,23 +10,23 @@ from typing import Any
 
 import torch
 from decode import decode_by, step_time
-from harness import ceilings, clock, environment, peak_gib, timed
-from rig import Rig, bench_spec, rows_of
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
 from train_step import bench_job, measure, way_of
 
-from ray_bridge import static_caches
-from ray_bridge.evaluation import Evaluator
-from ray_bridge.kernels import behind, decode, layer
-from ray_bridge.layout import answer_row, assemble, common_prefix
-from ray_bridge.lm import FrozenLM
-from ray_bridge.node_cache import NodeCache
-from ray_bridge.rows import Row
-from ray_bridge.static_decoding import FACTS
-from ray_bridge.tasks.synthetic_task import SyntheticTask
-from ray_bridge.workers import Worker
+from benchmarks.harness import ceilings, clock, environment, peak_gib, timed
+from benchmarks.random_models import Rig, bench_spec, rows_of
+from ray_bridge.caching.node_cache import NodeCache
+from ray_bridge.distributed import Worker
+from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.generation import kv_caches
+from ray_bridge.generation.graphed import FACTS
+from ray_bridge.gpu.kernels import decode_step, fused_layer, prefix_attention
+from ray_bridge.inputs.layout import answer_row, assemble, common_prefix
+from ray_bridge.inputs.rows import Row
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.tasks.synthetic.task import SyntheticTask
 
 Piece = tuple[str, float, Callable[[], Any]]
 """Name, limit in seconds, and the work."""
@@ -128,9 +128,9 @@ class Bench:
             return "no kernels on a CPU"
         geometry = (self.device, torch.bfloat16, body.heads, body.kv_heads, body.head_dim)
         return {
-            "decode": decode.disagreement(*geometry),
-            "layer": layer.disagreement(*geometry),
-            "behind": behind.disagreement(*geometry),
+            "decode": decode_step.disagreement(*geometry),
+            "layer": fused_layer.disagreement(*geometry),
+            "behind": prefix_attention.disagreement(*geometry),
         }
 
     def attention(self) -> Any:
@@ -150,7 +150,7 @@ class Bench:
                 return F.scaled_dot_product_attention(*turned, attn_mask=mask, enable_gqa=True).transpose(1, 2)
 
             def mine() -> Tensor:
-                return behind.attend_behind(q, k, v, 128**-0.5)  # noqa: B023
+                return prefix_attention.attend_behind(q, k, v, 128**-0.5)  # noqa: B023
 
             blocks: list[Any] = [
                 None,
@@ -167,9 +167,9 @@ class Bench:
             ]
             for block in blocks:
                 for kind in ("FORWARD", "QUERIES", "KEYS") if block else ("",):
-                    kept = {name: dict(getattr(behind, name)) for name in ("FORWARD", "QUERIES", "KEYS")}
+                    kept = {name: dict(getattr(prefix_attention, name)) for name in ("FORWARD", "QUERIES", "KEYS")}
                     if kind:
-                        getattr(behind, kind).update(block)
+                        getattr(prefix_attention, kind).update(block)
                     for name, way in (("torch", flash), ("kernels", mine)) if not block else (("kernels", mine),):
                         label = f"{T}+{H} {name} {kind} {list(block.values()) if block else ''}"
                         try:
@@ -177,7 +177,7 @@ class Bench:
                         except Exception as error:
                             found[label] = f"{type(error).__name__}: {error}"[:100]
                     for name, values in kept.items():
-                        getattr(behind, name).update(values)
+                        getattr(prefix_attention, name).update(values)
         return found
 
     def _both_ways(self, way: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> list[float]:
@@ -258,7 +258,7 @@ class Bench:
 
             return go
 
-        fused, own = static_caches.FusedCache, static_caches.TransformersCache
+        fused, own = kv_caches.FusedCache, kv_caches.TransformersCache
         ways: dict[str, Callable[[Any], Tensor]] = {
             "fused": full,
             "fused header": behind_header,
@@ -342,7 +342,7 @@ class Bench:
         target = self.rig.models["target"]
         n, length = (50, 1264) if self.paper else (4, 60)
         rows = rows_of(target, n, length)
-        cache = static_caches.FusedCache(target, n, length, 32, None)
+        cache = kv_caches.FusedCache(target, n, length, 32, None)
         with torch.no_grad():
             for first in range(0, n, 10):
                 cache.fill(first, assemble(target, rows[first : first + 10], None, pad="right"))

@@ -1,7 +1,7 @@
 """The whole phase-1 job on random weights: training, its evaluations, and the gate's evaluation of all test items.
 
-    python benchmarks/phase1_job.py --size tiny                                     a minute on a CPU
-    torchrun --nproc-per-node 4 benchmarks/phase1_job.py --size paper               2,000 steps, 10 evaluations of 200
+    python -m benchmarks.phase1_job --size tiny                                     a minute on a CPU
+    torchrun --nproc-per-node 4 -m benchmarks.phase1_job --size paper               2,000 steps, 10 evaluations of 200
     torchrun ... --position first                                                   the header in every row
 
 On one GPU without torchrun: what each of four would do, less their collectives.
@@ -18,13 +18,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from gpu_parts import no_end
-from harness import environment, save, wait
-from rig import Rig, bench_spec
 from train_step import bench_job
 
-from ray_bridge.static_decoding import FACTS
-from ray_bridge.workers import Worker
+from benchmarks.gpu_parts import no_end
+from benchmarks.harness import environment, save, wait
+from benchmarks.random_models import Rig, bench_spec
+from ray_bridge.distributed import Worker
+from ray_bridge.generation.graphed import FACTS
 
 
 def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:

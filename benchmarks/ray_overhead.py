@@ -1,6 +1,6 @@
 """The same job under Ray Train and under bare processes: seconds a step of both, and their ratio.
 
-    python benchmarks/ray_overhead.py [--steps 40] [--workers 2]
+    python -m benchmarks.ray_overhead [--steps 40] [--workers 2]
 
 On a CPU with the embedded pair; on GPUs with `--gpu`. Both ways run `training.Job` to its end; steps' own records are
 compared, medians without the first quarter.
@@ -17,23 +17,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from harness import default_device, environment, save
-
-from common.files import read_jsonl
-from ray_bridge.presets import tiny, tiny_run
-from ray_bridge.spec import JobSpec, RunSpec, build
+from benchmarks.harness import default_device, environment, save
+from bridge_common.files import read_jsonl
+from ray_bridge.config.presets import tiny, tiny_run
+from ray_bridge.config.spec import JobSpec, RunSpec, build
 
 BARE = """
 import sys, torch
 from datetime import timedelta
 from pathlib import Path
-from ray_bridge.presets import tiny_run
-from ray_bridge.session import LocalSession
-from ray_bridge.spec import JobSpec, RunSpec
-from ray_bridge.training import Job
-from ray_bridge.workers import Worker
+from ray_bridge.config.presets import tiny_run
+from ray_bridge.training.session import LocalSession
+from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.training.trainer import Job
+from ray_bridge.distributed import Worker
 rank, store, folder, spec, run = int(sys.argv[1]), *sys.argv[2:]
 run = RunSpec.model_validate_json(run)
 device = torch.device("cuda", rank) if run.use_gpu else torch.device("cpu")

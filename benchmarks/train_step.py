@@ -1,7 +1,7 @@
 """One training step of the phase-1 job: the header in every row, the header cached, and without the fast paths.
 
-python benchmarks/train_step.py --size tiny      a minute on a CPU; ratios
-python benchmarks/train_step.py --size paper     per-device batch 2, K = 64, 8-shot prompts of 1,450 target tokens
+python -m benchmarks.train_step --size tiny      a minute on a CPU; ratios
+python -m benchmarks.train_step --size paper     per-device batch 2, K = 64, 8-shot prompts of 1,450 target tokens
 """
 
 import argparse
@@ -14,18 +14,18 @@ from typing import Any
 from unittest import mock
 
 import torch
-from harness import ceilings, clock, default_device, environment, peak_gib, save
-from rig import LENGTHS, Rig, bench_spec, matmul_flops, weight_bytes
 
-from ray_bridge import prefix
-from ray_bridge.bridges import geometry
-from ray_bridge.embedding_map import EmbeddingMap
-from ray_bridge.pairing import Pair
-from ray_bridge.presets import paper_run
-from ray_bridge.session import LocalSession
-from ray_bridge.spec import JobSpec
-from ray_bridge.training import Job
-from ray_bridge.workers import Worker
+from benchmarks.harness import ceilings, clock, default_device, environment, peak_gib, save
+from benchmarks.random_models import LENGTHS, Rig, bench_spec, matmul_flops, weight_bytes
+from ray_bridge.bridges import geometry_projection
+from ray_bridge.config.presets import paper_run
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.distributed import Worker
+from ray_bridge.model_pair import Pair
+from ray_bridge.models import prefix_cache
+from ray_bridge.models.embedding_map import EmbeddingMap
+from ray_bridge.training.session import LocalSession
+from ray_bridge.training.trainer import Job
 
 WAYS = (
     "first",
@@ -54,7 +54,7 @@ def bench_job(
     )
     with (
         mock.patch.object(Pair, "load", classmethod(load)),
-        mock.patch.object(geometry, "fit_map", return_value=fitted),
+        mock.patch.object(geometry_projection, "fit_map", return_value=fitted),
     ):
         return Job(spec, run, folder, LocalSession(folder, worker), cache or folder / "cache")
 
@@ -68,7 +68,7 @@ def way_of(rig: Rig, way: str) -> Iterator[str]:
             for lm in rig.models.values():
                 lm.body = None
         if "read again" in way:
-            stack.enter_context(mock.patch.object(prefix, "WORTHWHILE", 1 << 30))
+            stack.enter_context(mock.patch.object(prefix_cache, "WORTHWHILE", 1 << 30))
         try:
             yield way.split(maxsplit=1)[0]
         finally:

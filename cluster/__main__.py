@@ -2,12 +2,12 @@
 
 import sys
 
-from common.errors import UserError
+from bridge_common.errors import UserError
 
 
 def main() -> None:
     """Run the command line."""
-    from cluster.cli import make_app
+    from cluster.cli.app import make_app
 
     try:
         make_app()()

@@ -13,8 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from common.errors import UserError
-from common.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
+from bridge_common.errors import UserError
+from bridge_common.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
 
 PLAN, JOURNAL, PART, MANIFEST = ".plan.json", ".journal.jsonl", ".part", "manifest.json"
 

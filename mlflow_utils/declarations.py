@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common import files
-from mlflow_utils import schema, spool
+from bridge_common import files
+from mlflow_utils import names
+from mlflow_utils.sync import points
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Phase:
     params: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, Any] = field(default_factory=dict)
     started: float = 0.0  # unix seconds
-    status: str = schema.RUNNING
+    status: str = names.RUNNING
     ended: float | None = None
     artifacts: list[Path] = field(default_factory=list)
 
@@ -53,7 +54,7 @@ class Declared:
         phase = self.phases.setdefault(row["phase"], Phase(row["phase"], started=now))
         if kind == "phase":
             phase.params, phase.tags = {**phase.params, **row["params"]}, {**phase.tags, **row["tags"]}
-            phase.status, phase.ended = schema.RUNNING, None
+            phase.status, phase.ended = names.RUNNING, None
         elif kind == "finish":
             phase.status, phase.ended = row["status"], now
         elif kind == "artifact":
@@ -76,7 +77,7 @@ def append(campaign: Path, kind: str, phase: str, **row: Any) -> dict[str, Any]:
     """Write one declaration to the campaign's folder and return it; parents are made."""
     campaign.mkdir(parents=True, exist_ok=True)
     entry = {"kind": kind, "time": time.time(), "phase": phase, **row}
-    files.append_jsonl(campaign / schema.DECLARATIONS, entry)
+    files.append_jsonl(campaign / names.DECLARATIONS, entry)
     return entry
 
 
@@ -94,15 +95,15 @@ def load(campaign: Path, *, undeclared: bool = True) -> Declared:
         undeclared: also take in trials without a declaration, as their `spec.json` describes them. A driver that is
             about to declare them itself says no: parameters cannot be changed once they were sent.
     """
-    declared, path = Declared(), campaign / schema.DECLARATIONS
-    for row in spool.read_all(path):
+    declared, path = Declared(), campaign / names.DECLARATIONS
+    for row in points.read_all(path):
         declared.add(campaign, row)
     if not undeclared:
         return declared
     known = {trial.folder.resolve() for trial in declared.trials.values()}
     folders = [
         path.parent
-        for path in sorted((campaign / schema.TRIALS).glob(f"*/{schema.SPEC}"))
+        for path in sorted((campaign / names.TRIALS).glob(f"*/{names.SPEC}"))
         if path.parent.resolve() not in known
     ]
     for trial in _undeclared(folders):
@@ -113,10 +114,10 @@ def load(campaign: Path, *, undeclared: bool = True) -> Declared:
 
 def _undeclared(folders: Iterable[Path]) -> list[Trial]:
     """Trials from their `spec.json`; parameters are the switches and what differs among them."""
-    rows = [(folder, files.read_json(folder / schema.SPEC)) for folder in folders]
+    rows = [(folder, files.read_json(folder / names.SPEC)) for folder in folders]
     specs = [row["spec"] for _, row in rows]
     switches = [name for name, value in specs[0].items() if isinstance(value, bool)] if specs else []
-    shown = schema.differing(specs, always=switches)
+    shown = names.differing(specs, always=switches)
     return [
         Trial(
             folder=folder,
@@ -124,8 +125,8 @@ def _undeclared(folders: Iterable[Path]) -> list[Trial]:
             name=row["variant"],
             fingerprint=row["fingerprint"],
             params={name: row["spec"].get(name) for name in shown},
-            tags={schema.SEED: row["seed"]},
-            started=(folder / schema.SPEC).stat().st_mtime,
+            tags={names.SEED: row["seed"]},
+            started=(folder / names.SPEC).stat().st_mtime,
         )
         for folder, row in rows
     ]

@@ -8,7 +8,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from mlflow_utils import schema
+from mlflow_utils import names
 
 ROOT = Path(__file__).resolve().parent.parent
 DIFF_LIMIT = 4 << 20  # bytes
@@ -16,18 +16,18 @@ DIFF_LIMIT = 4 << 20  # bytes
 
 def tags() -> dict[str, str]:
     """Tags that every run of this process carries: commit, host, Ray job and the versions of the main packages."""
-    found = {schema.HOST: platform.node(), schema.VERSION + "python": platform.python_version()}
-    for package in schema.PACKAGES:
+    found = {names.HOST: platform.node(), names.VERSION + "python": platform.python_version()}
+    for package in names.PACKAGES:
         try:
-            found[schema.VERSION + package] = metadata.version(package)
+            found[names.VERSION + package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
     commit = _git("rev-parse", "HEAD") if _is_checkout() else None
     if commit:
-        found[schema.GIT_COMMIT] = found[schema.SOURCE_COMMIT] = commit.strip()
-        found[schema.GIT_DIRTY] = str(bool(_git("status", "--porcelain")))
+        found[names.GIT_COMMIT] = found[names.SOURCE_COMMIT] = commit.strip()
+        found[names.GIT_DIRTY] = str(bool(_git("status", "--porcelain")))
     job = ray_job()
-    return {**found, schema.RAY_JOB: job} if job else found
+    return {**found, names.RAY_JOB: job} if job else found
 
 
 def diff() -> str:

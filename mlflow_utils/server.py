@@ -20,9 +20,10 @@ from urllib.error import URLError
 from urllib.parse import quote
 from urllib.request import urlopen
 
-from common.errors import UserError
-from mlflow_utils import declarations, schema, spool
-from mlflow_utils.spool import Sent
+from bridge_common.errors import UserError
+from mlflow_utils import declarations, names
+from mlflow_utils.sync import points
+from mlflow_utils.sync.points import Sent
 
 HOST, PORT = "127.0.0.1", 5000
 START_LIMIT = 120.0  # seconds
@@ -206,9 +207,9 @@ def phase_url(folder: Path, tracking_uri: str, phase: str, base: str | None = No
     Raises:
         UserError: fewer than two trials of the phase are in the store.
     """
-    key = f"{spool.store_key(tracking_uri)}/{phase}"
+    key = f"{points.store_key(tracking_uri)}/{phase}"
     trials = [trial for trial in declarations.load(folder).trials.values() if trial.phase == phase]
-    sent = [Sent.load(trial.folder / schema.SENT, key) for trial in trials]
+    sent = [Sent.load(trial.folder / names.SENT, key) for trial in trials]
     there = [entry for entry in sent if entry.run_id and entry.experiment_id]
     if len(there) < 2:
         raise UserError(

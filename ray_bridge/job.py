@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.files import read_json, write_json
-from ray_bridge.spec import JobSpec, RunSpec, build
+from bridge_common.files import read_json, write_json
+from ray_bridge.config.spec import JobSpec, RunSpec, build
 
 RESULT = "result.json"
 TRAIN = "train"  # name of the Ray Train run, and its folder in the trial's
@@ -88,8 +88,8 @@ def _worker(config: Mapping[str, Any]) -> None:
     import torch
     from ray.train.torch import get_device
 
-    from ray_bridge.start import Start
-    from ray_bridge.weights import auto_classes, read_ahead
+    from ray_bridge.models.weights import auto_classes, read_ahead
+    from ray_bridge.training.startup_timer import Start
 
     start = Start(config["asked"])
     spec, run = build(JobSpec, dict(config["spec"])), build(RunSpec, dict(config["run"]))
@@ -97,9 +97,9 @@ def _worker(config: Mapping[str, Any]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     read_ahead([(spec.source, spec.source_revision), (spec.target, spec.target_revision)], rank, world)
     auto_classes()
-    from ray_bridge.ray_session import RaySession
-    from ray_bridge.training import Job
-    from ray_bridge.workers import Worker
+    from ray_bridge.distributed import Worker
+    from ray_bridge.training.ray_session import RaySession
+    from ray_bridge.training.trainer import Job
 
     torch.set_num_threads(max(1, int(run.cpus_per_worker)))
     worker = Worker(rank=rank, world=world, device=get_device())

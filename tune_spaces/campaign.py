@@ -18,16 +18,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common import files
-from common.errors import UserError
-from ray_bridge.spec import JobSpec, RunSpec, build
-from tune_spaces import planning, records
-from tune_spaces.gate import GateSettings
-from tune_spaces.phases import Phase
-from tune_spaces.plan import Plan
-from tune_spaces.plan import build as build_plan
-from tune_spaces.policy import Policy
-from tune_spaces.trial import DEFAULT_JOB, Job
+from bridge_common import files
+from bridge_common.errors import UserError
+from ray_bridge.config.spec import JobSpec, RunSpec, build
+from tune_spaces.design.phases import Phase
+from tune_spaces.design.plan import Plan
+from tune_spaces.design.plan import build as build_plan
+from tune_spaces.gate.decision import GateSettings
+from tune_spaces.gate.policy import Policy
+from tune_spaces.ray_tune.trainable import DEFAULT_JOB, Job
+from tune_spaces.records import campaign_folder, plan_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,13 +91,13 @@ class Campaign:
         Raises:
             UserError: where there is none.
         """
-        path = Path(storage).expanduser() / name / records.CAMPAIGN
+        path = Path(storage).expanduser() / name / campaign_folder.CAMPAIGN
         if not path.is_file():
-            known = sorted(p.parent.name for p in Path(storage).expanduser().glob(f"*/{records.CAMPAIGN}"))
+            known = sorted(p.parent.name for p in Path(storage).expanduser().glob(f"*/{campaign_folder.CAMPAIGN}"))
             there = f"there are {', '.join(known)}" if known else "there is none yet"
             raise UserError(f"no campaign {name!r} in {storage}: {there}")
         asked = files.read_json(path)
-        phase, base = planning.phase_from_record(asked["phase"]), build(JobSpec, asked["base"])
+        phase, base = plan_file.phase_from_record(asked["phase"]), build(JobSpec, asked["base"])
         gate = GateSettings(**asked["gate"])
         return cls(
             phase,
@@ -109,7 +109,7 @@ class Campaign:
             gate=gate,
             held=asked["held"],
             request=asked["request"],
-            plan=planning.plan_from_record(files.read_json(path.parent / records.PLAN), phase, base, gate),
+            plan=plan_file.plan_from_record(files.read_json(path.parent / campaign_folder.PLAN), phase, base, gate),
         )
 
     # -- before a run -------------------------------------------------------------------------------------------------
@@ -120,14 +120,14 @@ class Campaign:
             first=self.plan.first, extras=self.plan.extras, branches=self.plan.branches, gate=self.plan.gate
         )
         for name in self.plan.trials:
-            found = records.outcome(records.trial_folder(self.folder, name))
+            found = campaign_folder.outcome(campaign_folder.trial_folder(self.folder, name))
             if found is not None:
                 policy.observe(name, found)
         return policy
 
     def prerequisites(self) -> list[dict[str, Any]]:
         """Phases that must have passed, with the campaigns in this storage that say so."""
-        return [planning.prerequisite(self.storage, phase, self.base) for phase in self.phase.needs]
+        return [plan_file.prerequisite(self.storage, phase, self.base) for phase in self.phase.needs]
 
     def check_prerequisites(self, force: bool = False) -> list[dict[str, Any]]:
         """Refuse to start before what has to come first.
@@ -148,16 +148,16 @@ class Campaign:
         Raises:
             UserError: where the campaign was planned differently before.
         """
-        path = self.folder / records.PLAN
+        path = self.folder / campaign_folder.PLAN
         if self._read_back:  # what was frozen is about to be run: it has to mean the same still
             self.plan, self._read_back = self._planned(), False
-        record = planning.plan_record(self.plan, self.run_spec, self.folder, records.finished(self.storage))
+        record = plan_file.plan_record(self.plan, self.run_spec, self.folder, campaign_folder.finished(self.storage))
         if path.is_file():
             old = files.read_json(path)
-            if difference := planning.difference(old["identity"], self.plan.identity):
+            if difference := plan_file.difference(old["identity"], self.plan.identity):
                 raise UserError(
                     f"campaign {self.name} was planned differently ({difference}): give another --name; its settings "
-                    f"are in {self.folder / records.CAMPAIGN}"
+                    f"are in {self.folder / campaign_folder.CAMPAIGN}"
                 )
             record["frozen"] = old["frozen"]
         files.write_json(path, record)
@@ -173,7 +173,7 @@ class Campaign:
         from filelock import FileLock, Timeout
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / records.LOCK)
+        lock = FileLock(self.folder / campaign_folder.LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -182,16 +182,17 @@ class Campaign:
             ) from None
         try:
             files.write_json(
-                self.folder / records.DRIVER, {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+                self.folder / campaign_folder.DRIVER,
+                {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()},
             )
-            (self.folder / records.STOP).unlink(missing_ok=True)
+            (self.folder / campaign_folder.STOP).unlink(missing_ok=True)
             yield
         finally:
             lock.release()
 
     def driver(self) -> str:
         """Who drives it, or drove it last."""
-        path = self.folder / records.DRIVER
+        path = self.folder / campaign_folder.DRIVER
         found = files.read_json(path) if path.is_file() else {}
         return f"process {found.get('pid', '?')} on {found.get('host', 'another host')}"
 
@@ -214,18 +215,18 @@ class Campaign:
         Raises:
             UserError: where it cannot start as asked.
         """
-        from tune_spaces import execution
+        from tune_spaces.ray_tune import experiment
 
         needs = self.check_prerequisites(force)
         with self.locked():
             self.freeze()
             self._record_start(needs)
             policy = self.policy()
-            records.take_finished(self.folder, policy, self.plan.trials, self.run_spec)
-            files.write_json(self.folder / records.GATE, policy.record())
+            campaign_folder.take_finished(self.folder, policy, self.plan.trials, self.run_spec)
+            files.write_json(self.folder / campaign_folder.GATE, policy.record())
             with watch(self) if watch else nullcontext():
                 if not policy.finished:
-                    execution.fit(
+                    experiment.fit(
                         self.folder,
                         self.plan.trials,
                         self.run_spec,
@@ -233,12 +234,12 @@ class Campaign:
                         job,
                         wait=force or not self.phase.needs_free_gpus,
                     )
-                files.write_json(self.folder / records.GATE, policy.record())
+                files.write_json(self.folder / campaign_folder.GATE, policy.record())
             self.freeze()
             return policy
 
     def _record_start(self, needs: list[dict[str, Any]]) -> None:
-        path = self.folder / records.CAMPAIGN
+        path = self.folder / campaign_folder.CAMPAIGN
         old = files.read_json(path) if path.is_file() else {}
         start = {"time": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "prerequisites": needs}
         files.write_json(
@@ -246,7 +247,7 @@ class Campaign:
             {
                 "name": self.name,
                 "created": old.get("created", time.time()),
-                "phase": planning.phase_record(self.phase),
+                "phase": plan_file.phase_record(self.phase),
                 "base": self.base.model_dump(),
                 "run": self.run_spec.model_dump(),
                 "held": self.held,
@@ -261,7 +262,7 @@ class Campaign:
     # -- after a run --------------------------------------------------------------------------------------------------
 
     def results(self) -> "pd.DataFrame":
-        """One row a trial that finished or failed; see `tune_spaces.results`."""
-        from tune_spaces.results import results
+        """One row a trial that finished or failed; see `tune_spaces.records.results_table`."""
+        from tune_spaces.records.results_table import results
 
         return results(self.folder, self.plan)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from common.errors import UserError
+from bridge_common.errors import UserError
 
 KINDS = ("slurm", "kuberay", "ray-up")
 
@@ -20,7 +20,7 @@ def render(kind: str, **settings: Any) -> str:
     """
     from cluster.launchers import kuberay, ray_up, slurm
     from cluster.launchers.settings import LaunchSettings
-    from ray_bridge.spec import build
+    from ray_bridge.config.spec import build
 
     renderers: dict[str, Callable[[LaunchSettings], str]] = dict(
         zip(KINDS, (slurm.render, kuberay.render, ray_up.render), strict=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from cluster.checks.base import MODULES
+from cluster.preflight.check import MODULES
 
 RAY_VERSION = "2.60.0"
 # Ray gives 10002 to 19999 to its worker processes; a GCS there can find its port taken.

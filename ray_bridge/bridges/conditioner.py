@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ray_bridge.bridges.standardise import Moments, Standardise
+from ray_bridge.bridges.whitening import Moments, Standardise
 
 
 class Conditioner(nn.Module):

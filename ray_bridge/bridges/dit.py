@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_bridge.bridges.conditioner import Conditioner
-from ray_bridge.bridges.flow import flow_error, sample
 from ray_bridge.bridges.positions import sinusoids
+from ray_bridge.bridges.rectified_flow import flow_error, sample
 from ray_bridge.bridges.scale import ExactScale
-from ray_bridge.bridges.standardise import Moments
+from ray_bridge.bridges.whitening import Moments
 
 
 def time_features(t: Tensor, width: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ray_bridge.bridges.dit import Attention
 from ray_bridge.bridges.positions import sinusoids
 from ray_bridge.bridges.scale import ExactScale
-from ray_bridge.bridges.standardise import Moments, Standardise
+from ray_bridge.bridges.whitening import Moments, Standardise
 
 
 class ResamplerBlock(nn.Module):

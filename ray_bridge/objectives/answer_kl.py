@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ray_bridge.objectives.terms import StepContext, Term
-from ray_bridge.objectives.vocabulary import sum_in_parts
+from ray_bridge.objectives.chunked_vocabulary import sum_in_parts
+from ray_bridge.objectives.step_context import StepContext, Term
 
 _MISALIGNED = 20
 

@@ -3,8 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from ray_bridge.objectives.terms import StepContext, Term
-from ray_bridge.objectives.vocabulary import sum_in_parts
+from ray_bridge.objectives.chunked_vocabulary import sum_in_parts
+from ray_bridge.objectives.step_context import StepContext, Term
 
 
 def answer_nll(step: StepContext) -> Term:

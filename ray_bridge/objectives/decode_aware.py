@@ -23,16 +23,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ray_bridge.encoding import read_source
-from ray_bridge.layout import assemble_shared
-from ray_bridge.lm import FrozenLM
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.inputs.encoding import read_source
+from ray_bridge.inputs.layout import assemble_shared
+from ray_bridge.model_pair import Pair
+from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.objectives.answer_kl import kl_divergence
 from ray_bridge.objectives.objective import WeightedTerm
 from ray_bridge.objectives.rollouts import Completion, Turn, draw_questions, leave_one_out, turns_of, write
-from ray_bridge.objectives.terms import StepContext, Term, zero
-from ray_bridge.pairing import Pair
-from ray_bridge.spec import JobSpec
-from ray_bridge.tasks.base import Example
+from ray_bridge.objectives.step_context import StepContext, Term, zero
+from ray_bridge.tasks.task import Example
 
 MICRO_TOKENS = 4096
 """Positions, pads included, of one forward pass with gradient; a longer row goes alone. Changes memory only."""

@@ -7,14 +7,14 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.gpu.transfer import send
 from ray_bridge.objectives.answer_kl import answer_kl
 from ray_bridge.objectives.answer_nll import answer_nll
-from ray_bridge.objectives.contrast import contrast
-from ray_bridge.objectives.flow import flow
+from ray_bridge.objectives.contrastive import contrast
+from ray_bridge.objectives.flow_matching import flow
 from ray_bridge.objectives.prompt_alignment import prompt_alignment
-from ray_bridge.objectives.terms import StepContext, Term
-from ray_bridge.spec import JobSpec
-from ray_bridge.transfer import send
+from ray_bridge.objectives.step_context import StepContext, Term
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 On and off differ in the weight alone (0.001 and 0.05): the strong pull of the reference left the bridge no freedom.
 """
 
-from ray_bridge.objectives.terms import StepContext, Term
+from ray_bridge.objectives.step_context import StepContext, Term
 
 
 def prompt_alignment(step: StepContext) -> Term:

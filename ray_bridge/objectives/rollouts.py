@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from ray_bridge.decoding import decode_rows, text_of
-from ray_bridge.encoding import Encoded
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.distributed import Worker
+from ray_bridge.generation.eager import Sampling
+from ray_bridge.generation.generate import decode_rows, text_of
+from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.model_pair import Pair
 from ray_bridge.noise import generator, stable_seed
-from ray_bridge.objectives.terms import Moment
-from ray_bridge.pairing import Pair
-from ray_bridge.plain_decoding import Sampling
-from ray_bridge.spec import JobSpec
-from ray_bridge.tasks.base import Example, Task
-from ray_bridge.workers import Worker
+from ray_bridge.objectives.step_context import Moment
+from ray_bridge.tasks.task import Example, Task
 
 WELL_FORMED = 0.1
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from common.errors import UserError
-from ray_bridge.tasks.base import Example, Score
-from ray_bridge.tasks.data import check_folder, load_rows
-from ray_bridge.tasks.numbers import cut
-from ray_bridge.tasks.questions import QuestionTask
+from bridge_common.errors import UserError
+from ray_bridge.tasks.datasets import check_folder, load_rows
+from ray_bridge.tasks.question_answering import QuestionTask
+from ray_bridge.tasks.scoring import cut
+from ray_bridge.tasks.task import Example, Score
 
 HUB_NAME = "hotpotqa/hotpot_qa"
 

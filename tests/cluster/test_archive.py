@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge_common.errors import UserError
 from cluster.archive import archive
-from common.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEN = datetime(2026, 11, 22, 15, 30, 12)

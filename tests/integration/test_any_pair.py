@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from common.files import read_json, read_jsonl
-from ray_bridge.evaluation import CONDITIONS
-from tests.ray_bridge.pairs import make_pair
+from bridge_common.files import read_json, read_jsonl
+from ray_bridge.evaluation.evaluator import CONDITIONS
+from tests.support.model_pairs import make_pair
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "gsm8k"
 

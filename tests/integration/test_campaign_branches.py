@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from common import files
-from common.errors import UserError
-from ray_bridge.presets import tiny, tiny_run
+from bridge_common import files
+from bridge_common.errors import UserError
+from ray_bridge.config.presets import tiny, tiny_run
 from tests.support.campaigns import DIRECT, campaign, events, fast_ray, prepare
 from tune_spaces.campaign import Campaign
-from tune_spaces.gate import GateSettings, Mode
-from tune_spaces.phases import Phase
-from tune_spaces.variants import full
+from tune_spaces.design.phases import Phase
+from tune_spaces.design.variants import full
+from tune_spaces.gate.decision import GateSettings, Mode
 
 OTHERS = {"A": 0.6, "B": 0.61, "C": 0.62}
 
@@ -59,7 +59,7 @@ def test_the_branch_and_nothing_else_is_run_and_listed(tmp_path: Path, accuracy:
 
 
 def test_a_failed_full_runs_nothing_more_and_says_so(tmp_path: Path) -> None:
-    from cluster.summary import failure, gate_lines
+    from cluster.monitoring.summary import failure, gate_lines
 
     prepare(tmp_path, {"full": 0.5, **OTHERS}, fail=["full"])
     asked = campaign(tmp_path)
@@ -125,7 +125,7 @@ def test_more_than_the_machine_has_is_refused(tmp_path: Path) -> None:
 def test_a_table_in_each_format(tmp_path: Path) -> None:
     import pandas as pd
 
-    from tune_spaces.results import export
+    from tune_spaces.records.results_table import export
 
     prepare(tmp_path, {"full": 0.72})
     asked = campaign(tmp_path)

@@ -8,18 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common import files
-from tests.support.campaigns import (
-    NAME,
-    campaign,
-    driver,
-    end,
-    events,
-    journal,
-    prepare,
-    ray_cluster,
-    wait_for,
-)
+from bridge_common import files
+from tests.support.campaigns import NAME, campaign, driver, end, events, journal, prepare, ray_cluster, wait_for
 
 ACCURACY = {"full": 0.67, "A": 0.6, "B": 0.61, "C": 0.62}
 STEPS = 8
@@ -76,7 +66,7 @@ def test_killed_at_random_moments_it_ends_as_if_undisturbed(tmp_path: Path, addr
 
 @pytest.mark.slow
 def test_stop_a_second_driver_and_resume(tmp_path: Path, address: str) -> None:
-    from cluster.campaign_commands import stop_campaign
+    from cluster.cli.campaigns import stop_campaign
 
     prepare(tmp_path, ACCURACY, steps=1000, pause=0.2)
     process = driver(tmp_path, address=address)

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from common.errors import UserError
-from ray_bridge.presets import paper_run, tiny, tiny_run
+from bridge_common.errors import UserError
+from ray_bridge.config.presets import paper_run, tiny, tiny_run
 from tests.support.campaigns import (
     NAME,
     TRAINED,
@@ -30,9 +30,9 @@ from tests.support.campaigns import (
     wait_for,
 )
 from tune_spaces.campaign import Campaign
-from tune_spaces.nodes import check_fits
-from tune_spaces.phases import Phase
-from tune_spaces.variants import attribution, full
+from tune_spaces.design.phases import Phase
+from tune_spaces.design.variants import attribution, full
+from tune_spaces.ray_tune.nodes import check_fits
 
 ACCURACY = {"full": 0.67, "A": 0.6, "B": 0.61, "C": 0.62}
 RUN = {"workers": 2, "use_gpu": True, "cpus_per_worker": 0.5}

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 
 from mlflow_utils.server import Server
-from mlflow_utils.tracking import Tracker
-from tests.campaign_folder import START, begin_trial, emit, end_trial, make_campaign, status_event, step_event
-from tests.mlflow_utils import records
-from tests.mlflow_utils.test_tracking import declare
+from mlflow_utils.tracker import Tracker
+from tests.mlflow_utils.test_tracker import declare
+from tests.support import mlflow_records
+from tests.support.campaign_folder import START, begin_trial, emit, end_trial, make_campaign, status_event, step_event
 
 pytestmark = pytest.mark.slow
 
@@ -62,13 +62,13 @@ def server(home: Server) -> Server:
 @pytest.fixture(autouse=True)
 def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    monkeypatch.setattr("mlflow_utils.sender.PATIENCE", 2.0)
+    monkeypatch.setattr("mlflow_utils.sync.sender.PATIENCE", 2.0)
 
 
 WRITER = """
 import json, sys, time
 from pathlib import Path
-from tests.campaign_folder import START, emit, end_trial, status_event, step_event
+from tests.support.campaign_folder import START, emit, end_trial, status_event, step_event
 folder, pause = Path(sys.argv[1]), 0.05
 longest, step, begin = 0.0, 0, time.monotonic()
 emit(folder, status_event("RUNNING"))
@@ -111,9 +111,9 @@ class Job:
 
 def assert_all_there_once(uri: str, campaign: str, folder: Path, variant: str) -> None:
     """Every point of a trial's spool is in its one run once, and no run of the campaign is open."""
-    run = records.trials(uri, campaign)[variant]
-    assert records.as_spooled(records.points(uri, run.info.run_id)) == records.spooled(folder)
-    assert {other.info.status for other in records.runs(uri, campaign)} == {"FINISHED"}
+    run = mlflow_records.trials(uri, campaign)[variant]
+    assert mlflow_records.as_spooled(mlflow_records.points(uri, run.info.run_id)) == mlflow_records.spooled(folder)
+    assert {other.info.status for other in mlflow_records.runs(uri, campaign)} == {"FINISHED"}
 
 
 def test_a_server_down_at_start_up_later_killed_and_up_again_costs_nothing(home: Server, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_server_down_at_start_up_later_killed_and_up_again_costs_nothing(home:
     job = Job(folder)
     home.start()
     home.wait()
-    wait_until(lambda: "outages" in [e.name for e in records.client(home.url).search_experiments()])
+    wait_until(lambda: "outages" in [e.name for e in mlflow_records.client(home.url).search_experiments()])
     wait_until(lambda: some_points(home.url, "outages") > 0)
     home.stop(signal.SIGKILL)
     before = job.lines()
@@ -147,7 +147,7 @@ def test_a_server_down_at_start_up_later_killed_and_up_again_costs_nothing(home:
 
 def some_points(uri: str, campaign: str) -> int:
     """Number of values in the trials' runs."""
-    return sum(len(run.data.metrics) for run in records.trials(uri, campaign).values())
+    return sum(len(run.data.metrics) for run in mlflow_records.trials(uri, campaign).values())
 
 
 def test_a_server_that_hangs_costs_nothing_and_gets_each_point_once(server: Server, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_answers_that_are_lost_make_nothing_twice(server: Server, tmp_path: Path
     proxy.close()
     assert unsent is None
     assert not any(proxy.lose.values()), "these answers arrived after all"
-    assert len(records.runs(server.url, "lossy")) == 3
+    assert len(mlflow_records.runs(server.url, "lossy")) == 3
     for folder in (campaign / "trials").iterdir():
         assert_all_there_once(server.url, "lossy", folder, folder.name.split("-")[0])
 
@@ -257,8 +257,8 @@ def test_answers_that_are_lost_make_nothing_twice(server: Server, tmp_path: Path
 DRIVER = """
 import sys, time
 from pathlib import Path
-from mlflow_utils.tracking import Tracker
-from tests.mlflow_utils.test_tracking import declare
+from mlflow_utils.tracker import Tracker
+from tests.mlflow_utils.test_tracker import declare
 campaign = Path(sys.argv[2])
 tracker = Tracker(sys.argv[1], campaign.name, campaign)
 tracker.start()
@@ -284,7 +284,7 @@ def test_a_driver_killed_in_mid_sending_is_replayed_without_doubles(server: Serv
     tracker.phase("phase1", {}, {})
     tracker.finish("phase1", "FINISHED")
     assert tracker.close(100) is None
-    assert len(records.runs(server.url, "killed")) == 4
+    assert len(mlflow_records.runs(server.url, "killed")) == 4
     for folder in folders:
         assert_all_there_once(server.url, "killed", folder, folder.name.split("-")[0])
 
@@ -318,9 +318,9 @@ def test_a_resume_over_http_makes_no_second_run(server: Server, tmp_path: Path) 
     end_trial(folder, steps=50)
     tracker.finish("phase1", "FINISHED")
     assert tracker.close(60) is None
-    (run,) = records.trials(server.url, "resumed").values()
-    assert len(records.runs(server.url, "resumed")) == 2
-    history = records.client(server.url).get_metric_history(run.info.run_id, "loss/total")
+    (run,) = mlflow_records.trials(server.url, "resumed").values()
+    assert len(mlflow_records.runs(server.url, "resumed")) == 2
+    history = mlflow_records.client(server.url).get_metric_history(run.info.run_id, "loss/total")
     assert [metric.step for metric in history] == list(range(1, 51))
-    artifact = records.client(server.url).download_artifacts(run.info.run_id, "result.json", str(tmp_path))
+    artifact = mlflow_records.client(server.url).download_artifacts(run.info.run_id, "result.json", str(tmp_path))
     assert Path(artifact).read_bytes() == (folder / "result.json").read_bytes()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from common import files
-from ray_bridge.checkpoints import EMBEDDED
+from bridge_common import files
+from ray_bridge.config.checkpoint_names import EMBEDDED
 from tests.support.campaigns import DIRECT, NAME, driver, end, events, fast_ray, prepare
 
 

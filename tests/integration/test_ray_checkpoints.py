@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from common import files
+from bridge_common import files
 from tests.support.campaigns import ray_cluster, wait_for
 
 STEPS = 5
@@ -35,8 +35,8 @@ def _loop(config: dict[str, Any]) -> None:
     import ray.train
     import torch
 
-    from ray_bridge.ray_session import RaySession
-    from ray_bridge.workers import Worker
+    from ray_bridge.distributed import Worker
+    from ray_bridge.training.ray_session import RaySession
 
     folder, context = Path(config["folder"]), ray.train.get_context()
     run, journal = folder / "train", folder / "journal.jsonl"

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.checks.repository import GIT_FACTS
-from cluster.job_log import Follower
-from cluster.submit import connect, jobs, stop, submit
-from common.errors import UserError
-from common.files import read_jsonl, write_json
+from bridge_common.errors import UserError
+from bridge_common.files import read_jsonl, write_json
+from cluster.jobs.follow import Follower
+from cluster.jobs.submit import connect, jobs, stop, submit
+from cluster.preflight.git import GIT_FACTS
 from tests.support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,12 +19,12 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from common.errors import UserError
+from bridge_common.errors import UserError
 from mlflow_utils.server import PORT, answers, phase_url
-from mlflow_utils.tracking import default_tracking_uri
-from tests.campaign_folder import TOGGLES, VARIANTS, make_campaign, make_trial
+from mlflow_utils.tracker import default_tracking_uri
 from tests.integration.test_mlflow_server import free_port, wait_until
-from tests.mlflow_utils.test_tracking import record
+from tests.mlflow_utils.test_tracker import record
+from tests.support.campaign_folder import TOGGLES, VARIANTS, make_campaign, make_trial
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

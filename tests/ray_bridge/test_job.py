@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 import torch
 
-from common.files import read_json, read_jsonl, write_jsonl
-from ray_bridge.evaluation import CONDITIONS, Evaluator
-from ray_bridge.node_cache import NodeCache
-from ray_bridge.pairing import Pair
-from ray_bridge.presets import tiny, tiny_run
-from ray_bridge.session import LocalSession
-from ray_bridge.spec import JobSpec
-from ray_bridge.start import Start
-from ray_bridge.state import load_selected
-from ray_bridge.tasks.load import load_splits
-from ray_bridge.training import Job
-from ray_bridge.translator import build_translator
-from ray_bridge.workers import Worker
-from tests.ray_bridge.pairs import make_pair
+from bridge_common.files import read_json, read_jsonl, write_jsonl
+from ray_bridge.bridges.translator import build_translator
+from ray_bridge.caching.node_cache import NodeCache
+from ray_bridge.config.presets import tiny, tiny_run
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.distributed import Worker
+from ray_bridge.evaluation.evaluator import CONDITIONS, Evaluator
+from ray_bridge.model_pair import Pair
+from ray_bridge.tasks.splits import load_splits
+from ray_bridge.training.checkpoint import load_selected
+from ray_bridge.training.session import LocalSession
+from ray_bridge.training.startup_timer import Start
+from ray_bridge.training.trainer import Job
+from tests.support.model_pairs import make_pair
 from tests.support.workers import on_two_workers
 
 SMALL: dict[str, Any] = {
@@ -139,7 +139,7 @@ def read(folder: Path) -> tuple[bytes, bytes, list[Any]]:
 def test_a_killed_job_goes_on_bit_for_bit(spec: JobSpec, finished: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from ray_bridge.spec import JobSpec\n"
+        "from ray_bridge.config.spec import JobSpec\n"
         "from tests.ray_bridge.test_job import run_job\n"
         "run_job(JobSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), checkpoint_every=3)\n"
     )

@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common import files
-from ray_bridge.presets import tiny, tiny_run
+from bridge_common import files
+from ray_bridge.config.presets import tiny, tiny_run
 from tests.support.ports import free_ports
-from tune_spaces import phases
 from tune_spaces.campaign import Campaign
+from tune_spaces.design import phases
 
 ROOT = Path(__file__).parents[2]
 DIRECT, TRAINED = "tests.support.cheap_jobs:direct", "tests.support.cheap_jobs:trained"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from common import files
+from bridge_common import files
 
 
 def settings(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 import torch.distributed
 import torch.multiprocessing
 
-from ray_bridge.workers import Worker
+from ray_bridge.distributed import Worker
 
 
 def on_two_workers(work: Callable[..., None], *arguments: Any) -> None:

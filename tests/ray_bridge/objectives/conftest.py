@@ -1,6 +1,6 @@
 import pytest
 
-from tests.ray_bridge.pairs import PairFolders, make_pair
+from tests.support.model_pairs import PairFolders, make_pair
 
 
 @pytest.fixture(scope="session")

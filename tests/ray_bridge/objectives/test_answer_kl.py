@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ray_bridge.encoding import Encoded
-from ray_bridge.layout import assemble
+from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.inputs.layout import assemble
+from ray_bridge.inputs.rows import Row
 from ray_bridge.objectives.answer_kl import aligned_positions, answer_kl, kl_divergence, misaligned_positions
-from ray_bridge.objectives.terms import StepContext
-from ray_bridge.rows import Row
-from tests.ray_bridge.objectives.frames import Frame, make_frame
-from tests.ray_bridge.pairs import PairFolders
+from ray_bridge.objectives.step_context import StepContext
+from tests.support.model_pairs import PairFolders
+from tests.support.objective_steps import Frame, make_frame
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ray_bridge.distributed import Worker
 from ray_bridge.objectives import decode_aware
 from ray_bridge.objectives.decode_aware import (
     DecodeAware,
@@ -20,13 +21,12 @@ from ray_bridge.objectives.decode_aware import (
 )
 from ray_bridge.objectives.objective import backward
 from ray_bridge.objectives.rollouts import Completion, Turn, turns_of, write
-from ray_bridge.objectives.terms import Moment, StepContext
-from ray_bridge.tasks.base import Example, Score
-from ray_bridge.tasks.synthetic_task import SyntheticTask
-from ray_bridge.workers import Worker
-from tests.ray_bridge.objectives.frames import Frame, ParityTask, SameTask, make_frame
-from tests.ray_bridge.objectives.live_bytes import LiveBytes
-from tests.ray_bridge.pairs import PairFolders
+from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.tasks.synthetic.task import SyntheticTask
+from ray_bridge.tasks.task import Example, Score
+from tests.support.live_bytes import LiveBytes
+from tests.support.model_pairs import PairFolders
+from tests.support.objective_steps import Frame, ParityTask, SameTask, make_frame
 
 EVERYTHING = 10**9
 

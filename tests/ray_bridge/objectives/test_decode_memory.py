@@ -5,18 +5,18 @@ from typing import Any
 import pytest
 import torch
 
-from ray_bridge.encoding import Encoder, read_source
-from ray_bridge.lm import FrozenLM
+from ray_bridge.bridges.translator import build_translator
+from ray_bridge.config.presets import paper
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.distributed import Worker
+from ray_bridge.inputs.encoding import Encoder, read_source
+from ray_bridge.model_pair import Pair
+from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.objective import backward, objective_terms
-from ray_bridge.objectives.terms import Moment, StepContext
-from ray_bridge.pairing import Pair
-from ray_bridge.presets import paper
-from ray_bridge.spec import JobSpec
-from ray_bridge.tasks.synthetic_task import SyntheticTask
-from ray_bridge.translator import build_translator
-from ray_bridge.workers import Worker
-from tests.ray_bridge.pairs import make_tokenizer
+from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.tasks.synthetic.task import SyntheticTask
+from tests.support.model_pairs import make_tokenizer
 
 PROMPT_TOKENS = 1450  # of GSM8K with eight exemplars under Llama 3's tokenizer
 

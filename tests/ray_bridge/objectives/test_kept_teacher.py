@@ -9,21 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.files import read_jsonl
-from ray_bridge import training
-from ray_bridge.curriculum import with_prompt
-from ray_bridge.encoding import Encoded, read_source
+from bridge_common.files import read_jsonl
+from ray_bridge.caching.teacher_states import AnswerStates, TeacherStates
+from ray_bridge.config.presets import tiny, tiny_run
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.distributed import Worker
+from ray_bridge.inputs.encoding import Encoded, read_source
 from ray_bridge.objectives.answer_kl import answer_kl
 from ray_bridge.objectives.objective import backward, objective_terms
-from ray_bridge.objectives.terms import Moment, StepContext
-from ray_bridge.presets import tiny, tiny_run
-from ray_bridge.session import LocalSession
-from ray_bridge.spec import JobSpec
-from ray_bridge.teacher_states import AnswerStates, TeacherStates
-from ray_bridge.training import Job
-from ray_bridge.workers import Worker
-from tests.ray_bridge.objectives.frames import Frame, make_frame
-from tests.ray_bridge.pairs import PairFolders
+from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.training import trainer
+from ray_bridge.training.curriculum import with_prompt
+from ray_bridge.training.session import LocalSession
+from ray_bridge.training.trainer import Job
+from tests.support.model_pairs import PairFolders
+from tests.support.objective_steps import Frame, make_frame
 
 LAYOUTS: list[dict[str, Any]] = [
     {"num_fewshot": 2},
@@ -161,7 +161,7 @@ def test_a_job_that_sees_every_example_runs_no_teacher(
     with monkeypatch.context() as patch:
         patch.setattr(TeacherStates, "__call__", lambda *_: None)
         plain = run(spec, tmp_path / "plain", tmp_path / "cache")
-    monkeypatch.setattr(training, "StepContext", Alone)
+    monkeypatch.setattr(trainer, "StepContext", Alone)
     asked = TeacherStates.__call__
 
     def when_all_is_there(states: TeacherStates, items: Sequence[Encoded]) -> AnswerStates | None:

@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_bridge.encoding import Encoded, Encoder, read_source
-from ray_bridge.lm import FrozenLM
+from ray_bridge.bridges.translator import Translator, build_translator
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.distributed import Worker
+from ray_bridge.inputs.encoding import Encoded, Encoder, read_source
+from ray_bridge.model_pair import Pair
+from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.objectives.decode_aware import DecodeAware
 from ray_bridge.objectives.rollouts import draw_questions
-from ray_bridge.objectives.terms import Moment, StepContext
-from ray_bridge.pairing import Pair
-from ray_bridge.spec import JobSpec
-from ray_bridge.tasks.base import Example, Score
-from ray_bridge.translator import Translator, build_translator
-from ray_bridge.workers import Worker
-from tests.ray_bridge.objectives.frames import unsettle
+from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.tasks.task import Example, Score
+from tests.support.objective_steps import unsettle
 
 STEPS = 60
 REWARDS = {"": 0.0, "a": 1.1, "a a": 0.1}

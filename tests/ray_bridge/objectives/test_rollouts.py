@@ -4,21 +4,13 @@ from collections import Counter
 
 import pytest
 
-from ray_bridge.decoding import text_of
-from ray_bridge.objectives.rollouts import (
-    Completion,
-    Turn,
-    draw_questions,
-    leave_one_out,
-    reward_of,
-    turns_of,
-    write,
-)
-from ray_bridge.objectives.terms import Moment
-from ray_bridge.tasks.synthetic_task import SyntheticTask
-from ray_bridge.workers import Worker
-from tests.ray_bridge.objectives.frames import Frame, ParityTask, make_frame
-from tests.ray_bridge.pairs import PairFolders
+from ray_bridge.distributed import Worker
+from ray_bridge.generation.generate import text_of
+from ray_bridge.objectives.rollouts import Completion, Turn, draw_questions, leave_one_out, reward_of, turns_of, write
+from ray_bridge.objectives.step_context import Moment
+from ray_bridge.tasks.synthetic.task import SyntheticTask
+from tests.support.model_pairs import PairFolders
+from tests.support.objective_steps import Frame, ParityTask, make_frame
 
 
 @pytest.fixture(scope="module")

@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from ray_bridge import prefix
-from ray_bridge.encoding import read_source
-from ray_bridge.objectives import vocabulary
+from ray_bridge.bridges.translator import build_translator
+from ray_bridge.config.presets import tiny
+from ray_bridge.distributed import Worker
+from ray_bridge.inputs.encoding import read_source
+from ray_bridge.model_pair import Pair
+from ray_bridge.models import prefix_cache
+from ray_bridge.objectives import chunked_vocabulary
+from ray_bridge.objectives.chunked_vocabulary import sum_in_parts
+from ray_bridge.objectives.forward_passes import Passes
 from ray_bridge.objectives.objective import backward, objective_terms
-from ray_bridge.objectives.terms import Moment, StepContext
-from ray_bridge.objectives.vocabulary import sum_in_parts
-from ray_bridge.pairing import Pair
-from ray_bridge.passes import Passes
-from ray_bridge.presets import tiny
-from ray_bridge.tasks.load import load_splits
-from ray_bridge.translator import build_translator
-from ray_bridge.workers import Worker
-from tests.ray_bridge.pairs import make_pair
+from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.tasks.splits import load_splits
+from tests.support.model_pairs import make_pair
 
 SMALL = {"soft_tokens": 4, "hidden_size": 16, "num_heads": 2, "depth": 1, "train_examples": 8, "test_examples": 4}
 
@@ -54,7 +54,7 @@ def test_reading_the_header_once_changes_nothing(
             lm.model.double()
             if "fused" in way:
                 lm.fuse()
-        monkeypatch.setattr(prefix, "WORTHWHILE", 1 << 30 if way == "in every row" else 16)
+        monkeypatch.setattr(prefix_cache, "WORTHWHILE", 1 << 30 if way == "in every row" else 16)
         translator = build_translator(spec, pair.source, pair.target).double()
         parameters = [p for p in translator.parameters() if p.requires_grad]
         items = pair.encoder(splits.train[:3])
@@ -76,7 +76,7 @@ def test_reading_the_header_once_changes_nothing(
 
 
 def test_a_sum_in_parts_is_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "PART", 3)
+    monkeypatch.setattr(chunked_vocabulary, "PART", 3)
     x = torch.randn(10, 4, dtype=torch.float64, requires_grad=True)
     y = torch.randn(10, dtype=torch.float64)
     sizes = []

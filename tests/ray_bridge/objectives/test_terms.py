@@ -5,13 +5,13 @@ import torch
 from torch.nn import functional as F
 
 from ray_bridge.objectives.answer_nll import answer_nll
-from ray_bridge.objectives.contrast import contrast
+from ray_bridge.objectives.contrastive import contrast
 from ray_bridge.objectives.decode_aware import decode_terms
-from ray_bridge.objectives.flow import flow
+from ray_bridge.objectives.flow_matching import flow
 from ray_bridge.objectives.objective import backward, objective_terms
 from ray_bridge.objectives.prompt_alignment import prompt_alignment
-from tests.ray_bridge.objectives.frames import Frame, ParityTask, make_frame
-from tests.ray_bridge.pairs import PairFolders
+from tests.support.model_pairs import PairFolders
+from tests.support.objective_steps import Frame, ParityTask, make_frame
 
 EVERY_STEP = ["answer_nll", "answer_kl", "prompt_alignment", "flow", "contrast"]
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
+from ray_bridge.distributed import Worker
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.objective import backward, objective_terms
-from ray_bridge.workers import Worker
-from tests.ray_bridge.objectives.frames import ParityTask, make_frame
-from tests.ray_bridge.pairs import PairFolders
+from tests.support.model_pairs import PairFolders
+from tests.support.objective_steps import ParityTask, make_frame
 from tests.support.workers import on_two_workers
 
 TERMS = ["rloo", "on_policy_distill", "answer_nll", "answer_kl", "prompt_alignment", "flow", "contrast"]

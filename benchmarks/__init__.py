@@ -1,0 +1,1 @@
+"""Benchmarks and ablation studies, each run as `python -m benchmarks.NAME`."""

@@ -1,0 +1,114 @@
+"""What a checkpoint costs the training loop: written before it goes on, and copied to be written beside it.
+
+    python -m benchmarks.checkpointing [--parameters 50000000] [--repeats 5]
+
+A state as AdamW has it (weights, two moments, best weights) of random numbers: 16 bytes a parameter, on the GPU if
+there is one. The paper's bridge has 150 million parameters. `meanwhile` is how much longer a step of host work (and a
+product on the device) takes while the thread writes.
+"""
+
+import argparse
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks.harness import default_device, environment, save, wait
+from ray_bridge.training.async_checkpoint import Snapshot, Writer, write_folder
+from ray_bridge.training.checkpoint import Best, Progress
+
+
+def state(parameters: int, device: torch.device, step: int, best: int) -> Progress:
+    """A job's state in pieces of 2 million numbers."""
+    sizes = [2_000_000] * (parameters // 2_000_000)
+
+    def numbers() -> dict[str, torch.Tensor]:
+        return {str(i): torch.rand(size, device=device) for i, size in enumerate(sizes)}
+
+    moments = {i: {"exp_avg": a, "exp_avg_sq": b} for i, (a, b) in enumerate(zip(*_two(numbers), strict=True))}
+    return Progress(
+        step=step,
+        weights=numbers(),
+        optimiser={"state": moments, "param_groups": []},
+        average={},
+        best=Best(step=best, accuracy=0.5, weights=numbers()),
+        seconds=0.0,
+    )
+
+
+def _two(numbers: Callable[[], dict[str, torch.Tensor]]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    return list(numbers().values()), list(numbers().values())
+
+
+def before(progress: Progress, folder: Path) -> None:
+    """As it was: saved into a temporary folder, which is copied, while the loop waits."""
+    with tempfile.TemporaryDirectory() as name:
+        progress.save(Path(name))
+        shutil.copytree(name, folder)
+
+
+def unit(device: torch.device) -> Callable[[], None]:
+    """A piece of work such as a training step has: launches, and a product."""
+    a = torch.rand(256, 256, device=device)
+
+    def work() -> None:
+        for _ in range(100):
+            a @ a
+        sum(range(100_000))
+        wait(device)
+
+    return work
+
+
+def seconds(action: Callable[[], Any]) -> float:
+    """Of the wall: what the loop stands still for is the disk as much as the processor."""
+    begin = time.perf_counter()
+    action()
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Measure and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parameters", type=int, default=None, help="150 million on a GPU, 37 on a CPU")
+    parser.add_argument("--repeats", type=int, default=5)
+    asked = parser.parse_args()
+    device = default_device()
+    parameters = asked.parameters or (150_000_000 if device.type == "cuda" else 37_000_000)
+    work, snapshot, writer = unit(device), Snapshot(), Writer()
+    found: dict[str, list[float]] = {name: [] for name in ("before", "now", "written", "alone", "meanwhile")}
+    with tempfile.TemporaryDirectory() as name:
+        for number in range(asked.repeats):
+            progress = state(parameters, device, step=number, best=min(number, 1))
+            found["alone"] += [seconds(work) for _ in range(20)][5:]
+            wait(device)
+            found["before"].append(seconds(partial(before, progress, Path(name) / f"before-{number}")))
+            begin = time.perf_counter()
+            fill = snapshot.take(progress).save
+            writing = writer.start(partial(write_folder, Path(name) / f"now-{number}", fill))
+            found["now"].append(time.perf_counter() - begin)
+            while not writing.done():
+                found["meanwhile"].append(seconds(work))
+            writer.wait()
+            found["written"].append(time.perf_counter() - begin)
+            for path in Path(name).iterdir():
+                shutil.rmtree(path)
+    result = {
+        "environment": environment(device),
+        "parameters": parameters,
+        "first": {key: round(found[key][0], 3) for key in ("before", "now", "written")},
+        "then": {key: round(median(found[key][1:]), 3) for key in ("before", "now", "written")},
+        "work_ms": {key: round(1e3 * median(found[key]), 2) for key in ("alone", "meanwhile")},
+    }
+    print(result)
+    save(f"checkpoint-{device.type}", result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Decoding: milliseconds a token step, prefill, and tokens a second, each beside its floor.
+
+python -m benchmarks.decoding --size tiny          a minute on a CPU; ratios to the plain way
+python -m benchmarks.decoding --size paper         Llama-3.1-8B's geometry, batch 50, 1,264-token prompts
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.harness import ceilings, clock, default_device, environment, peak_gib, save
+from benchmarks.random_models import Rig, kv_bytes, matmul_flops, rows_of, weight_bytes
+from ray_bridge.generation.eager import Sampling, decode_plain
+from ray_bridge.generation.graphed import FACTS, decode_static
+from ray_bridge.inputs.rows import Row
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.noise import generator
+
+WAYS = ("static", "torch", "transformers", "sampled", "plain")
+"""The default; without own kernels; transformers' layers under a graph; sampled instead of greedy; the plain way."""
+
+
+def decode_by(lm: FrozenLM, rows: Sequence[Row], tokens: int, way: str) -> list[list[int]]:
+    """Decode rows one of the ways."""
+    from ray_bridge.generation import kv_caches
+
+    body, opened = lm.body, kv_caches.FusedCache.__init__
+    sampling = None
+    if way.endswith("sampled"):
+        sampling = Sampling(temperature=1.0, generators=[generator("bench", i) for i in range(len(rows))])
+    if way.startswith("plain"):
+        return decode_plain(lm, rows, None, tokens, sampling)
+
+    def without_kernels(self: Any, *arguments: Any) -> None:
+        opened(self, *arguments)
+        self.kernels = False
+
+    try:
+        if way == "transformers":
+            lm.body = None
+        if way == "torch":
+            kv_caches.FusedCache.__init__ = without_kernels  # type: ignore[method-assign]
+        return decode_static(lm, rows, None, tokens, sampling)
+    finally:
+        lm.body = body
+        kv_caches.FusedCache.__init__ = opened  # type: ignore[method-assign]
+
+
+def step_time(
+    lm: FrozenLM, rows: Sequence[Row], way: str, limits: dict[str, float], *, few: int = 17, many: int = 97
+) -> dict[str, Any]:
+    """Seconds a token step (the difference between two lengths), and of all that comes before the first step.
+
+    No row may end early, so that steps are all alike.
+    """
+    eos, lm.eos = lm.eos, -1
+    try:
+        spent = {}
+        for tokens in (few, few, many):  # the first warms up
+            begin = clock(lm.device)
+            decode_by(lm, rows, tokens, way)
+            spent[tokens] = clock(lm.device) - begin
+    finally:
+        lm.eos = eos
+    step = (spent[many] - spent[few]) / (many - few)
+    header = rows[0].header
+    length = max(len(row.before) + len(row.prompt) for row in rows)
+    own = (length - header + (few + many) / 2) * len(rows)
+    floor = (weight_bytes(lm) + kv_bytes(lm, int(own + header))) / limits["copy_bytes_per_s"]
+    read = (length - header) * len(rows)
+    return {
+        "way": way,
+        "kind": FACTS.kind if way != "plain" else "plain",
+        "batches": FACTS.batches,
+        "rows": len(rows),
+        "prompt": length,
+        "header": header,
+        "step_ms": round(1e3 * step, 3),
+        "floor_ms": round(1e3 * floor, 3),
+        "tokens_per_s": round(len(rows) / step, 1),
+        "prefill_and_capture_s": round(spent[few] - step * few, 3),
+        "prefill_floor_s": round(matmul_flops(lm, read) / limits["matmul_flop_per_s"], 3),
+        "peak_gib": peak_gib(lm.device),
+    }
+
+
+def main() -> None:
+    """Measure all ways and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
+    parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=WAYS)
+    asked = parser.parse_args()
+    device = default_device()
+    lm = Rig(asked.size, device, "target").models["target"]
+    if asked.size == "tiny":
+        lm.fuse()
+    limits = ceilings(device)
+    shapes = (
+        [(50, 1264, 0), (50, 1450, 1330), (160, 1514, 0)] if asked.size == "paper" else [(8, 200, 0), (8, 200, 160)]
+    )
+    found = []
+    for way in asked.ways:
+        for count, length, header in shapes[: None if way == "static" else 2 if way != "plain" else 1]:
+            lengths = {} if asked.size == "paper" else {"few": 5, "many": 25}
+            row = step_time(lm, rows_of(lm, count, length, header=header), way, limits, **lengths)
+            found.append(row)
+            print(row, flush=True)
+    save(f"decode-{asked.size}", {"environment": environment(device), "ceilings": limits, "rows": found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""How long the plan of a large sweep takes: every variant validated, fingerprinted, priced and frozen on disk.
+
+    python -m benchmarks.plan_speed [--variants 10000]
+
+Prints and saves one JSON object: median seconds of a fresh plan, as they are and for 10,000 variants.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from benchmarks.harness import default_device, environment, save, timed
+from ray_bridge.config.presets import tiny, tiny_run
+from tune_spaces.campaign import Campaign
+from tune_spaces.design import variants
+from tune_spaces.design.phases import Phase
+
+
+def main() -> None:
+    """Measure, print and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variants", type=int, default=10_000)
+    asked = parser.parse_args()
+    sizes, seeds = range(1, 1 + min(4096, asked.variants)), range(-(-asked.variants // 4096))
+    sweep, device = Phase(name="sweep", goal="all K", first=tuple(variants.compression(sizes))), default_device()
+    with tempfile.TemporaryDirectory() as name:
+        names = iter(range(1000))  # a plan that is there already is only read again
+
+        def plan() -> int:
+            campaign = Campaign(
+                sweep, tiny(), tiny_run(), storage=Path(name), name=f"s{next(names)}", seeds=tuple(seeds)
+            )
+            return len(campaign.freeze()["trials"])
+
+        trials = plan()
+        seconds = timed(plan, device)
+    found = {"trials": trials, "seconds": round(seconds, 3), "seconds_per_10000": round(1e4 * seconds / trials, 3)}
+    print(json.dumps(found))
+    save("planning", {"environment": environment(device), **found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""A job's pieces with random weights in an exact geometry, made on the device: nothing is downloaded or read.
+
+`paper` is Mistral-7B-v0.3 and Llama-3.1-8B with prompts of eight exemplars, about 1,450 target tokens, whose ids are
+drawn at random (the embedded pair's tokenizers stand in where text is asked for). `tiny` is the embedded pair itself
+in the same layout, for a CPU.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ray_bridge.config.presets import paper
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.gpu.settings import settle
+from ray_bridge.inputs.encoding import Encoded, Encoder
+from ray_bridge.inputs.rows import Row
+from ray_bridge.model_pair import Pair
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.token_alignment import Alignment
+from ray_bridge.noise import stable_seed
+from ray_bridge.tasks.splits import Splits, load_splits
+from ray_bridge.tasks.task import Example
+
+GEOMETRY: dict[str, dict[str, Any]] = {
+    "source": {
+        "kind": "mistral",
+        "vocab_size": 32768,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 32768,
+        "sliding_window": None,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+        "tie_word_embeddings": False,
+    },
+    "target": {
+        "kind": "llama",
+        "vocab_size": 128256,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 5e5,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        },
+        "tie_word_embeddings": False,
+    },
+}
+"""Mistral-7B-v0.3 and Llama-3.1-8B."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Tokens of a prompt's parts, BOS in the header; questions and answers vary by a quarter about theirs."""
+
+    header: int
+    question: int
+    answer: int
+
+
+LENGTHS = {
+    "paper": Lengths(header=1330, question=120, answer=150),
+    "tiny": Lengths(header=160, question=40, answer=40),
+}
+
+
+class SizedEncoder(Encoder):
+    """Encodes any example as random ids of given lengths, the same for the same example."""
+
+    lengths: Lengths
+
+    def __init__(self, *arguments: Any, lengths: Lengths) -> None:
+        super().__init__(*arguments)
+        self.lengths = lengths
+
+    def source_row(self, example: Example) -> Row:
+        """A random prompt for the source."""
+        item = self([example])[0]
+        return Row(before=(self.source.bos,), prompt=item.source_ids[1:], header=item.source_header)
+
+    def _encode(self, wrapped: Any) -> Encoded:
+        example: Example = wrapped.example
+        header_s, header_t = (
+            (lm.bos, *_draw(lm, self.lengths.header - 1, "header")) for lm in (self.source, self.target)
+        )
+        draw = np.random.default_rng(stable_seed("lengths", example.id))
+        n, a = (int(x * draw.uniform(0.75, 1.25)) for x in (self.lengths.question, self.lengths.answer))
+        question = _draw(self.target, n, f"q{example.id}")
+        answer = (*_draw(self.target, a - 1, f"a{example.id}"), self.target.eos)
+        if self.spec.soft_position == "before_question":
+            row = Row(before=header_t, prompt=question, answer=answer, header=len(header_t))
+        else:
+            row = Row(before=header_t[:1], prompt=header_t[1:] + question, answer=answer, header=len(header_t))
+        span = (len(header_s), len(header_s) + n)
+        each = np.arange(n, dtype=np.int32)
+        return Encoded(
+            example=example,
+            source_ids=header_s + _draw(self.source, n, f"s{example.id}"),
+            question_span=span,
+            row=row,
+            text_row=row.text_only(),
+            question_ids=question,
+            source_header=len(header_s),
+            alignment=Alignment(
+                source_span=span,
+                tokens=each + len(header_t),
+                bytes=np.ones(n, np.float32),
+                row=each,
+                column=each,
+                share=np.ones(n, np.float32),
+            ),
+        )
+
+
+def _draw(lm: FrozenLM, count: int, key: str) -> tuple[int, ...]:
+    draw = np.random.default_rng(stable_seed("ids", lm.name, key))
+    return tuple(int(i) for i in draw.integers(10, min(lm.embedding.weight.shape[0], len(lm.tokenizer)), count))
+
+
+def random_lm(side: str, device: torch.device, **changes: Any) -> FrozenLM:
+    """A random bf16 model of a side's geometry, made on the device, with the embedded pair's tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from ray_bridge.config.checkpoint_names import resolve
+
+    settle(device)
+    values = {**GEOMETRY[side], **changes}
+    config = AutoConfig.for_model(values.pop("kind"), **values)
+    tokenizer = AutoTokenizer.from_pretrained(resolve(f"embedded:{side}"))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.device(device):
+        torch.manual_seed(7)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    lm = FrozenLM(model, tokenizer, f"random-{side}")
+    return lm.fuse() if device.type == "cuda" else lm
+
+
+def bench_spec(size: str, **changes: Any) -> JobSpec:
+    """The paper's configuration on random text; the tiny one is as small as a CPU needs it."""
+    values: dict[str, Any] = {
+        "source": "embedded:source",
+        "target": "embedded:target",
+        "task": "synthetic",
+        "num_fewshot": 8,
+        "train_examples": 480,
+        "validation_examples": 200,
+        "test_examples": 1319,
+        "decode_aware": False,
+    }
+    if size == "tiny":
+        values |= {
+            "soft_tokens": 8,
+            "hidden_size": 64,
+            "num_heads": 4,
+            "depth": 2,
+            "max_new_tokens": 24,
+            "source_layer": 3,
+            "train_examples": 64,
+            "validation_examples": 16,
+            "test_examples": 24,
+            "model_dtype": "float32",
+        }
+    return paper(**{**values, **changes})
+
+
+class Rig:
+    """The frozen pair of a size on a device; `pair(spec)` fits it to a spec."""
+
+    def __init__(self, size: str, device: torch.device, sides: str = "source target") -> None:
+        self.size, self.device = size, device
+        self.models = {
+            side: random_lm(side, device)
+            if size == "paper"
+            else FrozenLM.load(f"embedded:{side}", dtype="float32", device=device)
+            for side in sides.split()
+        }
+
+    def pair(self, spec: JobSpec, splits: Splits | None = None) -> Pair:
+        """Source, target, task and random rows for a spec."""
+        splits = splits or load_splits(spec)
+        source, target = self.models["source"], self.models["target"]
+        encoder = SizedEncoder(spec, splits.task, splits.header, source, target, lengths=LENGTHS[self.size])
+        return Pair(spec=spec, source=source, target=target, task=splits.task, encoder=encoder)
+
+
+def rows_of(lm: FrozenLM, count: int, length: int, *, header: int = 0) -> list[Row]:
+    """Random prompts of a given length, the first `header` ids the same in all."""
+    shared = (lm.bos, *_draw(lm, max(0, header - 1), "header"))
+    rest = length - len(shared)
+    if header:
+        return [Row(before=shared, prompt=_draw(lm, rest, f"r{i}"), header=header) for i in range(count)]
+    return [Row(before=shared, prompt=_draw(lm, rest, f"r{i}")) for i in range(count)]
+
+
+def weight_bytes(lm: FrozenLM) -> int:
+    """Bytes of weights that a token step reads: all but the embedding table, which gives one row a token."""
+    total = sum(p.numel() * p.element_size() for p in lm.model.parameters())
+    tied = lm.model.get_output_embeddings().weight is lm.embedding.weight
+    return total if tied else total - lm.embedding.weight.numel() * lm.embedding.weight.element_size()
+
+
+def kv_bytes(lm: FrozenLM, positions: int) -> int:
+    """Bytes of keys and values of a number of positions."""
+    config = lm.config
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * lm.num_layers * config.num_key_value_heads * width * lm.embedding.weight.element_size() * positions
+
+
+def matmul_flops(lm: FrozenLM, tokens: int, layers: int | None = None) -> float:
+    """Operations of the layers' products for a number of tokens (attention's own, a few per cent, left out)."""
+    per_layer = sum(p.numel() for p in lm.layers[0].parameters() if p.dim() == 2)
+    return 2.0 * per_layer * (layers or lm.num_layers) * tokens

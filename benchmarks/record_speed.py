@@ -1,0 +1,79 @@
+"""How long the record takes: frame, report, curves and appendix of a large campaign, and sending it to MLflow's SQLite.
+
+    python -m benchmarks.record_speed [--trials 200] [--steps 2000] [--items 200] [--send 5] [--sweep]
+
+Makes a campaign's folder of synthetic trials (eleven values a step) in a temporary place and prints one JSON object:
+seconds of each part, and points a second into SQLite. The trials are seeds of one variant with the same answers; with
+`--sweep` each is a variant with answers of its own, so that there are pairs to compare and changed items to list.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bridge_common import files
+from mlflow_utils import dataframes
+from mlflow_utils.reports import markdown
+from mlflow_utils.tracker import Tracker, default_tracking_uri
+from tests.support.campaign_folder import begin_trial, make_campaign, make_trial, samples
+from tune_spaces.appendix.from_campaign import campaign_appendix
+
+
+def timed(action: Callable[[], Any]) -> float:
+    """Seconds that an action takes."""
+    begin = time.perf_counter()
+    action()
+    return round(time.perf_counter() - begin, 2)
+
+
+def campaign(storage: Path, trials: int, steps: int, items: int, sweep: bool = False) -> Path:
+    """A campaign of equal trials under different seeds, or of variants with different answers."""
+    folder = make_campaign(storage, "large", variants=[])
+    first = make_trial(folder, "full", steps=steps, n=items)
+    for number in range(1, trials):
+        changed: dict[str, Any] = {"lr": number / 1e6} if sweep else {"seed": number}
+        other = begin_trial(folder, f"lr{number}" if sweep else "full", **changed)
+        for name in ("events.jsonl", "samples.jsonl", "metrics.json", "result.json"):
+            shutil.copy(first / name, other / name)
+        if sweep:
+            files.write_jsonl(other / "samples.jsonl", samples(items, number))
+    return folder
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--items", type=int, default=200, help="test items a trial")
+    parser.add_argument("--send", type=int, default=5, help="trials sent to MLflow")
+    parser.add_argument("--sweep", action="store_true", help="variants with answers of their own, not seeds of one")
+    asked = parser.parse_args()
+    found: dict[str, Any] = {"trials": asked.trials, "steps": asked.steps, "items": asked.items, "sweep": asked.sweep}
+    with tempfile.TemporaryDirectory() as name:
+        storage = Path(name)
+        folder = campaign(storage, asked.trials, asked.steps, asked.items, asked.sweep)
+        found["frame"] = timed(lambda: dataframes.from_folder(folder))
+        found["report"] = timed(lambda: markdown.update(folder, storage / "paper"))
+        found["report_again"] = timed(lambda: markdown.update(folder, storage / "paper"))
+        found["history"] = timed(lambda: dataframes.history(folder))
+        found["appendix"] = timed(lambda: campaign_appendix(folder))
+        few = campaign(storage / "few", asked.send, asked.steps, asked.items)
+        found["send"] = timed(lambda: Tracker.replay(default_tracking_uri(few.parent), "large", few, timeout=600))
+        points = sum(
+            len(row["values"])
+            for path in few.glob("trials/*/events.jsonl")
+            for row in files.read_jsonl(path)
+            if row["kind"] == "metrics"
+        )
+        found["points_per_second"] = round(points / found["send"])
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""From the call of a trial to its first training step, and what of that is ours: models, the fit, the statistics.
+
+    python -m benchmarks.startup_time --size tiny                    two trials under Ray Train, two minutes on a CPU
+    python -m benchmarks.startup_time --size paper --workers 4       30 GB of random weights, written to --folder first
+
+Under Ray the second trial is one that follows on the same node: page cache, fitted map and baselines are there.
+`--parts` measures the parts alone, in one process, beside the plain way of each.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.harness import default_device, environment, save, wait
+from benchmarks.random_models import GEOMETRY, bench_spec
+from bridge_common.files import read_jsonl
+from ray_bridge.bridges.whitening import Moments, Standardise
+from ray_bridge.config.checkpoint_names import resolve
+from ray_bridge.config.presets import paper_run
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.models.embedding_map import fit_map
+from ray_bridge.models.weights import auto_classes, load_model, read_ahead, to_device, weight_files
+
+PAIRS = 20_000  # strings that Mistral's and Llama 3's vocabularies share, about
+SHAPES = {"tiny": (2000, 256), "paper": (PAIRS, 4096)}
+
+
+def checkpoints(size: str, folder: Path, device: torch.device) -> dict[str, str]:
+    """Names of source and target; in the paper's geometry random weights are saved first."""
+    names = {side: f"embedded:{side}" for side in ("source", "target")}
+    if size == "tiny":
+        return names
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    for side, embedded in list(names.items()):
+        tokenizer = AutoTokenizer.from_pretrained(resolve(embedded))
+        names[side] = str(folder / side)
+        if not (folder / side / "config.json").is_file():
+            values = dict(GEOMETRY[side])
+            config = AutoConfig.for_model(values.pop("kind"), **values)
+            with torch.device(device):
+                model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+            tokenizer.save_pretrained(folder / side)
+            model.save_pretrained(folder / side, max_shard_size="5GB")
+            del model
+    return names
+
+
+def trials(size: str, names: dict[str, str], workers: int, folder: Path) -> dict[str, Any]:
+    """Two variants under Ray Train, one after the other: seconds to the first training step, and their parts."""
+    import ray
+
+    from ray_bridge.job import run_trial
+
+    spec = start_spec(size, names, workers)
+    gpu = torch.cuda.is_available()
+    run = paper_run(workers=workers, use_gpu=gpu, cpus_per_worker=1)
+    os.environ |= {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "RAY_AUTH_MODE": "disabled"}
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    begin = time.perf_counter()
+    ray.init(address="local", num_cpus=workers + 1, include_dashboard=True, log_to_driver=False)
+    found: dict[str, Any] = {"ray.init": round(time.perf_counter() - begin, 2)}
+    try:
+        for name, changes in (("first", {}), ("following", {"kl_alignment": False})):
+            place = folder / "trials" / name
+            begin = time.perf_counter()
+            run_trial(spec.replace(**changes), run, place, cache=folder / "cache")
+            rows = [e["values"] for e in read_jsonl(place / "events.jsonl") if e["kind"] == "metrics"]
+            found[name] = next(row for row in rows if "start/seconds_to_first_step" in row)
+            found[name]["whole trial"] = round(time.perf_counter() - begin, 2)
+            print(name, found[name], flush=True)
+    finally:
+        ray.shutdown()
+    return found
+
+
+def start_spec(size: str, names: dict[str, str], workers: int) -> JobSpec:
+    """A job that is short behind its first step and as it is before it."""
+    return bench_spec(
+        size,
+        source=names["source"],
+        target=names["target"],
+        batch_size=2 * workers,
+        steps=2,
+        eval_every=2,
+        test_examples=workers,
+        geometry_projection=True,
+    )
+
+
+def parts(size: str, names: dict[str, str], device: torch.device) -> dict[str, Any]:
+    """Seconds of the parts in one process."""
+    found: dict[str, Any] = {}
+
+    def timed(name: str, action: Callable[[], Any]) -> Any:
+        wait(device)
+        begin = time.perf_counter()
+        value = action()
+        wait(device)
+        found[name] = round(time.perf_counter() - begin, 3)
+        print(f"{name}: {found[name]} s", flush=True)
+        return value
+
+    timed("transformers imported", auto_classes)
+    dtype = "bfloat16" if size == "paper" else "float32"
+    for side, name in names.items():
+        gigabytes = sum(path.stat().st_size for path in weight_files(name)) / 1e9
+        found[f"{side}: GB"] = round(gigabytes, 2)
+        timed(f"{side}: read into the page cache", lambda name=name: read_ahead([(name, None)], 0, 1).join())
+        timed(f"{side}: read again", lambda name=name: read_ahead([(name, None)], 0, 1).join())
+        for way, move in (("several threads", to_device), ("Module.to", lambda model, place: model.to(place))):
+            model = timed(
+                f"{side}: mapped ({way})",
+                lambda name=name: load_model(resolve(name), name, revision=None, dtype=dtype),
+            )
+            model = timed(f"{side}: to the device ({way})", lambda model=model, move=move: move(model, device))
+            del model
+    n, d = SHAPES[size]
+    X = torch.randn(n, d, dtype=torch.float64, device=device)  # (n, d)
+    Y = X @ torch.randn(d, d, dtype=torch.float64, device=device) / d**0.5 + torch.randn_like(X)  # (n, d)
+    timed("ridge map", lambda: fit_map(X, Y, "ridge"))
+    timed("Procrustes map", lambda: fit_map(X, Y, "procrustes"))
+    standardise = Standardise(d).to(device)
+    timed("whitening, first", lambda: standardise.fit(Moments.of(X[: d + 1])))
+    timed("whitening", lambda: standardise.fit(Moments.of(X[: d + 1])))
+    return found
+
+
+def main() -> None:
+    """Measure and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
+    parser.add_argument("--workers", type=int, default=0, help="all GPUs, or 2, by default")
+    parser.add_argument("--folder", type=Path, help="where random weights are kept; a temporary folder by default")
+    parser.add_argument("--parts", action="store_true", help="the parts alone")
+    asked = parser.parse_args()
+    device = default_device()
+    workers = asked.workers or torch.cuda.device_count() or 2
+    with tempfile.TemporaryDirectory() as name:
+        names = checkpoints(asked.size, asked.folder or Path(name), device)
+        found = parts(asked.size, names, device) if asked.parts else trials(asked.size, names, workers, Path(name))
+    kind = "parts" if asked.parts else f"{workers}-workers"
+    save(f"start-{asked.size}-{kind}", {"environment": environment(device), "seconds": found})
+
+
+if __name__ == "__main__":
+    main()

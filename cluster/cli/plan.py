@@ -1,0 +1,127 @@
+"""`plan PHASE`: the decision tree before anything runs, with its price and what it can resolve."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cluster.cli.options import Ask
+from cluster.cli.request import make_campaign
+from tune_spaces.campaign import Campaign
+from tune_spaces.design.cost_estimates import DISCORDANCE, comparison_resolution, gate_resolution, test_items
+from tune_spaces.ray_tune.nodes import needs
+
+MOST_ROWS = 40
+OUTCOMES = {
+    "pass": "{passes:.0%} or more",
+    "attribute": "{attribute:.0%} to below {passes:.0%}",
+    "attribute_all": "below {attribute:.0%}",
+}
+
+
+def print_plan(phase: str, ask: Ask) -> None:
+    """Print a phase's plan and freeze it in the campaign's folder."""
+    from rich.console import Console
+
+    campaign = make_campaign(phase, ask)
+    with campaign.locked():
+        record = campaign.freeze()
+    console = Console(width=None if Console().is_terminal else 140, highlight=False)
+    console.print(f"{campaign.name}: {campaign.phase.goal}", markup=False)
+    console.print(_table(record["trials"]))
+    for line in [*_tree(record), *_price(record), *_needs(campaign), *resolution(campaign)]:
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"frozen in {campaign.folder / 'plan.json'}", markup=False, soft_wrap=True)
+
+
+def _table(trials: list[Mapping[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("trial", "phase", "seed", "fingerprint", "minutes", "GPU-hours", "state", "purpose"):
+        table.add_column(heading, justify="right" if heading in ("seed", "minutes", "GPU-hours") else "left")
+    for trial in trials[:MOST_ROWS]:
+        table.add_row(
+            trial["variant"],
+            trial["phase"],
+            str(trial["seed"]),
+            trial["fingerprint"],
+            f"{trial['minutes']:.0f}",
+            f"{trial['gpu_hours']:.1f}",
+            state(trial),
+            trial["purpose"],
+        )
+    if len(trials) > MOST_ROWS:
+        table.add_row(f"and {len(trials) - MOST_ROWS} more", *[""] * 7)
+    return table
+
+
+def state(trial: Mapping[str, Any]) -> str:
+    """Whether a planned trial is done, and where its result comes from."""
+    if trial["reused_from"]:
+        return f"reused: {trial['reused_from'].split('/')[-3]}"
+    if trial["done"]:
+        return "done"
+    return f"same as {trial['same_as']}" if trial["same_as"] else "to run"
+
+
+def _cost(trials: Iterable[Mapping[str, Any]]) -> tuple[float, float]:
+    left = [trial for trial in trials if not trial["done"] and not trial["same_as"]]
+    return sum(trial["minutes"] for trial in left), sum(trial["gpu_hours"] for trial in left)
+
+
+def _tree(record: Mapping[str, Any]) -> list[str]:
+    named = {trial["name"]: trial for trial in record["trials"]}
+
+    def listed(names: Iterable[str]) -> str:
+        return ", ".join(f"{named[n]['variant']} (seed {named[n]['seed']})" for n in names) or "nothing more"
+
+    if not record["branches"]:
+        return []
+    lines = [f"first: {listed(record['first'])}"]
+    if record["extras"]:
+        lines.append(f"while the gate is uncertain: {listed(record['extras'])}, one by one")
+    for outcome, names in record["branches"].items():
+        lines.append(f"if {OUTCOMES[outcome].format(**record['gate'])}: {listed(names)}")
+    return lines
+
+
+def _price(record: Mapping[str, Any]) -> list[str]:
+    named = {trial["name"]: trial for trial in record["trials"]}
+    first = [named[name] for name in record["first"]]
+    rough = any(trial["estimate"] == "rough" for trial in record["trials"])
+    note = " (rough: no such trial has finished in this storage yet)" if rough else " (from finished trials)"
+    if not record["branches"]:
+        minutes, hours = _cost(record["trials"])
+        return [f"to run: about {minutes:.0f} minutes, {hours:.1f} GPU-hours{note}"]
+    outcomes = [_cost([*first, *(named[n] for n in names)]) for names in record["branches"].values()]
+    low, high = min(outcomes), max(outcomes)
+    return [f"to run: about {low[0]:.0f} to {high[0]:.0f} minutes, {low[1]:.1f} to {high[1]:.1f} GPU-hours{note}"]
+
+
+def _needs(campaign: Campaign) -> list[str]:
+    amounts = [f"{amount:g} {kind}s" for kind, amount in needs(campaign.run_spec).items() if amount]
+    lines = [f"each trial needs one node with {' and '.join(amounts)}"]
+    return lines + [
+        f"needs {need['phase']}: {need['reason'] if not need['passed'] else 'passed in ' + need['campaign']}"
+        for need in campaign.prerequisites()
+    ]
+
+
+def resolution(campaign: Campaign) -> list[str]:
+    """What the gate and each comparison can tell apart at this number of test items."""
+    n = test_items(campaign.base.task, campaign.base.test_examples)
+    if n is None:
+        return ["what it can resolve depends on the number of test items, which only the data tell"]
+    lines = []
+    if campaign.phase.gated:
+        ends = ", ".join(
+            f"±{gate_resolution(n, boundary):.1%} of {boundary:.0%}"
+            for boundary in (campaign.gate.passes, campaign.gate.attribute)
+        )
+        lines.append(f"gate at n = {n}: uncertain in more than 20 % of draws where the true accuracy is within {ends}")
+    smallest = comparison_resolution(n)
+    if smallest is not None:
+        lines.append(
+            f"each comparison at n = {n}: shows a difference of {smallest:.1%} with 80 % power "
+            f"(exact McNemar, {DISCORDANCE:.0%} of items discordant)"
+        )
+    return lines

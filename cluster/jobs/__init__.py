@@ -1,0 +1,1 @@
+"""Submitting a phase as a Ray job and following its log."""

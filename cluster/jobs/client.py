@@ -1,0 +1,62 @@
+"""Ray's job client at an address, within bounds, and with the address one gives before those in the environment."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from bridge_common.errors import UserError
+from cluster.preflight.check import NoAnswerError, bounded
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+
+
+def first_line(text: str | None) -> str:
+    """What a message begins with."""
+    return (text or "").strip().split("\n")[0]
+
+
+def connect(address: str | None = None) -> Any:
+    """Ray's job client for an address, which counts more than the environment here (with Ray it is the reverse).
+
+    Raises:
+        UserError: nothing answers there, or no Ray dashboard. Ray itself would wait for minutes.
+    """
+    chosen = address or os.environ.get("RAY_API_SERVER_ADDRESS") or _of_head(os.environ.get("RAY_ADDRESS"))
+    url = chosen if "://" in chosen else f"http://{chosen}"
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"{chosen} is no address for jobs: use that of the dashboard, such as {DEFAULT_ADDRESS}")
+    from ray.job_submission import JobSubmissionClient
+
+    for name in ("_private.runtime_env.packaging", "dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
+        logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)  # a line for every file that it leaves out
+    remedy = "start Ray (ray start --head), or give the dashboard's address with --address http://HOST:8265"
+    try:
+        with _environment("RAY_API_SERVER_ADDRESS", url):
+            return bounded(lambda: JobSubmissionClient(url), 15)
+    except (NoAnswerError, OSError, RuntimeError) as error:
+        raise UserError(f"no Ray dashboard at {url} ({first_line(str(error))}): {remedy}") from error
+
+
+def _of_head(address: str | None) -> str:
+    """The dashboard beside the head that $RAY_ADDRESS names."""
+    if address in (None, "", "auto", "local"):
+        return DEFAULT_ADDRESS
+    assert address is not None
+    return address if address.startswith("http") else f"http://{address.removeprefix('ray://').rpartition(':')[0]}:8265"
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

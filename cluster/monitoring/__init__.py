@@ -1,0 +1,1 @@
+"""What follows a running campaign: progress, tracking, reports, and the summary at its end."""

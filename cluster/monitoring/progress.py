@@ -1,0 +1,146 @@
+"""What a campaign is doing, while it does it: a live bar at a terminal, plain lines in a job's log.
+
+It reads the trials' spools, as anyone could from another machine; the campaign does not know that it is watched.
+"""
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from bridge_common.threads import repeating
+from mlflow_utils import names
+from mlflow_utils.sync import points
+from tune_spaces.campaign import Campaign
+from tune_spaces.design.plan import PlannedTrial
+from tune_spaces.records import campaign_folder
+
+POLL = 0.5
+LINE_EVERY = 10.0
+LOSS, VALIDATION, TEST = "loss/total", "validation/accuracy/bridged", "accuracy/bridged"
+SPEED = "seconds_per_step"
+ENDED = {names.FINISHED: "finished", names.FAILED: "FAILED", names.KILLED: "stopped"}
+
+
+@dataclass
+class Watched:
+    """A trial as far as its spool has been read."""
+
+    trial: PlannedTrial
+    folder: Path
+    position: int = 0
+    step: int = 0
+    last_line: float = 0.0
+    task: Any = None
+
+    @property
+    def label(self) -> str:
+        """How it is called on screen."""
+        return f"{self.trial.variant} (seed {self.trial.seed})"
+
+
+class Progress:
+    """Shows a campaign while the body of `with` runs it."""
+
+    def __init__(self, campaign: Campaign, out: TextIO | None = None) -> None:
+        self.campaign, self.out = campaign, out or sys.stdout
+        self._watched: dict[str, Watched] = {}
+        self._following = repeating(POLL, self._look, "progress")
+        self._bars: Any = None
+        # What an earlier start has left in the spools is not news.
+        for name in campaign.plan.trials:
+            events = campaign_folder.trial_folder(campaign.folder, name) / names.EVENTS
+            if events.is_file():
+                self._add(name).position = events.stat().st_size
+
+    def __enter__(self) -> "Progress":
+        if self.out.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bars
+
+            self._bars = Bars(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[state]}"),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=Console(file=self.out),
+            )
+            self._bars.start()
+        self._say(f"campaign {self.campaign.name} in {self.campaign.folder}")
+        self._following.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._following.__exit__(None, None, None)
+        self._look()
+        if self._bars:
+            self._bars.stop()
+
+    def _look(self) -> None:
+        for name in self.campaign.plan.trials:
+            folder = campaign_folder.trial_folder(self.campaign.folder, name)
+            if name not in self._watched and not (folder / names.EVENTS).is_file():
+                continue
+            watched = self._watched.get(name) or self._add(name)
+            events, watched.position = points.read(folder / names.EVENTS, watched.position)
+            for event in events:
+                self._show(watched, event)
+
+    def _add(self, name: str) -> Watched:
+        folder = campaign_folder.trial_folder(self.campaign.folder, name)
+        return self._watched.setdefault(name, Watched(self.campaign.plan.trials[name], folder))
+
+    def _show(self, watched: Watched, event: dict[str, Any]) -> None:
+        if event.get("kind") == "status":
+            self._show_status(watched, event["status"])
+        elif event.get("kind") == "metrics":
+            watched.step = int(event["step"])
+            self._show_metrics(watched, event["values"])
+
+    def _show_status(self, watched: Watched, status: str) -> None:
+        purpose = watched.trial.purpose
+        self._say(f"{watched.label}: {ENDED.get(status) or f'starts ({purpose})'}")
+        if self._bars and status == names.RUNNING and watched.task is None:
+            total = watched.trial.spec.steps
+            watched.task = self._bars.add_task(watched.label, total=total, completed=watched.step, state="starting")
+
+    def _show_metrics(self, watched: Watched, values: dict[str, float]) -> None:
+        evaluated = [f"{word} {values[name]:.1%}" for word, name in _EVALUATIONS if name in values]
+        if evaluated:
+            self._say(f"{watched.label}: step {watched.step}: " + ", ".join(evaluated))
+        if LOSS not in values:
+            return
+        state = f"loss {values[LOSS]:.4f}"
+        if self._bars:
+            if watched.task is not None:
+                self._bars.update(watched.task, completed=watched.step, state=state)
+            return
+        if time.monotonic() - watched.last_line >= LINE_EVERY:
+            watched.last_line = time.monotonic()
+            terms = " ".join(
+                f"{name.removeprefix('loss/')} {value:.4f}"
+                for name, value in values.items()
+                if name.startswith("loss/") and name != LOSS
+            )
+            speed = f", {values[SPEED]:.2f} s/step" if SPEED in values else ""
+            total = watched.trial.spec.steps
+            self._say(
+                f"{watched.label}: step {watched.step}/{total}, {state}{speed}" + (f" ({terms})" if terms else "")
+            )
+
+    def _say(self, text: str) -> None:
+        line = f"{time.strftime('%H:%M:%S')} {text}"
+        if self._bars:
+            self._bars.console.print(line, highlight=False, markup=False)
+        else:
+            print(line, file=self.out, flush=True)
+
+
+_EVALUATIONS = (("validation accuracy", VALIDATION), ("test accuracy", TEST))

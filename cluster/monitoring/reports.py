@@ -1,0 +1,48 @@
+"""The written reports follow a campaign: brought up to date whenever one of its trials has ended."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bridge_common.errors import UserError
+from bridge_common.threads import repeating
+from mlflow_utils import names
+from tune_spaces.campaign import Campaign
+from tune_spaces.records import campaign_folder
+
+POLL = 2.0
+
+
+@contextmanager
+def reported(campaign: Campaign, out: Path) -> Iterator[None]:
+    """Keep CODEX_REPORT.md, LOG.md and EXPERIMENTS_SUMMARY.md in `out` up to date while the body runs the campaign.
+
+    A report that cannot be written is a warning: the numbers are on disk, and `report` writes it later.
+    """
+    seen: set[str] = set()
+
+    def follow() -> None:
+        done = {name for name in campaign.plan.trials if _has_ended(campaign, name)}
+        if done - seen:
+            seen.update(done)
+            _write(campaign, out)
+
+    try:
+        with repeating(POLL, follow, "reports"):
+            yield
+    finally:
+        _write(campaign, out)
+
+
+def _has_ended(campaign: Campaign, name: str) -> bool:
+    folder = campaign_folder.trial_folder(campaign.folder, name)
+    return (folder / names.RESULT).is_file() or (folder / campaign_folder.ERROR).is_file()
+
+
+def _write(campaign: Campaign, out: Path) -> None:
+    from mlflow_utils.reports import markdown
+
+    try:
+        markdown.update(campaign.folder, out)
+    except (OSError, UserError) as error:
+        print(f"warning: the reports in {out} were not updated: {error}")

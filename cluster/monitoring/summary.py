@@ -1,0 +1,144 @@
+"""What a campaign found, at its end: each condition with its interval, the gain, the gate's verdict, the paths."""
+
+from pathlib import Path
+from typing import Any
+
+from bridge_common import files
+from bridge_common.intervals import wilson
+from mlflow_utils import names
+from tune_spaces.campaign import Campaign
+from tune_spaces.gate.decision import Branch, Decision
+from tune_spaces.gate.policy import Policy
+from tune_spaces.records import campaign_folder
+
+VERDICT = {
+    Branch.PASS: "passed",
+    Branch.SOME: "below {passes:.0%}: B and C attribute what is missing",
+    Branch.ALL: "below {attribute:.0%}: A, B and C attribute what is missing",
+}
+CONTRASTS = (
+    ("gain", "bridged", "target_alone", "bridged − target alone"),
+    ("information", "bridged", "shuffled_soft", "bridged − shuffled soft tokens"),
+)
+
+
+def print_summary(campaign: Campaign, policy: Policy, console: Any = None) -> None:
+    """Print what a campaign found."""
+    from rich.console import Console
+
+    console = console or Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=False)
+    for name, outcome in policy.outcomes.items():
+        folder = campaign_folder.trial_folder(campaign.folder, name)
+        if outcome.failed:
+            console.print(f"\n{name} failed: {failure(folder)}", markup=False)
+        else:
+            console.print(_table(campaign, name, folder))
+            for line in contrasts(folder):
+                console.print("  " + line, markup=False)
+    console.print()
+    for line in [*gate_lines(policy), *_standing(campaign, policy), *_places(campaign)]:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _table(campaign: Campaign, name: str, folder: Path) -> Any:
+    from rich.table import Table
+
+    trial = campaign.plan.trials[name]
+    table = Table(title=f"{trial.variant}, seed {trial.seed}: {trial.purpose}", title_justify="left")
+    for heading in ("condition", "correct", "n", "accuracy", "95 % interval", "flexible"):
+        table.add_column(heading, justify="left" if heading == "condition" else "right")
+    found = (campaign_folder.result(folder) or {})["metrics"]
+    for condition in names.CONDITIONS:
+        if names.accuracy(condition) not in found:
+            continue
+        accuracy, n = found[names.accuracy(condition)], int(found.get(names.N, 0))
+        flexible = found.get(f"flexible/{condition}")
+        table.add_row(
+            condition.replace("_", " "),
+            *_cells(accuracy, n),
+            "" if flexible is None else f"{flexible:.1%}",
+        )
+        for part, value in found.items():
+            group = part.removeprefix(f"{names.accuracy(condition)}/")
+            if group != part:
+                table.add_row(f"  {group}", *_cells(value, int(found.get(f"n/{group}", 0))), "")
+    return table
+
+
+def _cells(accuracy: float, n: int) -> tuple[str, str, str, str]:
+    interval = _interval(*wilson(accuracy * n, n)).replace("[", "\\[")
+    return f"{accuracy * n:.0f}", str(n), f"{accuracy:.1%}", interval
+
+
+def contrasts(folder: Path) -> list[str]:
+    """Gain and information of a trial with their paired intervals."""
+    path = folder / names.SAMPLES
+    if not path.is_file():
+        return []
+    from tune_spaces.analysis.paired_tests import discordant, mcnemar_exact, paired_interval
+
+    rows = files.read_jsonl(path)
+    lines = []
+    for name, first, second, meaning in CONTRASTS:
+        if not rows or f"{first}_correct" not in rows[0] or f"{second}_correct" not in rows[0]:
+            continue
+        n10, n01 = discordant([r[f"{first}_correct"] for r in rows], [r[f"{second}_correct"] for r in rows])
+        low, high = paired_interval(n10, n01, len(rows))
+        p = mcnemar_exact(n10, n01)
+        lines.append(
+            f"{name} ({meaning}): {(n10 - n01) / len(rows):+.1%}, paired 95 % interval [{low:+.1%}, {high:+.1%}], "
+            f"exact McNemar p = {p:.3g}"
+        )
+    return lines
+
+
+def gate_lines(policy: Policy) -> list[str]:
+    """The gate's verdict in words."""
+    if not policy.branches:
+        return []
+    if failed := policy.failed_first:
+        return [f"gate: not decided, since {failed} failed; nothing else was run"]
+    made = policy.decisions()
+    return [_verdict(decision, policy) for decision in made] or ["gate: not decided yet"]
+
+
+def _verdict(decision: Decision, policy: Policy) -> str:
+    about = decision.evidence
+    verdict = VERDICT[decision.branch].format(passes=policy.gate.passes, attribute=policy.gate.attribute)
+    chances = ", ".join(f"{name} {chance:.0%}" for name, chance in decision.probabilities.items())
+    runs = f" over {about.runs} runs" if about.runs > 1 else ""
+    return (
+        f"gate: {verdict}: {about.accuracy:.1%} {_interval(about.low, about.high)} at n = {about.n}{runs}"
+        + (", UNCERTAIN (the interval straddles a boundary)" if decision.uncertain else "")
+        + f"; probabilities of the branches: {chances} (Beta posterior, Jeffreys' prior)"
+    )
+
+
+def failure(folder: Path) -> str:
+    """Why a trial failed, in one line."""
+    path = folder / campaign_folder.ERROR
+    if not path.is_file():
+        return "its process died; see Ray's logs"
+    return f"{files.read_json(path)['error']} (traceback in {path})"
+
+
+def _standing(campaign: Campaign, policy: Policy) -> list[str]:
+    left = [name for name in policy.wanted() if name not in policy.outcomes]
+    if not left:
+        return []
+    return [
+        f"not finished: {', '.join(left)}",
+        f"to go on: python -m cluster resume --storage {campaign.storage} --name {campaign.name}",
+    ]
+
+
+def _places(campaign: Campaign) -> list[str]:
+    return [
+        f"records: {campaign.folder}",
+        f"tracking: {campaign.request.get('tracking_uri', 'none')}",
+        f"to look at them: python -m cluster ui --storage {campaign.storage}",
+    ]
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{low:.1%}, {high:.1%}]"

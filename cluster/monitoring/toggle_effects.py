@@ -1,0 +1,59 @@
+"""The end of a phase: what each toggle was worth, as the appendix and as a few lines."""
+
+from pathlib import Path
+from typing import Any
+
+from mlflow_utils import names
+from tune_spaces.campaign import Campaign
+from tune_spaces.records import campaign_folder
+
+APPENDIX = "appendix"
+TABLE = "effects.parquet"
+FEWEST = 2  # variants between which there can be a difference
+
+
+def write_attribution(campaign: Campaign) -> Path | None:
+    """Write the appendix into the campaign's folder, if there is something to compare; returns the folder."""
+    finished = {
+        trial.variant
+        for name, trial in campaign.plan.trials.items()
+        if (folder := campaign_folder.trial_folder(campaign.folder, name)) and (folder / names.RESULT).is_file()
+        if (folder / names.SAMPLES).is_file()
+    }
+    if len(finished) < FEWEST:
+        return None
+    from tune_spaces.appendix.from_campaign import campaign_appendix
+
+    folder = campaign.folder / APPENDIX
+    campaign_appendix(campaign.folder, folder)
+    return folder
+
+
+def print_effects(campaign: Campaign, console: Any = None) -> None:
+    """Print the estimated effects of toggles with their intervals and the noise floor."""
+    path = campaign.folder / APPENDIX / TABLE
+    if not path.is_file():
+        return
+    import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
+
+    frame = pd.read_parquet(path)
+    console = console or Console(width=None if Console().is_terminal else 120, highlight=False)
+    table = Table(title="Effects of toggles on bridged accuracy", title_justify="left")
+    for heading in ("effect", "kind", "estimate", "95 % interval", "p, adjusted", "noise floor", "shown"):
+        table.add_column(heading, justify="left" if heading in ("effect", "kind") else "right")
+    for row in frame[frame["status"] == "estimated"].to_dict("records"):
+        floor, p = row["noise_floor"], row["p_adjusted"]
+        table.add_row(
+            f"{row['toggles']}, given {row['given']}" if row["given"] else row["toggles"],
+            row["kind"],
+            f"{row['estimate']:+.1%}",
+            f"\\[{row['low']:+.1%}, {row['high']:+.1%}]",
+            "" if pd.isna(p) else f"{p:.3g}",
+            "" if pd.isna(floor) else f"{floor:.1%}",
+            "yes" if row["shown"] else "no",
+        )
+    if table.row_count:
+        console.print(table)
+    console.print(f"attribution: {path.parent} (appendix.md, {TABLE}: {len(frame)} effects)", soft_wrap=True)

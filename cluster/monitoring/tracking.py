@@ -1,0 +1,80 @@
+"""Telling the tracker what a campaign does, from the campaign's folder: what is on disk is what is recorded."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bridge_common.threads import repeating
+from mlflow_utils import names
+from mlflow_utils.tracker import Tracker
+from tune_spaces.campaign import Campaign
+from tune_spaces.design.toggles import parameters
+from tune_spaces.records import campaign_folder
+from tune_spaces.records.plan_file import settings_shared
+
+POLL = 1.0
+
+
+@contextmanager
+def recorded(campaign: Campaign, tracking_uri: str, timeout: float) -> Iterator[Tracker]:
+    """Record a campaign while the body runs it; phases end as FINISHED, FAILED, or KILLED where they are incomplete.
+
+    Args:
+        campaign: whose folder is followed.
+        tracking_uri: where MLflow is.
+        timeout: seconds to wait at the end for MLflow to have everything.
+    """
+    tracker = Tracker(tracking_uri, campaign.name, campaign.folder)
+    tracker.start()
+    declared: set[str] = set()
+    tracker.phase(campaign.phase.name, settings_shared(campaign.plan), {"goal": campaign.phase.goal})
+    _declare(campaign, tracker, declared)
+    try:
+        with repeating(POLL, lambda: _declare(campaign, tracker, declared), "recording"):
+            yield tracker
+    finally:
+        _declare(campaign, tracker, declared)
+        for phase in sorted({campaign.plan.trials[name].phase for name in declared} | {campaign.phase.name}):
+            tracker.finish(phase, _status(campaign, phase))
+        unsent = tracker.close(timeout)
+        if unsent:
+            print(f"warning: {unsent}")
+
+
+def _declare(campaign: Campaign, tracker: Tracker, declared: set[str]) -> None:
+    phases = {campaign.plan.trials[name].phase for name in declared} | {campaign.phase.name}
+    for name, trial in campaign.plan.trials.items():
+        folder = campaign_folder.trial_folder(campaign.folder, name)
+        if name in declared or not (folder / names.SPEC).is_file():
+            continue
+        if trial.phase not in phases:
+            phases.add(trial.phase)
+            tracker.phase(trial.phase, settings_shared(campaign.plan), {"follows": campaign.phase.name})
+        tracker.trial(
+            folder,
+            phase=trial.phase,
+            name=trial.variant,
+            fingerprint=trial.fingerprint,
+            params=parameters(campaign.plan.changes(trial) | _toggles(trial.spec)),
+            tags={names.SEED: trial.seed},
+        )
+        declared.add(name)
+
+
+def _toggles(spec: object) -> dict[str, object]:
+    from tune_spaces.design.toggles import all_toggles
+
+    return {toggle.field: getattr(spec, toggle.field) for toggle in all_toggles()}
+
+
+def _status(campaign: Campaign, phase: str) -> str:
+    """FINISHED where all its trials have results, FAILED where one has failed, else KILLED."""
+    statuses = set()
+    for name, trial in campaign.plan.trials.items():
+        folder = campaign_folder.trial_folder(campaign.folder, name)
+        if trial.phase != phase or not (folder / names.SPEC).is_file():
+            continue
+        if campaign_folder.result(folder) is not None:
+            statuses.add(names.FINISHED)
+        else:
+            statuses.add(names.FAILED if (folder / campaign_folder.ERROR).is_file() else names.KILLED)
+    return next((s for s in (names.FAILED, names.KILLED, names.FINISHED) if s in statuses), names.KILLED)

@@ -1,0 +1,197 @@
+"""Runs of a campaign as tidy tables: from its folder alone, or from MLflow, with the same columns.
+
+`from_folder` and `from_mlflow` give one row a trial: what it is (`IDENTITY`), its parameters, and its metrics under
+their own names, without the training curves. `history` gives the curves: one row a trial and step. A parameter that
+shares its name with a metric is called `param.<name>`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bridge_common.errors import UserError
+from mlflow_utils import declarations, names, trial_summary
+from mlflow_utils.declarations import Declared, Trial
+from mlflow_utils.sync import points
+from mlflow_utils.sync.store import SETTINGS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IDENTITY = (
+    names.CAMPAIGN,
+    names.PHASE,
+    names.VARIANT,
+    names.SEED,
+    names.FINGERPRINT,
+    "status",
+    "started",
+    "ended",
+    names.FOLDER,
+)
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A trial and what it measured. Times in unix milliseconds; `ended` is that of the last event."""
+
+    campaign: str
+    phase: str
+    variant: str
+    seed: int | None
+    fingerprint: str
+    status: str
+    started: int
+    ended: int | None
+    folder: str
+    params: Row
+    metrics: dict[str, float]
+
+    def row(self) -> Row:
+        """One flat row; parameters and metrics each in alphabetical order, which both sources can give."""
+        identity = {name: getattr(self, name) for name in IDENTITY}
+        taken = {*identity, *self.metrics}
+        params = {f"param.{name}" if name in taken else name: value for name, value in sorted(self.params.items())}
+        return {**identity, **params, **dict(sorted(self.metrics.items()))}
+
+
+def from_folder(campaign: Path) -> "pd.DataFrame":
+    """Trials of a campaign, from its folder alone.
+
+    Args:
+        campaign: STORAGE/CAMPAIGN.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    return _frame(runs(campaign))
+
+
+def from_mlflow(tracking_uri: str, campaign: str) -> "pd.DataFrame":
+    """Trials of a campaign, as MLflow has them.
+
+    Raises:
+        UserError: MLflow has no such campaign.
+    """
+    import os
+
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking_uri)
+    experiment = client.get_experiment_by_name(campaign)
+    if experiment is None:
+        raise UserError(f"MLflow has no campaign {campaign!r}: `python -m cluster report` sends what a folder has")
+    found, token = [], None
+    while True:
+        page = client.search_runs([experiment.experiment_id], f"tags.{names.KIND} = 'trial'", page_token=token)
+        found += [_run_of_mlflow(run, campaign) for run in page]
+        token = page.token
+        if not token:
+            return _frame(sorted(found, key=_age))
+
+
+def history(campaign: Path, prefixes: Iterable[str] = ("",)) -> "pd.DataFrame":
+    """Metrics by step: one row a trial and step, one column a metric, with phase, variant, seed and fingerprint.
+
+    Args:
+        campaign: STORAGE/CAMPAIGN.
+        prefixes: beginnings of the names of the metrics wanted; all by default.
+    """
+    import pandas as pd
+
+    wanted = tuple(prefixes)
+    everything = "" in wanted
+    parts = []
+    for trial in _load(campaign).trials.values():
+        steps: dict[int, Row] = {}
+        for event in points.read_all(trial.folder / names.EVENTS):
+            if event["kind"] == "metrics":
+                values, row = event["values"], steps.get(event["step"])
+                if not everything:
+                    values = {name: value for name, value in values.items() if name.startswith(wanted)}
+                if row is None:
+                    steps[event["step"]] = {"step": event["step"], **values}
+                else:
+                    row |= {n: value for n, value in values.items() if n not in row or not names.is_series(n)}
+        part = pd.DataFrame(list(steps.values()))
+        identity = {
+            names.PHASE: trial.phase,
+            names.VARIANT: trial.name,
+            names.SEED: trial.tags.get(names.SEED),
+            names.FINGERPRINT: trial.fingerprint,
+        }
+        for place, (name, value) in enumerate(identity.items()):
+            part.insert(place, name, value)
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def runs(campaign: Path) -> list[Run]:
+    """Trials of a campaign from its folder, oldest first; as `from_folder`, without pandas."""
+    declared = _load(campaign)
+    return sorted((_run_of_trial(campaign, trial, declared) for trial in declared.trials.values()), key=_age)
+
+
+def _age(run: Run) -> tuple[int, str, str]:
+    return run.started, run.phase, run.variant
+
+
+def _load(campaign: Path) -> Declared:
+    if not campaign.is_dir():
+        raise UserError(f"there is no campaign in {campaign}: `python -m cluster status` lists those there are")
+    return declarations.load(campaign)
+
+
+def _run_of_trial(campaign: Path, trial: Trial, declared: Declared) -> Run:
+    said, metrics, times = None, {}, [trial.started]
+    for event in points.read_all(trial.folder / names.EVENTS):
+        times.append(event["time"])
+        if event["kind"] == "status":
+            said = event["status"]
+        elif event["kind"] == "metrics":
+            metrics.update(event["values"])
+    status = trial_summary.status_of(trial.folder, said, declared.phases[trial.phase].status)
+    metrics.update(trial_summary.stated_metrics(trial.folder) if status in names.FINAL else {})
+    return Run(
+        campaign=campaign.resolve().name,
+        phase=trial.phase,
+        variant=trial.name,
+        seed=trial.tags.get(names.SEED),
+        fingerprint=trial.fingerprint,
+        status=status,
+        started=points.milliseconds(min(times[:2])),
+        ended=points.milliseconds(times[-1]) if len(times) > 1 else None,
+        folder=str(trial.folder.resolve()),
+        params=trial.params,
+        metrics={names.metric_name(name): float(v) for name, v in metrics.items() if not names.is_series(name)},
+    )
+
+
+def _run_of_mlflow(run: Any, campaign: str) -> Run:
+    tags = run.data.tags
+    return Run(
+        campaign=campaign,
+        phase=tags.get(names.PHASE, ""),
+        variant=tags.get(names.VARIANT, ""),
+        seed=names.from_text(tags.get(names.SEED, "None")),
+        fingerprint=tags.get(names.FINGERPRINT, ""),
+        status=run.info.status,
+        started=run.info.start_time,
+        ended=run.info.end_time,
+        folder=tags.get(names.FOLDER, ""),
+        params={name: names.from_text(text) for name, text in run.data.params.items()},
+        metrics={name: value for name, value in run.data.metrics.items() if not names.is_series(name)},
+    )
+
+
+def _frame(found: list[Run]) -> "pd.DataFrame":
+    import pandas as pd
+
+    frame = pd.DataFrame([run.row() for run in found], columns=None if found else list(IDENTITY))
+    for name in ("started", "ended"):
+        frame[name] = pd.to_datetime(frame[name], unit="ms", utc=True)
+    return frame

@@ -1,0 +1,1 @@
+"""The written reports in paper_writing/."""

@@ -1,0 +1,210 @@
+"""The reports that people read: what every run measured, and where its files are.
+
+Three files in one folder, `paper_writing` by default, each made of sections that can be made again at any time from the
+campaign's folder (see `sections` for what happens to people's own text):
+
+    CODEX_REPORT.md            every run in full
+    LOG.md                     a line a run, in the order in which they ended
+    EXPERIMENTS_SUMMARY.md     a table a campaign, with the gate's decision
+"""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bridge_common import files
+from mlflow_utils import dataframes, names
+from mlflow_utils.dataframes import Run
+from mlflow_utils.reports import editable_sections
+
+REPORT, LOG, SUMMARY = "CODEX_REPORT.md", "LOG.md", "EXPERIMENTS_SUMMARY.md"
+FOLDER = Path("paper_writing")
+_OURS = (
+    "Sections between `begin run` and `end run` comments are written by `python -m cluster report`. Everything else is "
+    "yours and stays; so does a section that you edit.\n\n"
+)
+HEADERS = {
+    REPORT: f"# Runs\n\n{_OURS}",
+    LOG: f"# Log\n\n{_OURS}",
+    SUMMARY: f"# Experiments\n\nIntervals are 95 % Wilson intervals. {_OURS}",
+}
+FILES = {
+    "samples": names.SAMPLES,
+    "events": names.EVENTS,
+    "metrics": names.METRICS,
+    "result": names.RESULT,
+    "spec": names.SPEC,
+}
+
+
+def update(campaign: Path, out: Path = FOLDER) -> list[Path]:
+    """Bring the reports up to date with a campaign's folder.
+
+    Args:
+        campaign: STORAGE/CAMPAIGN.
+        out: folder of the reports.
+
+    Returns:
+        The files that changed.
+
+    Raises:
+        UserError: there is no such campaign, another process is writing, or a report is not text.
+    """
+    runs = dataframes.runs(Path(campaign))
+    done = sorted((run for run in runs if run.status in names.FINAL), key=lambda run: run.ended or run.started)
+    keys = [f"{run.campaign}/{run.phase}/{Path(run.folder).name}" for run in done]
+    documents = {
+        REPORT: {key: run_section(run, out) for key, run in zip(keys, done, strict=True)},
+        LOG: {key: log_line(run, out) for key, run in zip(keys, done, strict=True)},
+        SUMMARY: {Path(campaign).resolve().name: summary_section(Path(campaign), runs, out)} if runs else {},
+    }
+    return editable_sections.update(Path(out), documents, HEADERS)
+
+
+def run_section(run: Run, out: Path) -> str:
+    """A run in full: conditions with intervals, groups, what it was, where its files are."""
+    title = f"## {run.campaign} · {run.phase} · {run.variant} · seed {run.seed}"
+    took = f", {_duration(run.metrics[names.SECONDS])}" if run.metrics.get(names.SECONDS) else ""
+    hours = f", {run.metrics[names.GPU_HOURS]:.2f} GPU-hours" if run.metrics.get(names.GPU_HOURS) else ""
+    parts = [title, f"{run.status} on {_date(run)}{took}{hours}. Fingerprint `{run.fingerprint}`."]
+    parts += [_failure(run)] if run.status == names.FAILED else []
+    conditions = [name for name in names.CONDITIONS if names.accuracy(name) in run.metrics]
+    if conditions:
+        groups = _groups(run)
+        lines = [_line(["condition", "accuracy", "95 % interval", "correct", "flexible", *groups])]
+        lines += [_line(["---"] * (5 + len(groups)))]
+        for name in conditions:
+            correct, n = run.metrics.get(f"correct/{name}"), run.metrics.get(names.N)
+            counts = f"{correct:g} of {n:g}" if correct is not None and n is not None else ""
+            by_group = [_percent(run.metrics.get(names.accuracy(name, group))) for group in groups]
+            flexible = _percent(run.metrics.get(f"flexible/{name}"))
+            lines += [
+                _line(
+                    [
+                        name,
+                        _percent(run.metrics[names.accuracy(name)]),
+                        _interval(run, name),
+                        counts,
+                        flexible,
+                        *by_group,
+                    ]
+                )
+            ]
+        parts += ["\n".join(lines)]
+    differences = {
+        "gain (bridged − target_alone)": run.metrics.get(names.GAIN),
+        "information (bridged − shuffled_soft)": run.metrics.get(names.INFORMATION),
+    }
+    found = [f"{name} {100 * value:+.1f} points" for name, value in differences.items() if value is not None]
+    parts += ["; ".join(found) + "."] if found else []
+    params = [f"`{name}` {_value(value)}" for name, value in run.params.items()]
+    parts += ["Settings: " + ", ".join(params) + "."] if params else []
+    paths = {name: Path(run.folder) / file for name, file in FILES.items()}
+    parts += ["\n".join(f"- {name}: `{_path(path, out)}`" for name, path in paths.items() if path.exists())]
+    return "\n\n".join(part for part in parts if part)
+
+
+def log_line(run: Run, out: Path) -> str:
+    """A run in one line."""
+    said = [
+        _date(run),
+        f"{run.campaign}/{run.phase}",
+        f"{run.variant}, seed {run.seed}",
+        run.status,
+    ]
+    if names.accuracy("bridged") in run.metrics:
+        said += [f"bridged {_percent(run.metrics[names.accuracy('bridged')])} {_interval(run, 'bridged')}"]
+    if names.GAIN in run.metrics:
+        said += [f"gain {100 * run.metrics[names.GAIN]:+.1f} points"]
+    samples = Path(run.folder) / names.SAMPLES
+    said += [f"`{_path(samples if samples.exists() else samples.parent, out)}`"]
+    return "- " + " · ".join(said)
+
+
+def summary_section(campaign: Path, runs: list[Run], out: Path) -> str:
+    """A campaign's runs side by side, and what the gate decided."""
+    parts = [f"## {campaign.resolve().name}"]
+    gate = campaign / names.GATE
+    if gate.exists():
+        parts += [_gate(files.read_json(gate))]
+    fields = list(dict.fromkeys(name for run in runs for name in run.params))
+    head = ["phase", "variant", "seed", "status", *fields, "bridged", "95 % interval", "n", "target_alone", "gain"]
+    head += ["information", "samples"]
+    lines = [_line(head), _line(["---"] * len(head))]
+    for run in sorted(runs, key=lambda run: run.phase):
+        samples = Path(run.folder) / names.SAMPLES
+        cells = [run.phase, run.variant, run.seed, run.status]
+        cells += [_value(run.params[name]) if name in run.params else "" for name in fields]
+        cells += [_percent(run.metrics.get(names.accuracy("bridged"))), _interval(run, "bridged")]
+        cells += [
+            f"{run.metrics[names.N]:g}" if names.N in run.metrics else "",
+            _percent(run.metrics.get(names.accuracy("target_alone"))),
+        ]
+        cells += [
+            f"{100 * run.metrics[name]:+.1f}" if name in run.metrics else "" for name in (names.GAIN, names.INFORMATION)
+        ]
+        cells += [f"`{_path(samples, out)}`" if samples.exists() else ""]
+        lines += [_line(cells)]
+    return "\n\n".join(part for part in [*parts, "\n".join(lines)] if part)
+
+
+def _gate(record: Any) -> str:
+    """The gate's decision in a sentence, from the plain values in `gate.json`."""
+    decisions = record.get("decisions") if isinstance(record, dict) else None
+    if not decisions:
+        return "Gate: not decided."
+    last = decisions[-1]
+    said = f"Gate: branch `{last.get('branch')}` at {_percent(last.get('accuracy'))}"
+    if "low" in last and "high" in last:
+        said += f" [{100 * last['low']:.1f}, {100 * last['high']:.1f}] on {last.get('n')} items"
+    if last.get("uncertain"):
+        said += "; *uncertain*: the interval straddles a boundary"
+    settings = record.get("settings") or {}
+    if "passes" in settings and "attribute" in settings:
+        said += f" (boundaries {_percent(settings['passes'])} and {_percent(settings['attribute'])})"
+    return said + "."
+
+
+def _groups(run: Run) -> list[str]:
+    start = names.accuracy("bridged") + "/"
+    return [name.removeprefix(start) for name in run.metrics if name.startswith(start)]
+
+
+def _failure(run: Run) -> str:
+    path = Path(run.folder) / names.ERROR
+    error = files.read_json(path).get("error", "") if path.exists() else ""
+    return f"It failed: `{error.replace('`', chr(39))}`" if error else ""
+
+
+def _line(cells: list[Any]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def _interval(run: Run, condition: str) -> str:
+    low, high = run.metrics.get(names.accuracy_low(condition)), run.metrics.get(names.accuracy_high(condition))
+    return "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _value(value: Any) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+
+
+def _date(run: Run) -> str:
+    return datetime.fromtimestamp((run.ended or run.started) / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def _path(path: Path, out: Path) -> str:
+    """A path as seen from the reports, or absolute where the two share nothing but the root."""
+    path, out = path.resolve(), Path(out).resolve()
+    return os.path.relpath(path, out) if path.parts[1:2] == out.parts[1:2] else str(path)

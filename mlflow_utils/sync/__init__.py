@@ -1,0 +1,1 @@
+"""From a campaign folder to an MLflow store, resumable after any interruption."""

@@ -1,0 +1,198 @@
+"""The few things that are asked of MLflow, each one request, with errors sorted by what can be done about them.
+
+Everything that imports MLflow on the way to the store is here, and only the sender's thread makes one of these: a
+driver without MLflow, or with a store that hangs, never gets here.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow_utils import names
+from mlflow_utils.sync.points import Point
+
+BATCH = 1000  # points in a request, MLflow's limit
+TEXTS = 100  # parameters or tags in a request, MLflow's limit
+PARAM_LENGTH, TAG_LENGTH = 6000, 8000  # characters, MLflow's limits
+SETTINGS = {
+    # The sender repeats by itself, after asking what is there: a blind repetition makes a second run.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+_NEVER = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST"}
+
+
+class UnavailableError(Exception):
+    """The store does not answer now; the same request may succeed later."""
+
+
+class RefusedError(Exception):
+    """The store will never take this request."""
+
+
+class GoneError(Exception):
+    """The run is not in the store any more."""
+
+
+class Store:
+    """One campaign's experiment in an MLflow store. Every method raises UnavailableError, RefusedError or GoneError."""
+
+    def __init__(self, tracking_uri: str, campaign: str, artifacts: Path) -> None:
+        """Import MLflow and open the store; a database is made and brought to its schema here.
+
+        Args:
+            tracking_uri: of a server, or of a database.
+            campaign: name of the experiment.
+            artifacts: folder for the experiment's artifacts where no server decides on it.
+        """
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
+        with _sorted_errors():
+            from mlflow.tracking import MlflowClient
+
+            for name in ("alembic", "mlflow.store.db.utils"):
+                logging.getLogger(name).setLevel(logging.WARNING)
+            self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._campaign = campaign
+        self._artifacts = None if tracking_uri.startswith("http") else artifacts.resolve()
+        self._experiment: str | None = None
+
+    def experiment(self) -> str:
+        """Id of the campaign's experiment, which is made, or restored from the bin, where needed."""
+        if self._experiment is None:
+            with _sorted_errors():
+                found = self._client.get_experiment_by_name(self._campaign)
+                if found is None:
+                    location = (self._artifacts / self._campaign).as_uri() if self._artifacts else None
+                    self._experiment = str(
+                        self._client.create_experiment(
+                            self._campaign, location, {names.VIEW: "custom_model_development"}
+                        )
+                    )
+                else:
+                    if found.lifecycle_stage == "deleted":
+                        self._client.restore_experiment(found.experiment_id)
+                    self._experiment = str(found.experiment_id)
+        return self._experiment
+
+    def run_ids(self) -> set[str]:
+        """Ids of all runs of the campaign, those in the bin too."""
+        from mlflow.entities import ViewType
+
+        return {run.info.run_id for run in self._search("", ViewType.ALL)}
+
+    def find(self, identity: Mapping[str, str]) -> list[str]:
+        """Ids of the runs that carry all these tags, oldest first."""
+        from mlflow.entities import ViewType
+
+        kind, *others = [f"tags.`{key}` = '{value}'" for key, value in identity.items() if "'" not in value]
+        runs = [
+            run
+            for run in self._search(" and ".join([kind, *others]), ViewType.ACTIVE_ONLY)
+            if all(run.data.tags.get(key) == value for key, value in identity.items())
+        ]
+        return [run.info.run_id for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
+
+    def create(self, name: str, tags: Mapping[str, str], started: int) -> str:
+        """A new run's id; `started` in milliseconds."""
+        with _sorted_errors():
+            run = self._client.create_run(self.experiment(), start_time=started, tags=dict(tags), run_name=name)
+        return str(run.info.run_id)
+
+    def remove_empty(self, run_id: str) -> None:
+        """Put a run in the bin unless something was measured in it."""
+        with _sorted_errors():
+            if not self._client.get_run(run_id).data.metrics:
+                self._client.delete_run(run_id)
+
+    def is_active(self, run_id: str) -> bool:
+        """Whether the run can be written to."""
+        try:
+            with _sorted_errors():
+                return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
+        except GoneError:
+            return False
+
+    def points(self, run_id: str) -> list[Point]:
+        """Every point of a run."""
+        with _sorted_errors():
+            names = list(self._client.get_run(run_id).data.metrics)
+            histories = [self._client.get_metric_history(run_id, name) for name in names]
+        return [Point(m.key, m.value, m.timestamp, m.step) for history in histories for m in history]
+
+    def log_points(self, run_id: str, points: Sequence[Point]) -> None:
+        """Send up to `BATCH` points; those that are there already stay single."""
+        from mlflow.entities import Metric
+
+        with _sorted_errors():
+            self._client.log_batch(run_id, metrics=[Metric(p.name, p.value, p.time, p.step) for p in points])
+
+    def describe(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
+        """Set tags, and parameters that the run lacks; one that differs cannot change any more: a tag says so."""
+        from mlflow.entities import Param, RunTag
+
+        asked = {names.metric_name(name): names.as_text(value)[:PARAM_LENGTH] for name, value in params.items()}
+        with _sorted_errors():
+            has = self._client.get_run(run_id).data.params if asked else {}
+            changed = {name: value for name, value in asked.items() if has.get(name, value) != value}
+            texts = {names.metric_name(name): names.as_text(value) for name, value in tags.items() if value is not None}
+            if changed:
+                texts[names.CHANGED_PARAMS] = ", ".join(f"{name}={value}" for name, value in changed.items())
+            new = [Param(name, value) for name, value in asked.items() if name not in has]
+            marks = [RunTag(name, value[:TAG_LENGTH]) for name, value in texts.items()]
+            for at in range(0, max(len(new), len(marks)), TEXTS):
+                self._client.log_batch(run_id, params=new[at : at + TEXTS], tags=marks[at : at + TEXTS])
+
+    def upload(self, run_id: str, path: Path, folder: str | None) -> None:
+        """Store a file, or a folder's content, under `folder` of the run's artifacts; what is there is replaced."""
+        with _sorted_errors():
+            if path.is_dir():
+                self._client.log_artifacts(run_id, str(path), "/".join(filter(None, [folder, path.name])))
+            else:
+                self._client.log_artifact(run_id, str(path), folder)
+
+    def set_status(self, run_id: str, status: str, ended: int | None) -> None:
+        """Set a run's status; a final one with its time of end in milliseconds."""
+        with _sorted_errors():
+            if status in names.FINAL:
+                self._client.set_terminated(run_id, status, end_time=ended)
+            else:
+                self._client.update_run(run_id, status=status)
+
+    def _search(self, query: str, view: Any) -> Iterator[Any]:
+        token = None
+        while True:
+            with _sorted_errors():
+                page = self._client.search_runs(
+                    [self.experiment()], query, run_view_type=view, max_results=500, page_token=token
+                )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+@contextmanager
+def _sorted_errors() -> Iterator[None]:
+    """Sort what MLflow raises by its error code; all but the codes that name a cause is taken to be passing."""
+    try:
+        yield
+    except (UnavailableError, RefusedError, GoneError):
+        raise
+    except FileNotFoundError as error:
+        raise RefusedError(str(error)) from error
+    except Exception as error:
+        code = getattr(error, "error_code", None)
+        message = str(error).split("\n", 1)[0][:300] or type(error).__name__
+        if code == "RESOURCE_DOES_NOT_EXIST":
+            raise GoneError(message) from error
+        if code in _NEVER:
+            raise RefusedError(message) from error
+        raise UnavailableError(message) from error

@@ -1,0 +1,74 @@
+"""Where records may be sent, and whether that place can be reached, found out in seconds and without MLflow."""
+
+import importlib.util
+import socket
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from bridge_common.errors import UserError
+
+
+def default_tracking_uri(storage: Path) -> str:
+    """The store of a campaign that names none: SQLite in the storage folder, artifacts in `mlartifacts` beside it."""
+    return f"sqlite:///{Path(storage).resolve()}/mlflow.db"
+
+
+def check(tracking_uri: str, timeout: float = 5.0) -> None:
+    """Find out whether a store can be reached, before anything is reserved for a campaign.
+
+    Raises:
+        UserError: it cannot, or the address is of no kind that MLflow serves.
+    """
+    scheme, _, rest = tracking_uri.partition("://")
+    if scheme in ("http", "https"):
+        _check_server(tracking_uri, timeout)
+    elif scheme == "sqlite":
+        _check_sqlite(Path(rest.removeprefix("/")), timeout)
+    elif scheme.partition("+")[0] == "postgresql":
+        _check_postgresql(tracking_uri, scheme.partition("+")[2], timeout)
+    else:
+        raise UserError(
+            f"MLflow cannot track to {tracking_uri!r}: give http://HOST:PORT of a server, sqlite:///PATH, or the URI "
+            "of a PostgreSQL database"
+        )
+
+
+def _check_server(uri: str, timeout: float) -> None:
+    try:
+        with urlopen(uri.rstrip("/") + "/health", timeout=timeout):
+            return
+    except (URLError, OSError, ValueError) as error:
+        raise UserError(
+            f"no MLflow server at {uri} ({getattr(error, 'reason', error)}): start one with "
+            "`python -m cluster ui`, or leave --tracking-uri out to track into a local database"
+        ) from error
+
+
+def _check_sqlite(path: Path, timeout: float) -> None:
+    if not path.parent.is_dir():
+        raise UserError(f"the folder of the tracking database {path} does not exist: make it or name another")
+    if path.exists():
+        try:
+            address = f"{path.resolve().as_uri()}?mode=rw"
+            with closing(sqlite3.connect(address, uri=True, timeout=timeout)) as database:
+                database.execute("select name from sqlite_master limit 1")
+        except sqlite3.Error as error:
+            raise UserError(f"{path} is not a usable SQLite database ({error}): name another") from error
+
+
+def _check_postgresql(uri: str, driver: str, timeout: float) -> None:
+    if importlib.util.find_spec(driver or "psycopg2") is None:
+        raise UserError(
+            f"PostgreSQL needs the package {driver or 'psycopg2'}: pip install {driver or 'psycopg2-binary'}"
+        )
+    parts = urlsplit(uri)
+    if parts.hostname is not None:
+        host, port = parts.hostname, parts.port or 5432
+        try:
+            socket.create_connection((host, port), timeout).close()
+        except OSError as error:
+            raise UserError(f"no database answers at {host}:{port} ({error}): start it or name another") from error

@@ -1,0 +1,134 @@
+"""Toggle `geometry_projection`: source states brought into the target's tokens, space and positions before the bridge.
+
+1. Segmentation. States of the source's tokens are averaged over the bytes of each of the target's tokens.
+2. Linear map d_s -> d_t, learned, which starts as the map between the two embedding tables (embedding_map.py).
+3. Phase. Hidden states carry no rotation (RoPE turns queries and keys only), so there is nothing to undo. What can be
+   supplied is the target's position code: the rotation that its attention applies at the token's index, a learned
+   share of it for each frequency, which starts at 0.
+
+Off: the bridge's own input layer reads the raw source states.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ray_bridge.gpu.transfer import send
+from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.models.embedding_map import Once, anew, fit_map, shared_embeddings
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.token_alignment import Alignment
+
+
+class GeometryProjection(nn.Module):
+    """States (B, S, d_s) of the source's tokens -> states (B, T, d_t) of the target's.
+
+    Attributes:
+        facts: how the linear map was initialised: number of shared vocabulary strings and held-out R².
+    """
+
+    def __init__(
+        self,
+        source: FrozenLM,
+        target: FrozenLM,
+        *,
+        soft_tokens: int,
+        start: Literal["ridge", "procrustes"],
+        once: Once = anew,
+    ) -> None:
+        super().__init__()
+        self.soft_tokens = soft_tokens
+        fitted = once(lambda: fit_map(*shared_embeddings(source, target), start))
+        self.facts = {"geometry/pairs": float(fitted.pairs), "geometry/held_out_r2": fitted.held_out_r2}
+        self.linear = nn.Linear(source.hidden_size, target.hidden_size)
+        with torch.no_grad():
+            self.linear.weight.copy_(fitted.weight)
+            self.linear.bias.copy_(fitted.bias)
+        frequencies = inverse_frequencies(target)
+        self.phase = None if frequencies is None else Phase(frequencies, target.hidden_size)
+
+    def reading(
+        self, items: Sequence[Encoded], states: Tensor, rounded: Callable[[int], int] = int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` reads besides the states (B, S, d_s) of the items, on their device.
+
+        Returns:
+            The pooling matrix (B, T, S), the mask (B, T) of the target's tokens, and their indices (B, T): where each
+            stands in the target's row (under soft_only: would stand, were the prompt there). T is rounded up.
+        """
+        alignments = [_alignment(item.alignment) for item in items]
+        matrix, mask = pooling_matrices(alignments, states.shape[1], rounded)  # (B, T, S), (B, T)
+        indices = torch.zeros(mask.shape)  # (B, T)
+        for i, alignment in enumerate(alignments):
+            indices[i, : len(alignment.tokens)] = torch.from_numpy(alignment.tokens + 1 + self.soft_tokens)
+        device = states.device
+        return send(matrix.to(states.dtype), device), send(mask, device), send(indices, device)
+
+    def forward(self, states: Tensor, matrix: Tensor, mask: Tensor, indices: Tensor) -> Tensor:
+        """One state a target token of the question, (B, S, d_s) -> (B, T, d_t); see `reading`."""
+        with torch.autocast(states.device.type, enabled=False):
+            states = self.linear(matrix @ states)  # (B, T, d_t)
+            return states if self.phase is None else self.phase(states, indices)  # (B, T, d_t)
+
+
+class Phase(nn.Module):
+    """Rotation by an index, a learned share (`gain`) of it for each frequency; at gain 0 exactly the identity.
+
+    The share is taken of the angle's principal value, in (-pi, pi]: gain 1 is the target's own rotation, any gain is a
+    rotation, and a change of gain has the same small effect on the thousandth token as on the first.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, frequencies: Tensor, size: int) -> None:
+        """frequencies (F,) inverse frequencies, size d_t: blocks of 2F dimensions are turned, a remainder is not."""
+        super().__init__()
+        count = min(len(frequencies), size // 2)
+        self.blocks = size // (2 * count)
+        self.register_buffer("frequencies", frequencies[:count].float(), persistent=False)
+        self.gain = nn.Parameter(torch.zeros(count))
+
+    def forward(self, states: Tensor, index: Tensor) -> Tensor:
+        """states (B, T, d_t), index (B, T) -> (B, T, d_t)."""
+        angle = index.to(states)[..., None] * self.frequencies  # (B, T, F)
+        angle = self.gain * (math.pi - torch.remainder(math.pi - angle, 2 * math.pi))  # (B, T, F)
+        cos, sin = angle.cos()[:, :, None], angle.sin()[:, :, None]  # (B, T, 1, F)
+        turned = self.blocks * 2 * len(self.gain)
+        first, second = states[..., :turned].unflatten(-1, (self.blocks, 2, -1)).unbind(-2)  # (B, T, blocks, F)
+        pairs = torch.stack([first * cos - second * sin, second * cos + first * sin], -2)  # (B, T, blocks, 2, F)
+        return torch.cat([pairs.flatten(-3), states[..., turned:]], -1)  # (B, T, d_t)
+
+
+def pooling_matrices(
+    alignments: Sequence[Alignment], length: int, rounded: Callable[[int], int] = int
+) -> tuple[Tensor, Tensor]:
+    """Dense pooling matrices (B, T, S) with S = length, and the mask (B, T) of their rows, on the CPU.
+
+    T is the most tokens, rounded up.
+    """
+    T = rounded(max(len(alignment.tokens) for alignment in alignments))
+    matrix = torch.zeros(len(alignments), T, length)  # (B, T, S)
+    mask = torch.zeros(len(alignments), T, dtype=torch.long)  # (B, T)
+    for i, alignment in enumerate(alignments):
+        row, column = torch.from_numpy(alignment.row), torch.from_numpy(alignment.column)  # (n,)
+        matrix[i].index_put_((row.long(), column.long()), torch.from_numpy(alignment.share))
+        mask[i, : len(alignment.tokens)] = 1
+    return matrix, mask
+
+
+def inverse_frequencies(lm: FrozenLM) -> Tensor | None:
+    """The inverse frequencies that a model's own rotary module uses, scaling included, (F,); None without one."""
+    buffers = {name: value for name, value in lm.model.named_buffers() if name.endswith("inv_freq")}
+    if not buffers:
+        return None
+    name = next((name for name in buffers if "full_attention" in name), next(iter(buffers)))
+    return buffers[name].detach().float().cpu()
+
+
+def _alignment(alignment: Alignment | None) -> Alignment:
+    if alignment is None:
+        raise ValueError("examples were encoded without geometry_projection")
+    return alignment

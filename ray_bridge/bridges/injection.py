@@ -1,0 +1,84 @@
+"""How soft tokens reach the target.
+
+    prepend     as tokens of their own, before the prompt
+    residual    added to the embeddings of the question's tokens, through a gate
+    adapter     read by gated cross-attention in chosen layers of the target (Flamingo, Alayrac et al. 2022)
+
+The last two keep the prompt as it is. Their gates start at 0: before any training the target answers as it does alone.
+"""
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bridge_common.errors import UserError
+from ray_bridge.bridges.dit import Attention
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.models.frozen_lm import FrozenLM
+
+
+class Residual(nn.Module):
+    """One learned gate on all that is added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, soft: Tensor) -> Tensor:
+        """(B, K, d_t) -> (B, K, d_t)."""
+        return self.gate * soft
+
+
+class Adapter(nn.Module):
+    """What is added to a layer's output: gated cross-attention of its tokens to the soft tokens."""
+
+    def __init__(self, size: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm, self.context_norm = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.down, self.context_down = nn.Linear(size, width), nn.Linear(size, width)
+        self.attention = Attention(width, heads)
+        self.up = nn.Linear(width, size)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
+        """hidden (B, L, d_t), context (B, K, d_t) -> (B, L, d_t), in the dtype of `hidden`."""
+        kind = self.gate.dtype
+        x = self.down(self.norm(hidden.to(kind)))  # (B, L, w)
+        y = self.attention(x, self.context_down(self.context_norm(context.to(kind))))  # (B, L, w)
+        return hidden + (self.gate.tanh() * self.up(y)).to(hidden.dtype)  # (B, L, d_t)
+
+
+class Injection(nn.Module):
+    """The trained part of an injection; without parameters under `prepend`."""
+
+    def __init__(self, spec: JobSpec, target: FrozenLM) -> None:
+        super().__init__()
+        self.residual = Residual() if spec.injection == "residual" else None
+        layers = adapted_layers(spec, target) if spec.injection == "adapter" else ()
+        heads = (target.hidden_size, spec.hidden_size, spec.num_heads)
+        self._adapters = nn.ModuleDict({str(layer): Adapter(*heads) for layer in layers})
+
+    @property
+    def adapters(self) -> Mapping[int, nn.Module]:
+        """Adapters by the number of the layer whose output they change, from 1."""
+        return {int(layer): module for layer, module in self._adapters.items()}
+
+    def forward(self, soft: Tensor) -> Tensor:
+        """What the target is given in place of Z, (B, K, d_t) -> (B, K, d_t)."""
+        return soft if self.residual is None else cast(Tensor, self.residual(soft))
+
+
+def adapted_layers(spec: JobSpec, target: FrozenLM) -> tuple[int, ...]:
+    """The target's layers that get an adapter.
+
+    Raises:
+        UserError: for a layer that the target does not have.
+    """
+    layers = spec.adapter_layers or tuple(range(2, target.num_layers + 1, 2)) or (1,)
+    wrong = [layer for layer in layers if not 1 <= layer <= target.num_layers]
+    if wrong:
+        named = ",".join(map(str, wrong))
+        raise UserError(f"adapter_layers={named}: {target.name} has layers 1 to {target.num_layers}")
+    return tuple(sorted(set(layers)))

@@ -1,0 +1,176 @@
+"""The trained part of a job: from what the source read to the soft tokens that the target reads."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ray_bridge.bridges.dit import DiTBridge
+from ray_bridge.bridges.geometry_projection import GeometryProjection
+from ray_bridge.bridges.injection import Injection
+from ray_bridge.bridges.resampler import Resampler
+from ray_bridge.bridges.scale import ExactScale
+from ray_bridge.bridges.whitening import Moments
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.distributed import Worker
+from ray_bridge.inputs.encoding import SourceBatch
+from ray_bridge.models.embedding_map import Once, anew
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.noise import stable_seed
+
+
+class Bridge(Protocol):
+    """(states (B, S, d), mask (B, S), noise (B, K, d_t), dropped (B,)) -> soft tokens (B, K, d_t)."""
+
+    scale: ExactScale
+
+    def __call__(self, states: Tensor, mask: Tensor, noise: Tensor, dropped: Tensor | None = None) -> Tensor: ...
+
+    def moments(self, states: Tensor, mask: Tensor) -> list[Moments]: ...
+
+    def fit(self, moments: list[Moments]) -> None: ...
+
+
+class Translator(nn.Module):
+    """A bridge with whatever stands before it.
+
+    Attributes:
+        flow: the bridge where it is a flow and so has a flow loss, else None.
+        injection: how soft tokens reach the target.
+        geometry: the projection in front of the bridge, None with its toggle off.
+    """
+
+    def __init__(self, spec: JobSpec, source: FrozenLM, target: FrozenLM, once: Once = anew) -> None:
+        super().__init__()
+        self.geometry = (
+            GeometryProjection(source, target, soft_tokens=spec.inserted, start=spec.geometry_init, once=once)
+            if spec.geometry_projection
+            else None
+        )
+        self.bridge = build_bridge(spec, target.hidden_size if self.geometry else source.hidden_size, target)
+        self.injection = Injection(spec, target)
+        self.flow = self.bridge if isinstance(self.bridge, DiTBridge) else None
+
+    @property
+    def scale(self) -> ExactScale:
+        """What sets the size of the soft tokens."""
+        return cast(Bridge, self.bridge).scale
+
+    def forward(self, source: SourceBatch, noise: Tensor, dropped: Tensor | None = None) -> Tensor:
+        """Soft tokens Z.
+
+        Args:
+            source: what the frozen source made of B prompts.
+            noise: (B, K, d_t), standard normal.
+            dropped: (B,) bool, rows whose condition is withheld, or None.
+
+        Returns:
+            (B, K, d_t), each token at the RMS of the target's embeddings times the learned gain.
+        """
+        return self.sampled(noise, dropped, *self.reading(source))
+
+    def reading(self, source: SourceBatch, rounded: Callable[[int], int] = int) -> tuple[Tensor, ...]:
+        """What `sampled` and `flow_error` read, as tensors on the device alone; made outside of any recording.
+
+        Args:
+            source: what the frozen source made of B prompts.
+            rounded: what lengths are rounded up to, by masked tokens.
+
+        Returns:
+            States (B, S, d_s) and mask (B, S); under geometry_projection then what `GeometryProjection.forward` reads.
+        """
+        padding = rounded(source.mask.shape[1]) - source.mask.shape[1]
+        states, mask = F.pad(source.states, (0, 0, 0, padding)), F.pad(source.mask, (0, padding))
+        if self.geometry is None:
+            return states, mask
+        return states, *self.geometry.reading(source.items, states, rounded)
+
+    def sampled(self, noise: Tensor, dropped: Tensor | None, *reading: Tensor) -> Tensor:
+        """`forward` of a `reading`."""
+        return cast(Bridge, self.bridge)(*self._read(*reading), noise, dropped)
+
+    @torch.no_grad()
+    def standardise(self, sources: Iterable[SourceBatch], worker: Worker) -> None:
+        """Set the statistics by which the bridge standardises its input from training prompts, once, before training.
+
+        Args:
+            sources: this worker's share of the prompts.
+            worker: sums the moments, so that every worker ends with the same statistics.
+        """
+        bridge = cast(Bridge, self.bridge)
+        together: list[Moments] | None = None
+        for source in sources:
+            found = bridge.moments(*self._read(*self.reading(source)))
+            together = found if together is None else [a + b for a, b in zip(together, found, strict=True)]
+        if together is None:
+            raise ValueError("every worker needs at least one prompt")
+        for moments in together:
+            for tensor in (moments.count, moments.total, moments.square):
+                worker.sum(tensor)
+        bridge.fit(together)
+        for statistics in self.bridge.buffers():
+            worker.same(statistics)
+
+    def flow_error(
+        self, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None, *reading: Tensor
+    ) -> Tensor:
+        """Flow loss of each row, (B,), for data (B, K, d_t) at unit RMS. Only where `flow` is a bridge."""
+        if self.flow is None:
+            raise ValueError("this bridge is no flow")
+        return self.flow.flow_loss(*self._read(*reading), data, noise, times, dropped)
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """Measurements of how the translator was initialised."""
+        return {} if self.geometry is None else self.geometry.facts
+
+    def pooled(self, source: SourceBatch) -> tuple[Tensor, Tensor] | None:
+        """Weights (B, heads, S) of attention pooling and the mask (B, S) of what is pooled, None without it."""
+        if self.flow is None or self.flow.conditioner.pooling != "attention":
+            return None
+        states, mask = self._read(*self.reading(source))
+        self.flow.condition(states, mask)
+        return cast(Tensor, self.flow.conditioner.weights), mask
+
+    def _read(self, states: Tensor, *reading: Tensor) -> tuple[Tensor, Tensor]:
+        """What the bridge reads, (B, S, d_s) or under geometry_projection (B, T, d_t), and its mask."""
+        if self.geometry is not None:
+            return self.geometry(states, *reading), reading[1]
+        return states, reading[0]
+
+
+def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:
+    """The bridge a spec asks for, with input of width `input_size`."""
+    shape: dict[str, Any] = {
+        "source_size": input_size,
+        "target_size": target.hidden_size,
+        "target_rms": target.embedding_rms,
+        "soft_tokens": spec.soft_tokens,
+        "width": spec.hidden_size,
+        "depth": spec.depth,
+        "heads": spec.num_heads,
+    }
+    if spec.bridge == "resampler":
+        return Resampler(**shape)
+    return DiTBridge(
+        **shape,
+        steps=spec.sampler_steps,
+        prediction=spec.flow_prediction,
+        pooling=spec.pooling,
+        cross=spec.bridge == "dit_xattn",
+        guidance=spec.guidance_scale,
+    )
+
+
+def build_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM, once: Once = anew) -> Translator:
+    """A translator with the seed's initial weights, in fp32 on the target's device.
+
+    Initialised on the CPU, so that every device and every worker starts from the same numbers; the map between the
+    embedding tables is fitted on the device, and through `once` for all workers.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stable_seed("initial weights", spec.seed))
+        translator = Translator(spec, source, target, once)
+    return translator.to(device=target.device, dtype=torch.float32)

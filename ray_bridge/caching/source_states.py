@@ -1,0 +1,66 @@
+"""The frozen source's states of training prompts, so that no training step runs the source."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ray_bridge.caching.frozen_states import LIMIT, Extract, FrozenStates
+from ray_bridge.gpu.transfer import Parcel
+from ray_bridge.inputs.encoding import Encoded, SourceBatch, read_source
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.tasks.task import Example
+
+
+class SourceStates(FrozenStates):
+    """One layer's states of the questions' tokens.
+
+    Args:
+        source: the frozen source.
+        encode: examples to their tokens.
+        examples: whose states are asked for.
+        layer: which hidden state.
+        identity: the source's digest.
+        folder: where files are kept; see `FrozenStates`.
+        limit: bytes that all files of the folder may take.
+    """
+
+    kind = "source"
+
+    def __init__(
+        self,
+        source: FrozenLM,
+        encode: Callable[[Sequence[Example]], Sequence[Encoded]],
+        examples: Sequence[Example],
+        layer: int,
+        identity: Any,
+        folder: Path | None,
+        *,
+        limit: int = LIMIT,
+    ) -> None:
+        super().__init__(source, encode, examples, [identity, layer], folder, limit=limit)
+        self.layer = layer
+
+    def extract(self, item: Encoded) -> Extract:
+        begin, end = item.question_span
+        return Extract(ids=item.source_ids, begin=begin, end=end)
+
+    def read(self, items: Sequence[Encoded]) -> Tensor:
+        batch = read_source(self.lm, items, self.layer)
+        return batch.states[batch.mask.bool()]  # (tokens, d_s)
+
+    def __call__(self, items: Sequence[Encoded]) -> SourceBatch:
+        """As `read_source`: states of the questions' tokens, and their mask."""
+        rows = self.rows(items)
+        if rows is None:
+            return read_source(self.lm, items, self.layer)
+        S = max(len(row) for row in rows)
+        parcel = Parcel(self.lm.device, ((len(rows), S, rows[0].shape[1]), rows[0].dtype), ((len(rows), S), torch.long))
+        states, mask = parcel.host  # (B, S, d_s), (B, S)
+        for i, row in enumerate(rows):
+            states[i, : len(row)], states[i, len(row) :] = row, 0
+            mask[i, : len(row)], mask[i, len(row) :] = 1, 0
+        states, mask = parcel.send()
+        return SourceBatch(states=states.to(torch.promote_types(states.dtype, torch.float32)), mask=mask, items=items)

@@ -1,0 +1,1 @@
+"""Job and run specs, presets, fingerprints and checkpoint names."""

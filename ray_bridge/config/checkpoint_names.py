@@ -1,0 +1,30 @@
+"""Where a checkpoint's name leads: the embedded pair, a folder, or the hub."""
+
+from pathlib import Path
+
+from bridge_common.errors import UserError
+
+EMBEDDED = {name: Path(__file__).parent.parent / "embedded_pair" / name for name in ("source", "target")}
+_PREFIX = "embedded:"
+
+
+def resolve(name: str) -> str:
+    """The folder or hub name behind a checkpoint's name; `embedded:source` and `embedded:target` ship in the package.
+
+    Raises:
+        UserError: for an unknown embedded name, or a name that looks like a path and leads nowhere.
+    """
+    if name.startswith(_PREFIX):
+        part = name.removeprefix(_PREFIX)
+        if part not in EMBEDDED:
+            known = " and ".join(_PREFIX + known for known in EMBEDDED)
+            raise UserError(f"no embedded checkpoint {name!r}: there are {known}")
+        return str(EMBEDDED[part])
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"{path} holds no config.json: name a folder written by save_pretrained")
+        return str(path.resolve())
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise UserError(f"no checkpoint at {name}: give a folder written by save_pretrained, or a hub name OWNER/MODEL")
+    return name

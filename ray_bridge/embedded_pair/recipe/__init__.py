@@ -1,0 +1,1 @@
+"""The code that trained the embedded pair."""

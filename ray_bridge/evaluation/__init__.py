@@ -1,0 +1,1 @@
+"""Evaluation: conditions, metrics, checkpoint selection and diagnosis."""

@@ -1,0 +1,188 @@
+"""Evaluation: the bridged accuracy, and the conditions without which it cannot be read.
+
+    bridged         the target with its own soft tokens
+    target_alone    the target with the text alone
+    source_alone    the source with the text alone
+    shuffled_soft   the target with another example's soft tokens
+    random_soft     the target with noise of the same size
+    text_bridge     the target with the source's written answer pasted into its prompt
+
+Outputs are a function of the weights, the spec and the example: batches are formed over the whole split and dealt to
+workers, noise is keyed by example, and where the spec asks for float64 not even rounding depends on the batch.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bridge_common.errors import UserError
+from ray_bridge.bridges.translator import Translator
+from ray_bridge.caching.node_cache import NodeCache
+from ray_bridge.distributed import Worker
+from ray_bridge.generation.generate import decode_rows, text_of
+from ray_bridge.generation.graphed import fast_here
+from ray_bridge.inputs.encoding import Encoded, SourceBatch, read_source
+from ray_bridge.inputs.rows import Row
+from ray_bridge.model_pair import Pair
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.noise import normal
+from ray_bridge.tasks.scoring import cut
+from ray_bridge.tasks.task import Example
+
+BASELINES = ("target_alone", "source_alone", "text_bridge")
+CONTROLS = ("shuffled_soft", "random_soft")
+CONDITIONS = ("bridged", *BASELINES, *CONTROLS)
+
+READ = 32
+"""Prompts that the source and the bridge read at once."""
+
+Output = dict[str, Any]
+"""{"text": str, "tokens": int} of one example under one condition."""
+
+
+class Evaluator:
+    """Decodes and scores examples with a pair of frozen models.
+
+    Args:
+        pair: the models and the encoder, in evaluation's arithmetic.
+        worker: this process among its peers.
+        batch_size: examples decoded together; changes speed only.
+        cache: where the baselines' outputs are kept.
+    """
+
+    def __init__(self, pair: Pair, worker: Worker, batch_size: int, cache: NodeCache) -> None:
+        self.pair, self.worker, self.batch_size, self.cache = pair, worker, batch_size, cache
+        self.spec = pair.spec
+
+    def evaluate(
+        self, examples: Sequence[Example], translator: Translator | None, conditions: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """Samples of the examples under the conditions, in the examples' order, the same on every worker.
+
+        Raises:
+            UserError: for an unknown condition, or `shuffled_soft` with a single example.
+        """
+        outputs: dict[str, list[Output]] = {}
+        for condition in conditions:
+            written = outputs.get("source_alone")
+            outputs[condition] = (
+                self._text_bridge(examples, written)
+                if condition == "text_bridge"
+                else self._outputs(condition, examples, translator)
+            )
+        return [self._sample(example, i, outputs) for i, example in enumerate(examples)]
+
+    def _sample(self, example: Example, i: int, outputs: dict[str, list[Output]]) -> dict[str, Any]:
+        row: dict[str, Any] = {
+            "id": example.id,
+            "index": example.index,
+            "question": example.question,
+            "gold": example.gold,
+            **example.groups,
+        }
+        for condition, texts in outputs.items():
+            score = self.pair.task.score(texts[i]["text"], example)
+            row[f"{condition}_output"] = texts[i]["text"]
+            row[f"{condition}_answer"] = score.answer
+            row[f"{condition}_correct"] = score.correct
+            row[f"{condition}_flexible"] = score.flexible
+            row[f"{condition}_valid"] = score.valid
+            row[f"{condition}_tokens"] = texts[i]["tokens"]
+            if score.f1 is not None:
+                row[f"{condition}_f1"] = score.f1
+        return row
+
+    def _outputs(self, condition: str, examples: Sequence[Example], translator: Translator | None) -> list[Output]:
+        if condition == "target_alone":
+            return self._alone(self.pair.target, condition, examples)
+        if condition == "source_alone":
+            return self._alone(self.pair.source, condition, examples)
+        if condition not in CONDITIONS:
+            raise UserError(f"unknown condition {condition!r}: use {', '.join(CONDITIONS)}")
+        if translator is None:
+            raise ValueError(f"{condition} needs a translator")
+        givers: Sequence[Example] = examples
+        if condition == "shuffled_soft":
+            if len(examples) < 2:
+                raise UserError("shuffled_soft needs two examples or more: raise test_examples")
+            half = len(examples) // 2  # a fixed shift never pairs an example with itself
+            givers = [examples[(i + half) % len(examples)] for i in range(len(examples))]
+        readers, sources = self.pair.encoder(examples), self.pair.encoder(givers)
+        rows = [item.row.question() for item in readers]
+
+        def soft_tokens(batch: Sequence[int]) -> Tensor:
+            if condition == "random_soft":
+                return self._random([readers[i] for i in batch], translator)
+            return self.soft([sources[i] for i in batch], translator)
+
+        with self.pair.target.adapted(translator.injection.adapters):
+            return self._decode(self.pair.target, rows, soft_tokens)
+
+    def _alone(self, lm: FrozenLM, condition: str, examples: Sequence[Example]) -> list[Output]:
+        if condition == "target_alone":
+            rows = [item.text_row.question() for item in self.pair.encoder(examples)]
+        else:
+            rows = [self.pair.encoder.source_row(example) for example in examples]
+        return self._baseline(lm, condition, rows)
+
+    def _text_bridge(self, examples: Sequence[Example], written: list[Output] | None) -> list[Output]:
+        """What the source wrote about each example (decoded here where it is not given), read by the target."""
+        if written is None:
+            written = self._alone(self.pair.source, "source_alone", examples)
+        texts = [cut(output["text"], self.pair.task.stops).strip() for output in written]
+        rows = [self.pair.encoder.pasted_row(example, text) for example, text in zip(examples, texts, strict=True)]
+        return self._baseline(self.pair.target, "text_bridge", rows)
+
+    def _baseline(self, lm: FrozenLM, condition: str, rows: Sequence[Row]) -> list[Output]:
+        """Decode what does not depend on the bridge, once for all evaluations, trials and phases."""
+        identity = {
+            "model": self.pair.digest_of(lm),
+            "dtype": str(lm.dtype),
+            "rows": [list(row.before + row.prompt) for row in rows],
+            "max_new_tokens": self.spec.max_new_tokens,
+        }
+        return self.cache.rows(condition, identity, self.worker, lambda: self._decode(lm, rows, None))
+
+    @torch.no_grad()
+    def soft(self, items: Sequence[Encoded], translator: Translator) -> Tensor:
+        """What `bridged` gives the target, (B, K, d_t): its noise hangs on the example alone."""
+        source = read_source(self.pair.source, items, self.spec.source_layer)
+        kind = next(translator.parameters()).dtype
+        source = SourceBatch(states=source.states.to(kind), mask=source.mask, items=items)
+        return translator.injection(translator(source, self._noise("evaluation", items).to(kind)))  # (B, K, d_t)
+
+    @torch.no_grad()
+    def _random(self, items: Sequence[Encoded], translator: Translator) -> Tensor:
+        scale = translator.scale
+        noise = scale(self._noise("random soft", items).to(scale.gain.dtype))  # (B, K, d_t)
+        return translator.injection(noise)  # (B, K, d_t)
+
+    def _noise(self, purpose: str, items: Sequence[Encoded]) -> Tensor:
+        shape = (self.spec.soft_tokens, self.pair.target.hidden_size)
+        keys = [(purpose, self.spec.noise_seed, item.example.id) for item in items]
+        return normal(shape, keys).to(self.pair.target.device)  # (B, K, d_t)
+
+    def _decode(
+        self, lm: FrozenLM, rows: Sequence[Row], soft_tokens: Callable[[Sequence[int]], Tensor] | None
+    ) -> list[Output]:
+        """Decode rows in batches of similar length, dealt to the workers; the whole list on every worker."""
+        order = sorted(range(len(rows)), key=lambda i: (len(rows[i].before) + len(rows[i].prompt), i))
+        # No worker waits for another's last batch; the fast way decodes as many rows at once as memory holds.
+        share = -(-len(order) // self.worker.world)
+        size = share if fast_here(lm) else min(self.batch_size, share)
+        batches = [order[at : at + size] for at in range(0, len(order), size)]
+        mine: dict[int, Output] = {}
+        for number in self.worker.share(len(batches)):
+            batch = batches[number]
+            soft = None
+            if soft_tokens is not None:
+                soft = torch.cat([soft_tokens(batch[at : at + READ]) for at in range(0, len(batch), READ)])
+            tokens = decode_rows(lm, [rows[i] for i in batch], soft, self.spec.max_new_tokens)
+            for i, ids in zip(batch, tokens, strict=True):
+                mine[i] = {"text": text_of(lm, ids), "tokens": len(ids)}
+        together: dict[int, Output] = {}
+        for part in self.worker.gather(mine):
+            together.update(part)  # type: ignore[call-overload]
+        return [together[i] for i in range(len(rows))]

@@ -1,0 +1,102 @@
+"""Where attention pooling looks: its entropy, its mass on the question, and a picture at every evaluation."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bridge_common.files import write_bytes
+from ray_bridge.bridges.translator import Translator
+from ray_bridge.inputs.encoding import Encoded, SourceBatch, read_source
+from ray_bridge.model_pair import Pair
+from ray_bridge.tasks.task import Example
+
+EXAMPLES = 32
+PICTURED = 4
+
+
+def pooling_metrics(weights: Tensor, mask: Tensor) -> dict[str, float]:
+    """How spread out the weights are, and whether they lie where they should.
+
+    Args:
+        weights: (B, heads, S), each head's distribution over tokens.
+        mask: (B, S), 1 on the question's tokens.
+
+    Returns:
+        pooling/entropy (nats, mean over rows and heads), pooling/entropy_share (of the entropy of equal weights: 1 is
+        mean pooling, 0 a single token) and pooling/question_mass (1 unless pads are looked at).
+    """
+    entropy = torch.special.entr(weights).sum(-1)  # (B, h)
+    most = mask.sum(1, keepdim=True).clamp(min=2).to(weights).log()  # (B, 1)
+    mass = (weights * mask[:, None]).sum(-1)  # (B, h)
+    return {
+        "pooling/entropy": float(entropy.mean()),
+        "pooling/entropy_share": float((entropy / most).mean()),
+        "pooling/question_mass": float(mass.mean()),
+    }
+
+
+@torch.no_grad()
+def pooling_report(pair: Pair, translator: Translator, examples: Sequence[Example], picture: Path) -> dict[str, float]:
+    """Metrics of attention pooling over the first examples, and a heat map of a few of them.
+
+    Args:
+        pair: the models that read the examples.
+        translator: one whose bridge pools by attention.
+        examples: the evaluated split.
+        picture: PNG that is written.
+
+    Returns:
+        See `pooling_metrics`; empty for a translator that does not pool by attention.
+    """
+    items = pair.encoder(examples[:EXAMPLES])
+    source = read_source(pair.source, items, pair.spec.source_layer)
+    kind = next(translator.parameters()).dtype
+    pooled = translator.pooled(SourceBatch(states=source.states.to(kind), mask=source.mask, items=items))
+    if pooled is None:
+        return {}
+    weights, mask = (part.cpu() for part in pooled)  # (B, h, S), (B, S)
+    rows = [
+        (f"{item.example.id}", token_texts(pair, item), row[:, : int(mask[i].sum())])
+        for i, (item, row) in enumerate(zip(items[:PICTURED], weights, strict=False))
+    ]
+    write_bytes(picture, heat_map(rows))
+    return pooling_metrics(weights, mask)
+
+
+def token_texts(pair: Pair, item: Encoded) -> list[str]:
+    """The question's tokens as the bridge reads them: the target's under geometry_projection, else the source's."""
+    if item.alignment is None:
+        ids, tokenizer = item.source_ids[slice(*item.question_span)], pair.source.tokenizer
+    else:
+        ids = tuple(item.text_row.prompt[1 + i] for i in item.alignment.tokens.tolist())
+        tokenizer = pair.target.tokenizer
+    return [tokenizer.decode([i]) for i in ids]
+
+
+def heat_map(rows: Sequence[tuple[str, Sequence[str], Tensor]]) -> bytes:
+    """A PNG with one panel a row: its name, its tokens, and the weights (heads, tokens) on them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    longest = max(len(tokens) for _, tokens, _ in rows)
+    figure = Figure(figsize=(max(4.0, 0.16 * longest), 1.9 * len(rows)), dpi=110, layout="constrained")
+    panels: Any = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for panel, (name, tokens, weights) in zip(panels, rows, strict=True):
+        image = panel.imshow(weights.float().numpy(), aspect="auto", cmap="viridis", vmin=0)
+        panel.set_xticks(range(len(tokens)), [_label(token) for token in tokens], rotation=90, fontsize=6)
+        panel.set_yticks([])
+        panel.set_ylabel("heads", fontsize=7)
+        panel.set_title(name, fontsize=7, loc="left")
+        figure.colorbar(image, ax=panel, pad=0.01).ax.tick_params(labelsize=6)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()
+
+
+def _label(token: str) -> str:
+    drawn = "".join(c if ord(c) < 0x3000 else "▯" for c in token)  # the default font ends there
+    return drawn.replace("\n", "↵").replace("$", r"\$").strip() or "␣"

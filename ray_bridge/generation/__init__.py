@@ -1,0 +1,1 @@
+"""Decoding, eager and with CUDA graphs, greedy and sampled."""

@@ -1,0 +1,205 @@
+"""The two fixed caches of `static_decoding`: one for fused layers, one for any model as transformers runs it."""
+
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ray_bridge.gpu.kernels import decode_step as kernels
+from ray_bridge.inputs.layout import Batch
+from ray_bridge.models.attention import AttendBehind, softmax, use_grouped_attention
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.fused_decoder import FusedBody
+from ray_bridge.models.prefix_cache import Prefix
+
+
+class FusedCache:
+    """Keys and values of rows that each begin at slot 0, behind a prefix that is stored once for all of them.
+
+    Attributes:
+        keys: (B, h_kv, slots, D) of each layer.
+        values: (B, h_kv, slots, D) of each layer.
+        lengths: (B,) slots in use.
+    """
+
+    pad: Literal["left", "right"] = "right"
+
+    def __init__(self, lm: FrozenLM, rows: int, length: int, new_tokens: int, prefix: Prefix | None) -> None:
+        self.lm, self.body, self.prefix = lm, cast(FusedBody, lm.body), prefix
+        body = self.body
+        self.past = 0 if prefix is None else len(prefix)
+        slots = -(-(length + new_tokens) // 16) * 16
+        shape = (rows, body.kv_heads, slots, body.head_dim)
+        # Zeros: a slot that is not in use has weight 0, and 0 times what memory happens to hold may be no number.
+        self.keys = [torch.zeros(shape, dtype=lm.dtype, device=lm.device) for _ in body.layers]
+        self.values = [torch.zeros(shape, dtype=lm.dtype, device=lm.device) for _ in body.layers]
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=lm.device)  # (B,)
+        self.slots = torch.arange(slots, device=lm.device)  # (slots,)
+        self.kernels = body.silu and lm.device.type == "cuda" and lm.dtype.itemsize == 2
+        if self.kernels:
+            self.kernels = kernels.usable(lm.device, lm.dtype, body.heads, body.kv_heads, body.head_dim)
+
+    def fill(self, first: int, batch: Batch) -> Tensor:
+        count, L = batch.mask.shape
+        rows = slice(first, first + count)
+
+        keep = _Keep(self, rows, L)
+        x = self.body(batch.embeds, batch.positions, keep, after=self.lm.after)  # (n, L, d)
+        used = batch.mask.sum(-1)  # (n,)
+        self.lengths[rows] = used
+        last = x[torch.arange(count, device=x.device), used - 1]  # (n, d)
+        return self.body.finish(last)
+
+    def step(self, embeds: Tensor) -> Tensor:
+        return self._kernel_step(embeds[:, 0]) if self.kernels else self._torch_step(embeds)
+
+    def _kernel_step(self, x: Tensor) -> Tensor:
+        """The step as ten launches a layer, (b, d) -> (b, d)."""
+        body, after, y = self.body, self.lm.after, None
+        turn = body.rotary(x[:, None], self.lengths[:, None] + self.past)  # (b, 1, D) twice
+        cos, sin = (part[:, 0].contiguous() for part in turn)  # (b, D) each
+        for i, layer in enumerate(body.layers):
+            x, h = kernels.add_norm(x, y, layer.norm.weight, layer.norm.variance_epsilon)  # (b, d) each
+            qkv = F.linear(h, layer.qkv, layer.qkv_bias)  # (b, (h + 2 h_kv) D)
+            q = kernels.rotate_store(qkv, cos, sin, self.lengths, self.keys[i], self.values[i], body.heads)  # (b, h, D)
+            before = None if self.prefix is None else (self.prefix.keys[i][0], self.prefix.values[i][0])
+            a = kernels.attention(q, self.keys[i], self.values[i], self.lengths, body.scale, before)  # (b, h, D)
+            x, h = kernels.add_norm(x, layer.out(a.flatten(1)), layer.mlp_norm.weight, layer.mlp_norm.variance_epsilon)
+            y = layer.down(kernels.gate(F.linear(h, layer.gate_up, layer.gate_up_bias)))  # (b, d)
+            if after is not None:
+                x, y = after(i, (x + y)[:, None])[:, 0], None  # (b, d)
+        self.lengths.add_(1)
+        return kernels.add_norm(x, y, body.final_norm.weight, body.final_norm.variance_epsilon)[1]
+
+    def _torch_step(self, embeds: Tensor) -> Tensor:
+        positions = self.lengths[:, None] + self.past  # (b, 1)
+        x = self.body(embeds, positions, _OneMore(self), after=self.lm.after)  # (b, 1, d)
+        self.lengths.add_(1)
+        return self.body.finish(x[:, 0])  # (b, d)
+
+    def attention(self, layer: int, q: Tensor, seen: Tensor) -> Tensor:
+        """Attention of one token a row, q (b, 1, h, D) with `seen` (b, 1, 1, slots) -> (b, 1, h, D)."""
+        B, _, h, D = q.shape
+        keys, values = self.keys[layer], self.values[layer]
+        kv = keys.shape[1]
+        grouped = q.view(B, kv, h // kv, D)  # (b, h_kv, g, D)
+        scores = (grouped @ keys.transpose(-1, -2)).masked_fill(~seen, float("-inf"))  # (b, h_kv, g, slots)
+        if self.prefix is None:
+            return (softmax(scores * self.body.scale) @ values).view(B, 1, h, D)
+        # All rows share these keys, so they are read once, as one product with the queries of all rows.
+        before_k, before_v = self.prefix.keys[layer][0], self.prefix.values[layer][0]  # (h_kv, H, D)
+        together = grouped.transpose(0, 1).reshape(kv, -1, D)  # (h_kv, b g, D)
+        past = (together @ before_k.transpose(-1, -2)).view(kv, B, h // kv, -1).transpose(0, 1)  # (b, h_kv, g, H)
+        weights = softmax(torch.cat([past, scores], -1) * self.body.scale)  # (b, h_kv, g, H + slots)
+        y = weights[..., self.past :] @ values  # (b, h_kv, g, D)
+        shared = weights[..., : self.past].transpose(0, 1).reshape(kv, -1, self.past) @ before_v  # (h_kv, b g, D)
+        return (y + shared.view(kv, B, h // kv, D).transpose(0, 1)).reshape(B, 1, h, D)
+
+    def keep(self, rows: Tensor) -> None:
+        self.lengths = self.lengths[rows]
+        for layer in range(len(self.keys)):
+            self.keys[layer] = self.keys[layer][rows]
+            self.values[layer] = self.values[layer][rows]
+
+
+class _Keep(AttendBehind):
+    """Reads prompts, and keeps the keys and values of their own tokens."""
+
+    def __init__(self, cache: FusedCache, rows: slice, length: int) -> None:
+        super().__init__(cache.prefix, None, cache.body.scale)
+        self.cache, self.rows, self.length = cache, rows, length
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        past = self.cache.past
+        self.cache.keys[layer][self.rows, :, : self.length] = k[:, past:].transpose(1, 2)
+        self.cache.values[layer][self.rows, :, : self.length] = v[:, past:].transpose(1, 2)
+        return super().__call__(layer, q, k, v)  # (n, L, h, D)
+
+
+class _OneMore:
+    """Puts one token's keys and values a row into the cache, and reads it."""
+
+    def __init__(self, cache: FusedCache) -> None:
+        self.cache = cache
+        self.at = cache.lengths[:, None, None, None]  # (b, 1, 1, 1)
+        self.seen = cache.slots <= self.at  # (b, 1, 1, slots)
+
+    def before(self, _layer: int) -> None:
+        """The prefix is read where it is."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        for kept, new in ((self.cache.keys[layer], k), (self.cache.values[layer], v)):
+            one = new.transpose(1, 2)  # (b, h_kv, 1, D)
+            kept.scatter_(2, self.at.expand_as(one), one)
+        return self.cache.attention(layer, q, self.seen)  # (b, 1, h, D)
+
+
+class TransformersCache:
+    """transformers' own static cache under the model's own layers, with grouped attention; rows end at one slot."""
+
+    pad: Literal["left", "right"] = "left"
+
+    def __init__(self, lm: FrozenLM, rows: int, length: int, new_tokens: int, prefix: Prefix | None) -> None:
+        from transformers.cache_utils import Cache, StaticLayer
+
+        self.lm, self.prefix = lm, prefix
+        self.past = 0 if prefix is None else len(prefix)
+        self.length = self.past + length
+        slots = self.length + new_tokens
+        self.cache = Cache(layers=[StaticLayer(max_cache_len=slots) for _ in range(lm.num_layers)])
+        self.rows = rows
+        self.seen = torch.zeros(rows, 1, 1, slots, dtype=torch.bool, device=lm.device)  # (B, 1, 1, slots)
+        self.seen[..., : self.past] = True
+        self.position = torch.zeros(rows, 1, dtype=torch.long, device=lm.device)  # (B, 1)
+        self.at = torch.full((1,), self.length, device=lm.device)  # (1,)
+
+    def fill(self, first: int, batch: Batch) -> Tensor:
+        from transformers import DynamicCache
+
+        count, L = batch.mask.shape
+        rows, begin = slice(first, first + count), self.length - L
+        prompt = DynamicCache(config=self.lm.model.config)
+        mask = batch.mask
+        if self.prefix is not None:
+            mask = torch.cat([mask.new_ones(count, self.past), mask], 1)  # (n, H + L)
+            for i, (k, v) in enumerate(zip(self.prefix.keys, self.prefix.values, strict=True)):
+                prompt.update(k.expand(count, -1, -1, -1), v.expand(count, -1, -1, -1), i)
+        hidden = self.lm.model.base_model(
+            inputs_embeds=batch.embeds,
+            attention_mask=mask,
+            position_ids=batch.positions,
+            past_key_values=prompt,
+            use_cache=True,
+        ).last_hidden_state  # (n, L, d)
+        for own, read in zip(self.cache.layers, prompt.layers, strict=True):
+            if not own.is_initialized:
+                like = read.keys.new_zeros(()).expand(self.rows, read.keys.shape[1], 1, read.keys.shape[-1])
+                own.lazy_initialization(like, read.values[:1, :, :1].expand(self.rows, -1, -1, -1))
+                own.cumulative_length.fill_(self.length)
+            for kept, new in ((own.keys, read.keys), (own.values, read.values)):
+                kept[rows, :, : self.past] = new[:, :, : self.past]
+                kept[rows, :, begin : self.length] = new[:, :, self.past :]
+        self.seen[rows, 0, 0, begin : self.length] = batch.mask.bool()
+        self.position[rows] = batch.positions[:, -1:]
+        return hidden[:, -1]
+
+    def step(self, embeds: Tensor) -> Tensor:
+        self.seen.index_fill_(3, self.at, True)
+        self.position.add_(1)
+        with use_grouped_attention(self.lm.model):
+            hidden = self.lm.model.base_model(
+                inputs_embeds=embeds,
+                attention_mask=self.seen,
+                position_ids=self.position,
+                past_key_values=self.cache,
+                use_cache=True,
+            ).last_hidden_state  # (b, 1, d)
+        self.at.add_(1)
+        return hidden[:, 0]
+
+    def keep(self, rows: Tensor) -> None:
+        self.seen, self.position, self.rows = self.seen[rows], self.position[rows], len(rows)
+        for layer in self.cache.layers:
+            layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+            layer.batch_size = len(rows)

@@ -1,0 +1,216 @@
+"""Attention of a row's tokens behind a header that carries no gradient, in Triton, both ways.
+
+Flash attention's backward pass spends most of its time on the gradients of keys and values, and behind a header of
+1,300 tokens four in five of those belong to the header, where nobody wants them. Here they are not computed, and the
+query heads that share a key head are worked on together, so that keys are read once and their gradients need no
+summing up. The method is FlashAttention-2's (Dao 2023).
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ray_bridge.gpu.kernels.verify import agree, tl, triton
+
+FORWARD = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 3}
+QUERIES = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 3}
+KEYS = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
+"""Rows and keys of a block, and how they are run, for the three kernels."""
+
+if triton is not None:
+
+    @triton.jit
+    def _forward(
+        q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, T, past, heads, kv_heads, scale,
+        G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    ):  # fmt: skip
+        """BM rows (token, query head of the group) of one key head, over all keys they see."""
+        b, head = (tl.program_id(1) // kv_heads).to(tl.int64), tl.program_id(1) % kv_heads
+        m = tl.program_id(0) * BM + tl.arange(0, BM)
+        t = m // G
+        d = tl.arange(0, D)
+        ok = t < T
+        row = (b * T + t) * heads + head * G + m % G
+        q = tl.load(q_ptr + row[:, None] * D + d[None, :], mask=ok[:, None], other=0.0)
+        L = past + T
+        keys, values = k_ptr + (b * L * kv_heads + head) * D, v_ptr + (b * L * kv_heads + head) * D
+        top = tl.full([BM], float("-inf"), tl.float32)
+        total = tl.zeros([BM], tl.float32)
+        acc = tl.zeros([BM, D], tl.float32)
+        end = tl.minimum(L, past + (tl.program_id(0) * BM + BM - 1) // G + 1)
+        for start in range(0, end, BN):
+            n = start + tl.arange(0, BN)
+            k = tl.load(keys + n[None, :] * kv_heads * D + d[:, None], mask=(n < L)[None, :], other=0.0)
+            scores = tl.dot(q, k) * (scale * 1.4426950408889634)
+            scores = tl.where(n[None, :] <= (past + t)[:, None], scores, float("-inf"))
+            new_top = tl.maximum(top, tl.max(scores, 1))
+            p = tl.exp2(scores - new_top[:, None])
+            keep = tl.exp2(top - new_top)
+            v = tl.load(values + n[:, None] * kv_heads * D + d[None, :], mask=(n < L)[:, None], other=0.0)
+            acc = acc * keep[:, None] + tl.dot(p.to(v.dtype), v)
+            total = total * keep + tl.sum(p, 1)
+            top = new_top
+        tl.store(
+            out_ptr + row[:, None] * D + d[None, :],
+            (acc / total[:, None]).to(out_ptr.dtype.element_ty),
+            mask=ok[:, None],
+        )
+        tl.store(lse_ptr + row, top + tl.log2(total), mask=ok)
+
+    @triton.jit
+    def _queries(
+        q_ptr, k_ptr, v_ptr, out_ptr, outer_ptr, lse_ptr, delta_ptr, dq_ptr, T, past, heads, kv_heads, scale,
+        G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    ):  # fmt: skip
+        """Gradient of BM rows of queries; also leaves sum(out * outer) of each row for `_keys`."""
+        b, head = (tl.program_id(1) // kv_heads).to(tl.int64), tl.program_id(1) % kv_heads
+        m = tl.program_id(0) * BM + tl.arange(0, BM)
+        t = m // G
+        d = tl.arange(0, D)
+        ok = t < T
+        row = (b * T + t) * heads + head * G + m % G
+        at = row[:, None] * D + d[None, :]
+        q = tl.load(q_ptr + at, mask=ok[:, None], other=0.0)
+        outer = tl.load(outer_ptr + at, mask=ok[:, None], other=0.0)
+        out = tl.load(out_ptr + at, mask=ok[:, None], other=0.0)
+        delta = tl.sum(out.to(tl.float32) * outer.to(tl.float32), 1)
+        tl.store(delta_ptr + row, delta, mask=ok)
+        lse = tl.load(lse_ptr + row, mask=ok, other=0.0)
+        L = past + T
+        keys, values = k_ptr + (b * L * kv_heads + head) * D, v_ptr + (b * L * kv_heads + head) * D
+        acc = tl.zeros([BM, D], tl.float32)
+        end = tl.minimum(L, past + (tl.program_id(0) * BM + BM - 1) // G + 1)
+        for start in range(0, end, BN):
+            n = start + tl.arange(0, BN)
+            place = n[:, None] * kv_heads * D + d[None, :]
+            k = tl.load(keys + place, mask=(n < L)[:, None], other=0.0)
+            v = tl.load(values + place, mask=(n < L)[:, None], other=0.0)
+            scores = tl.dot(q, tl.trans(k)) * (scale * 1.4426950408889634)
+            seen = (n[None, :] <= (past + t)[:, None]) & ok[:, None]
+            p = tl.where(seen, tl.exp2(scores - lse[:, None]), 0.0)
+            ds = p * (tl.dot(outer, tl.trans(v)) - delta[:, None])
+            acc += tl.dot(ds.to(k.dtype), k)
+        tl.store(dq_ptr + at, (acc * scale).to(dq_ptr.dtype.element_ty), mask=ok[:, None])
+
+    @triton.jit
+    def _keys(
+        q_ptr, k_ptr, v_ptr, outer_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, T, past, heads, kv_heads, scale,
+        G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+    ):  # fmt: skip
+        """Gradients of BN of the rows' own keys and values, over all rows that see them."""
+        b, head = (tl.program_id(1) // kv_heads).to(tl.int64), tl.program_id(1) % kv_heads
+        own = tl.program_id(0) * BN + tl.arange(0, BN)
+        d = tl.arange(0, D)
+        L = past + T
+        at = ((b * L + past + own) * kv_heads + head)[:, None] * D + d[None, :]
+        inside = (own < T)[:, None]
+        k = tl.load(k_ptr + at, mask=inside, other=0.0)
+        v = tl.load(v_ptr + at, mask=inside, other=0.0)
+        dk = tl.zeros([BN, D], tl.float32)
+        dv = tl.zeros([BN, D], tl.float32)
+        begin = tl.program_id(0) * BN * G // BM * BM
+        for start in range(begin, T * G, BM):
+            m = start + tl.arange(0, BM)
+            t = m // G
+            ok = t < T
+            row = (b * T + t) * heads + head * G + m % G
+            place = row[:, None] * D + d[None, :]
+            q = tl.load(q_ptr + place, mask=ok[:, None], other=0.0)
+            outer = tl.load(outer_ptr + place, mask=ok[:, None], other=0.0)
+            lse = tl.load(lse_ptr + row, mask=ok, other=0.0)
+            delta = tl.load(delta_ptr + row, mask=ok, other=0.0)
+            scores = tl.dot(k, tl.trans(q)) * (scale * 1.4426950408889634)  # keys by rows
+            seen = (own[:, None] <= t[None, :]) & ok[None, :]
+            p = tl.where(seen, tl.exp2(scores - lse[None, :]), 0.0)
+            dv += tl.dot(p.to(outer.dtype), outer)
+            ds = p * (tl.dot(v, tl.trans(outer)) - delta[None, :])
+            dk += tl.dot(ds.to(q.dtype), q)
+        tl.store(dk_ptr + at, (dk * scale).to(dk_ptr.dtype.element_ty), mask=inside)
+        tl.store(dv_ptr + at, dv.to(dv_ptr.dtype.element_ty), mask=inside)
+
+
+class _Behind(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+        B, T, h, D = q.shape
+        past, kv = k.shape[1] - T, k.shape[2]
+        out = torch.empty_like(q)
+        lse = torch.empty(B, T, h, dtype=torch.float32, device=q.device)  # of base 2
+        grid = (triton.cdiv(T * (h // kv), FORWARD["BM"]), B * kv)
+        _forward[grid](q, k, v, out, lse, T, past, h, kv, scale, G=h // kv, D=D, **FORWARD)
+        ctx.save_for_backward(q, k, v, out, lse)
+        ctx.scale = scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> Any:
+        q, k, v, out, lse = ctx.saved_tensors
+        B, T, h, D = q.shape
+        past, kv = k.shape[1] - T, k.shape[2]
+        dout = outer[0].contiguous()
+        dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        dk[:, :past] = 0
+        dv[:, :past] = 0
+        delta = torch.empty_like(lse)  # (B, T, h)
+        tail = {"G": h // kv, "D": D}
+        _queries[triton.cdiv(T * (h // kv), QUERIES["BM"]), B * kv](
+            q, k, v, out, dout, lse, delta, dq, T, past, h, kv, ctx.scale, **tail, **QUERIES
+        )
+        _keys[triton.cdiv(T, KEYS["BN"]), B * kv](
+            q, k, v, dout, lse, delta, dk, dv, T, past, h, kv, ctx.scale, **tail, **KEYS
+        )
+        return dq, dk, dv, None
+
+
+def attend_behind(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Causal attention of the last T of L = H + T places; the first H keys and values get no gradient (zeros).
+
+    Args:
+        q: (B, T, h, D) contiguous.
+        k: (B, L, h_kv, D) contiguous, h a multiple of h_kv.
+        v: (B, L, h_kv, D) contiguous.
+        scale: factor on the scores.
+
+    Returns:
+        (B, T, h, D).
+    """
+    return _Behind.apply(q, k, v, scale)
+
+
+def reference_attend_behind(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """What `attend_behind` means, but for the gradient of the first H keys and values."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, h, T, D), (B, h_kv, L, D) twice
+    T, L = q.shape[2], k.shape[2]
+    seen = torch.ones(T, L, dtype=torch.bool, device=q.device).tril(L - T)  # (T, L)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=True)  # (B, h, T, D)
+    return y.transpose(1, 2)
+
+
+@cache
+def usable(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> bool:
+    """Whether these kernels may be used for a geometry; see `checks.agree`."""
+    return head_dim <= 128 and agree("attention", disagreement, device, dtype, heads, kv_heads, head_dim)
+
+
+def disagreement(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> float:
+    """Largest relative error of values and gradients against their meaning in torch at fp32, on random inputs."""
+    chance = torch.Generator().manual_seed(1)
+    gaps = []
+    for T, H in ((9, 7), (70, 150), (130, 0)):
+        shapes = ((2, T, heads, head_dim), *[(2, H + T, kv_heads, head_dim)] * 2)
+        inputs = [torch.randn(shape, generator=chance).to(device, dtype) for shape in shapes]
+        outer = torch.randn(shapes[0], generator=chance).to(device, dtype)
+        results = []
+        for function, kind in ((attend_behind, dtype), (reference_attend_behind, torch.float32)):
+            leaves = [x.to(kind, copy=True).requires_grad_() for x in inputs]
+            with torch.enable_grad():
+                y = function(leaves[0], leaves[1], leaves[2], head_dim**-0.5)
+                dq, dk, dv = torch.autograd.grad(y, leaves, outer.to(kind))
+            results.append([y.detach(), dq, dk[:, H:], dv[:, H:]])
+        gaps += [float((a.float() - b).norm() / b.norm()) for a, b in zip(*results, strict=True)]
+    return max(gaps)

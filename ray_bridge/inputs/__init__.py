@@ -1,0 +1,1 @@
+"""Token rows, the sequence layout, and the batches that both models read."""

@@ -1,0 +1,158 @@
+"""Examples as both models read them: token ids, and the span of the question in the source's prompt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.inputs.layout import answer_row, common_prefix
+from ray_bridge.inputs.rows import Row, token_ids
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.token_alignment import Alignment, align, byte_spans
+from ray_bridge.tasks.task import Example, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """One example, tokenised.
+
+    Attributes:
+        example: where it comes from.
+        source_ids: the prompt for the source, BOS first.
+        question_span: first and one past the last source token of the question.
+        row: the target's row under the spec's layout, answer included.
+        text_row: the target's row without soft tokens: target alone, and the KL teacher.
+        prompted_row: under soft_only with a curriculum, the row that holds the prompt after all, else None.
+        question_ids: the question's target tokens alone.
+        source_header: how many source tokens, BOS first, are the few-shot header's.
+        alignment: how the question's source tokens pool onto the target's; only where geometry_projection asks.
+    """
+
+    example: Example
+    source_ids: tuple[int, ...]
+    question_span: tuple[int, int]
+    row: Row
+    text_row: Row
+    question_ids: tuple[int, ...]
+    source_header: int = 0
+    alignment: Alignment | None = None
+    prompted_row: Row | None = None
+
+
+class Encoder:
+    """Tokenises examples for a pair of models under a spec's layout; each example once."""
+
+    def __init__(self, spec: JobSpec, task: Task, header: str, source: FrozenLM, target: FrozenLM) -> None:
+        self.spec, self.task, self.header = spec, task, header
+        self.source, self.target = source, target
+        self.encode = cache(self._encode)
+
+    def __call__(self, examples: Sequence[Example]) -> list[Encoded]:
+        return [self.encode(_ById(example)) for example in examples]
+
+    def source_row(self, example: Example) -> Row:
+        """The source's own prompt, for source_alone."""
+        return answer_row(self.source, self.header, self.task.prompt(example), None, soft_after_header=False)
+
+    def pasted_row(self, example: Example, written: str) -> Row:
+        """The target's prompt with what the source wrote below the question, for text_bridge."""
+        question = f"{example.question}\nAnother reader's answer: {written}"
+        prompt = self.task.prompt(replace(example, question=question))
+        return answer_row(self.target, self.header, prompt, None, soft_after_header=False)
+
+    def _encode(self, wrapped: "_ById") -> Encoded:
+        example = wrapped.example
+        prompt, answer = self.task.prompt(example), self.task.continuation(example)
+        header = self.header
+        source_ids, span = question_span(self.source, header, prompt, example.question)
+        after_header = self.spec.soft_position == "before_question"
+        row = answer_row(self.target, header, prompt, answer, soft_after_header=after_header)
+        text_row, prompted_row = row.text_only(), None
+        if self.spec.injection != "prepend":
+            first, last = question_span(self.target, header, prompt, example.question)[1]
+            begin = len(row.before)
+            row = replace(row, injection=self.spec.injection, span=(first - begin, last - begin))
+        if self.spec.layout == "soft_only":
+            prompted_row = row if self.spec.prompt_share else None
+            row = answer_row(self.target, "", self.task.instruction, answer, soft_after_header=False)
+            if row.answer != text_row.answer:
+                raise ValueError(f"{self.target.name} tokenises the answer differently after the instruction")
+        return Encoded(
+            example=example,
+            source_ids=source_ids,
+            question_span=span,
+            row=row,
+            text_row=text_row,
+            question_ids=token_ids(self.target.tokenizer, example.question),
+            source_header=answer_row(self.source, header, prompt, None, soft_after_header=False).header,
+            alignment=self._align(header, prompt, example.question) if self.spec.geometry_projection else None,
+            prompted_row=prompted_row,
+        )
+
+    def _align(self, header: str, prompt: str, question: str) -> Alignment:
+        begin = len(header) + prompt.rindex(question)
+        end = begin + len(question)
+        return align(self.source.tokenizer, self.target.tokenizer, header + prompt, begin, end)
+
+
+@dataclass(frozen=True)
+class _ById:
+    """An example hashed by its id: groups are mappings, which have no hash."""
+
+    example: Example
+
+    def __hash__(self) -> int:
+        return hash(self.example.id)
+
+
+def question_span(lm: FrozenLM, header: str, prompt: str, question: str) -> tuple[tuple[int, ...], tuple[int, int]]:
+    """The prompt's ids with BOS, and the half-open range of tokens that hold bytes of the question."""
+    before = header + prompt[: prompt.rindex(question)]
+    begin, end = len(before.encode()), len((before + question).encode())
+    spans = byte_spans(lm.tokenizer, header + prompt)  # (tokens, 2)
+    inside = [i for i, (low, high) in enumerate(spans.tolist(), 1) if max(low, begin) < min(high, end)]
+    return (lm.bos, *token_ids(lm.tokenizer, header + prompt)), (inside[0], inside[-1] + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceBatch:
+    """What the bridge reads.
+
+    Attributes:
+        states: (B, S, d_s), captured hidden states, fp32 or wider.
+        mask: (B, S), 1 on the question's tokens.
+        items: the examples they come from, for what depends on text (token alignment).
+    """
+
+    states: Tensor
+    mask: Tensor
+    items: Sequence[Encoded]
+
+
+def read_source(source: FrozenLM, items: Sequence[Encoded], layer: int) -> SourceBatch:
+    """Run the frozen source on prompts and keep one layer's states of the questions' tokens.
+
+    Only the span that holds the question is kept; what precedes it (the few-shot header) has been attended to.
+    """
+    # What opens every prompt is read once; a prompt's own states follow it.
+    rows = [Row(before=(), prompt=item.source_ids, header=item.source_header) for item in items]
+    prefix = common_prefix(source, rows, soft=False)
+    past = 0 if prefix is None else len(prefix)
+    length = max(len(item.source_ids) for item in items) - past
+    ids = torch.full((len(items), length), source.pad)  # (B, L)
+    mask = torch.zeros(len(items), length, dtype=torch.long)  # (B, L)
+    for i, item in enumerate(items):
+        ids[i, : len(item.source_ids) - past] = torch.tensor(item.source_ids[past:])
+        mask[i, : len(item.source_ids) - past] = 1
+    hidden = source.capture(ids.to(source.device), mask.to(source.device), layer, prefix=prefix)  # (B, L, d_s)
+    hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    S = max(end - begin for begin, end in (item.question_span for item in items))
+    states = hidden.new_zeros(len(items), S, hidden.shape[-1])  # (B, S, d_s)
+    inside = torch.zeros(len(items), S, dtype=torch.long, device=hidden.device)  # (B, S)
+    for i, (begin, end) in enumerate(item.question_span for item in items):
+        states[i, : end - begin] = hidden[i, begin - past : end - past]
+        inside[i, : end - begin] = 1
+    return SourceBatch(states=states, mask=inside, items=items)

@@ -1,0 +1,201 @@
+"""The one sequence layout. Training, the KL teacher, evaluation and every baseline build their inputs here.
+
+    soft_plus_text   [BOS] [Z_1..Z_K] [prompt] [answer] [EOS]
+    soft_only        [BOS] [Z_1..Z_K] [short instruction] [answer] [EOS]
+    text_only        [BOS]            [prompt] [answer] [EOS]
+
+With `soft_position = before_question` the few-shot header stands before Z. A row is one block of real tokens; pads lie
+on one side of it, are never attended, and do not count as positions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ray_bridge.gpu.transfer import send
+from ray_bridge.inputs.resample import resample
+from ray_bridge.inputs.rows import Row, split_ids, token_ids
+from ray_bridge.models.frozen_lm import FrozenLM, count_positions
+from ray_bridge.models.prefix_cache import Prefix, shared_header
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Inputs of one forward pass. L is the longest row, K soft tokens included.
+
+    Attributes:
+        embeds: (B, L, d).
+        mask: (B, L), 1 on real tokens and soft tokens.
+        positions: (B, L).
+        labels: (B, L), token ids on answer and EOS, -100 elsewhere.
+        answer_start: (B,), index of the first answer token (or of the first token to be generated).
+        soft_start: (B,), index of the first soft token.
+        answers: where the next token is supervised.
+        prefix: text before every row that is not in `embeds`; `positions` count it, all indices do not.
+        context: (B, K, d) soft tokens that adapters read, None where there are none.
+    """
+
+    embeds: Tensor
+    mask: Tensor
+    positions: Tensor
+    labels: Tensor
+    answer_start: Tensor
+    soft_start: Tensor
+    answers: "AnswerPositions"
+    prefix: Prefix | None = None
+    context: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerPositions:
+    """The places of a batch whose logits predict answer tokens, packed over rows; N answer tokens with EOS.
+
+    Attributes:
+        rows: (N,).
+        at: (N,), one before the token's own place.
+        tokens: (N,).
+        ids: the tokens on the host, with their rows: what can be compared without waiting for a device.
+    """
+
+    rows: Tensor
+    at: Tensor
+    tokens: Tensor
+    ids: Sequence[tuple[int, ...]]
+
+
+def common_prefix(lm: FrozenLM, rows: Sequence[Row], *, soft: bool) -> Prefix | None:
+    """What opens all rows, BOS and few-shot header, already read; None where nothing worth keeping does.
+
+    Args:
+        lm: the model that reads.
+        rows: rows of one batch.
+        soft: whether soft tokens will stand behind each row's `before`.
+    """
+    return lm.prefix(shared_header(rows, soft=soft))
+
+
+def assemble_shared(lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, *, pad: Literal["left", "right"]) -> Batch:
+    """`assemble` behind what opens all rows, where there is such a thing."""
+    return assemble(lm, rows, soft, pad=pad, prefix=common_prefix(lm, rows, soft=soft is not None))
+
+
+def assemble(
+    lm: FrozenLM,
+    rows: Sequence[Row],
+    soft: Tensor | None,
+    *,
+    pad: Literal["left", "right"],
+    prefix: Prefix | None = None,
+) -> Batch:
+    """Build the inputs for `rows` with their soft tokens.
+
+    Args:
+        lm: the model whose embeddings are used.
+        rows: one row an example.
+        soft: (B, K, d) soft tokens, or None for text alone.
+        pad: "right" for training, "left" for generation.
+        prefix: what opens all rows and need not be read again, from `common_prefix` of the same rows.
+
+    Returns:
+        A batch in which each row's embeddings, labels and positions do not depend on the other rows.
+    """
+    K = inserted(rows, soft)
+    past = 0 if prefix is None else len(prefix)
+    if soft is not None and any(past > len(row.before) for row in rows):
+        raise ValueError("the prefix reaches past the place of the soft tokens")
+    rows = [row.without(past) for row in rows] if past else rows
+    lengths = [len(row.before) + K + len(row.prompt) + len(row.answer) for row in rows]
+    L = max(lengths)
+    ids = torch.full((len(rows), L), lm.pad)  # (B, L)
+    mask = torch.zeros(len(rows), L, dtype=torch.long)  # (B, L)
+    labels = torch.full((len(rows), L), IGNORED)  # (B, L)
+    starts = torch.zeros(len(rows), dtype=torch.long)  # (B,)
+    answer_starts = torch.zeros(len(rows), dtype=torch.long)  # (B,)
+    for i, (row, length) in enumerate(zip(rows, lengths, strict=True)):
+        first = L - length if pad == "left" else 0
+        soft_start = first + len(row.before)
+        answer_start = first + length - len(row.answer)
+        ids[i, first:soft_start] = torch.tensor(row.before, dtype=torch.long)
+        ids[i, soft_start + K : answer_start] = torch.tensor(row.prompt, dtype=torch.long)
+        ids[i, answer_start : first + length] = torch.tensor(row.answer, dtype=torch.long)
+        labels[i, answer_start : first + length] = ids[i, answer_start : first + length]
+        mask[i, first : first + length] = 1
+        starts[i], answer_starts[i] = soft_start, answer_start
+    answer_rows, at = (labels != IGNORED).nonzero(as_tuple=True)  # (N,), (N,)
+    answers = AnswerPositions(
+        rows=send(answer_rows, lm.device),
+        at=send(at - 1, lm.device),
+        tokens=send(labels[answer_rows, at], lm.device),
+        ids=[tuple(row.answer) for row in rows],
+    )
+    soft_starts = starts.tolist()
+    ids, mask, labels, starts, answer_starts = (send(x, lm.device) for x in (ids, mask, labels, starts, answer_starts))
+    embeds = lm.embed(ids)  # (B, L, d)
+    if soft is not None and rows[0].injection == "residual":
+        embeds = embeds + _spread(rows, soft, soft_starts, L).to(embeds.dtype)  # (B, L, d)
+    if soft is not None and K:
+        slots = starts[:, None] + torch.arange(K, device=lm.device)  # (B, K)
+        index = slots[..., None].expand(-1, -1, embeds.shape[-1])  # (B, K, d)
+        embeds = embeds.scatter(1, index, soft.to(embeds.dtype))  # (B, L, d)
+    return Batch(
+        embeds=embeds,
+        mask=mask,
+        positions=count_positions(mask) + past,
+        labels=labels,
+        answer_start=answer_starts,
+        soft_start=starts,
+        answers=answers,
+        prefix=prefix,
+        context=soft if rows[0].injection == "adapter" else None,
+    )
+
+
+def inserted(rows: Sequence[Row], soft: Tensor | None) -> int:
+    """How many soft tokens stand in each row; none where they are added to its text or read by adapters."""
+    return 0 if soft is None or rows[0].injection != "prepend" else soft.shape[1]
+
+
+def _spread(rows: Sequence[Row], soft: Tensor, starts: Sequence[int], length: int) -> Tensor:
+    """Soft tokens resampled over each question's tokens, zero elsewhere, (B, K, d) -> (B, L, d)."""
+    parts = []
+    for row, z, start in zip(rows, soft, starts, strict=True):
+        low, high = start + row.span[0], start + row.span[1]
+        parts.append(F.pad(resample(z, high - low), (0, 0, low, length - high)))  # (L, d)
+    return torch.stack(parts)  # (B, L, d)
+
+
+def answer_row(lm: FrozenLM, header: str, prompt: str, answer: str | None, *, soft_after_header: bool) -> Row:
+    """The row of one example for `lm`: BOS, header and prompt, and for training the answer with its EOS.
+
+    Args:
+        lm: the model that reads or writes the row.
+        header: few-shot exemplars, may be empty.
+        prompt: the question with its cue.
+        answer: continuation that is supervised, or None where it is to be generated.
+        soft_after_header: whether soft tokens stand between header and prompt, or right after BOS.
+
+    Raises:
+        ValueError: when the prompt's ids differ with and without the answer, so that training would see a prompt that
+            generation never meets.
+    """
+    header_ids, prompt_ids = (
+        split_ids(lm.tokenizer, header, prompt) if header else ((), token_ids(lm.tokenizer, prompt))
+    )
+    answer_ids: tuple[int, ...] = ()
+    if answer is not None:
+        text_ids, answer_ids = split_ids(lm.tokenizer, header + prompt, answer)
+        if text_ids != header_ids + prompt_ids:
+            raise ValueError(
+                f"{lm.name} tokenises {prompt[-20:]!r} differently before an answer: end it at a word's end"
+            )
+        answer_ids += (lm.eos,)
+    length = 1 + len(header_ids)
+    if soft_after_header:
+        return Row(before=(lm.bos, *header_ids), prompt=prompt_ids, answer=answer_ids, header=length)
+    return Row(before=(lm.bos,), prompt=header_ids + prompt_ids, answer=answer_ids, header=length)

@@ -1,0 +1,81 @@
+"""The frozen pair of a job with its task, loaded once by each worker."""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ray_bridge.caching.node_cache import NodeCache
+from ray_bridge.config.checkpoint_names import resolve
+from ray_bridge.config.fingerprint import folder_digest
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.distributed import Worker
+from ray_bridge.inputs.encoding import Encoder
+from ray_bridge.models.embedding_map import Once, once_a_node
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.tasks.splits import Splits
+from ray_bridge.tasks.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Source and target, the task, and the encoder that serves both.
+
+    Attributes:
+        spec: the job.
+        source: the frozen model that reads.
+        target: the frozen model that answers.
+        task: prompts and scores.
+        encoder: tokenises examples for both.
+    """
+
+    spec: JobSpec
+    source: FrozenLM
+    target: FrozenLM
+    task: Task
+    encoder: Encoder
+
+    @classmethod
+    def load(cls, spec: JobSpec, splits: Splits, device: torch.device) -> "Pair":
+        """Load both models onto a device.
+
+        Raises:
+            UserError: when a checkpoint cannot be loaded.
+        """
+        source = FrozenLM.load(spec.source, revision=spec.source_revision, dtype=spec.model_dtype, device=device)
+        target = FrozenLM.load(spec.target, revision=spec.target_revision, dtype=spec.model_dtype, device=device)
+        return cls(
+            spec=spec,
+            source=source,
+            target=target,
+            task=splits.task,
+            encoder=Encoder(spec, splits.task, splits.header, source, target),
+        )
+
+    def for_evaluation(self) -> "Pair":
+        """The pair in evaluation's arithmetic: itself, or a float64 copy."""
+        if self.spec.eval_dtype == "as_trained":
+            return self
+        source, target = _double(self.source), _double(self.target)
+        encoder = Encoder(self.spec, self.task, self.encoder.header, source, target)
+        return Pair(spec=self.spec, source=source, target=target, task=self.task, encoder=encoder)
+
+    def once(self, cache: NodeCache, worker: Worker) -> Once:
+        """How workers and trials on a node share one map between the embedding tables."""
+        digests = [self.digest_of(lm) for lm in (self.source, self.target)]
+        return once_a_node(cache, worker, [*digests, self.spec.model_dtype, self.spec.geometry_init])
+
+    def digest_of(self, lm: FrozenLM) -> str:
+        """What identifies one of the two models: its files, or its hub name and revision."""
+        is_source = lm is self.source
+        name = self.spec.source if is_source else self.spec.target
+        place = resolve(name)
+        if Path(place).is_dir():
+            return folder_digest(Path(place))
+        asked = self.spec.source_revision if is_source else self.spec.target_revision
+        return f"{name}@{getattr(lm.model.config, '_commit_hash', None) or asked}"  # a branch moves, a commit does not
+
+
+def _double(lm: FrozenLM) -> FrozenLM:
+    return FrozenLM(copy.deepcopy(lm.model).double(), lm.tokenizer, lm.name)

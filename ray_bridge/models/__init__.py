@@ -1,0 +1,1 @@
+"""Frozen language models: loading, forward passes, attention, prefix caches and token alignment."""

@@ -1,0 +1,322 @@
+"""A frozen language model: any causal-LM checkpoint behind the few operations that a translator needs.
+
+Architectures differ in where their layers, embeddings and heads sit, and a few scale or cap their logits. All of that
+is settled here once, and checked at load, so that no other module knows an architecture.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bridge_common.errors import UserError
+from ray_bridge.config.checkpoint_names import resolve
+from ray_bridge.gpu.settings import settle
+from ray_bridge.models.attention import AttendBehind
+from ray_bridge.models.fused_decoder import After, FusedBody
+from ray_bridge.models.prefix_cache import Prefix, PrefixStates, additive_mask, attends_fully, read_prefix
+from ray_bridge.models.weights import auto_classes, load_model, to_device
+
+
+class FrozenLM:
+    """A causal LM whose weights never change.
+
+    Attributes:
+        model: the checkpoint, in eval mode, without gradients on its weights.
+        tokenizer: its fast tokenizer.
+        bos: id that opens every sequence (the end-of-text id where a tokenizer has no BOS).
+        eos: id that ends an answer.
+        pad: id that fills a batch; never attended.
+        hidden_size: d, width of its embeddings.
+        embedding_rms: median over the vocabulary of the embeddings' root mean square, without all-zero rows.
+        body: its layers as few large operations, None where they are run as transformers wrote them.
+        static: whether decoding may take its fast way; False once it turned out that a step cannot be captured.
+        context: (B, K, d) what adapters read in the current forward pass, None where they are to do nothing.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.name = name
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.config = model.config.get_text_config()
+        self.embedding: nn.Embedding = model.get_input_embeddings()
+        self.head: nn.Module = model.get_output_embeddings()
+        self.hidden_size: int = self.embedding.weight.shape[1]
+        self.num_layers: int = self.config.num_hidden_layers
+        self.eos = _token_id(tokenizer.eos_token_id, self.config.eos_token_id, name)
+        self.bos = self.eos if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        self.pad = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.layers = _decoder_layers(model, self.num_layers, name)
+        rms = self.embedding.weight.detach().float().pow(2).mean(-1).sqrt()  # (V,)
+        self.embedding_rms = float(rms[rms > 0].median())
+        self.body: FusedBody | None = None
+        self.static = True
+        self.context: Tensor | None = None
+        self._adapters: Mapping[int, nn.Module] = {}
+        self._prefixes: dict[tuple[int, ...], Prefix] = {}
+        self._check_head()
+
+    @classmethod
+    def load(
+        cls, name: str, *, revision: str | None = None, dtype: str = "float32", device: torch.device | str = "cpu"
+    ) -> "FrozenLM":
+        """Load a checkpoint by folder, hub name, or `embedded:source` / `embedded:target`.
+
+        Raises:
+            UserError: when the checkpoint cannot be found or is no causal LM with a fast tokenizer.
+        """
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        place = resolve(name)
+        AutoTokenizer = auto_classes()[1]
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"cannot load the checkpoint {name}: {reason}") from error
+        if not tokenizer.is_fast:
+            raise UserError(
+                f"{name} has no fast tokenizer: offsets are needed; save one with tokenizer.save_pretrained"
+            )
+        settle(device)
+        model = load_model(place, name, revision=revision, dtype=dtype)
+        lm = cls(to_device(model, torch.device(device)), tokenizer, Path(place).name)
+        return lm.fuse() if lm.device.type == "cuda" else lm
+
+    @property
+    def device(self) -> torch.device:
+        return self.embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embedding.weight.dtype
+
+    def fuse(self) -> "FrozenLM":
+        """Run the layers as few large operations from now on, where their kind is known and the result is the same.
+
+        The model keeps working; its weights must not change any more.
+        """
+        if FusedBody.fits(self.model):
+            self.body = FusedBody(self.model)
+            self._check_body()
+        return self
+
+    @contextmanager
+    def adapted(self, adapters: Mapping[int, nn.Module]) -> Iterator[None]:
+        """Within it, each adapter changes the output of its layer (numbered from 1) wherever `context` is set."""
+
+        def change(layer: int) -> Any:
+            def hook(_layer: nn.Module, _inputs: Any, output: Any) -> Any:
+                after = self.after
+                if after is None:
+                    return None
+                if isinstance(output, tuple):
+                    return after(layer, output[0]), *output[1:]
+                return after(layer, output)
+
+            return hook
+
+        handles = [self.layers[number - 1].register_forward_hook(change(number - 1)) for number in adapters]
+        self._adapters = adapters
+        try:
+            yield
+        finally:
+            self._adapters = {}
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def reading(self, context: Tensor | None) -> Iterator[None]:
+        """Within it, adapters read `context` (B, K, d)."""
+        before, self.context = self.context, context
+        try:
+            yield
+        finally:
+            self.context = before
+
+    @property
+    def after(self) -> After | None:
+        """What adapters now make of the outputs of layers, numbered from 0; None where they do nothing."""
+        if self.context is None or not self._adapters:
+            return None
+
+        def adapt(layer: int, hidden: Tensor) -> Tensor:
+            adapter = self._adapters.get(layer + 1)
+            return hidden if adapter is None else adapter(hidden, self.context)
+
+        return adapt
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings, (...,) -> (..., d)."""
+        return self.embedding(ids)
+
+    def hidden(
+        self,
+        embeds: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        *,
+        prefix: Prefix | None = None,
+        right_padded: bool | None = None,
+        recompute: bool = False,
+    ) -> Tensor:
+        """Last hidden states before the head.
+
+        Args:
+            embeds: (B, L, d) inputs in embedding space.
+            mask: (B, L), 1 on real tokens.
+            positions: (B, L), positions that count real tokens only, those of the prefix included.
+            prefix: text before every row that is not in `embeds`.
+            right_padded: whether pads lie on the right alone; None looks, which waits for the device.
+            recompute: where the layers are fused, keep each one's input alone and run it again in the backward pass.
+
+        Returns:
+            (B, L, d).
+        """
+        if self.body is not None:
+            # Pads on the right are behind whatever reads, so causality alone hides them.
+            right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
+            attend = AttendBehind(prefix, None if right_padded else mask, self.body.scale)
+            return self.body.finish(self.body(embeds, positions, attend, recompute=recompute, after=self.after))
+        if prefix is None:
+            output = self.model.base_model(
+                inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
+            )
+        else:
+            output = self.model.base_model(
+                inputs_embeds=embeds,
+                attention_mask=additive_mask(mask, len(prefix), embeds.dtype),
+                position_ids=positions,
+                past_key_values=PrefixStates(prefix),
+                use_cache=True,
+            )
+        return output.last_hidden_state  # (B, L, d)
+
+    def prefix(self, ids: tuple[int, ...]) -> Prefix | None:
+        """Keys and values of ids that open many sequences, computed once; None without ids or with windowed layers."""
+        if not ids or not attends_fully(self.config):
+            return None
+        if ids not in self._prefixes:
+            while len(self._prefixes) >= 2:  # training's header and perhaps another's
+                self._prefixes.pop(next(iter(self._prefixes)))
+            self._prefixes[ids] = read_prefix(self.model, ids, self.device)
+        return self._prefixes[ids]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The head on any selection of last hidden states, (..., d) -> (..., V), in fp32 or wider."""
+        logits = self.head(hidden)  # (..., V)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        scale = getattr(self.config, "logit_scale", None)  # Cohere
+        divisor = getattr(self.config, "logits_scaling", None)  # Granite
+        cap = getattr(self.config, "final_logit_softcapping", None)  # Gemma 2
+        if scale is not None:
+            logits = logits * scale
+        if divisor is not None:
+            logits = logits / divisor
+        if cap is not None:
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+    def capture(self, ids: Tensor, mask: Tensor, layer: int, *, prefix: Prefix | None = None) -> Tensor:
+        """Hidden states of one layer; layers behind it are not run.
+
+        Args:
+            ids: (B, S) right-padded token ids.
+            mask: (B, S).
+            layer: 0 embeddings, n output of layer n, negative from the end (-1 the last layer's output).
+            prefix: text before every row that is not in `ids`.
+
+        Returns:
+            (B, S, d_s), in the model's dtype, before the final norm.
+
+        Raises:
+            UserError: when the model has no such layer.
+        """
+        index = layer if layer >= 0 else self.num_layers + 1 + layer
+        if not 0 <= index <= self.num_layers:
+            raise UserError(f"source_layer={layer}: {self.name} has layers 0 to {self.num_layers}")
+        embeds = self.embed(ids)  # (B, S, d_s)
+        positions = count_positions(mask) + (0 if prefix is None else len(prefix))  # (B, S)
+        if index == 0:
+            return embeds
+        if self.body is not None:
+            with torch.no_grad():
+                attend = AttendBehind(prefix, None, self.body.scale)
+                return self.body(embeds, positions, attend, stop=index)  # (B, S, d_s)
+
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            raise _CapturedError(output[0] if isinstance(output, tuple) else output)
+
+        handle = self.layers[index - 1].register_forward_hook(keep)
+        try:
+            with torch.no_grad():
+                self.hidden(embeds, mask, positions, prefix=prefix)
+        except _CapturedError as captured:
+            return captured.states  # (B, S, d_s)
+        finally:
+            handle.remove()
+        raise RuntimeError(f"{self.name} did not run its layer {index}")
+
+    def _check_head(self) -> None:
+        ids = torch.tensor([[self.bos, min(7, self.embedding.weight.shape[0] - 1), self.eos]], device=self.device)
+        mask = torch.ones_like(ids)
+        with torch.no_grad():
+            whole = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()  # (1, 3, V)
+            parts = self.logits(self.hidden(self.embed(ids), mask, count_positions(mask))).float()  # (1, 3, V)
+        tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
+        gap = float((whole - parts).abs().max() / whole.abs().max().clamp(min=1e-6))
+        if not gap < tolerance:
+            raise UserError(
+                f"{self.name}: a {type(self.model).__name__} computes its logits in a way that is not known here "
+                f"(relative gap {gap:.2g}); use a model whose logits are its head on its last hidden state"
+            )
+
+    def _check_body(self) -> None:
+        ids = torch.arange(3, 19, device=self.device).clamp(max=self.embedding.weight.shape[0] - 1)[None]  # (1, 16)
+        mask = torch.ones_like(ids)
+        body, embeds, positions = self.body, self.embed(ids), count_positions(mask)
+        with torch.no_grad():
+            fused = self.hidden(embeds, mask, positions).float()  # (1, 16, d)
+            self.body = None
+            plain = self.hidden(embeds, mask, positions).float()  # (1, 16, d)
+        gap = float((fused - plain).norm() / plain.norm())
+        # In half precision the rounding of many layers adds up; layers that are not the model's own differ wholly.
+        if gap < (1e-5 if self.dtype in (torch.float32, torch.float64) else 0.15):
+            self.body = body
+        else:
+            warnings.warn(f"{self.name}: its layers cannot be fused (relative gap {gap:.2g})", stacklevel=3)
+
+
+class _CapturedError(Exception):
+    """Leaves a forward pass as soon as the layer that is wanted has run; not a failure."""
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__("captured")
+        self.states = states
+
+
+def count_positions(mask: Tensor) -> Tensor:
+    """Positions that count real tokens only, (B, L) -> (B, L); pads read 0."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
+def _token_id(from_tokenizer: int | None, from_config: Any, name: str) -> int:
+    if from_tokenizer is not None:
+        return from_tokenizer
+    first = from_config[0] if isinstance(from_config, list) else from_config
+    if first is None:
+        raise UserError(f"{name} names no end-of-sequence token: set eos_token in its tokenizer_config.json")
+    warnings.warn(f"{name}: the tokenizer names no end-of-sequence token; {first} of the model is used", stacklevel=3)
+    return int(first)
+
+
+def _decoder_layers(model: nn.Module, count: int, name: str) -> nn.ModuleList:
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise UserError(f"{name}: no list of {count} decoder layers in a {type(model).__name__}; use a decoder-only model")

@@ -1,0 +1,178 @@
+"""The layers of a llama-like model as few large operations, for decoding and for passes through the frozen weights.
+
+Transformers' own layers spend about forty-five small kernels each, which is most of a decode step and all of a short
+training step's launch time. Here query, key and value are one product, gate and up another, and the norm is one kernel.
+The model's parameters become views of the joined weights, so nothing is held twice and the model itself still works.
+In fp32 and fp64 every operation is the model's own, so that both ways give the same text.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ray_bridge.gpu.kernels import fused_layer as layer_kernels
+from ray_bridge.models.prefix_cache import attends_fully
+
+After = Callable[[int, Tensor], Tensor]
+"""(layer, its output (B, T, d)) -> (B, T, d), what the next layer reads."""
+LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
+
+
+class Attend(Protocol):
+    """What the queries of each layer look at."""
+
+    def before(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Keys and values (H, h_kv, D) that stand before every row's own, or None."""
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q (B, T, h, D), k and v (B, H + T, h_kv, D), rotated -> (B, T, h, D)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """Weights of one layer, joined; biases are None where the model has none."""
+
+    norm: Any
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    out: nn.Linear
+    mlp_norm: Any
+    gate_up: Tensor
+    gate_up_bias: Tensor | None
+    down: nn.Linear
+
+
+class FusedBody:
+    """A frozen decoder of `LAYERS`' kind.
+
+    Attributes:
+        heads, kv_heads, head_dim: geometry of its attention.
+        scale: factor on attention's scores.
+        layers: joined weights.
+        silu: whether its gate is a SiLU.
+    """
+
+    def __init__(self, model: Any) -> None:
+        base = model.base_model
+        first = base.layers[0]
+        config = model.config.get_text_config()
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.head_dim: int = first.self_attn.head_dim
+        self.scale: float = first.self_attn.scaling
+        self.activation = first.mlp.act_fn
+        self.silu = "silu" in type(self.activation).__name__.lower()
+        self.rotary, self.final_norm = base.rotary_emb, base.norm
+        self.layers = [_join(layer) for layer in base.layers]
+
+    @staticmethod
+    def fits(model: Any) -> bool:
+        """Whether the model is of a kind that is known here: full attention, SwiGLU-like, RMS norms."""
+        layers = getattr(model.base_model, "layers", None)
+        if layers is None or any(type(layer).__name__ not in LAYERS for layer in layers):
+            return False
+        return attends_fully(model.config.get_text_config())
+
+    def __call__(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        attend: Attend,
+        *,
+        stop: int | None = None,
+        recompute: bool = False,
+        after: After | None = None,
+    ) -> Tensor:
+        """Run layers.
+
+        Args:
+            x: (B, T, d) inputs in embedding space.
+            positions: (B, T).
+            attend: what the queries of each layer look at.
+            stop: number of layers, all where None.
+            recompute: keep each layer's input alone, and run it again in the backward pass (Chen et al. 2016).
+            after: changes each layer's output, under the caller's autocast.
+
+        Returns:
+            (B, T, d) before the final norm.
+        """
+        autocast = torch.is_autocast_enabled(x.device.type)
+        with torch.autocast(x.device.type, enabled=False):
+            cos, sin = self.rotary(x, positions)  # (B, T, D)
+            turn = (cos.contiguous(), sin.contiguous())  # (B, T, D) each
+            for i, layer in enumerate(self.layers[:stop]):
+                if recompute and torch.is_grad_enabled():
+                    x = checkpoint(self.layer, i, layer, x, turn, attend, use_reentrant=False, preserve_rng_state=False)
+                else:
+                    x = self.layer(i, layer, x, turn, attend)
+                if after is not None:
+                    with torch.autocast(x.device.type, enabled=autocast):
+                        x = after(i, x)
+        return x
+
+    def layer(self, i: int, layer: Layer, x: Tensor, turn: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        """One layer, (B, T, d) -> (B, T, d)."""
+        B, T, _ = x.shape
+        kernels = self.kernels(x)
+        qkv = F.linear(normed(layer.norm, x), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
+        qkv = qkv.view(B, T, -1, self.head_dim)  # (B, T, h + 2 h_kv, D)
+        turned = layer_kernels.turn if kernels else layer_kernels.reference_turn
+        y = attend(i, *turned(qkv, *turn, attend.before(i), self.kv_heads))  # (B, T, h, D)
+        x = x + layer.out(y.reshape(B, T, -1))  # (B, T, d)
+        gate_up = F.linear(normed(layer.mlp_norm, x), layer.gate_up, layer.gate_up_bias)  # (B, T, 2 m)
+        if kernels and self.silu:
+            return x + layer.down(layer_kernels.gated(gate_up))  # (B, T, d)
+        gate, up = gate_up.chunk(2, -1)  # (B, T, m) each
+        return x + layer.down(self.activation(gate) * up)  # (B, T, d)
+
+    def kernels(self, x: Tensor) -> bool:
+        """Whether an input goes through `kernels.layer`: in half precision on a GPU where they are right."""
+        if not x.is_cuda or x.dtype.itemsize != 2:
+            return False
+        return layer_kernels.usable(x.device, x.dtype, self.heads, self.kv_heads, self.head_dim)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """The final norm, (..., d) -> (..., d)."""
+        return normed(self.final_norm, x)
+
+
+def normed(norm: Any, x: Tensor) -> Tensor:
+    """RMS norm: one kernel for half precision on a GPU, the model's own operations elsewhere."""
+    if x.is_cuda and x.dtype in (torch.bfloat16, torch.float16):
+        return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)
+    return norm(x)
+
+
+def _join(layer: Any) -> Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    qkv, qkv_bias = join([attention.q_proj, attention.k_proj, attention.v_proj])
+    gate_up, gate_up_bias = join([mlp.gate_proj, mlp.up_proj])
+    return Layer(
+        norm=layer.input_layernorm,
+        qkv=qkv,
+        qkv_bias=qkv_bias,
+        out=attention.o_proj,
+        mlp_norm=layer.post_attention_layernorm,
+        gate_up=gate_up,
+        gate_up_bias=gate_up_bias,
+        down=mlp.down_proj,
+    )
+
+
+def join(parts: list[nn.Linear]) -> tuple[Tensor, Tensor | None]:
+    """One weight and bias for several linear maps of the same input, which become views of it."""
+    weight = torch.cat([part.weight.detach() for part in parts])  # (sum of outputs, inputs)
+    has_bias = parts[0].bias is not None
+    bias = torch.cat([part.bias.detach() for part in parts]) if has_bias else None
+    start = 0
+    for part in parts:
+        stop = start + part.weight.shape[0]
+        part.weight.data = weight[start:stop]
+        if bias is not None:
+            part.bias.data = bias[start:stop]
+        start = stop
+    return weight, bias

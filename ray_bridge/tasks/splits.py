@@ -1,0 +1,78 @@
+"""From the name of a task to its examples: test, training, the validation slice, and the few-shot exemplars."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bridge_common.errors import UserError
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.noise import stable_seed
+from ray_bridge.tasks.competition_math import CompetitionMath
+from ray_bridge.tasks.gsm8k import GSM8K
+from ray_bridge.tasks.hotpotqa import HotpotQA
+from ray_bridge.tasks.synthetic.task import SyntheticTask
+from ray_bridge.tasks.task import Example, Task
+
+DATA_TASKS: dict[str, Callable[[str | None, str | None], Task]] = {
+    "gsm8k": GSM8K,
+    "math": CompetitionMath,
+    "hotpotqa": HotpotQA,
+}
+_SLICE_SEED = 20_260  # the validation slice is part of the data, not of a run: every seed selects on the same one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The examples of a job.
+
+    Attributes:
+        task: prompts and scores them.
+        train: what the bridge is trained on.
+        validation: held out of train; the checkpoint is chosen on it.
+        test: what is reported.
+        header: the few-shot part of every prompt.
+    """
+
+    task: Task
+    train: Sequence[Example]
+    validation: Sequence[Example]
+    test: Sequence[Example]
+    header: str
+
+
+def make_task(spec: JobSpec) -> Task:
+    """The task that a spec names."""
+    if spec.task in DATA_TASKS:
+        return DATA_TASKS[spec.task](spec.task_data, spec.task_revision)
+    if spec.task_data is not None:
+        raise UserError("task_data has no meaning for the synthetic task, which is generated: add --task gsm8k")
+    wanted = (spec.train_examples or 20_000) + spec.validation_examples + spec.num_fewshot
+    return SyntheticTask(train_examples=wanted, test_examples=spec.test_examples or 1000)
+
+
+def load_splits(spec: JobSpec) -> Splits:
+    """Load a job's examples.
+
+    Raises:
+        UserError: when the data cannot be read, or has fewer examples than were asked for.
+    """
+    task = make_task(spec)
+    pool = task.train()
+    held = spec.num_fewshot + spec.validation_examples
+    if len(pool) <= held:
+        raise UserError(
+            f"{spec.task} has {len(pool)} training examples; num_fewshot + validation_examples take {held}: lower them"
+        )
+    exemplars, rest = pool[: spec.num_fewshot], pool[spec.num_fewshot :]
+    order = np.random.default_rng(stable_seed("validation slice", _SLICE_SEED)).permutation(len(rest))
+    validation = [rest[i] for i in sorted(order[: spec.validation_examples])]
+    train = [rest[i] for i in sorted(order[spec.validation_examples :])]
+    test = task.test()
+    return Splits(
+        task=task,
+        train=train[: spec.train_examples],
+        validation=validation,
+        test=test[: spec.test_examples],
+        header=task.header(exemplars),
+    )

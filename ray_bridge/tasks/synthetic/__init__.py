@@ -1,0 +1,1 @@
+"""The synthetic task of the embedded pair: problems, number words and templates."""

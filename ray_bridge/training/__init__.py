@@ -1,0 +1,1 @@
+"""The training loop of one job: trainer, checkpoints, sessions and schedule."""

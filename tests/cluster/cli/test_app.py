@@ -1,0 +1,101 @@
+"""The command line: what is wrong with a request is said in one line, at once, with exit code 2."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bridge_common.errors import UserError
+from cluster.cli.options import parse_seeds, parse_settings
+
+ROOT = Path(__file__).parents[3]
+
+
+def call(*arguments: str, **environment: str) -> tuple[subprocess.CompletedProcess[str], float]:
+    given = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env={**given, "CUDA_VISIBLE_DEVICES": "", **environment},
+        check=False,
+    )
+    return done, time.perf_counter() - began
+
+
+WRONG = [
+    (["phase1", "--set", "soft_token=3"], "unknown field 'soft_token': did you mean soft_tokens"),
+    (["phase1", "--set", "soft_tokens=many"], "soft_tokens='many'"),
+    (["phase1", "--set", "depth=0"], "depth"),
+    (["phase1", "--set", "depth"], "give field=value"),
+    (["phase1", "--preset", "huge"], "unknown preset 'huge': use tiny or paper"),
+    (["phase1", "--preset", "paper"], "4 workers need 4 GPUs on one node; this machine has 0"),
+    (["phase1", "--source", "/no/where"], "no checkpoint at /no/where"),
+    (["phase1", "--task", "gsm8k", "--data", "/no/where"], "no train.jsonl in /no/where"),
+    (["phase1", "--seeds", "a"], "--seeds a"),
+    (["phase1", "--seeds", "1,1"], "different whole numbers"),
+    (["phase1", "--gate", "sure"], "use plain or confident"),
+    (["phase1", "--gate-passes", "0.5"], "attribute <= passes"),
+    (["phase1", "--set", "workers=3"], "does not divide among 3 workers"),
+    (["phase1", "--name", "a/b"], "plain folder name"),
+    (["ablate", "--toggle", "kk"], "unknown toggle 'kk'"),
+    (["ablate", "--design", "all"], "unknown design 'all'"),
+    (["ablate", "--campaign", "nothing:here"], "give MODULE:FUNCTION"),
+    (["plan", "phase9"], "unknown phase 'phase9'"),
+    (["resume"], "no campaign in"),
+    (["status", "--name", "x"], "no campaign 'x'"),
+    (["phase1", "--tracking-uri", "http://127.0.0.1:9"], "no MLflow server at http://127.0.0.1:9"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "line"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
+def test_mistakes_are_one_line_and_exit_2(tmp_path: Path, arguments: list[str], line: str) -> None:
+    done, _ = call(*arguments, "--storage", str(tmp_path))
+    assert done.returncode == 2, done.stderr
+    assert line in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_option_exits_2() -> None:
+    assert call("phase1", "--soft-tokens", "3")[0].returncode == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["phase1", "--help"], ["phase1", "--set", "nothing=1"]])
+def test_help_and_mistakes_answer_within_a_second(arguments: list[str]) -> None:
+    assert min(call(*arguments)[1] for _ in range(3)) < 1
+
+
+def test_nothing_heavy_is_imported_for_help() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom cluster.cli.app import make_app\n"
+        "CliRunner().invoke(make_app(), ['phase1', '--set', 'nothing=1'])\n"
+        "print([m for m in ('torch', 'ray', 'mlflow', 'transformers', 'scipy', 'pandas', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_plan_prints_and_freezes(tmp_path: Path) -> None:
+    done, _ = call("plan", "phase1", "--storage", str(tmp_path), "--gate", "confident")
+    assert done.returncode == 0, done.stderr
+    for part in ("if 65% to below 70%: B (seed 0), C (seed 0)", "while the gate is uncertain", "80 % power"):
+        assert part in done.stdout
+    assert (tmp_path / "phase1-tiny" / "plan.json").is_file()
+
+
+def test_seeds() -> None:
+    assert parse_seeds("0,1,7") == (0, 1, 7)
+    with pytest.raises(UserError):
+        parse_seeds("0-3")
+
+
+def test_settings() -> None:
+    assert parse_settings(("a=1", "b = x=y", "c=none")) == {"a": "1", "b": "x=y", "c": None}

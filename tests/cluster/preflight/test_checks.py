@@ -1,0 +1,345 @@
+"""The single checks: real git remotes, real sockets and folders; `module` is a stub in the environment."""
+
+import http.server
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from bridge_common.errors import UserError
+from cluster.preflight import node_probe, reachability, shared_storage
+from cluster.preflight.check import MODULES, PreflightSettings
+from cluster.preflight.connection import _require_ray_at
+from cluster.preflight.environment_modules import judge_modules
+from cluster.preflight.git import GIT_FACTS, check_git, git_facts
+from cluster.preflight.gpu_runtime import judge_runtime, runtime_facts
+from cluster.preflight.run import Check
+from ray_bridge.tasks.gsm8k import HUB_NAME
+
+STUB = "() {  if [ \"$*\" = '-t list' ]; then printf 'Currently Loaded Modulefiles:\\n%s\\n' 'gcc/13.1.0'; fi\n}"
+
+
+# ---------------------------------------------------------------- git
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A clone that is clean and at the latest main of its bare remote; a second clone can move the remote on."""
+    bare, one, two = tmp_path / "remote.git", tmp_path / "one", tmp_path / "two"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(bare)], check=True)
+    for clone in (one, two):
+        subprocess.run(["git", "clone", "-q", str(bare), str(clone)], check=True, capture_output=True)
+    (one / "a.py").write_text("a = 1\n")
+    git(one, "add", "a.py")
+    git(one, "commit", "-q", "-m", "first")
+    git(one, "push", "-q", "origin", "HEAD:main")
+    git(two, "pull", "-q", "origin", "main")
+    return one, two
+
+
+def advance(clone: Path, text: str) -> None:
+    (clone / "a.py").write_text(text)
+    git(clone, "commit", "-q", "-a", "-m", text)
+
+
+def judged(folder: Path, strict: bool = True) -> Check:
+    [check] = check_git(PreflightSettings(repository=folder, strict_git=strict))
+    return check
+
+
+def test_git_passes_clean_at_the_remotes_latest(checkout):
+    check = judged(checkout[0])
+    assert check.status == "pass"
+    assert git(checkout[0], "rev-parse", "HEAD")[:10] in check.detail
+
+
+def test_git_dirty_and_untracked_files_count(checkout):
+    one, _ = checkout
+    (one / "a.py").write_text("a = 2\n")
+    (one / "new.py").write_text("")
+    assert (judged(one).status, judged(one, strict=False).status) == ("fail", "warn")
+    assert "2 changed or untracked files" in judged(one).detail
+
+
+def test_git_behind_before_and_after_a_fetch(checkout):
+    one, two = checkout
+    advance(two, "a = 3\n")
+    git(two, "push", "-q", "origin", "HEAD:main")
+    assert "behind origin/main" in judged(one).detail
+    git(one, "fetch", "-q")
+    check = judged(one)
+    assert check.status == "fail"
+    assert "1 commits behind origin/main" in check.detail
+    assert check.remedy == "git pull --rebase origin main"
+    advance(one, "a = 4\n")
+    assert "1 commits behind" in judged(one).detail, "diverged is behind too"
+
+
+def test_git_ahead_asks_for_a_push(checkout):
+    one, _ = checkout
+    advance(one, "a = 5\n")
+    check = judged(one)
+    assert check.status == "fail"
+    assert "1 commits ahead" in check.detail
+    assert "git push" in check.remedy
+
+
+def test_git_without_a_reachable_remote_warns(checkout, tmp_path):
+    one, _ = checkout
+    git(one, "remote", "set-url", "origin", str(tmp_path / "gone.git"))
+    assert judged(one).status == "warn"
+    assert "cannot read origin" in judged(one).detail
+    git(one, "remote", "remove", "origin")
+    assert "no remote origin" in judged(one).detail
+
+
+def test_git_remote_that_never_answers_is_bounded(checkout):
+    one, _ = checkout
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        git(one, "remote", "set-url", "origin", f"http://127.0.0.1:{deaf.getsockname()[1]}/r.git")
+        start = time.monotonic()
+        facts = git_facts(one, timeout_s=1)
+        assert time.monotonic() - start < 4
+    assert "does not answer" in facts["problem"]
+
+
+def test_a_submitted_copy_is_judged_by_the_checkout_it_came_from(checkout, tmp_path, monkeypatch):
+    import json
+
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    assert judged(copy).detail == "not a git checkout"
+    assert judged(copy).status == "fail"
+    monkeypatch.setenv(GIT_FACTS, json.dumps(git_facts(checkout[0])))
+    assert judged(copy).status == "pass"
+
+
+# ---------------------------------------------------------------- tracking server, models, data
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """The paths that the probes ask for, with fixed answers."""
+
+    codes: ClassVar[dict[str, int]] = {"/open/model": 200, "/gated/model": 401, "/datasets/openai/gsm8k": 200}
+
+    def do_GET(self):
+        self.reply(200 if self.path == "/health" else 404, b"OK")
+
+    def do_HEAD(self):
+        self.reply(self.codes.get(self.path.split("/resolve/")[0], 404), b"")
+
+    def reply(self, code, body):
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    httpd.server_close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "status"),
+    [
+        (None, "pass"),
+        ("{server}", "pass"),
+        ("{server}/elsewhere", "fail"),
+        ("http://127.0.0.1:1", "fail"),
+        ("sqlite:///{folder}/mlflow.db", "pass"),
+        ("{folder}/mlruns", "fail"),
+        ("databricks://profile", "warn"),
+    ],
+)
+def test_tracking_servers(server, tmp_path, uri, status):
+    uri = uri and uri.format(server=server, folder=tmp_path)
+    [check] = reachability.check_tracking(PreflightSettings(tracking_uri=uri))
+    assert check.status == status, check
+    assert bool(check.remedy) == (status != "pass")
+
+
+@pytest.mark.slow
+def test_a_real_mlflow_server_passes(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/m.db", "--artifacts-destination", str(tmp_path / "a")]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        asked = PreflightSettings(tracking_uri=f"http://127.0.0.1:{port}")
+        deadline = time.monotonic() + 90
+        while reachability.check_tracking(asked)[0].status != "pass" and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert reachability.check_tracking(asked)[0].status == "pass"
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(20)
+
+
+def models(name: str) -> Check:
+    [check] = reachability.judge_models({name: node_probe._model(name, 2)}, "n")
+    return check
+
+
+def test_models_in_folders(tmp_path):
+    assert models(str(tmp_path)).status == "fail"
+    (tmp_path / "config.json").write_text("{}")
+    assert "weights" in models(str(tmp_path)).detail
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert models(str(tmp_path)).status == "pass"
+    assert models(str(tmp_path / "absent")).status == "fail"
+
+
+def test_models_on_the_hub_and_in_the_cache(server, tmp_path, monkeypatch):
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", server)
+    assert models("open/model").status == "warn"
+    assert "HF_TOKEN" in models("gated/model").remedy
+    assert "does not have it" in models("no/model").detail
+    data = node_probe._data(None, HUB_NAME, 2)
+    assert reachability.judge_data(data, PreflightSettings(task="gsm8k"), "n").status == "warn"
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    assert "does not answer" in models("open/model").detail
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert "HF_HUB_OFFLINE" in models("open/model").detail
+    snapshot = tmp_path / "hub/models--open--model/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    assert models("open/model").status == "pass"
+
+
+def test_data_in_a_folder(tmp_path):
+    asked = PreflightSettings(task="gsm8k", task_data=str(tmp_path))
+    (tmp_path / "train.jsonl").write_text("")
+    check = reachability.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n")
+    assert (check.status, "test.jsonl" in check.detail) == ("fail", True)
+    (tmp_path / "test.jsonl").write_text("")
+    assert reachability.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n").status == "pass"
+
+
+def test_the_hub_name_is_the_tasks_own():
+    assert reachability.HUB_DATA["gsm8k"] == HUB_NAME
+
+
+@pytest.mark.slow
+def test_an_address_where_something_else_answers_is_refused(server):
+    with pytest.raises(UserError, match="no Ray head"):
+        _require_ray_at(server.removeprefix("http://"))
+
+
+# ---------------------------------------------------------------- judgements
+
+
+@pytest.mark.parametrize(
+    ("environment", "status", "detail"),
+    [
+        ({}, "skip", "no module system"),
+        ({"LOADEDMODULES": ":".join(MODULES)}, "pass", "gcc/13.1.0"),
+        ({"MODULESHOME": "/opt", "LOADEDMODULES": "gcc/12.2.0"}, "fail", "gcc/13.1.0 is not loaded (gcc/12.2.0 is)"),
+        ({"BASH_FUNC_module%%": STUB}, "fail", "conda/24.3.0-0 is not loaded"),
+    ],
+)
+def test_modules_of_this_process(monkeypatch, environment, status, detail):
+    for name in ("MODULESHOME", "LMOD_CMD", "MODULEPATH", "LOADEDMODULES"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    check = judge_modules(MODULES, node_probe.modules_facts(), "n")
+    assert check.status == status
+    assert detail in check.detail
+
+
+def test_modules_without_a_version_take_any():
+    facts = {"system": True, "loaded": ["gcc/13.1.0"]}
+    assert judge_modules(("gcc",), facts, "n").status == "pass"
+    assert judge_modules(("gcc/1",), facts, "n").status == "fail"
+    assert judge_modules((), facts, "n").status == "skip"
+
+
+# As read on an H200, but for the build of torch, which is the module stack's here.
+GOOD = {"name": "NVIDIA H200", "free": 149557477376, "total": 150109880320, "right": True}
+FACTS = {
+    "problem": "", "driver": "580.159.04", "torch": "2.11.0+cu126", "cuda": "12.6", "available": True,
+    "driver_cuda": 13000, "devices": [GOOD, GOOD],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "message"),
+    [
+        ({}, "pass", "2 x NVIDIA H200"),
+        ({"problem": "ImportError: libcudnn.so.9"}, "fail", "libcudnn"),
+        ({"cuda": None}, "fail", "built without CUDA"),
+        ({"available": False, "driver_cuda": 12040, "cuda": "13.0"}, "fail", "the driver serves CUDA 12.4"),
+        ({"available": False}, "fail", "finds no GPU; the driver serves CUDA 13.0"),
+        ({"devices": [GOOD]}, "fail", "torch sees 1 GPUs, Ray reserved 2"),
+        ({"devices": [GOOD, {**GOOD, "name": "NVIDIA A100"}]}, "fail", "where H200 was asked for"),
+        ({"devices": [GOOD, {**GOOD, "free": 90e9}]}, "fail", "GPU 1: 90 of 150 GB free"),
+        ({"devices": [GOOD, {**GOOD, "right": False}]}, "fail", "wrong product"),
+        ({"devices": [GOOD, {"name": "NVIDIA H200", "problem": "no kernel image"}]}, "fail", "no kernel image"),
+        ({"cuda": "13.0"}, "warn", "the module is stockcuda/12.6.2"),
+    ],
+)
+def test_driver_cuda_and_torch(changes, status, message):
+    check = judge_runtime({**FACTS, **changes}, gpus=2, kind="H200", modules=MODULES, node="n")
+    assert check.status == status
+    assert message in check.detail
+    assert bool(check.remedy) == (status != "pass")
+
+
+def test_the_runtime_probe_is_bounded():
+    start = time.monotonic()
+    assert "did not answer" in runtime_facts(timeout_s=0.1)["problem"]
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.gpu
+def test_the_runtime_probe_agrees_with_a_real_gpu():
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    facts = runtime_facts()
+    assert len(facts["devices"]) == torch.cuda.device_count()
+    assert all(device["right"] for device in facts["devices"])
+
+
+def test_disk_and_shared_storage(tmp_path):
+    facts = {"storage": node_probe._space(str(tmp_path / "not/yet")), "temporary": node_probe._space("/tmp")}
+    assert facts["storage"]["on"] == str(tmp_path)
+    assert shared_storage.judge_disk(facts, min_free_gb=0.001, node="n").status == "pass"
+    assert shared_storage.judge_disk(facts, min_free_gb=1e9, node="n").status == "fail"
+    assert node_probe._shared(str(tmp_path / "token"), 0.3) == "no"
+    (tmp_path / "token").write_text("other")
+    assert (
+        shared_storage.judge_shared(node_probe._shared(str(tmp_path / "token"), 1), storage=tmp_path, node="n").status
+        == "fail"
+    )

@@ -1,0 +1,93 @@
+"""The folder and MLflow tell the same story, in the same table."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bridge_common.errors import UserError
+from mlflow_utils import dataframes
+from mlflow_utils.tracker import Tracker, default_tracking_uri
+from tests.support.campaign_folder import (
+    START,
+    TOGGLES,
+    begin_trial,
+    emit,
+    make_campaign,
+    make_trial,
+    status_event,
+    step_event,
+)
+
+
+def test_the_folder_alone_gives_one_row_a_trial(tmp_path: Path) -> None:
+    campaign = make_campaign(tmp_path, n=300)
+    frame = dataframes.from_folder(campaign).set_index("variant")
+    assert sorted(frame.index) == ["A", "B", "C", "full"]
+    assert set(frame.status) == {"FINISHED"}
+    assert frame.loc["C", list(TOGGLES)].tolist() == [True, True, True, False]
+    row = frame.loc["full"]
+    assert row["accuracy_low/bridged"] < row["accuracy/bridged"] < row["accuracy_high/bridged"]
+    assert row["gain"] == pytest.approx(row["accuracy/bridged"] - row["accuracy/target_alone"])
+    assert row["gpu_hours"] == 0.1
+    assert row["started"] == pd.Timestamp(START, unit="s", tz="UTC")
+    assert not [name for name in frame.columns if name.startswith(("loss/", "grad_norm", "lr"))]
+
+
+def test_mlflow_gives_the_same_frame(tmp_path: Path) -> None:
+    campaign, uri = make_campaign(tmp_path), default_tracking_uri(tmp_path)
+    make_trial(campaign, "E", status="FAILED", seed=3)
+    assert Tracker.replay(uri, "demo", campaign) is None
+    ours, theirs = dataframes.from_folder(campaign), dataframes.from_mlflow(uri, "demo")
+    order = ["phase", "variant"]
+    pd.testing.assert_frame_equal(
+        ours.sort_values(order, ignore_index=True), theirs.sort_values(order, ignore_index=True), check_like=True
+    )
+
+
+def test_the_history_has_every_step_once_also_after_a_resume(tmp_path: Path) -> None:
+    campaign = make_campaign(tmp_path, variants=["full"], steps=20)
+    folder = begin_trial(campaign, "B", seed=1)
+    emit(folder, status_event("RUNNING"), *(step_event(step, START + step) for step in range(1, 11)))
+    emit(folder, *(step_event(step, START + 50 + step) for step in range(6, 16)))
+    history = dataframes.history(campaign, ["loss/", "lr"])
+    assert history.groupby("variant").step.apply(list).to_dict() == {
+        "B": list(range(1, 16)),
+        "full": list(range(1, 21)),
+    }
+    assert set(history.columns) == {"phase", "variant", "seed", "fingerprint", "step", "lr"} | {
+        name for name in step_event(1, 0)["values"] if name.startswith("loss/")
+    }
+    first = history[(history.variant == "full") & (history.step == 1)].iloc[0]
+    assert first["loss/total"] == step_event(1, 0)["values"]["loss/total"]
+    assert "accuracy/bridged" in dataframes.history(campaign).columns
+
+
+def test_trials_that_run_or_never_ran_are_shown_as_they_are(tmp_path: Path) -> None:
+    campaign = make_campaign(tmp_path, variants=[])
+    begin_trial(campaign, "full")
+    running = begin_trial(campaign, "B")
+    emit(running, status_event("RUNNING"), step_event(1, START + 1))
+    frame = dataframes.from_folder(campaign)
+    assert sorted(zip(frame.variant, frame.status, strict=True)) == [("B", "RUNNING"), ("full", "RUNNING")]
+    tracker = Tracker("http://127.0.0.1:9", "demo", campaign)
+    tracker.phase("phase1", {}, {})
+    tracker.finish("phase1", "KILLED")
+    assert set(dataframes.from_folder(campaign).status) == {"KILLED"}
+
+
+def test_nothing_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no campaign"):
+        dataframes.from_folder(tmp_path / "none")
+    with pytest.raises(UserError, match="no campaign"):
+        dataframes.from_mlflow(default_tracking_uri(tmp_path), "none")
+    assert list(dataframes.from_folder(make_campaign(tmp_path, variants=[])).columns) == list(dataframes.IDENTITY)
+
+
+def test_a_parameter_with_a_metrics_name_does_not_hide_it(tmp_path: Path) -> None:
+    campaign = make_campaign(tmp_path, variants=["full"])
+    (folder,) = (campaign / "trials").iterdir()
+    tracker = Tracker("http://127.0.0.1:9", "demo", campaign)
+    tracker.trial(folder, phase="phase1", name="full", fingerprint="f" * 16, params={"n": 5, "bridge": "dit"}, tags={})
+    (row,) = dataframes.from_folder(campaign).to_dict("records")
+    assert (row["n"], row["param.n"], row["bridge"]) == (120, 5, "dit")

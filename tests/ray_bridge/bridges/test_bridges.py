@@ -1,0 +1,106 @@
+"""What every bridge promises: shape, scale, independence of pads, sight of order where it attends, gradient."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ray_bridge.bridges.translator import Translator, build_translator
+from ray_bridge.config.presets import tiny
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.inputs.encoding import SourceBatch
+from tests.support.model_pairs import frozen
+
+BRIDGES = ("dit", "resampler", "dit_xattn")
+
+
+def settings(bridge: str, **changes: Any) -> JobSpec:
+    small = {"soft_tokens": 3, "hidden_size": 16, "depth": 2, "num_heads": 2, "sampler_steps": 2}
+    return tiny(**{**small, "bridge": bridge, "geometry_projection": False, **changes})
+
+
+def opened(spec: JobSpec) -> Translator:
+    """A translator as after some training: the gates that start at zero are open."""
+    translator = build_translator(spec, frozen("mistral", 48), frozen("llama", 32))
+    noise = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in translator.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=noise))
+    return translator
+
+
+def read(length: int = 6, pads: int = 0) -> SourceBatch:
+    states = torch.randn(2, length, 48, generator=torch.Generator().manual_seed(3))
+    mask = torch.ones(2, length + pads, dtype=torch.long)
+    mask[:, length:] = 0
+    return SourceBatch(states=nn.functional.pad(states, (0, 0, 0, pads), value=7.0), mask=mask, items=())
+
+
+def noise() -> Tensor:
+    return torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.mark.parametrize("bridge", BRIDGES)
+def test_soft_tokens_have_the_targets_scale(bridge: str) -> None:
+    translator = opened(settings(bridge))
+    z = translator(read(), noise())
+    assert z.shape == (2, 3, 32)
+    expected = frozen("llama", 32).embedding_rms * float(translator.scale.gain.detach().abs())
+    torch.testing.assert_close(z.pow(2).mean(-1).sqrt(), torch.full((2, 3), expected))
+    assert (z[:, 0] - z[:, 1]).abs().max() > 1e-3  # the slots are not copies of each other
+
+
+@pytest.mark.parametrize("bridge", BRIDGES)
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_pads_are_never_read(bridge: str, pooling: str) -> None:
+    translator = opened(settings(bridge, pooling=pooling))
+    torch.testing.assert_close(translator(read(pads=4), noise()), translator(read(), noise()))
+
+
+@pytest.mark.parametrize("bridge", BRIDGES)
+def test_order_matters_where_the_sequence_is_attended_to(bridge: str) -> None:
+    translator = opened(settings(bridge))
+    source = read()
+    backwards = SourceBatch(states=source.states.flip(1), mask=source.mask, items=())
+    change = (translator(source, noise()) - translator(backwards, noise())).abs().max()
+    assert (change > 1e-3) == (bridge != "dit")  # pooled states have no order
+
+
+@pytest.mark.parametrize("bridge", BRIDGES)
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_every_parameter_of_an_open_bridge_learns(bridge: str, pooling: str) -> None:
+    translator = opened(settings(bridge, pooling=pooling, guidance_scale=2.0))
+    (translator(read(), noise()) * torch.randn(2, 3, 32)).sum().backward()
+    for name, parameter in translator.named_parameters():
+        if name.endswith("keys.bias"):
+            continue  # a shift of all of a softmax's inputs changes nothing
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize("bridge", BRIDGES)
+def test_a_bridge_can_be_trained_from_its_start(bridge: str) -> None:
+    """After a few steps every weight has moved: nothing stays shut behind a zero gate."""
+    translator = build_translator(settings(bridge, pooling="attention"), frozen("mistral", 48), frozen("llama", 32))
+    before = copy.deepcopy(dict(translator.named_parameters()))
+    optimiser = torch.optim.SGD(translator.parameters(), lr=0.5)
+    data = torch.randn(2, 3, 32)
+    for _ in range(8):
+        loss = (translator(read(), noise()) - data).pow(2).sum()
+        if translator.flow is not None:
+            times, dropped = torch.tensor([0.3, 0.6]), torch.tensor([True, False])
+            loss = loss + translator.flow_error(data, noise(), times, dropped, *translator.reading(read())).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for name, parameter in translator.named_parameters():
+        if not name.endswith("keys.bias"):
+            assert not torch.equal(parameter, before[name]), name
+
+
+def test_the_resampler_is_a_regression() -> None:
+    translator = opened(settings("resampler"))
+    assert torch.equal(translator(read(), noise()), translator(read(), 3 - noise()))
+    assert translator.flow is None

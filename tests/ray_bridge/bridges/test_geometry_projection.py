@@ -1,0 +1,203 @@
+"""The geometry projection: initial map, segmentation in a batch, phase, and its place in the translator."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers.models.llama.modeling_llama import rotate_half
+
+from ray_bridge.bridges.geometry_projection import GeometryProjection, Phase, inverse_frequencies
+from ray_bridge.bridges.translator import build_translator
+from ray_bridge.config.presets import tiny
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.inputs.encoding import Encoder, SourceBatch, read_source
+from ray_bridge.inputs.layout import assemble
+from ray_bridge.models.embedding_map import fit_map, shared_embeddings
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.tasks.synthetic.task import SyntheticTask
+from ray_bridge.tasks.task import Example
+from tests.support.model_pairs import Arch, frozen, make_tokenizer
+
+SMALL: dict[str, Any] = {"soft_tokens": 3, "hidden_size": 16, "depth": 1, "num_heads": 2, "sampler_steps": 2}
+
+
+def examples() -> list[Example]:
+    texts = ["Tom has 1234 pears.", "Añø pays €5 for 12 東京 hats.\nHow many?"]
+    return [Example(id=str(i), index=i, question=text, answer="7\n#### 7", gold="7") for i, text in enumerate(texts)]
+
+
+def batch(spec: JobSpec, source: FrozenLM, target: FrozenLM) -> SourceBatch:
+    encoder = Encoder(spec, SyntheticTask(1, 1), "", source, target)
+    return read_source(source, encoder(examples()), spec.source_layer)
+
+
+def rotated_pair(width: int) -> tuple[FrozenLM, FrozenLM, Tensor]:
+    """A source and a target whose embeddings of shared strings are the source's, rotated, doubled and shifted."""
+    source, target = frozen("mistral", 32), copy.deepcopy(frozen("llama", width))
+    rotation = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(1))).Q[:32]  # (32, w)
+    table = target.embedding.weight
+    with torch.no_grad():
+        for token, number in target.tokenizer.get_vocab().items():
+            if token in target.tokenizer.all_special_tokens or any(ord(c) > 126 and c != "Ġ" for c in token):
+                continue
+            twin = source.tokenizer.convert_tokens_to_ids(token.replace("Ġ", "▁"))
+            if twin != source.tokenizer.unk_token_id:
+                table[number] = 2 * source.embedding.weight[twin] @ rotation + 0.1
+    return source, target, rotation
+
+
+@pytest.mark.parametrize("kind", ["ridge", "procrustes"])
+@pytest.mark.parametrize("width", [32, 48])
+def test_the_map_recovers_a_rotation(kind: Any, width: int) -> None:
+    source, target, rotation = rotated_pair(width)
+    X, Y = shared_embeddings(source, target)
+    assert len(X) > 200
+    alike = ((X @ rotation.double() * 2 + 0.1 - Y).abs().amax(1) < 1e-5).nonzero()[:, 0]  # bytes have no twin above
+    assert len(alike) > 0.5 * len(X)
+    found = fit_map(X[alike], Y[alike], kind)
+    assert found.held_out_r2 >= 0.99
+    torch.testing.assert_close(found.weight, 2 * rotation.double().T, atol=0.01, rtol=0)
+    torch.testing.assert_close(X[alike] @ found.weight.T + found.bias, Y[alike], atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["ridge", "procrustes"])
+def test_held_out_r2_does_not_flatter(kind: Any) -> None:
+    X, Y = torch.randn(2, 120, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert fit_map(X, Y, kind).held_out_r2 < 0.05
+
+
+def test_too_few_shared_strings_start_from_an_isometry() -> None:
+    X = torch.randn(5, 6, dtype=torch.float64)
+    found = fit_map(X, torch.randn(5, 8, dtype=torch.float64), "ridge")
+    assert (found.pairs, found.held_out_r2) == (5, 0.0)
+    torch.testing.assert_close((X @ found.weight.T).norm(dim=1), X.norm(dim=1))
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen2", "gpt_neox"])
+def test_gain_0_is_the_identity_and_gain_1_the_targets_rotation(arch: Arch) -> None:
+    lm = frozen(arch, 32)
+    frequencies = inverse_frequencies(lm)
+    assert frequencies is not None
+    phase = Phase(frequencies, 32)
+    x, index = torch.randn(2, 5, 32), torch.tensor([[1, 2, 3, 4, 400], [7, 0, 900, 2, 1]])
+    assert torch.equal(phase(x, index), x)
+    with torch.no_grad():
+        phase.gain.fill_(1)
+    cos, sin = lm.model.base_model.rotary_emb(x, index)  # (2, 5, 2F)
+    cos, sin = cos[:, :, None], sin[:, :, None]  # (2, 5, 1, 2F)
+    blocks = x.unflatten(-1, (-1, cos.shape[-1]))  # (2, 5, blocks, 2F)
+    torch.testing.assert_close(
+        phase(x, index), (blocks * cos + rotate_half(blocks) * sin).flatten(2), atol=2e-4, rtol=0
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(size=st.integers(4, 40), count=st.integers(1, 24), gain=st.floats(-3, 3), index=st.integers(0, 5000))
+def test_any_gain_is_a_rotation(size: int, count: int, gain: float, index: int) -> None:
+    phase = Phase(10000 ** (-torch.arange(count) / count), size)
+    with torch.no_grad():
+        phase.gain.fill_(gain)
+    x = torch.randn(1, 1, size)
+    torch.testing.assert_close(phase(x, torch.tensor([[index]])).norm(), x.norm())
+
+
+def test_models_without_rotary_get_no_phase() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = make_tokenizer("gpt_neox")
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=32, n_layer=1, n_head=2)
+    plain = FrozenLM(GPT2LMHeadModel(config), tokenizer, "gpt2")
+    projection = GeometryProjection(frozen("mistral", 48), plain, soft_tokens=3, start="ridge")
+    assert projection.phase is None
+    spec = tiny(**SMALL)
+    read = batch(spec, frozen("mistral", 48), plain)
+    matrix, mask, indices = projection.reading(read.items, read.states)
+    states = projection(read.states, matrix, mask, indices)
+    assert states.shape == (*mask.shape, 32)
+
+
+@pytest.mark.parametrize("layout", ["soft_plus_text", "soft_only"])
+def test_states_stand_at_the_targets_tokens_and_indices(layout: str) -> None:
+    source, target = frozen("mistral", 48), frozen("llama", 32)
+    spec = tiny(**SMALL, layout=layout)
+    read = batch(spec, source, target)
+    projection = GeometryProjection(source, target, soft_tokens=3, start="ridge")
+    seen: list[Tensor] = []
+    assert projection.phase is not None
+    projection.phase.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    matrix, mask, indices = projection.reading(read.items, read.states)
+    states = projection(read.states, matrix, mask, indices)
+    whole = batch(tiny(**SMALL), source, target).items
+    rows = assemble(target, [item.row for item in whole], torch.zeros(2, 3, 32), pad="right")
+    for i, item in enumerate(read.items):
+        places = seen[0][i][mask[i] == 1].long()
+        read_back = rows.embeds[i, places]  # (T, d_t), what the target reads there
+        ids = [int((target.embedding.weight == row).all(1).nonzero()[0, 0]) for row in read_back]
+        text = target.tokenizer.decode(ids)
+        assert item.example.question in text
+        assert len(text) <= len(item.example.question) + 2  # the border tokens may hold a neighbour's character
+        assert item.alignment is not None
+        begin, end = item.question_span
+        assert item.alignment.source_span == (begin - 1, end - 1)
+        own = torch.zeros(len(places), end - begin)  # (T, S)
+        own[item.alignment.row, item.alignment.column] = torch.from_numpy(item.alignment.share)
+        pooled = projection.linear(own @ read.states[i, : end - begin])  # (T, d_t)
+        torch.testing.assert_close(states[i, : len(places)], pooled)
+        assert mask[i].tolist() == [1] * len(places) + [0] * (mask.shape[1] - len(places))
+
+
+def test_rows_do_not_depend_on_their_batch() -> None:
+    source, target = frozen("mistral", 48), frozen("llama", 32)
+    spec = tiny(**SMALL)
+    translator = build_translator(spec, source, target)
+    encoder = Encoder(spec, SyntheticTask(1, 1), "", source, target)
+    noise = torch.randn(2, 3, 32)
+    with torch.no_grad():
+        for parameter in translator.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        together = translator(read_source(source, encoder(examples()), -1), noise)
+        alone = [translator(read_source(source, encoder([e]), -1), noise[i, None]) for i, e in enumerate(examples())]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_every_parameter_learns() -> None:
+    source, target = frozen("mistral", 48), frozen("llama", 32)
+    spec = tiny(**SMALL)
+    translator = build_translator(spec, source, target)
+    assert translator.geometry is not None
+    read = batch(spec, source, target)
+    states = translator.geometry(*translator.reading(read))
+    (states * torch.randn(states.shape)).sum().backward()
+    for name, parameter in translator.geometry.named_parameters():
+        assert parameter.grad is not None, name
+        assert (parameter.grad != 0).any(), name
+    assert all(p.dtype == torch.float32 for p in translator.parameters())
+
+
+def test_off_is_the_raw_source() -> None:
+    source, target = frozen("mistral", 48), frozen("llama", 32)
+    spec = tiny(**SMALL, geometry_projection=False)
+    translator = build_translator(spec, source, target)
+    seen: list[Tensor] = []
+    translator.bridge.conditioner.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    read = batch(spec, source, target)
+    translator(read, torch.randn(2, 3, 32))
+    assert torch.equal(seen[0], read.states)
+    assert translator.facts == {}
+    assert all(item.alignment is None for item in read.items)
+
+
+def test_the_map_starts_from_the_fit_and_facts_name_it() -> None:
+    source, target = frozen("mistral", 48), frozen("llama", 32)
+    X, Y = shared_embeddings(source, target)
+    for kind in ("ridge", "procrustes"):
+        translator = build_translator(tiny(**SMALL, geometry_init=kind), source, target)
+        fitted = fit_map(X, Y, kind)
+        assert translator.geometry is not None
+        assert torch.equal(translator.geometry.linear.weight, fitted.weight.float())
+        assert torch.equal(translator.geometry.linear.bias, fitted.bias.float())
+        assert translator.facts == {"geometry/pairs": len(X), "geometry/held_out_r2": fitted.held_out_r2}

@@ -1,0 +1,240 @@
+"""Injections: at the start the target alone, open ones change what they should, and nothing depends on the batch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bridge_common.errors import UserError
+from bridge_common.files import read_jsonl
+from ray_bridge.bridges.translator import Translator, build_translator
+from ray_bridge.caching.node_cache import NodeCache
+from ray_bridge.config.presets import tiny, tiny_run
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.distributed import Worker
+from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.generation.generate import decode_rows
+from ray_bridge.inputs.encoding import read_source
+from ray_bridge.inputs.layout import assemble
+from ray_bridge.inputs.resample import resample
+from ray_bridge.model_pair import Pair
+from ray_bridge.objectives.answer_kl import misaligned_positions
+from ray_bridge.objectives.objective import backward, objective_terms
+from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.tasks.splits import Splits, load_splits
+from ray_bridge.training.session import LocalSession
+from ray_bridge.training.trainer import Job
+from tests.support.model_pairs import Arch, PairFolders, make_pair
+
+CASES = [("residual", "llama"), ("adapter", "llama"), ("adapter", "gpt_neox")]
+cases = pytest.mark.parametrize(("injection", "arch"), CASES)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PairFolders]:
+    arches: tuple[Arch, ...] = ("llama", "gpt_neox")
+    return {arch: make_pair(tmp_path_factory.mktemp(arch), target_arch=arch) for arch in arches}
+
+
+def bench(pair: PairFolders, injection: str, **changes: Any) -> tuple[JobSpec, Splits, Pair, Translator]:
+    sizes = {"soft_tokens": 3, "hidden_size": 16, "num_heads": 2, "depth": 1, "max_new_tokens": 5}
+    data = {"train_examples": 6, "validation_examples": 2, "test_examples": 5, "decode_aware": False}
+    spec = tiny(**({"source": pair.source, "target": pair.target, "injection": injection} | sizes | data | changes))
+    splits = load_splits(spec)
+    loaded = Pair.load(spec, splits, torch.device("cpu"))
+    return spec, splits, loaded, build_translator(spec, loaded.source, loaded.target)
+
+
+def open_gates(translator: Translator, gate: float = 1.5) -> None:
+    noise = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in translator.bridge.parameters():  # as after training: what it says depends on what it reads
+            parameter.add_(torch.randn(parameter.shape, generator=noise))
+        for name, parameter in translator.injection.named_parameters():
+            if name.endswith("gate"):
+                assert parameter == 0
+                parameter.fill_(gate)
+
+
+def step_of(spec: JobSpec, splits: Splits, pair: Pair, translator: Translator) -> StepContext:
+    source = read_source(pair.source, pair.encoder(splits.train), spec.source_layer)
+    return StepContext(spec, pair.target, translator, source, Moment(seed=0, step=0), Worker())
+
+
+def texts(pair: Pair, splits: Splits, translator: Translator, batch: int, names: Sequence[str]) -> dict[str, list[str]]:
+    evaluator = Evaluator(pair.for_evaluation(), Worker(), batch, NodeCache(None))
+    samples = evaluator.evaluate(splits.test, translator.double(), names)
+    return {name: [row[f"{name}_output"] for row in samples] for name in names}
+
+
+@cases
+def test_at_the_start_the_target_answers_as_it_does_alone(
+    folders: dict[str, PairFolders], injection: str, arch: str
+) -> None:
+    spec, splits, pair, translator = bench(folders[arch], injection)
+    step = step_of(spec, splits, pair, translator)
+    assert torch.equal(step.student_hidden, step.teacher_hidden)
+    found = texts(pair, splits, translator, 64, ["bridged", "target_alone", "random_soft"])
+    assert found["bridged"] == found["target_alone"] == found["random_soft"]
+
+
+@cases
+def test_an_open_injection_is_heard_whatever_the_batch(
+    folders: dict[str, PairFolders], injection: str, arch: str
+) -> None:
+    _, splits, pair, translator = bench(folders[arch], injection)
+    open_gates(translator)
+    names = ["bridged", "target_alone", "shuffled_soft", "random_soft"]
+    found = texts(pair, splits, translator, 64, names)
+    assert len({tuple(outputs) for outputs in found.values()}) == len(names)
+    assert texts(pair, splits, translator, 1, ["bridged"])["bridged"] == found["bridged"]
+
+
+@pytest.mark.parametrize("fewshot", [0, 2])
+@pytest.mark.parametrize("place", ["first", "before_question"])
+def test_the_residual_lies_on_the_question(folders: dict[str, PairFolders], fewshot: int, place: str) -> None:
+    spec, splits, pair, _ = bench(folders["llama"], "residual", num_fewshot=fewshot, soft_position=place)
+    items = pair.encoder(splits.train)
+    soft = torch.randn(len(items), 3, 32)
+    rows = [item.row for item in items]
+    changed, plain = (assemble(pair.target, rows, z, pad="right").embeds for z in (soft, torch.zeros_like(soft)))
+    text = assemble(pair.target, [item.text_row for item in items], None, pad="right")
+    torch.testing.assert_close(plain, text.embeds)
+    for i, item in enumerate(items):
+        touched = (changed[i] != plain[i]).any(-1).nonzero()[:, 0]  # (n,)
+        assert touched.tolist() == list(range(int(touched[0]), int(touched[-1]) + 1))
+        ids = (item.text_row.before + item.text_row.prompt)[int(touched[0]) : int(touched[-1]) + 1]
+        spelled = pair.target.tokenizer.decode(ids)
+        assert item.example.question in spelled
+        assert len(spelled) <= len(item.example.question) + 2
+        added = (changed - plain)[i][touched]  # (n, d_t)
+        torch.testing.assert_close(added, resample(soft[i], len(touched)), atol=1e-5, rtol=1e-4)
+    assert spec.inserted == 0
+
+
+def test_the_misaligned_kl_starts_behind_what_is_inserted(folders: dict[str, PairFolders]) -> None:
+    for injection, inserted in (("prepend", 3), ("residual", 0)):
+        spec, splits, pair, translator = bench(folders["llama"], injection, kl_alignment=False)
+        _, student_at, teacher_at = misaligned_positions(step_of(spec, splits, pair, translator))
+        assert (student_at - teacher_at).unique().tolist() == [1 + inserted]
+
+
+def test_adapters_sit_in_the_chosen_layers(folders: dict[str, PairFolders]) -> None:
+    _, splits, pair, translator = bench(folders["llama"], "adapter", adapter_layers="2")
+    open_gates(translator)
+    rows = [item.text_row for item in pair.encoder(splits.train)]
+    batch = assemble(pair.target, rows, None, pad="right")
+    states: list[Tensor] = []
+
+    def run(context: Tensor | None) -> list[Tensor]:
+        states.clear()
+        hooks = [layer.register_forward_hook(lambda _m, _i, o: states.append(o)) for layer in pair.target.layers]
+        with pair.target.adapted(translator.injection.adapters), pair.target.reading(context), torch.no_grad():
+            for hook in hooks:
+                hook.remove()
+            hooks = [layer.register_forward_hook(lambda _m, _i, o: states.append(o)) for layer in pair.target.layers]
+            pair.target.hidden(batch.embeds, batch.mask, batch.positions)
+        for hook in hooks:
+            hook.remove()
+        return list(states)
+
+    plain, changed = run(None), run(torch.randn(len(rows), 3, 32))
+    assert torch.equal(plain[0], changed[0])
+    assert not torch.equal(plain[1], changed[1])
+    assert pair.target.context is None
+    with torch.no_grad():  # and nothing is left behind
+        after = pair.target.hidden(batch.embeds, batch.mask, batch.positions)
+        with pair.target.reading(torch.randn(len(rows), 3, 32)):
+            assert torch.equal(after, pair.target.hidden(batch.embeds, batch.mask, batch.positions))
+
+
+def test_rows_that_go_on_keep_their_own_soft_tokens(
+    folders: dict[str, PairFolders], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, splits, pair, translator = bench(folders["llama"], "adapter", eval_dtype="as_trained")
+    open_gates(translator)
+    target = pair.for_evaluation().target
+    rows = [item.row.question() for item in pair.encoder(splits.train)]
+    soft = 3 * torch.randn(len(rows), 3, 32, generator=torch.Generator().manual_seed(1))
+    with target.adapted(translator.injection.adapters):
+        first = decode_rows(target, rows, soft, 1)
+        ends = next(ids[0] for ids in first if 0 < sum(other == ids for other in first) < len(rows))
+        monkeypatch.setattr(target, "eos", ends)  # some rows end at once, others go on
+        together = decode_rows(target, rows, soft, 6)
+        alone = [decode_rows(target, [row], soft[i, None], 6)[0] for i, row in enumerate(rows)]
+    assert together == alone
+    lengths = [len(ids) for ids in together]
+    assert lengths.index(1) < max(i for i, length in enumerate(lengths) if length > 1)  # a later row moved up
+
+
+def test_header_states_are_not_reused_under_adapters(folders: dict[str, PairFolders]) -> None:
+    """Training reads whole rows; decoding must give what they give, header included."""
+    changes = {"num_fewshot": 2, "soft_position": "before_question", "eval_dtype": "as_trained"}
+    spec, splits, pair, translator = bench(folders["llama"], "adapter", **changes)
+    open_gates(translator)
+    evaluator = Evaluator(pair, Worker(), 64, NodeCache(None))
+    written = evaluator.evaluate(splits.test[:2], translator, ["bridged"])
+    items = pair.encoder(splits.test[:2])
+    soft = evaluator.soft(items, translator)
+    batch = assemble(pair.target, [item.row.question() for item in items], soft, pad="right")
+    with pair.target.adapted(translator.injection.adapters), pair.target.reading(batch.context), torch.no_grad():
+        hidden = pair.target.hidden(batch.embeds, batch.mask, batch.positions)
+    for i, row in enumerate(written):
+        first = int(pair.target.logits(hidden[i, int(batch.answer_start[i]) - 1]).argmax())
+        text = pair.target.tokenizer.decode([first], skip_special_tokens=True)
+        assert row["bridged_output"].startswith(text) or "\ufffd" in text
+    assert spec.soft_position == "before_question"
+
+
+@cases
+@pytest.mark.parametrize("aligned", [True, False])
+def test_every_parameter_of_an_open_injection_learns(
+    folders: dict[str, PairFolders], injection: str, arch: str, aligned: bool
+) -> None:
+    spec, splits, pair, translator = bench(folders[arch], injection, kl_alignment=aligned)
+    parameters = list(translator.injection.parameters())
+    for gates_open in (False, True):
+        if gates_open:
+            open_gates(translator, 0.5)
+        step = step_of(spec, splits, pair, translator)
+        losses = backward(step, objective_terms(spec), parameters)
+        assert losses.total > 0
+        for name, parameter in translator.injection.named_parameters():
+            if gates_open or name.endswith("gate"):
+                assert parameter.grad is not None, name
+                assert parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize(("injection", "decode_aware"), [("adapter", False), ("adapter", True), ("residual", True)])
+def test_a_job_opens_the_gates(
+    folders: dict[str, PairFolders], injection: str, decode_aware: bool, tmp_path: Path
+) -> None:
+    torch.set_num_threads(1)
+    changes = {"steps": 3, "eval_every": 3, "batch_size": 2, "warmup_steps": 0, "decode_aware": decode_aware}
+    spec, *_ = bench(folders["llama"], injection, **changes)
+    job = Job(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None)
+    job.run()
+    gates = [p for name, p in job.translator.injection.named_parameters() if name.endswith("gate")]
+    assert all(float(gate.detach()) != 0 for gate in gates)
+    values = [event["values"] for event in read_jsonl(tmp_path / "events.jsonl") if event["kind"] == "metrics"]
+    assert any("loss/on_policy_distill" in named for named in values) == decode_aware
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"injection": "residual", "layout": "soft_only"}, "soft_plus_text"),
+        ({"adapter_layers": "1"}, "injection adapter"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        tiny(**changes)
+
+
+def test_a_layer_that_is_not_there_is_refused(folders: dict[str, PairFolders]) -> None:
+    with pytest.raises(UserError, match="layers 1 to 3"):
+        bench(folders["llama"], "adapter", adapter_layers="1,4")

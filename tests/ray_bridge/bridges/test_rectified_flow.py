@@ -1,0 +1,159 @@
+"""The flow, its sampler, and the DiT that predicts for it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from ray_bridge.bridges.dit import DiTBridge
+from ray_bridge.bridges.rectified_flow import flow_error, sample
+from ray_bridge.bridges.scale import ExactScale
+from ray_bridge.inputs.resample import resample
+
+
+def make_bridge(**changes: object) -> DiTBridge:
+    torch.manual_seed(0)
+    settings: dict[str, object] = {
+        "source_size": 12,
+        "target_size": 20,
+        "target_rms": 0.3,
+        "soft_tokens": 6,
+        "width": 16,
+        "depth": 2,
+        "heads": 2,
+        "steps": 4,
+        "prediction": "x1",
+        "pooling": "mean",
+        "cross": False,
+        "guidance": 1.0,
+    }
+    return DiTBridge(**(settings | changes))  # type: ignore[arg-type]
+
+
+def inputs() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    states = torch.randn(3, 5, 12, generator=generator)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0]])
+    return states, mask, torch.randn(3, 6, 20, generator=generator)
+
+
+@pytest.mark.parametrize("prediction", ["x1", "velocity"])
+def test_an_exact_network_carries_noise_to_data(prediction: str) -> None:
+    data, noise = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    network = (lambda x, t: data) if prediction == "x1" else (lambda x, t: data - noise)
+    assert torch.allclose(sample(network, noise, 4, prediction), data, atol=1e-6)  # type: ignore[arg-type]
+    error = flow_error(network, data, noise, torch.tensor([0.2, 0.9]), prediction)  # type: ignore[arg-type]
+    assert torch.equal(error, torch.zeros(2))
+
+
+def test_the_sampler_evaluates_at_the_steps_of_the_contract() -> None:
+    seen: list[float] = []
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        seen.append(float(t[0]))
+        return torch.zeros_like(x)
+
+    sample(network, torch.randn(1, 2, 3), 4, "velocity")
+    assert seen == [0, 0.25, 0.5, 0.75]
+
+
+def test_the_path_runs_from_noise_at_0_to_data_at_1() -> None:
+    data, noise, seen = torch.ones(1, 1, 1), torch.zeros(1, 1, 1), []
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        seen.append(float(x))
+        return x
+
+    for time in (0.0, 0.25, 1.0):
+        flow_error(network, data, noise, torch.tensor([time]), "x1")
+    assert seen == [0.0, 0.25, 1.0]
+
+
+@pytest.mark.parametrize("prediction", ["x1", "velocity"])
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+@pytest.mark.parametrize("cross", [False, True])
+def test_scale_is_exact_and_every_parameter_learns(prediction: str, pooling: str, cross: bool) -> None:
+    bridge = make_bridge(prediction=prediction, pooling=pooling, cross=cross)
+    states, mask, noise = inputs()
+    optimiser = torch.optim.Adam(bridge.parameters(), lr=0.01)
+    for _ in range(6):  # gates and head start at 0: gradients reach the inner layers step by step
+        optimiser.zero_grad()
+        z = bridge(states, mask, noise, torch.tensor([False, False, True]))
+        goal = torch.linspace(-1, 1, z.numel()).view_as(z)
+        times = torch.tensor([0.1, 0.5, 0.9])
+        loss = (z - goal).pow(2).sum() + bridge.flow_loss(states, mask, goal, noise, times).sum()
+        loss.backward()
+        optimiser.step()
+    still = [name for name, p in bridge.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert still == []
+    rms = z.pow(2).mean(-1).sqrt()
+    with torch.no_grad():
+        expected = 0.3 * bridge.scale.gain
+        rms = bridge(states, mask, noise).pow(2).mean(-1).sqrt()
+    assert torch.allclose(rms, expected.abs().expand_as(rms), rtol=1e-5)
+
+
+def test_scale_ignores_the_size_of_its_input() -> None:
+    scale = ExactScale(0.2)
+    z = torch.randn(2, 3, 8, dtype=torch.float64) * torch.tensor([1e-6, 1e6]).view(2, 1, 1)
+    assert torch.allclose(scale(z).pow(2).mean(-1).sqrt(), torch.full((2, 3), 0.2, dtype=torch.float64), rtol=1e-6)
+
+
+def test_positions_of_slots_matter() -> None:
+    bridge = make_bridge()
+    _open_gates(bridge)
+    states, mask, noise = inputs()
+    order = torch.tensor([1, 0, 2, 3, 4, 5])
+    with torch.no_grad():
+        bridge.prior.zero_()  # type: ignore[union-attr]
+        swapped = bridge(states, mask, noise[:, order])
+        assert not torch.allclose(swapped, bridge(states, mask, noise)[:, order], atol=1e-3)
+        bridge.slots.zero_()
+        assert torch.allclose(bridge(states, mask, noise[:, order]), bridge(states, mask, noise)[:, order], atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+@pytest.mark.parametrize("cross", [False, True])
+def test_pads_of_the_source_are_never_read(pooling: str, cross: bool) -> None:
+    bridge = make_bridge(pooling=pooling, cross=cross)
+    _open_gates(bridge)
+    states, mask, noise = inputs()
+    spoiled = torch.where(mask[..., None] == 0, torch.full_like(states, 1e3), states)
+    with torch.no_grad():
+        assert torch.allclose(bridge(states, mask, noise), bridge(spoiled, mask, noise), atol=1e-6)
+        alone = bridge(states[1:2, :3], mask[1:2, :3], noise[1:2])
+        assert torch.allclose(bridge(states, mask, noise)[1:2], alone, atol=1e-5)
+
+
+def test_guidance_of_1_is_none_and_0_forgets_the_source() -> None:
+    plain, free, strong = make_bridge(), make_bridge(guidance=0.0), make_bridge(guidance=3.0)
+    for bridge in (plain, free, strong):
+        _open_gates(bridge)
+    states, mask, noise = inputs()
+    with torch.no_grad():
+        everyone = torch.ones(3, dtype=torch.bool)
+        assert torch.allclose(free(states, mask, noise), plain(states, mask, noise, everyone), atol=1e-5)
+        assert not torch.allclose(strong(states, mask, noise), plain(states, mask, noise), atol=1e-2)
+
+
+def test_resample_keeps_ends_and_is_linear_between() -> None:
+    line = torch.arange(5.0)[:, None]
+    assert torch.allclose(resample(line, 9)[:, 0], torch.arange(9) / 2)
+    assert torch.equal(resample(line, 5), line)
+    assert torch.equal(resample(line[:1], 3), torch.zeros(3, 1))
+    assert resample(line[:0], 3).shape == (3, 1)
+
+
+def test_fresh_bridges_differ_by_slot_and_have_unit_direction() -> None:
+    bridge = make_bridge()
+    z = bridge(*inputs())
+    assert math.isfinite(float(z.detach().sum()))
+    assert not torch.allclose(z[:, 0], z[:, 1])
+
+
+def _open_gates(bridge: DiTBridge) -> None:
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for p in bridge.parameters():
+            p.add_(torch.randn(p.shape, generator=generator) * 0.2)

@@ -1,0 +1,89 @@
+"""What trials of a node share: made once, by rank 0, and the same bits for every worker."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ray_bridge.bridges.translator import build_translator
+from ray_bridge.caching.node_cache import NodeCache
+from ray_bridge.config.presets import tiny
+from ray_bridge.distributed import Worker
+from ray_bridge.model_pair import Pair
+from ray_bridge.models.embedding_map import fit_map, shared_embeddings
+from ray_bridge.tasks.splits import load_splits
+from tests.support.workers import on_two_workers
+
+SMALL: dict[str, Any] = {"soft_tokens": 3, "hidden_size": 16, "depth": 1, "num_heads": 2, "train_examples": 8}
+
+
+def test_tensors_are_made_once_for_each_identity(tmp_path: Path) -> None:
+    made: list[str] = []
+
+    def compute(what: str) -> dict[str, Tensor]:
+        made.append(what)
+        return {"x": torch.full((2, 3), float(len(made))), "n": torch.tensor([7], dtype=torch.int64)}
+
+    cache = NodeCache(tmp_path)
+    first = cache.tensors("map", ["a"], Worker(), lambda: compute("a"))
+    again = NodeCache(tmp_path).tensors("map", ["a"], Worker(), lambda: compute("a"))
+    other = cache.tensors("map", ["b"], Worker(), lambda: compute("b"))
+    assert made == ["a", "b"]
+    assert torch.equal(first["x"], again["x"])
+    assert int(again["n"]) == 7
+    assert float(other["x"][0, 0]) == 2
+    assert len(list(tmp_path.iterdir())) == 2
+    NodeCache(None).tensors("map", ["a"], Worker(), lambda: compute("c"))
+    assert made == ["a", "b", "c"]
+
+
+def fetch(worker: Worker, folder: Path, kept: bool) -> None:
+    def compute() -> dict[str, Tensor]:
+        assert worker.first, "made twice"
+        return {"x": torch.full((4,), 5.0)}
+
+    found = NodeCache(folder / "cache" if kept else None).tensors("map", "it", worker, compute)
+    found["same"] = worker.same(torch.full((2,), float(worker.rank)))
+    save_file(found, folder / f"{worker.rank}.safetensors")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_all_workers_get_what_rank_0_made(kept: bool, tmp_path: Path) -> None:
+    on_two_workers(fetch, tmp_path, kept)
+    for rank in range(2):
+        found = load_file(tmp_path / f"{rank}.safetensors")
+        assert found["x"].tolist() == [5.0] * 4
+        assert found["same"].tolist() == [0.0, 0.0]
+
+
+def test_the_map_of_a_pair_is_fitted_once_and_kept_by_both_models_and_kind(tmp_path: Path) -> None:
+    spec = tiny(**SMALL)
+    splits = load_splits(spec)
+    pair = Pair.load(spec, splits, torch.device("cpu"))
+    plain = build_translator(spec, pair.source, pair.target)
+    cache, worker = NodeCache(tmp_path), Worker()
+    found = [build_translator(spec, pair.source, pair.target, pair.once(cache, worker)) for _ in range(2)]
+    path = next(tmp_path.glob("embedding-map-*.safetensors"))
+    assert len(list(tmp_path.iterdir())) == 1
+    fitted = fit_map(*shared_embeddings(pair.source, pair.target), spec.geometry_init)
+    for translator in found:
+        assert translator.facts == plain.facts
+        assert {k: v.tolist() for k, v in translator.state_dict().items()} == {
+            k: v.tolist() for k, v in plain.state_dict().items()
+        }
+    assert torch.equal(load_file(path)["weight"], fitted.weight.float())
+    other = Pair.load(spec.replace(geometry_init="ridge"), splits, torch.device("cpu"))
+    build_translator(other.spec, other.source, other.target, other.once(cache, worker))
+    swapped = spec.replace(source=spec.target, target=spec.source)
+    back = Pair.load(swapped, splits, torch.device("cpu"))
+    build_translator(swapped, back.source, back.target, back.once(cache, worker))
+    assert len(list(tmp_path.iterdir())) == 3
+
+    def fails() -> Any:
+        raise AssertionError("fitted again")
+
+    kept = pair.once(cache, worker)(fails)
+    assert (kept.pairs, kept.held_out_r2) == (fitted.pairs, fitted.held_out_r2)

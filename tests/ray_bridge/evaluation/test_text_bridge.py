@@ -1,0 +1,72 @@
+"""The control in which the source's words, not its states, reach the target."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bridge_common.files import read_jsonl, write_jsonl
+from ray_bridge.caching.node_cache import NodeCache
+from ray_bridge.config.presets import tiny
+from ray_bridge.distributed import Worker
+from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.generation.generate import decode_rows, text_of
+from ray_bridge.inputs.rows import Row
+from ray_bridge.model_pair import Pair
+from ray_bridge.tasks.splits import Splits, load_splits
+from tests.support.model_pairs import make_pair
+
+Bench = tuple[Pair, Splits]
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def bench(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folders = make_pair(tmp_path_factory.mktemp("pair"))
+    sizes = {"train_examples": 4, "validation_examples": 2, "test_examples": 5, "max_new_tokens": 6}
+    spec = tiny(source=folders.source, target=folders.target, num_fewshot=request.param, **sizes)
+    splits = load_splits(spec)
+    return Pair.load(spec, splits, torch.device("cpu")), splits
+
+
+def evaluator(pair: Pair, cache: Path | None = None) -> Evaluator:
+    return Evaluator(pair, Worker(), 64, NodeCache(cache))
+
+
+def test_the_target_reads_the_question_and_what_the_source_wrote(bench: Bench) -> None:
+    pair, splits = bench
+    samples = evaluator(pair).evaluate(splits.test, None, ["source_alone", "text_bridge"])
+    assert len({row["source_alone_output"] for row in samples}) > 1
+    for example, row in zip(splits.test, samples, strict=True):
+        written = row["source_alone_output"].split("\nQuestion:")[0].strip()
+        text = splits.header + f"Question: {example.question}\nAnother reader's answer: {written}\nAnswer:"
+        ids = (pair.target.bos, *pair.target.tokenizer(text, add_special_tokens=False)["input_ids"])
+        (tokens,) = decode_rows(pair.target, [Row(before=ids, prompt=())], None, 6)
+        assert row["text_bridge_output"] == text_of(pair.target, tokens)
+
+
+def test_an_exemplar_that_the_source_made_up_is_not_pasted(bench: Bench, tmp_path: Path) -> None:
+    pair, splits = bench
+    examples = splits.test[:2]
+    outputs = []
+    for folder, text in (("plain", "It is 4."), ("rambling", " It is 4.\nQuestion: And 5?\nAnswer: 6")):
+        cached = evaluator(pair, tmp_path / folder)
+        cached.evaluate(examples, None, ["source_alone"])
+        (path,) = (tmp_path / folder).glob("source_alone-*.jsonl")
+        write_jsonl(path, [row | {"text": text} for row in read_jsonl(path)])
+        outputs.append([row["text_bridge_output"] for row in cached.evaluate(examples, None, ["text_bridge"])])
+        names = {path.name for path in (tmp_path / folder).glob("text_bridge-*.jsonl")}  # what was read names the file
+        outputs.append(sorted(names))
+    assert outputs[0] == outputs[2]
+    assert outputs[1] == outputs[3]
+
+
+def test_it_stands_alone_and_is_decoded_once(bench: Bench, tmp_path: Path) -> None:
+    pair, splits = bench
+    both = evaluator(pair, tmp_path).evaluate(splits.test, None, ["source_alone", "text_bridge"])
+    (path,) = tmp_path.glob("text_bridge-*.jsonl")
+    alone = evaluator(pair, tmp_path).evaluate(splits.test, None, ["text_bridge"])
+    assert [row["text_bridge_output"] for row in alone] == [row["text_bridge_output"] for row in both]
+    write_jsonl(path, [row | {"text": "#### 1"} for row in read_jsonl(path)])
+    again = evaluator(pair, tmp_path).evaluate(splits.test, None, ["text_bridge"])
+    assert {row["text_bridge_output"] for row in again} == {"#### 1"}

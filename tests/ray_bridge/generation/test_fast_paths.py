@@ -1,0 +1,226 @@
+"""Every fast path gives what the plain one gives: decoding, fused layers, the header read once, the early stop."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from ray_bridge.bridges.injection import Injection
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.generation import graphed
+from ray_bridge.generation.eager import Sampling, decode_plain
+from ray_bridge.generation.graphed import FACTS, decode_static, split_evenly
+from ray_bridge.inputs.layout import answer_row, assemble, common_prefix
+from ray_bridge.inputs.rows import Row
+from ray_bridge.models.frozen_lm import FrozenLM, count_positions
+from ray_bridge.noise import generator, normal
+from ray_bridge.tasks.synthetic.task import SyntheticTask
+from tests.support.model_pairs import Arch, save_checkpoint
+
+ARCHES: tuple[Arch, ...] = ("mistral", "llama", "gpt_neox", "qwen2")
+TASK = SyntheticTask(train_examples=40, test_examples=40)
+K = 5
+
+
+@pytest.fixture(scope="module", params=ARCHES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = tmp_path_factory.mktemp(request.param) / "model"
+    return str(save_checkpoint(place, request.param, width=64))  # four query heads on one key head
+
+
+def load(folder: str, *, fused: bool) -> FrozenLM:
+    lm = FrozenLM.load(folder)
+    lm.model.double()
+    return lm.fuse() if fused else lm
+
+
+@pytest.fixture(scope="module", params=["plain", "fused"])
+def lm(request: pytest.FixtureRequest, folder: str) -> FrozenLM:
+    model = load(folder, fused=request.param == "fused")
+    if request.param == "fused" and model.body is None:
+        pytest.skip("this architecture is not fused")
+    return model
+
+
+def rows_of(lm: FrozenLM, count: int, *, header: int = 0, behind: bool = False, answers: bool = False) -> list[Row]:
+    text = TASK.header(TASK.train()[:header]) if header else ""
+    return [
+        answer_row(lm, text, TASK.prompt(e), TASK.continuation(e) if answers else None, soft_after_header=behind)
+        for e in TASK.test()[:count]
+    ]
+
+
+def soft_of(lm: FrozenLM, count: int) -> Tensor:
+    return normal((K, lm.hidden_size), [("test", i) for i in range(count)]).to(lm.dtype) * lm.embedding_rms
+
+
+def adapters_of(lm: FrozenLM) -> Injection:
+    """Adapters with open gates in layers 1 and 3, the same for models of one shape."""
+    spec = JobSpec(injection="adapter", adapter_layers=(1, 3), hidden_size=16, num_heads=2)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        injection = Injection(spec, lm).to(lm.device, lm.dtype)
+    for adapter in injection.adapters.values():
+        torch.nn.init.constant_(adapter.gate, 1.5)
+    return injection
+
+
+def sampling(count: int) -> Sampling:
+    return Sampling(temperature=1.3, generators=[generator("draw", i) for i in range(count)])
+
+
+@pytest.mark.parametrize(("header", "behind"), [(0, False), (2, False), (2, True)])
+def test_static_decoding_writes_what_plain_decoding_writes(
+    lm: FrozenLM, header: int, behind: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphed, "LOOK", 3)
+    monkeypatch.setattr(graphed, "PREFILL_TOKENS", 400)
+    rows, soft = rows_of(lm, 5, header=header, behind=behind), soft_of(lm, 5)
+    cases = [(soft, False), (soft, True), (None, True)]
+    for z, sampled in cases:
+        plain = decode_plain(lm, rows, z, 10, sampling(5) if sampled else None)
+        assert decode_static(lm, rows, z, 10, sampling(5) if sampled else None) == plain
+    assert FACTS.kind == ("TransformersCache" if lm.body is None else "FusedCache")
+
+
+def test_rows_that_have_ended_leave_the_cache(lm: FrozenLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, soft = rows_of(lm, 6), soft_of(lm, 6)
+    written = decode_plain(lm, rows, soft, 16, sampling(6))
+
+    def early(token: int) -> int:
+        return sum(token in ids[:6] for ids in written) * (1 - all(token in ids[:6] for ids in written))
+
+    eos = max({token for ids in written for token in ids}, key=early)
+    monkeypatch.setattr(lm, "eos", eos)  # a token that ends some rows early
+    monkeypatch.setattr(graphed, "LOOK", 2)
+    monkeypatch.setattr(graphed, "RETIRE", 0.9)
+    plain = decode_plain(lm, rows, soft, 16, sampling(6))
+    assert len({len(text) for text in plain}) > 1
+    assert decode_static(lm, rows, soft, 16, sampling(6)) == plain
+    assert FACTS.retired > 0
+
+
+@pytest.mark.parametrize("injection", ["residual", "adapter"])
+def test_static_decoding_injects_what_plain_decoding_does(
+    lm: FrozenLM, injection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphed, "LOOK", 2)
+    monkeypatch.setattr(graphed, "RETIRE", 0.9)
+    monkeypatch.setattr(graphed, "PREFILL_TOKENS", 400)
+    rows = [replace(row, injection=injection, span=(2, 9)) for row in rows_of(lm, 6, header=1)]
+    soft, adapters = soft_of(lm, 6), adapters_of(lm).adapters if injection == "adapter" else {}
+    texts = []
+    for end in (lm.eos, None):
+        ends = max(token for ids in texts[0] for token in ids[:3]) if end is None else end
+        monkeypatch.setattr(lm, "eos", ends)  # the second time some rows end early
+        alone = decode_plain(lm, rows, None, 14, sampling(6))
+        with lm.adapted(adapters):
+            texts.append(decode_plain(lm, rows, soft, 14, sampling(6)))
+            assert decode_static(lm, rows, soft, 14, sampling(6)) == texts[-1] != alone
+        assert lm.context is None
+    assert FACTS.retired > 0
+
+
+def test_batches_are_as_even_as_can_be() -> None:
+    assert [len(part) for part in split_evenly(range(10), 4)] == [3, 3, 4]
+    assert split_evenly([5, 6], 4) == [[5, 6]]
+
+
+def test_fused_layers_give_the_models_own_states_and_gradients(folder: str) -> None:
+    plain, fused = load(folder, fused=False), load(folder, fused=True)
+    if fused.body is None:
+        pytest.skip("this architecture is not fused")
+    for pad in ("left", "right"):
+        states = {}
+        for name, lm in {"plain": plain, "fused": fused, "recomputed": fused}.items():
+            soft = soft_of(lm, 4).requires_grad_()
+            batch = assemble(lm, rows_of(lm, 4, answers=True), soft, pad=pad)  # type: ignore[arg-type]
+            hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, recompute=name == "recomputed")
+            loss = (hidden * batch.mask[..., None]).sin().sum()
+            states[name] = (hidden[batch.mask.bool()], torch.autograd.grad(loss, soft)[0])
+        for name in ("fused", "recomputed"):
+            assert torch.allclose(states[name][0], states["plain"][0], rtol=0, atol=2e-6)  # norms round to fp32
+            assert torch.allclose(states[name][1], states["plain"][1], rtol=1e-5, atol=1e-5)
+
+
+def test_adapters_in_fused_layers_give_the_same_states_and_gradients(folder: str) -> None:
+    plain, fused = load(folder, fused=False), load(folder, fused=True)
+    if fused.body is None:
+        pytest.skip("this architecture is not fused")
+    found = {}
+    for name, lm in {"plain": plain, "fused": fused, "recomputed": fused}.items():
+        soft, injection = soft_of(lm, 4).requires_grad_(), adapters_of(lm)
+        rows = [replace(row, injection="adapter") for row in rows_of(lm, 4, answers=True)]
+        batch = assemble(lm, rows, soft, pad="right")
+        with lm.adapted(injection.adapters), lm.reading(batch.context):
+            hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, recompute=name == "recomputed")
+        trained = [soft, *injection.parameters()]
+        gradients = torch.autograd.grad((hidden * batch.mask[..., None]).sin().sum(), trained)
+        assert all(float(gradient.norm()) > 1e-6 for gradient in gradients)
+        found[name] = (hidden[batch.mask.bool()], *gradients)
+    for name in ("fused", "recomputed"):
+        torch.testing.assert_close(found[name], found["plain"], rtol=1e-5, atol=1e-5)
+
+
+def test_fused_weights_are_the_models_own_memory(folder: str) -> None:
+    lm = load(folder, fused=True)
+    if lm.body is None:
+        pytest.skip("this architecture is not fused")
+    attention = lm.model.base_model.layers[0].self_attn
+    assert attention.q_proj.weight.data_ptr() == lm.body.layers[0].qkv.data_ptr()
+    assert attention.v_proj.weight.untyped_storage().data_ptr() == lm.body.layers[0].qkv.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("pad", ["left", "right"])
+def test_the_header_read_once_gives_values_and_gradients_of_the_full_forward(lm: FrozenLM, pad: str) -> None:
+    rows = rows_of(lm, 4, header=2, behind=True, answers=True)
+    prefix = common_prefix(lm, rows, soft=True)
+    assert prefix is not None
+    results = []
+    for before in (None, prefix):
+        soft = soft_of(lm, 4).requires_grad_()
+        batch = assemble(lm, rows, soft, pad=pad, prefix=before)  # type: ignore[arg-type]
+        hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, prefix=before)
+        at = batch.labels >= 0
+        logits = lm.logits(hidden[at])
+        loss = torch.nn.functional.cross_entropy(logits, batch.labels[at])
+        results.append((logits, torch.autograd.grad(loss, soft)[0]))
+    (full, full_gradient), (short, short_gradient) = results
+    assert batch.embeds.shape[1] < 200
+    assert torch.allclose(short, full, rtol=0, atol=1e-9)
+    assert torch.allclose(short_gradient, full_gradient, rtol=0, atol=1e-9)
+
+
+def test_a_header_is_shared_only_where_soft_tokens_do_not_come_before_it(lm: FrozenLM) -> None:
+    first, behind = rows_of(lm, 3, header=2), rows_of(lm, 3, header=2, behind=True)
+    assert common_prefix(lm, first, soft=True) is None
+    assert common_prefix(lm, first, soft=False) is common_prefix(lm, behind, soft=True)
+    assert common_prefix(lm, [row.text_only() for row in first], soft=False) is not None
+    assert common_prefix(lm, rows_of(lm, 3), soft=False) is None
+    with pytest.raises(ValueError, match="past the place"):
+        assemble(lm, first, soft_of(lm, 3), pad="right", prefix=common_prefix(lm, behind, soft=True))
+
+
+def test_capture_stops_behind_its_layer(lm: FrozenLM) -> None:
+    ids = torch.tensor([rows_of(lm, 1, header=2)[0].text_only().prompt] * 2)
+    mask = torch.ones_like(ids)
+    whole = [lm.capture(ids, mask, layer) for layer in (1, -1)]
+    prefix = lm.prefix(tuple(ids[0, :30].tolist()))
+    for layer, states in zip((1, -1), whole, strict=True):
+        rest = lm.capture(ids[:, 30:], mask[:, 30:], layer, prefix=prefix)
+        assert torch.allclose(rest, states[:, 30:], rtol=0, atol=1e-9)
+    last = lm.layers[-1].mlp
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(last, "forward", lambda *_: pytest.fail("a layer behind the captured one was run"))
+        assert torch.equal(lm.capture(ids, mask, 1), whole[0])
+    plain = lm.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[1]
+    assert torch.allclose(whole[0], plain, rtol=0, atol=1e-6)
+
+
+def test_positions_behind_a_prefix_go_on(lm: FrozenLM) -> None:
+    rows = rows_of(lm, 3, header=2, behind=True)
+    prefix = common_prefix(lm, rows, soft=True)
+    assert prefix is not None
+    batch = assemble(lm, rows, soft_of(lm, 3), pad="right", prefix=prefix)
+    assert torch.equal(batch.positions, count_positions(batch.mask) + len(prefix))

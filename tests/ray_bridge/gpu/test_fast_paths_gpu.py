@@ -1,0 +1,79 @@
+"""On a GPU: captured decoding writes the plain text under real weights; half precision stays within rounding."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ray_bridge.generation import graphed
+from ray_bridge.generation.eager import Sampling, decode_plain
+from ray_bridge.generation.graphed import FACTS, decode_static
+from ray_bridge.inputs.layout import answer_row, assemble, common_prefix
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.noise import generator
+from ray_bridge.tasks.synthetic.task import SyntheticTask
+from tests.ray_bridge.generation.test_fast_paths import adapters_of, soft_of
+
+pytestmark = pytest.mark.gpu
+TASK = SyntheticTask(train_examples=20, test_examples=24)
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def lm(request: pytest.FixtureRequest) -> FrozenLM:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return FrozenLM.load("embedded:target", dtype=request.param, device="cuda")
+
+
+@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("fused", [True, False])
+def test_captured_decoding_writes_the_plain_text(
+    lm: FrozenLM, fused: bool, sampled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphed, "LOOK", 4)
+    if not fused:
+        monkeypatch.setattr(lm, "body", None)
+    header = TASK.header(TASK.train()[:3])
+    rows = [answer_row(lm, header, TASK.prompt(e), None, soft_after_header=True) for e in TASK.test()]
+
+    def draws() -> Sampling | None:
+        return Sampling(temperature=1.0, generators=[generator("d", i) for i in range(24)]) if sampled else None
+
+    static = decode_static(lm, rows, None, 64, draws())
+    assert FACTS.captured > 0
+    plain = decode_plain(lm, rows, None, 64, draws())
+    same = sum(a == b for a, b in zip(static, plain, strict=True))
+    assert same == 24 if lm.dtype == torch.float32 else same >= 12
+
+
+def test_captured_decoding_reads_adapters(lm: FrozenLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphed, "LOOK", 4)
+    injection = adapters_of(lm).float()
+    rows = [
+        replace(row, injection="adapter")
+        for row in (answer_row(lm, "", TASK.prompt(e), None, soft_after_header=False) for e in TASK.test())
+    ]
+    soft = soft_of(lm, 24).to(lm.device)
+    with lm.adapted(injection.adapters):
+        static = decode_static(lm, rows, soft, 64)
+        assert FACTS.captured > 0
+        plain = decode_plain(lm, rows, soft, 64)
+    same = sum(a == b for a, b in zip(static, plain, strict=True))
+    assert same == 24 if lm.dtype == torch.float32 else same >= 12
+    assert static != decode_static(lm, rows, None, 64)
+
+
+def test_fused_layers_and_the_header_stay_within_rounding(lm: FrozenLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = TASK.header(TASK.train()[:3])
+    rows = [answer_row(lm, header, TASK.prompt(e), "7", soft_after_header=True) for e in TASK.test()[:4]]
+    prefix = common_prefix(lm, rows, soft=False)
+    assert prefix is not None
+    whole, short = assemble(lm, rows, None, pad="right"), assemble(lm, rows, None, pad="right", prefix=prefix)
+    with torch.no_grad():
+        fused = lm.logits(lm.hidden(whole.embeds, whole.mask, whole.positions)[whole.labels >= 0])
+        behind = lm.logits(lm.hidden(short.embeds, short.mask, short.positions, prefix=prefix)[short.labels >= 0])
+        monkeypatch.setattr(lm, "body", None)
+        plain = lm.logits(lm.hidden(whole.embeds, whole.mask, whole.positions)[whole.labels >= 0])
+    tolerance = 1e-4 if lm.dtype == torch.float32 else 3e-2
+    for mine in (fused, behind):
+        assert float((mine - plain).norm() / plain.norm()) < tolerance

@@ -1,0 +1,101 @@
+"""Kernels against their meaning in torch: interpreted on a CPU where Triton is installed, else on a GPU."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from ray_bridge.generation.kv_caches import FusedCache
+from ray_bridge.gpu.kernels import decode_step, fused_layer, prefix_attention, verify
+from ray_bridge.inputs.layout import Batch, assemble
+from ray_bridge.models.frozen_lm import FrozenLM
+from tests.ray_bridge.generation.test_fast_paths import adapters_of, rows_of, soft_of
+from tests.support.model_pairs import save_checkpoint
+
+KINDS = pytest.mark.parametrize(
+    "kind", [decode_step, fused_layer, prefix_attention], ids=lambda kind: kind.__name__.rpartition(".")[2]
+)
+interpreted = pytest.mark.skipif(verify.triton is None, reason="Triton is not installed")
+SCRIPT = """
+import torch
+from ray_bridge.gpu.kernels import {name} as kernels
+assert kernels.disagreement(torch.device("cpu"), torch.float32, 8, 2, 32) < 1e-5
+assert kernels.disagreement(torch.device("cpu"), torch.float32, 4, 4, 16) < 1e-5
+"""
+
+
+@KINDS
+@interpreted
+def test_interpreted_kernels_agree_with_torch(kind: ModuleType) -> None:
+    interpret(SCRIPT.format(name=kind.__name__.rpartition(".")[2]))
+
+
+def interpret(script: str) -> None:
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=300)
+
+
+@interpreted
+def test_interpreted_decode_steps_agree_with_torch(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path, "llama", width=64)
+    interpret(f"from tests.ray_bridge.gpu.test_kernels import compare_steps; compare_steps({str(folder)!r})")
+
+
+def compare_steps(folder: str) -> None:
+    """Steps of the kernels beside those of torch, with adapters that read soft tokens and with ones that do not."""
+    lm = FrozenLM.load(folder).fuse()
+    rows = [replace(row, injection="adapter") for row in rows_of(lm, 3)]
+    soft, injection, found = soft_of(lm, 3), adapters_of(lm), []
+    for context in (None, soft):
+        with torch.no_grad(), lm.adapted(injection.adapters), lm.reading(context):
+            found.append([_states(lm, assemble(lm, rows, soft, pad="right"), kernels) for kernels in (True, False)])
+            torch.testing.assert_close(*found[-1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[0][0], found[1][0], atol=0.01)
+
+
+def _states(lm: FrozenLM, batch: Batch, kernels: bool) -> Tensor:
+    cache = FusedCache(lm, len(batch.mask), batch.mask.shape[1], 8, None)
+    cache.kernels = kernels
+    cache.fill(0, batch)
+    states, token = [], torch.arange(5, 5 + len(batch.mask))  # (b,)
+    for _ in range(3):
+        states.append(cache.step(lm.embed(token)[:, None]))  # (b, d)
+        token = lm.logits(states[-1]).argmax(-1)
+    return torch.stack(states)  # (3, b, d)
+
+
+@KINDS
+def test_without_a_gpu_the_kernels_are_not_used(kind: ModuleType) -> None:
+    if verify.triton is None:
+        assert not kind.usable(torch.device("cpu"), torch.bfloat16, 8, 2, 32)
+    assert not kind.usable(torch.device("cpu"), torch.bfloat16, 8, 2, 48)  # no power of two
+
+
+@pytest.mark.parametrize("gap", [0.5, float("nan"), RuntimeError("no such device")], ids=str)
+def test_kernels_that_disagree_or_fail_are_not_used(gap: float | Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def disagreement(*_geometry: object) -> float:
+        if isinstance(gap, Exception):
+            raise gap
+        return gap
+
+    geometry = (torch.device("cpu"), torch.bfloat16, 8, 2, 32)
+    monkeypatch.setattr(verify, "triton", object())
+    with pytest.warns(UserWarning, match="the test kernels"):
+        assert not verify.agree("test", disagreement, *geometry)
+    assert verify.agree("test", lambda *_: 1e-3, *geometry)
+
+
+@KINDS
+@pytest.mark.gpu
+def test_kernels_agree_with_torch_in_bf16(kind: ModuleType) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    device = torch.device("cuda", torch.cuda.current_device())
+    for heads, kv_heads, head_dim in ((32, 8, 128), (14, 2, 64), (16, 16, 64)):
+        assert kind.disagreement(device, torch.bfloat16, heads, kv_heads, head_dim) < 2e-2

@@ -1,0 +1,253 @@
+"""Checkpoints written beside training: whole or absent, of one moment, one at a time, and no error of theirs lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from ray_bridge.config.presets import tiny_run
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.training.async_checkpoint import Fill, Snapshot, write_folder
+from ray_bridge.training.checkpoint import Best, Progress, Weights, copy_weights
+from ray_bridge.training.session import LocalSession
+from ray_bridge.training.trainer import Job
+from tests.ray_bridge.test_job import finished, read, spec  # noqa: F401
+
+Around = Callable[[int, Path, Fill], None]
+
+
+class Through(LocalSession):
+    """Hands each writing, with its step, to a function that may hold it up or end it; the writing itself is real."""
+
+    def __init__(self, folder: Path, around: Around) -> None:
+        super().__init__(folder)
+        self.around = around
+        self.reported: list[int] = []
+
+    def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
+        assert fill is not None
+        self.reported.append(step)
+        super().report(step, metrics, lambda folder: self.around(step, folder, fill))
+
+
+def make_job(spec: JobSpec, folder: Path, around: Around) -> Job:  # noqa: F811
+    torch.set_num_threads(1)
+    return Job(spec, tiny_run(workers=1, checkpoint_every=3), folder, Through(folder, around), None)
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.5])
+def test_training_goes_on_and_what_is_written_is_the_step_of_the_report(
+    spec: JobSpec,  # noqa: F811
+    tmp_path: Path,
+    ema_decay: float,
+) -> None:
+    gate = threading.Event()
+
+    def held(_: int, folder: Path, fill: Fill) -> None:
+        gate.wait(60)
+        fill(folder)
+
+    job = make_job(spec.replace(ema_decay=ema_decay), tmp_path, held)
+    job._train_step()
+    job.best.offer(1, 0.5, job.average or job.translator.state_dict())
+    weights, average = copy_weights(job.translator.state_dict()), copy_weights(job.average)
+    moments = [copy_weights(state) for state in job.optimiser.state_dict()["state"].values()]
+    rates = [group["lr"] for group in job.optimiser.param_groups]
+    job._checkpoint()
+    for _ in range(2):
+        job._train_step()
+    job.best.offer(3, 0.6, job.average or job.translator.state_dict())
+    assert job.session.latest() is None, "nothing is called a checkpoint before it is whole"
+    gate.set()
+    job.session.wait()
+    latest = job.session.latest()
+    assert latest is not None
+    found = Progress.load(latest)
+    assert (found.step, found.best.step, found.best.accuracy) == (1, 1, 0.5)
+    assert same(found.weights, weights)
+    assert same(found.average, average)
+    assert same(found.best.weights, average or weights)
+    assert all(map(same, found.optimiser["state"].values(), moments))
+    assert [group["lr"] for group in found.optimiser["param_groups"]] == rates
+    assert not same(job.translator.state_dict(), weights)
+    assert rates != [group["lr"] for group in job.optimiser.param_groups]
+
+
+def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_report_waits_for_the_writing_before_it(spec: JobSpec, tmp_path: Path) -> None:  # noqa: F811
+    first_is_held = threading.Event()
+    done: list[tuple[int, list[int]]] = []
+
+    def held(step: int, folder: Path, fill: Fill) -> None:
+        if step == 1:
+            first_is_held.wait(60)
+        fill(folder)
+        done.append((step, list(session.reported)))
+
+    job = make_job(spec, tmp_path, held)
+    session = job.session
+    assert isinstance(session, Through)
+    job._train_step()
+    job._checkpoint()
+    job._train_step()
+    threading.Timer(0.3, first_is_held.set).start()
+    job._checkpoint()
+    session.wait()
+    assert done == [(1, [1]), (2, [1, 2])], "the first was written before the second was reported"
+
+
+@pytest.mark.parametrize("broken", [3, 12])
+def test_an_error_in_the_writing_ends_the_job_and_leaves_the_checkpoint_before(
+    spec: JobSpec,  # noqa: F811
+    tmp_path: Path,
+    broken: int,
+) -> None:
+    """In the middle, and in the last checkpoint, which nothing but the job's end waits for."""
+
+    def breaks(step: int, folder: Path, fill: Fill) -> None:
+        fill(folder)
+        if step == broken:
+            raise OSError(28, "No space left on device")
+
+    job = make_job(spec, tmp_path, breaks)
+    with pytest.raises(OSError, match="No space left"):
+        job.run()
+    assert isinstance(job.session, Through)
+    assert job.session.reported[-1] == broken
+    latest = job.session.latest()
+    assert (latest and latest.name) == (None if broken == 3 else "checkpoint-000009")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ray_bridge.config.spec import JobSpec
+from tests.ray_bridge.training.test_async_checkpoint import make_job
+def dies(step, folder, fill):
+    fill(folder)
+    if step == 6:
+        state = folder / "state.pt"
+        os.truncate(state, state.stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+make_job(JobSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), dies).run()
+"""
+
+
+def test_killed_while_it_writes_it_goes_on_from_the_whole_checkpoint_before(
+    spec: JobSpec,  # noqa: F811
+    finished: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, "-c", KILLED, spec.model_dump_json(), str(tmp_path)]
+    killed = subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert killed.returncode == -signal.SIGKILL
+    names = sorted(path.name for path in (tmp_path / "local").iterdir())
+    assert names[0] == "checkpoint-000003"
+    assert [name.partition("-")[0] for name in names] == ["checkpoint", "unfinished"]
+    job = make_job(spec, tmp_path, lambda _step, folder, fill: fill(folder))
+    job.run()
+    assert isinstance(job.session, Through)
+    assert job.session.reported == [6, 9, 12]
+    assert read(tmp_path) == read(finished)
+    assert [path.name for path in (tmp_path / "local").iterdir()] == ["checkpoint-000012"]
+
+
+def test_a_folder_written_twice_is_replaced_and_a_failed_one_never_seen(tmp_path: Path) -> None:
+    place = tmp_path / "checkpoint"
+
+    def fails(folder: Path) -> None:
+        (folder / "a").write_text("second")
+        raise OSError("no more")
+
+    write_folder(place, lambda folder: (folder / "a").write_text("first") and None)
+    with pytest.raises(OSError, match="no more"):
+        write_folder(place, fails)
+    assert (place / "a").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+    (tmp_path / "unfinished-of-a-killed-one").mkdir()
+    write_folder(place, lambda folder: (folder / "b").write_text("third") and None)
+    assert [path.name for path in place.iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def progress(step: int, best: Best, *, average: bool = False, weights: Weights | None = None) -> Progress:
+    value = torch.full((50_000,), float(step))
+    return Progress(
+        step=step,
+        weights=weights or {"w": value},
+        optimiser={"state": {0: {"exp_avg": value + 0.25}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
+        average={"w": value + 0.5} if average else {},
+        best=best,
+        seconds=1.0,
+    )
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_the_best_weights_are_right_in_every_copy_and_written_once(tmp_path: Path, average: bool) -> None:
+    """Best before, at and after the step of a copy, again without change, and changed between two copies."""
+    snapshot, sizes = Snapshot(), []
+    bests = {step: Best(step=step, accuracy=0.1 * step, weights=weights(step, average)) for step in (1, 4, 5)}
+    for step, best in ((2, 1), (3, 1), (4, 4), (5, 4), (6, 5), (7, 5)):
+        folder = tmp_path / str(step)
+        write_folder(folder, snapshot.take(progress(step, bests[best], average=average)).save)
+        found = Progress.load(folder)
+        assert found.best.step == best
+        assert same(found.best.weights, weights(best, average))
+        assert found.weights["w"][0] == step
+        assert found.optimiser["state"][0]["exp_avg"][0] == step + 0.25
+        sizes.append(round((folder / "state.pt").stat().st_size / 200_000))
+    copies = 3 if average else 2
+    assert sizes == [copies + (step != best) for step, best in ((2, 1), (3, 1), (4, 4), (5, 4), (6, 5), (7, 5))]
+
+
+def weights(step: int, average: bool) -> dict[str, torch.Tensor]:
+    return {"w": torch.full((50_000,), step + (0.5 if average else 0.0))}
+
+
+def test_host_memory_is_used_again(tmp_path: Path) -> None:
+    snapshot, best = Snapshot(), Best(step=0, accuracy=0.0, weights=weights(0, False))
+    first, second = (snapshot.take(progress(step, best)) for step in (1, 2))
+    assert first.weights["w"].data_ptr() == second.weights["w"].data_ptr()
+    assert first.best.weights["w"].data_ptr() == second.best.weights["w"].data_ptr()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_copy_from_a_gpu_is_pinned_and_whole_before_the_state_changes() -> None:
+    snapshot = Snapshot()
+    state = torch.arange(2**24, device="cuda", dtype=torch.float32)
+    for _ in range(3):
+        expected = state.cpu()
+        found = snapshot.take(progress(1, Best(step=0, weights={"w": state + 1}), weights={"w": state}))
+        state.add_(1)
+        assert found.weights["w"].is_pinned()
+        assert torch.equal(found.weights["w"], expected)
+        state.add_(1)
+
+
+def test_going_on_trains_the_average_and_not_the_best_that_was_written_with_it(
+    spec: JobSpec,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    def through(_: int, folder: Path, fill: Fill) -> None:
+        fill(folder)
+
+    job = make_job(spec, tmp_path, through)
+    job._train_step()
+    job.best.offer(1, 0.5, job.average)
+    job._checkpoint()
+    job.session.wait()
+    again = make_job(spec, tmp_path, through)
+    again._resume()
+    kept = copy_weights(job.best.weights)
+    again._train_step()
+    assert same(again.best.weights, kept)
+    assert not same(again.average, kept)

@@ -1,0 +1,144 @@
+"""Bootstraps and the noise floor, against scipy and by simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tune_spaces.analysis.bootstrap import bootstrap_means, contrast, noise_floor
+
+
+def two_runs(n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    difficulty = rng.beta(1.3, 0.7, n)
+    return rng.random(n) < difficulty, rng.random(n) < difficulty
+
+
+def test_one_seed_each_is_the_paired_bootstrap_of_scipy() -> None:
+    a, b = two_runs()
+    ours = contrast(bootstrap_means([a[None], b[None]], draws=20_000), [1, -1])
+    theirs = stats.bootstrap(
+        (a.astype(float), b.astype(float)),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=20_000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert ours.estimate == pytest.approx(a.mean() - b.mean())
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.006)
+
+
+def test_draws_of_contrasts_are_consistent() -> None:
+    rng = np.random.default_rng(5)
+    cells = [rng.random((seeds, 100)) < 0.6 for seeds in (3, 1, 2)]
+    means = bootstrap_means(cells, draws=500)
+    first, second, whole = (contrast(means, w) for w in ([1, -1, 0], [0, 1, -1], [1, 0, -1]))
+    assert first.estimate + second.estimate == pytest.approx(whole.estimate)
+    assert means.draws.shape == (500, 3)
+
+
+def test_draws_of_a_cell_do_not_depend_on_other_cells_nor_on_their_order() -> None:
+    rng = np.random.default_rng(6)
+    cells = [rng.random((seeds, 101)) < np.linspace(0.4, 0.8, seeds)[:, None] for seeds in (3, 1, 7, 2)]
+    means = bootstrap_means(cells, draws=1_200)
+    turned = bootstrap_means(cells[::-1], draws=1_200)
+    assert np.array_equal(turned.draws[:, ::-1], means.draws)
+    for index, cell in enumerate(cells):
+        assert np.array_equal(bootstrap_means([cell], draws=1_200).draws[:, 0], means.draws[:, index])
+    pair = contrast(bootstrap_means([cells[2], cells[0]], draws=1_200), [1, -1])
+    assert contrast(means, [-1, 0, 1, 0]) == pair
+    assert contrast(bootstrap_means(cells, draws=1_200, seed=1), [-1, 0, 1, 0]) != pair
+
+
+def test_seeds_of_different_cells_are_drawn_apart() -> None:
+    """Else the seeds of two configurations would seem to rise and fall together, and their difference to be certain."""
+    rng = np.random.default_rng(8)
+    shifts = np.linspace(-0.2, 0.2, 5)[:, None]
+    first, second = (rng.random((5, 400)) < 0.5 + shifts for _ in range(2))
+    for cells in ([first, second], [first, first]):
+        means = bootstrap_means(cells, draws=8_000)
+        gap = means.draws[:, 0] - means.draws[:, 1]
+        assert float(np.var(gap)) > 0.8 * float(np.sum(means.seed_variance))
+
+
+def test_refuses_cells_on_different_items() -> None:
+    with pytest.raises(ValueError, match="same items"):
+        bootstrap_means([np.ones((1, 4)), np.ones((1, 5))])
+
+
+def coverage(seeds: int, spread: float, repeats: int = 300, items: int = 300) -> float:
+    """How often the hierarchical interval of no difference covers 0, with seeds that move accuracy by `spread`."""
+    rng = np.random.default_rng(11)
+    hits = 0
+    for _ in range(repeats):
+        difficulty = rng.beta(1.3, 0.7, items)
+        cells = []
+        for _ in range(2):
+            shift = rng.normal(0, spread, (seeds, 1))
+            cells.append(rng.random((seeds, items)) < np.clip(difficulty + shift, 0, 1))
+        effect = contrast(bootstrap_means(cells, draws=600), [1, -1])
+        hits += effect.low <= 0 <= effect.high
+    return hits / repeats
+
+
+@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.0), (3, 0.05), (5, 0.05)])
+def test_coverage_over_seeds(seeds: int, spread: float) -> None:
+    assert 0.91 <= coverage(seeds, spread) <= 0.99
+
+
+def test_seeds_widen_the_interval() -> None:
+    rng = np.random.default_rng(2)
+    difficulty = rng.beta(1.3, 0.7, 500)
+
+    def width(shifts: list[float]) -> float:
+        cells = [rng.random((3, 500)) < np.clip(difficulty + np.array(shifts)[:, None], 0, 1) for _ in range(2)]
+        effect = contrast(bootstrap_means(cells), [1, -1])
+        return effect.high - effect.low
+
+    assert width([-0.1, 0.0, 0.1]) > 2 * width([0.0, 0.0, 0.0])
+
+
+def test_p_value_is_small_only_where_the_interval_excludes_zero() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.random((3, 400)) < 0.7, rng.random((3, 400)) < 0.5
+    assert contrast(bootstrap_means([a, b]), [1, -1]).p < 0.01
+    same = contrast(bootstrap_means([a, a]), [1, -1])
+    assert same.p == 1.0
+    assert same.estimate == 0.0
+
+
+def test_noise_floor_of_a_pair_and_of_several() -> None:
+    floor = noise_floor([[0.650, 0.625], [0.7]])
+    assert floor is not None
+    assert floor.largest == pytest.approx(0.025)
+    assert floor.deviation == pytest.approx(0.025 / np.sqrt(2))
+    assert (floor.pairs, floor.degrees_of_freedom) == (1, 1)
+    several = noise_floor([[0.60, 0.62, 0.66], [0.5, 0.51]])
+    assert several is not None
+    assert several.largest == pytest.approx(0.06)
+    assert (several.pairs, several.degrees_of_freedom) == (4, 3)
+
+
+def test_no_replicate_means_no_noise_floor() -> None:
+    assert noise_floor([[0.6], [0.7]]) is None
+    assert noise_floor([]) is None
+
+
+def test_draws_carry_the_variance_of_seeds_and_of_items() -> None:
+    rng = np.random.default_rng(7)
+    seeds, items, spread = 40, 400, 0.1
+    scores = rng.random((seeds, items)) < np.clip(0.6 + rng.normal(0, spread, (seeds, 1)), 0, 1)
+    means = bootstrap_means([scores], draws=8_000)
+    by_item = float(np.var(scores.mean(axis=0))) / items
+    assert means.seed_variance[0] == pytest.approx(spread**2 / seeds, rel=0.5)
+    assert float(np.var(means.draws)) == pytest.approx(means.seed_variance[0] + by_item, rel=0.06)
+
+
+def test_many_seeds_with_the_same_answers_have_a_finite_interval() -> None:
+    """Means of equal rows differ by rounding alone, which is no variance of seeds."""
+    row = np.arange(1319) % 3 == 0
+    equal = np.tile(row.astype(float), (200, 1))
+    gap = contrast(bootstrap_means([equal, 1 - equal], draws=500), [1.0, -1.0])
+    assert np.isfinite([gap.estimate, gap.low, gap.high]).all()
+    assert gap.low < gap.estimate < gap.high

@@ -1,0 +1,17 @@
+"""Memory that soft tokens save, against figures worked out by hand."""
+
+import pytest
+
+from tune_spaces.analysis.kv_cache_savings import kv_cache_bytes, kv_cache_saved
+
+
+def test_bytes_of_llama_3_1_8b() -> None:
+    # 32 layers, 8 key-value heads of 128, two bytes: 128 KiB a token.
+    assert kv_cache_bytes(1, num_layers=32, num_key_value_heads=8, head_dim=128) == 128 * 1024
+
+
+def test_share_saved() -> None:
+    assert kv_cache_saved(64, 1_000, layout="soft_only", instruction_tokens=35) == pytest.approx(0.9)
+    assert kv_cache_saved(100, 1_000, layout="soft_plus_text") == pytest.approx(-0.1)
+    with pytest.raises(ValueError, match="at least one token"):
+        kv_cache_saved(64, 0, layout="soft_only")

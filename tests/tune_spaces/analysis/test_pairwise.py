@@ -1,0 +1,126 @@
+"""Comparison of runs, first of all on the figures of the reference runs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tune_spaces.analysis.paired_tests import mcnemar_exact, paired_interval
+from tune_spaces.analysis.pairwise import compare_pairs, compare_runs, verdict
+from tune_spaces.analysis.samples import Samples, load_samples
+
+REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "data" / "reference_runs"
+
+
+def write_run(path: Path, correct: np.ndarray, invalid: int = 0) -> Samples:
+    answers = ["1" if flag else "2" for flag in correct]
+    wrong = [i for i, flag in enumerate(correct) if not flag]
+    for i in wrong[:invalid]:
+        answers[i] = ""
+    rows = [{"index": i, "gold": "1", "bridged_answer": answer} for i, answer in enumerate(answers)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load_samples(path)
+
+
+def reference_like(tmp_path: Path) -> dict[str, Samples]:
+    """Two made runs with the counts of the reference: 129 and 125 of 200, 14 : 10 discordant."""
+    full, other = np.zeros(200, bool), np.zeros(200, bool)
+    full[:129] = True
+    other[14:139] = True
+    return {"full": write_run(tmp_path / "f.jsonl", full, 15), "B": write_run(tmp_path / "b.jsonl", other, 11)}
+
+
+def check_reference(runs: dict[str, Samples], b: str) -> None:
+    found = compare_runs(runs).as_json()
+    assert set(found) == {"runs", "pairs", "verdict"}
+    full, other = found["runs"]["full"], found["runs"][b]
+    assert (full["correct"], full["n"], full["invalid"]) == (129, 200, 15)
+    assert (full["accuracy"], full["ci_low"], full["ci_high"]) == pytest.approx((0.645, 0.5765, 0.7080), abs=5e-5)
+    assert (other["correct"], other["ci_low"], other["ci_high"]) == pytest.approx((125, 0.5561, 0.6891), abs=5e-5)
+    (pair,) = found["pairs"]
+    assert set(pair) == {"a", "b", "n10", "n01", "difference", "ci_low", "ci_high", "p_mcnemar", "p_adjusted"}
+    assert (pair["a"], pair["b"], pair["n10"], pair["n01"]) == ("full", b, 14, 10)
+    assert pair["difference"] == pytest.approx(0.02)
+    assert pair["ci_low"] < 0 < pair["ci_high"]
+    assert pair["p_mcnemar"] == pair["p_adjusted"] == pytest.approx(0.541, abs=5e-4)
+    (sentence,) = found["verdict"]
+    assert sentence.startswith(f"full against {b}: no difference was shown")
+    assert "200 items could have shown a difference of 7." in sentence
+    json.dumps(found, allow_nan=False)
+
+
+def test_counts_of_the_reference(tmp_path: Path) -> None:
+    check_reference(reference_like(tmp_path), "B")
+
+
+@pytest.mark.skipif(not REFERENCE.exists(), reason="reference runs are not beside this checkout")
+def test_the_reference_runs() -> None:
+    check_reference({name: load_samples(REFERENCE / f"{name}.jsonl") for name in ("full", "ablation_b")}, "ablation_b")
+
+
+def test_a_difference_that_is_there_is_said_with_its_direction(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    low = rng.random(300) < 0.5
+    runs = {
+        "low": write_run(tmp_path / "l.jsonl", low),
+        "high": write_run(tmp_path / "h.jsonl", low | (rng.random(300) < 0.3)),
+    }
+    (sentence,) = compare_runs(runs).verdict
+    assert sentence.startswith("low against high: high is more accurate")
+
+
+def test_one_run_has_no_pair_and_three_have_three_corrected_ones(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    runs = {name: write_run(tmp_path / f"{name}.jsonl", rng.random(100) < 0.6) for name in "abc"}
+    alone = compare_runs({"a": runs["a"]})
+    assert (len(alone.runs), alone.pairs, alone.verdict) == (1, [], [])
+    three = compare_runs(runs)
+    assert [(pair.a, pair.b) for pair in three.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    smallest = min(pair.p for pair in three.pairs)
+    assert min(pair.p_adjusted for pair in three.pairs) == pytest.approx(min(1, 3 * smallest))
+    assert "3 comparisons" in three.verdict[0]
+
+
+def test_equal_runs(tmp_path: Path) -> None:
+    same = write_run(tmp_path / "a.jsonl", np.arange(50) < 30)
+    (pair,) = compare_runs({"a": same, "b": same}).pairs
+    assert (pair.difference, pair.p, pair.n10, pair.n01) == (0, 1, 0, 0)
+    assert pair.ci_low < 0 < pair.ci_high
+
+
+def test_several_seeds_use_the_hierarchical_bootstrap() -> None:
+    rng = np.random.default_rng(3)
+    cells = {"a": rng.random((3, 400)) < 0.8, "b": rng.random((3, 400)) < 0.6, "c": rng.random((1, 400)) < 0.6}
+    ab, bc = compare_pairs(cells, [("a", "b"), ("b", "c")])
+    assert ab.test == bc.test == "hierarchical bootstrap"
+    assert (ab.runs, bc.runs) == (3, 1)
+    assert ab.shown
+    assert ab.ci_low < ab.difference < ab.ci_high
+    assert ab.difference == pytest.approx(float(cells["a"].mean() - cells["b"].mean()))
+    assert not bc.shown
+    assert "no difference was shown" in verdict(bc)
+
+
+def test_a_pair_is_the_same_alone_and_among_others() -> None:
+    rng = np.random.default_rng(4)
+    seeds = {"a": 1, "b": 1, "c": 3, "d": 1, "e": 2}
+    cells = {name: rng.random((count, 300)) < 0.6 for name, count in seeds.items()}
+    wanted = [("a", "b"), ("b", "d"), ("a", "c"), ("c", "e"), ("d", "a")]
+    together = compare_pairs(cells, wanted)
+    assert [pair.test == "exact McNemar" for pair in together] == [True, True, False, False, True]
+    for pair in together:
+        (alone,) = compare_pairs({name: cells[name] for name in (pair.b, pair.a)}, [(pair.a, pair.b)])
+        for field in ("n10", "n01", "difference", "ci_low", "ci_high", "p"):
+            assert getattr(alone, field) == getattr(pair, field)
+    first = together[0]
+    assert (first.ci_low, first.ci_high) == paired_interval(first.n10, first.n01, 300)
+    assert first.p == mcnemar_exact(first.n10, first.n01)
+
+
+def test_too_few_items_say_so(tmp_path: Path) -> None:
+    runs = {
+        "a": write_run(tmp_path / "a.jsonl", np.ones(4, bool)),
+        "b": write_run(tmp_path / "b.jsonl", np.zeros(4, bool)),
+    }
+    assert "too few to show any difference" in compare_runs(runs).verdict[0]

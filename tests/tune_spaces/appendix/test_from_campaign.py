@@ -1,0 +1,97 @@
+"""The appendix of a campaign's folder, as a campaign leaves it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bridge_common import files
+from bridge_common.errors import UserError
+from ray_bridge.config.presets import tiny
+from tune_spaces.appendix.from_campaign import campaign_appendix, trial_table
+from tune_spaces.design.variants import Variant, attribution, full
+
+ITEMS = 120
+
+
+def write_trial(campaign: Path, variant: Variant, seed: int, phase: str = "phase1", **changes: Any) -> Path:
+    spec = variant.spec(tiny(), seed).replace(**changes)
+    folder = campaign / "trials" / f"{variant.name}-{phase}-{seed}"
+    about = {"variant": variant.name, "phase": phase, "fingerprint": "0" * 16, "seed": seed, "run": {}}
+    files.write_json(folder / "spec.json", {**about, "spec": spec.model_dump()})
+    return folder
+
+
+def finish(folder: Path, accuracy: float, rng: np.random.Generator, **metrics: float) -> None:
+    flags = rng.random(ITEMS) < accuracy
+    rows = [
+        {"id": f"i{i}", "index": i, "gold": "1", "question": f"q{i}", "bridged_answer": "1" if flag else "2"}
+        | {"bridged_correct": bool(flag), "bridged_valid": True, "bridged_output": "#### 1"}
+        for i, flag in enumerate(flags)
+    ]
+    files.write_jsonl(folder / "samples.jsonl", rows)
+    for step in range(30):
+        event = {"kind": "metrics", "time": float(step), "step": step, "values": {"loss/total": 3 / (1 + step)}}
+        files.append_jsonl(folder / "events.jsonl", event)
+    files.write_json(folder / "result.json", {"metrics": {"accuracy/bridged": float(flags.mean()), **metrics}})
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "spring"
+    finish(write_trial(folder, full(), 0), 0.6, rng)
+    for variant in attribution().values():
+        finish(write_trial(folder, variant, variant.seeds([0])[0], "phase1.5"), 0.6, rng)
+    gate = {"settings": {"passes": 0.7, "attribute": 0.65}, "branch": "attribute_all", "uncertain": True}
+    files.write_json(folder / "gate.json", gate)
+    return folder
+
+
+def test_the_appendix_lies_in_the_campaign_by_default(campaign: Path) -> None:
+    paths = campaign_appendix(campaign)
+    assert {path.parent for path in paths.values()} == {campaign / "appendix"}
+    assert {"curves.png", "gate.png", "effects.png", "pairs.png"} <= set(paths)
+    text = paths["appendix.md"].read_text(encoding="utf-8")
+    assert text.startswith("# Attribution appendix of spring\n")
+    effects = pd.read_csv(paths["effects.csv"])
+    projection = effects[(effects.kind == "leave_one_out") & (effects.toggles == "geometry_projection")]
+    assert projection["status"].tolist() == ["estimated"]
+    found = json.loads(paths["appendix.json"].read_text(encoding="utf-8"))
+    assert found["noise_floor"]["pairs"] == 1
+    assert list(found["runs"]) == ["full", "A", "B", "C"]
+
+
+def test_replicates_differ_in_their_seed_alone(campaign: Path) -> None:
+    found = json.loads(campaign_appendix(campaign)["appendix.json"].read_text(encoding="utf-8"))
+    a, b = (found["runs"][name]["accuracy"] for name in "AB")
+    assert found["noise_floor"]["largest"] == pytest.approx(abs(a - b))
+
+
+def test_unfinished_trials_and_other_phases(campaign: Path) -> None:
+    write_trial(campaign, Variant(name="late"), 0)
+    table = trial_table(campaign)
+    assert table[table["samples"].isna()]["variant"].tolist() == ["late"]
+    assert trial_table(campaign, ["phase1.5"])["variant"].tolist() == ["A", "B", "C"]
+    assert "Without samples: late (seed 0)." in campaign_appendix(campaign)["appendix.md"].read_text(encoding="utf-8")
+
+
+def test_memory_saved_by_soft_tokens(campaign: Path) -> None:
+    rng = np.random.default_rng(1)
+    for k in (8, 16):
+        folder = write_trial(campaign, full(), 0, f"phase3-{k}", soft_tokens=k, layout="soft_only")
+        finish(folder, 0.6, rng, prompt_tokens=100.0, instruction_tokens=9.0)
+    table = trial_table(campaign, ["phase3-8", "phase3-16"])
+    assert sorted(table["kv_saved"]) == pytest.approx([1 - 26 / 100, 1 - 18 / 100])
+    paths = campaign_appendix(campaign, campaign / "out", phases=["phase3-8", "phase3-16"])
+    assert "soft_tokens.png" in paths
+
+
+def test_a_folder_without_trials_is_refused(tmp_path: Path, campaign: Path) -> None:
+    with pytest.raises(UserError, match="has no trial yet"):
+        campaign_appendix(tmp_path / "empty")
+    with pytest.raises(UserError, match="has no trial of phase9 yet"):
+        campaign_appendix(campaign, phases=["phase9"])

@@ -1,0 +1,303 @@
+"""The appendix from a made campaign: what is written, what is claimed, and what is left open."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bridge_common.errors import UserError
+from tune_spaces.analysis.analyse import Appendix, analyse
+from tune_spaces.analysis.scored_trials import read_trials
+from tune_spaces.appendix.write import write_appendix
+
+TOGGLES = ("kl_alignment", "prompt_alignment", "decode_aware", "geometry_projection")
+ITEMS = 600
+PLAN = {"full": TOGGLES, "A": TOGGLES[:1], "B": TOGGLES[:1], "C": TOGGLES[:3]}
+
+
+def write_samples(path: Path, correct: dict[str, np.ndarray], first: int = 0) -> Path:
+    """A sample file as the job writes it; texts hold what would break a table or a fence."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for i in range(len(correct["bridged"])):
+            row: dict[str, Any] = {"id": f"made-{first + i:05d}", "index": first + i, "gold": str(i % 50)}
+            row["question"] = f"How many | pipes\nare in ```code``` number {i}?"
+            for condition, flags in correct.items():
+                answer = str(i % 50) if flags[i] else None
+                row |= {f"{condition}_output": f"#### {answer}", f"{condition}_answer": answer}
+                row |= {f"{condition}_correct": bool(flags[i]), f"{condition}_valid": answer is not None}
+            file.write(json.dumps(row) + "\n")
+    return path
+
+
+class Campaign:
+    """Sample files and the tidy table of their trials, with accuracies that the test sets."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.rows = folder, []
+        self.rng = np.random.default_rng(0)
+        self.difficulty = self.rng.beta(1.3, 0.7, ITEMS)
+        self.alone = self.rng.random(ITEMS) < np.clip(self.difficulty - 0.15, 0, 1)
+
+    def draw(self, shift: float) -> np.ndarray:
+        return self.rng.random(ITEMS) < np.clip(self.difficulty + shift, 0, 1)
+
+    def run(self, variant: str, on: tuple[str, ...], seed: int, shift: float, **settings: Any) -> None:
+        bridged = self.draw(shift)
+        conditions = {"bridged": bridged, "target_alone": self.alone, "shuffled_soft": self.draw(-0.25)}
+        name = f"trials/{variant}-{seed}/samples.jsonl"
+        write_samples(self.folder / name, conditions)
+        toggles = {toggle: toggle in on for toggle in TOGGLES}
+        accuracy = float(bridged.mean())
+        row = {"variant": variant, "seed": seed, **toggles, "soft_tokens": 64, "accuracy/bridged": accuracy}
+        self.rows.append({**row, "samples": name, **settings})
+
+    def plan(self, value: Callable[[str], float]) -> "Campaign":
+        for variant, on in PLAN.items():
+            self.run(variant, on, seed=int(variant == "A"), shift=value(variant))
+        return self
+
+    def appendix(self, **options: Any) -> Appendix:
+        trials = read_trials(pd.DataFrame(self.rows), TOGGLES, root=self.folder)
+        return analyse(trials, TOGGLES, draws=500, **options)
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Campaign:
+    return Campaign(tmp_path)
+
+
+def test_files_and_what_stands_in_them(campaign: Campaign, tmp_path: Path) -> None:
+    appendix = campaign.plan(lambda variant: {"full": 0.12, "C": 0.0}.get(variant, -0.02)).appendix()
+    curves = {name: (range(10), np.linspace(3, 1, 10)) for name in PLAN}
+    gate = {"settings": {"passes": 0.7, "attribute": 0.65}, "branch": "attribute_all", "uncertain": True}
+    paths = write_appendix(tmp_path / "out", appendix, curves=curves, gate=gate)
+    names = {"appendix.md", "appendix.json", "effects.csv", "effects.parquet", "pairs.csv", "changed_items.csv"}
+    assert set(paths) == names | {"effects.png", "pairs.png", "curves.png", "gate.png"}
+    assert all(path.stat().st_size > 0 for path in paths.values())
+
+    effects = pd.read_csv(paths["effects.csv"])
+    parquet = pd.read_parquet(paths["effects.parquet"])
+    assert parquet["estimate"].tolist() == pytest.approx(effects["estimate"].tolist(), nan_ok=True)
+    projection = effects[(effects.kind == "leave_one_out") & (effects.toggles == "geometry_projection")].iloc[0]
+    assert projection["status"] == "estimated"
+    assert projection["shown"]
+    full, c = (float(np.mean(frame_row["accuracy/bridged"])) for frame_row in (campaign.rows[0], campaign.rows[3]))
+    assert projection["estimate"] == pytest.approx(full - c)
+    assert effects[effects.status == "not run"]["estimate"].isna().all()
+    assert {"shapley", "leave_one_out", "add_one_in"} <= set(effects[effects.status == "not run"].kind)
+
+    pairs = pd.read_csv(paths["pairs.csv"])
+    assert len(pairs[pairs.family == "variants"]) == 6
+    gains = pairs[(pairs.family == "baselines") & (pairs.a == "full")]
+    assert set(gains.b) == {"target_alone", "shuffled_soft"}
+    text = paths["appendix.md"].read_text(encoding="utf-8")
+    for picture in ("effects.png", "pairs.png", "curves.png", "gate.png"):
+        assert f"({picture})" in text
+    found = json.loads(paths["appendix.json"].read_text(encoding="utf-8"))
+    assert found["runs"]["full"]["n"] == ITEMS
+
+
+def test_noise_floor_is_the_replicates_difference(campaign: Campaign) -> None:
+    appendix = campaign.plan(lambda variant: 0.0).appendix()
+    a, b = campaign.rows[1]["accuracy/bridged"], campaign.rows[2]["accuracy/bridged"]
+    assert appendix.noise_floor is not None
+    assert appendix.noise_floor.largest == pytest.approx(abs(a - b))
+    assert all(row["noise_floor"] == pytest.approx(abs(a - b)) for row in appendix.effects())
+
+
+def test_no_difference_is_claimed_where_only_chance_differs(campaign: Campaign) -> None:
+    claims = campaign.plan(lambda variant: 0.0).appendix().claims
+    carried = " ".join(claims.carried)
+    assert "against" not in carried
+    assert "raises" not in carried
+    assert sum("no difference was shown" in sentence for sentence in claims.not_carried) == 6
+    assert any(
+        sentence.startswith("kl_alignment: no effect of this toggle can be told") for sentence in claims.not_carried
+    )
+    assert any("the bridge adds to what the target does alone" in sentence for sentence in claims.carried)
+
+
+def test_a_difference_within_the_noise_floor_is_no_finding(campaign: Campaign) -> None:
+    campaign.plan(lambda variant: {"A": -0.3, "full": 0.12}.get(variant, 0.0))
+    claims = campaign.appendix().claims
+    within = [sentence for sentence in claims.not_carried if "does not exceed what replicates" in sentence]
+    assert any(sentence.startswith("full against C: full is more accurate") for sentence in within)
+    assert not any(sentence.startswith("full against C") for sentence in claims.carried)
+
+
+def test_without_replicates_the_floor_is_said_to_be_unknown(campaign: Campaign) -> None:
+    campaign.run("full", TOGGLES, 0, 0.1)
+    campaign.run("C", TOGGLES[:3], 0, -0.2)
+    appendix = campaign.appendix()
+    assert appendix.noise_floor is None
+    assert any("noise floor is not known" in sentence for sentence in appendix.claims.not_carried)
+
+
+def test_an_information_that_is_not_there_is_not_claimed(campaign: Campaign, tmp_path: Path) -> None:
+    bridged = campaign.draw(0.0)
+    conditions = {"bridged": bridged, "target_alone": bridged, "shuffled_soft": campaign.draw(0.0)}
+    write_samples(tmp_path / "s.jsonl", conditions)
+    row = {"variant": "full", "seed": 0, **dict.fromkeys(TOGGLES, True), "samples": "s.jsonl"}
+    appendix = analyse(read_trials(pd.DataFrame([row]), TOGGLES, root=tmp_path), TOGGLES)
+    assert any("that the soft tokens carry information" in sentence for sentence in appendix.claims.not_carried)
+    assert any("that the bridge adds" in sentence for sentence in appendix.claims.not_carried)
+    assert appendix.claims.carried == []
+
+
+def test_changed_items_are_all_in_the_table_and_bounded_in_the_text(campaign: Campaign, tmp_path: Path) -> None:
+    appendix = campaign.plan(lambda variant: 0.05 * (variant == "full")).appendix()
+    paths = write_appendix(tmp_path / "out", appendix, quoted=7)
+    changed = pd.read_csv(paths["changed_items.csv"])
+    by_pair = changed.groupby("b").size()
+    for pair in appendix.pairs:
+        if pair.a == "full":
+            assert by_pair[pair.b] == pair.n10 + pair.n01
+    first = changed.iloc[0]
+    assert first["question"] == f"How many | pipes\nare in ```code``` number {int(first['id'].split('-')[1])}?"
+    text = paths["appendix.md"].read_text(encoding="utf-8")
+    assert text.count("Question:\n\n````text") == 7
+    assert f"{len(changed)} items changed" in text
+
+
+def test_full_factorial_with_seeds(campaign: Campaign, tmp_path: Path) -> None:
+    for bits in range(4):
+        on = tuple(toggle for place, toggle in enumerate(TOGGLES[:2]) if bits >> place & 1)
+        for seed in range(3):
+            campaign.run("full" if bits == 3 else f"v{bits}", on, seed, 0.1 * (TOGGLES[0] in on))
+    appendix = campaign.appendix()
+    assert appendix.attribution is not None
+    shapley = [e for e in appendix.attribution.effects if e.kind == "shapley" and e.estimate is not None]
+    total = sum(e.estimate for e in shapley if e.estimate is not None)
+    by_variant = pd.DataFrame(campaign.rows).groupby("variant")["accuracy/bridged"].mean()
+    assert total == pytest.approx(by_variant["full"] - by_variant["v0"])
+    text = write_appendix(tmp_path / "out", appendix)["appendix.md"].read_text(encoding="utf-8")
+    assert "The Shapley values sum to" in text
+    assert "decode_aware off, geometry_projection off" in text
+    assert "full (seed 2)" in appendix.comparison().runs
+
+
+def test_effects_only_use_trials_that_agree_in_everything_else(campaign: Campaign, tmp_path: Path) -> None:
+    campaign.plan(lambda variant: 0.0)
+    for k, saved in ((128, 0.9), (256, 0.8)):
+        campaign.run(f"k{k}", TOGGLES, 0, 0.3, soft_tokens=k, kv_saved=saved)
+    campaign.run("no-decode", (TOGGLES[0], TOGGLES[1], TOGGLES[3]), 0, 0.0, soft_tokens=128)
+    appendix = campaign.appendix()
+    decode = next(e for e in appendix.effects() if e["kind"] == "leave_one_out" and e["toggles"] == "decode_aware")
+    assert decode["status"] == "not run"
+    assert [row["K"] for row in appendix.by_soft_tokens] == [64, 128, 256]
+    assert [row["saved"] for row in appendix.by_soft_tokens] == [None, 0.9, 0.8]
+    assert "soft_tokens.png" in write_appendix(tmp_path / "out", appendix)
+
+
+def test_a_sweep_is_compared_with_the_reference_alone(campaign: Campaign) -> None:
+    campaign.run("full", TOGGLES, 0, 0.0)
+    for number in range(9):
+        campaign.run(f"lr{number}", TOGGLES, 0, 0.0)
+    appendix = campaign.appendix()
+    assert [(pair.a, pair.b) for pair in appendix.pairs] == [("full", f"lr{number}") for number in range(9)]
+
+
+def test_other_items_and_unfinished_trials_are_named_not_dropped(campaign: Campaign, tmp_path: Path) -> None:
+    campaign.plan(lambda variant: 0.0)
+    write_samples(tmp_path / "math.jsonl", {"bridged": np.ones(5, bool)}, first=9_000)
+    extra = {"seed": 0, **dict.fromkeys(TOGGLES, True), "soft_tokens": 64}
+    campaign.rows.append({"variant": "math", "samples": "math.jsonl", **extra})
+    campaign.rows.append({"variant": "killed", "samples": None, **extra})
+    appendix = campaign.appendix()
+    assert [trial.variant for trial in appendix.trials.apart] == ["math"]
+    text = write_appendix(tmp_path / "out", appendix)["appendix.md"].read_text(encoding="utf-8")
+    assert "On other items, so not compared: math (seed 0)." in text
+    assert "Without samples: killed (seed 0)." in text
+
+
+def test_of_several_sets_of_items_the_one_that_most_trials_share_is_compared(
+    campaign: Campaign, tmp_path: Path
+) -> None:
+    """The first of equals; trials of other variants count, but a set without the reference cannot be chosen."""
+    sets = {}
+    for name, first, items in (("short", 0, 5), ("test", 0, 9), ("other", 9_000, 9)):
+        sets[name] = str(write_samples(tmp_path / f"{name}.jsonl", {"bridged": np.ones(items, bool)}, first=first))
+
+    def compared(*rows: tuple[str, str]) -> tuple[list[str], list[str]]:
+        frame = pd.DataFrame(
+            [
+                {"variant": variant, "seed": seed, **dict.fromkeys(TOGGLES, True), "samples": sets[name]}
+                for seed, (variant, name) in enumerate(rows)
+            ]
+        )
+        trials = read_trials(frame, TOGGLES)
+        return [trial.name for trial in trials.compared], [trial.name for trial in trials.apart]
+
+    short, test = ("full", "short"), ("full", "test")
+    assert compared(short, test) == (["full (seed 0)"], ["full (seed 1)"])
+    assert compared(short, test, ("C", "test")) == (["full (seed 1)", "C (seed 2)"], ["full (seed 0)"])
+    others = [("C", "other")] * 3
+    assert compared(*others, short)[0] == ["full (seed 3)"]
+
+
+def test_refuses_tables_it_cannot_read(campaign: Campaign, tmp_path: Path) -> None:
+    campaign.run("full", TOGGLES, 0, 0.0)
+    frame = pd.DataFrame(campaign.rows)
+    with pytest.raises(UserError, match="decode_aware"):
+        read_trials(frame.drop(columns="decode_aware"), TOGGLES, root=tmp_path)
+    with pytest.raises(UserError, match=r"full \(seed 0\).*decode_aware.*perhaps"):
+        read_trials(frame.assign(decode_aware="perhaps"), TOGGLES, root=tmp_path)
+    with pytest.raises(UserError, match="no trial has samples"):
+        read_trials(frame.assign(samples=None), TOGGLES, root=tmp_path)
+    words = read_trials(frame.assign(decode_aware="off"), TOGGLES, root=tmp_path)
+    assert "decode_aware" not in words.compared[0].on
+
+
+def test_equal_trials_give_equal_bytes(campaign: Campaign, tmp_path: Path) -> None:
+    campaign.plan(lambda variant: 0.0)
+    first = write_appendix(tmp_path / "1", campaign.appendix())
+    second = write_appendix(tmp_path / "2", campaign.appendix())
+    assert {name: path.read_bytes() for name, path in first.items()} == {
+        name: path.read_bytes() for name, path in second.items()
+    }
+
+
+def test_one_name_for_two_configurations_is_numbered(campaign: Campaign) -> None:
+    campaign.run("full", TOGGLES, 0, 0.0)
+    campaign.run("full", TOGGLES, 1, 0.0)
+    campaign.run("full", TOGGLES, 0, 0.2, soft_tokens=128)
+    variants = campaign.appendix().trials.variants()
+    assert {name: len(trials) for name, trials in variants.items()} == {"full": 2, "full #2": 1}
+
+
+def test_a_second_run_under_the_same_seed_is_no_replicate(campaign: Campaign) -> None:
+    campaign.run("B", TOGGLES[:1], 0, 0.0)
+    campaign.run("again", TOGGLES[:1], 0, 0.1)
+    assert campaign.appendix().noise_floor is None
+
+
+def test_only_declared_pairs_are_a_family(campaign: Campaign) -> None:
+    appendix = campaign.plan(lambda variant: 0.0).appendix(pairs=[("full", "B"), ("full", "C"), ("full", "never ran")])
+    assert [(pair.a, pair.b) for pair in appendix.pairs] == [("full", "B"), ("full", "C")]
+    smallest = min(pair.p for pair in appendix.pairs)
+    assert min(pair.p_adjusted for pair in appendix.pairs) == pytest.approx(min(1, 2 * smallest))
+
+
+@pytest.mark.slow
+def test_two_hundred_trials_of_a_whole_test_set(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    conditions = ("bridged", "target_alone", "source_alone", "shuffled_soft", "random_soft", "text_bridge")
+    for number in range(8):
+        write_samples(tmp_path / f"{number}.jsonl", {name: rng.random(1_319) < 0.65 for name in conditions})
+    rows = [
+        {
+            "variant": "full" if trial % 16 == 15 else f"v{trial % 16}",
+            "seed": trial // 16,
+            **{toggle: bool(trial >> place & 1) for place, toggle in enumerate(TOGGLES)},
+            "samples": f"{trial % 7}.jsonl",
+        }
+        for trial in range(200)
+    ]
+    appendix = analyse(read_trials(pd.DataFrame(rows), TOGGLES, root=tmp_path), TOGGLES)
+    write_appendix(tmp_path / "out", appendix)
+    assert sum(effect["status"] == "estimated" for effect in appendix.effects()) == 4 + 4 + 12 + 4

@@ -1,0 +1,237 @@
+"""Plans: frozen, priced, reused, and refused where a campaign would become another."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge_common import files
+from bridge_common.errors import UserError
+from ray_bridge.config.fingerprint import fingerprint
+from ray_bridge.config.presets import paper, paper_run, tiny, tiny_run
+from tune_spaces.campaign import Campaign
+from tune_spaces.design import cost_estimates, phases, plan, variants
+from tune_spaces.design.phases import Phase
+from tune_spaces.gate.decision import GateSettings, Mode
+from tune_spaces.records import campaign_folder, plan_file
+
+
+def campaign(storage: Path, name: str = "c", **changes: object) -> Campaign:
+    base = tiny(**changes)
+    return Campaign(phases.phase1(base), base, tiny_run(), storage=storage, name=name)
+
+
+def finish(of: Campaign, name: str, accuracy: float = 0.6, seconds: float = 60.0) -> Path:
+    """What a job leaves behind."""
+    trial = of.plan.trials[name]
+    folder = campaign_folder.begin(of.folder, trial, of.run_spec)
+    files.write_text(folder / "events.jsonl", "")
+    files.write_json(
+        folder / "result.json",
+        {
+            "variant": trial.variant,
+            "fingerprint": trial.fingerprint,
+            "metrics": {"accuracy/bridged": accuracy, "correct/bridged": round(accuracy * 500), "n": 500},
+            "node_id": "n",
+            "seconds": seconds,
+        },
+    )
+    return folder
+
+
+def names(of: Campaign) -> dict[str, str]:
+    return {trial.variant: name for name, trial in of.plan.trials.items()}
+
+
+def test_ten_thousand_variants_are_planned(tmp_path: Path) -> None:
+    """How fast: `benchmarks/plan_speed.py`."""
+    sweep = Phase(name="sweep", goal="all K", first=tuple(variants.compression(range(1, 4097))))
+    asked = Campaign(sweep, tiny(), tiny_run(), storage=tmp_path, name="s", seeds=(0, 1, 2))
+    trials = asked.freeze()["trials"]
+    assert len(trials) == len(set(asked.plan.trials)) == 3 * 4096
+
+
+def test_hybrids_differ_from_full_in_their_injection_alone() -> None:
+    found = {variant.name: variant.spec(tiny(), 0) for variant in phases.phase2(tiny()).first}
+    full = variants.full().spec(tiny(), 0)
+    assert found["hybrid-residual"] == full.replace(injection="residual")
+    assert found["hybrid-adapter"] == full.replace(injection="adapter")
+
+
+def test_the_tree_of_phase_1() -> None:
+    planned = plan.build(phases.phase1(tiny()), tiny())
+    tree = {outcome: [planned.trials[n].variant for n in chosen] for outcome, chosen in planned.branches.items()}
+    assert [planned.trials[n].variant for n in planned.first] == ["full"]
+    assert tree == {"pass": [], "attribute": ["B", "C"], "attribute_all": ["A", "B", "C"]}
+    assert {t.variant: t.phase for t in planned.trials.values()} == {
+        "full": "phase1",
+        "A": "phase1.5",
+        "B": "phase1.5",
+        "C": "phase1.5",
+    }
+    assert all(t.fingerprint == fingerprint(t.spec) for t in planned.trials.values())
+
+
+def test_every_variant_runs_under_every_seed() -> None:
+    planned = plan.build(phases.phase1(tiny()), tiny(), seeds=(0, 1))
+    seeds: dict[str, list[int]] = {}
+    for trial in planned.trials.values():
+        seeds.setdefault(trial.variant, []).append(trial.seed)
+    assert seeds == {"full": [0, 1], "A": [2, 3], "B": [0, 1], "C": [0, 1]}
+
+
+def test_equal_experiments_are_seen_and_run_once() -> None:
+    """With the projection held off, full and C are one experiment, which an attribution must not hide."""
+    planned = plan.build(phases.phase1(tiny()), tiny(), held={"geometry_projection": False})
+    same = {t.variant: t.same_as for t in planned.trials.values()}
+    assert same["C"] == planned.first[0]
+    assert same["full"] is None
+
+
+def test_confident_mode_plans_more_items_then_further_seeds() -> None:
+    gate = GateSettings(mode=Mode.CONFIDENT, budget=3)
+    planned = plan.build(phases.phase1(tiny()), tiny(), gate=gate)
+    extras = [planned.trials[name].spec for name in planned.extras]
+    assert [(s.test_examples, s.seed) for s in extras] == [(2000, 0), (2000, 1), (2000, 2)]
+    whole = plan.build(phases.phase1(paper()), paper(), gate=gate)
+    assert [whole.trials[n].seed for n in whole.extras] == [1, 2, 3]
+    assert plan.build(phases.phase1(tiny()), tiny()).extras == ()
+
+
+@pytest.mark.parametrize("seeds", [(), (0, 0), (-1,)])
+def test_impossible_seeds(seeds: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="seeds"):
+        plan.build(phases.phase1(tiny()), tiny(), seeds=seeds)
+
+
+def test_a_variant_that_does_not_fit_is_named() -> None:
+    wrong = Phase(name="p", goal="g", first=(variants.Variant(name="odd", changes={"soft_tokenz": 3}),))
+    with pytest.raises(UserError, match=r"variant odd: unknown field 'soft_tokenz'"):
+        plan.build(wrong, tiny())
+
+
+def test_a_campaign_is_not_mixed_with_another(tmp_path: Path) -> None:
+    campaign(tmp_path).freeze()
+    campaign(tmp_path).freeze()
+    with pytest.raises(UserError, match="planned differently"):
+        campaign(tmp_path, steps=7).freeze()
+
+
+def test_finished_trials_of_other_campaigns_are_planned_as_done_and_reused(tmp_path: Path) -> None:
+    first = campaign(tmp_path, "first")
+    folder = finish(first, names(first)["full"])
+    files.write_text(folder / "samples.jsonl", "{}\n")
+    (folder / "train").mkdir()
+    (folder / "train" / "checkpoint").write_text("large")
+    second = campaign(tmp_path, "second")
+    states = {row["variant"]: row for row in second.freeze()["trials"]}
+    assert states["full"]["done"]
+    assert states["full"]["reused_from"] == str(folder)
+    assert not states["B"]["done"]
+    policy = second.policy()
+    taken = campaign_folder.take_finished(second.folder, policy, second.plan.trials, second.run_spec)
+    assert list(taken) == [names(second)["full"]]
+    copy = campaign_folder.trial_folder(second.folder, names(second)["full"])
+    assert (copy / "samples.jsonl").is_file()
+    assert not (copy / "train").exists()
+    assert files.read_json(copy / "result.json")["reused_from"] == str(folder)
+    assert policy.next() == names(second)["A"]
+    assert {row["variant"]: row for row in second.freeze()["trials"]}["full"]["reused_from"] == str(folder)
+
+
+def test_another_experiment_is_not_reused(tmp_path: Path) -> None:
+    first = campaign(tmp_path, "first", steps=7)
+    finish(first, names(first)["full"])
+    assert not any(row["done"] for row in campaign(tmp_path, "second").freeze()["trials"])
+
+
+def test_a_frozen_plan_reads_back(tmp_path: Path) -> None:
+    asked = campaign(tmp_path)
+    record = asked.freeze()
+    again = plan_file.plan_from_record(record, asked.phase, asked.base, asked.gate)
+    assert again.trials == asked.plan.trials
+    assert again.identity == asked.plan.identity
+    assert plan_file.phase_from_record(plan_file.phase_record(asked.phase)) == asked.phase
+
+
+def test_estimates_learn_from_finished_trials(tmp_path: Path) -> None:
+    asked = campaign(tmp_path)
+    before = {row["variant"]: row for row in asked.freeze()["trials"]}["B"]
+    assert before["estimate"] == "rough"
+    finish(asked, names(asked)["full"], seconds=7200)
+    after = {row["variant"]: row for row in asked.freeze()["trials"]}["B"]
+    assert after["minutes"] == pytest.approx(120, rel=0.01)
+    assert after["gpu_hours"] == 0
+
+
+def test_gpu_hours_count_every_worker() -> None:
+    cost = cost_estimates.Clock(rates=cost_estimates.GPU, factors={}).estimate(paper(), paper_run())
+    assert cost.gpu_hours == pytest.approx(4 * cost.minutes / 60)
+
+
+def test_what_the_gate_can_resolve_at_this_n() -> None:
+    """80 % of draws at the stated distance have their whole interval above the boundary."""
+    import numpy as np
+
+    from bridge_common.intervals import wilson
+
+    n = 1319
+    truth = 0.70 + cost_estimates.gate_resolution(n, 0.70)
+    draws = np.random.default_rng(0).binomial(n, truth, size=400)
+    assert np.mean([wilson(int(k), n)[0] > 0.70 for k in draws]) == pytest.approx(0.8, abs=0.06)
+
+
+# -- prerequisites ---------------------------------------------------------------------------------------------------
+
+
+def phase2(storage: Path) -> Campaign:
+    base = tiny()
+    swap = phases.phase2(base).first[:1]
+    return Campaign(
+        Phase(name="phase2", goal="g", first=swap, needs=("phase1",)), base, tiny_run(), storage=storage, name="two"
+    )
+
+
+def test_phase_2_waits_for_phase_1(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"phase2 needs phase1: no campaign .* --force"):
+        phase2(tmp_path).check_prerequisites()
+
+
+@pytest.mark.parametrize(("accuracy", "passed"), [(0.72, True), (0.60, False)])
+def test_phase_2_wants_a_phase_1_that_passed(tmp_path: Path, accuracy: float, passed: bool) -> None:
+    one = campaign(tmp_path, "one")
+    for name in one.plan.trials:
+        finish(one, name, accuracy)
+    one.run(job="nothing:runs")
+    if passed:
+        assert phase2(tmp_path).check_prerequisites()[0]["campaign"] == "one"
+    else:
+        with pytest.raises(UserError, match=r"one did not pass: 60\.0% against 70%"):
+            phase2(tmp_path).check_prerequisites()
+
+
+def test_force_stands_in_the_record(tmp_path: Path) -> None:
+    two = phase2(tmp_path)
+    for name in two.plan.trials:
+        finish(two, name)
+    two.run(job="nothing:runs", force=True)
+    asked = files.read_json(two.folder / "campaign.json")
+    assert asked["forced"] is True
+    assert asked["starts"][0]["prerequisites"][0]["forced"] is True
+
+
+def test_a_finished_campaign_needs_no_ray(tmp_path: Path) -> None:
+    one = campaign(tmp_path)
+    finish(one, names(one)["full"], 0.72)
+    assert one.run(job="nothing:runs").finished
+    gate = files.read_json(one.folder / "gate.json")
+    assert gate["passed"] is True
+    assert gate["branch"] == "pass"
+    import ray
+
+    assert not ray.is_initialized()
+
+
+def test_two_drivers_on_one_campaign(tmp_path: Path) -> None:
+    one = campaign(tmp_path)
+    with one.locked(), pytest.raises(UserError, match=r"is being run by process \d+"):
+        campaign(tmp_path).run(job="nothing:runs")

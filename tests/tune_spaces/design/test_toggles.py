@@ -1,0 +1,71 @@
+"""The registry is the only place that knows a toggle: search space, help, parameters and columns follow it."""
+
+from collections.abc import Iterator
+
+import pytest
+from typer.testing import CliRunner
+
+from bridge_common.errors import UserError
+from cluster.cli.app import make_app
+from ray_bridge.config.presets import tiny
+from tune_spaces.design import toggles, variants
+from tune_spaces.design.toggles import Toggle
+
+
+@pytest.fixture
+def pooling() -> Iterator[Toggle]:
+    """A fifth toggle, on a field that is no boolean."""
+    toggle = Toggle(
+        key="pool",
+        field="pooling",
+        on="attention",
+        off="mean",
+        meaning="attention over source tokens",
+        without="their mean",
+        reference="a test",
+        column="pooling",
+    )
+    yield toggles.register(toggle)
+    toggles.unregister("pool")
+
+
+def test_a_new_toggle_is_found_in_search_space_help_parameters_and_columns(pooling: Toggle) -> None:
+    assert sorted(toggles.search_space()["pooling"].categories) == ["attention", "mean"]
+    shown = " ".join(CliRunner().invoke(make_app(), ["ablate", "--help"]).output.split())
+    assert "pool (pooling): on: attention over source tokens; off: their mean. [a test]" in shown
+    assert toggles.parameters(vars(tiny(pooling="mean")))["toggle.pool"] == "off"
+    assert toggles.columns()["pooling"] == "pooling"
+
+
+def test_a_new_toggle_joins_the_variants(pooling: Toggle) -> None:
+    assert variants.full().changes["pooling"] == "attention"
+    assert variants.attribution()["C"].changes["pooling"] == "mean"
+    assert len(variants.factorial()) == 2**5
+    assert [v.name for v in variants.leave_one_out()][-1] == "no-pool"
+
+
+def test_without_it_nothing_is_left() -> None:
+    assert set(toggles.search_space()) == {
+        "kl_alignment",
+        "prompt_alignment",
+        "decode_aware",
+        "geometry_projection",
+    }
+    assert "toggle.pool" not in toggles.parameters(vars(tiny()))
+
+
+def test_every_toggle_is_a_field_whose_positions_the_spec_accepts() -> None:
+    for toggle in toggles.all_toggles():
+        for value in (toggle.on, toggle.off):
+            assert getattr(tiny(**{toggle.field: value}), toggle.field) == value
+
+
+def test_unknown_toggle_names_the_known_ones() -> None:
+    with pytest.raises(UserError, match="kl, prompt, decode, projection"):
+        toggles.find("klx")
+
+
+def test_positions_of_a_spec() -> None:
+    spec = vars(tiny(kl_alignment=False))
+    assert toggles.positions(spec)["kl_alignment"] == "off"
+    assert toggles.positions(spec)["decode_aware"] == "on"

@@ -1,0 +1,1 @@
+"""Statistics of trials: samples, paired tests, bootstrap, toggle effects, claims. Pure code."""

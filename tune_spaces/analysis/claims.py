@@ -1,0 +1,123 @@
+"""The sentences of the appendix: one for each claim that the data carry, and one for each that they do not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tune_spaces.analysis.bootstrap import NoiseFloor
+from tune_spaces.analysis.pairwise import Pair, points, verdict
+from tune_spaces.analysis.toggle_effects import Attribution, Effect
+
+KINDS = {
+    "leave_one_out": "full against full without it",
+    "add_one_in": "base with it against base",
+    "step": "between neighbouring configurations",
+    "joint": "several at once",
+    "interaction_at_full": "interaction next to full",
+    "interaction_at_base": "interaction next to base",
+    "shapley": "mean over all orders of switching on",
+}
+MAIN = ("leave_one_out", "add_one_in", "step", "shapley")
+BASELINES = {
+    "target_alone": "the bridge adds to what the target does alone",
+    "shuffled_soft": "the soft tokens carry information about their own question",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claims:
+    """Sentences: `carried` by the data, and `not_carried`."""
+
+    carried: list[str] = field(default_factory=list)
+    not_carried: list[str] = field(default_factory=list)
+
+
+def effect_name(effect: Effect) -> str:
+    """Toggles and kind in words."""
+    join = " × " if effect.kind.startswith("interaction") else " + "
+    given = f", given {' + '.join(effect.given)}" if effect.kind in ("step", "joint") and effect.given else ""
+    return f"{join.join(effect.toggles)} ({KINDS[effect.kind]}{given})"
+
+
+def make_claims(
+    pairs: Sequence[Pair], gains: Sequence[Pair], attribution: Attribution | None, floor: NoiseFloor | None
+) -> Claims:
+    """Every claim that a reader might make of the campaign, sorted by whether its data carry it.
+
+    A difference is carried if its corrected test shows it and it exceeds what replicates differ by.
+
+    Args:
+        pairs: comparisons of variants.
+        gains: comparisons of a variant with a baseline or control, named in `b`.
+        attribution: effects of toggles, where there is a design.
+        floor: the noise floor, None where nothing ran twice.
+    """
+    claims = Claims()
+    for pair in pairs:
+        _sort(claims, pair, verdict(pair, len(pairs)), floor)
+    for gain in gains:
+        if gain.b in BASELINES:
+            _sort_gain(claims, gain)
+    if attribution is not None:
+        for effect in attribution.effects:
+            if effect.ran:
+                _sort_effect(claims, effect, floor)
+        for toggle in dict.fromkeys(t for effect in attribution.effects for t in effect.toggles):
+            own = [e for e in attribution.effects if e.toggles == (toggle,) and e.kind in MAIN]
+            if not any(effect.ran for effect in own):
+                reasons = "; ".join(dict.fromkeys(effect.reason for effect in own))
+                claims.not_carried.append(f"{toggle}: no effect of this toggle can be told, not run ({reasons}).")
+    if floor is None:
+        claims.not_carried.append(
+            "No configuration ran twice, so the noise floor is not known: differences above hold between the trained "
+            "runs, and that another seed would give them is not shown."
+        )
+    return claims
+
+
+def _sort(claims: Claims, pair: Pair, sentence: str, floor: NoiseFloor | None) -> None:
+    if not pair.shown:
+        claims.not_carried.append(sentence)
+    elif floor is not None and abs(pair.difference) <= floor.largest:
+        claims.not_carried.append(f"{sentence} It {_within(floor)}.")
+    else:
+        claims.carried.append(sentence)
+
+
+def _sort_gain(claims: Claims, gain: Pair) -> None:
+    what = BASELINES[gain.b]
+    figures = (
+        f"{points(gain.difference)} points over {gain.b}, 95 % interval [{points(gain.ci_low)}, "
+        f"{points(gain.ci_high)}], {gain.n10} : {gain.n01} discordant, {gain.test} p = {gain.p:.3g}, "
+        f"corrected {gain.p_adjusted:.3g}"
+    )
+    if gain.shown and gain.difference > 0:
+        claims.carried.append(f"{gain.a}: {what} ({figures}).")
+    elif gain.shown:
+        claims.not_carried.append(f"{gain.a}: that {what} is contradicted ({figures}).")
+    else:
+        claims.not_carried.append(f"{gain.a}: that {what} was not shown ({figures}).")
+
+
+def _sort_effect(claims: Claims, effect: Effect, floor: NoiseFloor | None) -> None:
+    if effect.estimate is None or effect.low is None or effect.high is None:
+        return
+    counts = "" if effect.n10 is None else f"{effect.n10} : {effect.n01} discordant, "
+    known = "noise floor not known" if floor is None else f"noise floor {100 * floor.largest:.1f} points"
+    figures = (
+        f"{points(effect.estimate)} points, 95 % interval [{points(effect.low)}, {points(effect.high)}], {counts}"
+        f"{effect.test} p = {effect.p:.3g}, corrected {effect.p_adjusted:.3g}, {known}"
+    )
+    name = effect_name(effect)
+    if effect.shown(floor):
+        claims.carried.append(f"{name}: {'raises' if effect.estimate > 0 else 'lowers'} accuracy ({figures}).")
+    elif effect.shown(None) and floor is not None:
+        claims.not_carried.append(f"{name}: the effect {_within(floor)} ({figures}).")
+    else:
+        claims.not_carried.append(f"{name}: no effect was shown ({figures}).")
+
+
+def _within(floor: NoiseFloor) -> str:
+    return (
+        f"does not exceed what replicates of one configuration differ by ({100 * floor.largest:.1f} points), "
+        "so it is no finding"
+    )

@@ -1,0 +1,197 @@
+"""What every example did in one run, read from its sample file.
+
+Texts stay on disk: 200 trials of 1,319 long outputs would fill the memory, and only items that changed are quoted.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bridge_common.errors import UserError
+from tune_spaces.analysis.answers import is_correct, is_valid, normalise
+
+CONDITIONS = ("bridged", "target_alone", "source_alone", "shuffled_soft", "random_soft", "text_bridge")
+FOREIGN_NAMES = {"target_alone": "target", "source_alone": "source"}
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """Outcome of one condition, an entry an item: `correct` and `valid`, both (n,)."""
+
+    correct: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+
+    @property
+    def invalid(self) -> int:
+        """Number of items without an answer."""
+        return int(np.sum(~self.valid))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """One run on n items, in the order of its file or of the run that it was aligned to.
+
+    Attributes:
+        path: the sample file.
+        keys: for `id` and `index`, whichever the file has, the value of each item as text.
+        gold: gold answer of each item, normalised.
+        questions: hash of each item's question without its spacing; None where the file has no question.
+        conditions: outcome by condition; `bridged` is always there.
+        offsets: byte at which each item's line starts, (n,).
+    """
+
+    path: Path
+    keys: dict[str, tuple[str, ...]]
+    gold: tuple[Any, ...]
+    questions: tuple[int, ...] | None
+    conditions: dict[str, Condition]
+    offsets: NDArray[np.int64]
+
+    @property
+    def n(self) -> int:
+        """Number of items."""
+        return len(self.gold)
+
+    def take(self, order: Sequence[int]) -> "Samples":
+        """The same run with its items in another order."""
+        rows = np.asarray(order, dtype=int)
+        return replace(
+            self,
+            keys={name: tuple(values[i] for i in order) for name, values in self.keys.items()},
+            gold=tuple(self.gold[i] for i in order),
+            questions=None if self.questions is None else tuple(self.questions[i] for i in order),
+            conditions={
+                name: Condition(correct=condition.correct[rows], valid=condition.valid[rows])
+                for name, condition in self.conditions.items()
+            },
+            offsets=self.offsets[rows],
+        )
+
+
+def _rows(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Line number, byte offset and value of each line that is not blank."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder: name the samples.jsonl file itself")
+    if not path.exists():
+        raise UserError(f"{path}: no such file; check the path given to --samples")
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            start, offset = offset, offset + len(line)
+            if number == 1 and line.startswith(BOM):
+                start, line = start + len(BOM), line[len(BOM) :]  # noqa: PLW2901
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.decode())
+            except ValueError as error:
+                raise UserError(f"{path}, line {number}: not JSON ({error}); one object a line is needed") from error
+            if not isinstance(row, dict):
+                raise UserError(f"{path}, line {number}: not a JSON object; one object a line is needed")
+            yield number, start, row
+
+
+def _fields(path: Path, first: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
+    """The conditions of a file, by its first row, with the names of answer, verdict and validity of each."""
+    found = {}
+    for condition in CONDITIONS:
+        for name in (condition, FOREIGN_NAMES.get(condition, condition)):
+            if f"{name}_answer" in first or f"{name}_correct" in first:
+                found[condition] = (f"{name}_answer", f"{name}_correct", f"{name}_valid")
+                break
+    if "bridged" not in found:
+        raise UserError(f"{path}: has no bridged_answer (nor bridged_correct); nothing can be scored")
+    return found
+
+
+def _keys(path: Path, first: dict[str, Any]) -> dict[str, list[str]]:
+    keys: dict[str, list[str]] = {name: [] for name in ("id", "index") if name in first}
+    if not keys:
+        raise UserError(f"{path}: has neither id nor index, so its items cannot be aligned; add one of them")
+    return keys
+
+
+def _outcome(place: str, row: dict[str, Any], fields: tuple[str, str, str]) -> tuple[bool, bool]:
+    """Whether an answer is correct and whether it is one at all: the file's own verdict, or else ours."""
+    answer, correct, valid = fields
+    verdict, validity = row.get(correct), row.get(valid)
+    if verdict is None:
+        verdict = is_correct(row.get(answer), row.get("gold"))
+    if validity is None:
+        validity = is_valid(row.get(answer))
+    if not (isinstance(verdict, bool) and isinstance(validity, bool)):
+        name, value = (valid, validity) if isinstance(verdict, bool) else (correct, verdict)
+        raise UserError(f"{place}: {name} is {value!r}; it must be true or false")
+    return verdict, validity
+
+
+def load_samples(path: Path) -> Samples:
+    """Read a sample file: ours, or any JSONL with `index` or `id`, `gold` and `bridged_answer`.
+
+    A verdict of the file (`bridged_correct`) is used where there is one, else the answer is compared with the gold
+    one (`tune_spaces.analysis.answers`). A missing or null answer is invalid.
+
+    Raises:
+        UserError: naming the file, the line and what it needs.
+    """
+    path = Path(path)
+    keys: dict[str, list[str]] = {}
+    fields: dict[str, tuple[str, str, str]] = {}
+    outcomes: dict[str, list[tuple[bool, bool]]] = {}
+    gold: list[Any] = []
+    questions: list[int] = []
+    offsets: list[int] = []
+    for number, offset, row in _rows(path):
+        place = f"{path}, line {number}"
+        if not offsets:
+            keys, fields = _keys(path, row), _fields(path, row)
+            outcomes = {condition: [] for condition in fields}
+        for name, values in keys.items():
+            if row.get(name) is None:
+                raise UserError(f"{place}: has no {name}; every line needs one")
+            values.append(str(row[name]))
+        if "gold" not in row:
+            raise UserError(f"{place}: has no gold answer; every line needs gold")
+        gold.append(normalise(row["gold"]))
+        for condition, names in fields.items():
+            outcomes[condition].append(_outcome(place, row, names))
+        if isinstance(row.get("question"), str):
+            questions.append(hash("".join(row["question"].split())))
+        offsets.append(offset)
+    if not offsets:
+        raise UserError(f"{path}: holds no samples; give the file of a finished evaluation")
+    for name, values in keys.items():
+        _refuse_repeats(path, name, values)
+    tables = {condition: np.array(outcome, dtype=bool) for condition, outcome in outcomes.items()}  # (n, 2)
+    return Samples(
+        path=path,
+        keys={name: tuple(values) for name, values in keys.items()},
+        gold=tuple(gold),
+        questions=tuple(questions) if len(questions) == len(gold) else None,
+        conditions={name: Condition(correct=table[:, 0], valid=table[:, 1]) for name, table in tables.items()},
+        offsets=np.array(offsets, dtype=np.int64),
+    )
+
+
+def _refuse_repeats(path: Path, name: str, values: Sequence[str]) -> None:
+    if len(set(values)) == len(values):
+        return
+    repeated = next(value for value, count in Counter(values).items() if count > 1)
+    raise UserError(f"{path}: {name} {repeated} occurs twice; every item may occur once")
+
+
+def read_rows(samples: Samples, positions: Iterable[int]) -> list[dict[str, Any]]:
+    """The whole rows of some items, by position, read again from the file."""
+    rows = []
+    with samples.path.open("rb") as file:
+        for position in positions:
+            file.seek(int(samples.offsets[position]))
+            rows.append(json.loads(file.readline().decode()))
+    return rows

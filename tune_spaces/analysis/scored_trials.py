@@ -1,0 +1,222 @@
+"""A campaign's trials as the appendix needs them: configuration, seed, and answers aligned on one set of items."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bridge_common.errors import UserError
+from tune_spaces.analysis.item_alignment import align
+from tune_spaces.analysis.pairwise import Matrix, matrix_of
+from tune_spaces.analysis.samples import Samples, load_samples
+
+CONTEXT = ("source", "target", "task", "layout", "soft_position", "bridge", "pooling", "injection", "soft_tokens", "K")
+POSITIONS = {"on": True, "true": True, "1": True, "1.0": True, "off": False, "false": False, "0": False, "0.0": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One run of one variant.
+
+    Attributes:
+        on: toggles that are on.
+        context: settings besides toggles and seed, by name: only trials that agree in them tell toggles apart.
+        soft_tokens: K, or None where the table has no such column.
+        kv_saved: share of the text prompt's KV cache that is saved, or None where it is not known.
+        samples: its answers.
+    """
+
+    variant: str
+    seed: int
+    on: frozenset[str]
+    context: dict[str, Any]
+    soft_tokens: int | None
+    kv_saved: float | None
+    samples: Samples
+
+    @property
+    def name(self) -> str:
+        """Variant and seed, for messages."""
+        return f"{self.variant} (seed {self.seed})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """Trials of a table.
+
+    Attributes:
+        compared: those on the reference's items, aligned to one order.
+        apart: those on other items, which cannot be paired with it.
+        without_samples: names of trials that have no sample file, because they did not finish.
+        reference: the variant that others are compared with.
+    """
+
+    compared: list[Trial]
+    apart: list[Trial]
+    without_samples: list[str]
+    reference: str
+
+    def variants(self) -> dict[str, list[Trial]]:
+        """Compared trials by variant, the reference first, each by seed."""
+        grouped: dict[str, list[Trial]] = {self.reference: []}
+        for trial in self.compared:
+            grouped.setdefault(trial.variant, []).append(trial)
+        return {name: sorted(trials, key=lambda trial: trial.seed) for name, trials in grouped.items()}
+
+    def cells(self) -> dict[frozenset[str], NDArray[np.bool_]]:
+        """Answers by the set of toggles that are on, among trials that agree with the reference in everything else.
+
+        A configuration that ran again under the same seed is not a replicate, and counts once.
+        """
+        reference = self.variants()[self.reference][0]
+        found: dict[frozenset[str], dict[int, Samples]] = {}
+        for trial in self.compared:
+            if trial.context == reference.context:
+                found.setdefault(trial.on, {}).setdefault(trial.seed, trial.samples)
+        return {on: matrix_of([runs[seed] for seed in sorted(runs)]) for on, runs in found.items()}
+
+    def by_soft_tokens(self) -> dict[int, list[Trial]]:
+        """Trials by K, among those that differ from the reference in K and seed alone."""
+        reference = self.variants()[self.reference][0]
+
+        def rest(trial: Trial) -> dict[str, Any]:
+            return {name: value for name, value in trial.context.items() if name not in ("soft_tokens", "K")}
+
+        found: dict[int, list[Trial]] = {}
+        for trial in self.compared:
+            if trial.soft_tokens is not None and trial.on == reference.on and rest(trial) == rest(reference):
+                found.setdefault(trial.soft_tokens, []).append(trial)
+        return dict(sorted(found.items()))
+
+
+def matrix(trials: Sequence[Trial], condition: str = "bridged") -> Matrix:
+    """Correct answers of the trials, (trials, items)."""
+    return matrix_of([trial.samples for trial in trials], condition)
+
+
+def _is_on(value: Any, column: str, trial: str) -> bool:
+    position = POSITIONS.get(str(value).strip().lower())
+    if position is None:
+        raise UserError(f"{trial}: toggle {column} is {value!r}; it must be on or off")
+    return position
+
+
+def _setting(value: Any) -> Any:
+    """A setting as it can be compared: what is missing equals what is missing."""
+    return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
+
+
+def _number(row: dict[str, Any], *names: str) -> float | None:
+    for name in names:
+        value = row.get(name)
+        if value is not None and not pd.isna(value):
+            return float(value)
+    return None
+
+
+def read_trials(
+    frame: pd.DataFrame,
+    toggles: Sequence[str],
+    *,
+    reference: str = "full",
+    context: Sequence[str] = CONTEXT,
+    samples_column: str = "samples",
+    root: Path | None = None,
+) -> Trials:
+    """Read the sample files that a tidy table of trials points to.
+
+    Args:
+        frame: one row a trial, with `variant`, `seed`, a column a toggle, the path of its samples, and any settings.
+        toggles: columns that are toggles; on/off, true/false or 1/0.
+        reference: the variant that others are compared with; the first one that has samples where it has none. Where
+            it ran on several sets of items, that which most trials share.
+        context: settings in which trials must agree for an effect of toggles; columns that are absent are ignored.
+        samples_column: column with the path of samples.jsonl; empty where a trial did not finish.
+        root: folder that relative paths start from.
+
+    Raises:
+        UserError: if a column is missing, a toggle has no position, or a sample file cannot be read.
+    """
+    absent = [column for column in ("variant", "seed", samples_column, *toggles) if column not in frame]
+    if absent:
+        raise UserError(f"the table of trials has no column {', '.join(absent)}: rebuild it from the campaign's folder")
+    shared = [column for column in context if column in frame]
+    trials, without = [], []
+    for record in frame.to_dict("records"):
+        row = {str(name): value for name, value in record.items()}
+        seed = _number(row, "seed")
+        name = f"{row['variant']} (seed {seed if seed is None else int(seed)})"
+        path = row[samples_column]
+        if path is None or pd.isna(path) or not str(path):
+            without.append(name)
+            continue
+        k = _number(row, "K", "soft_tokens")
+        trials.append(
+            Trial(
+                variant=str(row["variant"]),
+                seed=int(seed or 0),
+                on=frozenset(toggle for toggle in toggles if _is_on(row[toggle], toggle, name)),
+                context={column: _setting(row[column]) for column in shared},
+                soft_tokens=None if k is None else int(k),
+                kv_saved=_number(row, "kv_saved"),
+                samples=load_samples(Path(root or ".") / str(path)),
+            )
+        )
+    if not trials:
+        raise UserError("no trial has samples yet: the appendix needs at least one finished evaluation")
+    return _grouped(trials, without, reference)
+
+
+def trials_of_samples(runs: Mapping[str, Samples]) -> Trials:
+    """Single runs known by name alone, without toggles or settings; the first is the reference.
+
+    Raises:
+        UserError: if they are not on the same items.
+    """
+    trials = [
+        Trial(variant=name, seed=0, on=frozenset(), context={}, soft_tokens=None, kv_saved=None, samples=samples)
+        for name, samples in align(runs).items()
+    ]
+    return Trials(compared=trials, apart=[], without_samples=[], reference=next(iter(runs)))
+
+
+def _named(trials: list[Trial]) -> list[Trial]:
+    """Trials under names that stand for one configuration each: a second one of the same name is numbered."""
+    known: dict[str, list[tuple[frozenset[str], dict[str, Any]]]] = {}
+    named = []
+    for trial in trials:
+        configurations = known.setdefault(trial.variant, [])
+        own = (trial.on, trial.context)
+        if own not in configurations:
+            configurations.append(own)
+        number = configurations.index(own)
+        named.append(trial if number == 0 else replace(trial, variant=f"{trial.variant} #{number + 1}"))
+    return named
+
+
+def _items(samples: Samples) -> frozenset[tuple[str, ...]]:
+    return frozenset(zip(*samples.keys.values(), samples.gold, strict=True))
+
+
+def _grouped(trials: list[Trial], without: list[str], reference: str) -> Trials:
+    if reference not in {trial.variant for trial in trials}:
+        reference = trials[0].variant
+    sets = [_items(trial.samples) for trial in trials]
+    shared = Counter(sets)  # by hash: comparing each set with every other took three quarters of an appendix
+    own = [found for found, trial in zip(sets, trials, strict=True) if trial.variant == reference]
+    items = max(own, key=shared.__getitem__)
+    compared = _named([trial for found, trial in zip(sets, trials, strict=True) if found == items])
+    apart = [trial for found, trial in zip(sets, trials, strict=True) if found != items]
+    first = next(trial for trial in compared if trial.variant == reference)
+    aligned = align({str(i): trial.samples for i, trial in enumerate([first, *compared])})
+    return Trials(
+        compared=[replace(trial, samples=aligned[str(i)]) for i, trial in enumerate(compared, 1)],
+        apart=apart,
+        without_samples=without,
+        reference=reference,
+    )

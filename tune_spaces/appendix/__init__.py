@@ -1,0 +1,1 @@
+"""The attribution appendix: documents and plots."""

@@ -1,0 +1,208 @@
+"""The appendix as Markdown: what the data carry and what they do not first, then the tables that say why."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tune_spaces.analysis.analyse import Appendix
+from tune_spaces.analysis.answers import is_valid
+from tune_spaces.analysis.bootstrap import NoiseFloor
+from tune_spaces.analysis.changed_items import spread
+from tune_spaces.analysis.claims import KINDS, effect_name
+from tune_spaces.analysis.pairwise import Pair, points
+from tune_spaces.analysis.toggle_effects import Effect
+
+EXCERPT = 600  # characters of a quoted text
+CAPTIONS = {
+    "effects.png": "Effects of toggles",
+    "pairs.png": "Variants against variants",
+    "soft_tokens.png": "Accuracy against the number of soft tokens",
+    "curves.png": "Training curves",
+    "gate.png": "The gate",
+}
+METHODS = """\
+Single accuracies have Wilson's interval. Two single runs on the same items have the exact McNemar test and Tango's
+score interval of the paired difference (Tango 1998). Where a configuration ran under several seeds, interval and p
+come from a hierarchical bootstrap over seeds, then items, with seeds' deviations scaled to their own variance
+(Davison & Hinkley 1997) and Student's t for their number. Declared comparisons are corrected together by Holm, sweeps
+by Benjamini-Hochberg. *Detectable* is the smallest true difference that these items show with 80 % power at the
+pair's rate of discordance, after the correction's first step. The noise floor is the largest difference between two
+runs of one configuration under different seeds. A difference counts as shown if its corrected p is below 0.05 and,
+where the noise floor is known, it exceeds it. What the design does not determine is marked *not run*; nothing is
+imputed."""
+
+
+def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[str]) -> str:
+    """The text of appendix.md.
+
+    Args:
+        appendix: what it says.
+        title: its heading.
+        quoted: most changed items to quote.
+        pictures: names of the picture files beside it.
+    """
+    parts = [
+        f"# {title}",
+        _scope(appendix),
+        "## What the data carry",
+        _sentences(appendix.claims.carried, "Nothing: no difference passes its corrected test and the noise floor."),
+        "## What the data do not carry",
+        _sentences(appendix.claims.not_carried, "Every comparison made was shown."),
+        "## Accuracy by variant and condition",
+        _outcomes(appendix.outcomes),
+    ]
+    if appendix.pairs:
+        parts += ["## Variants against variants", _pairs(appendix.pairs, appendix.noise_floor)]
+    if appendix.gains:
+        intro = "*gain* is bridged − target_alone, *information* is bridged − shuffled_soft; the others are controls."
+        parts += ["## Baselines and controls", intro, _pairs(appendix.gains, appendix.noise_floor)]
+    if appendix.attribution is not None and appendix.attribution.effects:
+        parts += ["## Effects of toggles", *_effects(appendix)]
+    if appendix.by_soft_tokens:
+        parts += ["## Soft tokens", _soft_tokens(appendix.by_soft_tokens)]
+    if pictures:
+        parts += ["## Pictures", "\n\n".join(f"![{CAPTIONS[name]}]({name})" for name in pictures)]
+    if appendix.pairs:
+        parts += ["## Items that changed", *_changed(appendix.changed, quoted)]
+    return "\n\n".join([*parts, "## Methods", METHODS]) + "\n"
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _sentences(sentences: Sequence[str], otherwise: str) -> str:
+    return "\n".join(f"- {' '.join(sentence.split())}" for sentence in sentences) or otherwise
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _scope(appendix: Appendix) -> str:
+    trials = appendix.trials
+    n = trials.compared[0].samples.n
+    lines = [f"{len(trials.compared)} runs of {len(trials.variants())} variants on the same {n} items; reference: "
+             f"{trials.reference}."]  # fmt: skip
+    floor = appendix.noise_floor
+    if floor is None:
+        lines.append("No configuration ran twice, so the noise floor is not known.")
+    else:
+        lines.append(
+            f"Noise floor: runs of one configuration differ by up to {_percent(floor.largest)} points "
+            f"(pairs of replicates: {floor.pairs}; standard deviation of a run: {_percent(floor.deviation)} points, "
+            f"degrees of freedom: {floor.degrees_of_freedom})."
+        )
+    if trials.apart:
+        lines.append(f"On other items, so not compared: {', '.join(trial.name for trial in trials.apart)}.")
+    if trials.without_samples:
+        lines.append(f"Without samples: {', '.join(trials.without_samples)}.")
+    return " ".join(lines)
+
+
+def _outcomes(rows: Sequence[dict[str, Any]]) -> str:
+    return _table(
+        ("variant", "condition", "runs", "items", "accuracy, %", "95 % interval", "without answer"),
+        (
+            (r["variant"], r["condition"], r["runs"], r["n"], _percent(r["accuracy"]),
+             f"[{_percent(r['low'])}, {_percent(r['high'])}]", r["invalid"])
+            for r in rows
+        ),
+    )  # fmt: skip
+
+
+def _pairs(pairs: Sequence[Pair], floor: NoiseFloor | None) -> str:
+    noise = "not known" if floor is None else _percent(floor.largest)
+    return _table(
+        ("a", "b", "a − b, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor",
+         "detectable, points", "test"),
+        (
+            (p.a, p.b, points(p.difference), f"[{points(p.ci_low)}, {points(p.ci_high)}]", f"{p.n10} : {p.n01}",
+             _p(p.p), _p(p.p_adjusted), noise, "none" if p.detectable is None else f"≥ {_percent(p.detectable)}",
+             p.test)
+            for p in pairs
+        ),
+    )  # fmt: skip
+
+
+def _effects(appendix: Appendix) -> list[str]:
+    attribution = appendix.attribution
+    assert attribution is not None
+    parts = []
+    if attribution.fixed:
+        same = ", ".join(f"{toggle} {'on' if on else 'off'}" for toggle, on in attribution.fixed.items())
+        parts.append(f"The same in every run: {same}. The effects below hold in that position.")
+    floor = attribution.noise_floor
+    noise = "not known" if floor is None else _percent(floor.largest)
+    header = ("toggles", "effect, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor", "note")
+    for kind, words in KINDS.items():
+        own = [effect for effect in attribution.effects if effect.kind == kind]
+        if own:
+            parts.append(f"### {kind.replace('_', ' ').capitalize()} ({words})")
+            parts.append(_table(header, (_effect(effect, floor, noise) for effect in own)))
+            if any(effect.ran for effect in own):
+                parts.append(f"Corrected by {'Holm' if own[0].correction == 'holm' else 'Benjamini-Hochberg'}.")
+    ran = [effect for effect in attribution.effects if effect.kind == "shapley" and effect.estimate is not None]
+    if ran:
+        total = sum(effect.estimate for effect in ran if effect.estimate is not None)
+        parts.append(f"The Shapley values sum to {points(total)} points, which is full minus base.")
+    return parts
+
+
+def _effect(effect: Effect, floor: NoiseFloor | None, noise: str) -> tuple[Any, ...]:
+    name = effect_name(effect) if effect.kind in ("step", "joint") else effect_name(effect).split(" (")[0]
+    if effect.estimate is None or effect.low is None or effect.high is None:
+        return name, "*not run*", "", "", "", "", noise, effect.reason
+    counts = "" if effect.n10 is None else f"{effect.n10} : {effect.n01}"
+    interval = f"[{points(effect.low)}, {points(effect.high)}]"
+    note = ("shown" if effect.shown(floor) else "not shown") + f"; {effect.test}"
+    return name, points(effect.estimate), interval, counts, _p(effect.p), _p(effect.p_adjusted), noise, note
+
+
+def _soft_tokens(rows: Sequence[dict[str, Any]]) -> str:
+    return _table(
+        ("K", "runs", "accuracy, %", "95 % interval", "KV cache saved, % of the text prompt's"),
+        (
+            (r["K"], r["runs"], _percent(r["accuracy"]), f"[{_percent(r['low'])}, {_percent(r['high'])}]",
+             "not recorded" if r["saved"] is None else _percent(r["saved"]))
+            for r in rows
+        ),
+    )  # fmt: skip
+
+
+def _quote(text: Any) -> str:
+    excerpt = str(text).strip()
+    if len(excerpt) > EXCERPT:
+        excerpt = excerpt[:EXCERPT].rstrip() + " …"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", excerpt)), default=0))
+    return f"{fence}text\n{excerpt}\n{fence}"
+
+
+def _answer(answer: Any) -> str:
+    return _cell(answer) if is_valid(answer) else "no answer"
+
+
+def _changed(rows: Sequence[dict[str, Any]], quoted: int) -> list[str]:
+    if not rows:
+        return ["No item changed between the reference and another variant."]
+    chosen = spread(rows, quoted)
+    parts = [f"{len(rows)} items changed between the reference and another variant; {len(chosen)} are quoted here, all "
+             "are in changed_items.csv."]  # fmt: skip
+    for row in chosen:
+        parts.append(
+            f"### {_cell(row['id'])}: only {_cell(row['solved_by'])} solves it ({_cell(row['a'])} against "
+            f"{_cell(row['b'])})\n\nGold: {_cell(row['gold'])}; {_cell(row['a'])}: {_answer(row['answer_a'])}; "
+            f"{_cell(row['b'])}: {_answer(row['answer_b'])}."
+        )
+        texts = (("Question", row["question"]), (row["a"], row["output_a"]), (row["b"], row["output_b"]))
+        parts += [f"{_cell(name)}:\n\n{_quote(text)}" for name, text in texts if text]
+    return parts

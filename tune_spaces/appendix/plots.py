@@ -1,0 +1,171 @@
+"""Pictures of a campaign: plain data in, a PNG file out.
+
+Figures are made without pyplot, so no display, backend setting or other thread can disturb them; matplotlib is
+imported where it is used, so that the command line starts without it. Equal data give equal bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from bridge_common.files import write_bytes
+
+# Okabe & Ito (2008): told apart with every kind of colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("-", "--", ":", "-.")
+GREY, BAND = "#6b6b6b", "#e4e4e4"
+WIDTH = 8.0  # inches
+Row = Mapping[str, Any]
+Curve = tuple[Sequence[float], Sequence[float]]
+
+
+def _axes(height: float, width: float = WIDTH) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> Path:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_bytes(path, buffer.getvalue())
+    return Path(path)
+
+
+def forest(path: Path, rows: Sequence[Row], *, noise_floor: float | None = None, title: str = "") -> Path:
+    """Effects with their intervals, one line each, over the band that replicates alone fill.
+
+    Args:
+        path: PNG file to write.
+        rows: `label`, `estimate`, `low`, `high` as fractions (None where not run), and `shown`, whether the effect
+            passed its corrected test; filled marks are effects that did.
+        noise_floor: largest difference between replicates, as a fraction.
+        title: heading.
+
+    Returns:
+        The path.
+    """
+    longest = max((len(row["label"]) for row in rows), default=0)
+    figure, axes = _axes(1.4 + 0.34 * max(1, len(rows)), 5.5 + 0.08 * longest)
+    if noise_floor is not None:
+        axes.axvspan(-100 * noise_floor, 100 * noise_floor, color=BAND, zorder=0)
+    axes.axvline(0, color=GREY, linewidth=0.8, zorder=1)
+    for line, row in enumerate(rows):
+        if row["estimate"] is None:
+            axes.annotate("not run", (0, line), color=GREY, style="italic", ha="center", va="center", fontsize=9,
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
+            continue
+        shown = bool(row.get("shown"))
+        colour = COLOURS[0] if shown else GREY
+        axes.plot([100 * row["low"], 100 * row["high"]], [line, line], color=colour, linewidth=1.6, zorder=2)
+        axes.plot(
+            100 * row["estimate"], line, "o", color=colour, markerfacecolor=colour if shown else "white", zorder=3
+        )
+    axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    if not any(row["estimate"] is not None for row in rows):
+        axes.set_xlim(-5, 5)
+    axes.set_xlabel("effect on accuracy, percentage points, with 95 % interval\nfilled: shown after correction")
+    axes.set_title(title + ("" if noise_floor is None else "\ngrey band: what replicates differ by"), fontsize=10)
+    return _save(figure, path)
+
+
+def accuracy_by_soft_tokens(path: Path, rows: Sequence[Row], *, baseline: float | None = None) -> Path:
+    """Accuracy against the number of soft tokens, with the KV-cache memory that they save.
+
+    Args:
+        path: PNG file to write.
+        rows: `K`, `accuracy`, `low`, `high` as fractions, and, where known, `saved`: the share of the text prompt's
+            KV cache that is saved, negative where soft tokens come on top of it.
+        baseline: accuracy of the target alone, a dashed line.
+
+    Returns:
+        The path.
+    """
+    figure, axes = _axes(4.4)
+    ordered = sorted(rows, key=lambda row: row["K"])
+    sizes = [row["K"] for row in ordered]
+    values = [100 * row["accuracy"] for row in ordered]
+    below = [100 * (row["accuracy"] - row["low"]) for row in ordered]
+    above = [100 * (row["high"] - row["accuracy"]) for row in ordered]
+    axes.errorbar(sizes, values, yerr=[below, above], fmt="o-", capsize=3, color=COLOURS[0], label="bridged accuracy")
+    if baseline is not None:
+        axes.axhline(100 * baseline, linestyle="--", color=GREY, label="target alone")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.minorticks_off()
+    axes.set_xlabel("soft tokens K")
+    axes.set_ylabel("accuracy, % (95 % interval)")
+    saved = [(row["K"], 100 * row["saved"]) for row in ordered if row.get("saved") is not None]
+    handles, labels = axes.get_legend_handles_labels()
+    if saved:
+        right = axes.twinx()
+        right.spines["top"].set_visible(False)
+        (line,) = right.plot(*zip(*saved, strict=True), "s:", color=COLOURS[1], label="KV cache saved")
+        right.set_ylabel("KV-cache memory saved, % of the text prompt's", color=COLOURS[1])
+        handles, labels = [*handles, line], [*labels, "KV cache saved"]
+    axes.legend(handles, labels, frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=3)
+    return _save(figure, path)
+
+
+def training_curves(path: Path, curves: Mapping[str, Curve], *, value: str) -> Path:
+    """One curve a variant.
+
+    Args:
+        path: PNG file to write.
+        curves: by variant, steps and values of equal length.
+        value: name of what is drawn, for the axis.
+
+    Returns:
+        The path.
+    """
+    figure, axes = _axes(4.4)
+    for index, (name, (steps, values)) in enumerate(curves.items()):
+        colour = COLOURS[index % len(COLOURS)]
+        style = STYLES[index // len(COLOURS) % len(STYLES)]
+        axes.plot(steps, values, linestyle=style, color=colour, linewidth=1.3, label=name)
+    axes.set_xlabel("step")
+    axes.set_ylabel(value)
+    if curves:
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _save(figure, path)
+
+
+def gate(path: Path, points: Sequence[Row], *, passes: float, attribute: float, decision: str) -> Path:
+    """Where runs lie against the boundaries of the gate.
+
+    Args:
+        path: PNG file to write.
+        points: `label`, `accuracy`, `low`, `high` as fractions; the first is the run that the gate judged.
+        passes: accuracy from which the phase has passed.
+        attribute: accuracy from which fewer ablations are enough.
+        decision: what was decided, for the title.
+
+    Returns:
+        The path.
+    """
+    figure, axes = _axes(1.8 + 0.4 * max(1, len(points)))
+    low = min([attribute, *(row["low"] for row in points)])
+    high = max([passes, *(row["high"] for row in points)])
+    low, high = low - 0.2 * (high - low), high + 0.2 * (high - low)  # room for the names of the outer bands
+    for start, end, colour, name in (
+        (low, attribute, "#f7e1d3", f"below {100 * attribute:g} %"),
+        (attribute, passes, "#fdf3d0", f"{100 * attribute:g} to {100 * passes:g} %"),
+        (passes, high, "#d9eede", f"{100 * passes:g} %: passed"),
+    ):
+        axes.axvspan(100 * start, 100 * end, color=colour, zorder=0)
+        axes.text(50 * (start + end), -0.75, name, ha="center", va="center", fontsize=8, color=GREY)
+    for line, row in enumerate(points):
+        colour = COLOURS[0] if line == 0 else GREY
+        axes.plot([100 * row["low"], 100 * row["high"]], [line, line], color=colour, linewidth=2)
+        axes.plot(100 * row["accuracy"], line, "o", color=colour)
+    axes.set_yticks(range(len(points)), [row["label"] for row in points])
+    axes.set_ylim(len(points) - 0.4, -1.1)
+    axes.set_xlim(100 * low, 100 * high)
+    axes.set_xlabel("bridged accuracy, % (95 % interval)")
+    axes.set_title(decision, fontsize=10)
+    return _save(figure, path)

@@ -1,0 +1,130 @@
+"""The attribution appendix on disk: Markdown for people, tables and one object for programs, pictures for both.
+
+Deterministic: equal trials give equal bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bridge_common.files import write_bytes, write_json, write_text
+from tune_spaces.analysis.analyse import MOST_PAIRED, Appendix
+from tune_spaces.analysis.changed_items import COLUMNS
+from tune_spaces.analysis.claims import effect_name
+from tune_spaces.analysis.pairwise import Pair
+from tune_spaces.appendix import plots
+from tune_spaces.appendix.markdown import markdown
+
+MOST_DRAWN = 60  # lines of a forest plot
+
+
+def write_appendix(
+    out: Path,
+    appendix: Appendix,
+    *,
+    title: str = "Attribution appendix",
+    quoted: int = 20,
+    curves: Mapping[str, plots.Curve] | None = None,
+    curve_name: str = "loss/total",
+    gate: Mapping[str, Any] | None = None,
+) -> dict[str, Path]:
+    """Write the appendix into a folder; each file is replaced atomically.
+
+    Args:
+        out: the folder, made where it is absent.
+        appendix: what `analyse` returned.
+        title: heading of the Markdown.
+        quoted: changed items quoted in the Markdown; the CSV has all.
+        curves: steps and values of `curve_name` by variant, for the picture of training.
+        curve_name: what the curves show.
+        gate: the gate's record: `settings` with `passes` and `attribute`, `branch`, `uncertain`.
+
+    Returns:
+        Paths of the files by their names: appendix.md, appendix.json, effects.csv, effects.parquet, pairs.csv,
+        changed_items.csv, and the pictures that the data allow.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    paths = _pictures(out, appendix, curves, curve_name, gate)
+    tables = {
+        "effects.csv": _effects_table(appendix),
+        "pairs.csv": _pairs_table(appendix),
+        "changed_items.csv": pd.DataFrame(appendix.changed, columns=list(COLUMNS)),
+    }
+    for name, table in tables.items():
+        write_text(out / name, table.to_csv(index=False))
+    buffer = BytesIO()
+    tables["effects.csv"].to_parquet(buffer, index=False)
+    write_bytes(out / "effects.parquet", buffer.getvalue())
+    write_json(out / "appendix.json", appendix.as_json())
+    write_text(out / "appendix.md", markdown(appendix, title=title, quoted=quoted, pictures=list(paths)))
+    for name in ("appendix.md", "appendix.json", *tables, "effects.parquet"):
+        paths[name] = out / name
+    return paths
+
+
+def _effects_table(appendix: Appendix) -> pd.DataFrame:
+    columns = [
+        "kind", "toggles", "given", "status", "estimate", "low", "high", "n10", "n01", "p", "p_adjusted", "correction",
+        "test", "noise_floor", "shown", "reason",
+    ]  # fmt: skip
+    kinds = {"n10": "Int64", "n01": "Int64", "shown": "boolean"}
+    numbers = dict.fromkeys(("estimate", "low", "high", "p", "p_adjusted", "noise_floor"), "float64")
+    return pd.DataFrame(appendix.effects(), columns=columns).astype({**kinds, **numbers})
+
+
+def _pairs_table(appendix: Appendix) -> pd.DataFrame:
+    floor = None if appendix.noise_floor is None else appendix.noise_floor.largest
+    rows = [{"family": "variants", **asdict(pair), "noise_floor": floor} for pair in appendix.pairs]
+    rows += [{"family": "baselines", **asdict(gain), "noise_floor": floor} for gain in appendix.gains]
+    return pd.DataFrame(rows, columns=["family", *Pair.__dataclass_fields__, "noise_floor"])
+
+
+def _pictures(
+    out: Path,
+    appendix: Appendix,
+    curves: Mapping[str, plots.Curve] | None,
+    curve_name: str,
+    gate: Mapping[str, Any] | None,
+) -> dict[str, Path]:
+    floor = None if appendix.noise_floor is None else appendix.noise_floor.largest
+    paths: dict[str, Path] = {}
+    rows: list[dict[str, Any]]
+    if appendix.attribution is not None:
+        ran = {effect.kind for effect in appendix.attribution.effects if effect.ran}
+        rows = [
+            {"label": effect_name(effect), "estimate": effect.estimate, "low": effect.low, "high": effect.high,
+             "shown": effect.shown(appendix.noise_floor)}
+            for effect in appendix.attribution.effects
+            if effect.kind in ran
+        ][:MOST_DRAWN]  # fmt: skip
+        if rows:
+            path = out / "effects.png"
+            paths[path.name] = plots.forest(path, rows, noise_floor=floor, title="Effects of toggles")
+    if appendix.pairs:
+        rows = [
+            {"label": f"{pair.a} − {pair.b}", "estimate": pair.difference, "low": pair.ci_low, "high": pair.ci_high,
+             "shown": pair.shown and (floor is None or abs(pair.difference) > floor)}
+            for pair in appendix.pairs
+        ][:MOST_DRAWN]  # fmt: skip
+        paths["pairs.png"] = plots.forest(out / "pairs.png", rows, noise_floor=floor, title="Variants against variants")
+    if appendix.by_soft_tokens:
+        alone = [row["accuracy"] for row in appendix.outcomes if row["condition"] == "target_alone"]
+        paths["soft_tokens.png"] = plots.accuracy_by_soft_tokens(
+            out / "soft_tokens.png", appendix.by_soft_tokens, baseline=alone[0] if alone else None
+        )
+    if curves:
+        paths["curves.png"] = plots.training_curves(out / "curves.png", curves, value=curve_name)
+    if gate:
+        bridged = [{**row, "label": row["variant"]} for row in appendix.outcomes if row["condition"] == "bridged"]
+        doubt = " (uncertain: the interval straddles a boundary)" if gate.get("uncertain") else ""
+        decision = f"gate: {gate.get('branch') or 'open'}{doubt}"
+        paths["gate.png"] = plots.gate(
+            out / "gate.png", bridged[:MOST_PAIRED], passes=gate["settings"]["passes"],
+            attribute=gate["settings"]["attribute"], decision=decision,
+        )  # fmt: skip
+    return paths

@@ -1,0 +1,1 @@
+"""What runs: toggles, variants, phases, the plan and its cost."""

@@ -1,0 +1,164 @@
+"""What each phase runs and why. A phase is data; a campaign of one's own is a function that returns one.
+
+def ladder() -> Phase:
+    return Phase(name="ladder", goal="what each fix adds", first=(only("kl"), only("kl", "prompt"), full()))
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from bridge_common.errors import UserError
+from ray_bridge.config.spec import JobSpec
+from tune_spaces.design import variants
+from tune_spaces.design.variants import Variant, attribution, full
+from tune_spaces.gate.decision import Branch
+
+DESIGNS = ("leave-one-out", "add-one-in", "factorial", "compression")
+LARGE_TARGET = "meta-llama/Llama-3.1-70B-Instruct"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What runs first, and what each outcome of the gate adds.
+
+    Attributes:
+        name: as on the command line.
+        goal: what the phase is for.
+        first: variants that always run, in this order.
+        branches: variants that each outcome of the gate adds; empty where the phase has no gate.
+        follow_up: name of the phase that those belong to.
+        needs: phases that must have passed before.
+        needs_free_gpus: whether it may only start while the GPUs that it asks for are free.
+    """
+
+    name: str
+    goal: str
+    first: tuple[Variant, ...]
+    branches: Mapping[str, tuple[Variant, ...]] = field(default_factory=dict)
+    follow_up: str | None = None
+    needs: tuple[str, ...] = ()
+    needs_free_gpus: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.first:
+            raise UserError(f"{self.name}: a phase needs at least one variant")
+        _refuse_repeats(self.name, [v.name for v in self.first])
+        meanings: dict[str, Variant] = {}
+        for variant in (v for chosen in (self.first, *self.branches.values()) for v in chosen):
+            if meanings.setdefault(variant.name, variant) != variant:
+                raise UserError(f"{self.name}: {variant.name} means two different variants")
+
+    @property
+    def gated(self) -> bool:
+        """Whether the outcome of the first variants decides what else runs."""
+        return bool(self.branches)
+
+    def variants(self) -> list[Variant]:
+        """Every variant that some outcome asks for, each once, in the order of running."""
+        branches = sorted(self.branches.values(), key=len, reverse=True)
+        return list({v.name: v for chosen in (self.first, *branches) for v in chosen}.values())
+
+
+def _refuse_repeats(phase: str, names: list[str]) -> None:
+    if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise UserError(f"{phase}: variants need names of their own; {repeated} comes twice")
+
+
+def phase1(base: JobSpec) -> Phase:
+    """Full at 70 %; below it, phase 1.5 attributes what is missing."""
+    v = attribution()
+    return Phase(
+        name="phase1",
+        goal="bridged accuracy of at least 70 %; below it, attribution of effects (phase 1.5)",
+        first=(full(),),
+        branches={
+            Branch.PASS: (),
+            Branch.SOME: (v["B"], v["C"]),
+            Branch.ALL: (v["A"], v["B"], v["C"]),
+        },
+        follow_up="phase1.5",
+    )
+
+
+def phase2(base: JobSpec) -> Phase:
+    """The other direction, and text anchoring by residual addition and by gated adapters."""
+    on = full().changes
+    swap = {
+        "source": base.target,
+        "target": base.source,
+        "source_revision": base.target_revision,
+        "target_revision": base.source_revision,
+    }
+    return Phase(
+        name="phase2",
+        goal="does direction matter, and does text anchoring close the gap",
+        first=(
+            Variant(name="swap", changes={**on, **swap}, purpose="source and target change places"),
+            Variant(
+                name="hybrid-residual",
+                changes={**on, "injection": "residual"},
+                purpose="literal prompt kept, bridge output added to it",
+            ),
+            Variant(
+                name="hybrid-adapter",
+                changes={**on, "injection": "adapter"},
+                purpose="literal prompt kept, bridge output read by gated adapters",
+            ),
+        ),
+        needs=("phase1",),
+    )
+
+
+def phase3(base: JobSpec) -> Phase:
+    """Compression, other bridges and poolings, other tasks, a larger target."""
+    on = full().changes
+    return Phase(
+        name="phase3",
+        goal="compression, conditioning, other tasks, a larger target",
+        first=(
+            *variants.compression(),
+            Variant(
+                name="attention-pooling", changes={**on, "pooling": "attention"}, purpose="pooling with diagnostics"
+            ),
+            Variant(
+                name="dit-xattn",
+                changes={**on, "bridge": "dit_xattn"},
+                purpose="DiT with cross-attention to the source",
+            ),
+            Variant(
+                name="hotpotqa",
+                changes={**on, "task": "hotpotqa"},
+                purpose="multi-hop questions, context in the prompt",
+            ),
+            Variant(name="math", changes={**on, "task": "math"}, purpose="competition problems"),
+            Variant(name="target-70b", changes={**on, "target": LARGE_TARGET}, purpose="a 70B target"),
+        ),
+        needs=("phase1",),
+        needs_free_gpus=True,
+    )
+
+
+def ablate(base: JobSpec, designs: Iterable[str] = ("leave-one-out",), among: Iterable[str] | None = None) -> Phase:
+    """Any set of toggles under any set of designs; a variant that two designs share is run once.
+
+    Raises:
+        UserError: for an unknown design or toggle.
+    """
+    keys = None if among is None else list(among)
+    make: dict[str, Callable[[], list[Variant]]] = {
+        "leave-one-out": lambda: variants.leave_one_out(keys),
+        "add-one-in": lambda: variants.add_one_in(keys),
+        "factorial": lambda: variants.factorial(keys),
+        "compression": variants.compression,
+    }
+    chosen: list[Variant] = []
+    for design in designs:
+        if design not in make:
+            raise UserError(f"unknown design {design!r}: there are {', '.join(make)}")
+        known = [dict(variant.changes) for variant in chosen]
+        chosen += [variant for variant in make[design]() if dict(variant.changes) not in known]
+    return Phase(name="ablate", goal="effects of " + (", ".join(keys) if keys else "all toggles"), first=tuple(chosen))
+
+
+PHASES: dict[str, Callable[..., Phase]] = {"phase1": phase1, "phase2": phase2, "phase3": phase3, "ablate": ablate}

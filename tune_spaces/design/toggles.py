@@ -1,0 +1,151 @@
+"""The registry of toggles: the one place that says which settings a campaign switches, and what each position means.
+
+Tune's search space, the command line's help, MLflow's parameters and the columns of reports are computed from it, so a
+toggle that is registered here is found in all of them, and nothing else has to be edited.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from bridge_common.errors import UserError
+
+ON, OFF = "on", "off"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toggle:
+    """One setting with two positions.
+
+    Attributes:
+        key: short name, used in names of variants: `no-kl`, `kl+decode`.
+        field: field of the job's spec that it sets.
+        on: the field's value when on.
+        off: the field's value when off: the behaviour before the fix.
+        meaning: what happens when on.
+        without: what happens when off.
+        reference: the paper or rule behind it.
+        column: its heading in reports.
+    """
+
+    key: str
+    field: str
+    on: Any = True
+    off: Any = False
+    meaning: str
+    without: str
+    reference: str
+    column: str
+
+    def position(self, value: Any) -> str:
+        """`on`, `off`, or the value itself where it is neither."""
+        return ON if value == self.on else OFF if value == self.off else str(value)
+
+
+_REGISTRY: dict[str, Toggle] = {}
+
+
+def register(toggle: Toggle) -> Toggle:
+    """Add a toggle; one with the same key is replaced."""
+    _REGISTRY[toggle.key] = toggle
+    return toggle
+
+
+def unregister(key: str) -> None:
+    """Take a toggle out again."""
+    del _REGISTRY[key]
+
+
+def all_toggles() -> tuple[Toggle, ...]:
+    """The registered toggles, in order of registration."""
+    return tuple(_REGISTRY.values())
+
+
+def find(name: str) -> Toggle:
+    """The toggle with this key or field.
+
+    Raises:
+        UserError: if there is none.
+    """
+    for toggle in _REGISTRY.values():
+        if name in (toggle.key, toggle.field):
+            return toggle
+    raise UserError(f"unknown toggle {name!r}: there are {', '.join(_REGISTRY)}")
+
+
+def settings(on: Iterable[str], among: Iterable[Toggle] | None = None) -> dict[str, Any]:
+    """Fields of a spec with the named toggles on and all others off."""
+    chosen = {find(name).key for name in on}
+    return {t.field: t.on if t.key in chosen else t.off for t in (all_toggles() if among is None else among)}
+
+
+def positions(spec: Mapping[str, Any]) -> dict[str, str]:
+    """The position of every toggle in a spec, by field."""
+    return {t.field: t.position(spec[t.field]) for t in all_toggles() if t.field in spec}
+
+
+def search_space() -> dict[str, Any]:
+    """Ray Tune's search space: one categorical domain a toggle."""
+    from ray import tune
+
+    return {t.field: tune.choice([t.on, t.off]) for t in all_toggles()}
+
+
+def parameters(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """MLflow's parameters of a run: the toggles' positions (`toggle.KEY`) before the fields of its spec."""
+    shown = {f"toggle.{t.key}": t.position(spec[t.field]) for t in all_toggles() if t.field in spec}
+    return {**shown, **spec}
+
+
+def columns() -> dict[str, str]:
+    """Headings of the toggles' columns in reports, by the spec's field."""
+    return {t.field: t.column for t in all_toggles()}
+
+
+def help_text() -> str:
+    """One paragraph a toggle, for the command line."""
+    return "\n\n".join(
+        f"{t.key} ({t.field}): on: {t.meaning}; off: {t.without}. [{t.reference}]" for t in all_toggles()
+    )
+
+
+register(
+    Toggle(
+        key="kl",
+        field="kl_alignment",
+        meaning="KL(teacher ‖ student) on answer tokens against the same answer tokens",
+        without="the first 20 positions after the soft tokens against the first 20 of the prompt",
+        reference="Hinton et al. 2015, on aligned answer positions",
+        column="KL alignment",
+    )
+)
+register(
+    Toggle(
+        key="prompt",
+        field="prompt_alignment",
+        meaning="weight 0.001 on the squared distance of soft tokens to the question's embeddings",
+        without="weight 0.05 on the same loss",
+        reference="regularisation towards the target's own embeddings",
+        column="prompt weight",
+    )
+)
+register(
+    Toggle(
+        key="decode",
+        field="decode_aware",
+        meaning="reinforce answers that the target decodes freely, and distil on them",
+        without="no such supervision",
+        reference="RLOO: Ahmadian et al. 2024; on-policy distillation: Agarwal et al. 2024",
+        column="decode-aware",
+    )
+)
+register(
+    Toggle(
+        key="projection",
+        field="geometry_projection",
+        meaning="source states are brought to the target's tokens, space and position code before the bridge",
+        without="the bridge's own input layer reads raw source states",
+        reference="ridge map over shared vocabulary; RoPE: Su et al. 2021",
+        column="RoPE/tokenizer projection",
+    )
+)

@@ -1,0 +1,1 @@
+"""The gate between phases: evidence, decision and policy. Pure code."""

@@ -1,0 +1,142 @@
+"""The gate of phase 1: from how well `full` did to what runs next. Pure: numbers in, a decision out.
+
+The branch follows the point estimate, as the plan of the campaign says. What the estimate is worth stands beside it:
+its interval, whether that interval straddles a boundary, and how probable each branch is.
+"""
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from bridge_common.errors import UserError
+from bridge_common.intervals import wilson
+
+
+class Branch(StrEnum):
+    """What follows `full`."""
+
+    PASS = "pass"
+    SOME = "attribute"  # B and C
+    ALL = "attribute_all"  # A, B and C
+
+
+class Mode(StrEnum):
+    """Whether an uncertain decision is taken as it is, or more evidence is asked for first."""
+
+    PLAIN = "plain"
+    CONFIDENT = "confident"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateSettings:
+    """Boundaries of the gate, and what to do where the evidence does not tell its sides apart.
+
+    Attributes:
+        passes: accuracy from which the phase has passed (inclusive).
+        attribute: accuracy from which B and C are enough (inclusive); below it A runs as well.
+        level: confidence level of the interval.
+        mode: plain, or confident: ask for more items or seeds while the decision is uncertain.
+        budget: runs of `full` that confident mode may add at most.
+    """
+
+    passes: float = 0.70
+    attribute: float = 0.65
+    level: float = 0.95
+    mode: Mode = Mode.PLAIN
+    budget: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.attribute <= self.passes <= 1:
+            raise UserError(f"gate: needs 0 <= attribute <= passes <= 1, not {self.attribute} and {self.passes}")
+        if not 0 < self.level < 1:
+            raise UserError(f"gate: level must lie between 0 and 1, not {self.level}")
+        if self.budget < 0:
+            raise UserError(f"gate: the budget is a number of runs, not {self.budget}")
+        try:
+            object.__setattr__(self, "mode", Mode(self.mode))
+        except ValueError:
+            raise UserError(f"gate: unknown mode {self.mode!r}: use plain or confident") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known about an accuracy.
+
+    Attributes:
+        accuracy: the estimate.
+        low, high: its interval.
+        n: test items it rests on.
+        effective_n: independent items that would carry as much; above n where several seeds answered the same items.
+        runs: how many runs it was pooled from.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    effective_n: float
+    runs: int = 1
+
+    @classmethod
+    def of_counts(cls, correct: int, n: int, level: float = 0.95) -> "Evidence":
+        """Evidence of one run, with Wilson's interval."""
+        low, high = wilson(correct, n, level)
+        return cls(accuracy=correct / n if n else 0.0, low=low, high=high, n=n, effective_n=n)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """A branch and how sure it is.
+
+    Attributes:
+        branch: what runs next, by the point estimate.
+        uncertain: whether the interval straddles a boundary, so that another draw of items may decide otherwise.
+        probabilities: of each branch, from the posterior of the accuracy under Jeffreys' prior, Beta(1/2, 1/2).
+        evidence: what was decided on.
+        settings: what was decided by.
+    """
+
+    branch: Branch
+    uncertain: bool
+    probabilities: dict[str, float]
+    evidence: Evidence
+    settings: GateSettings = field(default_factory=GateSettings)
+
+    def record(self) -> dict[str, Any]:
+        """Plain values for `gate.json`."""
+        values = asdict(self)
+        return {**values.pop("evidence"), **values}
+
+
+def branch_of(accuracy: float, settings: GateSettings) -> Branch:
+    """The branch of an accuracy; boundaries belong to the side above them."""
+    if accuracy >= settings.passes:
+        return Branch.PASS
+    return Branch.SOME if accuracy >= settings.attribute else Branch.ALL
+
+
+def decide(evidence: Evidence, settings: GateSettings | None = None) -> Decision:
+    """The gate's decision on the evidence about `full`.
+
+    Probabilities come from the Beta posterior with Jeffreys' prior at the evidence's effective number of items.
+    """
+    settings = settings or GateSettings()
+    branch = branch_of(evidence.accuracy, settings)
+    uncertain = any(branch_of(end, settings) is not branch for end in (evidence.low, evidence.high))
+    return Decision(
+        branch=branch,
+        uncertain=uncertain,
+        probabilities=_probabilities(evidence, settings),
+        evidence=evidence,
+        settings=settings,
+    )
+
+
+def _probabilities(evidence: Evidence, settings: GateSettings) -> dict[str, float]:
+    from scipy.special import betainc
+
+    correct = evidence.accuracy * evidence.effective_n
+    a, b = correct + 0.5, evidence.effective_n - correct + 0.5
+    below_pass = float(betainc(a, b, settings.passes))
+    below_some = float(betainc(a, b, settings.attribute))
+    return {Branch.PASS: 1 - below_pass, Branch.SOME: below_pass - below_some, Branch.ALL: below_some}

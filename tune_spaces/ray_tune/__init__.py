@@ -1,0 +1,1 @@
+"""The only code that knows Ray Tune: experiment, searcher, stopper, trainable, nodes."""

@@ -1,0 +1,1 @@
+"""The campaign folder: what was asked, planned, decided and measured."""

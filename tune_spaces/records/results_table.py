@@ -1,0 +1,126 @@
+"""A campaign's trials as one tidy dataframe: one row a trial, built on Ray Tune's own.
+
+Tune knows the trials that ran here, by start; those that were reused, or whose last result came after Tune's last save,
+are completed from their folders, in the same columns.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bridge_common import files
+from bridge_common.errors import UserError
+from mlflow_utils import names
+from tune_spaces.design.plan import Plan, PlannedTrial
+from tune_spaces.design.toggles import all_toggles
+from tune_spaces.records import campaign_folder
+
+FORMATS = ("csv", "parquet", "json")
+SETTINGS = ("source", "target", "task", "layout", "soft_position", "bridge", "pooling", "injection", "soft_tokens")
+
+
+def results(campaign: Path, plan: Plan) -> pd.DataFrame:
+    """One row a trial that was started or reused, in the plan's order.
+
+    Columns: name, variant, phase, seed, fingerprint, status (finished, failed, unfinished), error, reused_from, folder
+    and samples (paths), a column a toggle (on, off), settings that differ between trials or name the experiment, the
+    metrics of the final evaluation, and Tune's own columns (`config/...`, trial_id, time_total_s and so on).
+
+    Args:
+        campaign: its folder.
+        plan: its trials.
+    """
+    known = _tune_rows(campaign)
+    differing = {name for trial in plan.trials.values() for name in plan.changes(trial)}
+    rows = []
+    for name, trial in plan.trials.items():
+        folder = campaign_folder.trial_folder(campaign, name)
+        if (folder / names.SPEC).is_file():
+            rows.append({**_own(trial, folder, differing), **known.get(name, {}), **_found(folder)})
+    return pd.DataFrame(rows)
+
+
+def _tune_rows(campaign: Path) -> dict[str, dict[str, Any]]:
+    """Tune's row of each trial, from the last start that brought it to its end, or else from the last start."""
+    found: dict[str, dict[str, Any]] = {}
+    starts = sorted((campaign / campaign_folder.TUNE).glob("*/"))
+    if not starts:
+        return found
+    from ray.tune import ExperimentAnalysis, ResultGrid
+
+    # A trial that was killed before its first report has no metrics, which is no news here.
+    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
+    for start in starts:
+        if not list(start.glob("experiment_state-*.json")):
+            continue
+        frame = ResultGrid(ExperimentAnalysis(str(start))).get_dataframe()
+        for record in frame.to_dict("records"):
+            row = {str(key): value for key, value in record.items()}
+            name = str(row["config/name"])
+            if row.get("final") is True or found.get(name, {}).get("final") is not True:
+                found[name] = row
+    return found
+
+
+def _own(trial: PlannedTrial, folder: Path, differing: set[str]) -> dict[str, Any]:
+    spec = vars(trial.spec)
+    toggled = {toggle.field for toggle in all_toggles()}
+    shown = [name for name in spec if name in differing or name in SETTINGS]
+    samples = folder / names.SAMPLES
+    return {
+        "name": trial.name,
+        "variant": trial.variant,
+        "phase": trial.phase,
+        "seed": trial.seed,
+        "fingerprint": trial.fingerprint,
+        "status": _status(folder),
+        "error": _error(folder),
+        "reused_from": None,
+        "folder": str(folder),
+        "samples": str(samples) if samples.is_file() else None,
+        **{toggle.key: toggle.position(spec[toggle.field]) for toggle in all_toggles()},
+        **{name: spec[name] for name in shown if name not in toggled and name != "seed"},
+    }
+
+
+def _found(folder: Path) -> dict[str, Any]:
+    """What the result says; it wins over Tune's row."""
+    found = campaign_folder.result(folder)
+    if found is None:
+        return {}
+    about = {key: found.get(key) for key in ("node_id", "seconds", "checkpoint", "reused_from")}
+    return {**about, **found["metrics"]}
+
+
+def _status(folder: Path) -> str:
+    if (folder / names.RESULT).is_file():
+        return "finished"
+    return "failed" if (folder / campaign_folder.ERROR).is_file() else "unfinished"
+
+
+def _error(folder: Path) -> str | None:
+    path = folder / campaign_folder.ERROR
+    return str(files.read_json(path)["error"]) if path.is_file() else None
+
+
+def export(frame: pd.DataFrame, path: Path, kind: str) -> Path:
+    """Write a dataframe of results.
+
+    Raises:
+        UserError: for an unknown format.
+    """
+    if kind not in FORMATS:
+        raise UserError(f"--format {kind}: use {', '.join(FORMATS)}")
+    if kind == "csv":
+        files.write_text(path, frame.to_csv(index=False))
+    elif kind == "json":
+        files.write_text(path, frame.to_json(orient="records", indent=2) + "\n")
+    else:
+        from io import BytesIO
+
+        buffer = BytesIO()
+        frame.to_parquet(buffer, index=False)
+        files.write_bytes(path, buffer.getvalue())
+    return path
