@@ -20,8 +20,9 @@ from typing import Any
 import torch
 
 from benchmarks.harness import default_device, environment, save, wait
+from ray_bridge.evaluation.selection import Best
 from ray_bridge.training.async_checkpoint import Snapshot, Writer, write_folder
-from ray_bridge.training.checkpoint import Best, Progress
+from ray_bridge.training.checkpoint import Progress
 
 
 def state(parameters: int, device: torch.device, step: int, best: int) -> Progress:

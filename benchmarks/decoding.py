@@ -10,8 +10,9 @@ from typing import Any
 
 from benchmarks.harness import ceilings, clock, default_device, environment, peak_gib, save
 from benchmarks.random_models import Rig, kv_bytes, matmul_flops, rows_of, weight_bytes
-from ray_bridge.generation.eager import Sampling, decode_plain
+from ray_bridge.generation.eager import decode_plain
 from ray_bridge.generation.graphed import FACTS, decode_static
+from ray_bridge.generation.sampling import Sampling
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import generator

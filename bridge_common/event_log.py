@@ -13,6 +13,8 @@ from typing import Any
 from bridge_common.files import append_jsonl, read_jsonl, write_bytes
 
 Series = tuple[int, str]
+CHUNK = 1 << 18  # bytes read and confirmed at once
+_START = '{"kind"'
 
 
 class EventLog:
@@ -56,3 +58,56 @@ def _drop_half_line(path: Path) -> None:
     whole = data[: data.rfind(b"\n") + 1]
     if len(whole) < len(data):
         write_bytes(path, whole)
+
+
+def parse(line: str) -> dict[str, Any] | None:
+    """One event, or None where the line is none.
+
+    A writer killed in mid-line leaves a stump that the next writer's first event is glued to; that event is recovered.
+    """
+    for text in (line, line[max(line.rfind(_START), 0) :]):
+        try:
+            event = json.loads(text)
+        except ValueError:
+            continue
+        return event if isinstance(event, dict) else None
+    return None
+
+
+def read(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
+    """Whole events from a byte position on, up to `CHUNK` bytes of them.
+
+    Args:
+        path: the spool; it need not exist yet.
+        position: where the last reading ended. A file shorter than that was begun anew and is read from its start.
+
+    Returns:
+        The events and the position after the last of them, which is unchanged when there is nothing new.
+    """
+    if not path.exists():
+        return [], position
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        start = position if position <= size else 0
+        file.seek(start)
+        data = file.read(CHUNK)
+        if b"\n" not in data:
+            data += file.readline()
+    return _events(data), start + data.rfind(b"\n") + 1
+
+
+def read_all(path: Path, start: int = 0, until: int | None = None) -> list[dict[str, Any]]:
+    """All whole events of a spool, or those between two byte positions."""
+    if not path.exists():
+        return []
+    return _events(path.read_bytes()[start:until])
+
+
+def _events(data: bytes) -> list[dict[str, Any]]:
+    """The events in whole lines. All lines are parsed at once, and one by one only where one of them is broken."""
+    lines = [line for line in data[: data.rfind(b"\n") + 1].decode(errors="replace").split("\n") if line.strip()]
+    try:
+        events = json.loads(f"[{','.join(lines)}]")
+    except ValueError:
+        events = [parse(line) for line in lines]
+    return [event for event in events if isinstance(event, dict)]

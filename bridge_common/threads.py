@@ -3,6 +3,9 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+Found = TypeVar("Found")
 
 
 @contextmanager
@@ -32,3 +35,34 @@ def repeating(seconds: float, action: Callable[[], bool | None], name: str) -> I
     finally:
         ended.set()
         thread.join()
+
+
+class NoAnswerError(Exception):
+    """A probe did not come back within its bound."""
+
+
+def bounded(probe: Callable[[], Found], timeout_s: float) -> Found:
+    """The probe's value, or its exception, or `NoAnswerError` after `timeout_s`.
+
+    A probe that hangs (a dead file server cannot be interrupted) is left behind in a daemon thread.
+
+    Raises:
+        NoAnswerError: nothing came back in time.
+    """
+    outcome: list[Found] = []
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(probe())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if raised:
+        raise raised[0]
+    if not outcome:
+        raise NoAnswerError(f"no answer in {timeout_s:g} s")
+    return outcome[0]

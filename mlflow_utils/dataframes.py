@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge_common import event_log, metric_names, trial_files
 from bridge_common.errors import UserError
 from mlflow_utils import declarations, names, trial_summary
 from mlflow_utils.declarations import Declared, Trial
@@ -108,7 +109,7 @@ def history(campaign: Path, prefixes: Iterable[str] = ("",)) -> "pd.DataFrame":
     parts = []
     for trial in _load(campaign).trials.values():
         steps: dict[int, Row] = {}
-        for event in points.read_all(trial.folder / names.EVENTS):
+        for event in event_log.read_all(trial.folder / trial_files.EVENTS):
             if event["kind"] == "metrics":
                 values, row = event["values"], steps.get(event["step"])
                 if not everything:
@@ -116,7 +117,7 @@ def history(campaign: Path, prefixes: Iterable[str] = ("",)) -> "pd.DataFrame":
                 if row is None:
                     steps[event["step"]] = {"step": event["step"], **values}
                 else:
-                    row |= {n: value for n, value in values.items() if n not in row or not names.is_series(n)}
+                    row |= {n: value for n, value in values.items() if n not in row or not metric_names.is_series(n)}
         part = pd.DataFrame(list(steps.values()))
         identity = {
             names.PHASE: trial.phase,
@@ -148,14 +149,14 @@ def _load(campaign: Path) -> Declared:
 
 def _run_of_trial(campaign: Path, trial: Trial, declared: Declared) -> Run:
     said, metrics, times = None, {}, [trial.started]
-    for event in points.read_all(trial.folder / names.EVENTS):
+    for event in event_log.read_all(trial.folder / trial_files.EVENTS):
         times.append(event["time"])
         if event["kind"] == "status":
             said = event["status"]
         elif event["kind"] == "metrics":
             metrics.update(event["values"])
     status = trial_summary.status_of(trial.folder, said, declared.phases[trial.phase].status)
-    metrics.update(trial_summary.stated_metrics(trial.folder) if status in names.FINAL else {})
+    metrics.update(trial_summary.stated_metrics(trial.folder) if status in trial_files.FINAL else {})
     return Run(
         campaign=campaign.resolve().name,
         phase=trial.phase,
@@ -167,7 +168,7 @@ def _run_of_trial(campaign: Path, trial: Trial, declared: Declared) -> Run:
         ended=points.milliseconds(times[-1]) if len(times) > 1 else None,
         folder=str(trial.folder.resolve()),
         params=trial.params,
-        metrics={names.metric_name(name): float(v) for name, v in metrics.items() if not names.is_series(name)},
+        metrics={names.metric_name(name): float(v) for name, v in metrics.items() if not metric_names.is_series(name)},
     )
 
 
@@ -184,7 +185,7 @@ def _run_of_mlflow(run: Any, campaign: str) -> Run:
         ended=run.info.end_time,
         folder=tags.get(names.FOLDER, ""),
         params={name: names.from_text(text) for name, text in run.data.params.items()},
-        metrics={name: value for name, value in run.data.metrics.items() if not names.is_series(name)},
+        metrics={name: value for name, value in run.data.metrics.items() if not metric_names.is_series(name)},
     )
 
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files
+from bridge_common import event_log, files, trial_files
 from mlflow_utils import names
-from mlflow_utils.sync import points
 
 
 @dataclass
@@ -23,7 +22,7 @@ class Phase:
     params: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, Any] = field(default_factory=dict)
     started: float = 0.0  # unix seconds
-    status: str = names.RUNNING
+    status: str = trial_files.RUNNING
     ended: float | None = None
     artifacts: list[Path] = field(default_factory=list)
 
@@ -54,7 +53,7 @@ class Declared:
         phase = self.phases.setdefault(row["phase"], Phase(row["phase"], started=now))
         if kind == "phase":
             phase.params, phase.tags = {**phase.params, **row["params"]}, {**phase.tags, **row["tags"]}
-            phase.status, phase.ended = names.RUNNING, None
+            phase.status, phase.ended = trial_files.RUNNING, None
         elif kind == "finish":
             phase.status, phase.ended = row["status"], now
         elif kind == "artifact":
@@ -96,14 +95,14 @@ def load(campaign: Path, *, undeclared: bool = True) -> Declared:
             about to declare them itself says no: parameters cannot be changed once they were sent.
     """
     declared, path = Declared(), campaign / names.DECLARATIONS
-    for row in points.read_all(path):
+    for row in event_log.read_all(path):
         declared.add(campaign, row)
     if not undeclared:
         return declared
     known = {trial.folder.resolve() for trial in declared.trials.values()}
     folders = [
         path.parent
-        for path in sorted((campaign / names.TRIALS).glob(f"*/{names.SPEC}"))
+        for path in sorted((campaign / trial_files.TRIALS).glob(f"*/{trial_files.SPEC}"))
         if path.parent.resolve() not in known
     ]
     for trial in _undeclared(folders):
@@ -114,7 +113,7 @@ def load(campaign: Path, *, undeclared: bool = True) -> Declared:
 
 def _undeclared(folders: Iterable[Path]) -> list[Trial]:
     """Trials from their `spec.json`; parameters are the switches and what differs among them."""
-    rows = [(folder, files.read_json(folder / names.SPEC)) for folder in folders]
+    rows = [(folder, files.read_json(folder / trial_files.SPEC)) for folder in folders]
     specs = [row["spec"] for _, row in rows]
     switches = [name for name, value in specs[0].items() if isinstance(value, bool)] if specs else []
     shown = names.differing(specs, always=switches)
@@ -126,7 +125,7 @@ def _undeclared(folders: Iterable[Path]) -> list[Trial]:
             fingerprint=row["fingerprint"],
             params={name: row["spec"].get(name) for name in shown},
             tags={names.SEED: row["seed"]},
-            started=(folder / names.SPEC).stat().st_mtime,
+            started=(folder / trial_files.SPEC).stat().st_mtime,
         )
         for folder, row in rows
     ]

@@ -34,58 +34,12 @@ SOURCE_COMMIT = "mlflow.source.git.commit"
 
 PACKAGES = ("torch", "transformers", "ray", "mlflow", "datasets", "ray-bridge")
 
-# Files of a campaign and of a trial.
-TRIALS = "trials"
 DECLARATIONS = "tracking.jsonl"
 CAMPAIGN_SENT = "tracking.sent.json"
 SENDER_LOCK = ".tracking.lock"
-GIT_DIFF = "git_diff.patch"
-GATE = "gate.json"
-CAMPAIGN_FILES = ("campaign.json", "plan.json", GATE, GIT_DIFF)
-SPEC = "spec.json"
-EVENTS = "events.jsonl"
-SENT = "events.sent.json"
-SAMPLES = "samples.jsonl"
-METRICS = "metrics.json"
-RESULT = "result.json"
-ERROR = "error.json"
-TRIAL_FILES = (SPEC, SAMPLES, METRICS, RESULT)
 
-# Statuses, spelled as MLflow spells them.
-RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
-FINAL = frozenset({FINISHED, FAILED, KILLED})
-
-# Metrics.
-CONDITIONS = ("bridged", "target_alone", "source_alone", "shuffled_soft", "random_soft", "text_bridge")
-N = "n"
-GAIN = "gain"
-INFORMATION = "information"
-SECONDS = "seconds"
-GPU_HOURS = "gpu_hours"
-LOSS = "loss/"
-SERIES = (LOSS, "grad_norm", "lr", "tokens_per_second", "seconds_per_step")
 
 _ALLOWED = re.compile(r"[^\w\-. :/]", re.ASCII)
-
-
-def accuracy(condition: str, group: str | None = None) -> str:
-    """Name of a condition's accuracy, over all items or over one group of them."""
-    return f"accuracy/{condition}" + (f"/{group}" if group else "")
-
-
-def accuracy_low(condition: str) -> str:
-    """Name of the lower 95 % Wilson bound of a condition's accuracy."""
-    return f"accuracy_low/{condition}"
-
-
-def accuracy_high(condition: str) -> str:
-    """Name of the upper 95 % Wilson bound of a condition's accuracy."""
-    return f"accuracy_high/{condition}"
-
-
-def is_series(name: str) -> bool:
-    """Whether a metric is a training curve: one value a step, so that a step done again after a resume is no news."""
-    return name.startswith(SERIES)
 
 
 def metric_name(name: str) -> str:

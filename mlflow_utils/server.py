@@ -20,10 +20,11 @@ from urllib.error import URLError
 from urllib.parse import quote
 from urllib.request import urlopen
 
+from bridge_common import trial_files
 from bridge_common.errors import UserError
-from mlflow_utils import declarations, names
-from mlflow_utils.sync import points
-from mlflow_utils.sync.points import Sent
+from mlflow_utils import declarations
+from mlflow_utils.sync import sent_state
+from mlflow_utils.sync.sent_state import Sent
 
 HOST, PORT = "127.0.0.1", 5000
 START_LIMIT = 120.0  # seconds
@@ -207,9 +208,9 @@ def phase_url(folder: Path, tracking_uri: str, phase: str, base: str | None = No
     Raises:
         UserError: fewer than two trials of the phase are in the store.
     """
-    key = f"{points.store_key(tracking_uri)}/{phase}"
+    key = f"{sent_state.store_key(tracking_uri)}/{phase}"
     trials = [trial for trial in declarations.load(folder).trials.values() if trial.phase == phase]
-    sent = [Sent.load(trial.folder / names.SENT, key) for trial in trials]
+    sent = [Sent.load(trial.folder / trial_files.SENT, key) for trial in trials]
     there = [entry for entry in sent if entry.run_id and entry.experiment_id]
     if len(there) < 2:
         raise UserError(

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files
+from bridge_common import event_log, files, trial_files
 from mlflow_utils import declarations, names, provenance
 from mlflow_utils.declarations import Declared
-from mlflow_utils.sync import points
-from mlflow_utils.sync.points import Sent
+from mlflow_utils.sync import points, sent_state
 from mlflow_utils.sync.sender import Sender
+from mlflow_utils.sync.sent_state import Sent
 from mlflow_utils.tracking_uri import check, default_tracking_uri
 
 __all__ = ["Tracker", "Unsent", "backlog", "check", "default_tracking_uri"]
@@ -92,7 +92,7 @@ class Tracker:
         """
         patch = provenance.diff()
         if patch:
-            files.write_text(self._folder / names.GIT_DIFF, patch)
+            files.write_text(self._folder / trial_files.GIT_DIFF, patch)
         own = {names.KIND: "phase", names.CAMPAIGN: self._campaign, names.PHASE: phase}
         self._open.add(phase)
         self._declare("phase", phase, params=params, tags={**self._origin(), **tags, **own})
@@ -138,8 +138,8 @@ class Tracker:
             phase: its name.
             status: FINISHED, FAILED or KILLED.
         """
-        if status not in names.FINAL:
-            raise ValueError(f"final status {status!r} is none of {sorted(names.FINAL)}")
+        if status not in trial_files.FINAL:
+            raise ValueError(f"final status {status!r} is none of {sorted(trial_files.FINAL)}")
         self._open.discard(phase)
         self._declare("finish", phase, status=status)
 
@@ -153,7 +153,7 @@ class Tracker:
             None if MLflow has everything, else what it lacks and why.
         """
         for phase in sorted(self._open):
-            self.finish(phase, names.KILLED)
+            self.finish(phase, trial_files.KILLED)
         if self._sender is None:
             return None
         sender, self._sender = self._sender, None
@@ -185,12 +185,12 @@ class Tracker:
 
 def backlog(declared: Declared, folder: Path, tracking_uri: str, reason: str = "") -> Unsent | None:
     """What a store lacks of a campaign, judged from files alone; None if nothing."""
-    key, trials, waiting = points.store_key(tracking_uri), 0, 0
+    key, trials, waiting = sent_state.store_key(tracking_uri), 0, 0
     for trial in declared.trials.values():
-        sent = Sent.load(trial.folder / names.SENT, f"{key}/{trial.phase}")
-        events = points.read_all(trial.folder / names.EVENTS, start=sent.position)
+        sent = Sent.load(trial.folder / trial_files.SENT, f"{key}/{trial.phase}")
+        events = event_log.read_all(trial.folder / trial_files.EVENTS, start=sent.position)
         missing = sum(1 for _ in points.points(events))
-        over = declared.phases[trial.phase].status in names.FINAL and sent.status not in names.FINAL
+        over = declared.phases[trial.phase].status in trial_files.FINAL and sent.status not in trial_files.FINAL
         if sent.run_id is None or events or over:
             trials, waiting = trials + 1, waiting + missing
     late = [

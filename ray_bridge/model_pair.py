@@ -6,13 +6,14 @@ from pathlib import Path
 
 import torch
 
+from ray_bridge.caching.embedding_map import once_a_node
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.config.fingerprint import folder_digest
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.inputs.encoding import Encoder
-from ray_bridge.models.embedding_map import Once, once_a_node
+from ray_bridge.models.embedding_map import Once
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.splits import Splits
 from ray_bridge.tasks.task import Task

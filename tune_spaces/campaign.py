@@ -27,7 +27,7 @@ from tune_spaces.design.plan import build as build_plan
 from tune_spaces.gate.decision import GateSettings
 from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.trainable import DEFAULT_JOB, Job
-from tune_spaces.records import campaign_folder, plan_file
+from tune_spaces.records import campaign_folder, plan_file, prerequisites, reuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +127,7 @@ class Campaign:
 
     def prerequisites(self) -> list[dict[str, Any]]:
         """Phases that must have passed, with the campaigns in this storage that say so."""
-        return [plan_file.prerequisite(self.storage, phase, self.base) for phase in self.phase.needs]
+        return [prerequisites.prerequisite(self.storage, phase, self.base) for phase in self.phase.needs]
 
     def check_prerequisites(self, force: bool = False) -> list[dict[str, Any]]:
         """Refuse to start before what has to come first.
@@ -151,7 +151,7 @@ class Campaign:
         path = self.folder / campaign_folder.PLAN
         if self._read_back:  # what was frozen is about to be run: it has to mean the same still
             self.plan, self._read_back = self._planned(), False
-        record = plan_file.plan_record(self.plan, self.run_spec, self.folder, campaign_folder.finished(self.storage))
+        record = plan_file.plan_record(self.plan, self.run_spec, self.folder, reuse.finished(self.storage))
         if path.is_file():
             old = files.read_json(path)
             if difference := plan_file.difference(old["identity"], self.plan.identity):
@@ -222,7 +222,7 @@ class Campaign:
             self.freeze()
             self._record_start(needs)
             policy = self.policy()
-            campaign_folder.take_finished(self.folder, policy, self.plan.trials, self.run_spec)
+            reuse.take_finished(self.folder, policy, self.plan.trials, self.run_spec)
             files.write_json(self.folder / campaign_folder.GATE, policy.record())
             with watch(self) if watch else nullcontext():
                 if not policy.finished:

@@ -4,52 +4,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files
+from bridge_common import files, metric_names, trial_files
 from bridge_common.errors import UserError
-from mlflow_utils import names
 from tune_spaces.campaign import Campaign
 from tune_spaces.records import campaign_folder
+from tune_spaces.records.campaigns import campaigns, choose, is_driven
 
 POLL = 0.5
-
-
-def campaigns(storage: Path) -> list[str]:
-    """Names of the campaigns in a storage, the one started last at the end."""
-    found = [
-        (files.read_json(path), path.parent.name) for path in storage.expanduser().glob(f"*/{campaign_folder.CAMPAIGN}")
-    ]
-    return [name for _, name in sorted((asked["starts"][-1]["time"], name) for asked, name in found)]
-
-
-def choose(storage: Path, name: str | None) -> str:
-    """The campaign that is meant: the named one, or the one that was started last.
-
-    Raises:
-        UserError: where there is none.
-    """
-    known = campaigns(storage)
-    if name is None:
-        if not known:
-            raise UserError(f"no campaign in {storage}: start one with phase1, or name its folder with --storage")
-        return known[-1]
-    if name not in known:
-        raise UserError(f"no campaign {name!r} in {storage}: there are {', '.join(known) or 'none'}")
-    return name
-
-
-def is_driven(folder: Path) -> bool:
-    """Whether a driver holds the campaign."""
-    from filelock import FileLock, Timeout
-
-    if not (folder / campaign_folder.LOCK).exists():
-        return False
-    lock = FileLock(folder / campaign_folder.LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
 
 
 def print_status(storage: Path, name: str | None) -> None:
@@ -95,13 +56,13 @@ def _trial_line(campaign: Campaign, name: str) -> str:
     label = f"{name} (seed {trial.seed})"
     found = campaign_folder.result(folder)
     if found is not None:
-        accuracy = found["metrics"][names.accuracy("bridged")]
+        accuracy = found["metrics"][metric_names.accuracy("bridged")]
         return f"{label}: {accuracy:.1%}" + (f", reused from {found['reused_from']}" if "reused_from" in found else "")
     if _failed(campaign, name):
         return f"{label}: failed: {files.read_json(folder / campaign_folder.ERROR)['error']}"
-    if not (folder / names.EVENTS).is_file():
+    if not (folder / trial_files.EVENTS).is_file():
         return f"{label}: not started"
-    steps = [e["step"] for e in files.read_jsonl(folder / names.EVENTS) if e.get("kind") == "metrics"]
+    steps = [e["step"] for e in files.read_jsonl(folder / trial_files.EVENTS) if e.get("kind") == "metrics"]
     return f"{label}: step {max(steps, default=0)} of {trial.spec.steps}"
 
 

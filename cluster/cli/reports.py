@@ -23,8 +23,8 @@ def appendix(
 
         print(appendix_from_files(parse_samples(samples), as_json, out))
         return
-    from cluster.cli.campaigns import choose
     from tune_spaces.appendix.from_campaign import campaign_appendix
+    from tune_spaces.records.campaigns import choose
 
     for path in campaign_appendix(storage.expanduser() / choose(storage, name), out).values():
         print(path)
@@ -36,10 +36,10 @@ def report(
     out: Annotated[Path, typer.Option(help="folder of the reports")] = REPORTS,
 ) -> None:
     """Bring CODEX_REPORT.md, LOG.md and EXPERIMENTS_SUMMARY.md up to date, and send what MLflow still lacks."""
-    from cluster.cli.campaigns import choose
     from mlflow_utils.reports import markdown as reports
     from mlflow_utils.tracker import Tracker
     from tune_spaces.campaign import Campaign
+    from tune_spaces.records.campaigns import choose
 
     campaign = Campaign.load(storage, choose(storage, name))
     changed = reports.update(campaign.folder, out)
@@ -75,9 +75,9 @@ def compare(
     base: Annotated[str | None, typer.Option(help="address of the MLflow server")] = None,
 ) -> None:
     """Print the address of MLflow's page that sets a phase's trials side by side."""
-    from cluster.cli.campaigns import choose
     from mlflow_utils.server import phase_url
     from tune_spaces.campaign import Campaign
+    from tune_spaces.records.campaigns import choose
 
     campaign = Campaign.load(storage, choose(storage, name))
     print(phase_url(campaign.folder, campaign.request["tracking_uri"], phase or campaign.phase.name, base))

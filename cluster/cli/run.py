@@ -26,7 +26,7 @@ def run_phase(phase: str, ask: Ask) -> int:
 
 def resume_campaign(storage: Path, name: str | None, *, force: bool = False, job: str | None = None) -> int:
     """Go on with a campaign as it was asked for; returns the exit code."""
-    from cluster.cli.campaigns import choose
+    from tune_spaces.records.campaigns import choose
 
     return carry_out(Campaign.load(storage, choose(storage, name)), force=force, job=job)
 

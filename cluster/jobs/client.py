@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bridge_common.errors import UserError
-from cluster.preflight.check import NoAnswerError, bounded
+from bridge_common.threads import NoAnswerError, bounded
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 

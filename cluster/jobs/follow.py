@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge_common.errors import UserError
-from cluster.preflight.check import NoAnswerError, bounded
+from bridge_common.threads import NoAnswerError, bounded
 
 POLL_S = 1.0
 ANSWER_S = 15.0

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
+from bridge_common.git import GIT_FACTS, git_facts
+from bridge_common.threads import NoAnswerError, bounded
 from cluster.default_paths import STORAGE, default_storage
 from cluster.jobs.client import connect, first_line
 from cluster.jobs.follow import Follower
-from cluster.preflight.check import NoAnswerError, bounded
-from cluster.preflight.git import GIT_FACTS, git_facts
 
 EXCLUDES = ("/runs/", "/.venv/", "/venv/", "/.git/", "/mlruns/", "/mlartifacts/", "*.db", "__pycache__/", ".*_cache/")
 # Settings of a run that live in the environment. Secrets are not among them: Ray keeps a job's variables readable for

@@ -10,9 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from bridge_common import event_log, trial_files
 from bridge_common.threads import repeating
-from mlflow_utils import names
-from mlflow_utils.sync import points
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.plan import PlannedTrial
 from tune_spaces.records import campaign_folder
@@ -21,7 +20,7 @@ POLL = 0.5
 LINE_EVERY = 10.0
 LOSS, VALIDATION, TEST = "loss/total", "validation/accuracy/bridged", "accuracy/bridged"
 SPEED = "seconds_per_step"
-ENDED = {names.FINISHED: "finished", names.FAILED: "FAILED", names.KILLED: "stopped"}
+ENDED = {trial_files.FINISHED: "finished", trial_files.FAILED: "FAILED", trial_files.KILLED: "stopped"}
 
 
 @dataclass
@@ -51,7 +50,7 @@ class Progress:
         self._bars: Any = None
         # What an earlier start has left in the spools is not news.
         for name in campaign.plan.trials:
-            events = campaign_folder.trial_folder(campaign.folder, name) / names.EVENTS
+            events = campaign_folder.trial_folder(campaign.folder, name) / trial_files.EVENTS
             if events.is_file():
                 self._add(name).position = events.stat().st_size
 
@@ -86,10 +85,10 @@ class Progress:
     def _look(self) -> None:
         for name in self.campaign.plan.trials:
             folder = campaign_folder.trial_folder(self.campaign.folder, name)
-            if name not in self._watched and not (folder / names.EVENTS).is_file():
+            if name not in self._watched and not (folder / trial_files.EVENTS).is_file():
                 continue
             watched = self._watched.get(name) or self._add(name)
-            events, watched.position = points.read(folder / names.EVENTS, watched.position)
+            events, watched.position = event_log.read(folder / trial_files.EVENTS, watched.position)
             for event in events:
                 self._show(watched, event)
 
@@ -107,7 +106,7 @@ class Progress:
     def _show_status(self, watched: Watched, status: str) -> None:
         purpose = watched.trial.purpose
         self._say(f"{watched.label}: {ENDED.get(status) or f'starts ({purpose})'}")
-        if self._bars and status == names.RUNNING and watched.task is None:
+        if self._bars and status == trial_files.RUNNING and watched.task is None:
             total = watched.trial.spec.steps
             watched.task = self._bars.add_task(watched.label, total=total, completed=watched.step, state="starting")
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bridge_common import trial_files
 from bridge_common.errors import UserError
 from bridge_common.threads import repeating
-from mlflow_utils import names
 from tune_spaces.campaign import Campaign
 from tune_spaces.records import campaign_folder
 
@@ -36,7 +36,7 @@ def reported(campaign: Campaign, out: Path) -> Iterator[None]:
 
 def _has_ended(campaign: Campaign, name: str) -> bool:
     folder = campaign_folder.trial_folder(campaign.folder, name)
-    return (folder / names.RESULT).is_file() or (folder / campaign_folder.ERROR).is_file()
+    return (folder / trial_files.RESULT).is_file() or (folder / campaign_folder.ERROR).is_file()
 
 
 def _write(campaign: Campaign, out: Path) -> None:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files
+from bridge_common import files, metric_names
 from bridge_common.intervals import wilson
-from mlflow_utils import names
+from bridge_common.metric_names import CONDITIONS
+from tune_spaces.analysis.gains import contrasts
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.decision import Branch, Decision
 from tune_spaces.gate.policy import Policy
@@ -16,10 +17,6 @@ VERDICT = {
     Branch.SOME: "below {passes:.0%}: B and C attribute what is missing",
     Branch.ALL: "below {attribute:.0%}: A, B and C attribute what is missing",
 }
-CONTRASTS = (
-    ("gain", "bridged", "target_alone", "bridged − target alone"),
-    ("information", "bridged", "shuffled_soft", "bridged − shuffled soft tokens"),
-)
 
 
 def print_summary(campaign: Campaign, policy: Policy, console: Any = None) -> None:
@@ -48,10 +45,10 @@ def _table(campaign: Campaign, name: str, folder: Path) -> Any:
     for heading in ("condition", "correct", "n", "accuracy", "95 % interval", "flexible"):
         table.add_column(heading, justify="left" if heading == "condition" else "right")
     found = (campaign_folder.result(folder) or {})["metrics"]
-    for condition in names.CONDITIONS:
-        if names.accuracy(condition) not in found:
+    for condition in CONDITIONS:
+        if metric_names.accuracy(condition) not in found:
             continue
-        accuracy, n = found[names.accuracy(condition)], int(found.get(names.N, 0))
+        accuracy, n = found[metric_names.accuracy(condition)], int(found.get(metric_names.N, 0))
         flexible = found.get(f"flexible/{condition}")
         table.add_row(
             condition.replace("_", " "),
@@ -59,7 +56,7 @@ def _table(campaign: Campaign, name: str, folder: Path) -> Any:
             "" if flexible is None else f"{flexible:.1%}",
         )
         for part, value in found.items():
-            group = part.removeprefix(f"{names.accuracy(condition)}/")
+            group = part.removeprefix(f"{metric_names.accuracy(condition)}/")
             if group != part:
                 table.add_row(f"  {group}", *_cells(value, int(found.get(f"n/{group}", 0))), "")
     return table
@@ -68,28 +65,6 @@ def _table(campaign: Campaign, name: str, folder: Path) -> Any:
 def _cells(accuracy: float, n: int) -> tuple[str, str, str, str]:
     interval = _interval(*wilson(accuracy * n, n)).replace("[", "\\[")
     return f"{accuracy * n:.0f}", str(n), f"{accuracy:.1%}", interval
-
-
-def contrasts(folder: Path) -> list[str]:
-    """Gain and information of a trial with their paired intervals."""
-    path = folder / names.SAMPLES
-    if not path.is_file():
-        return []
-    from tune_spaces.analysis.paired_tests import discordant, mcnemar_exact, paired_interval
-
-    rows = files.read_jsonl(path)
-    lines = []
-    for name, first, second, meaning in CONTRASTS:
-        if not rows or f"{first}_correct" not in rows[0] or f"{second}_correct" not in rows[0]:
-            continue
-        n10, n01 = discordant([r[f"{first}_correct"] for r in rows], [r[f"{second}_correct"] for r in rows])
-        low, high = paired_interval(n10, n01, len(rows))
-        p = mcnemar_exact(n10, n01)
-        lines.append(
-            f"{name} ({meaning}): {(n10 - n01) / len(rows):+.1%}, paired 95 % interval [{low:+.1%}, {high:+.1%}], "
-            f"exact McNemar p = {p:.3g}"
-        )
-    return lines
 
 
 def gate_lines(policy: Policy) -> list[str]:

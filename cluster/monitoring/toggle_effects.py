@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mlflow_utils import names
+from bridge_common import trial_files
 from tune_spaces.campaign import Campaign
 from tune_spaces.records import campaign_folder
 
@@ -17,8 +17,8 @@ def write_attribution(campaign: Campaign) -> Path | None:
     finished = {
         trial.variant
         for name, trial in campaign.plan.trials.items()
-        if (folder := campaign_folder.trial_folder(campaign.folder, name)) and (folder / names.RESULT).is_file()
-        if (folder / names.SAMPLES).is_file()
+        if (folder := campaign_folder.trial_folder(campaign.folder, name)) and (folder / trial_files.RESULT).is_file()
+        if (folder / trial_files.SAMPLES).is_file()
     }
     if len(finished) < FEWEST:
         return None

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bridge_common import trial_files
 from bridge_common.threads import repeating
 from mlflow_utils import names
 from mlflow_utils.tracker import Tracker
@@ -44,7 +45,7 @@ def _declare(campaign: Campaign, tracker: Tracker, declared: set[str]) -> None:
     phases = {campaign.plan.trials[name].phase for name in declared} | {campaign.phase.name}
     for name, trial in campaign.plan.trials.items():
         folder = campaign_folder.trial_folder(campaign.folder, name)
-        if name in declared or not (folder / names.SPEC).is_file():
+        if name in declared or not (folder / trial_files.SPEC).is_file():
             continue
         if trial.phase not in phases:
             phases.add(trial.phase)
@@ -71,10 +72,12 @@ def _status(campaign: Campaign, phase: str) -> str:
     statuses = set()
     for name, trial in campaign.plan.trials.items():
         folder = campaign_folder.trial_folder(campaign.folder, name)
-        if trial.phase != phase or not (folder / names.SPEC).is_file():
+        if trial.phase != phase or not (folder / trial_files.SPEC).is_file():
             continue
         if campaign_folder.result(folder) is not None:
-            statuses.add(names.FINISHED)
+            statuses.add(trial_files.FINISHED)
         else:
-            statuses.add(names.FAILED if (folder / campaign_folder.ERROR).is_file() else names.KILLED)
-    return next((s for s in (names.FAILED, names.KILLED, names.FINISHED) if s in statuses), names.KILLED)
+            statuses.add(trial_files.FAILED if (folder / campaign_folder.ERROR).is_file() else trial_files.KILLED)
+    return next(
+        (s for s in (trial_files.FAILED, trial_files.KILLED, trial_files.FINISHED) if s in statuses), trial_files.KILLED
+    )

@@ -1,13 +1,13 @@
 """What every check takes and gives, and the bound that keeps a probe from hanging."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
+
+from bridge_common.threads import NoAnswerError, bounded
 
 Status = Literal["pass", "warn", "fail", "skip"]
-Found = TypeVar("Found")
 
 MODULES = ("gcc/13.1.0", "conda/24.3.0-0", "stockcuda/12.6.2", "cudnn/cuda12/9.3.0.75")
 
@@ -84,37 +84,6 @@ class PreflightSettings:
             strict_git=run.use_gpu,
         )
         return replace(settings, **changes)
-
-
-class NoAnswerError(Exception):
-    """A probe did not come back within its bound."""
-
-
-def bounded(probe: Callable[[], Found], timeout_s: float) -> Found:
-    """The probe's value, or its exception, or `NoAnswerError` after `timeout_s`.
-
-    A probe that hangs (a dead file server cannot be interrupted) is left behind in a daemon thread.
-
-    Raises:
-        NoAnswerError: nothing came back in time.
-    """
-    outcome: list[Found] = []
-    raised: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            outcome.append(probe())
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if raised:
-        raise raised[0]
-    if not outcome:
-        raise NoAnswerError(f"no answer in {timeout_s:g} s")
-    return outcome[0]
 
 
 def checked(name: str, probe: Callable[[], list[Check]], timeout_s: float) -> list[Check]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
+from bridge_common.threads import NoAnswerError, bounded
 from cluster.preflight import gpu_runtime, node_probe, reachability, shared_storage
-from cluster.preflight.check import Check, NoAnswerError, PreflightSettings, bounded, checked
+from cluster.preflight.check import Check, PreflightSettings, checked
 from cluster.preflight.connection import connected
 from cluster.preflight.environment_modules import judge_modules
 from cluster.preflight.git import check_git

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files
-from mlflow_utils import dataframes, names
+from bridge_common import files, metric_names, trial_files
+from bridge_common.metric_names import CONDITIONS
+from mlflow_utils import dataframes
 from mlflow_utils.dataframes import Run
 from mlflow_utils.reports import editable_sections
 
@@ -30,11 +31,11 @@ HEADERS = {
     SUMMARY: f"# Experiments\n\nIntervals are 95 % Wilson intervals. {_OURS}",
 }
 FILES = {
-    "samples": names.SAMPLES,
-    "events": names.EVENTS,
-    "metrics": names.METRICS,
-    "result": names.RESULT,
-    "spec": names.SPEC,
+    "samples": trial_files.SAMPLES,
+    "events": trial_files.EVENTS,
+    "metrics": trial_files.METRICS,
+    "result": trial_files.RESULT,
+    "spec": trial_files.SPEC,
 }
 
 
@@ -52,7 +53,7 @@ def update(campaign: Path, out: Path = FOLDER) -> list[Path]:
         UserError: there is no such campaign, another process is writing, or a report is not text.
     """
     runs = dataframes.runs(Path(campaign))
-    done = sorted((run for run in runs if run.status in names.FINAL), key=lambda run: run.ended or run.started)
+    done = sorted((run for run in runs if run.status in trial_files.FINAL), key=lambda run: run.ended or run.started)
     keys = [f"{run.campaign}/{run.phase}/{Path(run.folder).name}" for run in done]
     documents = {
         REPORT: {key: run_section(run, out) for key, run in zip(keys, done, strict=True)},
@@ -65,25 +66,25 @@ def update(campaign: Path, out: Path = FOLDER) -> list[Path]:
 def run_section(run: Run, out: Path) -> str:
     """A run in full: conditions with intervals, groups, what it was, where its files are."""
     title = f"## {run.campaign} · {run.phase} · {run.variant} · seed {run.seed}"
-    took = f", {_duration(run.metrics[names.SECONDS])}" if run.metrics.get(names.SECONDS) else ""
-    hours = f", {run.metrics[names.GPU_HOURS]:.2f} GPU-hours" if run.metrics.get(names.GPU_HOURS) else ""
+    took = f", {_duration(run.metrics[metric_names.SECONDS])}" if run.metrics.get(metric_names.SECONDS) else ""
+    hours = f", {run.metrics[metric_names.GPU_HOURS]:.2f} GPU-hours" if run.metrics.get(metric_names.GPU_HOURS) else ""
     parts = [title, f"{run.status} on {_date(run)}{took}{hours}. Fingerprint `{run.fingerprint}`."]
-    parts += [_failure(run)] if run.status == names.FAILED else []
-    conditions = [name for name in names.CONDITIONS if names.accuracy(name) in run.metrics]
+    parts += [_failure(run)] if run.status == trial_files.FAILED else []
+    conditions = [name for name in CONDITIONS if metric_names.accuracy(name) in run.metrics]
     if conditions:
         groups = _groups(run)
         lines = [_line(["condition", "accuracy", "95 % interval", "correct", "flexible", *groups])]
         lines += [_line(["---"] * (5 + len(groups)))]
         for name in conditions:
-            correct, n = run.metrics.get(f"correct/{name}"), run.metrics.get(names.N)
+            correct, n = run.metrics.get(f"correct/{name}"), run.metrics.get(metric_names.N)
             counts = f"{correct:g} of {n:g}" if correct is not None and n is not None else ""
-            by_group = [_percent(run.metrics.get(names.accuracy(name, group))) for group in groups]
+            by_group = [_percent(run.metrics.get(metric_names.accuracy(name, group))) for group in groups]
             flexible = _percent(run.metrics.get(f"flexible/{name}"))
             lines += [
                 _line(
                     [
                         name,
-                        _percent(run.metrics[names.accuracy(name)]),
+                        _percent(run.metrics[metric_names.accuracy(name)]),
                         _interval(run, name),
                         counts,
                         flexible,
@@ -93,8 +94,8 @@ def run_section(run: Run, out: Path) -> str:
             ]
         parts += ["\n".join(lines)]
     differences = {
-        "gain (bridged − target_alone)": run.metrics.get(names.GAIN),
-        "information (bridged − shuffled_soft)": run.metrics.get(names.INFORMATION),
+        "gain (bridged − target_alone)": run.metrics.get(metric_names.GAIN),
+        "information (bridged − shuffled_soft)": run.metrics.get(metric_names.INFORMATION),
     }
     found = [f"{name} {100 * value:+.1f} points" for name, value in differences.items() if value is not None]
     parts += ["; ".join(found) + "."] if found else []
@@ -113,11 +114,11 @@ def log_line(run: Run, out: Path) -> str:
         f"{run.variant}, seed {run.seed}",
         run.status,
     ]
-    if names.accuracy("bridged") in run.metrics:
-        said += [f"bridged {_percent(run.metrics[names.accuracy('bridged')])} {_interval(run, 'bridged')}"]
-    if names.GAIN in run.metrics:
-        said += [f"gain {100 * run.metrics[names.GAIN]:+.1f} points"]
-    samples = Path(run.folder) / names.SAMPLES
+    if metric_names.accuracy("bridged") in run.metrics:
+        said += [f"bridged {_percent(run.metrics[metric_names.accuracy('bridged')])} {_interval(run, 'bridged')}"]
+    if metric_names.GAIN in run.metrics:
+        said += [f"gain {100 * run.metrics[metric_names.GAIN]:+.1f} points"]
+    samples = Path(run.folder) / trial_files.SAMPLES
     said += [f"`{_path(samples if samples.exists() else samples.parent, out)}`"]
     return "- " + " · ".join(said)
 
@@ -125,7 +126,7 @@ def log_line(run: Run, out: Path) -> str:
 def summary_section(campaign: Path, runs: list[Run], out: Path) -> str:
     """A campaign's runs side by side, and what the gate decided."""
     parts = [f"## {campaign.resolve().name}"]
-    gate = campaign / names.GATE
+    gate = campaign / trial_files.GATE
     if gate.exists():
         parts += [_gate(files.read_json(gate))]
     fields = list(dict.fromkeys(name for run in runs for name in run.params))
@@ -133,16 +134,17 @@ def summary_section(campaign: Path, runs: list[Run], out: Path) -> str:
     head += ["information", "samples"]
     lines = [_line(head), _line(["---"] * len(head))]
     for run in sorted(runs, key=lambda run: run.phase):
-        samples = Path(run.folder) / names.SAMPLES
+        samples = Path(run.folder) / trial_files.SAMPLES
         cells = [run.phase, run.variant, run.seed, run.status]
         cells += [_value(run.params[name]) if name in run.params else "" for name in fields]
-        cells += [_percent(run.metrics.get(names.accuracy("bridged"))), _interval(run, "bridged")]
+        cells += [_percent(run.metrics.get(metric_names.accuracy("bridged"))), _interval(run, "bridged")]
         cells += [
-            f"{run.metrics[names.N]:g}" if names.N in run.metrics else "",
-            _percent(run.metrics.get(names.accuracy("target_alone"))),
+            f"{run.metrics[metric_names.N]:g}" if metric_names.N in run.metrics else "",
+            _percent(run.metrics.get(metric_names.accuracy("target_alone"))),
         ]
         cells += [
-            f"{100 * run.metrics[name]:+.1f}" if name in run.metrics else "" for name in (names.GAIN, names.INFORMATION)
+            f"{100 * run.metrics[name]:+.1f}" if name in run.metrics else ""
+            for name in (metric_names.GAIN, metric_names.INFORMATION)
         ]
         cells += [f"`{_path(samples, out)}`" if samples.exists() else ""]
         lines += [_line(cells)]
@@ -167,12 +169,12 @@ def _gate(record: Any) -> str:
 
 
 def _groups(run: Run) -> list[str]:
-    start = names.accuracy("bridged") + "/"
+    start = metric_names.accuracy("bridged") + "/"
     return [name.removeprefix(start) for name in run.metrics if name.startswith(start)]
 
 
 def _failure(run: Run) -> str:
-    path = Path(run.folder) / names.ERROR
+    path = Path(run.folder) / trial_files.ERROR
     error = files.read_json(path).get("error", "") if path.exists() else ""
     return f"It failed: `{error.replace('`', chr(39))}`" if error else ""
 
@@ -186,7 +188,10 @@ def _percent(value: float | None) -> str:
 
 
 def _interval(run: Run, condition: str) -> str:
-    low, high = run.metrics.get(names.accuracy_low(condition)), run.metrics.get(names.accuracy_high(condition))
+    low, high = (
+        run.metrics.get(metric_names.accuracy_low(condition)),
+        run.metrics.get(metric_names.accuracy_high(condition)),
+    )
     return "" if low is None or high is None else f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bridge_common import event_log, trial_files
 from mlflow_utils import names, trial_summary
 from mlflow_utils.declarations import Phase, Trial
 from mlflow_utils.sync import points
@@ -31,8 +32,8 @@ class PhaseLine(RunLine):
     def ship(self, store: Store, phase: Phase, *, closing: bool) -> str:
         """Bring the parent run up to date, its final status only when `closing`, and return its id."""
         run_id = self.run(store, phase.params, {**phase.tags, names.FOLDER: str(self._campaign.resolve())})
-        self.upload(store, self._campaign, [*names.CAMPAIGN_FILES, *map(str, phase.artifacts)])
-        if phase.status != self.sent.status and (closing or phase.status not in names.FINAL):
+        self.upload(store, self._campaign, [*trial_files.CAMPAIGN_FILES, *map(str, phase.artifacts)])
+        if phase.status != self.sent.status and (closing or phase.status not in trial_files.FINAL):
             self.set_status(store, phase.status, phase.ended)
         return run_id
 
@@ -42,7 +43,7 @@ class TrialLine(RunLine):
 
     def __init__(self, store_key: str, trial: Trial) -> None:
         super().__init__(
-            state=trial.folder / names.SENT,
+            state=trial.folder / trial_files.SENT,
             store_key=f"{store_key}/{trial.phase}",
             name=trial.name,
             identity={
@@ -54,7 +55,7 @@ class TrialLine(RunLine):
             started=_started(trial),
         )
         self._folder = trial.folder
-        self._events = trial.folder / names.EVENTS
+        self._events = trial.folder / trial_files.EVENTS
         self._batch = BATCH
         self._known: list[Point] = []
         self._news: News | None = None
@@ -84,11 +85,11 @@ class TrialLine(RunLine):
             return
         try:
             self.run(store, trial.params, tags)
-            self.upload(store, self._folder, [names.SPEC])
+            self.upload(store, self._folder, [trial_files.SPEC])
             while not halt():
                 if self._news is None:
                     self._remember()
-                events, position = points.read(self._events, self.sent.position)
+                events, position = event_log.read(self._events, self.sent.position)
                 if position == self.sent.position:
                     self._finish(store, ended)
                     return
@@ -102,13 +103,13 @@ class TrialLine(RunLine):
 
     def _complete(self, phase_ended: bool) -> bool:
         """Whether the store has all of a trial that ended, so that nothing has to be asked."""
-        sent, result = self.sent, self._folder / names.RESULT
+        sent, result = self.sent, self._folder / trial_files.RESULT
         return (
             sent.run_id is not None
-            and sent.status in names.FINAL
+            and sent.status in trial_files.FINAL
             and (phase_ended or not sent.implied)
             and (not self._events.exists() or self._events.stat().st_size == sent.position)
-            and (not result.exists() or sent.files.get(names.RESULT) == _facts(result))
+            and (not result.exists() or sent.files.get(trial_files.RESULT) == _facts(result))
         )
 
     def _remember(self) -> None:
@@ -116,7 +117,7 @@ class TrialLine(RunLine):
         self._news, self._latest, self._status = News(), {}, (None, None)
         for point in self._known:
             self._news(point)
-        self._take_in(points.read_all(self._events, until=self.sent.position))
+        self._take_in(event_log.read_all(self._events, until=self.sent.position))
 
     def _take_in(self, events: list[dict[str, Any]]) -> list[Point]:
         """The new points among the events, with the events' status noted."""
@@ -168,22 +169,22 @@ class TrialLine(RunLine):
     def _finish(self, store: Store, ended: tuple[str, float] | None) -> None:
         """All events are sent: bring the run to the status that the folder shows."""
         said, at = self._status
-        status = trial_summary.status_of(self._folder, said, ended[0] if ended else names.RUNNING)
-        self.sent.implied = status in names.FINAL and said not in names.FINAL
+        status = trial_summary.status_of(self._folder, said, ended[0] if ended else trial_files.RUNNING)
+        self.sent.implied = status in trial_files.FINAL and said not in trial_files.FINAL
         if self.sent.implied and ended is not None:
             at = ended[1]
-        if status in names.FINAL:
-            result = self._folder / names.RESULT
-            if result.exists() and self.sent.files.get(names.RESULT) != _facts(result):
+        if status in trial_files.FINAL:
+            result = self._folder / trial_files.RESULT
+            if result.exists() and self.sent.files.get(trial_files.RESULT) != _facts(result):
                 self._conclude(store, at)
-            self.upload(store, self._folder, list(names.TRIAL_FILES))
+            self.upload(store, self._folder, list(trial_files.TRIAL_FILES))
         if status != self.sent.status:
             self.set_status(store, status, at)
 
     def _conclude(self, store: Store, at: float | None) -> None:
         """Send what the result says and the events did not: metrics, GPU-hours, where it ran, the checkpoint."""
         step = max((point.step for point in self._latest.values()), default=0)
-        time = at if at is not None else (self._folder / names.RESULT).stat().st_mtime
+        time = at if at is not None else (self._folder / trial_files.RESULT).stat().st_mtime
         event = {"kind": "metrics", "time": time, "step": step, "values": trial_summary.stated_metrics(self._folder)}
         said = {name: point.value for name, point in self._latest.items()}
         self._log(store, str(self.sent.run_id), [p for p in points.points([event]) if said.get(p.name) != p.value])
@@ -192,7 +193,7 @@ class TrialLine(RunLine):
 
 def _started(trial: Trial) -> float:
     """When a trial began: an event older than its declaration is from before the store was told of it."""
-    events, _ = points.read(trial.folder / names.EVENTS, 0)
+    events, _ = event_log.read(trial.folder / trial_files.EVENTS, 0)
     return min([trial.started, *(event["time"] for event in events[:1])])
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from bridge_common import trial_files
 from mlflow_utils import names
 from mlflow_utils.declarations import Declared, Phase, Trial
-from mlflow_utils.sync.points import store_key
 from mlflow_utils.sync.runs import PhaseLine, TrialLine
+from mlflow_utils.sync.sent_state import store_key
 from mlflow_utils.sync.store import GoneError, RefusedError, Store, UnavailableError
 from mlflow_utils.sync.synced_run import RunLine
 
@@ -144,7 +145,7 @@ class Sender(threading.Thread):
 
     def _ship(self, store: Store, phase: Phase, children: list[tuple[TrialLine, Trial]]) -> str | None:
         """Send one phase: its run, then its trials', then its end, so that no child outlives its parent."""
-        ended = (phase.status, phase.ended or time.time()) if phase.status in names.FINAL else None
+        ended = (phase.status, phase.ended or time.time()) if phase.status in trial_files.FINAL else None
         line = self._phases[phase.name]
         try:
             parent = line.ship(store, phase, closing=False)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bridge_common import trial_files
 from mlflow_utils import names
 from mlflow_utils.sync.points import Point
 
@@ -161,7 +162,7 @@ class Store:
     def set_status(self, run_id: str, status: str, ended: int | None) -> None:
         """Set a run's status; a final one with its time of end in milliseconds."""
         with _sorted_errors():
-            if status in names.FINAL:
+            if status in trial_files.FINAL:
                 self._client.set_terminated(run_id, status, end_time=ended)
             else:
                 self._client.update_run(run_id, status=status)

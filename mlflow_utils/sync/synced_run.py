@@ -8,9 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mlflow_utils import names
+from bridge_common import trial_files
 from mlflow_utils.sync import points
-from mlflow_utils.sync.points import Sent
+from mlflow_utils.sync.sent_state import Sent
 from mlflow_utils.sync.store import Store
 
 
@@ -43,7 +43,7 @@ class RunLine:
                 again, sent.asked = sent.asked, True
                 self.save()
                 sent.run_id = store.create(self.name, self._identity, self._started)
-                sent.asked, sent.status = again, names.RUNNING
+                sent.asked, sent.status = again, trial_files.RUNNING
             sent.experiment_id = store.experiment()
             self.save()
         told = digest(params, tags)
@@ -74,7 +74,7 @@ class RunLine:
 
     def set_status(self, store: Store, status: str, ended: float | None) -> None:
         """Bring the run to a status; a final one also clears away runs that an unanswered request left behind."""
-        if status in names.FINAL and self.sent.asked:
+        if status in trial_files.FINAL and self.sent.asked:
             for other in store.find(self._identity):
                 if other != self.sent.run_id:
                     store.remove_empty(other)

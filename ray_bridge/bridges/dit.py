@@ -1,6 +1,5 @@
 """The diffusion-transformer bridge (DiT, Peebles & Xie 2023): pooled source states steer a flow over K slots."""
 
-import math
 from typing import Literal
 
 import torch
@@ -8,43 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_bridge.bridges.conditioner import Conditioner
-from ray_bridge.bridges.positions import sinusoids
+from ray_bridge.bridges.layers import Attention, ExactScale, modulate, sinusoids, time_features
 from ray_bridge.bridges.rectified_flow import flow_error, sample
-from ray_bridge.bridges.scale import ExactScale
 from ray_bridge.bridges.whitening import Moments
-
-
-def time_features(t: Tensor, width: int) -> Tensor:
-    """Sinusoidal features of a time in [0, 1], (B,) -> (B, width)."""
-    half = width // 2
-    rates = torch.exp(-math.log(1e4) * torch.arange(half, device=t.device, dtype=t.dtype) / half)  # (half,)
-    angles = 1000 * t[:, None] * rates  # (B, half)
-    return F.pad(torch.cat([angles.cos(), angles.sin()], -1), (0, width - 2 * half))  # (B, width)
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """adaLN: (B, K, w) with shift and scale (B, w)."""
-    return x * (1 + scale[:, None]) + shift[:, None]
-
-
-class Attention(nn.Module):
-    """Multi-head attention of slots over themselves, or over a given sequence."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """x (B, K, w), context (B, S, w) with mask (B, S) -> (B, K, w)."""
-        over = x if context is None else context
-        q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, K, w/h)
-        k, v = self.key_value(over).unflatten(-1, (2, self.heads, -1)).transpose(1, 3).unbind(2)  # (B, h, S, w/h)
-        allowed = None if mask is None else mask[:, None, None, :].bool()  # (B, 1, 1, S)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)  # (B, h, K, w/h)
-        return self.out(y.transpose(1, 2).flatten(2))  # (B, K, w)
 
 
 class Block(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bridge_common.errors import UserError
-from ray_bridge.bridges.dit import Attention
+from ray_bridge.bridges.layers import Attention
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.models.frozen_lm import FrozenLM
 

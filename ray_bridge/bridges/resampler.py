@@ -7,9 +7,7 @@ queries, as in Q-Former (Li et al. 2023).
 import torch
 from torch import Tensor, nn
 
-from ray_bridge.bridges.dit import Attention
-from ray_bridge.bridges.positions import sinusoids
-from ray_bridge.bridges.scale import ExactScale
+from ray_bridge.bridges.layers import Attention, ExactScale, sinusoids
 from ray_bridge.bridges.whitening import Moments, Standardise
 
 

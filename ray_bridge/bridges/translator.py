@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from ray_bridge.bridges.dit import DiTBridge
 from ray_bridge.bridges.geometry_projection import GeometryProjection
 from ray_bridge.bridges.injection import Injection
+from ray_bridge.bridges.layers import ExactScale
 from ray_bridge.bridges.resampler import Resampler
-from ray_bridge.bridges.scale import ExactScale
 from ray_bridge.bridges.whitening import Moments
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
-from ray_bridge.inputs.encoding import SourceBatch
+from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.models.embedding_map import Once, anew
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import stable_seed

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ray_bridge.caching.frozen_states import LIMIT, Extract, FrozenStates
 from ray_bridge.gpu.transfer import Parcel
-from ray_bridge.inputs.encoding import Encoded, SourceBatch, read_source
+from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.inputs.source_batch import SourceBatch, read_source
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.task import Example
 

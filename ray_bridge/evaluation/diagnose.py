@@ -16,17 +16,18 @@ from torch.nn import functional as F
 
 from bridge_common.errors import UserError
 from bridge_common.files import read_json, read_jsonl
+from bridge_common.metric_names import CONDITIONS
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.spec import JobSpec, build
 from ray_bridge.distributed import Worker
-from ray_bridge.evaluation.evaluator import CONDITIONS, Evaluator
+from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.evaluation.selection import load_selected
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import Batch, assemble, inserted
 from ray_bridge.model_pair import Pair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.splits import load_splits
-from ray_bridge.training.checkpoint import load_selected
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,22 +18,20 @@ import torch
 from torch import Tensor
 
 from bridge_common.errors import UserError
+from bridge_common.metric_names import CONDITIONS
 from ray_bridge.bridges.translator import Translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.generation.generate import decode_rows, text_of
 from ray_bridge.generation.graphed import fast_here
-from ray_bridge.inputs.encoding import Encoded, SourceBatch, read_source
+from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.rows import Row
+from ray_bridge.inputs.source_batch import SourceBatch, read_source
 from ray_bridge.model_pair import Pair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import normal
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example
-
-BASELINES = ("target_alone", "source_alone", "text_bridge")
-CONTROLS = ("shuffled_soft", "random_soft")
-CONDITIONS = ("bridged", *BASELINES, *CONTROLS)
 
 READ = 32
 """Prompts that the source and the bridge read at once."""

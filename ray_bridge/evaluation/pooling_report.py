@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bridge_common.files import write_bytes
 from ray_bridge.bridges.translator import Translator
-from ray_bridge.inputs.encoding import Encoded, SourceBatch, read_source
+from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.inputs.source_batch import SourceBatch, read_source
 from ray_bridge.model_pair import Pair
 from ray_bridge.tasks.task import Example
 

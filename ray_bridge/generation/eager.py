@@ -5,26 +5,14 @@ draws each row's tokens from that row's own generator, so that a sample does not
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ray_bridge.generation.sampling import Sampling, choose
 from ray_bridge.inputs.layout import Batch, assemble, common_prefix
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How tokens are drawn: from each row's softmax at `temperature`, with that row's generator."""
-
-    temperature: float
-    generators: Sequence[torch.Generator]
-
-    def uniforms(self, count: int) -> Tensor:
-        """Where in (0, 1) each row's next `count` draws fall, (B, count) fp64 on the CPU."""
-        return torch.stack([torch.rand(count, generator=g, dtype=torch.float64) for g in self.generators])
 
 
 @torch.no_grad()
@@ -83,26 +71,6 @@ def decode(lm: FrozenLM, batch: Batch, max_new_tokens: int, sampling: Sampling |
             use_cache=True,
         ).last_hidden_state  # (b, 1, d)
     return outputs
-
-
-def choose(logits: Tensor, uniform: Tensor | None, sampling: Sampling | None) -> Tensor:
-    """The next token of each row: the likeliest, or the one whose share of the distribution holds a given number.
-
-    Drawn by inversion, one number a token, so that devices and batches agree and a captured step needs no generator.
-
-    Args:
-        logits: (b, V).
-        uniform: (b,) in (0, 1), None where the likeliest is taken.
-        sampling: gives the temperature.
-
-    Returns:
-        (b,).
-    """
-    if sampling is None or uniform is None:
-        return logits.argmax(-1)  # (b,)
-    shares = (logits / sampling.temperature).softmax(-1).cumsum(-1)  # (b, V)
-    at = uniform.to(shares.dtype) * shares[:, -1]  # (b,)
-    return torch.searchsorted(shares, at[:, None], right=True)[:, 0].clamp(max=shares.shape[-1] - 1)  # (b,)
 
 
 def decode_plain(

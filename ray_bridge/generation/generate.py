@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ray_bridge.generation.eager import Sampling, decode_plain
+from ray_bridge.generation.eager import decode_plain
 from ray_bridge.generation.graphed import decode_static, fast_here
+from ray_bridge.generation.sampling import Sampling
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
 

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from ray_bridge.generation.eager import Sampling, choose, decode_plain
+from ray_bridge.generation.eager import decode_plain
+from ray_bridge.generation.sampling import Sampling, choose, fix_draws
 from ray_bridge.inputs.layout import Batch, assemble, common_prefix, inserted
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
@@ -103,7 +104,7 @@ def decode_static(
         except _CannotCaptureError as error:
             warnings.warn(f"{lm.name} is decoded the plain way: {error}", stacklevel=2)
             lm.static = False
-            return decode_plain(lm, rows, soft, max_new_tokens, _replay(sampling, uniforms))
+            return decode_plain(lm, rows, soft, max_new_tokens, fix_draws(sampling, uniforms))
         del work  # its cache, before the next one is made
         FACTS.batches += 1
         for i, ids in zip(part, texts, strict=True):
@@ -256,18 +257,3 @@ def open_cache(lm: FrozenLM, rows: int, length: int, new_tokens: int, prefix: Pr
 
     kind = TransformersCache if lm.body is None else FusedCache
     return kind(lm, rows, length, new_tokens, prefix)
-
-
-def _replay(sampling: Sampling | None, uniforms: Tensor | None) -> Sampling | None:
-    """Sampling that draws again what was drawn already."""
-    if sampling is None or uniforms is None:
-        return None
-    return _Drawn(temperature=sampling.temperature, generators=sampling.generators, drawn=uniforms)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Drawn(Sampling):
-    drawn: Tensor
-
-    def uniforms(self, count: int) -> Tensor:
-        return self.drawn[:, :count]

@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-import torch
-from torch import Tensor
-
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.inputs.layout import answer_row, common_prefix
+from ray_bridge.inputs.layout import answer_row
 from ray_bridge.inputs.rows import Row, token_ids
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.token_alignment import Alignment, align, byte_spans
@@ -115,44 +112,3 @@ def question_span(lm: FrozenLM, header: str, prompt: str, question: str) -> tupl
     spans = byte_spans(lm.tokenizer, header + prompt)  # (tokens, 2)
     inside = [i for i, (low, high) in enumerate(spans.tolist(), 1) if max(low, begin) < min(high, end)]
     return (lm.bos, *token_ids(lm.tokenizer, header + prompt)), (inside[0], inside[-1] + 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceBatch:
-    """What the bridge reads.
-
-    Attributes:
-        states: (B, S, d_s), captured hidden states, fp32 or wider.
-        mask: (B, S), 1 on the question's tokens.
-        items: the examples they come from, for what depends on text (token alignment).
-    """
-
-    states: Tensor
-    mask: Tensor
-    items: Sequence[Encoded]
-
-
-def read_source(source: FrozenLM, items: Sequence[Encoded], layer: int) -> SourceBatch:
-    """Run the frozen source on prompts and keep one layer's states of the questions' tokens.
-
-    Only the span that holds the question is kept; what precedes it (the few-shot header) has been attended to.
-    """
-    # What opens every prompt is read once; a prompt's own states follow it.
-    rows = [Row(before=(), prompt=item.source_ids, header=item.source_header) for item in items]
-    prefix = common_prefix(source, rows, soft=False)
-    past = 0 if prefix is None else len(prefix)
-    length = max(len(item.source_ids) for item in items) - past
-    ids = torch.full((len(items), length), source.pad)  # (B, L)
-    mask = torch.zeros(len(items), length, dtype=torch.long)  # (B, L)
-    for i, item in enumerate(items):
-        ids[i, : len(item.source_ids) - past] = torch.tensor(item.source_ids[past:])
-        mask[i, : len(item.source_ids) - past] = 1
-    hidden = source.capture(ids.to(source.device), mask.to(source.device), layer, prefix=prefix)  # (B, L, d_s)
-    hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-    S = max(end - begin for begin, end in (item.question_span for item in items))
-    states = hidden.new_zeros(len(items), S, hidden.shape[-1])  # (B, S, d_s)
-    inside = torch.zeros(len(items), S, dtype=torch.long, device=hidden.device)  # (B, S)
-    for i, (begin, end) in enumerate(item.question_span for item in items):
-        states[i, : end - begin] = hidden[i, begin - past : end - past]
-        inside[i, : end - begin] = 1
-    return SourceBatch(states=states, mask=inside, items=items)

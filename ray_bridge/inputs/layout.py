@@ -18,9 +18,9 @@ from torch.nn import functional as F
 
 from ray_bridge.gpu.transfer import send
 from ray_bridge.inputs.resample import resample
-from ray_bridge.inputs.rows import Row, split_ids, token_ids
+from ray_bridge.inputs.rows import Row, shared_header, split_ids, token_ids
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
-from ray_bridge.models.prefix_cache import Prefix, shared_header
+from ray_bridge.models.prefix_cache import Prefix
 
 IGNORED = -100
 

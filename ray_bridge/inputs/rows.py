@@ -1,7 +1,11 @@
 """Rows of token ids, before any model has embedded them, and the way from text to them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+WORTHWHILE = 16
+"""Shorter headers are read again: less is saved than the joining of keys and values costs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,3 +64,19 @@ def split_ids(tokenizer: Any, *parts: str) -> list[tuple[int, ...]]:
             raise ValueError(f"a token lies across the end of {part[-20:]!r}: end the prompt at a word's end")
         result.append(tuple(ids[first:token]))
     return [*result, tuple(ids[token:])]
+
+
+def shared_header(rows: Sequence[Row], *, soft: bool) -> tuple[int, ...]:
+    """The ids that open all rows and do not depend on soft tokens; empty where they are not worth keeping.
+
+    Args:
+        rows: rows of one batch.
+        soft: whether soft tokens will stand behind each row's `before`.
+    """
+    first = rows[0]
+    length = first.header
+    if length < WORTHWHILE or (soft and (length > len(first.before) or first.injection == "adapter")):
+        return ()  # adapters change what the header's tokens hold, too
+    ids = (first.before + first.prompt)[:length]
+    same = all(row.header == length and (row.before + row.prompt)[:length] == ids for row in rows)
+    return ids if same else ()

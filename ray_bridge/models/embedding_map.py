@@ -5,13 +5,11 @@ It is where the learned projection of source states starts: two models that neve
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ray_bridge.caching.node_cache import NodeCache
-from ray_bridge.distributed import Worker
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.token_alignment import vocabulary_bytes
 from ray_bridge.noise import generator
@@ -45,28 +43,6 @@ Once = Callable[[Callable[[], EmbeddingMap]], EmbeddingMap]
 def anew(fit: Callable[[], EmbeddingMap]) -> EmbeddingMap:
     """Fit here and now."""
     return fit()
-
-
-def once_a_node(cache: NodeCache, worker: Worker, identity: Any) -> Once:
-    """Fit on rank 0 alone and keep the map with what trials on a node share: all workers start from the same bits.
-
-    Args:
-        cache: where it is kept, in fp32.
-        worker: of the job.
-        identity: what the map depends on: both models, their dtype, and the kind of fit.
-    """
-
-    def once(fit: Callable[[], EmbeddingMap]) -> EmbeddingMap:
-        def found() -> dict[str, Tensor]:
-            fitted = fit()
-            facts = torch.tensor([fitted.pairs, fitted.held_out_r2], dtype=torch.float64)  # (2,)
-            return {"weight": fitted.weight.float(), "bias": fitted.bias.float(), "facts": facts}
-
-        kept = cache.tensors("embedding-map", identity, worker, found)
-        pairs, r2 = kept["facts"].tolist()
-        return EmbeddingMap(weight=kept["weight"], bias=kept["bias"], pairs=int(pairs), held_out_r2=r2)
-
-    return once
 
 
 def shared_embeddings(source: FrozenLM, target: FrozenLM) -> tuple[Tensor, Tensor]:

@@ -13,10 +13,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from ray_bridge.inputs.rows import Row
-
-WORTHWHILE = 16
-"""Shorter headers are read again: less is saved than the joining of keys and values costs."""
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,22 +64,6 @@ class PrefixStates:
 
     def get_seq_length(self, _layer_idx: int = 0) -> int:
         return len(self.prefix)
-
-
-def shared_header(rows: Sequence["Row"], *, soft: bool) -> tuple[int, ...]:
-    """The ids that open all rows and do not depend on soft tokens; empty where they are not worth keeping.
-
-    Args:
-        rows: rows of one batch.
-        soft: whether soft tokens will stand behind each row's `before`.
-    """
-    first = rows[0]
-    length = first.header
-    if length < WORTHWHILE or (soft and (length > len(first.before) or first.injection == "adapter")):
-        return ()  # adapters change what the header's tokens hold, too
-    ids = (first.before + first.prompt)[:length]
-    same = all(row.header == length and (row.before + row.prompt)[:length] == ids for row in rows)
-    return ids if same else ()
 
 
 def attends_fully(config: Any) -> bool:

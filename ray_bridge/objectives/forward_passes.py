@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from ray_bridge.bridges.translator import Translator
 from ray_bridge.gpu.cuda_graphs import Replay
-from ray_bridge.inputs.encoding import SourceBatch
 from ray_bridge.inputs.layout import Batch
+from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.models.frozen_lm import FrozenLM
 
 FINEST = 32

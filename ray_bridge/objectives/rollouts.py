@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
-from ray_bridge.generation.eager import Sampling
 from ray_bridge.generation.generate import decode_rows, text_of
+from ray_bridge.generation.sampling import Sampling
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.model_pair import Pair
 from ray_bridge.noise import generator, stable_seed

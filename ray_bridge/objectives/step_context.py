@@ -12,9 +12,10 @@ from ray_bridge.caching.teacher_states import AnswerStates
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.gpu.transfer import send
-from ray_bridge.inputs.encoding import Encoded, SourceBatch
+from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import Batch, assemble, assemble_shared
 from ray_bridge.inputs.resample import resample
+from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import generator, normal, uniform
 from ray_bridge.objectives.forward_passes import Passes

@@ -16,15 +16,18 @@ import torch
 from bridge_common.errors import UserError
 from bridge_common.event_log import EventLog
 from bridge_common.files import write_json, write_jsonl
+from bridge_common.metric_names import CONDITIONS
 from ray_bridge.bridges.translator import Translator, build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.caching.source_states import SourceStates
 from ray_bridge.caching.teacher_states import TeacherStates
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
-from ray_bridge.evaluation.evaluator import CONDITIONS, Evaluator
+from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.evaluation.pooling_report import pooling_report
-from ray_bridge.inputs.encoding import Encoded, read_source
+from ray_bridge.evaluation.selection import Best, Weights, load_selected, save_selected
+from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import Pair
 from ray_bridge.noise import draw_ahead
 from ray_bridge.objectives.decode_aware import decode_terms
@@ -33,9 +36,8 @@ from ray_bridge.objectives.objective import Losses, backward, objective_terms
 from ray_bridge.objectives.step_context import Moment, StepContext
 from ray_bridge.tasks.splits import Splits, load_splits
 from ray_bridge.training.async_checkpoint import Snapshot
-from ray_bridge.training.checkpoint import Best, Progress, Weights, load_selected, save_selected
-from ray_bridge.training.curriculum import sees_prompt, with_prompt
-from ray_bridge.training.schedule import epoch_order, learning_rate
+from ray_bridge.training.checkpoint import Progress
+from ray_bridge.training.schedule import epoch_order, learning_rate, sees_prompt, with_prompt
 from ray_bridge.training.session import Session
 from ray_bridge.training.startup_timer import Start
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge_common.files import read_json, read_jsonl
-from ray_bridge.evaluation.evaluator import CONDITIONS
+from bridge_common.metric_names import CONDITIONS
 from tests.support.model_pairs import make_pair
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "gsm8k"

@@ -18,9 +18,9 @@ import pytest
 
 from bridge_common.errors import UserError
 from bridge_common.files import read_jsonl, write_json
+from bridge_common.git import GIT_FACTS
 from cluster.jobs.follow import Follower
 from cluster.jobs.submit import connect, jobs, stop, submit
-from cluster.preflight.git import GIT_FACTS
 from tests.support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name
 
+from bridge_common import metric_names
 from mlflow_utils import names
 
 
@@ -14,7 +15,7 @@ def test_every_name_becomes_one_that_mlflow_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["accuracy/bridged", "grad_norm/answer_kl", "lr", names.accuracy("bridged", "transfer")]
+    "name", ["accuracy/bridged", "grad_norm/answer_kl", "lr", metric_names.accuracy("bridged", "transfer")]
 )
 def test_our_own_names_stay_as_they_are(name: str) -> None:
     assert names.metric_name(name) == name

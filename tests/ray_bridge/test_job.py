@@ -13,15 +13,16 @@ import pytest
 import torch
 
 from bridge_common.files import read_json, read_jsonl, write_jsonl
+from bridge_common.metric_names import CONDITIONS
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
-from ray_bridge.evaluation.evaluator import CONDITIONS, Evaluator
+from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.evaluation.selection import load_selected
 from ray_bridge.model_pair import Pair
 from ray_bridge.tasks.splits import load_splits
-from ray_bridge.training.checkpoint import load_selected
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.startup_timer import Start
 from ray_bridge.training.trainer import Job

@@ -7,8 +7,8 @@ from typing import Any
 
 from bridge_common import files
 from bridge_common.intervals import wilson
+from bridge_common.metric_names import CONDITIONS
 
-CONDITIONS = ("bridged", "target_alone", "source_alone", "shuffled_soft", "random_soft", "text_bridge")
 TOGGLES = ("kl_alignment", "prompt_alignment", "decode_aware", "geometry_projection")
 RATES = {"bridged": 0.72, "target_alone": 0.6, "source_alone": 0.95, "shuffled_soft": 0.58, "random_soft": 0.57}
 VARIANTS = {

@@ -11,7 +11,8 @@ import torch
 from ray_bridge.bridges.translator import Translator, build_translator
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
-from ray_bridge.inputs.encoding import Encoded, read_source
+from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import Pair
 from ray_bridge.objectives.step_context import Moment, StepContext
 from ray_bridge.tasks.splits import Splits, load_splits

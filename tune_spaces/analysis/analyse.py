@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from bridge_common.intervals import wilson
+from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.bootstrap import NoiseFloor, bootstrap_means, contrast, noise_floor
 from tune_spaces.analysis.changed_items import changed_items
 from tune_spaces.analysis.claims import Claims, make_claims
 from tune_spaces.analysis.pairwise import Comparison, Matrix, Pair, compare_pairs, matrix_of, summarise, verdict
-from tune_spaces.analysis.samples import CONDITIONS
 from tune_spaces.analysis.scored_trials import Trial, Trials, matrix
 from tune_spaces.analysis.toggle_effects import CONFIRMATORY, Attribution, Kind, attribute
 

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge_common.errors import UserError
-from tune_spaces.analysis.answers import is_correct, is_valid, normalise
+from bridge_common.metric_names import CONDITIONS
+from ray_bridge.tasks import scoring
 
-CONDITIONS = ("bridged", "target_alone", "source_alone", "shuffled_soft", "random_soft", "text_bridge")
+NOTHING = ("", "nan", "[invalid]")
+
 FOREIGN_NAMES = {"target_alone": "target", "source_alone": "source"}
 BOM = b"\xef\xbb\xbf"
 
@@ -195,3 +198,24 @@ def read_rows(samples: Samples, positions: Iterable[int]) -> list[dict[str, Any]
             file.seek(int(samples.offsets[position]))
             rows.append(json.loads(file.readline().decode()))
     return rows
+
+
+def is_valid(answer: Any) -> bool:
+    """Whether there is an answer at all: null, NaN, blank and `[invalid]` are none."""
+    return answer is not None and str(answer).strip().lower() not in NOTHING
+
+
+def normalise(answer: Any) -> str:
+    """An answer's one written form: of a number (`18.`, `$18`, `1,000`, `18.0`, `#### 18`), or else its folded text."""
+    return _normalised(str(answer))
+
+
+@lru_cache(maxsize=1 << 14)  # the trials of a campaign share their gold answers
+def _normalised(answer: str) -> str:
+    text = answer.strip().removeprefix("####")
+    return scoring.normalise(text) or " ".join(text.casefold().split())
+
+
+def is_correct(answer: Any, gold: Any) -> bool:
+    """Whether an answer equals the gold one after normalisation; nothing against nothing is not correct."""
+    return is_valid(answer) and is_valid(gold) and normalise(answer) == normalise(gold)

@@ -6,10 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from bridge_common import event_log, trial_files
 from bridge_common.errors import UserError
 from bridge_common.files import read_json
-from mlflow_utils import names
-from mlflow_utils.sync import points
 from ray_bridge.config.spec import JobSpec
 from tune_spaces.analysis.analyse import MOST_PAIRED, analyse
 from tune_spaces.analysis.kv_cache_savings import kv_cache_saved
@@ -35,12 +34,12 @@ def trial_table(campaign: Path, phases: Collection[str] | None = None) -> pd.Dat
         UserError: if the folder has no trial of these phases.
     """
     rows = []
-    for path in sorted(Path(campaign).glob(f"{names.TRIALS}/*/{names.SPEC}")):
+    for path in sorted(Path(campaign).glob(f"{trial_files.TRIALS}/*/{trial_files.SPEC}")):
         about, folder = read_json(path), path.parent
         if phases is not None and about["phase"] not in phases:
             continue
-        result = read_json(folder / names.RESULT) if (folder / names.RESULT).is_file() else None
-        samples = folder / names.SAMPLES
+        result = read_json(folder / trial_files.RESULT) if (folder / trial_files.RESULT).is_file() else None
+        samples = folder / trial_files.SAMPLES
         rows.append(
             {
                 **about["spec"],
@@ -95,7 +94,7 @@ def campaign_appendix(
         table[toggle.field] = [toggle.position(value) for value in table[toggle.field]]
     context = [name for name in JobSpec.model_fields if name not in (*fields, "seed")]
     trials = read_trials(table, fields, reference=reference, context=context)
-    gate = Path(campaign) / names.GATE
+    gate = Path(campaign) / trial_files.GATE
     return write_appendix(
         Path(campaign) / "appendix" if out is None else out,
         analyse(trials, fields, pairs=pairs),
@@ -111,7 +110,7 @@ def _curves(trials: Trials) -> dict[str, tuple[list[float], list[float]]]:
     curves = {}
     for name, group in list(trials.variants().items())[:MOST_PAIRED]:
         values: dict[int, float] = {}
-        for event in points.read_all(group[0].samples.path.parent / names.EVENTS):
+        for event in event_log.read_all(group[0].samples.path.parent / trial_files.EVENTS):
             if event["kind"] == "metrics" and CURVE in event["values"]:
                 values.setdefault(event["step"], event["values"][CURVE])
         steps = sorted(values)[:: max(1, len(values) // MOST_POINTS)]

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tune_spaces.analysis.analyse import Appendix
-from tune_spaces.analysis.answers import is_valid
 from tune_spaces.analysis.bootstrap import NoiseFloor
 from tune_spaces.analysis.changed_items import spread
 from tune_spaces.analysis.claims import KINDS, effect_name
 from tune_spaces.analysis.pairwise import Pair, points
+from tune_spaces.analysis.samples import is_valid
 from tune_spaces.analysis.toggle_effects import Effect
 
 EXCERPT = 600  # characters of a quoted text

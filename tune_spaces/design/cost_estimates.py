@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files
-from mlflow_utils import names
+from bridge_common import files, trial_files
 from ray_bridge.config.spec import JobSpec, RunSpec
 
 GSM8K_TEST = 1319
@@ -56,10 +55,10 @@ class Clock:
         rates = GPU if run.use_gpu else CPU
         factors: dict[tuple[Any, ...], tuple[float, str]] = {}
         for folder in folders:
-            given_path = folder / names.SPEC
+            given_path = folder / trial_files.SPEC
             if not given_path.is_file():
                 continue
-            given, found = files.read_json(given_path), files.read_json(folder / names.RESULT)
+            given, found = files.read_json(given_path), files.read_json(folder / trial_files.RESULT)
             seconds, ran = found.get("seconds"), given.get("run", {})
             if not seconds or ran.get("workers") != run.workers or ran.get("use_gpu") != run.use_gpu:
                 continue

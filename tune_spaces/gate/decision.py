@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from bridge_common.errors import UserError
-from bridge_common.intervals import wilson
+from tune_spaces.gate.evidence import Evidence
 
 
 class Branch(StrEnum):
@@ -56,32 +56,6 @@ class GateSettings:
             object.__setattr__(self, "mode", Mode(self.mode))
         except ValueError:
             raise UserError(f"gate: unknown mode {self.mode!r}: use plain or confident") from None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What is known about an accuracy.
-
-    Attributes:
-        accuracy: the estimate.
-        low, high: its interval.
-        n: test items it rests on.
-        effective_n: independent items that would carry as much; above n where several seeds answered the same items.
-        runs: how many runs it was pooled from.
-    """
-
-    accuracy: float
-    low: float
-    high: float
-    n: int
-    effective_n: float
-    runs: int = 1
-
-    @classmethod
-    def of_counts(cls, correct: int, n: int, level: float = 0.95) -> "Evidence":
-        """Evidence of one run, with Wilson's interval."""
-        low, high = wilson(correct, n, level)
-        return cls(accuracy=correct / n if n else 0.0, low=low, high=high, n=n, effective_n=n)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge_common import files
+from bridge_common import files, trial_files
 from bridge_common.intervals import wilson
-from mlflow_utils import names
-from tune_spaces.gate.decision import Evidence
 
 BRIDGED = "bridged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What is known about an accuracy.
+
+    Attributes:
+        accuracy: the estimate.
+        low, high: its interval.
+        n: test items it rests on.
+        effective_n: independent items that would carry as much; above n where several seeds answered the same items.
+        runs: how many runs it was pooled from.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    n: int
+    effective_n: float
+    runs: int = 1
+
+    @classmethod
+    def of_counts(cls, correct: int, n: int, level: float = 0.95) -> "Evidence":
+        """Evidence of one run, with Wilson's interval."""
+        low, high = wilson(correct, n, level)
+        return cls(accuracy=correct / n if n else 0.0, low=low, high=high, n=n, effective_n=n)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +62,7 @@ class Outcome:
 
 def items(outcome: Outcome) -> dict[str, bool] | None:
     """Correctness of each test item by its id, or None where the trial recorded no samples."""
-    path = Path(outcome.folder) / names.SAMPLES
+    path = Path(outcome.folder) / trial_files.SAMPLES
     if not outcome.folder or not path.is_file():
         return None
     return {row["id"]: bool(row[f"{BRIDGED}_correct"]) for row in files.read_jsonl(path)}

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bridge_common import trial_files
 from bridge_common.threads import repeating
-from mlflow_utils import names
 from ray_bridge.config.spec import RunSpec
 from tune_spaces.design.plan import PlannedTrial
 from tune_spaces.design.toggles import search_space
@@ -84,7 +84,7 @@ def _note_end(campaign: Path, policy: Policy, name: str) -> None:
     folder = campaign_folder.trial_folder(campaign, name)
     found = campaign_folder.outcome(folder)
     if found is None:
-        campaign_folder.append_status(folder, names.KILLED)
+        campaign_folder.append_status(folder, trial_files.KILLED)
     else:
         policy.observe(name, found)
 

@@ -17,7 +17,7 @@ from tune_spaces.design.toggles import all_toggles
 from tune_spaces.gate.evidence import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.nodes import is_alive
-from tune_spaces.records import campaign_folder
+from tune_spaces.records import campaign_folder, reuse
 
 
 class VariantSearcher(Searcher):
@@ -43,7 +43,7 @@ class VariantSearcher(Searcher):
         """The configuration of the next trial, None to wait for the one that runs, or FINISHED."""
         if self.live:
             return None
-        campaign_folder.take_finished(self.campaign, self.policy, self.trials, self.run)
+        reuse.take_finished(self.campaign, self.policy, self.trials, self.run)
         name = self.policy.next()
         if name is None:
             return str(Searcher.FINISHED)

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files
-from mlflow_utils import names
+from bridge_common import files, metric_names, trial_files
 from ray_bridge.config.spec import JobSpec, RunSpec
 from tune_spaces.gate.evidence import BRIDGED
 from tune_spaces.ray_tune.nodes import is_alive
@@ -50,8 +49,8 @@ def tune_trial(config: dict[str, Any], job: Job | str = DEFAULT_JOB, attempt: st
         _raise_again(folder, attempt)
         found = _run(load_job(job), config, folder, attempt)
     metrics = found["metrics"]
-    if names.accuracy(BRIDGED) not in metrics:
-        raise ValueError(f"the job's metrics lack {names.accuracy(BRIDGED)}")
+    if metric_names.accuracy(BRIDGED) not in metrics:
+        raise ValueError(f"the job's metrics lack {metric_names.accuracy(BRIDGED)}")
     tune.report(
         {
             **metrics,
@@ -64,22 +63,22 @@ def tune_trial(config: dict[str, Any], job: Job | str = DEFAULT_JOB, attempt: st
 
 
 def _run(job: Job, config: dict[str, Any], folder: Path, attempt: str) -> dict[str, Any]:
-    given = files.read_json(folder / names.SPEC)
+    given = files.read_json(folder / trial_files.SPEC)
     spec, run = JobSpec.model_validate(given["spec"]), RunSpec.model_validate(given["run"])
-    campaign_folder.append_status(folder, names.RUNNING)
+    campaign_folder.append_status(folder, trial_files.RUNNING)
     started = time.time()
     try:
         found = _placed(job, spec, run, folder, config.get("prefer_node"))
     except Exception as error:
-        campaign_folder.append_status(folder, names.FAILED)
+        campaign_folder.append_status(folder, trial_files.FAILED)
         text = traceback.format_exc()
         files.write_json(folder / campaign_folder.ERROR, {"attempt": attempt, "error": _line(error), "traceback": text})
         raise
     if campaign_folder.result(folder) is None:
         kept = {"variant": config["variant"], "fingerprint": config["fingerprint"], "seconds": time.time() - started}
-        files.write_json(folder / names.RESULT, {**kept, **found})
+        files.write_json(folder / trial_files.RESULT, {**kept, **found})
     (folder / campaign_folder.ERROR).unlink(missing_ok=True)
-    campaign_folder.append_status(folder, names.FINISHED)
+    campaign_folder.append_status(folder, trial_files.FINISHED)
     return found
 
 

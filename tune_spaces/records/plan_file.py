@@ -6,14 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files
 from ray_bridge.config.spec import JobSpec, RunSpec
 from tune_spaces.design import cost_estimates
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.plan import Plan, PlannedTrial
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings
-from tune_spaces.records import campaign_folder
+from tune_spaces.records import campaign_folder, reuse
 
 
 def phase_record(phase: Phase) -> dict[str, Any]:
@@ -44,7 +43,7 @@ def plan_record(plan: Plan, run: RunSpec, campaign: Path, finished: Mapping[str,
     clock = cost_estimates.Clock.from_finished(run, [folder for folders in known.values() for folder in folders])
     trials = []
     for trial in plan.trials.values():
-        source = campaign_folder.source_of(trial, campaign, known) if trial.fingerprint[:8] in known else None
+        source = reuse.source_of(trial, campaign, known) if trial.fingerprint[:8] in known else None
         own = campaign_folder.trial_folder(campaign, trial.name)
         cost = clock.estimate(trial.spec, run)
         trials.append(
@@ -119,38 +118,6 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     if before != after:
         return f"{len(before - after)} of its {len(before)} trials would measure something else now"
     return None
-
-
-def prerequisite(storage: Path, phase: str, base: JobSpec) -> dict[str, Any]:
-    """Whether some campaign in the storage has carried a phase out on the same models and task, and passed.
-
-    Models may have changed places: direction is what phase 2 asks about.
-    """
-    seen = []
-    for path in sorted(Path(storage).glob(f"*/{campaign_folder.CAMPAIGN}")):
-        asked = files.read_json(path)
-        if asked["phase"]["name"] != phase or not _same_study(asked["base"], base):
-            continue
-        gate_path = path.parent / campaign_folder.GATE
-        gate = files.read_json(gate_path) if gate_path.is_file() else {}
-        if gate.get("passed"):
-            return {"phase": phase, "passed": True, "campaign": path.parent.name, "reason": "passed"}
-        seen.append(f"{path.parent.name} {_standing(gate)}")
-    reason = "; ".join(seen) if seen else f"no campaign in {storage} has run it on these models and this task"
-    return {"phase": phase, "passed": False, "campaign": None, "reason": reason}
-
-
-def _standing(gate: Mapping[str, Any]) -> str:
-    made = gate.get("decisions")
-    if not made:
-        return "is not decided"
-    return f"did not pass: {made[-1]['accuracy']:.1%} against {gate['settings']['passes']:.0%}"
-
-
-def _same_study(old: Mapping[str, Any], base: JobSpec) -> bool:
-    own = vars(base)
-    pair = {own["source"], own["target"]}
-    return {old["source"], old["target"]} == pair and all(old.get(f) == own[f] for f in ("task", "task_data"))
 
 
 def settings_shared(plan: Plan) -> dict[str, Any]:

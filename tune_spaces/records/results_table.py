@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from bridge_common import files
+from bridge_common import files, trial_files
 from bridge_common.errors import UserError
-from mlflow_utils import names
 from tune_spaces.design.plan import Plan, PlannedTrial
 from tune_spaces.design.toggles import all_toggles
 from tune_spaces.records import campaign_folder
@@ -37,7 +36,7 @@ def results(campaign: Path, plan: Plan) -> pd.DataFrame:
     rows = []
     for name, trial in plan.trials.items():
         folder = campaign_folder.trial_folder(campaign, name)
-        if (folder / names.SPEC).is_file():
+        if (folder / trial_files.SPEC).is_file():
             rows.append({**_own(trial, folder, differing), **known.get(name, {}), **_found(folder)})
     return pd.DataFrame(rows)
 
@@ -68,7 +67,7 @@ def _own(trial: PlannedTrial, folder: Path, differing: set[str]) -> dict[str, An
     spec = vars(trial.spec)
     toggled = {toggle.field for toggle in all_toggles()}
     shown = [name for name in spec if name in differing or name in SETTINGS]
-    samples = folder / names.SAMPLES
+    samples = folder / trial_files.SAMPLES
     return {
         "name": trial.name,
         "variant": trial.variant,
@@ -95,7 +94,7 @@ def _found(folder: Path) -> dict[str, Any]:
 
 
 def _status(folder: Path) -> str:
-    if (folder / names.RESULT).is_file():
+    if (folder / trial_files.RESULT).is_file():
         return "finished"
     return "failed" if (folder / campaign_folder.ERROR).is_file() else "unfinished"
 

@@ -13,11 +13,12 @@ from typing import ClassVar
 import pytest
 
 from bridge_common.errors import UserError
+from bridge_common.git import GIT_FACTS, git_facts
 from cluster.preflight import node_probe, reachability, shared_storage
 from cluster.preflight.check import MODULES, PreflightSettings
 from cluster.preflight.connection import _require_ray_at
 from cluster.preflight.environment_modules import judge_modules
-from cluster.preflight.git import GIT_FACTS, check_git, git_facts
+from cluster.preflight.git import check_git
 from cluster.preflight.gpu_runtime import judge_runtime, runtime_facts
 from cluster.preflight.run import Check
 from ray_bridge.tasks.gsm8k import HUB_NAME

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from bridge_common.errors import UserError
+from bridge_common.threads import NoAnswerError, bounded
 from cluster.preflight import run as module
-from cluster.preflight.check import MODULES, NoAnswerError, PreflightSettings, bounded, checked
+from cluster.preflight.check import MODULES, PreflightSettings, checked
 from cluster.preflight.connection import _require_ray_at
 from cluster.preflight.gpus import live_nodes, require_node, reserve
 from cluster.preflight.run import Check, preflight, print_checks, require

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge_common import files
-from mlflow_utils.sync import points
-from mlflow_utils.sync.points import News, Point, Sent
+from bridge_common import event_log, files
+from mlflow_utils.sync import points, sent_state
+from mlflow_utils.sync.points import News, Point
+from mlflow_utils.sync.sent_state import Sent
 
 
 def event(step: int) -> dict:
@@ -18,37 +19,37 @@ def event(step: int) -> dict:
 
 def test_a_spool_is_read_bit_by_bit(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    assert points.read(path, 0) == ([], 0)
+    assert event_log.read(path, 0) == ([], 0)
     files.append_jsonl(path, event(1))
-    events, position = points.read(path, 0)
+    events, position = event_log.read(path, 0)
     assert events == [event(1)]
-    assert points.read(path, position) == ([], position)
+    assert event_log.read(path, position) == ([], position)
     files.append_jsonl(path, event(2))
-    assert points.read(path, position) == ([event(2)], path.stat().st_size)
+    assert event_log.read(path, position) == ([event(2)], path.stat().st_size)
 
 
 def test_a_line_that_is_still_being_written_is_left_for_later(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     line = json.dumps(event(1)) + "\n"
     path.write_text(line + line[:20])
-    events, position = points.read(path, 0)
+    events, position = event_log.read(path, 0)
     assert events == [event(1)]
     path.write_text(line + line)
-    assert points.read(path, position)[0] == [event(1)]
+    assert event_log.read(path, position)[0] == [event(1)]
 
 
 def test_an_event_after_the_stump_of_a_killed_writer_is_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text(json.dumps(event(1))[:31] + json.dumps(event(2)) + "\n" + "rubbish\n" + json.dumps(event(3)) + "\n")
-    assert points.read(path, 0)[0] == [event(2), event(3)] == points.read_all(path)
+    assert event_log.read(path, 0)[0] == [event(2), event(3)] == event_log.read_all(path)
 
 
 def test_a_spool_that_was_begun_anew_is_read_from_its_start(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     files.write_jsonl(path, [event(1), event(2)])
-    _, position = points.read(path, 0)
+    _, position = event_log.read(path, 0)
     files.write_jsonl(path, [event(3)])
-    assert points.read(path, position)[0] == [event(3)]
+    assert event_log.read(path, position)[0] == [event(3)]
 
 
 @settings(max_examples=50, deadline=None)
@@ -61,9 +62,9 @@ def test_reading_in_chunks_gives_every_event_once(
     files.write_jsonl(path, rows)
     found, position = [], 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(points, "CHUNK", chunk)
+        patch.setattr(event_log, "CHUNK", chunk)
         while True:
-            events, after = points.read(path, position)
+            events, after = event_log.read(path, position)
             if after == position:
                 break
             found, position = found + events, after
@@ -90,8 +91,8 @@ def test_a_training_step_done_again_is_no_news_but_another_evaluation_is() -> No
 def test_the_state_of_several_stores_is_kept_side_by_side_and_without_their_passwords(tmp_path: Path) -> None:
     path = tmp_path / "events.sent.json"
     uri = "postgresql://me:secret@host/db"
-    Sent(run_id="1", position=5).save(path, points.store_key(uri))
-    Sent(run_id="2").save(path, points.store_key("sqlite:///x"))
-    assert Sent.load(path, points.store_key(uri)) == Sent(run_id="1", position=5)
+    Sent(run_id="1", position=5).save(path, sent_state.store_key(uri))
+    Sent(run_id="2").save(path, sent_state.store_key("sqlite:///x"))
+    assert Sent.load(path, sent_state.store_key(uri)) == Sent(run_id="1", position=5)
     assert Sent.load(path, "other") == Sent()
     assert "secret" not in path.read_text()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ray_bridge.bridges.translator import Translator, build_translator
 from ray_bridge.config.presets import tiny
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.inputs.encoding import SourceBatch
+from ray_bridge.inputs.source_batch import SourceBatch
 from tests.support.model_pairs import frozen
 
 BRIDGES = ("dit", "resampler", "dit_xattn")

@@ -14,8 +14,9 @@ from ray_bridge.bridges.geometry_projection import GeometryProjection, Phase, in
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.config.presets import tiny
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.inputs.encoding import Encoder, SourceBatch, read_source
+from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.inputs.layout import assemble
+from ray_bridge.inputs.source_batch import SourceBatch, read_source
 from ray_bridge.models.embedding_map import fit_map, shared_embeddings
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.synthetic.task import SyntheticTask

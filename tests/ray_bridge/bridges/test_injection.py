@@ -17,9 +17,9 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.generation.generate import decode_rows
-from ray_bridge.inputs.encoding import read_source
 from ray_bridge.inputs.layout import assemble
 from ray_bridge.inputs.resample import resample
+from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import Pair
 from ray_bridge.objectives.answer_kl import misaligned_positions
 from ray_bridge.objectives.objective import backward, objective_terms

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ray_bridge.bridges.dit import DiTBridge
+from ray_bridge.bridges.layers import ExactScale
 from ray_bridge.bridges.rectified_flow import flow_error, sample
-from ray_bridge.bridges.scale import ExactScale
 from ray_bridge.inputs.resample import resample
 
 

@@ -16,8 +16,9 @@ from ray_bridge.caching.source_states import SourceStates
 from ray_bridge.caching.teacher_states import TeacherStates
 from ray_bridge.config.presets import tiny
 from ray_bridge.distributed import Worker
-from ray_bridge.inputs.encoding import Encoder, read_source
+from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.inputs.layout import assemble
+from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from tests.support.model_pairs import frozen, make_model, make_tokenizer, save_checkpoint

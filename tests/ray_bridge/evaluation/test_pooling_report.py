@@ -12,7 +12,7 @@ from ray_bridge.bridges.translator import build_translator
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.evaluation.pooling_report import heat_map, pooling_metrics, pooling_report, token_texts
-from ray_bridge.inputs.encoding import read_source
+from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import Pair
 from ray_bridge.tasks.splits import load_splits
 from ray_bridge.training.session import LocalSession

@@ -9,8 +9,9 @@ from torch import Tensor
 from ray_bridge.bridges.injection import Injection
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.generation import graphed
-from ray_bridge.generation.eager import Sampling, decode_plain
+from ray_bridge.generation.eager import decode_plain
 from ray_bridge.generation.graphed import FACTS, decode_static, split_evenly
+from ray_bridge.generation.sampling import Sampling
 from ray_bridge.inputs.layout import answer_row, assemble, common_prefix
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from ray_bridge.generation import graphed
-from ray_bridge.generation.eager import Sampling, decode_plain
+from ray_bridge.generation.eager import decode_plain
 from ray_bridge.generation.graphed import FACTS, decode_static
+from ray_bridge.generation.sampling import Sampling
 from ray_bridge.inputs.layout import answer_row, assemble, common_prefix
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import generator

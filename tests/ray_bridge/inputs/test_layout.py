@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bridge_common.errors import UserError
 from ray_bridge.config.presets import tiny
-from ray_bridge.generation.eager import Sampling
 from ray_bridge.generation.generate import decode_rows
+from ray_bridge.generation.sampling import Sampling
 from ray_bridge.inputs.encoding import Encoder, question_span
 from ray_bridge.inputs.layout import IGNORED, answer_row, assemble
 from ray_bridge.inputs.rows import Row, split_ids, token_ids

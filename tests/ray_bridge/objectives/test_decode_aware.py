@@ -9,17 +9,10 @@ import torch
 from torch import Tensor
 
 from ray_bridge.distributed import Worker
-from ray_bridge.objectives import decode_aware
-from ray_bridge.objectives.decode_aware import (
-    DecodeAware,
-    accumulate,
-    carry,
-    decode_terms,
-    micro_batches,
-    recomputed,
-    token_losses,
-)
+from ray_bridge.objectives import decode_aware, policy_gradient
+from ray_bridge.objectives.decode_aware import DecodeAware, decode_terms
 from ray_bridge.objectives.objective import backward
+from ray_bridge.objectives.policy_gradient import accumulate, carry, micro_batches, recomputed, token_losses
 from ray_bridge.objectives.rollouts import Completion, Turn, turns_of, write
 from ray_bridge.objectives.step_context import Moment, StepContext
 from ray_bridge.tasks.synthetic.task import SyntheticTask
@@ -241,7 +234,7 @@ def test_recomputing_layers_changes_no_gradient(
     frame = make_frame(folders, ParityTask, **LAYOUTS[layout])
     soft, completions, advantages = rollout(frame)
     saved = accumulate(frame.pair.target, soft, completions, advantages, 1.0, EVERYTHING)
-    monkeypatch.setattr(decode_aware, "recomputed", lambda _layers: nullcontext())
+    monkeypatch.setattr(policy_gradient, "recomputed", lambda _layers: nullcontext())
     whole = accumulate(frame.pair.target, soft, completions, advantages, 1.0, EVERYTHING)
     assert torch.equal(saved[0], whole[0])
     torch.testing.assert_close(saved[1], whole[1], rtol=1e-6, atol=1e-7)

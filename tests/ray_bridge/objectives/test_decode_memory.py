@@ -9,7 +9,8 @@ from ray_bridge.bridges.translator import build_translator
 from ray_bridge.config.presets import paper
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
-from ray_bridge.inputs.encoding import Encoder, read_source
+from ray_bridge.inputs.encoding import Encoder
+from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import Pair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.objectives.decode_aware import decode_terms

@@ -14,12 +14,13 @@ from ray_bridge.caching.teacher_states import AnswerStates, TeacherStates
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
-from ray_bridge.inputs.encoding import Encoded, read_source
+from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.objectives.answer_kl import answer_kl
 from ray_bridge.objectives.objective import backward, objective_terms
 from ray_bridge.objectives.step_context import Moment, StepContext
 from ray_bridge.training import trainer
-from ray_bridge.training.curriculum import with_prompt
+from ray_bridge.training.schedule import with_prompt
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Job
 from tests.support.model_pairs import PairFolders

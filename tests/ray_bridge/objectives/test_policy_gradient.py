@@ -11,7 +11,8 @@ from torch import Tensor
 from ray_bridge.bridges.translator import Translator, build_translator
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
-from ray_bridge.inputs.encoding import Encoded, Encoder, read_source
+from ray_bridge.inputs.encoding import Encoded, Encoder
+from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import Pair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.objectives.decode_aware import DecodeAware

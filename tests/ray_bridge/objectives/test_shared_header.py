@@ -8,9 +8,9 @@ import torch
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.config.presets import tiny
 from ray_bridge.distributed import Worker
-from ray_bridge.inputs.encoding import read_source
+from ray_bridge.inputs import rows
+from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import Pair
-from ray_bridge.models import prefix_cache
 from ray_bridge.objectives import chunked_vocabulary
 from ray_bridge.objectives.chunked_vocabulary import sum_in_parts
 from ray_bridge.objectives.forward_passes import Passes
@@ -54,7 +54,7 @@ def test_reading_the_header_once_changes_nothing(
             lm.model.double()
             if "fused" in way:
                 lm.fuse()
-        monkeypatch.setattr(prefix_cache, "WORTHWHILE", 1 << 30 if way == "in every row" else 16)
+        monkeypatch.setattr(rows, "WORTHWHILE", 1 << 30 if way == "in every row" else 16)
         translator = build_translator(spec, pair.source, pair.target).double()
         parameters = [p for p in translator.parameters() if p.requires_grad]
         items = pair.encoder(splits.train[:3])

@@ -13,8 +13,9 @@ import torch
 
 from ray_bridge.config.presets import tiny_run
 from ray_bridge.config.spec import JobSpec
+from ray_bridge.evaluation.selection import Best, Weights, copy_weights
 from ray_bridge.training.async_checkpoint import Fill, Snapshot, write_folder
-from ray_bridge.training.checkpoint import Best, Progress, Weights, copy_weights
+from ray_bridge.training.checkpoint import Progress
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Job
 from tests.ray_bridge.test_job import finished, read, spec  # noqa: F401

@@ -10,7 +10,7 @@ from bridge_common.files import read_jsonl
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.tasks.splits import load_splits
-from ray_bridge.training.curriculum import prompt_share, sees_prompt, with_prompt
+from ray_bridge.training.schedule import prompt_share, sees_prompt, with_prompt
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Job
 from tests.support.model_pairs import frozen, make_pair

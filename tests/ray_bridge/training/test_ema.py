@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from bridge_common.files import read_json, read_jsonl
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
+from ray_bridge.evaluation.selection import Weights, copy_weights
 from ray_bridge.training.async_checkpoint import Fill
-from ray_bridge.training.checkpoint import Weights, copy_weights
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Job
 from tests.support.model_pairs import make_pair

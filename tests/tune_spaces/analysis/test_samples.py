@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from bridge_common.errors import UserError
-from tune_spaces.analysis.answers import is_correct, is_valid
 from tune_spaces.analysis.item_alignment import align
-from tune_spaces.analysis.samples import load_samples, read_rows
+from tune_spaces.analysis.samples import is_correct, is_valid, load_samples, read_rows
 
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "data" / "reference_runs"
 

@@ -12,7 +12,7 @@ from tune_spaces.campaign import Campaign
 from tune_spaces.design import cost_estimates, phases, plan, variants
 from tune_spaces.design.phases import Phase
 from tune_spaces.gate.decision import GateSettings, Mode
-from tune_spaces.records import campaign_folder, plan_file
+from tune_spaces.records import campaign_folder, plan_file, reuse
 
 
 def campaign(storage: Path, name: str = "c", **changes: object) -> Campaign:
@@ -128,7 +128,7 @@ def test_finished_trials_of_other_campaigns_are_planned_as_done_and_reused(tmp_p
     assert states["full"]["reused_from"] == str(folder)
     assert not states["B"]["done"]
     policy = second.policy()
-    taken = campaign_folder.take_finished(second.folder, policy, second.plan.trials, second.run_spec)
+    taken = reuse.take_finished(second.folder, policy, second.plan.trials, second.run_spec)
     assert list(taken) == [names(second)["full"]]
     copy = campaign_folder.trial_folder(second.folder, names(second)["full"])
     assert (copy / "samples.jsonl").is_file()

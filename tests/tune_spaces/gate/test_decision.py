@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge_common.errors import UserError
-from tune_spaces.gate.decision import Branch, Evidence, GateSettings, branch_of, decide
+from tune_spaces.gate.decision import Branch, GateSettings, branch_of, decide
+from tune_spaces.gate.evidence import Evidence
 
 
 def evidence(accuracy: float, n: int = 10_000) -> Evidence:

@@ -1,0 +1,32 @@
+"""Gain and information of a trial, with paired intervals."""
+
+from pathlib import Path
+
+from bridge_common import files, trial_files
+
+CONTRASTS = (
+    ("gain", "bridged", "target_alone", "bridged − target alone"),
+    ("information", "bridged", "shuffled_soft", "bridged − shuffled soft tokens"),
+)
+
+
+def contrasts(folder: Path) -> list[str]:
+    """Gain and information of a trial with their paired intervals."""
+    path = folder / trial_files.SAMPLES
+    if not path.is_file():
+        return []
+    from tune_spaces.analysis.paired_tests import discordant, mcnemar_exact, paired_interval
+
+    rows = files.read_jsonl(path)
+    lines = []
+    for name, first, second, meaning in CONTRASTS:
+        if not rows or f"{first}_correct" not in rows[0] or f"{second}_correct" not in rows[0]:
+            continue
+        n10, n01 = discordant([r[f"{first}_correct"] for r in rows], [r[f"{second}_correct"] for r in rows])
+        low, high = paired_interval(n10, n01, len(rows))
+        p = mcnemar_exact(n10, n01)
+        lines.append(
+            f"{name} ({meaning}): {(n10 - n01) / len(rows):+.1%}, paired 95 % interval [{low:+.1%}, {high:+.1%}], "
+            f"exact McNemar p = {p:.3g}"
+        )
+    return lines
