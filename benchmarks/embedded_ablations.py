@@ -82,7 +82,7 @@ def work(out: Path, name: str, seed: int, device: str, settings: dict[str, str])
     from ray_bridge.config.presets import preset, split_settings
     from ray_bridge.distributed import Worker
     from ray_bridge.training.session import LocalSession
-    from ray_bridge.training.trainer import Job
+    from ray_bridge.training.trainer import Trainer
 
     torch.set_num_threads(1)
     changes = dict(variants()[name])
@@ -91,7 +91,9 @@ def work(out: Path, name: str, seed: int, device: str, settings: dict[str, str])
     job, run = split_settings({**changes, **settings})
     spec, where = preset("tiny", {**job, "seed": seed}, {"workers": 1, "autocast": False, **run})
     folder = out / f"{name}-s{seed}"
-    result = Job(spec, where, folder, LocalSession(folder, Worker(device=torch.device(device))), out / "cache").run()
+    result = Trainer(
+        spec, where, folder, LocalSession(folder, Worker(device=torch.device(device))), out / "cache"
+    ).run()
     write_json(folder / "result.json", result)
 
 

@@ -16,7 +16,7 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.gpu.settings import settle
 from ray_bridge.inputs.encoding import Encoded, Encoder
 from ray_bridge.inputs.rows import Row
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.token_alignment import Alignment
 from ray_bridge.noise import stable_seed
@@ -189,12 +189,12 @@ class Rig:
             for side in sides.split()
         }
 
-    def pair(self, spec: JobSpec, splits: Splits | None = None) -> Pair:
+    def pair(self, spec: JobSpec, splits: Splits | None = None) -> ModelPair:
         """Source, target, task and random rows for a spec."""
         splits = splits or load_splits(spec)
         source, target = self.models["source"], self.models["target"]
         encoder = SizedEncoder(spec, splits.task, splits.header, source, target, lengths=LENGTHS[self.size])
-        return Pair(spec=spec, source=source, target=target, task=splits.task, encoder=encoder)
+        return ModelPair(spec=spec, source=source, target=target, task=splits.task, encoder=encoder)
 
 
 def rows_of(lm: FrozenLM, count: int, length: int, *, header: int = 0) -> list[Row]:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.ray_overhead [--steps 40] [--workers 2]
 
-On a CPU with the embedded pair; on GPUs with `--gpu`. Both ways run `training.Job` to its end; steps' own records are
-compared, medians without the first quarter.
+On a CPU with the embedded pair; on GPUs with `--gpu`. Both ways run `training.Trainer` to its end; the seconds that each
+step records are compared, as medians without the first quarter.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from pathlib import Path
 from ray_bridge.config.presets import tiny_run
 from ray_bridge.training.session import LocalSession
 from ray_bridge.config.spec import JobSpec, RunSpec
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.trainer import Trainer
 from ray_bridge.distributed import Worker
 rank, store, folder, spec, run = int(sys.argv[1]), *sys.argv[2:]
 run = RunSpec.model_validate_json(run)
@@ -43,7 +43,7 @@ torch.distributed.init_process_group(
 worker = Worker(rank=rank, world=run.workers, device=device)
 folder = Path(folder)
 session = LocalSession(folder, worker)
-Job(JobSpec.model_validate_json(spec), run, folder, session, folder / "cache").run()
+Trainer(JobSpec.model_validate_json(spec), run, folder, session, folder / "cache").run()
 torch.distributed.destroy_process_group()
 """
 

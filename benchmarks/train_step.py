@@ -21,11 +21,11 @@ from ray_bridge.bridges import geometry_projection
 from ray_bridge.config.presets import paper_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.models import prefix_cache
 from ray_bridge.models.embedding_map import EmbeddingMap
 from ray_bridge.training.session import LocalSession
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.trainer import Trainer
 
 WAYS = (
     "first",
@@ -39,10 +39,10 @@ WAYS = (
 
 def bench_job(
     rig: Rig, spec: JobSpec, folder: Path, worker: Worker, *, log_every: int = 1, cache: Path | None = None
-) -> Job:
+) -> Trainer:
     """The job of a spec on the rig's models, as one worker runs it."""
 
-    def load(_kind: type[Pair], _spec: JobSpec, splits: Any, _device: torch.device) -> Pair:
+    def load(_kind: type[ModelPair], _spec: JobSpec, splits: Any, _device: torch.device) -> ModelPair:
         return rig.pair(spec, splits)
 
     run = paper_run(workers=worker.world, use_gpu=rig.device.type == "cuda", log_every=log_every)
@@ -53,10 +53,10 @@ def bench_job(
         held_out_r2=0.0,
     )
     with (
-        mock.patch.object(Pair, "load", classmethod(load)),
+        mock.patch.object(ModelPair, "load", classmethod(load)),
         mock.patch.object(geometry_projection, "fit_map", return_value=fitted),
     ):
-        return Job(spec, run, folder, LocalSession(folder, worker), cache or folder / "cache")
+        return Trainer(spec, run, folder, LocalSession(folder, worker), cache or folder / "cache")
 
 
 @contextlib.contextmanager
@@ -121,7 +121,7 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
     }
 
 
-def _watch(job: Job) -> list[list[float]]:
+def _watch(job: Trainer) -> list[list[float]]:
     """Loss and gradient norm of each step to come, to compare ways by."""
     seen: list[list[float]] = []
     log = job._log_step

@@ -89,9 +89,9 @@ def _worker(config: Mapping[str, Any]) -> None:
     from ray.train.torch import get_device
 
     from ray_bridge.models.weights import auto_classes, read_ahead
-    from ray_bridge.training.startup_timer import Start
+    from ray_bridge.training.startup_timer import StartupTimer
 
-    start = Start(config["asked"])
+    start = StartupTimer(config["asked"])
     spec, run = build(JobSpec, dict(config["spec"])), build(RunSpec, dict(config["run"]))
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
@@ -99,13 +99,13 @@ def _worker(config: Mapping[str, Any]) -> None:
     auto_classes()
     from ray_bridge.distributed import Worker
     from ray_bridge.training.ray_session import RaySession
-    from ray_bridge.training.trainer import Job
+    from ray_bridge.training.trainer import Trainer
 
     torch.set_num_threads(max(1, int(run.cpus_per_worker)))
     worker = Worker(rank=rank, world=world, device=get_device())
     folder = Path(config["folder"])
     start.done("imports")
-    job = Job(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), start)
+    job = Trainer(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), start)
     result = job.run() | {"node_id": ray.get_runtime_context().get_node_id()}
     if worker.first:
         about = read_json(folder / "spec.json") if (folder / "spec.json").is_file() else {}

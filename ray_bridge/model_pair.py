@@ -20,7 +20,7 @@ from ray_bridge.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class ModelPair:
     """Source and target, the task, and the encoder that serves both.
 
     Attributes:
@@ -38,7 +38,7 @@ class Pair:
     encoder: Encoder
 
     @classmethod
-    def load(cls, spec: JobSpec, splits: Splits, device: torch.device) -> "Pair":
+    def load(cls, spec: JobSpec, splits: Splits, device: torch.device) -> "ModelPair":
         """Load both models onto a device.
 
         Raises:
@@ -54,13 +54,13 @@ class Pair:
             encoder=Encoder(spec, splits.task, splits.header, source, target),
         )
 
-    def for_evaluation(self) -> "Pair":
+    def for_evaluation(self) -> "ModelPair":
         """The pair in evaluation's arithmetic: itself, or a float64 copy."""
         if self.spec.eval_dtype == "as_trained":
             return self
         source, target = _double(self.source), _double(self.target)
         encoder = Encoder(self.spec, self.task, self.encoder.header, source, target)
-        return Pair(spec=self.spec, source=source, target=target, task=self.task, encoder=encoder)
+        return ModelPair(spec=self.spec, source=source, target=target, task=self.task, encoder=encoder)
 
     def once(self, cache: NodeCache, worker: Worker) -> Once:
         """How workers and trials on a node share one map between the embedding tables."""

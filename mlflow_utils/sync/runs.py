@@ -11,12 +11,12 @@ from mlflow_utils.declarations import Phase, Trial
 from mlflow_utils.sync import points
 from mlflow_utils.sync.points import News, Point
 from mlflow_utils.sync.store import BATCH, GoneError, RefusedError, Store
-from mlflow_utils.sync.synced_run import RunLine, digest
+from mlflow_utils.sync.synced_run import SyncedRun, digest
 
 logger = logging.getLogger(__name__)
 
 
-class PhaseLine(RunLine):
+class PhaseLine(SyncedRun):
     """A phase's parent run."""
 
     def __init__(self, campaign: Path, store_key: str, phase: Phase) -> None:
@@ -38,7 +38,7 @@ class PhaseLine(RunLine):
         return run_id
 
 
-class TrialLine(RunLine):
+class TrialLine(SyncedRun):
     """A trial's run, following its spool."""
 
     def __init__(self, store_key: str, trial: Trial) -> None:

@@ -17,7 +17,7 @@ from mlflow_utils.declarations import Declared, Phase, Trial
 from mlflow_utils.sync.runs import PhaseLine, TrialLine
 from mlflow_utils.sync.sent_state import store_key
 from mlflow_utils.sync.store import GoneError, RefusedError, Store, UnavailableError
-from mlflow_utils.sync.synced_run import RunLine
+from mlflow_utils.sync.synced_run import SyncedRun
 
 logger = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class Sender(threading.Thread):
         line.ship(store, phase, closing=True)
         return problem
 
-    def _problem(self, line: RunLine, error: Exception) -> str:
+    def _problem(self, line: SyncedRun, error: Exception) -> str:
         """Note what one run suffers from; a run that is gone is made anew in the next round."""
         if isinstance(error, GoneError):
             line.forget()

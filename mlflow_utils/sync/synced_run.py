@@ -14,7 +14,7 @@ from mlflow_utils.sync.sent_state import Sent
 from mlflow_utils.sync.store import Store
 
 
-class RunLine:
+class SyncedRun:
     """A run and what the store has of it. Subclasses say what it is and how it goes on."""
 
     def __init__(self, state: Path, store_key: str, name: str, identity: dict[str, str], started: float) -> None:

@@ -48,7 +48,7 @@ class GeometryProjection(nn.Module):
             self.linear.weight.copy_(fitted.weight)
             self.linear.bias.copy_(fitted.bias)
         frequencies = inverse_frequencies(target)
-        self.phase = None if frequencies is None else Phase(frequencies, target.hidden_size)
+        self.phase = None if frequencies is None else RotaryPhase(frequencies, target.hidden_size)
 
     def reading(
         self, items: Sequence[Encoded], states: Tensor, rounded: Callable[[int], int] = int
@@ -74,7 +74,7 @@ class GeometryProjection(nn.Module):
             return states if self.phase is None else self.phase(states, indices)  # (B, T, d_t)
 
 
-class Phase(nn.Module):
+class RotaryPhase(nn.Module):
     """Rotation by an index, a learned share (`gain`) of it for each frequency; at gain 0 exactly the identity.
 
     The share is taken of the angle's principal value, in (-pi, pi]: gain 1 is the target's own rotation, any gain is a

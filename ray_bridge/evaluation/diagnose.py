@@ -25,7 +25,7 @@ from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.selection import load_selected
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import Batch, assemble, inserted
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.splits import load_splits
 
@@ -85,7 +85,7 @@ def diagnose(
         raise UserError(f"{folder.name} has selected no checkpoint yet: it is written when training ends")
     spec = build(JobSpec, read_json(folder / "spec.json")["spec"])
     splits = load_splits(spec)
-    pair = Pair.load(spec, splits, torch.device(device)).for_evaluation()
+    pair = ModelPair.load(spec, splits, torch.device(device)).for_evaluation()
     translator = build_translator(spec, pair.source, pair.target).eval()
     load_selected(folder / "selected", translator)
     translator.to(torch.float64 if spec.eval_dtype == "float64" else torch.float32)

@@ -27,7 +27,7 @@ from ray_bridge.generation.graphed import fast_here
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.rows import Row
 from ray_bridge.inputs.source_batch import SourceBatch, read_source
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import normal
 from ray_bridge.tasks.scoring import cut
@@ -50,7 +50,7 @@ class Evaluator:
         cache: where the baselines' outputs are kept.
     """
 
-    def __init__(self, pair: Pair, worker: Worker, batch_size: int, cache: NodeCache) -> None:
+    def __init__(self, pair: ModelPair, worker: Worker, batch_size: int, cache: NodeCache) -> None:
         self.pair, self.worker, self.batch_size, self.cache = pair, worker, batch_size, cache
         self.spec = pair.spec
 

@@ -12,7 +12,7 @@ from bridge_common.files import write_bytes
 from ray_bridge.bridges.translator import Translator
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import SourceBatch, read_source
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.task import Example
 
 EXAMPLES = 32
@@ -41,7 +41,9 @@ def pooling_metrics(weights: Tensor, mask: Tensor) -> dict[str, float]:
 
 
 @torch.no_grad()
-def pooling_report(pair: Pair, translator: Translator, examples: Sequence[Example], picture: Path) -> dict[str, float]:
+def pooling_report(
+    pair: ModelPair, translator: Translator, examples: Sequence[Example], picture: Path
+) -> dict[str, float]:
     """Metrics of attention pooling over the first examples, and a heat map of a few of them.
 
     Args:
@@ -68,7 +70,7 @@ def pooling_report(pair: Pair, translator: Translator, examples: Sequence[Exampl
     return pooling_metrics(weights, mask)
 
 
-def token_texts(pair: Pair, item: Encoded) -> list[str]:
+def token_texts(pair: ModelPair, item: Encoded) -> list[str]:
     """The question's tokens as the bridge reads them: the target's under geometry_projection, else the source's."""
     if item.alignment is None:
         ids, tokenizer = item.source_ids[slice(*item.question_span)], pair.source.tokenizer

@@ -19,7 +19,7 @@ import torch
 
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.inputs.source_batch import read_source
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.objectives.objective import WeightedTerm
 from ray_bridge.objectives.policy_gradient import accumulate, carry, judge, parameters_of
 from ray_bridge.objectives.rollouts import Completion, draw_questions, turns_of, write
@@ -31,7 +31,7 @@ MICRO_TOKENS = 4096
 
 
 def decode_terms(
-    spec: JobSpec, pair: Pair, train: Sequence[Example], *, batch_size: int, micro_tokens: int = MICRO_TOKENS
+    spec: JobSpec, pair: ModelPair, train: Sequence[Example], *, batch_size: int, micro_tokens: int = MICRO_TOKENS
 ) -> list[WeightedTerm]:
     """The toggle's terms, none where it is off or their weight is 0.
 
@@ -60,7 +60,7 @@ def decode_terms(
 class DecodeAware:
     """Computes both terms of a step from one set of completions; see `decode_terms` for the arguments."""
 
-    def __init__(self, pair: Pair, train: Sequence[Example], *, batch_size: int, micro_tokens: int) -> None:
+    def __init__(self, pair: ModelPair, train: Sequence[Example], *, batch_size: int, micro_tokens: int) -> None:
         self.pair, self.train, self.spec = pair, train, pair.spec
         self.batch_size, self.micro_tokens = batch_size, micro_tokens
         # Weak, so that a step's graph does not live on until the next step that asks.
@@ -80,7 +80,7 @@ class DecodeAware:
         return self._done[step]
 
     def _compute(self, step: StepContext) -> tuple[Term, Term]:
-        chosen = draw_questions(self.spec, step.moment, len(self.train))
+        chosen = draw_questions(self.spec, step.step_key, len(self.train))
         turns = turns_of(step.worker, len(chosen), self.spec.decode_samples)
         completions: list[Completion] = []
         adapters = step.translator.injection.adapters
@@ -89,12 +89,14 @@ class DecodeAware:
             mine = sorted({turn.question for turn in turns})
             items = self.pair.encoder([self.train[chosen[q]] for q in mine])
             source = read_source(self.pair.source, items, self.spec.source_layer)
-            asked = StepContext(self.spec, step.target, step.translator, source, step.moment, step.worker, step.passes)
+            asked = StepContext(
+                self.spec, step.target, step.translator, source, step.step_key, step.worker, step.passes
+            )
             soft = step.translator.injection(asked.soft)  # (q, K, d_t)
             by_question = dict(zip(mine, range(len(mine)), strict=True))
             places = [by_question[turn.question] for turn in turns]
             with step.target.adapted(adapters):
-                completions = write(self.pair, step.moment, turns, places, items, soft, self.batch_size)
+                completions = write(self.pair, step.step_key, turns, places, items, soft, self.batch_size)
         advantages, facts = judge(step, completions, self.spec.decode_samples)
         if not completions:
             return (replace(zero(soft), facts=facts), replace(zero(soft), facts=facts))

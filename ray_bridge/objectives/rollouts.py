@@ -14,9 +14,9 @@ from ray_bridge.distributed import Worker
 from ray_bridge.generation.generate import decode_rows, text_of
 from ray_bridge.generation.sampling import Sampling
 from ray_bridge.inputs.encoding import Encoded
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.noise import generator, stable_seed
-from ray_bridge.objectives.step_context import Moment
+from ray_bridge.objectives.step_context import StepKey
 from ray_bridge.tasks.task import Example, Task
 
 WELL_FORMED = 0.1
@@ -54,9 +54,9 @@ class Completion:
     reward: float
 
 
-def draw_questions(spec: JobSpec, moment: Moment, available: int) -> list[int]:
+def draw_questions(spec: JobSpec, step_key: StepKey, available: int) -> list[int]:
     """Places in the training examples of a step's questions, the same on every worker, none twice."""
-    chance = np.random.default_rng(stable_seed("decode questions", moment.seed, moment.step))
+    chance = np.random.default_rng(stable_seed("decode questions", step_key.seed, step_key.step))
     count = min(spec.decode_questions, available)
     return [int(i) for i in chance.choice(available, size=count, replace=False)]
 
@@ -75,8 +75,8 @@ def reward_of(task: Task, text: str, example: Example) -> float:
 
 
 def write(
-    pair: Pair,
-    moment: Moment,
+    pair: ModelPair,
+    step_key: StepKey,
     turns: Sequence[Turn],
     places: Sequence[int],
     items: Sequence[Encoded],
@@ -87,7 +87,7 @@ def write(
 
     Args:
         pair: the target writes, the task scores.
-        moment: keys the samples, with the example and the number of the sample.
+        step_key: keys the samples, with the example and the number of the sample.
         turns: the completions to write.
         places: which item each of them continues.
         items: q examples.
@@ -98,7 +98,7 @@ def write(
     written = []
     for start in range(0, len(turns), batch_size):
         part = list(zip(turns[start : start + batch_size], places[start : start + batch_size], strict=True))
-        keys = [(moment.seed, moment.step, items[place].example.id, turn.sample) for turn, place in part]
+        keys = [(step_key.seed, step_key.step, items[place].example.id, turn.sample) for turn, place in part]
         sampling = Sampling(
             temperature=spec.decode_temperature, generators=[generator("completion", *key) for key in keys]
         )

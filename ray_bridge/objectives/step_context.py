@@ -39,7 +39,7 @@ class Term:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
+class StepKey:
     """Where in training a step is; with an example's id it keys every draw of noise."""
 
     seed: int
@@ -55,14 +55,14 @@ class StepContext:
         target: FrozenLM,
         translator: Translator,
         source: SourceBatch,
-        moment: Moment,
+        step_key: StepKey,
         worker: Worker,
         passes: Passes | None = None,
         teacher_answers: AnswerStates | None = None,
     ) -> None:
         self.spec, self.target, self.translator = spec, target, translator
         self.passes = passes or Passes(translator, target, recorded=False)
-        self.source, self.moment, self.worker = source, moment, worker
+        self.source, self.step_key, self.worker = source, step_key, worker
         self.teacher_answers = teacher_answers  # None where the teacher is read in the step
         self.items: Sequence[Encoded] = source.items
 
@@ -132,7 +132,7 @@ class StepContext:
         return send(torch.stack(draws).sigmoid(), self.target.device)
 
     def _key(self, item: Encoded) -> tuple[int | str, ...]:
-        return (self.moment.seed, self.moment.step, item.example.id)
+        return (self.step_key.seed, self.step_key.step, item.example.id)
 
 
 def zero(like: Tensor) -> Term:

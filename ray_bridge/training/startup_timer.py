@@ -3,7 +3,7 @@
 import time
 
 
-class Start:
+class StartupTimer:
     """A clock with named parts.
 
     Attributes:

@@ -28,24 +28,24 @@ from ray_bridge.evaluation.pooling_report import pooling_report
 from ray_bridge.evaluation.selection import Best, Weights, load_selected, save_selected
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import read_source
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.noise import draw_ahead
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.forward_passes import Passes
 from ray_bridge.objectives.objective import Losses, backward, objective_terms
-from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.splits import Splits, load_splits
 from ray_bridge.training.async_checkpoint import Snapshot
 from ray_bridge.training.checkpoint import Progress
 from ray_bridge.training.schedule import epoch_order, learning_rate, sees_prompt, with_prompt
 from ray_bridge.training.session import Session
-from ray_bridge.training.startup_timer import Start
+from ray_bridge.training.startup_timer import StartupTimer
 
 STANDARDISE_ON = 256
 """Training prompts whose states set the statistics that a bridge standardises by."""
 
 
-class Job:
+class Trainer:
     """One worker's part of a job. `run` is the whole of it."""
 
     def __init__(
@@ -55,14 +55,14 @@ class Job:
         folder: Path,
         session: Session,
         cache: Path | None,
-        start: Start | None = None,
+        start: StartupTimer | None = None,
     ) -> None:
         check_run(spec, run)
-        self.start = start or Start()
+        self.start = start or StartupTimer()
         self.spec, self.run_spec, self.folder, self.session = spec, run, folder, session
         self.worker = session.worker
         self.splits: Splits = load_splits(spec)
-        self.pair = Pair.load(spec, self.splits, self.worker.device)
+        self.pair = ModelPair.load(spec, self.splits, self.worker.device)
         self.start.done("models")
         # A job that asks for every example at least once gains by reading them all in large batches.
         known = self.splits.train if spec.steps * spec.batch_size >= len(self.splits.train) else ()
@@ -166,7 +166,7 @@ class Job:
             self.pair.target,
             self.translator,
             self.source_states(items),
-            Moment(seed=self.spec.seed, step=self.step),
+            StepKey(seed=self.spec.seed, step=self.step),
             self.worker,
             self.passes,
             teacher_answers=self.teacher_states(items),

@@ -21,11 +21,11 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.selection import load_selected
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.splits import load_splits
 from ray_bridge.training.session import LocalSession
-from ray_bridge.training.startup_timer import Start
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.startup_timer import StartupTimer
+from ray_bridge.training.trainer import Trainer
 from tests.support.model_pairs import make_pair
 from tests.support.workers import on_two_workers
 
@@ -56,7 +56,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> JobSpec:
 def run_job(spec: JobSpec, folder: Path, **changes: Any) -> dict[str, Any]:
     run = tiny_run(**({"workers": 1, "checkpoint_every": 2} | changes))
     torch.set_num_threads(1)
-    return Job(spec, run, folder, LocalSession(folder), folder / "cache").run()
+    return Trainer(spec, run, folder, LocalSession(folder), folder / "cache").run()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def finished(spec: JobSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluate(spec: JobSpec, folder: Path, *, batch_size: int, worker: Worker | None = None) -> list[dict[str, Any]]:
     """Samples of the checkpoint that a finished job selected, reloaded from disk."""
     splits = load_splits(spec)
-    pair = Pair.load(spec, splits, torch.device("cpu"))
+    pair = ModelPair.load(spec, splits, torch.device("cpu"))
     translator = build_translator(spec, pair.source, pair.target)
     load_selected(folder / "selected", translator)
     evaluator = Evaluator(pair.for_evaluation(), worker or Worker(), batch_size, NodeCache(None))
@@ -193,9 +193,9 @@ def test_every_term_and_its_gradient_norm_are_recorded(finished: Path) -> None:
 
 def test_the_record_says_where_the_seconds_before_the_first_step_went(spec: JobSpec, tmp_path: Path) -> None:
     session = LocalSession(tmp_path)
-    start = Start(time.time() - 5)
+    start = StartupTimer(time.time() - 5)
     start.done("imports")
-    result = Job(spec, tiny_run(workers=1), tmp_path, session, tmp_path / "cache", start).run()
+    result = Trainer(spec, tiny_run(workers=1), tmp_path, session, tmp_path / "cache", start).run()
     found = [e for e in read_jsonl(tmp_path / "events.jsonl") if e.get("step") == 0 and "start/launch" in e["values"]]
     assert len(found) == 1
     values = dict(found[0]["values"])
@@ -208,5 +208,7 @@ def test_the_record_says_where_the_seconds_before_the_first_step_went(spec: JobS
     assert values["start/models"] > 0
     assert sum(values.values()) == pytest.approx(total, abs=0.01)
     assert result["startup_seconds"] == pytest.approx(total, abs=0.001)
-    again = Job(spec, tiny_run(workers=1), tmp_path, session, tmp_path / "cache", Start(time.time() - 1000)).run()
+    again = Trainer(
+        spec, tiny_run(workers=1), tmp_path, session, tmp_path / "cache", StartupTimer(time.time() - 1000)
+    ).run()
     assert again["startup_seconds"] < 1000  # what went on from a checkpoint counts its own process alone

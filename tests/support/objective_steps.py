@@ -13,8 +13,8 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import read_source
-from ray_bridge.model_pair import Pair
-from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.model_pair import ModelPair
+from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.splits import Splits, load_splits
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from ray_bridge.tasks.task import Example, Score, Task
@@ -57,7 +57,7 @@ class Frame:
 
     spec: JobSpec
     splits: Splits
-    pair: Pair
+    pair: ModelPair
     translator: Translator
 
     @property
@@ -69,8 +69,8 @@ class Frame:
 
     def step(self, items: Sequence[Encoded], number: int = 0, worker: Worker | None = None) -> StepContext:
         source = read_source(self.pair.source, items, self.spec.source_layer)
-        moment = Moment(seed=self.spec.seed, step=number)
-        return StepContext(self.spec, self.pair.target, self.translator, source, moment, worker or Worker())
+        step_key = StepKey(seed=self.spec.seed, step=number)
+        return StepContext(self.spec, self.pair.target, self.translator, source, step_key, worker or Worker())
 
 
 def make_frame(folders: PairFolders, task: type[SyntheticTask] = SyntheticTask, **changes: Any) -> Frame:
@@ -79,7 +79,7 @@ def make_frame(folders: PairFolders, task: type[SyntheticTask] = SyntheticTask, 
     splits = load_splits(spec)
     scored: Task = task(train_examples=1, test_examples=1)
     splits = Splits(**(vars(splits) | {"task": scored}))
-    pair = Pair.load(spec, splits, torch.device("cpu"))
+    pair = ModelPair.load(spec, splits, torch.device("cpu"))
     translator = build_translator(spec, pair.source, pair.target)
     unsettle(translator)
     return Frame(spec=spec, splits=splits, pair=pair, translator=translator)

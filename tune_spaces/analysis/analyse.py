@@ -15,8 +15,16 @@ from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.bootstrap import NoiseFloor, bootstrap_means, contrast, noise_floor
 from tune_spaces.analysis.changed_items import changed_items
 from tune_spaces.analysis.claims import Claims, make_claims
-from tune_spaces.analysis.pairwise import Comparison, Matrix, Pair, compare_pairs, matrix_of, summarise, verdict
-from tune_spaces.analysis.scored_trials import Trial, Trials, matrix
+from tune_spaces.analysis.pairwise import (
+    Comparison,
+    Matrix,
+    PairedComparison,
+    compare_pairs,
+    matrix_of,
+    summarise,
+    verdict,
+)
+from tune_spaces.analysis.scored_trials import ScoredTrial, Trials, matrix
 from tune_spaces.analysis.toggle_effects import CONFIRMATORY, Attribution, Kind, attribute
 
 MOST_PAIRED = 8  # variants; with more, each is compared with the reference alone, as a sweep
@@ -41,8 +49,8 @@ class Appendix:
 
     trials: Trials
     outcomes: list[dict[str, Any]]
-    pairs: list[Pair]
-    gains: list[Pair]
+    pairs: list[PairedComparison]
+    gains: list[PairedComparison]
     attribution: Attribution | None
     noise_floor: NoiseFloor | None
     by_soft_tokens: list[dict[str, Any]]
@@ -110,7 +118,7 @@ def _accuracies(cells: Sequence[Matrix], draws: int, seed: int) -> list[dict[str
     return rows
 
 
-def _outcomes(variants: Mapping[str, Sequence[Trial]], draws: int, seed: int) -> list[dict[str, Any]]:
+def _outcomes(variants: Mapping[str, Sequence[ScoredTrial]], draws: int, seed: int) -> list[dict[str, Any]]:
     keys = [
         (name, condition)
         for name, trials in variants.items()
@@ -129,9 +137,9 @@ def _outcomes(variants: Mapping[str, Sequence[Trial]], draws: int, seed: int) ->
     ]
 
 
-def _gains(variants: Mapping[str, Sequence[Trial]], draws: int, seed: int) -> list[Pair]:
+def _gains(variants: Mapping[str, Sequence[ScoredTrial]], draws: int, seed: int) -> list[PairedComparison]:
     """Bridged against each other condition of the same runs; the two that claims rest on are a family of their own."""
-    found: list[Pair] = []
+    found: list[PairedComparison] = []
     for primary in (True, False):
         cells, wanted = {}, []
         for name, trials in variants.items():
@@ -211,5 +219,5 @@ def analyse(
     )
 
 
-def _floor_of_variants(variants: Mapping[str, Sequence[Trial]]) -> NoiseFloor | None:
+def _floor_of_variants(variants: Mapping[str, Sequence[ScoredTrial]]) -> NoiseFloor | None:
     return noise_floor([matrix_of([t.samples for t in trials]).mean(axis=1).tolist() for trials in variants.values()])

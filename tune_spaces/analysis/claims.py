@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tune_spaces.analysis.bootstrap import NoiseFloor
-from tune_spaces.analysis.pairwise import Pair, points, verdict
+from tune_spaces.analysis.pairwise import PairedComparison, points, verdict
 from tune_spaces.analysis.toggle_effects import Attribution, Effect
 
 KINDS = {
@@ -39,7 +39,10 @@ def effect_name(effect: Effect) -> str:
 
 
 def make_claims(
-    pairs: Sequence[Pair], gains: Sequence[Pair], attribution: Attribution | None, floor: NoiseFloor | None
+    pairs: Sequence[PairedComparison],
+    gains: Sequence[PairedComparison],
+    attribution: Attribution | None,
+    floor: NoiseFloor | None,
 ) -> Claims:
     """Every claim that a reader might make of the campaign, sorted by whether its data carry it.
 
@@ -74,7 +77,7 @@ def make_claims(
     return claims
 
 
-def _sort(claims: Claims, pair: Pair, sentence: str, floor: NoiseFloor | None) -> None:
+def _sort(claims: Claims, pair: PairedComparison, sentence: str, floor: NoiseFloor | None) -> None:
     if not pair.shown:
         claims.not_carried.append(sentence)
     elif floor is not None and abs(pair.difference) <= floor.largest:
@@ -83,7 +86,7 @@ def _sort(claims: Claims, pair: Pair, sentence: str, floor: NoiseFloor | None) -
         claims.carried.append(sentence)
 
 
-def _sort_gain(claims: Claims, gain: Pair) -> None:
+def _sort_gain(claims: Claims, gain: PairedComparison) -> None:
     what = BASELINES[gain.b]
     figures = (
         f"{points(gain.difference)} points over {gain.b}, 95 % interval [{points(gain.ci_low)}, "

@@ -47,7 +47,7 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class PairedComparison:
     """The difference a - b on the same items.
 
     Attributes:
@@ -93,7 +93,7 @@ def compare_pairs(
     correction: Correction = "holm",
     draws: int = 4_000,
     seed: int = 0,
-) -> list[Pair]:
+) -> list[PairedComparison]:
     """Compare pairs of configurations; all pairs together are the family that is corrected for.
 
     Args:
@@ -132,7 +132,7 @@ def _compare(
     exact: tuple[float, float, float] | None,
     means: Means | None,
     alpha: float,
-) -> Pair:
+) -> PairedComparison:
     a, b = pair
     first, second = cells[a], cells[b]
     counts = [discordant(x, y) for x, y in zip(first, second, strict=False)]
@@ -149,7 +149,7 @@ def _compare(
         effect = contrast(means, [(name == a) - (name == b) for name in cells])
         low, high, p, test = effect.low, effect.high, effect.p, BOOTSTRAP
         detectable = POWER_OVER_HALF_WIDTH * (high - low) / 2
-    return Pair(
+    return PairedComparison(
         a=a, b=b, n=n, runs=len(counts), accuracy_a=accuracy_a, accuracy_b=accuracy_b, n10=n10, n01=n01,
         difference=difference, ci_low=low, ci_high=high, p=p, p_adjusted=p, test=test,
         detectable=detectable,
@@ -171,7 +171,7 @@ def points(value: float) -> str:
     return f"{100 * value:+.1f}"
 
 
-def verdict(pair: Pair, comparisons: int = 1) -> str:
+def verdict(pair: PairedComparison, comparisons: int = 1) -> str:
     """One sentence on a pair: what was shown, or that nothing was and what could have been.
 
     Args:
@@ -202,7 +202,7 @@ class Comparison:
     """Every run, every pair of runs, and a sentence a pair."""
 
     runs: dict[str, Run]
-    pairs: list[Pair]
+    pairs: list[PairedComparison]
     verdict: list[str]
 
     def as_json(self) -> dict[str, Any]:

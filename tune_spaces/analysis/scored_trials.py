@@ -20,7 +20,7 @@ POSITIONS = {"on": True, "true": True, "1": True, "1.0": True, "off": False, "fa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class ScoredTrial:
     """One run of one variant.
 
     Attributes:
@@ -56,14 +56,14 @@ class Trials:
         reference: the variant that others are compared with.
     """
 
-    compared: list[Trial]
-    apart: list[Trial]
+    compared: list[ScoredTrial]
+    apart: list[ScoredTrial]
     without_samples: list[str]
     reference: str
 
-    def variants(self) -> dict[str, list[Trial]]:
+    def variants(self) -> dict[str, list[ScoredTrial]]:
         """Compared trials by variant, the reference first, each by seed."""
-        grouped: dict[str, list[Trial]] = {self.reference: []}
+        grouped: dict[str, list[ScoredTrial]] = {self.reference: []}
         for trial in self.compared:
             grouped.setdefault(trial.variant, []).append(trial)
         return {name: sorted(trials, key=lambda trial: trial.seed) for name, trials in grouped.items()}
@@ -80,21 +80,21 @@ class Trials:
                 found.setdefault(trial.on, {}).setdefault(trial.seed, trial.samples)
         return {on: matrix_of([runs[seed] for seed in sorted(runs)]) for on, runs in found.items()}
 
-    def by_soft_tokens(self) -> dict[int, list[Trial]]:
+    def by_soft_tokens(self) -> dict[int, list[ScoredTrial]]:
         """Trials by K, among those that differ from the reference in K and seed alone."""
         reference = self.variants()[self.reference][0]
 
-        def rest(trial: Trial) -> dict[str, Any]:
+        def rest(trial: ScoredTrial) -> dict[str, Any]:
             return {name: value for name, value in trial.context.items() if name not in ("soft_tokens", "K")}
 
-        found: dict[int, list[Trial]] = {}
+        found: dict[int, list[ScoredTrial]] = {}
         for trial in self.compared:
             if trial.soft_tokens is not None and trial.on == reference.on and rest(trial) == rest(reference):
                 found.setdefault(trial.soft_tokens, []).append(trial)
         return dict(sorted(found.items()))
 
 
-def matrix(trials: Sequence[Trial], condition: str = "bridged") -> Matrix:
+def matrix(trials: Sequence[ScoredTrial], condition: str = "bridged") -> Matrix:
     """Correct answers of the trials, (trials, items)."""
     return matrix_of([trial.samples for trial in trials], condition)
 
@@ -157,7 +157,7 @@ def read_trials(
             continue
         k = _number(row, "K", "soft_tokens")
         trials.append(
-            Trial(
+            ScoredTrial(
                 variant=str(row["variant"]),
                 seed=int(seed or 0),
                 on=frozenset(toggle for toggle in toggles if _is_on(row[toggle], toggle, name)),
@@ -179,13 +179,13 @@ def trials_of_samples(runs: Mapping[str, Samples]) -> Trials:
         UserError: if they are not on the same items.
     """
     trials = [
-        Trial(variant=name, seed=0, on=frozenset(), context={}, soft_tokens=None, kv_saved=None, samples=samples)
+        ScoredTrial(variant=name, seed=0, on=frozenset(), context={}, soft_tokens=None, kv_saved=None, samples=samples)
         for name, samples in align(runs).items()
     ]
     return Trials(compared=trials, apart=[], without_samples=[], reference=next(iter(runs)))
 
 
-def _named(trials: list[Trial]) -> list[Trial]:
+def _named(trials: list[ScoredTrial]) -> list[ScoredTrial]:
     """Trials under names that stand for one configuration each: a second one of the same name is numbered."""
     known: dict[str, list[tuple[frozenset[str], dict[str, Any]]]] = {}
     named = []
@@ -203,7 +203,7 @@ def _items(samples: Samples) -> frozenset[tuple[str, ...]]:
     return frozenset(zip(*samples.keys.values(), samples.gold, strict=True))
 
 
-def _grouped(trials: list[Trial], without: list[str], reference: str) -> Trials:
+def _grouped(trials: list[ScoredTrial], without: list[str], reference: str) -> Trials:
     if reference not in {trial.variant for trial in trials}:
         reference = trials[0].variant
     sets = [_items(trial.samples) for trial in trials]

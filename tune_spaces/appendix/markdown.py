@@ -8,7 +8,7 @@ from tune_spaces.analysis.analyse import Appendix
 from tune_spaces.analysis.bootstrap import NoiseFloor
 from tune_spaces.analysis.changed_items import spread
 from tune_spaces.analysis.claims import KINDS, effect_name
-from tune_spaces.analysis.pairwise import Pair, points
+from tune_spaces.analysis.pairwise import PairedComparison, points
 from tune_spaces.analysis.samples import is_valid
 from tune_spaces.analysis.toggle_effects import Effect
 
@@ -120,7 +120,7 @@ def _outcomes(rows: Sequence[dict[str, Any]]) -> str:
     )  # fmt: skip
 
 
-def _pairs(pairs: Sequence[Pair], floor: NoiseFloor | None) -> str:
+def _pairs(pairs: Sequence[PairedComparison], floor: NoiseFloor | None) -> str:
     noise = "not known" if floor is None else _percent(floor.largest)
     return _table(
         ("a", "b", "a − b, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor",

@@ -15,7 +15,7 @@ from bridge_common.files import write_bytes, write_json, write_text
 from tune_spaces.analysis.analyse import MOST_PAIRED, Appendix
 from tune_spaces.analysis.changed_items import COLUMNS
 from tune_spaces.analysis.claims import effect_name
-from tune_spaces.analysis.pairwise import Pair
+from tune_spaces.analysis.pairwise import PairedComparison
 from tune_spaces.appendix import plots
 from tune_spaces.appendix.markdown import markdown
 
@@ -81,7 +81,7 @@ def _pairs_table(appendix: Appendix) -> pd.DataFrame:
     floor = None if appendix.noise_floor is None else appendix.noise_floor.largest
     rows = [{"family": "variants", **asdict(pair), "noise_floor": floor} for pair in appendix.pairs]
     rows += [{"family": "baselines", **asdict(gain), "noise_floor": floor} for gain in appendix.gains]
-    return pd.DataFrame(rows, columns=["family", *Pair.__dataclass_fields__, "noise_floor"])
+    return pd.DataFrame(rows, columns=["family", *PairedComparison.__dataclass_fields__, "noise_floor"])
 
 
 def _pictures(

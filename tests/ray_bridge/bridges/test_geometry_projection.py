@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.models.llama.modeling_llama import rotate_half
 
-from ray_bridge.bridges.geometry_projection import GeometryProjection, Phase, inverse_frequencies
+from ray_bridge.bridges.geometry_projection import GeometryProjection, RotaryPhase, inverse_frequencies
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.config.presets import tiny
 from ray_bridge.config.spec import JobSpec
@@ -83,7 +83,7 @@ def test_gain_0_is_the_identity_and_gain_1_the_targets_rotation(arch: Arch) -> N
     lm = frozen(arch, 32)
     frequencies = inverse_frequencies(lm)
     assert frequencies is not None
-    phase = Phase(frequencies, 32)
+    phase = RotaryPhase(frequencies, 32)
     x, index = torch.randn(2, 5, 32), torch.tensor([[1, 2, 3, 4, 400], [7, 0, 900, 2, 1]])
     assert torch.equal(phase(x, index), x)
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_gain_0_is_the_identity_and_gain_1_the_targets_rotation(arch: Arch) -> N
 @settings(max_examples=30, deadline=None)
 @given(size=st.integers(4, 40), count=st.integers(1, 24), gain=st.floats(-3, 3), index=st.integers(0, 5000))
 def test_any_gain_is_a_rotation(size: int, count: int, gain: float, index: int) -> None:
-    phase = Phase(10000 ** (-torch.arange(count) / count), size)
+    phase = RotaryPhase(10000 ** (-torch.arange(count) / count), size)
     with torch.no_grad():
         phase.gain.fill_(gain)
     x = torch.randn(1, 1, size)

@@ -20,13 +20,13 @@ from ray_bridge.generation.generate import decode_rows
 from ray_bridge.inputs.layout import assemble
 from ray_bridge.inputs.resample import resample
 from ray_bridge.inputs.source_batch import read_source
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.objectives.answer_kl import misaligned_positions
 from ray_bridge.objectives.objective import backward, objective_terms
-from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.splits import Splits, load_splits
 from ray_bridge.training.session import LocalSession
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.trainer import Trainer
 from tests.support.model_pairs import Arch, PairFolders, make_pair
 
 CASES = [("residual", "llama"), ("adapter", "llama"), ("adapter", "gpt_neox")]
@@ -39,12 +39,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PairFolders]:
     return {arch: make_pair(tmp_path_factory.mktemp(arch), target_arch=arch) for arch in arches}
 
 
-def bench(pair: PairFolders, injection: str, **changes: Any) -> tuple[JobSpec, Splits, Pair, Translator]:
+def bench(pair: PairFolders, injection: str, **changes: Any) -> tuple[JobSpec, Splits, ModelPair, Translator]:
     sizes = {"soft_tokens": 3, "hidden_size": 16, "num_heads": 2, "depth": 1, "max_new_tokens": 5}
     data = {"train_examples": 6, "validation_examples": 2, "test_examples": 5, "decode_aware": False}
     spec = tiny(**({"source": pair.source, "target": pair.target, "injection": injection} | sizes | data | changes))
     splits = load_splits(spec)
-    loaded = Pair.load(spec, splits, torch.device("cpu"))
+    loaded = ModelPair.load(spec, splits, torch.device("cpu"))
     return spec, splits, loaded, build_translator(spec, loaded.source, loaded.target)
 
 
@@ -59,12 +59,14 @@ def open_gates(translator: Translator, gate: float = 1.5) -> None:
                 parameter.fill_(gate)
 
 
-def step_of(spec: JobSpec, splits: Splits, pair: Pair, translator: Translator) -> StepContext:
+def step_of(spec: JobSpec, splits: Splits, pair: ModelPair, translator: Translator) -> StepContext:
     source = read_source(pair.source, pair.encoder(splits.train), spec.source_layer)
-    return StepContext(spec, pair.target, translator, source, Moment(seed=0, step=0), Worker())
+    return StepContext(spec, pair.target, translator, source, StepKey(seed=0, step=0), Worker())
 
 
-def texts(pair: Pair, splits: Splits, translator: Translator, batch: int, names: Sequence[str]) -> dict[str, list[str]]:
+def texts(
+    pair: ModelPair, splits: Splits, translator: Translator, batch: int, names: Sequence[str]
+) -> dict[str, list[str]]:
     evaluator = Evaluator(pair.for_evaluation(), Worker(), batch, NodeCache(None))
     samples = evaluator.evaluate(splits.test, translator.double(), names)
     return {name: [row[f"{name}_output"] for row in samples] for name in names}
@@ -215,7 +217,7 @@ def test_a_job_opens_the_gates(
     torch.set_num_threads(1)
     changes = {"steps": 3, "eval_every": 3, "batch_size": 2, "warmup_steps": 0, "decode_aware": decode_aware}
     spec, *_ = bench(folders["llama"], injection, **changes)
-    job = Job(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None)
+    job = Trainer(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None)
     job.run()
     gates = [p for name, p in job.translator.injection.named_parameters() if name.endswith("gate")]
     assert all(float(gate.detach()) != 0 for gate in gates)

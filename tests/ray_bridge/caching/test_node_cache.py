@@ -12,7 +12,7 @@ from ray_bridge.bridges.translator import build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.presets import tiny
 from ray_bridge.distributed import Worker
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.embedding_map import fit_map, shared_embeddings
 from ray_bridge.tasks.splits import load_splits
 from tests.support.workers import on_two_workers
@@ -62,7 +62,7 @@ def test_all_workers_get_what_rank_0_made(kept: bool, tmp_path: Path) -> None:
 def test_the_map_of_a_pair_is_fitted_once_and_kept_by_both_models_and_kind(tmp_path: Path) -> None:
     spec = tiny(**SMALL)
     splits = load_splits(spec)
-    pair = Pair.load(spec, splits, torch.device("cpu"))
+    pair = ModelPair.load(spec, splits, torch.device("cpu"))
     plain = build_translator(spec, pair.source, pair.target)
     cache, worker = NodeCache(tmp_path), Worker()
     found = [build_translator(spec, pair.source, pair.target, pair.once(cache, worker)) for _ in range(2)]
@@ -75,10 +75,10 @@ def test_the_map_of_a_pair_is_fitted_once_and_kept_by_both_models_and_kind(tmp_p
             k: v.tolist() for k, v in plain.state_dict().items()
         }
     assert torch.equal(load_file(path)["weight"], fitted.weight.float())
-    other = Pair.load(spec.replace(geometry_init="ridge"), splits, torch.device("cpu"))
+    other = ModelPair.load(spec.replace(geometry_init="ridge"), splits, torch.device("cpu"))
     build_translator(other.spec, other.source, other.target, other.once(cache, worker))
     swapped = spec.replace(source=spec.target, target=spec.source)
-    back = Pair.load(swapped, splits, torch.device("cpu"))
+    back = ModelPair.load(swapped, splits, torch.device("cpu"))
     build_translator(swapped, back.source, back.target, back.once(cache, worker))
     assert len(list(tmp_path.iterdir())) == 3
 

@@ -15,7 +15,7 @@ from ray_bridge.evaluation.diagnose import diagnose, look, render
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from ray_bridge.training.session import LocalSession
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.trainer import Trainer
 from tests.support.model_pairs import Arch, frozen, make_pair
 
 
@@ -29,7 +29,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
         **{"train_examples": 4, "validation_examples": 2, "test_examples": 5, "decode_aware": False},
     )
     torch.set_num_threads(1)
-    Job(spec, tiny_run(workers=1), folder, LocalSession(folder), None).run()
+    Trainer(spec, tiny_run(workers=1), folder, LocalSession(folder), None).run()
     write_json(folder / "spec.json", {"variant": "full", "spec": spec.model_dump()})
     return folder
 

@@ -9,7 +9,7 @@ from ray_bridge.config.checkpoint_names import EMBEDDED
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from ray_bridge.training.session import LocalSession
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.trainer import Trainer
 
 needs_pair = pytest.mark.skipif(
     not all((folder / "model.safetensors").is_file() for folder in EMBEDDED.values()),
@@ -45,7 +45,7 @@ def test_shuffled_answers_in_training_do_not_help_on_test(tmp_path: Path) -> Non
         eval_dtype="as_trained",
     )
     folder = tmp_path / "trial"
-    metrics = Job(spec, tiny_run(workers=1), folder, LocalSession(folder), None).run()["metrics"]
+    metrics = Trainer(spec, tiny_run(workers=1), folder, LocalSession(folder), None).run()["metrics"]
     assert metrics["n"] == 120
     assert metrics["accuracy/target_alone"] > 0.4  # it reads numerals, so there is something to lose
     assert metrics["accuracy/bridged"] <= metrics["accuracy/target_alone"]

@@ -13,10 +13,10 @@ from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.evaluation.pooling_report import heat_map, pooling_metrics, pooling_report, token_texts
 from ray_bridge.inputs.source_batch import read_source
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.splits import load_splits
 from ray_bridge.training.session import LocalSession
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.trainer import Trainer
 from tests.support.model_pairs import PairFolders, make_pair
 
 
@@ -51,7 +51,7 @@ def test_metrics_of_known_weights() -> None:
 def test_weights_and_labels_are_those_of_the_question(folders: PairFolders, geometry: bool, tmp_path: Path) -> None:
     spec = small(folders, geometry_projection=geometry)
     splits = load_splits(spec)
-    pair = Pair.load(spec, splits, torch.device("cpu"))
+    pair = ModelPair.load(spec, splits, torch.device("cpu"))
     translator = build_translator(spec, pair.source, pair.target)
     items = pair.encoder(splits.validation)
     pooled = translator.pooled(read_source(pair.source, items, -1))
@@ -83,7 +83,7 @@ def test_a_job_leaves_a_picture_at_every_evaluation(
 ) -> None:
     torch.set_num_threads(1)
     spec = small(folders, bridge=bridge, pooling=pooling)
-    Job(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None).run()
+    Trainer(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None).run()
     events = read_jsonl(tmp_path / "events.jsonl")
     named = [event["path"] for event in events if event["kind"] == "artifact" and "diagnostics" in event["path"]]
     logged = [event["step"] for event in events if "pooling/entropy" in event.get("values", {})]

@@ -13,11 +13,11 @@ from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.generation.generate import decode_rows, text_of
 from ray_bridge.inputs.rows import Row
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.splits import Splits, load_splits
 from tests.support.model_pairs import make_pair
 
-Bench = tuple[Pair, Splits]
+Bench = tuple[ModelPair, Splits]
 
 
 @pytest.fixture(scope="module", params=[0, 1])
@@ -26,10 +26,10 @@ def bench(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     sizes = {"train_examples": 4, "validation_examples": 2, "test_examples": 5, "max_new_tokens": 6}
     spec = tiny(source=folders.source, target=folders.target, num_fewshot=request.param, **sizes)
     splits = load_splits(spec)
-    return Pair.load(spec, splits, torch.device("cpu")), splits
+    return ModelPair.load(spec, splits, torch.device("cpu")), splits
 
 
-def evaluator(pair: Pair, cache: Path | None = None) -> Evaluator:
+def evaluator(pair: ModelPair, cache: Path | None = None) -> Evaluator:
     return Evaluator(pair, Worker(), 64, NodeCache(cache))
 
 

@@ -10,7 +10,7 @@ from ray_bridge.distributed import Worker
 from ray_bridge.gpu.cuda_graphs import Replay
 from ray_bridge.gpu.settings import settle
 from ray_bridge.training.session import LocalSession
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.trainer import Trainer
 
 pytestmark = pytest.mark.gpu
 
@@ -22,13 +22,13 @@ def device() -> torch.device:
     return torch.device("cuda", 0)
 
 
-def train(folder: Path, device: torch.device, position: str, *, recorded: bool) -> tuple[list[float], Job]:
+def train(folder: Path, device: torch.device, position: str, *, recorded: bool) -> tuple[list[float], Trainer]:
     spec = tiny(
         train_examples=64, validation_examples=4, test_examples=4, batch_size=4, warmup_steps=1, eval_every=8,
         num_fewshot=2, soft_position=position, steps=24, decode_aware=False, learning_rate=1e-4,
     )  # fmt: skip
     worker = Worker(device=device)
-    job = Job(spec, tiny_run(workers=1), folder, LocalSession(folder, worker), None)
+    job = Trainer(spec, tiny_run(workers=1), folder, LocalSession(folder, worker), None)
     if not recorded:
         for replay in job.passes.replays.values():
             replay.most = 0

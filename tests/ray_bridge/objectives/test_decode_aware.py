@@ -14,7 +14,7 @@ from ray_bridge.objectives.decode_aware import DecodeAware, decode_terms
 from ray_bridge.objectives.objective import backward
 from ray_bridge.objectives.policy_gradient import accumulate, carry, micro_batches, recomputed, token_losses
 from ray_bridge.objectives.rollouts import Completion, Turn, turns_of, write
-from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from ray_bridge.tasks.task import Example, Score
 from tests.support.live_bytes import LiveBytes
@@ -44,7 +44,7 @@ def rollout(frame: Frame, questions: int = 4) -> tuple[Tensor, list[Completion],
     items = frame.items(questions)
     soft = frame.step(items).soft.detach()
     turns = turns_of(Worker(), questions, frame.spec.decode_samples)
-    completions = write(frame.pair, Moment(seed=0, step=0), turns, [t.question for t in turns], items, soft, 64)
+    completions = write(frame.pair, StepKey(seed=0, step=0), turns, [t.question for t in turns], items, soft, 64)
     completions = [replace(c, tokens=c.tokens[: 2 + 3 * (i % 7)]) for i, c in enumerate(completions)]
     completions[2] = replace(completions[2], tokens=(5, frame.pair.target.eos))
     completions[3] = replace(completions[3], tokens=(frame.pair.target.eos,))
@@ -330,7 +330,7 @@ def test_memory_of_generation_is_bounded_by_its_batch(folders: PairFolders) -> N
         turns = turns_of(Worker(), questions, 4)
         places = [turn.question for turn in turns]
         with LiveBytes() as live:
-            write(frame.pair, Moment(seed=0, step=0), turns, places, items, soft, batch_size)
+            write(frame.pair, StepKey(seed=0, step=0), turns, places, items, soft, batch_size)
         peaks[questions, batch_size] = live.peak
     assert peaks[4, 4] <= 1.05 * peaks[2, 4]
     assert peaks[4, 8] > 1.5 * peaks[4, 4]

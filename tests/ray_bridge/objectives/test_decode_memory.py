@@ -11,11 +11,11 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.inputs.source_batch import read_source
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.objective import backward, objective_terms
-from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from tests.support.model_pairs import make_tokenizer
 
@@ -46,7 +46,7 @@ def random_lm(kind: str, geometry: dict[str, Any], device: torch.device) -> Froz
     return FrozenLM(model, tokenizer, kind)
 
 
-def make_pair_of(spec: JobSpec, source: dict[str, Any], target: dict[str, Any], device: torch.device) -> Pair:
+def make_pair_of(spec: JobSpec, source: dict[str, Any], target: dict[str, Any], device: torch.device) -> ModelPair:
     """Both models, and a few-shot header that makes the prompt as long as GSM8K's."""
     lms = random_lm("mistral", source, device), random_lm("llama", target, device)
     task = SyntheticTask(train_examples=80, test_examples=1)
@@ -54,17 +54,17 @@ def make_pair_of(spec: JobSpec, source: dict[str, Any], target: dict[str, Any], 
     while len(lms[1].tokenizer(task.header(task.train()[-exemplars - 1 :]))["input_ids"]) < PROMPT_TOKENS:
         exemplars += 1
     encoder = Encoder(spec, task, task.header(task.train()[-exemplars:]), *lms)
-    return Pair(spec=spec, source=lms[0], target=lms[1], task=task, encoder=encoder)
+    return ModelPair(spec=spec, source=lms[0], target=lms[1], task=task, encoder=encoder)
 
 
-def train_once(pair: Pair, rows: int) -> dict[str, float]:
+def train_once(pair: ModelPair, rows: int) -> dict[str, float]:
     """One whole step with every term, as a worker takes it; returns the gradient norms."""
     translator = build_translator(pair.spec, pair.source, pair.target)
     parameters = [p for p in translator.parameters() if p.requires_grad]
     train = pair.task.train()[:16]
     terms = decode_terms(pair.spec, pair, train, batch_size=36) + objective_terms(pair.spec)
     source = read_source(pair.source, pair.encoder(train[:rows]), pair.spec.source_layer)
-    step = StepContext(pair.spec, pair.target, translator, source, Moment(seed=0, step=199), Worker())
+    step = StepContext(pair.spec, pair.target, translator, source, StepKey(seed=0, step=199), Worker())
     with torch.autocast(pair.target.device.type, torch.bfloat16):
         losses = backward(step, terms, parameters, term_norms=True)
     return dict(losses.gradient_norms)

@@ -18,11 +18,11 @@ from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.objectives.answer_kl import answer_kl
 from ray_bridge.objectives.objective import backward, objective_terms
-from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.training import trainer
 from ray_bridge.training.schedule import with_prompt
 from ray_bridge.training.session import LocalSession
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.trainer import Trainer
 from tests.support.model_pairs import PairFolders
 from tests.support.objective_steps import Frame, make_frame
 
@@ -74,8 +74,8 @@ def step_of(
     frame: Frame, items: Sequence[Encoded], kind: type[StepContext], answers: AnswerStates | None
 ) -> StepContext:
     source = read_source(frame.pair.source, items, frame.spec.source_layer)
-    moment = Moment(seed=0, step=3)
-    return kind(frame.spec, frame.pair.target, frame.translator, source, moment, Worker(), teacher_answers=answers)
+    step_key = StepKey(seed=0, step=3)
+    return kind(frame.spec, frame.pair.target, frame.translator, source, step_key, Worker(), teacher_answers=answers)
 
 
 @pytest.mark.parametrize("seen", [False, True])
@@ -149,7 +149,7 @@ def job_spec(folders: PairFolders, **changes: Any) -> JobSpec:
 def run(spec: JobSpec, folder: Path, cache: Path | None) -> list[dict[str, float]]:
     """Run a job; every step's numbers besides times."""
     torch.set_num_threads(1)
-    Job(spec, tiny_run(workers=1), folder, LocalSession(folder), cache).run()
+    Trainer(spec, tiny_run(workers=1), folder, LocalSession(folder), cache).run()
     events = [event["values"] for event in read_jsonl(folder / "events.jsonl") if event["kind"] == "metrics"]
     keep = ("loss/", "grad_norm", "validation/")
     return [{k: v for k, v in values.items() if k.startswith(keep)} for values in events]

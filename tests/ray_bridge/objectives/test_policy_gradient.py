@@ -13,11 +13,11 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.inputs.encoding import Encoded, Encoder
 from ray_bridge.inputs.source_batch import read_source
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.objectives.decode_aware import DecodeAware
 from ray_bridge.objectives.rollouts import draw_questions
-from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.task import Example, Score
 from tests.support.objective_steps import unsettle
 
@@ -75,7 +75,7 @@ def two_token_model() -> FrozenLM:
 
 
 @pytest.fixture(params=[(1.0, "prepend"), (0.6, "prepend"), (1.0, "adapter")])
-def toy(request: pytest.FixtureRequest) -> tuple[Pair, Translator]:
+def toy(request: pytest.FixtureRequest) -> tuple[ModelPair, Translator]:
     temperature, injection = request.param
     spec = JobSpec(
         injection=injection,
@@ -92,25 +92,25 @@ def toy(request: pytest.FixtureRequest) -> tuple[Pair, Translator]:
         geometry_projection=False,
     )
     lm, task = two_token_model(), Toy()
-    pair = Pair(spec=spec, source=lm, target=lm, task=task, encoder=Encoder(spec, task, "", lm, lm))
+    pair = ModelPair(spec=spec, source=lm, target=lm, task=task, encoder=Encoder(spec, task, "", lm, lm))
     translator = build_translator(spec, lm, lm)
     unsettle(translator)
     return pair, translator
 
 
-def steps_of(pair: Pair, translator: Translator) -> Iterator[StepContext]:
+def steps_of(pair: ModelPair, translator: Translator) -> Iterator[StepContext]:
     for number in range(STEPS):
         items = pair.encoder(pair.task.train()[:1])
         source = read_source(pair.source, items, pair.spec.source_layer)
-        yield StepContext(pair.spec, pair.target, translator, source, Moment(seed=3, step=number), Worker())
+        yield StepContext(pair.spec, pair.target, translator, source, StepKey(seed=3, step=number), Worker())
 
 
-def expected_reward(pair: Pair, translator: Translator, step: StepContext) -> Tensor:
+def expected_reward(pair: ModelPair, translator: Translator, step: StepContext) -> Tensor:
     """Mean over the step's questions of the reward's expectation, by enumeration of all completions."""
     spec, target, train = pair.spec, pair.target, pair.task.train()
-    items = pair.encoder([train[i] for i in draw_questions(spec, step.moment, len(train))])
+    items = pair.encoder([train[i] for i in draw_questions(spec, step.step_key, len(train))])
     asked = StepContext(
-        spec, target, translator, read_source(pair.source, items, spec.source_layer), step.moment, Worker()
+        spec, target, translator, read_source(pair.source, items, spec.source_layer), step.step_key, Worker()
     )
     adapters = translator.injection.adapters
     with target.adapted(adapters):
@@ -143,7 +143,7 @@ def moved(parameters: Sequence[Tensor], direction: Tensor, size: float) -> None:
             start += p.numel()
 
 
-def test_the_estimate_is_the_gradient_of_the_expected_reward(toy: tuple[Pair, Translator]) -> None:
+def test_the_estimate_is_the_gradient_of_the_expected_reward(toy: tuple[ModelPair, Translator]) -> None:
     pair, translator = toy
     parameters = [p for p in translator.parameters() if p.requires_grad]
     decode = DecodeAware(pair, pair.task.train(), batch_size=64, micro_tokens=4096)

@@ -7,7 +7,7 @@ import pytest
 from ray_bridge.distributed import Worker
 from ray_bridge.generation.generate import text_of
 from ray_bridge.objectives.rollouts import Completion, Turn, draw_questions, leave_one_out, reward_of, turns_of, write
-from ray_bridge.objectives.step_context import Moment
+from ray_bridge.objectives.step_context import StepKey
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from tests.support.model_pairs import PairFolders
 from tests.support.objective_steps import Frame, ParityTask, make_frame
@@ -28,7 +28,7 @@ def written(frame: Frame, number: int, turns: list[Turn], batch_size: int, seed:
     items = [frame.items(4)[question] for question in wanted]
     soft = frame.step(items).soft
     places = [wanted.index(turn.question) for turn in turns]
-    return write(frame.pair, Moment(seed=seed, step=number), turns, places, items, soft, batch_size)
+    return write(frame.pair, StepKey(seed=seed, step=number), turns, places, items, soft, batch_size)
 
 
 def test_the_reward_is_the_tasks_own_score() -> None:
@@ -92,12 +92,12 @@ def test_seed_step_example_and_sample_make_a_completion(frame: Frame) -> None:
 
 def test_questions_are_drawn_by_seed_and_step(frame: Frame) -> None:
     spec = frame.spec
-    draws = [tuple(draw_questions(spec, Moment(seed=0, step=step), 1000)) for step in range(50)]
-    assert draws == [tuple(draw_questions(spec, Moment(seed=0, step=step), 1000)) for step in range(50)]
+    draws = [tuple(draw_questions(spec, StepKey(seed=0, step=step), 1000)) for step in range(50)]
+    assert draws == [tuple(draw_questions(spec, StepKey(seed=0, step=step), 1000)) for step in range(50)]
     assert len(set(draws)) == 50
     assert all(len(set(draw)) == spec.decode_questions for draw in draws)
-    assert draws[0] != tuple(draw_questions(spec, Moment(seed=1, step=0), 1000))
-    assert sorted(draw_questions(spec, Moment(seed=0, step=0), 3)) == [0, 1, 2]
+    assert draws[0] != tuple(draw_questions(spec, StepKey(seed=1, step=0), 1000))
+    assert sorted(draw_questions(spec, StepKey(seed=0, step=0), 3)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 16])

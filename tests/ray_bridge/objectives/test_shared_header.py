@@ -10,12 +10,12 @@ from ray_bridge.config.presets import tiny
 from ray_bridge.distributed import Worker
 from ray_bridge.inputs import rows
 from ray_bridge.inputs.source_batch import read_source
-from ray_bridge.model_pair import Pair
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.objectives import chunked_vocabulary
 from ray_bridge.objectives.chunked_vocabulary import sum_in_parts
 from ray_bridge.objectives.forward_passes import Passes
 from ray_bridge.objectives.objective import backward, objective_terms
-from ray_bridge.objectives.step_context import Moment, StepContext
+from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.splits import load_splits
 from tests.support.model_pairs import make_pair
 
@@ -49,7 +49,7 @@ def test_reading_the_header_once_changes_nothing(
     splits = load_splits(spec)
     results = {}
     for way in ("once", "in every row", "once, fused", "once, fused, padded"):
-        pair = Pair.load(spec, splits, torch.device("cpu"))
+        pair = ModelPair.load(spec, splits, torch.device("cpu"))
         for lm in (pair.source, pair.target):
             lm.model.double()
             if "fused" in way:
@@ -60,7 +60,7 @@ def test_reading_the_header_once_changes_nothing(
         items = pair.encoder(splits.train[:3])
         source = read_source(pair.source, items, spec.source_layer)
         passes = Passes(translator, pair.target, recorded="padded" in way)
-        step = Wide(spec, pair.target, translator, source, Moment(seed=0, step=0), Worker(), passes)
+        step = Wide(spec, pair.target, translator, source, StepKey(seed=0, step=0), Worker(), passes)
         losses = backward(step, objective_terms(spec), parameters)
         assert (step.student_hidden.shape[1] % 32 == 0) == ("padded" in way and pair.target.body is not None)
         shared = step.student.prefix is not None

@@ -17,7 +17,7 @@ from ray_bridge.evaluation.selection import Best, Weights, copy_weights
 from ray_bridge.training.async_checkpoint import Fill, Snapshot, write_folder
 from ray_bridge.training.checkpoint import Progress
 from ray_bridge.training.session import LocalSession
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.trainer import Trainer
 from tests.ray_bridge.test_job import finished, read, spec  # noqa: F401
 
 Around = Callable[[int, Path, Fill], None]
@@ -37,9 +37,9 @@ class Through(LocalSession):
         super().report(step, metrics, lambda folder: self.around(step, folder, fill))
 
 
-def make_job(spec: JobSpec, folder: Path, around: Around) -> Job:  # noqa: F811
+def make_job(spec: JobSpec, folder: Path, around: Around) -> Trainer:  # noqa: F811
     torch.set_num_threads(1)
-    return Job(spec, tiny_run(workers=1, checkpoint_every=3), folder, Through(folder, around), None)
+    return Trainer(spec, tiny_run(workers=1, checkpoint_every=3), folder, Through(folder, around), None)
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.5])

@@ -12,7 +12,7 @@ from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.tasks.splits import load_splits
 from ray_bridge.training.schedule import prompt_share, sees_prompt, with_prompt
 from ray_bridge.training.session import LocalSession
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.trainer import Trainer
 from tests.support.model_pairs import frozen, make_pair
 
 
@@ -60,7 +60,7 @@ def test_a_job_trains_on_longer_rows_where_a_step_sees_the_prompt(tmp_path: Path
         **{"decode_aware": False, "eval_dtype": "as_trained"},
     )
     torch.set_num_threads(1)
-    job = Job(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None)
+    job = Trainer(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None)
     job.run()
     values = [event["values"] for event in read_jsonl(tmp_path / "events.jsonl") if event["kind"] == "metrics"]
     trained = [v["tokens_per_second"] * v["seconds_per_step"] for v in values if "seconds_per_step" in v]

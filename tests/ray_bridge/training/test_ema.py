@@ -14,7 +14,7 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.evaluation.selection import Weights, copy_weights
 from ray_bridge.training.async_checkpoint import Fill
 from ray_bridge.training.session import LocalSession
-from ray_bridge.training.trainer import Job
+from ray_bridge.training.trainer import Trainer
 from tests.support.model_pairs import make_pair
 
 DECAY = 0.6
@@ -43,7 +43,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> JobSpec:
     )
 
 
-class Watched(Job):
+class Watched(Trainer):
     """A job that keeps copies of its live weights after each step, and of the weights of each evaluation."""
 
     def __init__(self, spec: JobSpec, folder: Path, session: LocalSession | None = None) -> None:
