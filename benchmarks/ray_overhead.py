@@ -2,8 +2,8 @@
 
     python -m benchmarks.ray_overhead [--steps 40] [--workers 2]
 
-On a CPU with the embedded pair; on GPUs with `--gpu`. Both ways run `training.Trainer` to its end; the seconds that each
-step records are compared, as medians without the first quarter.
+On a CPU with the embedded pair; on GPUs with `--gpu`. Both ways run `training.Trainer` to its end; the seconds that
+each step records are compared, as medians without the first quarter.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def under_ray(spec: JobSpec, run: RunSpec, folder: Path) -> float:
     """Seconds of the job under Ray Train, the start of Ray not counted."""
     import ray
 
-    from ray_bridge.job import run_trial
+    from ray_bridge.job import run_job
 
     root = str(Path(__file__).resolve().parents[1])
     os.environ["RAY_AUTH_MODE"] = "disabled"  # else a token file stays behind, which later clusters would ask for
@@ -80,7 +80,7 @@ def under_ray(spec: JobSpec, run: RunSpec, folder: Path) -> float:
     )
     begin = time.perf_counter()
     try:
-        run_trial(spec, run, folder, cache=folder / "cache")
+        run_job(spec, run, folder, cache=folder / "cache")
         return time.perf_counter() - begin
     finally:
         ray.shutdown()

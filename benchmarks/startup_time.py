@@ -56,7 +56,7 @@ def trials(size: str, names: dict[str, str], workers: int, folder: Path) -> dict
     """Two variants under Ray Train, one after the other: seconds to the first training step, and their parts."""
     import ray
 
-    from ray_bridge.job import run_trial
+    from ray_bridge.job import run_job
 
     spec = start_spec(size, names, workers)
     gpu = torch.cuda.is_available()
@@ -70,7 +70,7 @@ def trials(size: str, names: dict[str, str], workers: int, folder: Path) -> dict
         for name, changes in (("first", {}), ("following", {"kl_alignment": False})):
             place = folder / "trials" / name
             begin = time.perf_counter()
-            run_trial(spec.replace(**changes), run, place, cache=folder / "cache")
+            run_job(spec.replace(**changes), run, place, cache=folder / "cache")
             rows = [e["values"] for e in read_jsonl(place / "events.jsonl") if e["kind"] == "metrics"]
             found[name] = next(row for row in rows if "start/seconds_to_first_step" in row)
             found[name]["whole trial"] = round(time.perf_counter() - begin, 2)

@@ -14,7 +14,7 @@ TRAIN = "train"  # name of the Ray Train run, and its folder in the trial's
 POLL = "0.5"  # seconds between looks at the workers, which a trial waits for at its end; Ray's own value is 2
 
 
-def run_trial(
+def run_job(
     spec: JobSpec,
     run: RunSpec,
     folder: Path,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge_common import files
 from bridge_common.errors import UserError
-from ray_bridge.config.spec import JobSpec, RunSpec, build
+from ray_bridge import JobSpec, RunSpec, build
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.plan import Plan
 from tune_spaces.design.plan import build as build_plan

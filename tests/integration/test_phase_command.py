@@ -83,7 +83,7 @@ def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Pa
         "decode_samples": 2,
     }
     settings = [f"--set={name}={value}" for name, value in small.items()]
-    code, log = run(tmp_path, *settings, "--gate-passes=1", "--gate-attribute=1", job="ray_bridge.job:run_trial")
+    code, log = run(tmp_path, *settings, "--gate-passes=1", "--gate-attribute=1", job="ray_bridge.job:run_job")
     assert code == 0, log
     effects = pd.read_parquet(tmp_path / NAME / "appendix" / "effects.parquet")
     assert len(effects) > 0

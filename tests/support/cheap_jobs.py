@@ -1,4 +1,4 @@
-"""Job functions without models, with the surface of `ray_bridge.job.run_trial`, steered by a file in the storage.
+"""Job functions without models, with the surface of `ray_bridge.job.run_job`, steered by a file in the storage.
 
 `STORAGE/cheap.json`: {"accuracy": {variant: number}, "n": items, "steps": of work, "pause": seconds a step,
 "fail": [variants], "journal": path}. Accuracies are by variant, or by "variant/seed".

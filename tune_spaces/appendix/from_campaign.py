@@ -9,7 +9,7 @@ import pandas as pd
 from bridge_common import event_log, trial_files
 from bridge_common.errors import UserError
 from bridge_common.files import read_json
-from ray_bridge.config.spec import JobSpec
+from ray_bridge import JobSpec
 from tune_spaces.analysis.analyse import MOST_PAIRED, analyse
 from tune_spaces.analysis.kv_cache_savings import kv_cache_saved
 from tune_spaces.analysis.scored_trials import Trials, read_trials

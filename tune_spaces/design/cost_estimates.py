@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common import files, trial_files
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge import JobSpec, RunSpec
 
 GSM8K_TEST = 1319
 SYNTHETIC_TEST = 1000

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from bridge_common.errors import UserError
-from ray_bridge.config.spec import JobSpec
+from ray_bridge import JobSpec
 from tune_spaces.design import variants
 from tune_spaces.design.variants import Variant, attribution, full
 from tune_spaces.gate.decision import Branch

@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from bridge_common.errors import UserError
-from ray_bridge.config.fingerprint import fingerprint
-from ray_bridge.config.spec import JobSpec
+from ray_bridge import JobSpec, fingerprint
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings, Mode

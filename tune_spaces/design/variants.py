@@ -10,7 +10,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any
 
-from ray_bridge.config.spec import JobSpec
+from ray_bridge import JobSpec
 from tune_spaces.design import toggles
 
 COMPRESSIONS = (64, 128, 256, 512)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ray_bridge.config.spec import RunSpec
+from ray_bridge import RunSpec
 from tune_spaces.ray_tune.nodes import check_fits, check_local, needs
 
 QUIET = {

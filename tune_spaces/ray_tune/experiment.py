@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge_common import trial_files
 from bridge_common.threads import repeating
-from ray_bridge.config.spec import RunSpec
+from ray_bridge import RunSpec
 from tune_spaces.design.plan import PlannedTrial
 from tune_spaces.design.toggles import search_space
 from tune_spaces.gate.policy import Policy

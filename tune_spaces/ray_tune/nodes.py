@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
-from ray_bridge.config.spec import RunSpec
+from ray_bridge import RunSpec
 
 
 def live_nodes() -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from ray_bridge.config.spec import RunSpec
+from ray_bridge import RunSpec
 from tune_spaces.design.plan import PlannedTrial
 from tune_spaces.design.toggles import all_toggles
 from tune_spaces.gate.evidence import Outcome

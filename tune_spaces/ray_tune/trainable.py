@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common import files, metric_names, trial_files
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge import JobSpec, RunSpec
 from tune_spaces.gate.evidence import BRIDGED
 from tune_spaces.ray_tune.nodes import is_alive
 from tune_spaces.records import campaign_folder
 
 Job = Callable[..., dict[str, Any]]
-DEFAULT_JOB = "ray_bridge.job:run_trial"
+DEFAULT_JOB = "ray_bridge.job:run_job"
 CACHE = "cache"
 DEATH_NOTICE = 20.0  # seconds in which a dead node may still read as alive
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common import files, metric_names, trial_files
-from ray_bridge.config.spec import RunSpec
+from ray_bridge import RunSpec
 from tune_spaces.design.plan import PlannedTrial
 from tune_spaces.gate.evidence import BRIDGED, Outcome
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge import JobSpec, RunSpec
 from tune_spaces.design import cost_estimates
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.plan import Plan, PlannedTrial

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common import files
-from ray_bridge.config.spec import JobSpec
+from ray_bridge import JobSpec
 from tune_spaces.records import campaign_folder
 
 

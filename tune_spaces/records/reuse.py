@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bridge_common import files, trial_files
-from ray_bridge.config.spec import RunSpec
+from ray_bridge import RunSpec
 from tune_spaces.design.plan import PlannedTrial
 from tune_spaces.gate.policy import Policy
 from tune_spaces.records.campaign_folder import begin, outcome, result, trial_folder
