@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge_common import event_log, metric_names, trial_files
+from bridge_common import metric_names, trial_files
 from bridge_common.errors import UserError
 from mlflow_utils import declarations, names, trial_summary
 from mlflow_utils.declarations import Declared, Trial
@@ -109,7 +109,7 @@ def history(campaign: Path, prefixes: Iterable[str] = ("",)) -> "pd.DataFrame":
     parts = []
     for trial in _load(campaign).trials.values():
         steps: dict[int, Row] = {}
-        for event in event_log.read_all(trial.folder / trial_files.EVENTS):
+        for event in trial.folder.events():
             if event["kind"] == "metrics":
                 values, row = event["values"], steps.get(event["step"])
                 if not everything:
@@ -149,7 +149,7 @@ def _load(campaign: Path) -> Declared:
 
 def _run_of_trial(campaign: Path, trial: Trial, declared: Declared) -> Run:
     said, metrics, times = None, {}, [trial.started]
-    for event in event_log.read_all(trial.folder / trial_files.EVENTS):
+    for event in trial.folder.events():
         times.append(event["time"])
         if event["kind"] == "status":
             said = event["status"]
@@ -166,7 +166,7 @@ def _run_of_trial(campaign: Path, trial: Trial, declared: Declared) -> Run:
         status=status,
         started=points.milliseconds(min(times[:2])),
         ended=points.milliseconds(times[-1]) if len(times) > 1 else None,
-        folder=str(trial.folder.resolve()),
+        folder=str(trial.folder.path.resolve()),
         params=trial.params,
         metrics={names.metric_name(name): float(v) for name, v in metrics.items() if not metric_names.is_series(name)},
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common import event_log, files, trial_files
+from bridge_common.trial_folder import TrialFolder
 from mlflow_utils import names
 
 
@@ -31,7 +32,7 @@ class Phase:
 class Trial:
     """A child run: a variant of a phase."""
 
-    folder: Path
+    folder: TrialFolder
     phase: str
     name: str
     fingerprint: str
@@ -62,7 +63,7 @@ class Declared:
         elif kind == "trial":
             known = self.trials.get((row["phase"], row["folder"]))
             self.trials[row["phase"], row["folder"]] = Trial(
-                folder=campaign / row["folder"],
+                folder=TrialFolder(campaign / row["folder"]),
                 phase=row["phase"],
                 name=row["name"],
                 fingerprint=row["fingerprint"],
@@ -99,21 +100,17 @@ def load(campaign: Path, *, undeclared: bool = True) -> Declared:
         declared.add(campaign, row)
     if not undeclared:
         return declared
-    known = {trial.folder.resolve() for trial in declared.trials.values()}
-    folders = [
-        path.parent
-        for path in sorted((campaign / trial_files.TRIALS).glob(f"*/{trial_files.SPEC}"))
-        if path.parent.resolve() not in known
-    ]
-    for trial in _undeclared(folders):
+    known = {trial.folder.path.resolve() for trial in declared.trials.values()}
+    unknown = [folder for folder in TrialFolder.begun_in(campaign) if folder.path.resolve() not in known]
+    for trial in _undeclared(unknown):
         declared.phases.setdefault(trial.phase, Phase(trial.phase, started=trial.started))
-        declared.trials[trial.phase, inside(campaign, trial.folder)] = trial
+        declared.trials[trial.phase, inside(campaign, trial.folder.path)] = trial
     return declared
 
 
-def _undeclared(folders: Iterable[Path]) -> list[Trial]:
+def _undeclared(folders: Iterable[TrialFolder]) -> list[Trial]:
     """Trials from their `spec.json`; parameters are the switches and what differs among them."""
-    rows = [(folder, files.read_json(folder / trial_files.SPEC)) for folder in folders]
+    rows = [(folder, folder.spec() or {}) for folder in folders]
     specs = [row["spec"] for _, row in rows]
     switches = [name for name, value in specs[0].items() if isinstance(value, bool)] if specs else []
     shown = names.differing(specs, always=switches)
@@ -125,7 +122,7 @@ def _undeclared(folders: Iterable[Path]) -> list[Trial]:
             fingerprint=row["fingerprint"],
             params={name: row["spec"].get(name) for name in shown},
             tags={names.SEED: row["seed"]},
-            started=(folder / trial_files.SPEC).stat().st_mtime,
+            started=folder.spec_file.stat().st_mtime,
         )
         for folder, row in rows
     ]

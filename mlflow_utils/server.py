@@ -20,7 +20,6 @@ from urllib.error import URLError
 from urllib.parse import quote
 from urllib.request import urlopen
 
-from bridge_common import trial_files
 from bridge_common.errors import UserError
 from mlflow_utils import declarations
 from mlflow_utils.sync import sent_state
@@ -210,7 +209,7 @@ def phase_url(folder: Path, tracking_uri: str, phase: str, base: str | None = No
     """
     key = f"{sent_state.store_key(tracking_uri)}/{phase}"
     trials = [trial for trial in declarations.load(folder).trials.values() if trial.phase == phase]
-    sent = [Sent.load(trial.folder / trial_files.SENT, key) for trial in trials]
+    sent = [Sent.load(trial.folder.sent_file, key) for trial in trials]
     there = [entry for entry in sent if entry.run_id and entry.experiment_id]
     if len(there) < 2:
         raise UserError(

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge_common import event_log, files, trial_files
+from bridge_common import files, trial_files
 from mlflow_utils import declarations, names, provenance
 from mlflow_utils.declarations import Declared
 from mlflow_utils.sync import points, sent_state
@@ -187,8 +187,8 @@ def backlog(declared: Declared, folder: Path, tracking_uri: str, reason: str = "
     """What a store lacks of a campaign, judged from files alone; None if nothing."""
     key, trials, waiting = sent_state.store_key(tracking_uri), 0, 0
     for trial in declared.trials.values():
-        sent = Sent.load(trial.folder / trial_files.SENT, f"{key}/{trial.phase}")
-        events = event_log.read_all(trial.folder / trial_files.EVENTS, start=sent.position)
+        sent = Sent.load(trial.folder.sent_file, f"{key}/{trial.phase}")
+        events = trial.folder.events(start=sent.position)
         missing = sum(1 for _ in points.points(events))
         over = declared.phases[trial.phase].status in trial_files.FINAL and sent.status not in trial_files.FINAL
         if sent.run_id is None or events or over:

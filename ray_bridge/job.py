@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge_common.files import read_json, write_json
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.spec import JobSpec, RunSpec, build
 
-RESULT = "result.json"
 TRAIN = "train"  # name of the Ray Train run, and its folder in the trial's
 POLL = "0.5"  # seconds between looks at the workers, which a trial waits for at its end; Ray's own value is 2
 
@@ -43,9 +42,9 @@ def run_job(
         RuntimeError: when the job failed for good.
     """
     asked = time.time()
-    folder = folder.resolve()
-    if (folder / RESULT).is_file():
-        return read_json(folder / RESULT)
+    trial = TrialFolder(folder.resolve())
+    if (known := trial.result()) is not None:
+        return known
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -56,9 +55,9 @@ def run_job(
         train_loop_config={
             "spec": spec.model_dump(),
             "run": run.model_dump(),
-            "folder": str(folder),
+            "folder": str(trial.path),
             "asked": asked,
-            "cache": str(cache or folder.parent.parent / "cache"),
+            "cache": str(cache or trial.path.parent.parent / "cache"),
         },
         torch_config=TorchConfig(backend="nccl" if run.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
@@ -70,7 +69,7 @@ def run_job(
         ),
         run_config=ray.train.RunConfig(
             name=TRAIN,
-            storage_path=str(folder),
+            storage_path=str(trial.path),
             failure_config=ray.train.FailureConfig(max_failures=run.max_failures, controller_failure_limit=1),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=list(callbacks),
@@ -78,8 +77,10 @@ def run_job(
     )
     outcome = trainer.fit()
     if outcome.error is not None:
-        raise RuntimeError(f"the training job in {folder} failed") from outcome.error
-    return read_json(folder / RESULT)
+        raise RuntimeError(f"the training job in {trial.path} failed") from outcome.error
+    result = trial.result()
+    assert result is not None, f"the training job in {trial.path} ended without a result"
+    return result
 
 
 def _worker(config: Mapping[str, Any]) -> None:
@@ -108,7 +109,8 @@ def _worker(config: Mapping[str, Any]) -> None:
     job = Trainer(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), start)
     result = job.run() | {"node_id": ray.get_runtime_context().get_node_id()}
     if worker.first:
-        about = read_json(folder / "spec.json") if (folder / "spec.json").is_file() else {}
+        trial = TrialFolder(folder)
+        about = trial.spec() or {}
         identity = {key: about[key] for key in ("variant", "phase", "fingerprint", "seed") if key in about}
-        write_json(folder / RESULT, identity | result)
+        trial.write_result(identity | result)
     worker.barrier()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge_common import files
 from bridge_common.errors import UserError
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, RunSpec, build
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.plan import Plan
@@ -84,6 +85,10 @@ class Campaign:
         """The campaign's folder."""
         return self.storage / self.name
 
+    def trial(self, name: str) -> TrialFolder:
+        """Return the folder of one of its trials, by the trial's name in the plan."""
+        return TrialFolder.of(self.folder, name)
+
     @classmethod
     def load(cls, storage: Path, name: str) -> "Campaign":
         """A campaign as it was asked for and planned, from its folder.
@@ -120,7 +125,7 @@ class Campaign:
             first=self.plan.first, extras=self.plan.extras, branches=self.plan.branches, gate=self.plan.gate
         )
         for name in self.plan.trials:
-            found = campaign_folder.outcome(campaign_folder.trial_folder(self.folder, name))
+            found = campaign_folder.outcome(self.trial(name))
             if found is not None:
                 policy.observe(name, found)
         return policy

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files, metric_names, trial_files
+from bridge_common import files, metric_names
 from bridge_common.errors import UserError
 from tune_spaces.campaign import Campaign
 from tune_spaces.records import campaign_folder
@@ -32,7 +32,7 @@ def _print_campaign(console: Any, campaign: Campaign, trials: bool) -> None:
     driven = is_driven(campaign.folder)
     wanted = policy.wanted()
     done = sum(name in policy.outcomes for name in wanted)
-    failed = [n for n in wanted if n not in policy.outcomes and _failed(campaign, n)]
+    failed = [n for n in wanted if n not in policy.outcomes and campaign.trial(n).failed]
     state = f"running ({campaign.driver()})" if driven else _state(policy.finished, bool(failed))
     console.print(f"{campaign.name}: {state}, {done} of {len(wanted)} trials done", markup=False)
     for line in gate_lines(policy):
@@ -46,23 +46,19 @@ def _state(finished: bool, failed: bool) -> str:
     return "finished" if finished else "failed" if failed else "not running"
 
 
-def _failed(campaign: Campaign, name: str) -> bool:
-    return (campaign_folder.trial_folder(campaign.folder, name) / campaign_folder.ERROR).is_file()
-
-
 def _trial_line(campaign: Campaign, name: str) -> str:
-    folder = campaign_folder.trial_folder(campaign.folder, name)
+    folder = campaign.trial(name)
     trial = campaign.plan.trials[name]
     label = f"{name} (seed {trial.seed})"
-    found = campaign_folder.result(folder)
+    found = folder.result()
     if found is not None:
         accuracy = found["metrics"][metric_names.accuracy("bridged")]
         return f"{label}: {accuracy:.1%}" + (f", reused from {found['reused_from']}" if "reused_from" in found else "")
-    if _failed(campaign, name):
-        return f"{label}: failed: {files.read_json(folder / campaign_folder.ERROR)['error']}"
-    if not (folder / trial_files.EVENTS).is_file():
+    if error := folder.error():
+        return f"{label}: failed: {error['error']}"
+    if not folder.events_file.is_file():
         return f"{label}: not started"
-    steps = [e["step"] for e in files.read_jsonl(folder / trial_files.EVENTS) if e.get("kind") == "metrics"]
+    steps = [event["step"] for event in folder.events() if event.get("kind") == "metrics"]
     return f"{label}: step {max(steps, default=0)} of {trial.spec.steps}"
 
 

@@ -6,15 +6,14 @@ It reads the trials' spools, as anyone could from another machine; the campaign 
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from bridge_common import event_log, trial_files
+from bridge_common import trial_files
 from bridge_common.threads import repeating
+from bridge_common.trial_folder import TrialFolder
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.plan import PlannedTrial
-from tune_spaces.records import campaign_folder
 
 POLL = 0.5
 LINE_EVERY = 10.0
@@ -28,7 +27,7 @@ class Watched:
     """A trial as far as its spool has been read."""
 
     trial: PlannedTrial
-    folder: Path
+    folder: TrialFolder
     position: int = 0
     step: int = 0
     last_line: float = 0.0
@@ -50,7 +49,7 @@ class Progress:
         self._bars: Any = None
         # What an earlier start has left in the spools is not news.
         for name in campaign.plan.trials:
-            events = campaign_folder.trial_folder(campaign.folder, name) / trial_files.EVENTS
+            events = campaign.trial(name).events_file
             if events.is_file():
                 self._add(name).position = events.stat().st_size
 
@@ -84,17 +83,16 @@ class Progress:
 
     def _look(self) -> None:
         for name in self.campaign.plan.trials:
-            folder = campaign_folder.trial_folder(self.campaign.folder, name)
-            if name not in self._watched and not (folder / trial_files.EVENTS).is_file():
+            folder = self.campaign.trial(name)
+            if name not in self._watched and not folder.events_file.is_file():
                 continue
             watched = self._watched.get(name) or self._add(name)
-            events, watched.position = event_log.read(folder / trial_files.EVENTS, watched.position)
+            events, watched.position = folder.events_from(watched.position)
             for event in events:
                 self._show(watched, event)
 
     def _add(self, name: str) -> Watched:
-        folder = campaign_folder.trial_folder(self.campaign.folder, name)
-        return self._watched.setdefault(name, Watched(self.campaign.plan.trials[name], folder))
+        return self._watched.setdefault(name, Watched(self.campaign.plan.trials[name], self.campaign.trial(name)))
 
     def _show(self, watched: Watched, event: dict[str, Any]) -> None:
         if event.get("kind") == "status":

@@ -4,11 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bridge_common import trial_files
 from bridge_common.errors import UserError
 from bridge_common.threads import repeating
 from tune_spaces.campaign import Campaign
-from tune_spaces.records import campaign_folder
 
 POLL = 2.0
 
@@ -22,7 +20,7 @@ def reported(campaign: Campaign, out: Path) -> Iterator[None]:
     seen: set[str] = set()
 
     def follow() -> None:
-        done = {name for name in campaign.plan.trials if _has_ended(campaign, name)}
+        done = {name for name in campaign.plan.trials if campaign.trial(name).status is not None}
         if done - seen:
             seen.update(done)
             _write(campaign, out)
@@ -32,11 +30,6 @@ def reported(campaign: Campaign, out: Path) -> Iterator[None]:
             yield
     finally:
         _write(campaign, out)
-
-
-def _has_ended(campaign: Campaign, name: str) -> bool:
-    folder = campaign_folder.trial_folder(campaign.folder, name)
-    return (folder / trial_files.RESULT).is_file() or (folder / campaign_folder.ERROR).is_file()
 
 
 def _write(campaign: Campaign, out: Path) -> None:

@@ -1,16 +1,15 @@
 """What a campaign found, at its end: each condition with its interval, the gain, the gate's verdict, the paths."""
 
-from pathlib import Path
 from typing import Any
 
-from bridge_common import files, metric_names
+from bridge_common import metric_names
 from bridge_common.intervals import wilson
 from bridge_common.metric_names import CONDITIONS
+from bridge_common.trial_folder import TrialFolder
 from tune_spaces.analysis.gains import contrasts
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.decision import Branch, Decision
 from tune_spaces.gate.policy import Policy
-from tune_spaces.records import campaign_folder
 
 VERDICT = {
     Branch.PASS: "passed",
@@ -25,7 +24,7 @@ def print_summary(campaign: Campaign, policy: Policy, console: Any = None) -> No
 
     console = console or Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=False)
     for name, outcome in policy.outcomes.items():
-        folder = campaign_folder.trial_folder(campaign.folder, name)
+        folder = campaign.trial(name)
         if outcome.failed:
             console.print(f"\n{name} failed: {failure(folder)}", markup=False)
         else:
@@ -37,14 +36,14 @@ def print_summary(campaign: Campaign, policy: Policy, console: Any = None) -> No
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _table(campaign: Campaign, name: str, folder: Path) -> Any:
+def _table(campaign: Campaign, name: str, folder: TrialFolder) -> Any:
     from rich.table import Table
 
     trial = campaign.plan.trials[name]
     table = Table(title=f"{trial.variant}, seed {trial.seed}: {trial.purpose}", title_justify="left")
     for heading in ("condition", "correct", "n", "accuracy", "95 % interval", "flexible"):
         table.add_column(heading, justify="left" if heading == "condition" else "right")
-    found = (campaign_folder.result(folder) or {})["metrics"]
+    found = (folder.result() or {})["metrics"]
     for condition in CONDITIONS:
         if metric_names.accuracy(condition) not in found:
             continue
@@ -89,12 +88,12 @@ def _verdict(decision: Decision, policy: Policy) -> str:
     )
 
 
-def failure(folder: Path) -> str:
+def failure(folder: TrialFolder) -> str:
     """Why a trial failed, in one line."""
-    path = folder / campaign_folder.ERROR
-    if not path.is_file():
+    error = folder.error()
+    if error is None:
         return "its process died; see Ray's logs"
-    return f"{files.read_json(path)['error']} (traceback in {path})"
+    return f"{error['error']} (traceback in {folder.error_file})"
 
 
 def _standing(campaign: Campaign, policy: Policy) -> list[str]:

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from bridge_common import trial_files
 from tune_spaces.campaign import Campaign
-from tune_spaces.records import campaign_folder
 
 APPENDIX = "appendix"
 TABLE = "effects.parquet"
@@ -17,8 +15,7 @@ def write_attribution(campaign: Campaign) -> Path | None:
     finished = {
         trial.variant
         for name, trial in campaign.plan.trials.items()
-        if (folder := campaign_folder.trial_folder(campaign.folder, name)) and (folder / trial_files.RESULT).is_file()
-        if (folder / trial_files.SAMPLES).is_file()
+        if campaign.trial(name).finished and campaign.trial(name).samples
     }
     if len(finished) < FEWEST:
         return None

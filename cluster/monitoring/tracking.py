@@ -9,7 +9,6 @@ from mlflow_utils import names
 from mlflow_utils.tracker import Tracker
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.toggles import parameters
-from tune_spaces.records import campaign_folder
 from tune_spaces.records.plan_file import settings_shared
 
 POLL = 1.0
@@ -44,14 +43,14 @@ def recorded(campaign: Campaign, tracking_uri: str, timeout: float) -> Iterator[
 def _declare(campaign: Campaign, tracker: Tracker, declared: set[str]) -> None:
     phases = {campaign.plan.trials[name].phase for name in declared} | {campaign.phase.name}
     for name, trial in campaign.plan.trials.items():
-        folder = campaign_folder.trial_folder(campaign.folder, name)
-        if name in declared or not (folder / trial_files.SPEC).is_file():
+        folder = campaign.trial(name)
+        if name in declared or not folder.begun:
             continue
         if trial.phase not in phases:
             phases.add(trial.phase)
             tracker.phase(trial.phase, settings_shared(campaign.plan), {"follows": campaign.phase.name})
         tracker.trial(
-            folder,
+            folder.path,
             phase=trial.phase,
             name=trial.variant,
             fingerprint=trial.fingerprint,
@@ -69,15 +68,8 @@ def _toggles(spec: object) -> dict[str, object]:
 
 def _status(campaign: Campaign, phase: str) -> str:
     """FINISHED where all its trials have results, FAILED where one has failed, else KILLED."""
-    statuses = set()
-    for name, trial in campaign.plan.trials.items():
-        folder = campaign_folder.trial_folder(campaign.folder, name)
-        if trial.phase != phase or not (folder / trial_files.SPEC).is_file():
-            continue
-        if campaign_folder.result(folder) is not None:
-            statuses.add(trial_files.FINISHED)
-        else:
-            statuses.add(trial_files.FAILED if (folder / campaign_folder.ERROR).is_file() else trial_files.KILLED)
+    folders = [campaign.trial(name) for name, trial in campaign.plan.trials.items() if trial.phase == phase]
+    statuses = {folder.status or trial_files.KILLED for folder in folders if folder.begun}
     return next(
         (s for s in (trial_files.FAILED, trial_files.KILLED, trial_files.FINISHED) if s in statuses), trial_files.KILLED
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from bridge_common import files, metric_names, trial_files
 from bridge_common.metric_names import CONDITIONS
+from bridge_common.trial_folder import TrialFolder
 from mlflow_utils import dataframes
 from mlflow_utils.dataframes import Run
 from mlflow_utils.reports import editable_sections
@@ -118,8 +119,8 @@ def log_line(run: Run, out: Path) -> str:
         said += [f"bridged {_percent(run.metrics[metric_names.accuracy('bridged')])} {_interval(run, 'bridged')}"]
     if metric_names.GAIN in run.metrics:
         said += [f"gain {100 * run.metrics[metric_names.GAIN]:+.1f} points"]
-    samples = Path(run.folder) / trial_files.SAMPLES
-    said += [f"`{_path(samples if samples.exists() else samples.parent, out)}`"]
+    trial = TrialFolder(Path(run.folder))
+    said += [f"`{_path(trial.samples or trial.path, out)}`"]
     return "- " + " · ".join(said)
 
 
@@ -134,7 +135,7 @@ def summary_section(campaign: Path, runs: list[Run], out: Path) -> str:
     head += ["information", "samples"]
     lines = [_line(head), _line(["---"] * len(head))]
     for run in sorted(runs, key=lambda run: run.phase):
-        samples = Path(run.folder) / trial_files.SAMPLES
+        samples = TrialFolder(Path(run.folder)).samples
         cells = [run.phase, run.variant, run.seed, run.status]
         cells += [_value(run.params[name]) if name in run.params else "" for name in fields]
         cells += [_percent(run.metrics.get(metric_names.accuracy("bridged"))), _interval(run, "bridged")]
@@ -146,7 +147,7 @@ def summary_section(campaign: Path, runs: list[Run], out: Path) -> str:
             f"{100 * run.metrics[name]:+.1f}" if name in run.metrics else ""
             for name in (metric_names.GAIN, metric_names.INFORMATION)
         ]
-        cells += [f"`{_path(samples, out)}`" if samples.exists() else ""]
+        cells += [f"`{_path(samples, out)}`" if samples else ""]
         lines += [_line(cells)]
     return "\n\n".join(part for part in [*parts, "\n".join(lines)] if part)
 
@@ -174,8 +175,7 @@ def _groups(run: Run) -> list[str]:
 
 
 def _failure(run: Run) -> str:
-    path = Path(run.folder) / trial_files.ERROR
-    error = files.read_json(path).get("error", "") if path.exists() else ""
+    error = (TrialFolder(Path(run.folder)).error() or {}).get("error", "")
     return f"It failed: `{error.replace('`', chr(39))}`" if error else ""
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bridge_common import event_log, trial_files
+from bridge_common import trial_files
 from mlflow_utils import names, trial_summary
 from mlflow_utils.declarations import Phase, Trial
 from mlflow_utils.sync import points
@@ -43,7 +43,7 @@ class TrialLine(SyncedRun):
 
     def __init__(self, store_key: str, trial: Trial) -> None:
         super().__init__(
-            state=trial.folder / trial_files.SENT,
+            state=trial.folder.sent_file,
             store_key=f"{store_key}/{trial.phase}",
             name=trial.name,
             identity={
@@ -55,7 +55,6 @@ class TrialLine(SyncedRun):
             started=_started(trial),
         )
         self._folder = trial.folder
-        self._events = trial.folder / trial_files.EVENTS
         self._batch = BATCH
         self._known: list[Point] = []
         self._news: News | None = None
@@ -79,17 +78,17 @@ class TrialLine(SyncedRun):
                 own did not survive that.
             halt: asked between requests; true ends the work early.
         """
-        own = {names.VARIANT: trial.name, names.PARENT: parent, names.FOLDER: str(self._folder.resolve())}
+        own = {names.VARIANT: trial.name, names.PARENT: parent, names.FOLDER: str(self._folder.path.resolve())}
         tags = {**trial.tags, **own}
         if self.sent.described == digest(trial.params, tags) and self._complete(ended is not None):
             return
         try:
             self.run(store, trial.params, tags)
-            self.upload(store, self._folder, [trial_files.SPEC])
+            self.upload(store, self._folder.path, [trial_files.SPEC])
             while not halt():
                 if self._news is None:
                     self._remember()
-                events, position = event_log.read(self._events, self.sent.position)
+                events, position = self._folder.events_from(self.sent.position)
                 if position == self.sent.position:
                     self._finish(store, ended)
                     return
@@ -103,12 +102,12 @@ class TrialLine(SyncedRun):
 
     def _complete(self, phase_ended: bool) -> bool:
         """Whether the store has all of a trial that ended, so that nothing has to be asked."""
-        sent, result = self.sent, self._folder / trial_files.RESULT
+        sent, result, events = self.sent, self._folder.result_file, self._folder.events_file
         return (
             sent.run_id is not None
             and sent.status in trial_files.FINAL
             and (phase_ended or not sent.implied)
-            and (not self._events.exists() or self._events.stat().st_size == sent.position)
+            and (not events.exists() or events.stat().st_size == sent.position)
             and (not result.exists() or sent.files.get(trial_files.RESULT) == _facts(result))
         )
 
@@ -117,7 +116,7 @@ class TrialLine(SyncedRun):
         self._news, self._latest, self._status = News(), {}, (None, None)
         for point in self._known:
             self._news(point)
-        self._take_in(event_log.read_all(self._events, until=self.sent.position))
+        self._take_in(self._folder.events(until=self.sent.position))
 
     def _take_in(self, events: list[dict[str, Any]]) -> list[Point]:
         """The new points among the events, with the events' status noted."""
@@ -136,8 +135,8 @@ class TrialLine(SyncedRun):
         if tags:
             store.describe(run_id, {}, tags)
         named = [event["path"] for event in events if event["kind"] == "artifact"]
-        root = self._folder.resolve()
-        self.upload(store, self._folder, [name for name in named if (root / name).resolve().is_relative_to(root)])
+        root = self._folder.path.resolve()
+        self.upload(store, self._folder.path, [name for name in named if (root / name).resolve().is_relative_to(root)])
 
     def _log(self, store: Store, run_id: str, points: list[Point]) -> None:
         """Send points in batches that shrink while the store is too slow for them and grow again."""
@@ -174,17 +173,17 @@ class TrialLine(SyncedRun):
         if self.sent.implied and ended is not None:
             at = ended[1]
         if status in trial_files.FINAL:
-            result = self._folder / trial_files.RESULT
+            result = self._folder.result_file
             if result.exists() and self.sent.files.get(trial_files.RESULT) != _facts(result):
                 self._conclude(store, at)
-            self.upload(store, self._folder, list(trial_files.TRIAL_FILES))
+            self.upload(store, self._folder.path, list(trial_files.TRIAL_FILES))
         if status != self.sent.status:
             self.set_status(store, status, at)
 
     def _conclude(self, store: Store, at: float | None) -> None:
         """Send what the result says and the events did not: metrics, GPU-hours, where it ran, the checkpoint."""
         step = max((point.step for point in self._latest.values()), default=0)
-        time = at if at is not None else (self._folder / trial_files.RESULT).stat().st_mtime
+        time = at if at is not None else self._folder.result_file.stat().st_mtime
         event = {"kind": "metrics", "time": time, "step": step, "values": trial_summary.stated_metrics(self._folder)}
         said = {name: point.value for name, point in self._latest.items()}
         self._log(store, str(self.sent.run_id), [p for p in points.points([event]) if said.get(p.name) != p.value])
@@ -193,7 +192,7 @@ class TrialLine(SyncedRun):
 
 def _started(trial: Trial) -> float:
     """When a trial began: an event older than its declaration is from before the store was told of it."""
-    events, _ = event_log.read(trial.folder / trial_files.EVENTS, 0)
+    events, _ = trial.folder.events_from(0)
     return min([trial.started, *(event["time"] for event in events[:1])])
 
 

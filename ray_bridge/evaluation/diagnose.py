@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bridge_common.errors import UserError
-from bridge_common.files import read_json, read_jsonl
+from bridge_common.files import read_jsonl
 from bridge_common.metric_names import CONDITIONS
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.spec import JobSpec, build
@@ -79,11 +80,13 @@ def diagnose(
         UserError: when the folder is no trial's, or the trial has not selected a checkpoint yet.
     """
     folder = Path(folder)
-    if not (folder / "spec.json").is_file():
+    trial = TrialFolder(folder)
+    record = trial.spec()
+    if record is None:
         raise UserError(f"no spec.json in {folder}: name a trial's folder, STORAGE/CAMPAIGN/trials/VARIANT-ID")
     if not (folder / "selected" / "selected.json").is_file():
         raise UserError(f"{folder.name} has selected no checkpoint yet: it is written when training ends")
-    spec = build(JobSpec, read_json(folder / "spec.json")["spec"])
+    spec = build(JobSpec, record["spec"])
     splits = load_splits(spec)
     pair = ModelPair.load(spec, splits, torch.device(device)).for_evaluation()
     translator = build_translator(spec, pair.source, pair.target).eval()
@@ -91,8 +94,8 @@ def diagnose(
     translator.to(torch.float64 if spec.eval_dtype == "float64" else torch.float32)
     evaluator = Evaluator(pair, Worker(device=torch.device(device)), count, NodeCache(cache))
     examples = splits.test[:count]
-    if (folder / "samples.jsonl").is_file():
-        by_id = {row["id"]: row for row in read_jsonl(folder / "samples.jsonl")}
+    if trial.samples:
+        by_id = {row["id"]: row for row in read_jsonl(trial.samples)}
         samples = [by_id[example.id] for example in examples]
     else:
         conditions = [name for name in CONDITIONS if name != "shuffled_soft" or len(examples) > 1]

@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 
+from bridge_common import trial_files
 from bridge_common.errors import UserError
 from bridge_common.event_log import EventLog
 from bridge_common.files import write_json, write_jsonl
 from bridge_common.metric_names import CONDITIONS
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import Translator, build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.caching.source_states import SourceStates
@@ -93,7 +95,7 @@ class Trainer:
         self.snapshot = Snapshot()
         self.step, self.seconds = 0, 0.0
         self.evaluator = Evaluator(self.pair.for_evaluation(), self.worker, run.eval_batch_size, NodeCache(cache))
-        self.events = EventLog(folder / "events.jsonl") if self.worker.first else None
+        self.events = EventLog(TrialFolder(folder).events_file) if self.worker.first else None
         self.start.done("translator")
 
     def run(self) -> dict[str, Any]:
@@ -289,10 +291,11 @@ class Trainer:
             "initialisation": self.translator.facts,
         }
         if self.worker.first and self.events:
-            write_jsonl(self.folder / "samples.jsonl", samples)
-            write_json(self.folder / "metrics.json", metrics)
+            trial = TrialFolder(self.folder)
+            write_jsonl(trial.samples_file, samples)
+            write_json(trial.metrics_file, metrics)
             self.events.metrics(self.spec.steps, metrics)
-            for name in ("samples.jsonl", "metrics.json", "selected/translator.safetensors"):
+            for name in (trial_files.SAMPLES, trial_files.METRICS, "selected/translator.safetensors"):
                 self.events.artifact(name)
         self.worker.barrier()
         return result

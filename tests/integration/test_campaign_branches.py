@@ -68,7 +68,7 @@ def test_a_failed_full_runs_nothing_more_and_says_so(tmp_path: Path) -> None:
     assert gate_lines(policy) == [
         "gate: not decided, since full-" + policy.failed_first[5:] + " failed; nothing else was run"
     ]
-    assert failure(asked.folder / "trials" / policy.failed_first).startswith("RuntimeError: full cannot be run")
+    assert failure(asked.trial(policy.failed_first)).startswith("RuntimeError: full cannot be run")
     assert files.read_json(asked.folder / "gate.json")["status"] == "failed"
     frame = asked.results()
     assert list(frame["status"]) == ["failed"]

@@ -1,8 +1,7 @@
 """Gain and information of a trial, with paired intervals."""
 
-from pathlib import Path
-
-from bridge_common import files, trial_files
+from bridge_common import files
+from bridge_common.trial_folder import TrialFolder
 
 CONTRASTS = (
     ("gain", "bridged", "target_alone", "bridged − target alone"),
@@ -10,10 +9,10 @@ CONTRASTS = (
 )
 
 
-def contrasts(folder: Path) -> list[str]:
+def contrasts(trial: TrialFolder) -> list[str]:
     """Gain and information of a trial with their paired intervals."""
-    path = folder / trial_files.SAMPLES
-    if not path.is_file():
+    path = trial.samples
+    if path is None:
         return []
     from tune_spaces.analysis.paired_tests import discordant, mcnemar_exact, paired_interval
 

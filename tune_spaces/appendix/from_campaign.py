@@ -6,9 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from bridge_common import event_log, trial_files
+from bridge_common import trial_files
 from bridge_common.errors import UserError
 from bridge_common.files import read_json
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec
 from tune_spaces.analysis.analyse import MOST_PAIRED, analyse
 from tune_spaces.analysis.kv_cache_savings import kv_cache_saved
@@ -34,20 +35,18 @@ def trial_table(campaign: Path, phases: Collection[str] | None = None) -> pd.Dat
         UserError: if the folder has no trial of these phases.
     """
     rows = []
-    for path in sorted(Path(campaign).glob(f"{trial_files.TRIALS}/*/{trial_files.SPEC}")):
-        about, folder = read_json(path), path.parent
+    for trial in TrialFolder.begun_in(campaign):
+        about, result = trial.spec() or {}, trial.result()
         if phases is not None and about["phase"] not in phases:
             continue
-        result = read_json(folder / trial_files.RESULT) if (folder / trial_files.RESULT).is_file() else None
-        samples = folder / trial_files.SAMPLES
         rows.append(
             {
                 **about["spec"],
                 "variant": about["variant"],
                 "phase": about["phase"],
                 "seed": about["seed"],
-                "folder": str(folder),
-                "samples": str(samples) if result is not None and samples.is_file() else None,
+                "folder": str(trial.path),
+                "samples": str(trial.samples) if result is not None and trial.samples else None,
                 "kv_saved": _kv_saved(about["spec"], {} if result is None else result["metrics"]),
             }
         )
@@ -110,7 +109,7 @@ def _curves(trials: Trials) -> dict[str, tuple[list[float], list[float]]]:
     curves = {}
     for name, group in list(trials.variants().items())[:MOST_PAIRED]:
         values: dict[int, float] = {}
-        for event in event_log.read_all(group[0].samples.path.parent / trial_files.EVENTS):
+        for event in TrialFolder(group[0].samples.path.parent).events():
             if event["kind"] == "metrics" and CURVE in event["values"]:
                 values.setdefault(event["step"], event["values"][CURVE])
         steps = sorted(values)[:: max(1, len(values) // MOST_POINTS)]

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from bridge_common import files, trial_files
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, RunSpec
 
 GSM8K_TEST = 1319
@@ -50,20 +49,19 @@ class Clock:
     factors: dict[tuple[Any, ...], tuple[float, str]]
 
     @classmethod
-    def from_finished(cls, run: RunSpec, folders: Iterable[Path]) -> "Clock":
+    def from_finished(cls, run: RunSpec, trials: Iterable[TrialFolder]) -> "Clock":
         """A clock that has seen the finished trials that ran on the same kind and number of workers."""
         rates = GPU if run.use_gpu else CPU
         factors: dict[tuple[Any, ...], tuple[float, str]] = {}
-        for folder in folders:
-            given_path = folder / trial_files.SPEC
-            if not given_path.is_file():
+        for trial in trials:
+            given = trial.spec()
+            if given is None:
                 continue
-            given, found = files.read_json(given_path), files.read_json(folder / trial_files.RESULT)
-            seconds, ran = found.get("seconds"), given.get("run", {})
+            seconds, ran = (trial.result() or {}).get("seconds"), given.get("run", {})
             if not seconds or ran.get("workers") != run.workers or ran.get("use_gpu") != run.use_gpu:
                 continue
             assumed = _seconds(given["spec"], rates)
-            factors[_kind(given["spec"])] = (seconds / assumed, f"measured: {folder.name}")
+            factors[_kind(given["spec"])] = (seconds / assumed, f"measured: {trial.name}")
         return cls(rates=rates, factors=factors)
 
     def estimate(self, spec: JobSpec, run: RunSpec) -> Cost:

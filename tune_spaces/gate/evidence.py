@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge_common import files, trial_files
+from bridge_common import files
 from bridge_common.intervals import wilson
+from bridge_common.trial_folder import TrialFolder
 
 BRIDGED = "bridged"
 
@@ -62,8 +63,8 @@ class Outcome:
 
 def items(outcome: Outcome) -> dict[str, bool] | None:
     """Correctness of each test item by its id, or None where the trial recorded no samples."""
-    path = Path(outcome.folder) / trial_files.SAMPLES
-    if not outcome.folder or not path.is_file():
+    path = TrialFolder(Path(outcome.folder)).samples if outcome.folder else None
+    if path is None:
         return None
     return {row["id"]: bool(row[f"{BRIDGED}_correct"]) for row in files.read_jsonl(path)}
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge_common import trial_files
 from bridge_common.threads import repeating
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge import RunSpec
 from tune_spaces.design.plan import PlannedTrial
 from tune_spaces.design.toggles import search_space
@@ -81,10 +82,10 @@ def fit(
 
 def _note_end(campaign: Path, policy: Policy, name: str) -> None:
     """A trial that was running when the experiment was ended: it may have come to its end all the same."""
-    folder = campaign_folder.trial_folder(campaign, name)
+    folder = TrialFolder.of(campaign, name)
     found = campaign_folder.outcome(folder)
     if found is None:
-        campaign_folder.append_status(folder, trial_files.KILLED)
+        folder.append_status(trial_files.KILLED)
     else:
         policy.observe(name, found)
 

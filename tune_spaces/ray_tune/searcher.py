@@ -11,6 +11,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge import RunSpec
 from tune_spaces.design.plan import PlannedTrial
 from tune_spaces.design.toggles import all_toggles
@@ -57,7 +58,7 @@ class VariantSearcher(Searcher):
             "phase": trial.phase,
             "seed": trial.seed,
             "fingerprint": trial.fingerprint,
-            "folder": str(folder),
+            "folder": str(folder.path),
             "prefer_node": self._node(),
             **{toggle.field: spec[toggle.field] for toggle in all_toggles()},
         }
@@ -76,7 +77,7 @@ class VariantSearcher(Searcher):
         if error or not result or not result.get("final"):
             self.policy.observe(name, Outcome(accuracy=None))
         else:
-            folder = campaign_folder.trial_folder(self.campaign, name)
+            folder = TrialFolder.of(self.campaign, name).path
             self.policy.observe(name, campaign_folder.outcome_of(result, folder, result.get("node_id")))
 
     def save(self, checkpoint_path: str) -> None:
@@ -89,6 +90,6 @@ class VariantSearcher(Searcher):
         self.policy.outcomes.update(state["outcomes"])
         self.live = state["live"]
         for name in self.trials:
-            found = campaign_folder.outcome(campaign_folder.trial_folder(self.campaign, name))
+            found = campaign_folder.outcome(TrialFolder.of(self.campaign, name))
             if found is not None:
                 self.policy.observe(name, found)

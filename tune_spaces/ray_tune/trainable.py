@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files, metric_names, trial_files
+from bridge_common import metric_names, trial_files
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, RunSpec
 from tune_spaces.gate.evidence import BRIDGED
 from tune_spaces.ray_tune.nodes import is_alive
-from tune_spaces.records import campaign_folder
 
 Job = Callable[..., dict[str, Any]]
 DEFAULT_JOB = "ray_bridge.job:run_job"
@@ -43,11 +43,11 @@ def tune_trial(config: dict[str, Any], job: Job | str = DEFAULT_JOB, attempt: st
     """
     from ray import tune
 
-    folder = Path(config["folder"])
-    found = campaign_folder.result(folder)
+    trial = TrialFolder(Path(config["folder"]))
+    found = trial.result()
     if found is None:
-        _raise_again(folder, attempt)
-        found = _run(load_job(job), config, folder, attempt)
+        _raise_again(trial, attempt)
+        found = _run(load_job(job), config, trial, attempt)
     metrics = found["metrics"]
     if metric_names.accuracy(BRIDGED) not in metrics:
         raise ValueError(f"the job's metrics lack {metric_names.accuracy(BRIDGED)}")
@@ -62,23 +62,23 @@ def tune_trial(config: dict[str, Any], job: Job | str = DEFAULT_JOB, attempt: st
     )
 
 
-def _run(job: Job, config: dict[str, Any], folder: Path, attempt: str) -> dict[str, Any]:
-    given = files.read_json(folder / trial_files.SPEC)
+def _run(job: Job, config: dict[str, Any], trial: TrialFolder, attempt: str) -> dict[str, Any]:
+    given = trial.spec()
+    assert given is not None, f"{trial.path} has no {trial_files.SPEC}: the searcher writes it first"
     spec, run = JobSpec.model_validate(given["spec"]), RunSpec.model_validate(given["run"])
-    campaign_folder.append_status(folder, trial_files.RUNNING)
+    trial.append_status(trial_files.RUNNING)
     started = time.time()
     try:
-        found = _placed(job, spec, run, folder, config.get("prefer_node"))
+        found = _placed(job, spec, run, trial.path, config.get("prefer_node"))
     except Exception as error:
-        campaign_folder.append_status(folder, trial_files.FAILED)
-        text = traceback.format_exc()
-        files.write_json(folder / campaign_folder.ERROR, {"attempt": attempt, "error": _line(error), "traceback": text})
+        trial.append_status(trial_files.FAILED)
+        trial.write_error({"attempt": attempt, "error": _line(error), "traceback": traceback.format_exc()})
         raise
-    if campaign_folder.result(folder) is None:
+    if not trial.finished:
         kept = {"variant": config["variant"], "fingerprint": config["fingerprint"], "seconds": time.time() - started}
-        files.write_json(folder / trial_files.RESULT, {**kept, **found})
-    (folder / campaign_folder.ERROR).unlink(missing_ok=True)
-    campaign_folder.append_status(folder, trial_files.FINISHED)
+        trial.write_result({**kept, **found})
+    trial.clear_error()
+    trial.append_status(trial_files.FINISHED)
     return found
 
 
@@ -112,10 +112,10 @@ def _place_is_at_fault(error: BaseException, node_id: str) -> bool:
     return True
 
 
-def _raise_again(folder: Path, attempt: str) -> None:
-    path = folder / campaign_folder.ERROR
-    if path.is_file() and files.read_json(path)["attempt"] == attempt:
-        raise RuntimeError(files.read_json(path)["error"])
+def _raise_again(trial: TrialFolder, attempt: str) -> None:
+    error = trial.error()
+    if error and error["attempt"] == attempt:
+        raise RuntimeError(error["error"])
 
 
 def _line(error: Exception) -> str:

@@ -6,13 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, RunSpec
 from tune_spaces.design import cost_estimates
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.plan import Plan, PlannedTrial
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings
-from tune_spaces.records import campaign_folder, reuse
+from tune_spaces.records import reuse
 
 
 def phase_record(phase: Phase) -> dict[str, Any]:
@@ -37,14 +38,16 @@ def phase_from_record(record: Mapping[str, Any]) -> Phase:
     )
 
 
-def plan_record(plan: Plan, run: RunSpec, campaign: Path, finished: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+def plan_record(
+    plan: Plan, run: RunSpec, campaign: Path, finished: Mapping[str, Sequence[TrialFolder]]
+) -> dict[str, Any]:
     """`plan.json`: the decision tree with its costs, and what is done already."""
     known = {digest: list(folders) for digest, folders in finished.items()}
     clock = cost_estimates.Clock.from_finished(run, [folder for folders in known.values() for folder in folders])
     trials = []
     for trial in plan.trials.values():
         source = reuse.source_of(trial, campaign, known) if trial.fingerprint[:8] in known else None
-        own = campaign_folder.trial_folder(campaign, trial.name)
+        own = TrialFolder.of(campaign, trial.name)
         cost = clock.estimate(trial.spec, run)
         trials.append(
             {
@@ -78,10 +81,10 @@ def plan_record(plan: Plan, run: RunSpec, campaign: Path, finished: Mapping[str,
     }
 
 
-def _reused_from(source: Path | None, own: Path) -> str | None:
+def _reused_from(source: TrialFolder | None, own: TrialFolder) -> str | None:
     if source is None:
         return None
-    return str(source) if source != own else (campaign_folder.result(own) or {}).get("reused_from")
+    return str(source.path) if source != own else (own.result() or {}).get("reused_from")
 
 
 def plan_from_record(record: Mapping[str, Any], phase: Phase, base: JobSpec, gate: GateSettings) -> Plan:

@@ -12,11 +12,13 @@ import pandas as pd
 
 from bridge_common import files, trial_files
 from bridge_common.errors import UserError
+from bridge_common.trial_folder import TrialFolder
 from tune_spaces.design.plan import Plan, PlannedTrial
 from tune_spaces.design.toggles import all_toggles
 from tune_spaces.records import campaign_folder
 
 FORMATS = ("csv", "parquet", "json")
+STATUSES = {trial_files.FINISHED: "finished", trial_files.FAILED: "failed", None: "unfinished"}
 SETTINGS = ("source", "target", "task", "layout", "soft_position", "bridge", "pooling", "injection", "soft_tokens")
 
 
@@ -35,8 +37,8 @@ def results(campaign: Path, plan: Plan) -> pd.DataFrame:
     differing = {name for trial in plan.trials.values() for name in plan.changes(trial)}
     rows = []
     for name, trial in plan.trials.items():
-        folder = campaign_folder.trial_folder(campaign, name)
-        if (folder / trial_files.SPEC).is_file():
+        folder = TrialFolder.of(campaign, name)
+        if folder.begun:
             rows.append({**_own(trial, folder, differing), **known.get(name, {}), **_found(folder)})
     return pd.DataFrame(rows)
 
@@ -63,45 +65,33 @@ def _tune_rows(campaign: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _own(trial: PlannedTrial, folder: Path, differing: set[str]) -> dict[str, Any]:
+def _own(trial: PlannedTrial, folder: TrialFolder, differing: set[str]) -> dict[str, Any]:
     spec = vars(trial.spec)
     toggled = {toggle.field for toggle in all_toggles()}
     shown = [name for name in spec if name in differing or name in SETTINGS]
-    samples = folder / trial_files.SAMPLES
     return {
         "name": trial.name,
         "variant": trial.variant,
         "phase": trial.phase,
         "seed": trial.seed,
         "fingerprint": trial.fingerprint,
-        "status": _status(folder),
-        "error": _error(folder),
+        "status": STATUSES[folder.status],
+        "error": (folder.error() or {}).get("error"),
         "reused_from": None,
-        "folder": str(folder),
-        "samples": str(samples) if samples.is_file() else None,
+        "folder": str(folder.path),
+        "samples": None if folder.samples is None else str(folder.samples),
         **{toggle.key: toggle.position(spec[toggle.field]) for toggle in all_toggles()},
         **{name: spec[name] for name in shown if name not in toggled and name != "seed"},
     }
 
 
-def _found(folder: Path) -> dict[str, Any]:
+def _found(folder: TrialFolder) -> dict[str, Any]:
     """What the result says; it wins over Tune's row."""
-    found = campaign_folder.result(folder)
+    found = folder.result()
     if found is None:
         return {}
     about = {key: found.get(key) for key in ("node_id", "seconds", "checkpoint", "reused_from")}
     return {**about, **found["metrics"]}
-
-
-def _status(folder: Path) -> str:
-    if (folder / trial_files.RESULT).is_file():
-        return "finished"
-    return "failed" if (folder / campaign_folder.ERROR).is_file() else "unfinished"
-
-
-def _error(folder: Path) -> str | None:
-    path = folder / campaign_folder.ERROR
-    return str(files.read_json(path)["error"]) if path.is_file() else None
 
 
 def export(frame: pd.DataFrame, path: Path, kind: str) -> Path:

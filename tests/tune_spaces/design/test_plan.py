@@ -24,9 +24,8 @@ def finish(of: Campaign, name: str, accuracy: float = 0.6, seconds: float = 60.0
     """What a job leaves behind."""
     trial = of.plan.trials[name]
     folder = campaign_folder.begin(of.folder, trial, of.run_spec)
-    files.write_text(folder / "events.jsonl", "")
-    files.write_json(
-        folder / "result.json",
+    files.write_text(folder.events_file, "")
+    folder.write_result(
         {
             "variant": trial.variant,
             "fingerprint": trial.fingerprint,
@@ -35,7 +34,7 @@ def finish(of: Campaign, name: str, accuracy: float = 0.6, seconds: float = 60.0
             "seconds": seconds,
         },
     )
-    return folder
+    return folder.path
 
 
 def names(of: Campaign) -> dict[str, str]:
@@ -130,7 +129,7 @@ def test_finished_trials_of_other_campaigns_are_planned_as_done_and_reused(tmp_p
     policy = second.policy()
     taken = reuse.take_finished(second.folder, policy, second.plan.trials, second.run_spec)
     assert list(taken) == [names(second)["full"]]
-    copy = campaign_folder.trial_folder(second.folder, names(second)["full"])
+    copy = second.trial(names(second)["full"]).path
     assert (copy / "samples.jsonl").is_file()
     assert not (copy / "train").exists()
     assert files.read_json(copy / "result.json")["reused_from"] == str(folder)

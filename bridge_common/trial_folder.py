@@ -1,0 +1,163 @@
+"""The folder of one trial: the paths of its files, what they say, and the writes that several packages share.
+
+Driver, job, recorder and reports meet in this folder and nowhere else. A trial is finished once its `result.json` is
+there, because that file is written last; nothing else says so.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bridge_common import event_log, files, trial_files
+
+
+@dataclass(frozen=True, order=True)
+class TrialFolder:
+    """A trial's folder, which need not exist yet. Every read goes to the disk, and only for what was asked.
+
+    Attributes:
+        path: STORAGE/CAMPAIGN/trials/NAME.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, campaign: Path, name: str) -> "TrialFolder":
+        """Return the folder of a campaign's trial, by the trial's name."""
+        return cls(Path(campaign) / trial_files.TRIALS / name)
+
+    @classmethod
+    def begun_in(cls, campaign: Path) -> list["TrialFolder"]:
+        """Return the folders of a campaign's trials that have begun, in the order of their names."""
+        return sorted(cls(path.parent) for path in Path(campaign).glob(f"{trial_files.TRIALS}/*/{trial_files.SPEC}"))
+
+    @classmethod
+    def finished_under(cls, storage: Path) -> list["TrialFolder"]:
+        """Return the folders of finished trials of all campaigns in a storage, in the order of their paths."""
+        pattern = f"*/{trial_files.TRIALS}/*/{trial_files.RESULT}"
+        return [cls(path.parent) for path in sorted(Path(storage).glob(pattern))]
+
+    @property
+    def name(self) -> str:
+        """Name of the trial: its variant and the first 8 digits of its fingerprint."""
+        return self.path.name
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    @property
+    def spec_file(self) -> Path:
+        """`spec.json`: what the trial is, written before it runs."""
+        return self.path / trial_files.SPEC
+
+    @property
+    def events_file(self) -> Path:
+        """`events.jsonl`: metrics by step, statuses, tags and artifacts, in the order in which they came."""
+        return self.path / trial_files.EVENTS
+
+    @property
+    def samples_file(self) -> Path:
+        """`samples.jsonl`: one row a test example, as the final evaluation scored it."""
+        return self.path / trial_files.SAMPLES
+
+    @property
+    def metrics_file(self) -> Path:
+        """`metrics.json`: the metrics of the final evaluation."""
+        return self.path / trial_files.METRICS
+
+    @property
+    def result_file(self) -> Path:
+        """`result.json`: metrics, node, seconds and checkpoint, written last."""
+        return self.path / trial_files.RESULT
+
+    @property
+    def error_file(self) -> Path:
+        """`error.json`: why the job failed, until it succeeds."""
+        return self.path / trial_files.ERROR
+
+    @property
+    def sent_file(self) -> Path:
+        """`events.sent.json`: what MLflow stores have of this trial."""
+        return self.path / trial_files.SENT
+
+    # -- reads --------------------------------------------------------------------------------------------------------
+
+    @property
+    def begun(self) -> bool:
+        """Whether the trial was started or reused here: its `spec.json` exists."""
+        return self.spec_file.is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trial has a result."""
+        return self.result_file.is_file()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the trial has no result and its last attempt raised an error."""
+        return not self.finished and self.error_file.is_file()
+
+    @property
+    def status(self) -> str | None:
+        """FINISHED or FAILED, or None if the trial runs, was stopped or has not begun."""
+        return trial_files.FINISHED if self.finished else trial_files.FAILED if self.failed else None
+
+    @property
+    def samples(self) -> Path | None:
+        """Path of `samples.jsonl`, or None if it was not written yet."""
+        return self.samples_file if self.samples_file.is_file() else None
+
+    def spec(self) -> dict[str, Any] | None:
+        """Read `spec.json`: variant, phase, seed, fingerprint, `spec` and `run`; None if the trial has not begun."""
+        return _read(self.spec_file)
+
+    def result(self) -> dict[str, Any] | None:
+        """Read `result.json`, or return None if the trial has not finished."""
+        return _read(self.result_file)
+
+    def error(self) -> dict[str, Any] | None:
+        """Read `error.json`: `error` (one line), `traceback` and `attempt`; None if there was no error."""
+        return _read(self.error_file)
+
+    def fingerprint(self) -> str | None:
+        """Return the fingerprint that result or spec records, or None if neither does."""
+        for record in (self.result(), self.spec()):
+            if record and record.get("fingerprint"):
+                return str(record["fingerprint"])
+        return None
+
+    def events(self, start: int = 0, until: int | None = None) -> list[dict[str, Any]]:
+        """Read all whole events, or those between two byte positions."""
+        return event_log.read_all(self.events_file, start, until)
+
+    def events_from(self, position: int) -> tuple[list[dict[str, Any]], int]:
+        """Read the next whole events from a byte position on, and the position after them (`event_log.read`)."""
+        return event_log.read(self.events_file, position)
+
+    # -- writes -------------------------------------------------------------------------------------------------------
+
+    def begin(self, record: Mapping[str, Any]) -> None:
+        """Make the folder with its `spec.json`, so that readers know what the trial is before anything has run."""
+        files.write_json(self.spec_file, dict(record))
+
+    def append_status(self, status: str) -> None:
+        """Append a status to the events; the folder is made if needed."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        files.append_jsonl(self.events_file, {"kind": "status", "time": time.time(), "status": status})
+
+    def write_result(self, record: Mapping[str, Any]) -> None:
+        """Write `result.json`, which makes the trial finished."""
+        files.write_json(self.result_file, dict(record))
+
+    def write_error(self, record: Mapping[str, Any]) -> None:
+        """Write `error.json`."""
+        files.write_json(self.error_file, dict(record))
+
+    def clear_error(self) -> None:
+        """Remove `error.json` if there is one."""
+        self.error_file.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Any:
+    return files.read_json(path) if path.is_file() else None
