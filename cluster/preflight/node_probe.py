@@ -102,7 +102,7 @@ def _model(name: str, timeout_s: float) -> dict[str, Any]:
     if name.startswith("embedded:"):
         package = importlib.util.find_spec("ray_bridge")
         places = package.submodule_search_locations if package else None
-        folder = Path(places[0]) / "pair" / name.removeprefix("embedded:") if places else None
+        folder = Path(places[0]) / "embedded_pair" / name.removeprefix("embedded:") if places else None
         return {"where": "package", "missing": _missing(folder) if folder else "the package"}
     path = Path(name).expanduser()
     if path.is_dir() or path.is_absolute() or name.startswith((".", "~")):

@@ -217,6 +217,11 @@ def test_models_in_folders(tmp_path):
     assert models(str(tmp_path / "absent")).status == "fail"
 
 
+def test_the_embedded_pair_is_in_the_package():
+    assert [models(f"embedded:{name}").status for name in ("source", "target")] == ["pass", "pass"]
+    assert models("embedded:other").status == "fail"
+
+
 def test_models_on_the_hub_and_in_the_cache(server, tmp_path, monkeypatch):
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
         monkeypatch.delenv(name, raising=False)
