@@ -1,8 +1,8 @@
-"""What a job is: `JobSpec` says everything that defines its result, `RunSpec` where and how it is carried out.
+"""The two specs of a job: `JobSpec` says everything that defines its result, `RunSpec` where and how it is carried out.
 
-The split is what makes a fingerprint meaningful: two runs of one `JobSpec` are the same experiment, whatever the
-machine, the number of workers or the evaluation batch. Every field carries its meaning, from which the command line,
-the tracking server and the reports take theirs.
+The split is what gives a fingerprint its meaning: two runs of one `JobSpec` are the same experiment, whatever the
+machine, the number of workers or the evaluation batch size. Each field's description is the one place that says what
+the field means and what its values do; the command line and the documentation show it.
 """
 
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -17,7 +17,7 @@ Count = Annotated[int, Field(ge=1)]
 Spec = TypeVar("Spec", bound=BaseModel)
 
 
-def _numbers(value: Any) -> Any:
+def _split_commas(value: Any) -> Any:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -25,108 +25,199 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some fields changed, validated as a new object.
+        """Return a copy with some fields changed, validated as a new object.
 
         Raises:
-            UserError: for an unknown field or an impossible value, naming the field and what it takes.
+            UserError: for an unknown field or an impossible value; the message names the field and what it takes.
         """
         return build(type(self), {**self.model_dump(), **changes})
 
 
 class JobSpec(_Frozen):
-    """Everything that defines the result of one translator job. Symbols as in the README: K soft tokens, d_s, d_t."""
+    """Everything that defines the result of one translator job.
 
-    # The pair
-    source: str = Field("embedded:source", description="frozen model that reads: folder, hub name, or embedded:source")
-    source_revision: str | None = Field(None, description="hub revision of the source")
-    target: str = Field("embedded:target", description="frozen model that answers: folder, hub name, embedded:target")
-    target_revision: str | None = Field(None, description="hub revision of the target")
-    source_layer: int = Field(
-        -1, description="hidden state that is captured: 0 embeddings, n output of layer n, -1 the last layer's"
+    Symbols as in the README: K soft tokens a question; d_s and d_t, the hidden sizes of source and target.
+    """
+
+    # The pair of models
+    source: str = Field(
+        "embedded:source",
+        description="frozen model that reads the question: a folder written by save_pretrained, a hub name, or "
+        "embedded:source",
     )
-    model_dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="dtype of frozen weights")
+    source_revision: str | None = Field(
+        None, description="hub revision of the source (branch, tag or commit); none means its main branch"
+    )
+    target: str = Field(
+        "embedded:target",
+        description="frozen model that answers: a folder written by save_pretrained, a hub name, or embedded:target",
+    )
+    target_revision: str | None = Field(
+        None, description="hub revision of the target (branch, tag or commit); none means its main branch"
+    )
+    source_layer: int = Field(
+        -1,
+        description="hidden state of the source that the bridge reads: 0 the embeddings, n the output of layer n, "
+        "-1 the last layer's",
+    )
+    model_dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="dtype of both frozen models' weights"
+    )
 
     # The task
-    task: Literal["synthetic", "gsm8k", "math", "hotpotqa"] = Field("synthetic", description="what is solved")
-    task_data: str | None = Field(None, description="folder with train.jsonl and test.jsonl instead of the hub's data")
-    task_revision: str | None = Field(None, description="hub revision of the data set")
-    num_fewshot: int = Field(0, ge=0, le=64, description="exemplars in the prompt, the same in training and evaluation")
-    train_examples: Count | None = Field(None, description="training examples used; none means all")
-    validation_examples: Count = Field(128, description="examples held out of train, on which the checkpoint is chosen")
-    test_examples: Count | None = Field(None, description="test examples; none means all")
-    max_new_tokens: Count = Field(256, description="limit of generated tokens")
+    task: Literal["synthetic", "gsm8k", "math", "hotpotqa"] = Field(
+        "synthetic",
+        description="data set with its prompt and scoring: synthetic (word problems with foreign number words, no "
+        "download), gsm8k, math or hotpotqa",
+    )
+    task_data: str | None = Field(
+        None, description="folder with train.jsonl and test.jsonl, read instead of the hub's data set"
+    )
+    task_revision: str | None = Field(None, description="hub revision of the data set; none means its main branch")
+    num_fewshot: int = Field(
+        0, ge=0, le=64, description="solved exemplars before the question, the same ones in training and evaluation"
+    )
+    train_examples: Count | None = Field(None, description="number of training examples; none means all")
+    validation_examples: Count = Field(
+        128, description="examples held out of the training split, on which the checkpoint is selected"
+    )
+    test_examples: Count | None = Field(
+        None, description="number of test examples, on which every accuracy is reported; none means all"
+    )
+    max_new_tokens: Count = Field(256, description="most tokens generated for one answer")
 
-    # The sequence
+    # The sequence that the target reads
     layout: Literal["soft_plus_text", "soft_only"] = Field(
-        "soft_plus_text", description="whether the target also reads the prompt"
+        "soft_plus_text",
+        description="what the target reads: soft_plus_text gives soft tokens and the prompt, soft_only gives soft "
+        "tokens and a short instruction without the question",
     )
     soft_position: Literal["first", "before_question"] = Field(
-        "first", description="soft tokens right after BOS, or between few-shot header and question"
+        "first",
+        description="place of the soft tokens: first puts them right after BOS, before_question between the few-shot "
+        "header and the question, so that the header's keys and values are computed once",
     )
     injection: Literal["prepend", "residual", "adapter"] = Field(
         "prepend",
-        description="soft tokens before the prompt, added to the question's embeddings, or read by adapters in layers",
+        description="how soft tokens enter the target: prepend as tokens of the sequence, residual added to the "
+        "question's embeddings through a gate, adapter read by gated cross-attention in some layers",
     )
-    adapter_layers: Annotated[tuple[int, ...], BeforeValidator(_numbers)] = Field(
-        (), description="target layers with an adapter, from 1, e.g. 2,4; none means every second one"
+    adapter_layers: Annotated[tuple[int, ...], BeforeValidator(_split_commas)] = Field(
+        (),
+        description="target layers that get an adapter under injection=adapter, counted from 1, as in 2,4; empty "
+        "means every second layer",
     )
     prompt_share: Fraction = Field(
-        0.0, description="under soft_only: share of training steps that see the prompt, falling linearly to 0"
+        0.0,
+        description="curriculum of layout=soft_only: probability that the first step also shows the prompt; it falls "
+        "linearly to 0 at the last step",
     )
 
     # The bridge
-    bridge: Literal["dit", "resampler", "dit_xattn"] = Field("dit", description="kind of bridge")
-    soft_tokens: int = Field(64, ge=1, le=4096, description="K, soft tokens a question")
-    hidden_size: int = Field(512, ge=8, description="width of the bridge")
-    depth: int = Field(4, ge=1, le=64, description="blocks of the bridge")
-    num_heads: int = Field(8, ge=1, description="attention heads of the bridge")
-    sampler_steps: int = Field(4, ge=1, le=64, description="N, evaluations of the flow's sampler")
-    flow_prediction: Literal["x1", "velocity"] = Field("x1", description="what the flow network predicts")
+    bridge: Literal["dit", "resampler", "dit_xattn"] = Field(
+        "dit",
+        description="architecture: dit (diffusion transformer on one pooled source vector), dit_xattn (dit that also "
+        "cross-attends to every source token), resampler (learned queries, no diffusion)",
+    )
+    soft_tokens: int = Field(64, ge=1, le=4096, description="K, number of soft tokens made for each question")
+    hidden_size: int = Field(512, ge=8, description="width of the bridge; a multiple of num_heads")
+    depth: int = Field(4, ge=1, le=64, description="number of transformer blocks in the bridge")
+    num_heads: int = Field(8, ge=1, description="attention heads in each block of the bridge")
+    sampler_steps: int = Field(
+        4, ge=1, le=64, description="N, Euler steps of the flow from noise to soft tokens, in training and evaluation"
+    )
+    flow_prediction: Literal["x1", "velocity"] = Field(
+        "x1", description="what the flow network predicts: x1, the clean soft tokens, or the velocity x1 - x0"
+    )
     flow_teacher: Literal["question", "answer", "none"] = Field(
-        "question", description="text the flow learns to render"
+        "question",
+        description="text whose target embeddings are the data of the flow loss: the question, the gold answer, or "
+        "none for no flow loss",
     )
-    pooling: Literal["mean", "attention"] = Field("mean", description="how source states become one condition")
-    guidance_scale: float = Field(1.0, ge=0, le=20, description="classifier-free guidance; 1 means none")
-    condition_dropout: Fraction = Field(0.1, description="share of training rows without condition")
+    pooling: Literal["mean", "attention"] = Field(
+        "mean",
+        description="how dit and dit_xattn pool source states into one vector: mean weighs tokens equally, attention "
+        "by learned queries, whose weights are plotted at every evaluation",
+    )
+    guidance_scale: float = Field(
+        1.0,
+        ge=0,
+        le=20,
+        description="classifier-free guidance of the flow: 1 means none, larger values follow the source more",
+    )
+    condition_dropout: Fraction = Field(
+        0.1, description="share of training rows whose flow loss is computed without the source, as guidance needs"
+    )
     geometry_init: Literal["ridge", "procrustes"] = Field(
-        "ridge", description="fit between the embedding tables from which geometry_projection starts"
+        "ridge",
+        description="fit between the two embedding tables from which the linear map of geometry_projection starts: "
+        "ridge (regression) or procrustes (a rotation with one scale)",
     )
 
-    # The four toggles of phase 1 (science of each: tune_spaces.design.toggles)
-    kl_alignment: bool = Field(True, description="KL to the teacher on answer tokens; off: the misaligned first 20")
-    prompt_alignment: bool = Field(True, description="weight 0.001 on the prompt alignment loss; off: 0.05")
-    decode_aware: bool = Field(True, description="reinforce decoded answers (RLOO and on-policy distillation)")
-    geometry_projection: bool = Field(True, description="bring source states into the target's tokens and space first")
+    # The four toggles of phase 1, registered with their papers in tune_spaces/design/toggles.py
+    kl_alignment: bool = Field(
+        True,
+        description="toggle kl, column 'KL alignment': positions of the KL to the text-only teacher. True: answer "
+        "tokens against the same answer tokens. False: the first 20 positions after the soft tokens against the "
+        "first 20 of the text, as before the fix",
+    )
+    prompt_alignment: bool = Field(
+        True,
+        description="toggle prompt, column 'prompt weight': pull of soft tokens towards the question's embeddings. "
+        "True: weight prompt_weight_on. False: weight prompt_weight_off, as before the fix",
+    )
+    decode_aware: bool = Field(
+        True,
+        description="toggle decode, column 'decode-aware': every eval_every steps, sample answers, reinforce the "
+        "better ones (RLOO) and distil the text-only teacher on them. False: train on gold answers alone",
+    )
+    geometry_projection: bool = Field(
+        True,
+        description="toggle projection, column 'RoPE/tokenizer projection': bring source states to the target's "
+        "tokens, embedding space and position code before the bridge. False: the bridge reads raw source states",
+    )
 
-    # The objective
-    kl_weight: Weight = Field(0.03, description="weight of the KL to the text-only teacher")
-    prompt_weight_on: Weight = Field(0.001, description="weight of prompt alignment where the toggle is on")
-    prompt_weight_off: Weight = Field(0.05, description="weight of prompt alignment where the toggle is off")
-    flow_weight: Weight = Field(0.1, description="weight of the flow loss")
-    contrast_weight: Weight = Field(0.05, description="weight of InfoNCE between soft tokens and questions")
-    contrast_temperature: float = Field(0.07, gt=0, description="temperature of InfoNCE")
-    decode_weight: Weight = Field(0.1, description="weight of the RLOO loss")
-    on_policy_distill: Weight = Field(0.1, description="weight of the KL to the teacher on generated tokens")
-    decode_questions: Count = Field(4, description="questions in a decode-aware step, over all ranks")
-    decode_samples: int = Field(4, ge=2, description="G, sampled completions a question")
-    decode_temperature: float = Field(1.0, gt=0, description="temperature of those samples")
+    # The objective; the gold answer's likelihood has weight 1
+    kl_weight: Weight = Field(0.03, description="weight of the KL to the text-only teacher; 0 leaves the term out")
+    prompt_weight_on: Weight = Field(0.001, description="weight of prompt alignment if prompt_alignment is true")
+    prompt_weight_off: Weight = Field(0.05, description="weight of prompt alignment if prompt_alignment is false")
+    flow_weight: Weight = Field(0.1, description="weight of the flow-matching loss; dit and dit_xattn only")
+    contrast_weight: Weight = Field(
+        0.05, description="weight of InfoNCE, by which soft tokens must pick their own question in the batch"
+    )
+    contrast_temperature: float = Field(0.07, gt=0, description="temperature of InfoNCE; smaller is sharper")
+    decode_weight: Weight = Field(0.1, description="weight of the RLOO loss under decode_aware")
+    on_policy_distill: Weight = Field(
+        0.1, description="weight of the KL to the text-only teacher on sampled tokens under decode_aware"
+    )
+    decode_questions: Count = Field(4, description="questions sampled in a decode-aware step, over all workers")
+    decode_samples: int = Field(4, ge=2, description="G, completions sampled for each of those questions")
+    decode_temperature: float = Field(1.0, gt=0, description="sampling temperature of those completions")
 
     # The optimiser
-    steps: int = Field(2000, ge=0, description="optimiser steps")
-    batch_size: Count = Field(8, description="examples a step over all workers (per-device batch times workers)")
-    learning_rate: float = Field(3e-4, gt=0, description="peak learning rate of AdamW")
-    warmup_steps: int = Field(100, ge=0, description="steps of linear warm-up")
+    steps: int = Field(2000, ge=0, description="optimiser steps; 0 evaluates the untrained bridge")
+    batch_size: Count = Field(8, description="examples a step, over all workers; a multiple of workers")
+    learning_rate: float = Field(3e-4, gt=0, description="peak learning rate of AdamW, before cosine decay to 0")
+    warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises linearly to its peak")
     weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
-    clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="decay of the weights' moving average; 0 means none")
-
-    # Evaluation and chance
-    eval_every: Count = Field(200, description="steps between evaluations on the validation slice")
-    eval_dtype: Literal["as_trained", "float64"] = Field(
-        "as_trained", description="arithmetic of evaluation; float64 makes text independent of batch and padding"
+    clip_norm: float = Field(1.0, gt=0, description="largest global norm of the gradient; a larger one is scaled down")
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of the weights' moving average, which is then evaluated and selected; 0 means none",
     )
-    seed: int = Field(0, ge=0, description="seed of initial weights, order of examples and training noise")
-    noise_seed: int = Field(0, ge=0, description="seed of the noise in evaluation")
+
+    # Evaluation and randomness
+    eval_every: Count = Field(
+        200, description="steps between evaluations on the validation examples, and between decode-aware steps"
+    )
+    eval_dtype: Literal["as_trained", "float64"] = Field(
+        "as_trained",
+        description="arithmetic of evaluation: as_trained, or float64, whose text does not depend on batch or padding",
+    )
+    seed: int = Field(0, ge=0, description="seed of initial weights, order of examples and all noise in training")
+    noise_seed: int = Field(0, ge=0, description="seed of the noise in evaluation, used with each example's id alone")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -146,33 +237,33 @@ class JobSpec(_Frozen):
 
     @property
     def prompt_weight(self) -> float:
-        """The weight of prompt alignment under its toggle."""
+        """Weight of prompt alignment, as its toggle chooses it."""
         return self.prompt_weight_on if self.prompt_alignment else self.prompt_weight_off
 
     @property
     def inserted(self) -> int:
-        """How many soft tokens stand in the target's sequence."""
+        """Number of soft tokens in the target's sequence: K under `prepend`, else 0."""
         return self.soft_tokens if self.injection == "prepend" else 0
 
 
 class RunSpec(_Frozen):
     """Where and how a job runs. Nothing here changes its result beyond the rounding of sums."""
 
-    workers: int = Field(2, ge=1, description="worker processes, on one node")
-    use_gpu: bool = Field(False, description="one GPU a worker")
-    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs reserved for each worker")
-    eval_batch_size: Count = Field(64, description="examples decoded together by one worker")
-    checkpoint_every: Count = Field(100, description="steps between checkpoints")
+    workers: int = Field(2, ge=1, description="worker processes of Ray Train, all on one node")
+    use_gpu: bool = Field(False, description="give each worker one GPU; false computes on CPUs")
+    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for each worker")
+    eval_batch_size: Count = Field(64, description="examples that one worker decodes together; changes speed only")
+    checkpoint_every: Count = Field(100, description="steps between checkpoints, from which a killed job goes on")
     log_every: Count = Field(1, description="steps between records of the loss terms")
-    max_failures: int = Field(2, ge=0, description="restarts after a failed worker")
-    autocast: bool = Field(True, description="bf16 autocast in training where the device has it")
+    max_failures: int = Field(2, ge=0, description="restarts allowed after a worker has failed")
+    autocast: bool = Field(True, description="train under bfloat16 autocast on GPUs that support it")
 
 
 def check_run(spec: JobSpec, run: RunSpec) -> None:
-    """Refuse settings that no worker could carry out.
+    """Refuse a job and a run that do not fit together.
 
     Raises:
-        UserError: when the batch does not divide among the workers.
+        UserError: if the batch does not divide among the workers.
     """
     if spec.batch_size % run.workers:
         raise UserError(
@@ -180,24 +271,24 @@ def check_run(spec: JobSpec, run: RunSpec) -> None:
         )
 
 
-def build(kind: type[Spec], values: dict[str, Any]) -> Spec:
+def build(spec_type: type[Spec], values: dict[str, Any]) -> Spec:
     """Make a spec from plain values; strings are read as the field's type.
 
     Raises:
-        UserError: one line that names each wrong field and what it takes.
+        UserError: in one line, each wrong field and what it takes.
     """
     try:
-        return kind.model_validate(values)
+        return spec_type.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(_explain(kind, problem) for problem in error.errors())) from error
+        raise UserError("; ".join(_explain(spec_type, problem) for problem in error.errors())) from error
 
 
-def _explain(kind: type[BaseModel], problem: Any) -> str:
+def _explain(spec_type: type[BaseModel], problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         import difflib
 
-        close = difflib.get_close_matches(name, kind.model_fields, n=3, cutoff=0.5)
+        close = difflib.get_close_matches(name, spec_type.model_fields, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "`plan --help` lists the fields"
         return f"unknown field {name!r}: {hint}"
     if not name:

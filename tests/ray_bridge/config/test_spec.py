@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -12,6 +12,7 @@ from bridge_common.errors import UserError
 from ray_bridge.config.fingerprint import canonical, fingerprint
 from ray_bridge.config.presets import paper, paper_run, preset, split_settings, tiny, tiny_run
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
+from tune_spaces.design.toggles import all_toggles
 
 
 @pytest.mark.parametrize(
@@ -44,8 +45,23 @@ def test_unknown_preset_names_the_known() -> None:
 
 
 def test_every_field_says_what_it_means() -> None:
-    for kind in (JobSpec, RunSpec):
-        assert all(field.description for field in kind.model_fields.values())
+    for spec_type in (JobSpec, RunSpec):
+        assert all(field.description for field in spec_type.model_fields.values())
+
+
+def test_a_toggles_field_names_its_key_and_column_and_says_what_false_does() -> None:
+    for toggle in all_toggles():
+        description = JobSpec.model_fields[toggle.field].description
+        assert description is not None
+        assert description.startswith(f"toggle {toggle.key}, column '{toggle.column}': ")
+        assert "False: " in description
+
+
+def test_every_choice_of_a_field_is_named_in_its_description() -> None:
+    for name, field in JobSpec.model_fields.items():
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        if name != "model_dtype":  # names of dtypes need no words
+            assert [choice for choice in choices if choice not in str(field.description)] == [], name
 
 
 def test_the_paper_preset_is_the_plan() -> None:
@@ -67,7 +83,7 @@ def test_a_batch_that_does_not_divide_is_refused() -> None:
 
 
 def test_fingerprint_is_the_same_in_another_process_and_differs_by_field() -> None:
-    code = "from ray_bridge import fingerprint, presets; print(fingerprint.fingerprint(presets.tiny()))"
+    code = "from ray_bridge import fingerprint, tiny; print(fingerprint(tiny()))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert fingerprint(tiny()) == other
     changes: list[dict[str, Any]] = [{"seed": 1}, {"kl_alignment": False}, {"soft_tokens": 8}, {"eval_every": 7}]
