@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bridge_common import files
-from tests.support.campaigns import NAME, campaign, driver, end, events, journal, prepare, ray_cluster, wait_for
+from tests.support.campaigns import NAME, campaign, driver, end, events, journal, prepare, ray_cluster
+from tests.support.waiting import wait_for
 
 ACCURACY = {"full": 0.67, "A": 0.6, "B": 0.61, "C": 0.62}
 STEPS = 8

@@ -27,8 +27,8 @@ from tests.support.campaigns import (
     journal,
     prepare,
     ray_cluster,
-    wait_for,
 )
+from tests.support.waiting import wait_for
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.variants import attribution, full

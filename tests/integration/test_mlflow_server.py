@@ -12,33 +12,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mlflow_utils.server import Server
 from mlflow_utils.tracker import Tracker
-from tests.mlflow_utils.test_tracker import declare
 from tests.support import mlflow_records
 from tests.support.campaign_folder import START, begin_trial, emit, end_trial, make_campaign, status_event, step_event
+from tests.support.ports import free_port
+from tests.support.tracked_campaigns import declare
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(true: Callable[[], bool], limit: float = 60) -> None:
-    """Wait for a condition; it is an error if it does not come."""
-    deadline = time.monotonic() + limit
-    while not true():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +115,8 @@ def test_a_server_down_at_start_up_later_killed_and_up_again_costs_nothing(home:
     job = Job(folder)
     home.start()
     home.wait()
-    wait_until(lambda: "outages" in [e.name for e in mlflow_records.client(home.url).search_experiments()])
-    wait_until(lambda: some_points(home.url, "outages") > 0)
+    wait_for(lambda: "outages" in [e.name for e in mlflow_records.client(home.url).search_experiments()])
+    wait_for(lambda: some_points(home.url, "outages") > 0)
     home.stop(signal.SIGKILL)
     before = job.lines()
     time.sleep(2)
@@ -158,7 +145,7 @@ def test_a_server_that_hangs_costs_nothing_and_gets_each_point_once(server: Serv
     tracker.phase("phase1", {}, {})
     declare(tracker, folder)
     job = Job(folder)
-    wait_until((folder / "events.sent.json").exists)
+    wait_for((folder / "events.sent.json").exists)
     server.signal(signal.SIGSTOP)
     begin = time.monotonic()
     tracker.phase("phase1", {"more": 1}, {})
@@ -258,7 +245,7 @@ DRIVER = """
 import sys, time
 from pathlib import Path
 from mlflow_utils.tracker import Tracker
-from tests.mlflow_utils.test_tracker import declare
+from tests.support.tracked_campaigns import declare
 campaign = Path(sys.argv[2])
 tracker = Tracker(sys.argv[1], campaign.name, campaign)
 tracker.start()
@@ -276,7 +263,7 @@ def test_a_driver_killed_in_mid_sending_is_replayed_without_doubles(server: Serv
         sent = progress(folders)
         command = [sys.executable, "-c", DRIVER, server.url, str(campaign)]
         with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as driver:
-            wait_until(lambda sent=sent: progress(folders) > sent)  # type: ignore[misc]
+            wait_for(lambda sent=sent: progress(folders) > sent)  # type: ignore[misc]
             os.kill(driver.pid, signal.SIGKILL)
     assert any(size_left(folder) for folder in folders), "the driver has to be killed before all is sent"
     tracker = Tracker(server.url, "killed", campaign)

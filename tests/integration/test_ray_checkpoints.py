@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from bridge_common import files
-from tests.support.campaigns import ray_cluster, wait_for
+from tests.support.campaigns import ray_cluster
+from tests.support.waiting import wait_for
 
 STEPS = 5
 pytestmark = pytest.mark.slow

@@ -22,6 +22,7 @@ from bridge_common.git import GIT_FACTS
 from cluster.jobs.follow import Follower
 from cluster.jobs.submit import connect, jobs, stop, submit
 from tests.support.ports import free_ports
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -102,14 +103,6 @@ def project(tmp_path):
     (folder / "runs" / "old" / "big").write_bytes(os.urandom(1000))
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     return folder
-
-
-def wait_for(what, timeout_s: float = 90.0):
-    deadline = time.monotonic() + timeout_s
-    while not (value := what()):
-        assert time.monotonic() < deadline, f"nothing within {timeout_s} s"
-        time.sleep(0.2)
-    return value
 
 
 def test_a_job_sees_its_code_and_variables_and_nothing_else(head, project):
@@ -194,7 +187,7 @@ def test_a_silent_head_ends_the_following_and_a_stop_frees_the_gpus(head, projec
     code = submit("hold", ["--storage", "/x"], address=head, working_dir=project, follow=False, out=said.append)
     assert code == 0
     job = said[0].split()[1]
-    wait_for(lambda: free_gpus(head) == 0)
+    wait_for(lambda: free_gpus(head) == 0, 90)
     relay.silent = True
     start = time.monotonic()
     with pytest.raises(UserError, match=r"has not answered for 2 s .* submit again"):

@@ -22,9 +22,10 @@ import pytest
 from bridge_common.errors import UserError
 from mlflow_utils.server import PORT, answers, phase_url
 from mlflow_utils.tracker import default_tracking_uri
-from tests.integration.test_mlflow_server import free_port, wait_until
-from tests.mlflow_utils.test_tracker import record
 from tests.support.campaign_folder import TOGGLES, VARIANTS, make_campaign, make_trial
+from tests.support.ports import free_port
+from tests.support.tracked_campaigns import record
+from tests.support.waiting import wait_for
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -73,7 +74,7 @@ def browser() -> Iterator[Browser]:
     assert DRIVER is not None
     with subprocess.Popen([DRIVER, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
         try:
-            wait_until(lambda: _ready(f"http://127.0.0.1:{port}/status"))
+            wait_for(lambda: _ready(f"http://127.0.0.1:{port}/status"))
             opened = Browser(f"http://127.0.0.1:{port}")
             try:
                 yield opened
@@ -129,7 +130,7 @@ def test_a_browser_shows_the_variants_of_a_phase_with_their_toggles(tmp_path: Pa
         assert f" 00000000:{port:04X}" not in listening, "and on no other"
 
         page.open(phase_url(campaign, uri, "phase1", address))
-        wait_until(lambda: "geometry_projection" in page.run("return document.body.innerText"))
+        wait_for(lambda: "geometry_projection" in page.run("return document.body.innerText"))
         time.sleep(1)
         assert "Comparing 4 Runs from 1 Experiment" in page.run("return document.body.innerText")
         rows = {row[0].rstrip(":"): row[1:] for row in page.run(ROWS) if len(row) == 5}
@@ -148,7 +149,7 @@ def test_a_browser_shows_the_variants_of_a_phase_with_their_toggles(tmp_path: Pa
         run = page.run('return decodeURIComponent(location.hash).match(/runs=\\["(\\w+)/)[1]')
         page.open(f"{address}/#/experiments/1/runs/{run}/model-metrics")
         groups = ("accuracy\n(6)", "loss\n(7)")
-        wait_until(lambda: all(group in page.run("return document.body.innerText") for group in groups))
+        wait_for(lambda: all(group in page.run("return document.body.innerText") for group in groups))
         page.screenshot(tmp_path / "metrics.png")
 
 

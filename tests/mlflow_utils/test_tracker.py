@@ -26,30 +26,7 @@ from tests.support.campaign_folder import (
     status_event,
     step_event,
 )
-
-
-def declare(tracker: Tracker, folder: Path, phase: str = "phase1") -> None:
-    """Declare a trial as a campaign does."""
-    about = files.read_json(folder / "spec.json")
-    tracker.trial(
-        folder,
-        phase=phase,
-        name=about["variant"],
-        fingerprint=about["fingerprint"],
-        params={toggle: about["spec"][toggle] for toggle in TOGGLES},
-        tags={"seed": about["seed"]},
-    )
-
-
-def record(uri: str, campaign: Path, status: str = "FINISHED") -> None:
-    """Record a whole campaign in one go."""
-    tracker = Tracker(uri, campaign.name, campaign)
-    tracker.start()
-    tracker.phase("phase1", {"bridge": "dit"}, {})
-    for folder in sorted((campaign / "trials").iterdir()):
-        declare(tracker, folder)
-    tracker.finish("phase1", status)
-    assert tracker.close(60) is None
+from tests.support.tracked_campaigns import declare, record
 
 
 def test_a_campaign_arrives_whole(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from bridge_common.files import read_json, read_jsonl, write_jsonl
 from bridge_common.metric_names import CONDITIONS
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.caching.node_cache import NodeCache
-from ray_bridge.config.presets import tiny, tiny_run
+from ray_bridge.config.presets import tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
@@ -26,44 +26,8 @@ from ray_bridge.tasks.splits import load_splits
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.startup_timer import StartupTimer
 from ray_bridge.training.trainer import Trainer
-from tests.support.model_pairs import make_pair
+from tests.support.local_jobs import recorded, run_job
 from tests.support.workers import on_two_workers
-
-SMALL: dict[str, Any] = {
-    "soft_tokens": 4,
-    "hidden_size": 16,
-    "num_heads": 2,
-    "depth": 1,
-    "train_examples": 40,
-    "validation_examples": 8,
-    "test_examples": 13,
-    "max_new_tokens": 6,
-    "steps": 12,
-    "batch_size": 4,
-    "warmup_steps": 2,
-    "eval_every": 4,
-    "decode_aware": False,
-    "ema_decay": 0.5,
-}
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> JobSpec:
-    pair = make_pair(tmp_path_factory.mktemp("pair"))
-    return tiny(source=pair.source, target=pair.target, **SMALL)
-
-
-def run_job(spec: JobSpec, folder: Path, **changes: Any) -> dict[str, Any]:
-    run = tiny_run(**({"workers": 1, "checkpoint_every": 2} | changes))
-    torch.set_num_threads(1)
-    return Trainer(spec, run, folder, LocalSession(folder), folder / "cache").run()
-
-
-@pytest.fixture(scope="module")
-def finished(spec: JobSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    run_job(spec, folder)
-    return folder
 
 
 def evaluate(spec: JobSpec, folder: Path, *, batch_size: int, worker: Worker | None = None) -> list[dict[str, Any]]:
@@ -120,28 +84,16 @@ def test_the_same_spec_and_seed_give_the_same_job_and_another_seed_another(
 ) -> None:
     run_job(spec, tmp_path / "again", eval_batch_size=5)
     run_job(spec.replace(seed=1), tmp_path / "other")
-    again, other, first = (read(folder) for folder in (tmp_path / "again", tmp_path / "other", finished))
+    again, other, first = (recorded(folder) for folder in (tmp_path / "again", tmp_path / "other", finished))
     assert again == first
     assert other != first
-
-
-def read(folder: Path) -> tuple[bytes, bytes, list[Any]]:
-    """What must be equal where two jobs are the same: samples, selected weights, and every recorded number."""
-    timings = ("seconds_per_step", "tokens_per_second")
-    events = [
-        (e["step"], {k: v for k, v in e["values"].items() if k not in timings})
-        for e in read_jsonl(folder / "events.jsonl")
-        if e["kind"] == "metrics" and "start/seconds_to_first_step" not in e["values"]
-    ]
-    weights = (folder / "selected" / "translator.safetensors").read_bytes()
-    return (folder / "samples.jsonl").read_bytes(), weights, events
 
 
 def test_a_killed_job_goes_on_bit_for_bit(spec: JobSpec, finished: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from ray_bridge.config.spec import JobSpec\n"
-        "from tests.ray_bridge.test_job import run_job\n"
+        "from tests.support.local_jobs import run_job\n"
         "run_job(JobSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), checkpoint_every=3)\n"
     )
     moments = random.Random(time.time_ns())
@@ -157,7 +109,7 @@ def test_a_killed_job_goes_on_bit_for_bit(spec: JobSpec, finished: Path, tmp_pat
         job.wait()
         kills += 1
     assert subprocess.run(command, check=False).returncode == 0
-    assert read(tmp_path) == read(finished)
+    assert recorded(tmp_path) == recorded(finished)
 
 
 def _steps(folder: Path) -> int:

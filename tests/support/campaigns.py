@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,16 +41,6 @@ def journal(storage: Path) -> list[dict[str, Any]]:
 def events(storage: Path, kind: str) -> list[str]:
     """Variants of the journal's events of one kind, in order."""
     return [row["variant"] for row in journal(storage) if row["event"] == kind]
-
-
-def wait_for(what: Callable[[], Any], seconds: float, why: str) -> Any:
-    """Poll until something is true."""
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if found := what():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not within {seconds:g} s: {why}")
 
 
 def free(kind: str) -> float:

@@ -1,12 +1,21 @@
-"""Ports for servers of a test's own, so that nothing else on the machine is in the way."""
+"""Ports for servers that a test starts."""
 
 import contextlib
 import os
 import socket
 
 
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    return free_ports(1)[0]
+
+
 def free_ports(count: int) -> list[int]:
-    """Free ports, held together while they are chosen, so that they differ."""
+    """Return different ports that nothing listens on.
+
+    They lie below the range that the kernel hands out to clients, and start at another place in every process, so that
+    tests that run beside each other do not take the same.
+    """
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for number, one in enumerate(sockets):

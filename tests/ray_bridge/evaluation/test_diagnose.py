@@ -16,15 +16,14 @@ from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
-from tests.support.model_pairs import Arch, frozen, make_pair
+from tests.support.model_pairs import Arch, PairFolders, frozen
 
 
 @pytest.fixture(scope="module")
-def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trial(folders: PairFolders, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trial")
-    pair = make_pair(folder / "pair")
     spec = tiny(
-        **{"source": pair.source, "target": pair.target, "steps": 2, "eval_every": 2, "batch_size": 2},
+        **{"source": folders.source, "target": folders.target, "steps": 2, "eval_every": 2, "batch_size": 2},
         **{"soft_tokens": 3, "hidden_size": 16, "num_heads": 2, "depth": 1, "max_new_tokens": 4},
         **{"train_examples": 4, "validation_examples": 2, "test_examples": 5, "decode_aware": False},
     )

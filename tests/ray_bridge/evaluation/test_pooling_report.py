@@ -17,12 +17,7 @@ from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.splits import load_splits
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
-from tests.support.model_pairs import PairFolders, make_pair
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> PairFolders:
-    return make_pair(tmp_path_factory.mktemp("pair"))
+from tests.support.model_pairs import PairFolders
 
 
 def small(folders: PairFolders, **changes: Any) -> JobSpec:

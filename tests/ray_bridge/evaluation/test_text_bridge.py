@@ -15,14 +15,13 @@ from ray_bridge.generation.generate import decode_rows, text_of
 from ray_bridge.inputs.rows import Row
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.splits import Splits, load_splits
-from tests.support.model_pairs import make_pair
+from tests.support.model_pairs import PairFolders
 
 Bench = tuple[ModelPair, Splits]
 
 
 @pytest.fixture(scope="module", params=[0, 1])
-def bench(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    folders = make_pair(tmp_path_factory.mktemp("pair"))
+def bench(request: Any, folders: PairFolders) -> Bench:
     sizes = {"train_examples": 4, "validation_examples": 2, "test_examples": 5, "max_new_tokens": 6}
     spec = tiny(source=folders.source, target=folders.target, num_fewshot=request.param, **sizes)
     splits = load_splits(spec)

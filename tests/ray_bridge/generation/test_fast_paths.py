@@ -4,24 +4,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
-from ray_bridge.bridges.injection import Injection
-from ray_bridge.config.spec import JobSpec
 from ray_bridge.generation import graphed
 from ray_bridge.generation.eager import decode_plain
 from ray_bridge.generation.graphed import FACTS, decode_static, split_evenly
 from ray_bridge.generation.sampling import Sampling
-from ray_bridge.inputs.layout import answer_row, assemble, common_prefix
-from ray_bridge.inputs.rows import Row
+from ray_bridge.inputs.layout import assemble, common_prefix
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
-from ray_bridge.noise import generator, normal
-from ray_bridge.tasks.synthetic.task import SyntheticTask
+from ray_bridge.noise import generator
+from tests.support.decoding_rows import adapters_of, rows_of, soft_of
 from tests.support.model_pairs import Arch, save_checkpoint
 
 ARCHES: tuple[Arch, ...] = ("mistral", "llama", "gpt_neox", "qwen2")
-TASK = SyntheticTask(train_examples=40, test_examples=40)
-K = 5
 
 
 @pytest.fixture(scope="module", params=ARCHES)
@@ -44,29 +38,6 @@ def lm(request: pytest.FixtureRequest, folder: str) -> FrozenLM:
     return model
 
 
-def rows_of(lm: FrozenLM, count: int, *, header: int = 0, behind: bool = False, answers: bool = False) -> list[Row]:
-    text = TASK.header(TASK.train()[:header]) if header else ""
-    return [
-        answer_row(lm, text, TASK.prompt(e), TASK.continuation(e) if answers else None, soft_after_header=behind)
-        for e in TASK.test()[:count]
-    ]
-
-
-def soft_of(lm: FrozenLM, count: int) -> Tensor:
-    return normal((K, lm.hidden_size), [("test", i) for i in range(count)]).to(lm.dtype) * lm.embedding_rms
-
-
-def adapters_of(lm: FrozenLM) -> Injection:
-    """Adapters with open gates in layers 1 and 3, the same for models of one shape."""
-    spec = JobSpec(injection="adapter", adapter_layers=(1, 3), hidden_size=16, num_heads=2)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        injection = Injection(spec, lm).to(lm.device, lm.dtype)
-    for adapter in injection.adapters.values():
-        torch.nn.init.constant_(adapter.gate, 1.5)
-    return injection
-
-
 def sampling(count: int) -> Sampling:
     return Sampling(temperature=1.3, generators=[generator("draw", i) for i in range(count)])
 
@@ -77,7 +48,7 @@ def test_static_decoding_writes_what_plain_decoding_writes(
 ) -> None:
     monkeypatch.setattr(graphed, "LOOK", 3)
     monkeypatch.setattr(graphed, "PREFILL_TOKENS", 400)
-    rows, soft = rows_of(lm, 5, header=header, behind=behind), soft_of(lm, 5)
+    rows, soft = rows_of(lm, 5, header=header, soft_after_header=behind), soft_of(lm, 5)
     cases = [(soft, False), (soft, True), (None, True)]
     for z, sampled in cases:
         plain = decode_plain(lm, rows, z, 10, sampling(5) if sampled else None)
@@ -175,7 +146,7 @@ def test_fused_weights_are_the_models_own_memory(folder: str) -> None:
 
 @pytest.mark.parametrize("pad", ["left", "right"])
 def test_the_header_read_once_gives_values_and_gradients_of_the_full_forward(lm: FrozenLM, pad: str) -> None:
-    rows = rows_of(lm, 4, header=2, behind=True, answers=True)
+    rows = rows_of(lm, 4, header=2, soft_after_header=True, answers=True)
     prefix = common_prefix(lm, rows, soft=True)
     assert prefix is not None
     results = []
@@ -194,7 +165,7 @@ def test_the_header_read_once_gives_values_and_gradients_of_the_full_forward(lm:
 
 
 def test_a_header_is_shared_only_where_soft_tokens_do_not_come_before_it(lm: FrozenLM) -> None:
-    first, behind = rows_of(lm, 3, header=2), rows_of(lm, 3, header=2, behind=True)
+    first, behind = rows_of(lm, 3, header=2), rows_of(lm, 3, header=2, soft_after_header=True)
     assert common_prefix(lm, first, soft=True) is None
     assert common_prefix(lm, first, soft=False) is common_prefix(lm, behind, soft=True)
     assert common_prefix(lm, [row.text_only() for row in first], soft=False) is not None
@@ -220,7 +191,7 @@ def test_capture_stops_behind_its_layer(lm: FrozenLM) -> None:
 
 
 def test_positions_behind_a_prefix_go_on(lm: FrozenLM) -> None:
-    rows = rows_of(lm, 3, header=2, behind=True)
+    rows = rows_of(lm, 3, header=2, soft_after_header=True)
     prefix = common_prefix(lm, rows, soft=True)
     assert prefix is not None
     batch = assemble(lm, rows, soft_of(lm, 3), pad="right", prefix=prefix)

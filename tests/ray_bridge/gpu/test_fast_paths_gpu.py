@@ -13,7 +13,7 @@ from ray_bridge.inputs.layout import answer_row, assemble, common_prefix
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import generator
 from ray_bridge.tasks.synthetic.task import SyntheticTask
-from tests.ray_bridge.generation.test_fast_paths import adapters_of, soft_of
+from tests.support.decoding_rows import adapters_of, soft_of
 
 pytestmark = pytest.mark.gpu
 TASK = SyntheticTask(train_examples=20, test_examples=24)

@@ -15,7 +15,7 @@ from ray_bridge.generation.kv_caches import FusedCache
 from ray_bridge.gpu.kernels import decode_step, fused_layer, prefix_attention, verify
 from ray_bridge.inputs.layout import Batch, assemble
 from ray_bridge.models.frozen_lm import FrozenLM
-from tests.ray_bridge.generation.test_fast_paths import adapters_of, rows_of, soft_of
+from tests.support.decoding_rows import adapters_of, rows_of, soft_of
 from tests.support.model_pairs import save_checkpoint
 
 KINDS = pytest.mark.parametrize(

@@ -12,16 +12,15 @@ from ray_bridge.config.presets import tiny
 from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.sampling import Sampling
 from ray_bridge.inputs.encoding import Encoder, question_span
-from ray_bridge.inputs.layout import IGNORED, answer_row, assemble
-from ray_bridge.inputs.rows import Row, split_ids, token_ids
+from ray_bridge.inputs.layout import IGNORED, assemble
+from ray_bridge.inputs.rows import split_ids, token_ids
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
-from ray_bridge.noise import generator, normal
-from ray_bridge.tasks.synthetic.task import SyntheticTask
+from ray_bridge.noise import generator
+from tests.support.decoding_rows import SOFT_TOKENS as K
+from tests.support.decoding_rows import TASK, rows_of, soft_of
 from tests.support.model_pairs import Arch, save_checkpoint
 
 ARCHES: tuple[Arch, ...] = ("mistral", "llama", "gpt_neox", "qwen2")
-TASK = SyntheticTask(train_examples=40, test_examples=40)
-K = 5
 
 
 @pytest.fixture(scope="module", params=ARCHES)
@@ -32,23 +31,9 @@ def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
     return model
 
 
-def rows_of(lm: FrozenLM, count: int, *, answers: bool = True, header: bool = False) -> list[Row]:
-    examples = TASK.test()[:count]
-    text = TASK.header(TASK.train()[:2]) if header else ""
-    return [
-        answer_row(lm, text, TASK.prompt(e), TASK.continuation(e) if answers else None, soft_after_header=header)
-        for e in examples
-    ]
-
-
-def soft_of(lm: FrozenLM, count: int) -> torch.Tensor:
-    z = normal((K, lm.hidden_size), [("test", i) for i in range(count)]).to(lm.dtype)
-    return z * lm.embedding_rms
-
-
 @pytest.mark.parametrize("header", [False, True])
 def test_exactly_one_bos_and_labels_on_answer_and_eos_alone(lm: FrozenLM, header: bool) -> None:
-    rows = rows_of(lm, 6, header=header)
+    rows = rows_of(lm, 6, header=2 if header else 0, soft_after_header=header, answers=True)
     for pad in ("left", "right"):
         batch = assemble(lm, rows, soft_of(lm, 6), pad=pad)
         for i, row in enumerate(rows):
@@ -70,12 +55,12 @@ def test_exactly_one_bos_and_labels_on_answer_and_eos_alone(lm: FrozenLM, header
 
 
 def test_the_prompt_is_the_same_with_and_without_soft_tokens_and_answer(lm: FrozenLM) -> None:
-    for with_answer, without in zip(rows_of(lm, 20), rows_of(lm, 20, answers=False), strict=True):
+    for with_answer, without in zip(rows_of(lm, 20, answers=True), rows_of(lm, 20), strict=True):
         assert with_answer.prompt == without.prompt
         assert with_answer.text_only().prompt == with_answer.before + with_answer.prompt
     example = TASK.test()[0]
     whole = token_ids(lm.tokenizer, TASK.prompt(example) + TASK.continuation(example))
-    row = rows_of(lm, 1)[0]
+    row = rows_of(lm, 1, answers=True)[0]
     assert row.before[1:] + row.prompt + row.answer[:-1] == whole
 
 
@@ -85,7 +70,7 @@ def test_logits_do_not_depend_on_the_batch_or_the_padding(lm: FrozenLM, data: st
     count = data.draw(st.integers(2, 5))
     chosen = data.draw(st.integers(0, count - 1))
     pad = data.draw(st.sampled_from(["left", "right"]))
-    rows, soft = rows_of(lm, count), soft_of(lm, count)
+    rows, soft = rows_of(lm, count, answers=True), soft_of(lm, count)
     with torch.no_grad():
         together = assemble(lm, rows, soft, pad=pad)
         alone = assemble(lm, rows[chosen : chosen + 1], soft[chosen : chosen + 1], pad="right")
@@ -97,7 +82,7 @@ def test_logits_do_not_depend_on_the_batch_or_the_padding(lm: FrozenLM, data: st
 
 @pytest.mark.parametrize("sampled", [False, True])
 def test_text_does_not_depend_on_the_batch(lm: FrozenLM, sampled: bool) -> None:
-    rows, soft = rows_of(lm, 7, answers=False), soft_of(lm, 7)
+    rows, soft = rows_of(lm, 7), soft_of(lm, 7)
 
     def draws(which: list[int]) -> Sampling | None:
         return Sampling(temperature=1.0, generators=[generator("draw", i) for i in which]) if sampled else None
@@ -109,7 +94,7 @@ def test_text_does_not_depend_on_the_batch(lm: FrozenLM, sampled: bool) -> None:
 
 
 def test_greedy_decoding_is_the_models_own(lm: FrozenLM) -> None:
-    row = rows_of(lm, 1, answers=False)[0]
+    row = rows_of(lm, 1)[0]
     ids = torch.tensor([row.before + row.prompt])
     own = lm.model.generate(
         ids,
@@ -123,7 +108,7 @@ def test_greedy_decoding_is_the_models_own(lm: FrozenLM) -> None:
 
 
 def test_capture_is_the_models_own_hidden_state(lm: FrozenLM) -> None:
-    ids = torch.tensor([rows_of(lm, 1)[0].prompt, rows_of(lm, 1)[0].prompt])
+    ids = torch.tensor([rows_of(lm, 1, answers=True)[0].prompt] * 2)
     mask = torch.ones_like(ids)
     own = lm.model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
     for layer in range(lm.num_layers):  # the last entry of hidden_states is after the final norm

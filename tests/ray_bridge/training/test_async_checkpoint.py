@@ -18,7 +18,7 @@ from ray_bridge.training.async_checkpoint import Fill, Snapshot, write_folder
 from ray_bridge.training.checkpoint import Progress
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
-from tests.ray_bridge.test_job import finished, read, spec  # noqa: F401
+from tests.support.local_jobs import recorded
 
 Around = Callable[[int, Path, Fill], None]
 
@@ -37,14 +37,14 @@ class Through(LocalSession):
         super().report(step, metrics, lambda folder: self.around(step, folder, fill))
 
 
-def make_job(spec: JobSpec, folder: Path, around: Around) -> Trainer:  # noqa: F811
+def make_job(spec: JobSpec, folder: Path, around: Around) -> Trainer:
     torch.set_num_threads(1)
     return Trainer(spec, tiny_run(workers=1, checkpoint_every=3), folder, Through(folder, around), None)
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.5])
 def test_training_goes_on_and_what_is_written_is_the_step_of_the_report(
-    spec: JobSpec,  # noqa: F811
+    spec: JobSpec,
     tmp_path: Path,
     ema_decay: float,
 ) -> None:
@@ -84,7 +84,7 @@ def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) 
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_report_waits_for_the_writing_before_it(spec: JobSpec, tmp_path: Path) -> None:  # noqa: F811
+def test_a_report_waits_for_the_writing_before_it(spec: JobSpec, tmp_path: Path) -> None:
     first_is_held = threading.Event()
     done: list[tuple[int, list[int]]] = []
 
@@ -108,7 +108,7 @@ def test_a_report_waits_for_the_writing_before_it(spec: JobSpec, tmp_path: Path)
 
 @pytest.mark.parametrize("broken", [3, 12])
 def test_an_error_in_the_writing_ends_the_job_and_leaves_the_checkpoint_before(
-    spec: JobSpec,  # noqa: F811
+    spec: JobSpec,
     tmp_path: Path,
     broken: int,
 ) -> None:
@@ -144,8 +144,8 @@ make_job(JobSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), dies).run(
 
 
 def test_killed_while_it_writes_it_goes_on_from_the_whole_checkpoint_before(
-    spec: JobSpec,  # noqa: F811
-    finished: Path,  # noqa: F811
+    spec: JobSpec,
+    finished: Path,
     tmp_path: Path,
 ) -> None:
     command = [sys.executable, "-c", KILLED, spec.model_dump_json(), str(tmp_path)]
@@ -158,7 +158,7 @@ def test_killed_while_it_writes_it_goes_on_from_the_whole_checkpoint_before(
     job.run()
     assert isinstance(job.session, Through)
     assert job.session.reported == [6, 9, 12]
-    assert read(tmp_path) == read(finished)
+    assert recorded(tmp_path) == recorded(finished)
     assert [path.name for path in (tmp_path / "local").iterdir()] == ["checkpoint-000012"]
 
 
@@ -235,7 +235,7 @@ def test_a_copy_from_a_gpu_is_pinned_and_whole_before_the_state_changes() -> Non
 
 
 def test_going_on_trains_the_average_and_not_the_best_that_was_written_with_it(
-    spec: JobSpec,  # noqa: F811
+    spec: JobSpec,
     tmp_path: Path,
 ) -> None:
     def through(_: int, folder: Path, fill: Fill) -> None:

@@ -13,7 +13,7 @@ from ray_bridge.tasks.splits import load_splits
 from ray_bridge.training.schedule import prompt_share, sees_prompt, with_prompt
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
-from tests.support.model_pairs import frozen, make_pair
+from tests.support.model_pairs import PairFolders, frozen
 
 
 def test_the_share_falls_linearly_to_nothing() -> None:
@@ -51,10 +51,9 @@ def test_a_step_with_the_prompt_reads_what_soft_plus_text_reads() -> None:
         assert short.text_row == whole.text_row
 
 
-def test_a_job_trains_on_longer_rows_where_a_step_sees_the_prompt(tmp_path: Path) -> None:
-    pair = make_pair(tmp_path / "pair")
+def test_a_job_trains_on_longer_rows_where_a_step_sees_the_prompt(folders: PairFolders, tmp_path: Path) -> None:
     spec = tiny(
-        **{"source": pair.source, "target": pair.target, "layout": "soft_only", "prompt_share": 1.0, "steps": 6},
+        **{"source": folders.source, "target": folders.target, "layout": "soft_only", "prompt_share": 1.0, "steps": 6},
         **{"soft_tokens": 2, "hidden_size": 16, "num_heads": 2, "depth": 1, "batch_size": 2, "eval_every": 100},
         **{"train_examples": 8, "validation_examples": 2, "test_examples": 2, "max_new_tokens": 2},
         **{"decode_aware": False, "eval_dtype": "as_trained"},

@@ -15,17 +15,16 @@ from ray_bridge.evaluation.selection import Weights, copy_weights
 from ray_bridge.training.async_checkpoint import Fill
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
-from tests.support.model_pairs import make_pair
+from tests.support.model_pairs import PairFolders
 
 DECAY = 0.6
 
 
 @pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> JobSpec:
-    pair = make_pair(tmp_path_factory.mktemp("pair"))
+def spec(folders: PairFolders) -> JobSpec:
     return tiny(
-        source=pair.source,
-        target=pair.target,
+        source=folders.source,
+        target=folders.target,
         soft_tokens=4,
         hidden_size=16,
         num_heads=2,

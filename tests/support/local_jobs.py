@@ -1,0 +1,54 @@
+"""Small whole jobs that run in this process, without Ray."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bridge_common.files import read_jsonl
+from ray_bridge.config.presets import tiny, tiny_run
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.training.session import LocalSession
+from ray_bridge.training.trainer import Trainer
+from tests.support.model_pairs import PairFolders
+
+SMALL: dict[str, Any] = {
+    "soft_tokens": 4,
+    "hidden_size": 16,
+    "num_heads": 2,
+    "depth": 1,
+    "train_examples": 40,
+    "validation_examples": 8,
+    "test_examples": 13,
+    "max_new_tokens": 6,
+    "steps": 12,
+    "batch_size": 4,
+    "warmup_steps": 2,
+    "eval_every": 4,
+    "decode_aware": False,
+    "ema_decay": 0.5,
+}
+
+
+def small_spec(pair: PairFolders, **changes: Any) -> JobSpec:
+    """Return the spec of a job of 12 steps."""
+    return tiny(source=pair.source, target=pair.target, **(SMALL | changes))
+
+
+def run_job(spec: JobSpec, folder: Path, **changes: Any) -> dict[str, Any]:
+    """Run a job to its end in this process and return its result; `changes` go to its RunSpec."""
+    run = tiny_run(**({"workers": 1, "checkpoint_every": 2} | changes))
+    torch.set_num_threads(1)
+    return Trainer(spec, run, folder, LocalSession(folder), folder / "cache").run()
+
+
+def recorded(folder: Path) -> tuple[bytes, bytes, list[Any]]:
+    """Return what two runs of the same job must share: samples, selected weights and every recorded number."""
+    timings = ("seconds_per_step", "tokens_per_second")
+    events = [
+        (e["step"], {k: v for k, v in e["values"].items() if k not in timings})
+        for e in read_jsonl(folder / "events.jsonl")
+        if e["kind"] == "metrics" and "start/seconds_to_first_step" not in e["values"]
+    ]
+    weights = (folder / "selected" / "translator.safetensors").read_bytes()
+    return (folder / "samples.jsonl").read_bytes(), weights, events
