@@ -18,6 +18,7 @@ VARIANT = "variant"
 FINGERPRINT = "fingerprint"
 SEED = "seed"
 GIT_COMMIT = "git_commit"
+GIT_BRANCH = "git_branch"
 GIT_DIRTY = "git_dirty"
 HOST = "host"
 NODE = "node"
@@ -31,6 +32,7 @@ CHANGED_PARAMS = "params_changed"  # MLflow parameters cannot change; what a res
 PARENT = "mlflow.parentRunId"
 VIEW = "mlflow.experimentKind"  # which of its pages the UI opens
 SOURCE_COMMIT = "mlflow.source.git.commit"
+SOURCE_BRANCH = "mlflow.source.git.branch"
 
 PACKAGES = ("torch", "transformers", "ray", "mlflow", "datasets", "ray-bridge")
 

@@ -23,7 +23,7 @@ from cluster.default_paths import STORAGE, default_storage
 from cluster.jobs.client import connect, first_line
 from cluster.jobs.follow import Follower
 
-EXCLUDES = ("/runs/", "/.venv/", "/venv/", "/.git/", "/mlruns/", "/mlartifacts/", "*.db", "__pycache__/", ".*_cache/")
+EXCLUDES = ("/runs/", "/.venv/", "/venv/", "/.git", "/mlruns/", "/mlartifacts/", "*.db", "__pycache__/", ".*_cache/")
 # Settings of a run that live in the environment. Secrets are not among them: Ray keeps a job's variables readable for
 # whoever can see its dashboard, so a token travels only when it is named.
 PASSED_ON = (

@@ -1,7 +1,5 @@
-"""Git: a result that cannot be tied to a commit others can fetch does not count."""
+"""Check of the code's git state: a result counts only if it can be tied to a commit that others can fetch."""
 
-import json
-import os
 from typing import Any
 
 from bridge_common.git import GIT_FACTS, git_facts
@@ -9,7 +7,16 @@ from cluster.preflight.check import Check, PreflightSettings, Status
 
 
 def judge_git(facts: dict[str, Any], *, branch: str, strict: bool) -> Check:
-    """Clean and at the remote's latest commit passes; where that cannot be known, it warns."""
+    """Return whether a result of this code could be tied to a commit that others can fetch.
+
+    Args:
+        facts: as `git_facts` returns them.
+        branch: the remote's branch that the code should be on.
+        strict: fail, rather than warn, if the code has changes or is not at the remote's latest commit.
+
+    Returns:
+        A pass for clean code at the remote's latest commit; a warning if the remote cannot be read.
+    """
     bad: Status = "fail" if strict else "warn"
     remote = facts["remote"]
     if facts["commit"] is None:
@@ -17,7 +24,7 @@ def judge_git(facts: dict[str, Any], *, branch: str, strict: bool) -> Check:
             name="git",
             status=bad,
             detail=facts["problem"],
-            remedy=f"run from a checkout, or submit from one (its state then travels in ${GIT_FACTS})",
+            remedy=f"run from a checkout, or submit from one (its state is then sent in ${GIT_FACTS})",
         )
     at = f"{facts['branch']} at {facts['commit'][:10]}"
     if facts["changed"]:
@@ -37,11 +44,8 @@ def judge_git(facts: dict[str, Any], *, branch: str, strict: bool) -> Check:
 
 
 def check_git(settings: PreflightSettings) -> list[Check]:
-    """The checkout's state; in a submitted job, that of the checkout it was submitted from."""
+    """Check the checkout's state; in a submitted job, that of the checkout it was submitted from."""
     facts = git_facts(
         settings.repository, remote=settings.remote, branch=settings.branch, timeout_s=min(10, settings.timeout_s / 2)
     )
-    told = os.environ.get(GIT_FACTS)
-    if facts["commit"] is None and told:
-        facts = json.loads(told)
     return [judge_git(facts, branch=settings.branch, strict=settings.strict_git)]

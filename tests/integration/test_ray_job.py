@@ -18,9 +18,11 @@ import pytest
 
 from bridge_common.errors import UserError
 from bridge_common.files import read_jsonl, write_json
-from bridge_common.git import GIT_FACTS
+from bridge_common.git import GIT_FACTS, git_facts
 from cluster.jobs.follow import Follower
 from cluster.jobs.submit import connect, jobs, stop, submit
+from mlflow_utils.tracking_uri import default_tracking_uri
+from tests.support import mlflow_records
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_for
 
@@ -235,6 +237,10 @@ def test_stopped_and_submitted_again_it_goes_on(head, campaign):
     assert sorted(set(steps(storage))) == list(range(40))
     assert len(steps(storage)) <= 41, "at most the step that was cut short is done again"
     assert len(list(storage.glob("*/trials/*/result.json"))) == 1
+    [folder] = [path.parent for path in storage.glob("*/plan.json")]
+    recorded = mlflow_records.runs(default_tracking_uri(storage), folder.name)
+    commit = git_facts(ROOT)["commit"]
+    assert {run.data.tags.get("git_commit") for run in recorded} == {commit}, "the job's copy has no git history"
 
 
 def free_gpus(address: str) -> float:
