@@ -102,6 +102,7 @@ def project(tmp_path):
     for name in ("cluster", "runs/old", ".venv/lib", ".git"):
         (folder / name).mkdir(parents=True)
     (folder / "cluster" / "__main__.py").write_text(ENTRY)
+    (folder / "cluster" / "__init__.py").touch()  # else a package `cluster` anywhere on PYTHONPATH comes before it
     (folder / "runs" / "old" / "big").write_bytes(os.urandom(1000))
     subprocess.run(["git", "init", "-q", str(folder)], check=True)
     return folder
