@@ -4,13 +4,12 @@ Tune knows the trials that ran here, by start; those that were reused, or whose 
 are completed from their folders, in the same columns.
 """
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bridge_common import files, trial_files
+from bridge_common import event_log, files, trial_files
 from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 from tune_spaces.design.plan import Plan, PlannedTrial
@@ -44,25 +43,21 @@ def results(campaign: Path, plan: Plan) -> pd.DataFrame:
 
 
 def _tune_rows(campaign: Path) -> dict[str, dict[str, Any]]:
-    """Tune's row of each trial, from the last start that brought it to its end, or else from the last start."""
-    found: dict[str, dict[str, Any]] = {}
-    starts = sorted((campaign / campaign_folder.TUNE).glob("*/"))
-    if not starts:
-        return found
-    from ray.tune import ExperimentAnalysis, ResultGrid
+    """Return Tune's row of each trial, from the last start that finished it, or else from the last start.
 
-    # A trial that was killed before its first report has no metrics, which is no news here.
-    logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-    for start in starts:
-        if not list(start.glob("experiment_state-*.json")):
-            continue
-        frame = ResultGrid(ExperimentAnalysis(str(start))).get_dataframe()
-        for record in frame.to_dict("records"):
-            row = {str(key): value for key, value in record.items()}
-            name = str(row["config/name"])
-            if row.get("final") is True or found.get(name, {}).get("final") is not True:
-                found[name] = row
-    return found
+    Read from the JSON files that Tune's logger writes in each trial's folder: Tune's saved experiment state is a pickle
+    that names classes of this package, so that a campaign could not be read after a class has moved.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for parameters in sorted((campaign / campaign_folder.TUNE).glob("*/*/params.json")):
+        config = files.read_json(parameters)
+        results = event_log.read_all(parameters.with_name("result.json"))
+        last = {key: value for key, value in results[-1].items() if key != "config"} if results else {}
+        row = {**last, **{f"config/{key}": value for key, value in config.items()}}
+        name = str(config["name"])
+        if row.get("final") is True or rows.get(name, {}).get("final") is not True:
+            rows[name] = row
+    return rows
 
 
 def _own(trial: PlannedTrial, folder: TrialFolder, differing: set[str]) -> dict[str, Any]:
