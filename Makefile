@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 help:
 	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
 	@echo "make test     all tests;  make fast: those without the mark slow"
-	@echo "make check    ruff, ruff format, mypy;  make format: mend what ruff can"
+	@echo "make check    ruff, ruff format, mypy, import-linter;  make format: mend what ruff can"
 
 setup: $(VENV)/.installed
 
@@ -35,6 +35,7 @@ check: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 format: setup
 	$(VENV)/bin/ruff check --fix-only .
