@@ -10,27 +10,30 @@ from typing import Any
 
 from benchmarks.harness import ceilings, clock, default_device, environment, peak_gib, save
 from benchmarks.random_models import Rig, kv_bytes, matmul_flops, rows_of, weight_bytes
-from ray_bridge.generation.eager import decode_plain
-from ray_bridge.generation.graphed import FACTS, decode_static
+from ray_bridge.generation.eager import decode_eager
+from ray_bridge.generation.graphed import decode_graphed
 from ray_bridge.generation.sampling import Sampling
+from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import generator
 
-WAYS = ("static", "torch", "transformers", "sampled", "plain")
-"""The default; without own kernels; transformers' layers under a graph; sampled instead of greedy; the plain way."""
+WAYS = ("graphed", "torch", "transformers", "sampled", "eager")
+"""The default; without own kernels; transformers' layers under a graph; sampled instead of greedy; eager decoding."""
 
 
-def decode_by(lm: FrozenLM, rows: Sequence[Row], tokens: int, way: str) -> list[list[int]]:
-    """Decode rows one of the ways."""
+def decode_by(
+    lm: FrozenLM, rows: Sequence[Row], tokens: int, way: str, statistics: DecodingStatistics
+) -> list[list[int]]:
+    """Decode rows in one of the ways, and add to the statistics."""
     from ray_bridge.generation import kv_caches
 
     body, opened = lm.body, kv_caches.FusedCache.__init__
     sampling = None
     if way.endswith("sampled"):
         sampling = Sampling(temperature=1.0, generators=[generator("bench", i) for i in range(len(rows))])
-    if way.startswith("plain"):
-        return decode_plain(lm, rows, None, tokens, sampling)
+    if way.startswith("eager"):
+        return decode_eager(lm, rows, None, tokens, sampling)
 
     def without_kernels(self: Any, *arguments: Any) -> None:
         opened(self, *arguments)
@@ -41,7 +44,7 @@ def decode_by(lm: FrozenLM, rows: Sequence[Row], tokens: int, way: str) -> list[
             lm.body = None
         if way == "torch":
             kv_caches.FusedCache.__init__ = without_kernels  # type: ignore[method-assign]
-        return decode_static(lm, rows, None, tokens, sampling)
+        return decode_graphed(lm, rows, None, tokens, sampling, statistics=statistics)
     finally:
         lm.body = body
         kv_caches.FusedCache.__init__ = opened  # type: ignore[method-assign]
@@ -58,8 +61,9 @@ def step_time(
     try:
         spent = {}
         for tokens in (few, few, many):  # the first warms up
+            statistics = DecodingStatistics()
             begin = clock(lm.device)
-            decode_by(lm, rows, tokens, way)
+            decode_by(lm, rows, tokens, way, statistics)
             spent[tokens] = clock(lm.device) - begin
     finally:
         lm.eos = eos
@@ -71,8 +75,8 @@ def step_time(
     read = (length - header) * len(rows)
     return {
         "way": way,
-        "kind": FACTS.kind if way != "plain" else "plain",
-        "batches": FACTS.batches,
+        "cache": statistics.cache or "eager",
+        "batches": statistics.batches,
         "rows": len(rows),
         "prompt": length,
         "header": header,
@@ -101,7 +105,7 @@ def main() -> None:
     )
     found = []
     for way in asked.ways:
-        for count, length, header in shapes[: None if way == "static" else 2 if way != "plain" else 1]:
+        for count, length, header in shapes[: None if way == "graphed" else 2 if way != "eager" else 1]:
             lengths = {} if asked.size == "paper" else {"few": 5, "many": 25}
             row = step_time(lm, rows_of(lm, count, length, header=header), way, limits, **lengths)
             found.append(row)

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from decode import decode_by, step_time
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
-from train_step import bench_job, measure, way_of
 
+from benchmarks.decoding import decode_by, step_time
 from benchmarks.harness import ceilings, clock, environment, peak_gib, timed
 from benchmarks.random_models import Rig, bench_spec, rows_of
+from benchmarks.train_step import bench_job, measure, way_of
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.generation import kv_caches
-from ray_bridge.generation.graphed import FACTS
+from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.gpu.kernels import decode_step, fused_layer, prefix_attention
 from ray_bridge.inputs.layout import answer_row, assemble, common_prefix
 from ray_bridge.inputs.rows import Row
@@ -63,10 +63,10 @@ class Bench:
         decode: list[Piece] = [
             ("kernels", 60, self.kernels),
             ("attention", 100, self.attention),
-            ("decode static", 40, lambda: self.decode("static", n, long)),
-            ("decode header cached", 30, lambda: self.decode("static", n, header + 120, header)),
+            ("decode graphed", 40, lambda: self.decode("graphed", n, long)),
+            ("decode header cached", 30, lambda: self.decode("graphed", n, header + 120, header)),
             ("decode torch", 30, lambda: self.decode("torch", n, long)),
-            ("decode many rows", 40, lambda: self.decode("static", 3 * n, long + 250)),
+            ("decode many rows", 40, lambda: self.decode("graphed", 3 * n, long + 250)),
             ("decode transformers", 40, lambda: self.decode("transformers", n, long)),
             ("decode sampled", 30, lambda: self.decode("sampled", n, long)),
             ("decode torch header", 30, lambda: self.decode("torch", n, header + 120, header)),
@@ -88,7 +88,7 @@ class Bench:
             ("profile before_question", 50, lambda: self.profile_step("before_question")),
             ("profile first", 40, lambda: self.profile_step("first")),
             ("profile decode", 40, self.profile_decode),
-            ("decode plain", 60, lambda: self.decode("plain", n, long, few=2, many=7)),
+            ("decode eager", 60, lambda: self.decode("eager", n, long, few=2, many=7)),
         ]
         everything = [decode, train, equal, other]
         return [piece for i, part in enumerate(everything) if i % world == rank for piece in part]
@@ -205,11 +205,12 @@ class Bench:
             lm = lm if lm.body is not None else lm.fuse()
             header = task.header(task.train()[:3])
             rows = [answer_row(lm, header, task.prompt(e), None, soft_after_header=True) for e in task.test()]
-            for way in ("static", "torch", "transformers", "sampled"):
-                texts = decode_by(lm, rows, 64, way)
-                plain = decode_by(lm, rows, 64, "plain sampled" if way == "sampled" else "plain")
-                found[f"{kind} {way}"] = f"{sum(a == b for a, b in zip(texts, plain, strict=True))} of {len(rows)}"
-            found[f"{kind} captured"] = FACTS.captured
+            statistics = DecodingStatistics()
+            for way in ("graphed", "torch", "transformers", "sampled"):
+                texts = decode_by(lm, rows, 64, way, statistics)
+                eager = decode_by(lm, rows, 64, "eager sampled" if way == "sampled" else "eager", statistics)
+                found[f"{kind} {way}"] = f"{sum(a == b for a, b in zip(texts, eager, strict=True))} of {len(rows)}"
+            found[f"{kind} captured"] = statistics.captured
         return found
 
     @torch.no_grad()
@@ -322,8 +323,8 @@ class Bench:
             "workers": worker.world,
             "seconds": round(spent, 2),
             "tokens_per_s": round(tokens / spent),
-            "batches": FACTS.batches,
-            "cache": FACTS.kind,
+            "batches": evaluator.statistics.batches,
+            "cache": evaluator.statistics.cache,
             "peak_gib": peak_gib(self.device),
         }
 

@@ -18,13 +18,13 @@ from statistics import median
 from typing import Any
 
 import torch
-from train_step import bench_job
 
 from benchmarks.gpu_parts import no_end
 from benchmarks.harness import environment, save, wait
 from benchmarks.random_models import Rig, bench_spec
+from benchmarks.train_step import bench_job
 from ray_bridge.distributed import Worker
-from ray_bridge.generation.graphed import FACTS
+from ray_bridge.generation.statistics import DecodingStatistics
 
 
 def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
@@ -80,6 +80,7 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
                 job._validate()
     job._checkpoint()
     job.session.wait()
+    job.evaluator.statistics = DecodingStatistics()
     with no_end(rig):
         begin = time.perf_counter()
         job.evaluator.evaluate(job.splits.test, job._evaluated(None), ["bridged"])
@@ -95,7 +96,7 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
         "seconds": {name: round(value, 2) for name, value in spent.items()},
         "total_s": round(sum(spent.values()), 1),
         "peak_gib": peaks,
-        "last_evaluation": f"{FACTS.batches} batches",
+        "last_evaluation": f"{job.evaluator.statistics.batches} batches",
     }
 
 

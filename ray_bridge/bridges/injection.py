@@ -17,6 +17,7 @@ from bridge_common.errors import UserError
 from ray_bridge.bridges.layers import Attention
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.soft_context import SoftContext
 
 
 class Residual(nn.Module):
@@ -65,9 +66,10 @@ class Injection(nn.Module):
         """Adapters by the number of the layer whose output they change, from 1."""
         return {int(layer): module for layer, module in self._adapters.items()}
 
-    def forward(self, soft: Tensor) -> Tensor:
-        """What the target is given in place of Z, (B, K, d_t) -> (B, K, d_t)."""
-        return soft if self.residual is None else cast(Tensor, self.residual(soft))
+    def forward(self, soft: Tensor) -> SoftContext:
+        """Return what the target is given for Z, (B, K, d_t): the tokens, gated under `residual`, and the adapters."""
+        tokens = soft if self.residual is None else cast(Tensor, self.residual(soft))  # (B, K, d_t)
+        return SoftContext(adapters=self.adapters, tokens=tokens)
 
 
 def adapted_layers(spec: JobSpec, target: FrozenLM) -> tuple[int, ...]:

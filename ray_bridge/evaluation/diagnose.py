@@ -28,6 +28,7 @@ from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import Batch, assemble, inserted
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.tasks.splits import load_splits
 
 
@@ -101,20 +102,21 @@ def diagnose(
         conditions = [name for name in CONDITIONS if name != "shuffled_soft" or len(examples) > 1]
         samples = evaluator.evaluate(examples, translator, conditions)
     items = pair.encoder(examples)
-    soft = evaluator.soft(items, translator)  # (B, K, d_t)
-    with pair.target.adapted(translator.injection.adapters):
-        return [look(pair.target, item, z, sample) for item, z, sample in zip(items, soft, samples, strict=True)]
+    soft = evaluator.soft(items, translator)  # of all examples
+    return [
+        look(pair.target, item, soft.rows([i]), sample)
+        for i, (item, sample) in enumerate(zip(items, samples, strict=True))
+    ]
 
 
 @torch.no_grad()
-def look(lm: FrozenLM, item: Encoded, soft: Tensor, sample: dict[str, Any]) -> ExampleDiagnosis:
-    """Diagnose one example from what the target is given for it, (K, d_t), and its scored outputs."""
-    own = assemble(lm, [item.row.question()], soft[None], pad="right")
+def look(lm: FrozenLM, item: Encoded, given: SoftContext, sample: dict[str, Any]) -> ExampleDiagnosis:
+    """Diagnose one example from what the target is given for it, one row, and its scored outputs."""
+    soft = given.tokens[0]  # (K, d_t)
+    own = assemble(lm, [item.row.question()], given, pad="right")
     alone = assemble(lm, [item.text_row.question()], None, pad="right")
     cosine, nearest = nearest_tokens(lm, soft)  # (K,), (K,)
-    count = inserted([item.row], soft[None])
-    with lm.reading(own.context):
-        entropy = _first_entropy(lm, own)
+    count = inserted([item.row], given)
     names = [name for name in CONDITIONS if f"{name}_output" in sample]
     return ExampleDiagnosis(
         id=item.example.id,
@@ -123,7 +125,7 @@ def look(lm: FrozenLM, item: Encoded, soft: Tensor, sample: dict[str, Any]) -> E
         rms=(soft.pow(2).mean(-1).sqrt() / lm.embedding_rms).tolist(),
         nearest=[lm.tokenizer.decode([i]) for i in nearest.tolist()],
         cosine=cosine.tolist(),
-        entropy_with=entropy,
+        entropy_with=_first_entropy(lm, own),
         entropy_without=_first_entropy(lm, alone),
         attention=soft_attention(lm, own, count) if count else [],
         even_attention=count / own.embeds.shape[1],
@@ -159,7 +161,7 @@ def soft_attention(lm: FrozenLM, batch: Batch, count: int) -> list[float]:
 
 
 def _first_entropy(lm: FrozenLM, batch: Batch) -> float:
-    hidden = lm.hidden(batch.embeds, batch.mask, batch.positions)  # (1, L, d_t)
+    hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, context=batch.context)  # (1, L, d_t)
     return float(torch.special.entr(lm.logits(hidden[0, -1]).softmax(-1)).sum())
 
 

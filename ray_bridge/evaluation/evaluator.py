@@ -23,12 +23,14 @@ from ray_bridge.bridges.translator import Translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.generation.generate import decode_rows, text_of
-from ray_bridge.generation.graphed import fast_here
+from ray_bridge.generation.graphed import uses_graphs
+from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.rows import Row
 from ray_bridge.inputs.source_batch import SourceBatch, read_source
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.noise import normal
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example
@@ -53,6 +55,7 @@ class Evaluator:
     def __init__(self, pair: ModelPair, worker: Worker, batch_size: int, cache: NodeCache) -> None:
         self.pair, self.worker, self.batch_size, self.cache = pair, worker, batch_size, cache
         self.spec = pair.spec
+        self.statistics = DecodingStatistics()
 
     def evaluate(
         self, examples: Sequence[Example], translator: Translator | None, conditions: Sequence[str]
@@ -110,13 +113,12 @@ class Evaluator:
         readers, sources = self.pair.encoder(examples), self.pair.encoder(givers)
         rows = [item.row.question() for item in readers]
 
-        def soft_tokens(batch: Sequence[int]) -> Tensor:
+        def soft_tokens(batch: Sequence[int]) -> SoftContext:
             if condition == "random_soft":
                 return self._random([readers[i] for i in batch], translator)
             return self.soft([sources[i] for i in batch], translator)
 
-        with self.pair.target.adapted(translator.injection.adapters):
-            return self._decode(self.pair.target, rows, soft_tokens)
+        return self._decode(self.pair.target, rows, soft_tokens)
 
     def _alone(self, lm: FrozenLM, condition: str, examples: Sequence[Example]) -> list[Output]:
         if condition == "target_alone":
@@ -144,18 +146,18 @@ class Evaluator:
         return self.cache.rows(condition, identity, self.worker, lambda: self._decode(lm, rows, None))
 
     @torch.no_grad()
-    def soft(self, items: Sequence[Encoded], translator: Translator) -> Tensor:
-        """What `bridged` gives the target, (B, K, d_t): its noise hangs on the example alone."""
+    def soft(self, items: Sequence[Encoded], translator: Translator) -> SoftContext:
+        """Return what `bridged` gives the target for B examples; its noise depends on the example alone."""
         source = read_source(self.pair.source, items, self.spec.source_layer)
         kind = next(translator.parameters()).dtype
         source = SourceBatch(states=source.states.to(kind), mask=source.mask, items=items)
-        return translator.injection(translator(source, self._noise("evaluation", items).to(kind)))  # (B, K, d_t)
+        return translator.injection(translator(source, self._noise("evaluation", items).to(kind)))
 
     @torch.no_grad()
-    def _random(self, items: Sequence[Encoded], translator: Translator) -> Tensor:
+    def _random(self, items: Sequence[Encoded], translator: Translator) -> SoftContext:
         scale = translator.scale
         noise = scale(self._noise("random soft", items).to(scale.gain.dtype))  # (B, K, d_t)
-        return translator.injection(noise)  # (B, K, d_t)
+        return translator.injection(noise)
 
     def _noise(self, purpose: str, items: Sequence[Encoded]) -> Tensor:
         shape = (self.spec.soft_tokens, self.pair.target.hidden_size)
@@ -163,21 +165,24 @@ class Evaluator:
         return normal(shape, keys).to(self.pair.target.device)  # (B, K, d_t)
 
     def _decode(
-        self, lm: FrozenLM, rows: Sequence[Row], soft_tokens: Callable[[Sequence[int]], Tensor] | None
+        self, lm: FrozenLM, rows: Sequence[Row], soft_tokens: Callable[[Sequence[int]], SoftContext] | None
     ) -> list[Output]:
         """Decode rows in batches of similar length, dealt to the workers; the whole list on every worker."""
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i].before) + len(rows[i].prompt), i))
-        # No worker waits for another's last batch; the fast way decodes as many rows at once as memory holds.
+        # No worker waits for another's last batch; with graphs as many rows are decoded at once as memory holds.
         share = -(-len(order) // self.worker.world)
-        size = share if fast_here(lm) else min(self.batch_size, share)
+        size = share if uses_graphs(lm, self.statistics) else min(self.batch_size, share)
         batches = [order[at : at + size] for at in range(0, len(order), size)]
         mine: dict[int, Output] = {}
         for number in self.worker.share(len(batches)):
             batch = batches[number]
             soft = None
             if soft_tokens is not None:
-                soft = torch.cat([soft_tokens(batch[at : at + READ]) for at in range(0, len(batch), READ)])
-            tokens = decode_rows(lm, [rows[i] for i in batch], soft, self.spec.max_new_tokens)
+                parts = [soft_tokens(batch[at : at + READ]) for at in range(0, len(batch), READ)]
+                soft = SoftContext.concatenate(parts)
+            tokens = decode_rows(
+                lm, [rows[i] for i in batch], soft, self.spec.max_new_tokens, statistics=self.statistics
+            )
             for i, ids in zip(batch, tokens, strict=True):
                 mine[i] = {"text": text_of(lm, ids), "tokens": len(ids)}
         together: dict[int, Output] = {}

@@ -1,28 +1,45 @@
-"""Batched decoding, greedy or sampled: one entry for prompts with soft tokens and for plain text.
+"""Batched decoding, greedy or sampled: one function for prompts with soft tokens and for plain text.
 
-Which way is taken follows from the model and its device alone, and both give the same text.
+Model and device alone decide between the two implementations, which give the same text.
 """
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
-from ray_bridge.generation.eager import decode_plain
-from ray_bridge.generation.graphed import decode_static, fast_here
+from ray_bridge.generation.eager import decode_eager
+from ray_bridge.generation.graphed import decode_graphed, uses_graphs
 from ray_bridge.generation.sampling import Sampling
+from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.soft_context import SoftContext
 
 
 def decode_rows(
-    lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, max_new_tokens: int, sampling: Sampling | None = None
+    lm: FrozenLM,
+    rows: Sequence[Row],
+    soft: SoftContext | None,
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+    statistics: DecodingStatistics | None = None,
 ) -> list[list[int]]:
-    """Decode rows with their soft tokens, (B, K, d) or None: the fast way where there is one, else the plain."""
-    if fast_here(lm):
-        return decode_static(lm, rows, soft, max_new_tokens, sampling)
-    return decode_plain(lm, rows, soft, max_new_tokens, sampling)
+    """Decode rows with their soft tokens: with CUDA graphs if `uses_graphs`, else eagerly.
+
+    Args:
+        lm: the model that answers.
+        rows: without answers.
+        soft: soft tokens of each row and the adapters that read them, or None.
+        max_new_tokens: most tokens a row may get, EOS included.
+        sampling: None decodes greedily.
+        statistics: is added to; give the same object to all calls of a caller.
+
+    Returns:
+        The new token ids of each row, EOS included if it was reached.
+    """
+    if uses_graphs(lm, statistics):
+        return decode_graphed(lm, rows, soft, max_new_tokens, sampling, statistics=statistics)
+    return decode_eager(lm, rows, soft, max_new_tokens, sampling)
 
 
 def text_of(lm: FrozenLM, tokens: Sequence[int]) -> str:
-    """The text of generated tokens, without EOS and other special tokens."""
+    """Return the text of generated tokens, without EOS and other special tokens."""
     return lm.tokenizer.decode(list(tokens), skip_special_tokens=True)

@@ -1,93 +1,99 @@
-"""Fast decoding on a GPU: a fixed cache, and one captured graph that is replayed for every token.
+"""Decoding with a fixed KV cache whose step is captured once in a CUDA graph and replayed for every token.
 
-A step of plain decoding launches thousands of kernels from Python and repeats keys and values; captured, with
-attention by groups, it costs little more than reading weights and cache. Nothing waits for the device between tokens:
-whether rows have ended is looked at every `LOOK` tokens, and the cache shrinks to the open rows once many have.
-The same code runs uncaptured on a CPU, which is how it is compared with the plain way.
+A step of eager decoding launches thousands of kernels from Python and repeats keys and values for every query head; a
+captured step with grouped attention costs little more than reading weights and cache. Nothing waits for the device
+between tokens: whether rows have ended is checked every `CHECK_EVERY` tokens, and the cache shrinks to the open rows
+once many have ended. On a CPU the same code runs without a graph, which is how it is compared with eager decoding.
 """
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from ray_bridge.generation.eager import decode_plain
+from ray_bridge.generation.eager import decode_eager
+from ray_bridge.generation.kv_caches import FusedCache, TransformersCache
 from ray_bridge.generation.sampling import Sampling, choose, fix_draws
-from ray_bridge.inputs.layout import Batch, assemble, common_prefix, inserted
+from ray_bridge.generation.statistics import DecodingStatistics
+from ray_bridge.inputs.layout import Batch, assemble, common_prefix, inserted, read_by_adapters
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.prefix_cache import Prefix, attends_fully
+from ray_bridge.models.soft_context import SoftContext
 
-LOOK = 16
-"""Tokens between two looks at which rows have ended."""
-RETIRE = 0.7
+CHECK_EVERY = 16
+"""Tokens between two checks of which rows have ended."""
+RETIRE_SHARE = 0.7
 """The cache shrinks once no more than this share of its rows is open."""
 PREFILL_TOKENS = 16_384
 """Positions of one forward pass over prompts."""
 MEMORY = 80 * 1024**3
-"""Bytes of a GPU that may be used, whatever it has: what runs here must run on the smaller cards too."""
+"""Cap on GPU memory in bytes, so that decoding also fits 80 GiB cards."""
 
 
-class Cache(Protocol):
-    """Keys and values of many rows, and the pass that adds a token to each."""
+class KVCache(Protocol):
+    """Keys and values of many rows, and the forward pass that adds a token to each.
+
+    Attributes:
+        pad: the side on which prompts are padded.
+    """
+
+    pad: Literal["left", "right"]
 
     def fill(self, first: int, batch: Batch) -> Tensor:
-        """Read prompts into rows `first` and following; their last hidden states (n, d)."""
+        """Read n prompts into rows `first` and following; return their last hidden states (n, d)."""
 
     def step(self, embeds: Tensor) -> Tensor:
-        """Read one token a row, (b, 1, d); last hidden states (b, d). Changes only its own tensors, in place."""
+        """Read one token a row, (b, 1, d); return the last hidden states (b, d).
+
+        Changes only the cache's own tensors, in place, so that a captured step can be replayed.
+        """
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with some rows alone."""
+        """Drop all rows but these."""
 
 
-@dataclass(kw_only=True)
-class Facts:
-    """What the last call did, for benchmarks and tests."""
+def uses_graphs(lm: FrozenLM, statistics: DecodingStatistics | None = None) -> bool:
+    """Return whether `decode_rows` decodes a model with graphs: on a GPU, if all its layers see all positions.
 
-    batches: int = 0
-    captured: int = 0
-    retired: int = 0
-    kind: str = ""
-    notes: list[str] = field(default_factory=list)
-
-
-FACTS = Facts()
-
-
-def fast_here(lm: FrozenLM) -> bool:
-    """Whether this way is taken for a model: on a GPU, where all its layers see all positions."""
-    return lm.device.type == "cuda" and lm.static and attends_fully(lm.config)
+    Args:
+        lm: the model that answers.
+        statistics: of earlier calls, in which the model's step may have turned out not to be capturable.
+    """
+    if statistics is not None and lm in statistics.uncapturable:
+        return False
+    return lm.device.type == "cuda" and attends_fully(lm.config)
 
 
 @torch.no_grad()
-def decode_static(
+def decode_graphed(
     lm: FrozenLM,
     rows: Sequence[Row],
-    soft: Tensor | None,
+    soft: SoftContext | None,
     max_new_tokens: int,
     sampling: Sampling | None = None,
     *,
+    statistics: DecodingStatistics | None = None,
     capture: bool | None = None,
 ) -> list[list[int]]:
-    """Decode rows with their soft tokens, as many at once as memory holds; same text as `decode_plain`.
+    """Decode rows with their soft tokens, as many at once as memory holds; same text as `decode_eager`.
 
     Args:
         lm: the model that answers.
         rows: without answers.
-        soft: (B, K, d) or None.
+        soft: soft tokens of each row and the adapters that read them, or None.
         max_new_tokens: most tokens a row may get, EOS included.
         sampling: None decodes greedily.
-        capture: whether steps are captured in a graph; by default on a GPU.
+        statistics: is added to. If the step cannot be captured, that is noted and the rows are decoded eagerly.
+        capture: whether to capture the step in a CUDA graph; None does so on a GPU.
 
     Returns:
-        The new token ids of each row, EOS included where it was reached.
+        The new token ids of each row, EOS included if it was reached.
     """
-    FACTS.__init__()  # type: ignore[misc]
+    statistics = DecodingStatistics() if statistics is None else statistics
     capture = lm.device.type == "cuda" if capture is None else capture
     prefix = common_prefix(lm, rows, soft=soft is not None)
     uniforms = None if sampling is None else sampling.uniforms(max_new_tokens)  # (B, T)
@@ -96,63 +102,90 @@ def decode_static(
     order = sorted(range(len(rows)), key=lambda i: (lengths[i], i))
     outputs: list[list[int]] = [[] for _ in rows]
     for part in split_evenly(order, rows_that_fit(lm, max(lengths) + max_new_tokens)):
-        work = _Work(lm, [rows[i] for i in part], max(lengths[i] for i in part), max_new_tokens, prefix, sampling)
-        part_soft = None if soft is None else soft[part]
-        part_uniforms = None if uniforms is None else uniforms[part]
+        batch = _GraphedBatch(
+            lm,
+            [rows[i] for i in part],
+            None if soft is None else soft.rows(part),
+            max(lengths[i] for i in part),
+            max_new_tokens,
+            prefix,
+            sampling,
+            statistics,
+        )
         try:
-            texts = work.run(part_soft, part_uniforms, capture=capture)
+            texts = batch.run(None if uniforms is None else uniforms[part], capture=capture)
         except _CannotCaptureError as error:
-            warnings.warn(f"{lm.name} is decoded the plain way: {error}", stacklevel=2)
-            lm.static = False
-            return decode_plain(lm, rows, soft, max_new_tokens, fix_draws(sampling, uniforms))
-        del work  # its cache, before the next one is made
-        FACTS.batches += 1
+            warnings.warn(f"{lm.name} is decoded eagerly: its step cannot be captured ({error})", stacklevel=2)
+            statistics.uncapturable[lm] = str(error)
+            return decode_eager(lm, rows, soft, max_new_tokens, fix_draws(sampling, uniforms))
+        del batch  # frees its cache before the next one is made
+        statistics.batches += 1
         for i, ids in zip(part, texts, strict=True):
             outputs[i] = ids
     return outputs
 
 
 def rows_that_fit(lm: FrozenLM, slots: int) -> int:
-    """How many rows of `slots` positions the device's memory holds beside what is there."""
+    """Return how many rows of `slots` positions fit into the device's free memory."""
     if lm.device.type != "cuda":
         return 1 << 30
     heads = getattr(lm.config, "num_key_value_heads", None) or lm.config.num_attention_heads
     width = getattr(lm.config, "head_dim", None) or lm.hidden_size // lm.config.num_attention_heads
     row = 2 * lm.num_layers * slots * heads * width * lm.embedding.weight.element_size()
-    torch.cuda.empty_cache()  # what is still reserved then belongs to recordings
+    torch.cuda.empty_cache()  # what is still reserved then belongs to CUDA graphs
     free = min(torch.cuda.mem_get_info(lm.device)[0], MEMORY - torch.cuda.memory_reserved(lm.device))
     passing = 6 * PREFILL_TOKENS * lm.config.intermediate_size * lm.embedding.weight.element_size()
     return max(1, int(0.9 * (free - passing) / row))
 
 
 def split_evenly(order: Sequence[int], limit: int) -> list[list[int]]:
-    """Consecutive parts of nearly equal size, none over `limit`."""
+    """Return consecutive parts of nearly equal size, none over `limit`."""
     count = -(-len(order) // limit)
     edges = [len(order) * i // count for i in range(count + 1)]
     return [list(order[a:b]) for a, b in pairwise(edges)]
+
+
+def open_cache(
+    lm: FrozenLM, rows: int, length: int, new_tokens: int, prefix: Prefix | None, context: SoftContext | None
+) -> KVCache:
+    """Return the fastest cache that a model supports.
+
+    Args:
+        lm: the model.
+        rows: rows of the cache.
+        length: positions of the longest prompt after the prefix.
+        new_tokens: positions to be generated.
+        prefix: text before every row, or None.
+        context: what the adapters read in each step, or None.
+    """
+    cache = TransformersCache if lm.body is None else FusedCache
+    return cache(lm, rows, length, new_tokens, prefix, context)
 
 
 class _CannotCaptureError(Exception):
     """The architecture's step cannot be captured in a graph."""
 
 
-class _Work:
-    """One batch from its prompts to its texts."""
+class _GraphedBatch:
+    """Decodes one batch, from its prompts to its texts."""
 
     def __init__(
         self,
         lm: FrozenLM,
         rows: Sequence[Row],
+        soft: SoftContext | None,
         length: int,
         max_new_tokens: int,
         prefix: Prefix | None,
         sampling: Sampling | None,
+        statistics: DecodingStatistics,
     ) -> None:
-        self.lm, self.rows, self.limit, self.prefix, self.sampling = lm, rows, max_new_tokens, prefix, sampling
-        self.cache = open_cache(lm, len(rows), length, max_new_tokens, prefix)
-        FACTS.kind = type(self.cache).__name__
+        self.lm, self.rows, self.soft, self.limit = lm, rows, soft, max_new_tokens
+        self.prefix, self.sampling, self.statistics = prefix, sampling, statistics
+        self.cache = open_cache(lm, len(rows), length, max_new_tokens, prefix, read_by_adapters(rows, soft))
+        statistics.cache = type(self.cache).__name__
         device = lm.device
-        self.open = list(range(len(rows)))  # which rows the tensors below hold
+        self.open = list(range(len(rows)))  # the rows that the tensors below hold
         self.texts: list[list[int]] = [[] for _ in rows]
         self.token = torch.zeros(len(rows), dtype=torch.long, device=device)  # (b,)
         self.ended = torch.zeros(len(rows), dtype=torch.bool, device=device)  # (b,)
@@ -161,29 +194,26 @@ class _Work:
         self.uniforms: Tensor | None = None
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def run(self, soft: Tensor | None, uniforms: Tensor | None, *, capture: bool) -> list[list[int]]:
+    def run(self, uniforms: Tensor | None, *, capture: bool) -> list[list[int]]:
+        """Return each row's new tokens; `uniforms` (b, T) are the draws of a sampled decode."""
         self.uniforms = None if uniforms is None else uniforms.to(self.lm.device)  # (b, T)
-        self._write(self._prefill(soft))
-        with self.lm.reading(soft if self.rows[0].injection == "adapter" else None):
-            self._steps(capture)
-        self._collect(range(len(self.open)))
-        self.graph = None
-        return self.texts
-
-    def _steps(self, capture: bool) -> None:
+        self._append(self._prefill())
         for count in range(1, self.limit):
-            if count % LOOK == 0 and not self._look(self.limit - count):
+            if count % CHECK_EVERY == 0 and not self._drop_ended(self.limit - count):
                 break
             if self.graph is not None:
                 self.graph.replay()
                 continue
             self._step()  # warms up what the capture needs, and is a step like any other
-            if capture and self.limit - count > LOOK:
+            if capture and self.limit - count > CHECK_EVERY:
                 self._capture()
+        self._collect(range(len(self.open)))
+        self.graph = None
+        return self.texts
 
-    def _prefill(self, soft: Tensor | None) -> Tensor:
+    def _prefill(self) -> Tensor:
         parts, first = [], 0
-        K = inserted(self.rows, soft)
+        K = inserted(self.rows, self.soft)
         past = 0 if self.prefix is None else len(self.prefix)
         lengths = [len(row.before) + len(row.prompt) + K - past for row in self.rows]
         while first < len(self.rows):
@@ -193,17 +223,17 @@ class _Work:
                 if longest * (end + 1 - first) > PREFILL_TOKENS:
                     break
                 end += 1
-            part = None if soft is None else soft[first:end]
-            batch = assemble(self.lm, self.rows[first:end], part, pad=self.cache.pad, prefix=self.prefix)
-            with self.lm.reading(batch.context):
-                parts.append(self.cache.fill(first, batch))  # (n, d)
+            soft = None if self.soft is None else self.soft.rows(slice(first, end))
+            batch = assemble(self.lm, self.rows[first:end], soft, pad=self.cache.pad, prefix=self.prefix)
+            parts.append(self.cache.fill(first, batch))  # (n, d)
             first = end
         return torch.cat(parts)  # (b, d)
 
     def _step(self) -> None:
-        self._write(self.cache.step(self.lm.embed(self.token)[:, None]))
+        self._append(self.cache.step(self.lm.embed(self.token)[:, None]))
 
-    def _write(self, hidden: Tensor) -> None:
+    def _append(self, hidden: Tensor) -> None:
+        """Choose each row's next token from its last hidden state, (b, d), and write it."""
         uniform = None if self.uniforms is None else self.uniforms.index_select(1, self.at)[:, 0]  # (b,)
         token = choose(self.lm.logits(hidden), uniform, self.sampling)  # (b,)
         token = token.masked_fill(self.ended, self.lm.pad)
@@ -212,26 +242,25 @@ class _Work:
         self.token.copy_(token)
         self.at.add_(1)
 
-    def _look(self, left: int) -> bool:
-        """Whether any row is open; drops those that are not once they are many."""
-        open_rows = (~self.ended).nonzero()[:, 0]  # (b',), waits for the device
+    def _drop_ended(self, left: int) -> bool:
+        """Drop ended rows if they are many; return whether any row is open. Waits for the device."""
+        open_rows = (~self.ended).nonzero()[:, 0]  # (b',)
         if len(open_rows) == 0:
             return False
-        if len(open_rows) <= RETIRE * len(self.open) and left > 2 * LOOK:
+        if len(open_rows) <= RETIRE_SHARE * len(self.open) and left > 2 * CHECK_EVERY:
             alive = set(open_rows.tolist())
             self._collect([i for i in range(len(self.open)) if i not in alive])
-            FACTS.retired += len(self.open) - len(alive)
+            self.statistics.retired += len(self.open) - len(alive)
             self.open = [self.open[i] for i in sorted(alive)]
             self.graph = None
             self.cache.keep(open_rows)
-            if self.lm.context is not None:
-                self.lm.context = self.lm.context[open_rows]  # (b', K, d)
             self.token, self.ended = self.token[open_rows], self.ended[open_rows]
             self.written = self.written[open_rows]
             self.uniforms = None if self.uniforms is None else self.uniforms[open_rows]
         return True
 
     def _collect(self, places: Sequence[int] | range) -> None:
+        """Read the tokens of the rows at some places back from the device."""
         done = int(self.at)
         written = self.written[:, :done].tolist()
         for i in places:
@@ -240,20 +269,12 @@ class _Work:
             self.texts[self.open[i]] = ids[:end]
 
     def _capture(self) -> None:
-        graph = torch.cuda.CUDAGraph()
         try:
+            graph = torch.cuda.CUDAGraph()
             # Other threads (a collective's watchdog, Ray's) may call CUDA meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._step()
         except RuntimeError as error:
             raise _CannotCaptureError(str(error).strip().splitlines()[0]) from error
-        FACTS.captured += 1
+        self.statistics.captured += 1
         self.graph = graph
-
-
-def open_cache(lm: FrozenLM, rows: int, length: int, new_tokens: int, prefix: Prefix | None) -> Any:
-    """The fastest cache that a model can use, for prompts of up to `length` positions behind the prefix."""
-    from ray_bridge.generation.kv_caches import FusedCache, TransformersCache
-
-    kind = TransformersCache if lm.body is None else FusedCache
-    return kind(lm, rows, length, new_tokens, prefix)

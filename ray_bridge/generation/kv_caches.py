@@ -12,6 +12,7 @@ from ray_bridge.models.attention import AttendBehind, softmax, use_grouped_atten
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.fused_decoder import FusedBody
 from ray_bridge.models.prefix_cache import Prefix
+from ray_bridge.models.soft_context import SoftContext
 
 
 class FusedCache:
@@ -25,8 +26,16 @@ class FusedCache:
 
     pad: Literal["left", "right"] = "right"
 
-    def __init__(self, lm: FrozenLM, rows: int, length: int, new_tokens: int, prefix: Prefix | None) -> None:
-        self.lm, self.body, self.prefix = lm, cast(FusedBody, lm.body), prefix
+    def __init__(
+        self,
+        lm: FrozenLM,
+        rows: int,
+        length: int,
+        new_tokens: int,
+        prefix: Prefix | None,
+        context: SoftContext | None = None,
+    ) -> None:
+        self.lm, self.body, self.prefix, self.context = lm, cast(FusedBody, lm.body), prefix, context
         body = self.body
         self.past = 0 if prefix is None else len(prefix)
         slots = -(-(length + new_tokens) // 16) * 16
@@ -45,7 +54,7 @@ class FusedCache:
         rows = slice(first, first + count)
 
         keep = _Keep(self, rows, L)
-        x = self.body(batch.embeds, batch.positions, keep, after=self.lm.after)  # (n, L, d)
+        x = self.body(batch.embeds, batch.positions, keep, context=batch.context)  # (n, L, d)
         used = batch.mask.sum(-1)  # (n,)
         self.lengths[rows] = used
         last = x[torch.arange(count, device=x.device), used - 1]  # (n, d)
@@ -56,7 +65,7 @@ class FusedCache:
 
     def _kernel_step(self, x: Tensor) -> Tensor:
         """The step as ten launches a layer, (b, d) -> (b, d)."""
-        body, after, y = self.body, self.lm.after, None
+        body, context, y = self.body, self.context, None
         turn = body.rotary(x[:, None], self.lengths[:, None] + self.past)  # (b, 1, D) twice
         cos, sin = (part[:, 0].contiguous() for part in turn)  # (b, D) each
         for i, layer in enumerate(body.layers):
@@ -67,14 +76,14 @@ class FusedCache:
             a = kernels.attention(q, self.keys[i], self.values[i], self.lengths, body.scale, before)  # (b, h, D)
             x, h = kernels.add_norm(x, layer.out(a.flatten(1)), layer.mlp_norm.weight, layer.mlp_norm.variance_epsilon)
             y = layer.down(kernels.gate(F.linear(h, layer.gate_up, layer.gate_up_bias)))  # (b, d)
-            if after is not None:
-                x, y = after(i, (x + y)[:, None])[:, 0], None  # (b, d)
+            if context is not None:
+                x, y = context.apply(i + 1, (x + y)[:, None])[:, 0], None  # (b, d)
         self.lengths.add_(1)
         return kernels.add_norm(x, y, body.final_norm.weight, body.final_norm.variance_epsilon)[1]
 
     def _torch_step(self, embeds: Tensor) -> Tensor:
         positions = self.lengths[:, None] + self.past  # (b, 1)
-        x = self.body(embeds, positions, _OneMore(self), after=self.lm.after)  # (b, 1, d)
+        x = self.body(embeds, positions, _OneMore(self), context=self.context)  # (b, 1, d)
         self.lengths.add_(1)
         return self.body.finish(x[:, 0])  # (b, d)
 
@@ -97,6 +106,7 @@ class FusedCache:
         return (y + shared.view(kv, B, h // kv, D).transpose(0, 1)).reshape(B, 1, h, D)
 
     def keep(self, rows: Tensor) -> None:
+        self.context = None if self.context is None else self.context.rows(rows)
         self.lengths = self.lengths[rows]
         for layer in range(len(self.keys)):
             self.keys[layer] = self.keys[layer][rows]
@@ -140,10 +150,18 @@ class TransformersCache:
 
     pad: Literal["left", "right"] = "left"
 
-    def __init__(self, lm: FrozenLM, rows: int, length: int, new_tokens: int, prefix: Prefix | None) -> None:
+    def __init__(
+        self,
+        lm: FrozenLM,
+        rows: int,
+        length: int,
+        new_tokens: int,
+        prefix: Prefix | None,
+        context: SoftContext | None = None,
+    ) -> None:
         from transformers.cache_utils import Cache, StaticLayer
 
-        self.lm, self.prefix = lm, prefix
+        self.lm, self.prefix, self.context = lm, prefix, context
         self.past = 0 if prefix is None else len(prefix)
         self.length = self.past + length
         slots = self.length + new_tokens
@@ -165,13 +183,14 @@ class TransformersCache:
             mask = torch.cat([mask.new_ones(count, self.past), mask], 1)  # (n, H + L)
             for i, (k, v) in enumerate(zip(self.prefix.keys, self.prefix.values, strict=True)):
                 prompt.update(k.expand(count, -1, -1, -1), v.expand(count, -1, -1, -1), i)
-        hidden = self.lm.model.base_model(
+        hidden = self.lm.run_transformers(
+            batch.context,
             inputs_embeds=batch.embeds,
             attention_mask=mask,
             position_ids=batch.positions,
             past_key_values=prompt,
             use_cache=True,
-        ).last_hidden_state  # (n, L, d)
+        )  # (n, L, d)
         for own, read in zip(self.cache.layers, prompt.layers, strict=True):
             if not own.is_initialized:
                 like = read.keys.new_zeros(()).expand(self.rows, read.keys.shape[1], 1, read.keys.shape[-1])
@@ -188,17 +207,19 @@ class TransformersCache:
         self.seen.index_fill_(3, self.at, True)
         self.position.add_(1)
         with use_grouped_attention(self.lm.model):
-            hidden = self.lm.model.base_model(
+            hidden = self.lm.run_transformers(
+                self.context,
                 inputs_embeds=embeds,
                 attention_mask=self.seen,
                 position_ids=self.position,
                 past_key_values=self.cache,
                 use_cache=True,
-            ).last_hidden_state  # (b, 1, d)
+            )  # (b, 1, d)
         self.at.add_(1)
         return hidden[:, 0]
 
     def keep(self, rows: Tensor) -> None:
+        self.context = None if self.context is None else self.context.rows(rows)
         self.seen, self.position, self.rows = self.seen[rows], self.position[rows], len(rows)
         for layer in self.cache.layers:
             layer.keys, layer.values = layer.keys[rows], layer.values[rows]

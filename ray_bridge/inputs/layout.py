@@ -21,6 +21,7 @@ from ray_bridge.inputs.resample import resample
 from ray_bridge.inputs.rows import Row, shared_header, split_ids, token_ids
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
 from ray_bridge.models.prefix_cache import Prefix
+from ray_bridge.models.soft_context import SoftContext
 
 IGNORED = -100
 
@@ -38,7 +39,7 @@ class Batch:
         soft_start: (B,), index of the first soft token.
         answers: where the next token is supervised.
         prefix: text before every row that is not in `embeds`; `positions` count it, all indices do not.
-        context: (B, K, d) soft tokens that adapters read, None where there are none.
+        context: what the target's adapters read, None unless the rows' injection is `adapter`.
     """
 
     embeds: Tensor
@@ -49,7 +50,7 @@ class Batch:
     soft_start: Tensor
     answers: "AnswerPositions"
     prefix: Prefix | None = None
-    context: Tensor | None = None
+    context: SoftContext | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,9 @@ def common_prefix(lm: FrozenLM, rows: Sequence[Row], *, soft: bool) -> Prefix | 
     return lm.prefix(shared_header(rows, soft=soft))
 
 
-def assemble_shared(lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, *, pad: Literal["left", "right"]) -> Batch:
+def assemble_shared(
+    lm: FrozenLM, rows: Sequence[Row], soft: SoftContext | None, *, pad: Literal["left", "right"]
+) -> Batch:
     """`assemble` behind what opens all rows, where there is such a thing."""
     return assemble(lm, rows, soft, pad=pad, prefix=common_prefix(lm, rows, soft=soft is not None))
 
@@ -88,7 +91,7 @@ def assemble_shared(lm: FrozenLM, rows: Sequence[Row], soft: Tensor | None, *, p
 def assemble(
     lm: FrozenLM,
     rows: Sequence[Row],
-    soft: Tensor | None,
+    soft: SoftContext | None,
     *,
     pad: Literal["left", "right"],
     prefix: Prefix | None = None,
@@ -98,7 +101,7 @@ def assemble(
     Args:
         lm: the model whose embeddings are used.
         rows: one row an example.
-        soft: (B, K, d) soft tokens, or None for text alone.
+        soft: soft tokens of each row and the adapters that read them, or None for text alone.
         pad: "right" for training, "left" for generation.
         prefix: what opens all rows and need not be read again, from `common_prefix` of the same rows.
 
@@ -138,11 +141,11 @@ def assemble(
     ids, mask, labels, starts, answer_starts = (send(x, lm.device) for x in (ids, mask, labels, starts, answer_starts))
     embeds = lm.embed(ids)  # (B, L, d)
     if soft is not None and rows[0].injection == "residual":
-        embeds = embeds + _spread(rows, soft, soft_starts, L).to(embeds.dtype)  # (B, L, d)
+        embeds = embeds + _spread(rows, soft.tokens, soft_starts, L).to(embeds.dtype)  # (B, L, d)
     if soft is not None and K:
         slots = starts[:, None] + torch.arange(K, device=lm.device)  # (B, K)
         index = slots[..., None].expand(-1, -1, embeds.shape[-1])  # (B, K, d)
-        embeds = embeds.scatter(1, index, soft.to(embeds.dtype))  # (B, L, d)
+        embeds = embeds.scatter(1, index, soft.tokens.to(embeds.dtype))  # (B, L, d)
     return Batch(
         embeds=embeds,
         mask=mask,
@@ -152,13 +155,18 @@ def assemble(
         soft_start=starts,
         answers=answers,
         prefix=prefix,
-        context=soft if rows[0].injection == "adapter" else None,
+        context=read_by_adapters(rows, soft),
     )
 
 
-def inserted(rows: Sequence[Row], soft: Tensor | None) -> int:
+def read_by_adapters(rows: Sequence[Row], soft: SoftContext | None) -> SoftContext | None:
+    """Return what the layers' adapters read, None unless that is how the rows' soft tokens are injected."""
+    return soft if rows[0].injection == "adapter" else None
+
+
+def inserted(rows: Sequence[Row], soft: SoftContext | None) -> int:
     """How many soft tokens stand in each row; none where they are added to its text or read by adapters."""
-    return 0 if soft is None or rows[0].injection != "prepend" else soft.shape[1]
+    return 0 if soft is None or rows[0].injection != "prepend" else soft.tokens.shape[1]
 
 
 def _spread(rows: Sequence[Row], soft: Tensor, starts: Sequence[int], length: int) -> Tensor:

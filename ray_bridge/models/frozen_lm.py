@@ -5,8 +5,6 @@ is settled here once, and checked at load, so that no other module knows an arch
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,9 @@ from bridge_common.errors import UserError
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.gpu.settings import settle
 from ray_bridge.models.attention import AttendBehind
-from ray_bridge.models.fused_decoder import After, FusedBody
+from ray_bridge.models.fused_decoder import FusedBody
 from ray_bridge.models.prefix_cache import Prefix, PrefixStates, additive_mask, attends_fully, read_prefix
+from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
 from ray_bridge.models.weights import auto_classes, load_model, to_device
 
 
@@ -33,9 +32,7 @@ class FrozenLM:
         pad: id that fills a batch; never attended.
         hidden_size: d, width of its embeddings.
         embedding_rms: median over the vocabulary of the embeddings' root mean square, without all-zero rows.
-        body: its layers as few large operations, None where they are run as transformers wrote them.
-        static: whether decoding may take its fast way; False once it turned out that a step cannot be captured.
-        context: (B, K, d) what adapters read in the current forward pass, None where they are to do nothing.
+        body: its layers as few large operations, None if they are run as transformers wrote them.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
@@ -54,9 +51,6 @@ class FrozenLM:
         rms = self.embedding.weight.detach().float().pow(2).mean(-1).sqrt()  # (V,)
         self.embedding_rms = float(rms[rms > 0].median())
         self.body: FusedBody | None = None
-        self.static = True
-        self.context: Tensor | None = None
-        self._adapters: Mapping[int, nn.Module] = {}
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
         self._check_head()
 
@@ -106,51 +100,6 @@ class FrozenLM:
             self._check_body()
         return self
 
-    @contextmanager
-    def adapted(self, adapters: Mapping[int, nn.Module]) -> Iterator[None]:
-        """Within it, each adapter changes the output of its layer (numbered from 1) wherever `context` is set."""
-
-        def change(layer: int) -> Any:
-            def hook(_layer: nn.Module, _inputs: Any, output: Any) -> Any:
-                after = self.after
-                if after is None:
-                    return None
-                if isinstance(output, tuple):
-                    return after(layer, output[0]), *output[1:]
-                return after(layer, output)
-
-            return hook
-
-        handles = [self.layers[number - 1].register_forward_hook(change(number - 1)) for number in adapters]
-        self._adapters = adapters
-        try:
-            yield
-        finally:
-            self._adapters = {}
-            for handle in handles:
-                handle.remove()
-
-    @contextmanager
-    def reading(self, context: Tensor | None) -> Iterator[None]:
-        """Within it, adapters read `context` (B, K, d)."""
-        before, self.context = self.context, context
-        try:
-            yield
-        finally:
-            self.context = before
-
-    @property
-    def after(self) -> After | None:
-        """What adapters now make of the outputs of layers, numbered from 0; None where they do nothing."""
-        if self.context is None or not self._adapters:
-            return None
-
-        def adapt(layer: int, hidden: Tensor) -> Tensor:
-            adapter = self._adapters.get(layer + 1)
-            return hidden if adapter is None else adapter(hidden, self.context)
-
-        return adapt
-
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings, (...,) -> (..., d)."""
         return self.embedding(ids)
@@ -162,18 +111,20 @@ class FrozenLM:
         positions: Tensor,
         *,
         prefix: Prefix | None = None,
+        context: SoftContext | None = None,
         right_padded: bool | None = None,
         recompute: bool = False,
     ) -> Tensor:
-        """Last hidden states before the head.
+        """Return the last hidden states, before the head.
 
         Args:
             embeds: (B, L, d) inputs in embedding space.
             mask: (B, L), 1 on real tokens.
             positions: (B, L), positions that count real tokens only, those of the prefix included.
             prefix: text before every row that is not in `embeds`.
-            right_padded: whether pads lie on the right alone; None looks, which waits for the device.
-            recompute: where the layers are fused, keep each one's input alone and run it again in the backward pass.
+            context: what adapters read, one set of soft tokens for each row; None applies no adapters.
+            right_padded: whether all pads are on the right; None finds out from the mask, which waits for the device.
+            recompute: if the layers are fused, keep each one's input only and run it again in the backward pass.
 
         Returns:
             (B, L, d).
@@ -182,20 +133,32 @@ class FrozenLM:
             # Pads on the right are behind whatever reads, so causality alone hides them.
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
             attend = AttendBehind(prefix, None if right_padded else mask, self.body.scale)
-            return self.body.finish(self.body(embeds, positions, attend, recompute=recompute, after=self.after))
+            return self.body.finish(self.body(embeds, positions, attend, recompute=recompute, context=context))
         if prefix is None:
-            output = self.model.base_model(
-                inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
+            return self.run_transformers(
+                context, inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
             )
-        else:
-            output = self.model.base_model(
-                inputs_embeds=embeds,
-                attention_mask=additive_mask(mask, len(prefix), embeds.dtype),
-                position_ids=positions,
-                past_key_values=PrefixStates(prefix),
-                use_cache=True,
-            )
-        return output.last_hidden_state  # (B, L, d)
+        return self.run_transformers(
+            context,
+            inputs_embeds=embeds,
+            attention_mask=additive_mask(mask, len(prefix), embeds.dtype),
+            position_ids=positions,
+            past_key_values=PrefixStates(prefix),
+            use_cache=True,
+        )
+
+    def run_transformers(self, context: SoftContext | None, **inputs: Any) -> Tensor:
+        """Run the layers as transformers wrote them, with the context's adapters.
+
+        Args:
+            context: as in `hidden`.
+            **inputs: arguments of the transformers model.
+
+        Returns:
+            (B, L, d) last hidden states.
+        """
+        with adapters_as_hooks(self.layers, context):
+            return self.model.base_model(**inputs).last_hidden_state
 
     def prefix(self, ids: tuple[int, ...]) -> Prefix | None:
         """Keys and values of ids that open many sequences, computed once; None without ids or with windowed layers."""
@@ -222,14 +185,23 @@ class FrozenLM:
             logits = torch.tanh(logits / cap) * cap
         return logits
 
-    def capture(self, ids: Tensor, mask: Tensor, layer: int, *, prefix: Prefix | None = None) -> Tensor:
-        """Hidden states of one layer; layers behind it are not run.
+    def capture(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        layer: int,
+        *,
+        prefix: Prefix | None = None,
+        context: SoftContext | None = None,
+    ) -> Tensor:
+        """Return the hidden states of one layer, without running the layers after it.
 
         Args:
             ids: (B, S) right-padded token ids.
             mask: (B, S).
             layer: 0 embeddings, n output of layer n, negative from the end (-1 the last layer's output).
             prefix: text before every row that is not in `ids`.
+            context: as in `hidden`; the states are those that the layer's adapter returns.
 
         Returns:
             (B, S, d_s), in the model's dtype, before the final norm.
@@ -247,19 +219,19 @@ class FrozenLM:
         if self.body is not None:
             with torch.no_grad():
                 attend = AttendBehind(prefix, None, self.body.scale)
-                return self.body(embeds, positions, attend, stop=index)  # (B, S, d_s)
+                return self.body(embeds, positions, attend, stop=index, context=context)  # (B, S, d_s)
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
             raise _CapturedError(output[0] if isinstance(output, tuple) else output)
 
-        handle = self.layers[index - 1].register_forward_hook(keep)
-        try:
-            with torch.no_grad():
+        with adapters_as_hooks(self.layers, context), torch.no_grad():
+            handle = self.layers[index - 1].register_forward_hook(keep)  # hooks run in the order of their registration
+            try:
                 self.hidden(embeds, mask, positions, prefix=prefix)
-        except _CapturedError as captured:
-            return captured.states  # (B, S, d_s)
-        finally:
-            handle.remove()
+            except _CapturedError as captured:
+                return captured.states  # (B, S, d_s)
+            finally:
+                handle.remove()
         raise RuntimeError(f"{self.name} did not run its layer {index}")
 
     def _check_head(self) -> None:

@@ -6,7 +6,6 @@ The model's parameters become views of the joined weights, so nothing is held tw
 In fp32 and fp64 every operation is the model's own, so that both ways give the same text.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,9 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ray_bridge.gpu.kernels import fused_layer as layer_kernels
 from ray_bridge.models.prefix_cache import attends_fully
+from ray_bridge.models.soft_context import SoftContext
 
-After = Callable[[int, Tensor], Tensor]
-"""(layer, its output (B, T, d)) -> (B, T, d), what the next layer reads."""
 LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
 
 
@@ -85,7 +83,7 @@ class FusedBody:
         *,
         stop: int | None = None,
         recompute: bool = False,
-        after: After | None = None,
+        context: SoftContext | None = None,
     ) -> Tensor:
         """Run layers.
 
@@ -95,7 +93,7 @@ class FusedBody:
             attend: what the queries of each layer look at.
             stop: number of layers, all where None.
             recompute: keep each layer's input alone, and run it again in the backward pass (Chen et al. 2016).
-            after: changes each layer's output, under the caller's autocast.
+            context: its adapters change the layers' outputs, under the caller's autocast.
 
         Returns:
             (B, T, d) before the final norm.
@@ -109,9 +107,9 @@ class FusedBody:
                     x = checkpoint(self.layer, i, layer, x, turn, attend, use_reentrant=False, preserve_rng_state=False)
                 else:
                     x = self.layer(i, layer, x, turn, attend)
-                if after is not None:
+                if context is not None:
                     with torch.autocast(x.device.type, enabled=autocast):
-                        x = after(i, x)
+                        x = context.apply(i + 1, x)
         return x
 
     def layer(self, i: int, layer: Layer, x: Tensor, turn: tuple[Tensor, Tensor], attend: Attend) -> Tensor:

@@ -18,8 +18,10 @@ from weakref import WeakKeyDictionary
 import torch
 
 from ray_bridge.config.spec import JobSpec
+from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import ModelPair
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.objectives.objective import WeightedTerm
 from ray_bridge.objectives.policy_gradient import accumulate, carry, judge, parameters_of
 from ray_bridge.objectives.rollouts import Completion, draw_questions, turns_of, write
@@ -63,6 +65,7 @@ class DecodeAware:
     def __init__(self, pair: ModelPair, train: Sequence[Example], *, batch_size: int, micro_tokens: int) -> None:
         self.pair, self.train, self.spec = pair, train, pair.spec
         self.batch_size, self.micro_tokens = batch_size, micro_tokens
+        self.statistics = DecodingStatistics()
         # Weak, so that a step's graph does not live on until the next step that asks.
         self._done: WeakKeyDictionary[StepContext, tuple[Term, Term]] = WeakKeyDictionary()
 
@@ -83,8 +86,7 @@ class DecodeAware:
         chosen = draw_questions(self.spec, step.step_key, len(self.train))
         turns = turns_of(step.worker, len(chosen), self.spec.decode_samples)
         completions: list[Completion] = []
-        adapters = step.translator.injection.adapters
-        soft = torch.zeros((), device=self.pair.target.device)
+        soft: SoftContext | None = None
         if turns:
             mine = sorted({turn.question for turn in turns})
             items = self.pair.encoder([self.train[chosen[q]] for q in mine])
@@ -92,22 +94,22 @@ class DecodeAware:
             asked = StepContext(
                 self.spec, step.target, step.translator, source, step.step_key, step.worker, step.passes
             )
-            soft = step.translator.injection(asked.soft)  # (q, K, d_t)
+            soft = step.translator.injection(asked.soft)  # of q questions
             by_question = dict(zip(mine, range(len(mine)), strict=True))
             places = [by_question[turn.question] for turn in turns]
-            with step.target.adapted(adapters):
-                completions = write(self.pair, step.step_key, turns, places, items, soft, self.batch_size)
+            completions = write(self.pair, step.step_key, turns, places, items, soft, self.batch_size, self.statistics)
         advantages, facts = judge(step, completions, self.spec.decode_samples)
-        if not completions:
-            return (replace(zero(soft), facts=facts), replace(zero(soft), facts=facts))
+        if soft is None:
+            nothing = replace(zero(torch.zeros((), device=self.pair.target.device)), facts=facts)
+            return nothing, nothing
         temperature = self.spec.decode_temperature
         values, gradients = accumulate(
-            step.target, soft.detach(), completions, advantages, temperature, self.micro_tokens, adapters
+            step.target, soft.detach(), completions, advantages, temperature, self.micro_tokens
         )
         kept = sum(len(c.tokens) for c in completions if advantages[c.turn] is not None)
         counts = (kept, sum(len(c.tokens) for c in completions))
         rloo, distill = (
-            Term(total=carry([soft, *parameters_of(adapters)], value, parts), count=count, facts=facts)
+            Term(total=carry([soft.tokens, *parameters_of(soft.adapters)], value, parts), count=count, facts=facts)
             for value, parts, count in zip(values, gradients, counts, strict=True)
         )
         return rloo, distill

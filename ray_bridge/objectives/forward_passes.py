@@ -76,17 +76,17 @@ class Passes:
 
     def hidden(self, batch: Batch) -> Tensor:
         """The target's last hidden states of a right-padded batch, (B, L' >= L, d_t)."""
-        target, prefix = self.target, batch.prefix
+        target, prefix, context = self.target, batch.prefix, batch.context
 
         def read(inputs: Sequence[Tensor], _parameters: Sequence[Tensor]) -> Tensor:
-            return target.hidden(*inputs, prefix=prefix, right_padded=True)
+            return target.hidden(*inputs, prefix=prefix, context=context, right_padded=True)
 
         inputs: tuple[Tensor, ...] = (batch.embeds, batch.mask, batch.positions)
         if not self.recorded or target.body is None:
             return read(inputs, ())
         padding = rounded(batch.mask.shape[1]) - batch.mask.shape[1]
         inputs = (F.pad(inputs[0], (0, 0, 0, padding)), *(F.pad(x, (0, padding)) for x in inputs[1:]))
-        if target.after is not None:  # a recording would neither see other soft tokens nor reach adapters' weights
+        if context is not None:  # a recording would neither see other soft tokens nor reach adapters' weights
             return read(inputs, ())
         replay = self.replays["student" if torch.is_grad_enabled() else "teacher"]
         return replay(() if prefix is None else prefix.ids, read, inputs)

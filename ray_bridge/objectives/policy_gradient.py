@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +12,10 @@ from torch.utils.checkpoint import checkpoint
 
 from ray_bridge.inputs.layout import assemble_shared
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.objectives.answer_kl import kl_divergence
 from ray_bridge.objectives.rollouts import Completion, Turn, leave_one_out
 from ray_bridge.objectives.step_context import StepContext
-
-NO_ADAPTERS: Mapping[int, nn.Module] = MappingProxyType({})
 
 
 def judge(
@@ -49,37 +47,35 @@ def judge(
 
 def accumulate(
     target: FrozenLM,
-    soft: Tensor,
+    soft: SoftContext,
     completions: Sequence[Completion],
     advantages: Mapping[Turn, float | None],
     temperature: float,
     micro_tokens: int,
-    adapters: Mapping[int, nn.Module] = NO_ADAPTERS,
 ) -> tuple[Tensor, list[list[Tensor]]]:
     """Both losses and their gradients in Z and in the adapters, one micro-batch after another.
 
     Args:
         target: the frozen target.
-        soft: (q, K, d_t) Z without gradient.
+        soft: Z (q, K, d_t) without gradient, and the adapters that read it.
         completions: what was written from rows of `soft`.
         advantages: of each completion, None where it is not reinforced.
         temperature: at which the completions were sampled.
         micro_tokens: positions of one forward pass.
-        adapters: by layer, what was in the target when the completions were written.
 
     Returns:
         Sums over tokens of the RLOO and the distillation loss, (2,), and of each loss its gradients: in Z,
-        (q, K, d_t), then in each of `parameters_of(adapters)`.
+        (q, K, d_t), then in each of `parameters_of(soft.adapters)`.
     """
-    soft = soft.to(torch.promote_types(soft.dtype, torch.float32))  # (q, K, d_t), sums of bf16 would lose bits
-    parameters = parameters_of(adapters)
-    values = soft.new_zeros(2)  # (2,)
-    gradients = [[torch.zeros_like(x) for x in (soft, *parameters)] for _ in values]
-    for part in micro_batches(completions, soft.shape[1], micro_tokens):
-        places = torch.tensor([c.place for c in part], device=soft.device)  # (b,)
-        z = soft[places].requires_grad_()  # (b, K, d_t)
-        weights = torch.tensor([advantages[c.turn] or 0.0 for c in part], device=soft.device)  # (b,)
-        losses = token_losses(target, z, part, weights, temperature, adapters)
+    dtype = torch.promote_types(soft.tokens.dtype, torch.float32)  # sums of bf16 would lose bits
+    all_z, parameters = soft.tokens.to(dtype), parameters_of(soft.adapters)  # (q, K, d_t)
+    values = all_z.new_zeros(2)  # (2,)
+    gradients = [[torch.zeros_like(x) for x in (all_z, *parameters)] for _ in values]
+    for part in micro_batches(completions, all_z.shape[1], micro_tokens):
+        places = torch.tensor([c.place for c in part], device=all_z.device)  # (b,)
+        z = all_z[places].requires_grad_()  # (b, K, d_t)
+        weights = torch.tensor([advantages[c.turn] or 0.0 for c in part], device=all_z.device)  # (b,)
+        losses = token_losses(target, replace(soft, tokens=z), part, weights, temperature)
         for i, loss in enumerate(losses):
             of_z, *others = torch.autograd.grad(loss, [z, *parameters], retain_graph=i == 0)  # (b, K, d_t), ...
             gradients[i][0].index_add_(0, places, of_z)
@@ -96,26 +92,30 @@ def parameters_of(adapters: Mapping[int, nn.Module]) -> list[nn.Parameter]:
 
 def token_losses(
     target: FrozenLM,
-    z: Tensor,
+    soft: SoftContext,
     completions: Sequence[Completion],
     advantages: Tensor,
     temperature: float,
-    adapters: Mapping[int, nn.Module] = NO_ADAPTERS,
 ) -> tuple[Tensor, Tensor]:
-    """RLOO and distillation loss of completions, summed over their tokens, with gradient in z and the adapters.
+    """RLOO and distillation loss of completions, summed over their tokens, with gradient in Z and the adapters.
 
     Args:
         target: the frozen target.
-        z: (b, K, d_t), the soft tokens of each completion.
+        soft: Z of each completion, (b, K, d_t), and the adapters that read it; the teacher gets neither.
         completions: b of them.
         advantages: (b,).
         temperature: of the policy.
-        adapters: by layer; the teacher has none.
     """
-    student = assemble_shared(target, [replace(c.item.row, answer=c.tokens) for c in completions], z, pad="right")
-    with target.adapted(adapters), target.reading(student.context), recomputed(target.layers):
+    student = assemble_shared(target, [replace(c.item.row, answer=c.tokens) for c in completions], soft, pad="right")
+    with recomputed(target.layers):
         hidden = target.hidden(
-            student.embeds, student.mask, student.positions, prefix=student.prefix, right_padded=True, recompute=True
+            student.embeds,
+            student.mask,
+            student.positions,
+            prefix=student.prefix,
+            context=student.context,
+            right_padded=True,
+            recompute=True,
         )  # (b, L, d_t)
     rows, tokens = student.answers.rows, student.answers.tokens  # (N,) each
     logits = target.logits(hidden[rows, student.answers.at]) / temperature  # (N, V)

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import Tensor
 
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.generation.generate import decode_rows, text_of
 from ray_bridge.generation.sampling import Sampling
+from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.model_pair import ModelPair
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.noise import generator, stable_seed
 from ray_bridge.objectives.step_context import StepKey
 from ray_bridge.tasks.task import Example, Task
@@ -80,8 +81,9 @@ def write(
     turns: Sequence[Turn],
     places: Sequence[int],
     items: Sequence[Encoded],
-    soft: Tensor,
+    soft: SoftContext,
     batch_size: int,
+    statistics: DecodingStatistics | None = None,
 ) -> list[Completion]:
     """Sample and score completions.
 
@@ -91,8 +93,9 @@ def write(
         turns: the completions to write.
         places: which item each of them continues.
         items: q examples.
-        soft: (q, K, d_t), their soft tokens.
+        soft: their soft tokens (q, K, d_t), and the adapters that read them.
         batch_size: completions decoded together; changes speed and memory only.
+        statistics: of decoding; is added to.
     """
     spec, soft = pair.spec, soft.detach()
     written = []
@@ -103,7 +106,8 @@ def write(
             temperature=spec.decode_temperature, generators=[generator("completion", *key) for key in keys]
         )
         rows = [replace(items[place].row, answer=()) for _, place in part]
-        drawn = decode_rows(pair.target, rows, soft[[place for _, place in part]], spec.max_new_tokens, sampling)
+        own = soft.rows([place for _, place in part])
+        drawn = decode_rows(pair.target, rows, own, spec.max_new_tokens, sampling, statistics)
         for (turn, place), ids in zip(part, drawn, strict=True):
             item = items[place]
             reward = reward_of(pair.task, text_of(pair.target, ids), item.example)

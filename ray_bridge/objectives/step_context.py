@@ -87,14 +87,13 @@ class StepContext:
     @cached_property
     def student(self) -> Batch:
         """The target's inputs with soft tokens and the supervised answer."""
-        soft = self.translator.injection(self.soft)  # (B, K, d_t)
+        soft = self.translator.injection(self.soft)
         return assemble_shared(self.target, [item.row for item in self.items], soft, pad="right")
 
     @cached_property
     def student_hidden(self) -> Tensor:
         """(B, L, d_t), with gradient into Z."""
-        with self.target.adapted(self.translator.injection.adapters), self.target.reading(self.student.context):
-            return self.passes.hidden(self.student)
+        return self.passes.hidden(self.student)
 
     @cached_property
     def teacher(self) -> Batch:

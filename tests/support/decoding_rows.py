@@ -8,6 +8,7 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.inputs.layout import answer_row
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.noise import normal
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 
@@ -36,7 +37,12 @@ def rows_of(
     ]
 
 
-def soft_of(lm: FrozenLM, count: int) -> Tensor:
+def soft_of(lm: FrozenLM, count: int, injection: Injection | None = None) -> SoftContext:
+    """Return `tokens_of` a model with the adapters of an injection, without adapters if it is None."""
+    return SoftContext(adapters={} if injection is None else injection.adapters, tokens=tokens_of(lm, count))
+
+
+def tokens_of(lm: FrozenLM, count: int) -> Tensor:
     """Return seeded soft tokens of the size of the model's embeddings, (count, K, d_t)."""
     return normal((SOFT_TOKENS, lm.hidden_size), [("test", i) for i in range(count)]).to(lm.dtype) * lm.embedding_rms
 

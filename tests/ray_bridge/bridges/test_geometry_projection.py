@@ -19,6 +19,7 @@ from ray_bridge.inputs.layout import assemble
 from ray_bridge.inputs.source_batch import SourceBatch, read_source
 from ray_bridge.models.embedding_map import fit_map, shared_embeddings
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from ray_bridge.tasks.task import Example
 from tests.support.model_pairs import Arch, frozen, make_tokenizer
@@ -133,7 +134,7 @@ def test_states_stand_at_the_targets_tokens_and_indices(layout: str) -> None:
     matrix, mask, indices = projection.reading(read.items, read.states)
     states = projection(read.states, matrix, mask, indices)
     whole = batch(tiny(**SMALL), source, target).items
-    rows = assemble(target, [item.row for item in whole], torch.zeros(2, 3, 32), pad="right")
+    rows = assemble(target, [item.row for item in whole], SoftContext(tokens=torch.zeros(2, 3, 32)), pad="right")
     for i, item in enumerate(read.items):
         places = seen[0][i][mask[i] == 1].long()
         read_back = rows.embeds[i, places]  # (T, d_t), what the target reads there

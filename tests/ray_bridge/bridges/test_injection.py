@@ -21,6 +21,7 @@ from ray_bridge.inputs.layout import assemble
 from ray_bridge.inputs.resample import resample
 from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import ModelPair
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.objectives.answer_kl import misaligned_positions
 from ray_bridge.objectives.objective import backward, objective_terms
 from ray_bridge.objectives.step_context import StepContext, StepKey
@@ -102,7 +103,9 @@ def test_the_residual_lies_on_the_question(folders: dict[str, PairFolders], fews
     items = pair.encoder(splits.train)
     soft = torch.randn(len(items), 3, 32)
     rows = [item.row for item in items]
-    changed, plain = (assemble(pair.target, rows, z, pad="right").embeds for z in (soft, torch.zeros_like(soft)))
+    changed, plain = (
+        assemble(pair.target, rows, SoftContext(tokens=z), pad="right").embeds for z in (soft, torch.zeros_like(soft))
+    )
     text = assemble(pair.target, [item.text_row for item in items], None, pad="right")
     torch.testing.assert_close(plain, text.embeds)
     for i, item in enumerate(items):
@@ -128,29 +131,24 @@ def test_adapters_sit_in_the_chosen_layers(folders: dict[str, PairFolders]) -> N
     _, splits, pair, translator = bench(folders["llama"], "adapter", adapter_layers="2")
     open_gates(translator)
     rows = [item.text_row for item in pair.encoder(splits.train)]
-    batch = assemble(pair.target, rows, None, pad="right")
+    target, batch = pair.target, assemble(pair.target, rows, None, pad="right")
     states: list[Tensor] = []
 
-    def run(context: Tensor | None) -> list[Tensor]:
+    def run(context: SoftContext | None) -> list[Tensor]:
         states.clear()
-        hooks = [layer.register_forward_hook(lambda _m, _i, o: states.append(o)) for layer in pair.target.layers]
-        with pair.target.adapted(translator.injection.adapters), pair.target.reading(context), torch.no_grad():
-            for hook in hooks:
-                hook.remove()
-            hooks = [layer.register_forward_hook(lambda _m, _i, o: states.append(o)) for layer in pair.target.layers]
-            pair.target.hidden(batch.embeds, batch.mask, batch.positions)
+        hooks = [
+            layer.register_forward_pre_hook(lambda _m, inputs: states.append(inputs[0])) for layer in target.layers
+        ]
+        with torch.no_grad():
+            states.append(target.hidden(batch.embeds, batch.mask, batch.positions, context=context))
         for hook in hooks:
             hook.remove()
         return list(states)
 
-    plain, changed = run(None), run(torch.randn(len(rows), 3, 32))
-    assert torch.equal(plain[0], changed[0])
-    assert not torch.equal(plain[1], changed[1])
-    assert pair.target.context is None
-    with torch.no_grad():  # and nothing is left behind
-        after = pair.target.hidden(batch.embeds, batch.mask, batch.positions)
-        with pair.target.reading(torch.randn(len(rows), 3, 32)):
-            assert torch.equal(after, pair.target.hidden(batch.embeds, batch.mask, batch.positions))
+    plain, changed = run(None), run(translator.injection(torch.randn(len(rows), 3, 32)))
+    assert [torch.equal(a, b) for a, b in zip(plain, changed, strict=True)] == [True, True, False, False]
+    for states_before, states_after in zip(plain, run(None), strict=True):  # no adapter stays in a layer
+        assert torch.equal(states_before, states_after)
 
 
 def test_rows_that_go_on_keep_their_own_soft_tokens(
@@ -160,13 +158,12 @@ def test_rows_that_go_on_keep_their_own_soft_tokens(
     open_gates(translator)
     target = pair.for_evaluation().target
     rows = [item.row.question() for item in pair.encoder(splits.train)]
-    soft = 3 * torch.randn(len(rows), 3, 32, generator=torch.Generator().manual_seed(1))
-    with target.adapted(translator.injection.adapters):
-        first = decode_rows(target, rows, soft, 1)
-        ends = next(ids[0] for ids in first if 0 < sum(other == ids for other in first) < len(rows))
-        monkeypatch.setattr(target, "eos", ends)  # some rows end at once, others go on
-        together = decode_rows(target, rows, soft, 6)
-        alone = [decode_rows(target, [row], soft[i, None], 6)[0] for i, row in enumerate(rows)]
+    soft = translator.injection(3 * torch.randn(len(rows), 3, 32, generator=torch.Generator().manual_seed(1)))
+    first = decode_rows(target, rows, soft, 1)
+    ends = next(ids[0] for ids in first if 0 < sum(other == ids for other in first) < len(rows))
+    monkeypatch.setattr(target, "eos", ends)  # some rows end at once, others go on
+    together = decode_rows(target, rows, soft, 6)
+    alone = [decode_rows(target, [row], soft.rows([i]), 6)[0] for i, row in enumerate(rows)]
     assert together == alone
     lengths = [len(ids) for ids in together]
     assert lengths.index(1) < max(i for i, length in enumerate(lengths) if length > 1)  # a later row moved up
@@ -182,8 +179,8 @@ def test_header_states_are_not_reused_under_adapters(folders: dict[str, PairFold
     items = pair.encoder(splits.test[:2])
     soft = evaluator.soft(items, translator)
     batch = assemble(pair.target, [item.row.question() for item in items], soft, pad="right")
-    with pair.target.adapted(translator.injection.adapters), pair.target.reading(batch.context), torch.no_grad():
-        hidden = pair.target.hidden(batch.embeds, batch.mask, batch.positions)
+    with torch.no_grad():
+        hidden = pair.target.hidden(batch.embeds, batch.mask, batch.positions, context=batch.context)
     for i, row in enumerate(written):
         first = int(pair.target.logits(hidden[i, int(batch.answer_start[i]) - 1]).argmax())
         text = pair.target.tokenizer.decode([first], skip_special_tokens=True)

@@ -13,6 +13,7 @@ from ray_bridge.bridges.injection import Injection
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.evaluation.diagnose import diagnose, look, render
 from ray_bridge.inputs.encoding import Encoder
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
@@ -66,9 +67,8 @@ def test_soft_tokens_outside_the_sequence_get_no_attention(injection: str) -> No
     with torch.no_grad():
         for gate in (p for name, p in module.named_parameters() if name.endswith("gate")):
             gate.fill_(1.0)
-    with target.adapted(module.adapters):
-        heard = look(target, item, torch.randn(2, 32), {})
-        deaf = look(target, item, torch.zeros(2, 32), {})
+    heard = look(target, item, SoftContext(adapters=module.adapters, tokens=torch.randn(1, 2, 32)), {})
+    deaf = look(target, item, SoftContext(adapters=module.adapters, tokens=torch.zeros(1, 2, 32)), {})
     assert heard.attention == []
     assert heard.even_attention == 0
     assert heard.entropy_with != heard.entropy_without == deaf.entropy_without
@@ -92,7 +92,7 @@ def test_numbers_are_those_of_the_model(arch: Arch) -> None:
     soft = torch.stack([2 * table[9] + 0.01, -table[17]])  # (2, d_t)
     sample: dict[str, Any] = {"bridged_output": "4", "bridged_correct": True}
     usual = target.model.config._attn_implementation
-    one = look(target, item, soft, sample)
+    one = look(target, item, SoftContext(tokens=soft[None]), sample)
     assert target.model.config._attn_implementation == usual
     assert one.nearest[0] == target.tokenizer.decode([9])
     cosines = F.cosine_similarity(soft[:, None], table[None], dim=-1).max(1).values

@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from ray_bridge.generation import graphed
-from ray_bridge.generation.eager import decode_plain
-from ray_bridge.generation.graphed import FACTS, decode_static, split_evenly
+from ray_bridge.generation.eager import decode_eager
+from ray_bridge.generation.graphed import decode_graphed, split_evenly
 from ray_bridge.generation.sampling import Sampling
+from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.inputs.layout import assemble, common_prefix
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.noise import generator
-from tests.support.decoding_rows import adapters_of, rows_of, soft_of
+from tests.support.decoding_rows import adapters_of, rows_of, soft_of, tokens_of
 from tests.support.model_pairs import Arch, save_checkpoint
 
 ARCHES: tuple[Arch, ...] = ("mistral", "llama", "gpt_neox", "qwen2")
@@ -42,56 +44,75 @@ def sampling(count: int) -> Sampling:
     return Sampling(temperature=1.3, generators=[generator("draw", i) for i in range(count)])
 
 
-@pytest.mark.parametrize(("header", "behind"), [(0, False), (2, False), (2, True)])
-def test_static_decoding_writes_what_plain_decoding_writes(
-    lm: FrozenLM, header: int, behind: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("header", "after_header"), [(0, False), (2, False), (2, True)])
+def test_decoding_with_a_fixed_cache_writes_what_eager_decoding_writes(
+    lm: FrozenLM, header: int, after_header: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphed, "LOOK", 3)
+    monkeypatch.setattr(graphed, "CHECK_EVERY", 3)
     monkeypatch.setattr(graphed, "PREFILL_TOKENS", 400)
-    rows, soft = rows_of(lm, 5, header=header, soft_after_header=behind), soft_of(lm, 5)
+    rows, soft = rows_of(lm, 5, header=header, soft_after_header=after_header), soft_of(lm, 5)
     cases = [(soft, False), (soft, True), (None, True)]
+    statistics = DecodingStatistics()
     for z, sampled in cases:
-        plain = decode_plain(lm, rows, z, 10, sampling(5) if sampled else None)
-        assert decode_static(lm, rows, z, 10, sampling(5) if sampled else None) == plain
-    assert FACTS.kind == ("TransformersCache" if lm.body is None else "FusedCache")
+        eager = decode_eager(lm, rows, z, 10, sampling(5) if sampled else None)
+        assert decode_graphed(lm, rows, z, 10, sampling(5) if sampled else None, statistics=statistics) == eager
+    assert statistics.cache == ("TransformersCache" if lm.body is None else "FusedCache")
+    assert statistics.batches == 3
 
 
 def test_rows_that_have_ended_leave_the_cache(lm: FrozenLM, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, soft = rows_of(lm, 6), soft_of(lm, 6)
-    written = decode_plain(lm, rows, soft, 16, sampling(6))
+    written = decode_eager(lm, rows, soft, 16, sampling(6))
 
     def early(token: int) -> int:
         return sum(token in ids[:6] for ids in written) * (1 - all(token in ids[:6] for ids in written))
 
     eos = max({token for ids in written for token in ids}, key=early)
     monkeypatch.setattr(lm, "eos", eos)  # a token that ends some rows early
-    monkeypatch.setattr(graphed, "LOOK", 2)
-    monkeypatch.setattr(graphed, "RETIRE", 0.9)
-    plain = decode_plain(lm, rows, soft, 16, sampling(6))
-    assert len({len(text) for text in plain}) > 1
-    assert decode_static(lm, rows, soft, 16, sampling(6)) == plain
-    assert FACTS.retired > 0
+    monkeypatch.setattr(graphed, "CHECK_EVERY", 2)
+    monkeypatch.setattr(graphed, "RETIRE_SHARE", 0.9)
+    eager, statistics = decode_eager(lm, rows, soft, 16, sampling(6)), DecodingStatistics()
+    assert len({len(text) for text in eager}) > 1
+    assert decode_graphed(lm, rows, soft, 16, sampling(6), statistics=statistics) == eager
+    assert statistics.retired > 0
+
+
+def test_a_model_whose_step_cannot_be_captured_is_decoded_eagerly(
+    lm: FrozenLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("no capture fails here")
+    monkeypatch.setattr(graphed, "CHECK_EVERY", 2)
+    rows, soft, statistics = rows_of(lm, 3), soft_of(lm, 3), DecodingStatistics()
+    eager = decode_eager(lm, rows, soft, 8, sampling(3))
+    with pytest.warns(UserWarning, match="cannot be captured"):
+        written = decode_graphed(lm, rows, soft, 8, sampling(3), statistics=statistics, capture=True)
+    assert written == eager
+    assert list(statistics.uncapturable) == [lm]
+    assert (statistics.batches, statistics.captured) == (0, 0)
+    monkeypatch.setattr(FrozenLM, "device", torch.device("cuda"))  # only the choice asks for it here
+    assert graphed.uses_graphs(lm)
+    assert not graphed.uses_graphs(lm, statistics)
 
 
 @pytest.mark.parametrize("injection", ["residual", "adapter"])
-def test_static_decoding_injects_what_plain_decoding_does(
+def test_decoding_with_a_fixed_cache_injects_what_eager_decoding_does(
     lm: FrozenLM, injection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphed, "LOOK", 2)
-    monkeypatch.setattr(graphed, "RETIRE", 0.9)
+    monkeypatch.setattr(graphed, "CHECK_EVERY", 2)
+    monkeypatch.setattr(graphed, "RETIRE_SHARE", 0.9)
     monkeypatch.setattr(graphed, "PREFILL_TOKENS", 400)
     rows = [replace(row, injection=injection, span=(2, 9)) for row in rows_of(lm, 6, header=1)]
-    soft, adapters = soft_of(lm, 6), adapters_of(lm).adapters if injection == "adapter" else {}
-    texts = []
+    soft = soft_of(lm, 6, adapters_of(lm) if injection == "adapter" else None)
+    texts, statistics = [], DecodingStatistics()
     for end in (lm.eos, None):
         ends = max(token for ids in texts[0] for token in ids[:3]) if end is None else end
         monkeypatch.setattr(lm, "eos", ends)  # the second time some rows end early
-        alone = decode_plain(lm, rows, None, 14, sampling(6))
-        with lm.adapted(adapters):
-            texts.append(decode_plain(lm, rows, soft, 14, sampling(6)))
-            assert decode_static(lm, rows, soft, 14, sampling(6)) == texts[-1] != alone
-        assert lm.context is None
-    assert FACTS.retired > 0
+        alone = decode_eager(lm, rows, None, 14, sampling(6))
+        texts.append(decode_eager(lm, rows, soft, 14, sampling(6)))
+        assert decode_graphed(lm, rows, soft, 14, sampling(6), statistics=statistics) == texts[-1] != alone
+        assert decode_eager(lm, rows, None, 14, sampling(6)) == alone  # no hook is left
+    assert statistics.retired > 0
 
 
 def test_batches_are_as_even_as_can_be() -> None:
@@ -106,8 +127,8 @@ def test_fused_layers_give_the_models_own_states_and_gradients(folder: str) -> N
     for pad in ("left", "right"):
         states = {}
         for name, lm in {"plain": plain, "fused": fused, "recomputed": fused}.items():
-            soft = soft_of(lm, 4).requires_grad_()
-            batch = assemble(lm, rows_of(lm, 4, answers=True), soft, pad=pad)  # type: ignore[arg-type]
+            soft = tokens_of(lm, 4).requires_grad_()
+            batch = assemble(lm, rows_of(lm, 4, answers=True), SoftContext(tokens=soft), pad=pad)  # type: ignore[arg-type]
             hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, recompute=name == "recomputed")
             loss = (hidden * batch.mask[..., None]).sin().sum()
             states[name] = (hidden[batch.mask.bool()], torch.autograd.grad(loss, soft)[0])
@@ -122,11 +143,12 @@ def test_adapters_in_fused_layers_give_the_same_states_and_gradients(folder: str
         pytest.skip("this architecture is not fused")
     found = {}
     for name, lm in {"plain": plain, "fused": fused, "recomputed": fused}.items():
-        soft, injection = soft_of(lm, 4).requires_grad_(), adapters_of(lm)
+        soft, injection = tokens_of(lm, 4).requires_grad_(), adapters_of(lm)
         rows = [replace(row, injection="adapter") for row in rows_of(lm, 4, answers=True)]
-        batch = assemble(lm, rows, soft, pad="right")
-        with lm.adapted(injection.adapters), lm.reading(batch.context):
-            hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, recompute=name == "recomputed")
+        batch = assemble(lm, rows, SoftContext(adapters=injection.adapters, tokens=soft), pad="right")
+        hidden = lm.hidden(
+            batch.embeds, batch.mask, batch.positions, context=batch.context, recompute=name == "recomputed"
+        )
         trained = [soft, *injection.parameters()]
         gradients = torch.autograd.grad((hidden * batch.mask[..., None]).sin().sum(), trained)
         assert all(float(gradient.norm()) > 1e-6 for gradient in gradients)
@@ -151,8 +173,8 @@ def test_the_header_read_once_gives_values_and_gradients_of_the_full_forward(lm:
     assert prefix is not None
     results = []
     for before in (None, prefix):
-        soft = soft_of(lm, 4).requires_grad_()
-        batch = assemble(lm, rows, soft, pad=pad, prefix=before)  # type: ignore[arg-type]
+        soft = tokens_of(lm, 4).requires_grad_()
+        batch = assemble(lm, rows, SoftContext(tokens=soft), pad=pad, prefix=before)  # type: ignore[arg-type]
         hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, prefix=before)
         at = batch.labels >= 0
         logits = lm.logits(hidden[at])
@@ -188,6 +210,19 @@ def test_capture_stops_behind_its_layer(lm: FrozenLM) -> None:
         assert torch.equal(lm.capture(ids, mask, 1), whole[0])
     plain = lm.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[1]
     assert torch.allclose(whole[0], plain, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [1, 2, 3])
+def test_captured_states_are_those_after_the_layers_adapter(lm: FrozenLM, layer: int) -> None:
+    ids = torch.tensor([rows_of(lm, 1)[0].prompt] * 2)
+    mask, soft = torch.ones_like(ids), soft_of(lm, 2, adapters_of(lm))
+    states = lm.capture(ids, mask, layer, context=soft)
+    last = lm.capture(ids, mask, layer)
+    assert not torch.allclose(states, last, rtol=0, atol=1e-3)
+    if layer == 3:  # the last layer, whose output the final norm reads
+        norm = next(module for name, module in lm.model.base_model.named_children() if "norm" in name)
+        whole = lm.hidden(lm.embed(ids), mask, count_positions(mask), context=soft)
+        assert torch.allclose(norm(states), whole, rtol=0, atol=1e-6)
 
 
 def test_positions_behind_a_prefix_go_on(lm: FrozenLM) -> None:

@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from ray_bridge.generation import graphed
-from ray_bridge.generation.eager import decode_plain
-from ray_bridge.generation.graphed import FACTS, decode_static
+from ray_bridge.generation.eager import decode_eager
+from ray_bridge.generation.graphed import decode_graphed
 from ray_bridge.generation.sampling import Sampling
+from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.inputs.layout import answer_row, assemble, common_prefix
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.noise import generator
 from ray_bridge.tasks.synthetic.task import SyntheticTask
-from tests.support.decoding_rows import adapters_of, soft_of
+from tests.support.decoding_rows import adapters_of, tokens_of
 
 pytestmark = pytest.mark.gpu
 TASK = SyntheticTask(train_examples=20, test_examples=24)
@@ -28,10 +30,10 @@ def lm(request: pytest.FixtureRequest) -> FrozenLM:
 
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("fused", [True, False])
-def test_captured_decoding_writes_the_plain_text(
+def test_captured_decoding_writes_the_eager_text(
     lm: FrozenLM, fused: bool, sampled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphed, "LOOK", 4)
+    monkeypatch.setattr(graphed, "CHECK_EVERY", 4)
     if not fused:
         monkeypatch.setattr(lm, "body", None)
     header = TASK.header(TASK.train()[:3])
@@ -40,28 +42,28 @@ def test_captured_decoding_writes_the_plain_text(
     def draws() -> Sampling | None:
         return Sampling(temperature=1.0, generators=[generator("d", i) for i in range(24)]) if sampled else None
 
-    static = decode_static(lm, rows, None, 64, draws())
-    assert FACTS.captured > 0
-    plain = decode_plain(lm, rows, None, 64, draws())
-    same = sum(a == b for a, b in zip(static, plain, strict=True))
+    statistics = DecodingStatistics()
+    captured = decode_graphed(lm, rows, None, 64, draws(), statistics=statistics)
+    assert statistics.captured > 0
+    eager = decode_eager(lm, rows, None, 64, draws())
+    same = sum(a == b for a, b in zip(captured, eager, strict=True))
     assert same == 24 if lm.dtype == torch.float32 else same >= 12
 
 
 def test_captured_decoding_reads_adapters(lm: FrozenLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphed, "LOOK", 4)
-    injection = adapters_of(lm).float()
+    monkeypatch.setattr(graphed, "CHECK_EVERY", 4)
+    adapters = adapters_of(lm).float().adapters
     rows = [
         replace(row, injection="adapter")
         for row in (answer_row(lm, "", TASK.prompt(e), None, soft_after_header=False) for e in TASK.test())
     ]
-    soft = soft_of(lm, 24).to(lm.device)
-    with lm.adapted(injection.adapters):
-        static = decode_static(lm, rows, soft, 64)
-        assert FACTS.captured > 0
-        plain = decode_plain(lm, rows, soft, 64)
-    same = sum(a == b for a, b in zip(static, plain, strict=True))
+    soft, statistics = SoftContext(adapters=adapters, tokens=tokens_of(lm, 24).to(lm.device)), DecodingStatistics()
+    captured = decode_graphed(lm, rows, soft, 64, statistics=statistics)
+    assert statistics.captured > 0
+    eager = decode_eager(lm, rows, soft, 64)
+    same = sum(a == b for a, b in zip(captured, eager, strict=True))
     assert same == 24 if lm.dtype == torch.float32 else same >= 12
-    assert static != decode_static(lm, rows, None, 64)
+    assert captured != decode_graphed(lm, rows, None, 64)
 
 
 def test_fused_layers_and_the_header_stay_within_rounding(lm: FrozenLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,16 +51,16 @@ def compare_steps(folder: str) -> None:
     """Steps of the kernels beside those of torch, with adapters that read soft tokens and with ones that do not."""
     lm = FrozenLM.load(folder).fuse()
     rows = [replace(row, injection="adapter") for row in rows_of(lm, 3)]
-    soft, injection, found = soft_of(lm, 3), adapters_of(lm), []
-    for context in (None, soft):
-        with torch.no_grad(), lm.adapted(injection.adapters), lm.reading(context):
+    found = []
+    for soft in (soft_of(lm, 3), soft_of(lm, 3, adapters_of(lm))):
+        with torch.no_grad():
             found.append([_states(lm, assemble(lm, rows, soft, pad="right"), kernels) for kernels in (True, False)])
             torch.testing.assert_close(*found[-1], rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found[0][0], found[1][0], atol=0.01)
 
 
 def _states(lm: FrozenLM, batch: Batch, kernels: bool) -> Tensor:
-    cache = FusedCache(lm, len(batch.mask), batch.mask.shape[1], 8, None)
+    cache = FusedCache(lm, len(batch.mask), batch.mask.shape[1], 8, None, batch.context)
     cache.kernels = kernels
     cache.fill(0, batch)
     states, token = [], torch.arange(5, 5 + len(batch.mask))  # (b,)

@@ -51,7 +51,7 @@ def test_exactly_one_bos_and_labels_on_answer_and_eos_alone(lm: FrozenLM, header
             start = int(batch.answer_start[i])
             assert torch.equal(batch.labels[i, start : start + len(row.answer)], torch.tensor(row.answer))
             slots = batch.embeds[i, int(batch.soft_start[i]) : int(batch.soft_start[i]) + K]
-            assert torch.equal(slots, soft_of(lm, 6)[i])
+            assert torch.equal(slots, soft_of(lm, 6).tokens[i])
 
 
 def test_the_prompt_is_the_same_with_and_without_soft_tokens_and_answer(lm: FrozenLM) -> None:
@@ -73,7 +73,7 @@ def test_logits_do_not_depend_on_the_batch_or_the_padding(lm: FrozenLM, data: st
     rows, soft = rows_of(lm, count, answers=True), soft_of(lm, count)
     with torch.no_grad():
         together = assemble(lm, rows, soft, pad=pad)
-        alone = assemble(lm, rows[chosen : chosen + 1], soft[chosen : chosen + 1], pad="right")
+        alone = assemble(lm, rows[chosen : chosen + 1], soft.rows([chosen]), pad="right")
         batch_logits = lm.logits(lm.hidden(together.embeds, together.mask, together.positions))
         own_logits = lm.logits(lm.hidden(alone.embeds, alone.mask, alone.positions))
     real = together.mask[chosen].bool()
@@ -88,7 +88,7 @@ def test_text_does_not_depend_on_the_batch(lm: FrozenLM, sampled: bool) -> None:
         return Sampling(temperature=1.0, generators=[generator("draw", i) for i in which]) if sampled else None
 
     together = decode_rows(lm, rows, soft, 12, draws(list(range(7))))
-    alone = [decode_rows(lm, [rows[i]], soft[i : i + 1], 12, draws([i]))[0] for i in range(7)]
+    alone = [decode_rows(lm, [rows[i]], soft.rows([i]), 12, draws([i]))[0] for i in range(7)]
     assert together == alone
     assert all(len(ids) <= 12 and lm.eos not in ids[:-1] for ids in together)
 

@@ -8,6 +8,7 @@ import torch
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import assemble
 from ray_bridge.inputs.rows import Row
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.objectives.answer_kl import aligned_positions, answer_kl, kl_divergence, misaligned_positions
 from ray_bridge.objectives.step_context import StepContext
 from tests.support.model_pairs import PairFolders
@@ -58,7 +59,8 @@ def test_padding_side_does_not_matter(frame: Frame, student_side: str, teacher_s
     items = frame.items(6)
     step, moved = frame.step(items), frame.step(items)
     target = frame.pair.target
-    moved.student = assemble(target, [i.row for i in items], moved.soft, pad=student_side)  # type: ignore[misc, arg-type]
+    soft = SoftContext(tokens=moved.soft)
+    moved.student = assemble(target, [i.row for i in items], soft, pad=student_side)  # type: ignore[misc, arg-type]
     moved.teacher = assemble(target, [i.text_row for i in items], None, pad=teacher_side)  # type: ignore[misc, arg-type]
     expected, found = answer_kl(step), answer_kl(moved)
     assert found.count == expected.count

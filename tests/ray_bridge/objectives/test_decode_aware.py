@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ray_bridge.distributed import Worker
+from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
 from ray_bridge.objectives import decode_aware, policy_gradient
 from ray_bridge.objectives.decode_aware import DecodeAware, decode_terms
 from ray_bridge.objectives.objective import backward
@@ -39,10 +40,10 @@ def frame(folders: PairFolders) -> Frame:
     return make_frame(folders, ParityTask, max_new_tokens=30, decode_temperature=1.5)
 
 
-def rollout(frame: Frame, questions: int = 4) -> tuple[Tensor, list[Completion], dict[Turn, float | None]]:
+def rollout(frame: Frame, questions: int = 4) -> tuple[SoftContext, list[Completion], dict[Turn, float | None]]:
     """Soft tokens, completions of very different lengths, and some advantages."""
     items = frame.items(questions)
-    soft = frame.step(items).soft.detach()
+    soft = frame.translator.injection(frame.step(items).soft).detach()
     turns = turns_of(Worker(), questions, frame.spec.decode_samples)
     completions = write(frame.pair, StepKey(seed=0, step=0), turns, [t.question for t in turns], items, soft, 64)
     completions = [replace(c, tokens=c.tokens[: 2 + 3 * (i % 7)]) for i, c in enumerate(completions)]
@@ -51,17 +52,16 @@ def rollout(frame: Frame, questions: int = 4) -> tuple[Tensor, list[Completion],
     return soft, completions, {c.turn: (-1) ** i * (1 + 0.1 * i) for i, c in enumerate(completions)}
 
 
-def by_hand(frame: Frame, soft: Tensor, completion: Completion, temperature: float) -> tuple[Tensor, Tensor]:
+def by_hand(frame: Frame, soft: SoftContext, completion: Completion, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-likelihood and summed KL of one completion by the plain model, without pads or micro-batches."""
     target = frame.pair.target
     item, written = completion.item, list(completion.tokens)
-    z = soft[completion.place]  # (K, d)
+    own = soft.rows([completion.place])
     text = target.embed(torch.tensor([*item.row.prompt, *written]))  # (T, d)
     before = target.embed(torch.tensor(item.row.before))  # (H, d)
     n = len(written)
-    adapters = frame.translator.injection.adapters
-    read = [before, text] if adapters else [before, z, text]
-    with target.adapted(adapters), target.reading(z[None] if adapters else None):
+    read = [before, text] if own.adapters else [before, own.tokens[0], text]
+    with adapters_as_hooks(target.layers, own):
         student = target.model(inputs_embeds=torch.cat(read)[None]).logits[0, -n - 1 : -1]  # (n, V)
     ids = torch.tensor([[*item.text_row.prompt, *written]])
     with torch.no_grad():
@@ -71,7 +71,7 @@ def by_hand(frame: Frame, soft: Tensor, completion: Completion, temperature: flo
 
 
 def losses_by_hand(
-    frame: Frame, soft: Tensor, completions: Sequence[Completion], advantages: Mapping[Turn, float | None]
+    frame: Frame, soft: SoftContext, completions: Sequence[Completion], advantages: Mapping[Turn, float | None]
 ) -> list[Tensor]:
     """RLOO and distillation loss, one completion after another."""
     rloo = distill = torch.zeros(())
@@ -95,8 +95,8 @@ LAYOUTS: dict[str, dict[str, object]] = {
 def test_losses_and_gradients_equal_those_by_hand(folders: PairFolders, layout: str, micro_tokens: int) -> None:
     frame = make_frame(folders, ParityTask, max_new_tokens=30, decode_temperature=1.5, **LAYOUTS[layout])
     soft, completions, advantages = rollout(frame)
-    leaf = soft.clone().requires_grad_()
-    losses = losses_by_hand(frame, leaf, completions, advantages)
+    leaf = soft.tokens.clone().requires_grad_()
+    losses = losses_by_hand(frame, replace(soft, tokens=leaf), completions, advantages)
     expected = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss in losses]
     values, gradients = accumulate(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens)
     torch.testing.assert_close(values, torch.stack(losses).detach(), rtol=1e-4, atol=1e-4)
@@ -110,15 +110,13 @@ def test_losses_and_gradients_equal_those_by_hand(folders: PairFolders, layout: 
 def test_adapters_get_their_part_of_losses_and_gradients(folders: PairFolders, layout: str, micro_tokens: int) -> None:
     changes = {"max_new_tokens": 30, "decode_temperature": 1.5, "injection": "adapter", **LAYOUTS[layout]}
     frame = make_frame(folders, ParityTask, **changes)
-    adapters = frame.translator.injection.adapters
     parameters = list(frame.translator.injection.parameters())
-    with frame.pair.target.adapted(adapters):
-        soft, completions, advantages = rollout(frame)
-    leaf = soft.clone().requires_grad_()
-    losses = losses_by_hand(frame, leaf, completions, advantages)
+    soft, completions, advantages = rollout(frame)
+    leaf = soft.tokens.clone().requires_grad_()
+    losses = losses_by_hand(frame, replace(soft, tokens=leaf), completions, advantages)
     trained = [leaf, *parameters]
     expected = [torch.autograd.grad(loss, trained, retain_graph=True) for loss in losses]
-    values, gradients = accumulate(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens, adapters)
+    values, gradients = accumulate(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens)
     torch.testing.assert_close(values, torch.stack(losses).detach(), rtol=1e-4, atol=1e-4)
     for found, wanted in zip(gradients, expected, strict=True):
         assert all(float(gradient.norm()) > 1e-3 for gradient in wanted)
@@ -145,9 +143,10 @@ def test_a_teacher_that_reads_the_same_costs_nothing(frame: Frame) -> None:
         row = replace(c.item.row, prompt=text[1 + K :])
         literal.append(replace(c, item=replace(c.item, row=row)))
     same = torch.stack([target.embed(torch.tensor(c.item.text_row.prompt[1 : 1 + K])) for c in completions])
-    _, nothing = token_losses(target, same, literal, torch.zeros(len(literal)), 1.0)
+    _, nothing = token_losses(target, SoftContext(tokens=same), literal, torch.zeros(len(literal)), 1.0)
     assert abs(float(nothing)) / sum(len(c.tokens) for c in literal) < 1e-5
-    _, something = token_losses(target, soft[[c.place for c in literal]], literal, torch.zeros(len(literal)), 1.0)
+    own = soft.rows([c.place for c in literal])
+    _, something = token_losses(target, own, literal, torch.zeros(len(literal)), 1.0)
     assert float(something) > 1
 
 
@@ -197,8 +196,7 @@ def test_both_terms_share_one_generation_a_step(frame: Frame, monkeypatch: pytes
 
 def test_completions_are_written_through_the_adapters(folders: PairFolders, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = make_frame(folders, ParityTask, injection="adapter")
-    target, adapters = frame.pair.target, frame.translator.injection.adapters
-    for adapter in adapters.values():
+    for adapter in frame.translator.injection.adapters.values():
         torch.nn.init.constant_(adapter.gate, 2.0)
     calls = []
 
@@ -210,12 +208,12 @@ def test_completions_are_written_through_the_adapters(folders: PairFolders, monk
     DecodeAware(frame.pair, frame.splits.train, batch_size=64, micro_tokens=EVERYTHING).rloo(frame.step(frame.items(2)))
     [(arguments, written)] = calls
 
-    def again() -> list[tuple[int, ...]]:
-        return [c.tokens for c in write(*arguments)]  # type: ignore[arg-type]
+    def again(**changes: object) -> list[tuple[int, ...]]:
+        given = [replace(x, **changes) if isinstance(x, SoftContext) else x for x in arguments]  # type: ignore[arg-type]
+        return [c.tokens for c in write(*given)]  # type: ignore[arg-type]
 
-    with target.adapted(adapters):
-        assert again() == [c.tokens for c in written]
-    assert again() != [c.tokens for c in written]
+    assert again() == [c.tokens for c in written]
+    assert again(adapters={}) != [c.tokens for c in written]
 
 
 def test_a_finished_step_is_let_go(frame: Frame) -> None:
@@ -297,16 +295,14 @@ def test_a_carried_term_has_value_and_gradient() -> None:
 
 def peak(frame: Frame, questions: int, micro_tokens: int) -> tuple[int, int]:
     """Peak of live tensor bytes while gradients are accumulated, and the bytes of Z."""
-    adapters = frame.translator.injection.adapters
-    with frame.pair.target.adapted(adapters):
-        soft, completions, advantages = rollout(frame, questions)
+    soft, completions, advantages = rollout(frame, questions)
     completions = [replace(c, tokens=tuple(range(5, 25))) for c in completions]
     prompt = completions[0].item
     completions = [replace(c, item=prompt) for c in completions]
-    accumulate(frame.pair.target, soft, completions[:1], advantages, 1.0, micro_tokens, adapters)
+    accumulate(frame.pair.target, soft, completions[:1], advantages, 1.0, micro_tokens)
     with LiveBytes() as live:
-        accumulate(frame.pair.target, soft, completions, advantages, 1.0, micro_tokens, adapters)
-    return live.peak, soft.numel() * soft.element_size()
+        accumulate(frame.pair.target, soft, completions, advantages, 1.0, micro_tokens)
+    return live.peak, soft.tokens.numel() * soft.tokens.element_size()
 
 
 @pytest.mark.parametrize("injection", ["prepend", "adapter"])
@@ -326,7 +322,7 @@ def test_memory_of_generation_is_bounded_by_its_batch(folders: PairFolders) -> N
     peaks = {}
     for questions, batch_size in ((2, 4), (4, 4), (4, 8)):
         items = [frame.items(1)[0]] * questions
-        soft = frame.step(items).soft.detach()
+        soft = SoftContext(tokens=frame.step(items).soft.detach())
         turns = turns_of(Worker(), questions, 4)
         places = [turn.question for turn in turns]
         with LiveBytes() as live:

@@ -15,6 +15,7 @@ from ray_bridge.inputs.encoding import Encoded, Encoder
 from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
 from ray_bridge.objectives.decode_aware import DecodeAware
 from ray_bridge.objectives.rollouts import draw_questions
 from ray_bridge.objectives.step_context import StepContext, StepKey
@@ -112,20 +113,16 @@ def expected_reward(pair: ModelPair, translator: Translator, step: StepContext) 
     asked = StepContext(
         spec, target, translator, read_source(pair.source, items, spec.source_layer), step.step_key, Worker()
     )
-    adapters = translator.injection.adapters
-    with target.adapted(adapters):
-        worth = [
-            _enumerated(target, item, soft, spec.decode_temperature, adapted=bool(adapters))
-            for item, soft in zip(items, asked.soft, strict=True)
-        ]
+    soft = translator.injection(asked.soft)
+    worth = [_enumerated(target, item, soft.rows([i]), spec.decode_temperature) for i, item in enumerate(items)]
     return torch.stack(worth).mean()
 
 
-def _enumerated(target: FrozenLM, item: Encoded, soft: Tensor, temperature: float, *, adapted: bool) -> Tensor:
+def _enumerated(target: FrozenLM, item: Encoded, soft: SoftContext, temperature: float) -> Tensor:
     text = target.embed(torch.tensor([*item.row.prompt, 0]))  # (T + 1, d)
     begin = target.embed(torch.tensor([target.bos]))  # (1, d)
-    inputs = [begin, text] if adapted else [begin, soft, text]
-    with target.reading(soft[None] if adapted else None):
+    inputs = [begin, text] if soft.adapters else [begin, soft.tokens[0], text]
+    with adapters_as_hooks(target.layers, soft):
         logits = target.model(inputs_embeds=torch.cat(inputs)[None]).logits[0, -2:]  # (2, 2)
     first, second = (logits / temperature).softmax(-1)  # (2,) each: of the first token, and of the second after a
     return REWARDS[""] * first[1] + REWARDS["a"] * first[0] * second[1] + REWARDS["a a"] * first[0] * second[0]

@@ -26,7 +26,7 @@ def written(frame: Frame, number: int, turns: list[Turn], batch_size: int, seed:
     """Completions of the first questions; the soft tokens are those of step 0 whatever the step."""
     wanted = sorted({turn.question for turn in turns})
     items = [frame.items(4)[question] for question in wanted]
-    soft = frame.step(items).soft
+    soft = frame.translator.injection(frame.step(items).soft)
     places = [wanted.index(turn.question) for turn in turns]
     return write(frame.pair, StepKey(seed=seed, step=number), turns, places, items, soft, batch_size)
 

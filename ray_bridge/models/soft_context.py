@@ -1,0 +1,71 @@
+"""Soft tokens together with the adapters through which a model's layers read them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SoftContext:
+    """What a batch of rows is given besides its text.
+
+    Where the tokens act is the rows' `injection`: inserted into the sequence, added to the question's embeddings, or
+    read by the adapters alone.
+
+    Attributes:
+        adapters: by the number of the layer whose output each changes, from 1; empty unless the injection is `adapter`.
+            An adapter maps (hidden (B, T, d), tokens (B, K, d)) to (B, T, d).
+        tokens: (B, K, d), one set of K soft tokens for each row.
+    """
+
+    adapters: Mapping[int, nn.Module] = field(default_factory=dict)
+    tokens: Tensor
+
+    def apply(self, layer: int, hidden: Tensor) -> Tensor:
+        """Return a layer's output (B, T, d) as its adapter changes it.
+
+        Args:
+            layer: the layer's number, from 1; without an adapter its output is returned as it is.
+            hidden: (B, T, d).
+        """
+        adapter = self.adapters.get(layer)
+        return hidden if adapter is None else adapter(hidden, self.tokens)
+
+    def rows(self, index: Tensor | Sequence[int] | slice) -> "SoftContext":
+        """Return the context of some of the rows, in the order of `index`."""
+        return SoftContext(adapters=self.adapters, tokens=self.tokens[index])
+
+    def detach(self) -> "SoftContext":
+        """Return the same context with tokens that carry no gradient."""
+        return SoftContext(adapters=self.adapters, tokens=self.tokens.detach())
+
+    @staticmethod
+    def concatenate(parts: Sequence["SoftContext"]) -> "SoftContext":
+        """Return one context for the rows of all parts, which share their adapters."""
+        return SoftContext(adapters=parts[0].adapters, tokens=torch.cat([part.tokens for part in parts]))
+
+
+@contextmanager
+def adapters_as_hooks(layers: nn.ModuleList, context: SoftContext | None) -> Iterator[None]:
+    """Within it, modules that are called one by one (a transformers model's layers) apply the context's adapters."""
+
+    def hook_of(number: int, context: SoftContext) -> Any:
+        def hook(_layer: nn.Module, _inputs: Any, output: Any) -> Any:
+            if isinstance(output, tuple):
+                return context.apply(number, output[0]), *output[1:]
+            return context.apply(number, output)
+
+        return hook
+
+    handles = []
+    if context is not None:
+        handles = [layers[n - 1].register_forward_hook(hook_of(n, context)) for n in context.adapters]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
