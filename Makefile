@@ -6,11 +6,13 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup phase1 test fast check format clean
+.PHONY: help setup phase1 real services test fast check format clean
 
 help:
 	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
 	@echo "make test     all tests;  make fast: those without the mark slow"
+	@echo "make real     a real public model of 135M parameters, for the tests with the mark real"
+	@echo "make services Debian packages that some tests use: Chromium, Slurm, PostgreSQL (needs apt-get and root)"
 	@echo "make check    ruff, ruff format, mypy, import-linter;  make format: mend what ruff can"
 
 setup: $(VENV)/.installed
@@ -24,6 +26,17 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 
 phase1: setup
 	$(RUN) -m cluster phase1 --preset tiny $(ARGS)
+
+# Tests of a real model skip without it, and say so.
+real: setup
+	$(RUN) -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev,real]"
+	$(RUN) -m tests.support.real_model
+
+# Tests of a browser, a batch system and a database server skip without them, and say so.
+SERVICES := chromium chromium-driver slurm-wlm munge postgresql
+services:
+	dpkg -s $(SERVICES) >/dev/null 2>&1 || \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SERVICES); }
 
 test: setup
 	$(RUN) -m pytest $(ARGS)
