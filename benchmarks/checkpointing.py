@@ -22,10 +22,10 @@ import torch
 from benchmarks.harness import default_device, environment, save, wait
 from ray_bridge.evaluation.selection import Best
 from ray_bridge.training.async_checkpoint import Snapshot, Writer, write_folder
-from ray_bridge.training.checkpoint import Progress
+from ray_bridge.training.checkpoint import TrainingState
 
 
-def state(parameters: int, device: torch.device, step: int, best: int) -> Progress:
+def state(parameters: int, device: torch.device, step: int, best: int) -> TrainingState:
     """A job's state in pieces of 2 million numbers."""
     sizes = [2_000_000] * (parameters // 2_000_000)
 
@@ -33,7 +33,7 @@ def state(parameters: int, device: torch.device, step: int, best: int) -> Progre
         return {str(i): torch.rand(size, device=device) for i, size in enumerate(sizes)}
 
     moments = {i: {"exp_avg": a, "exp_avg_sq": b} for i, (a, b) in enumerate(zip(*_two(numbers), strict=True))}
-    return Progress(
+    return TrainingState(
         step=step,
         weights=numbers(),
         optimiser={"state": moments, "param_groups": []},
@@ -47,7 +47,7 @@ def _two(numbers: Callable[[], dict[str, torch.Tensor]]) -> tuple[list[torch.Ten
     return list(numbers().values()), list(numbers().values())
 
 
-def before(progress: Progress, folder: Path) -> None:
+def before(progress: TrainingState, folder: Path) -> None:
     """As it was: saved into a temporary folder, which is copied, while the loop waits."""
     with tempfile.TemporaryDirectory() as name:
         progress.save(Path(name))

@@ -65,13 +65,13 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
 
         setattr(job, name, run)
 
-    for name in ("_standardise", "_train_step", "_validate", "_checkpoint"):
+    for name in ("_fit_whitening", "_train_step", "_validate", "_checkpoint"):
         clocked(name)
     begin = time.perf_counter()
     job.prepare()
     spent["prepare"] = time.perf_counter() - begin
     if job.step == 0:
-        job._standardise()
+        job._fit_whitening()
     job.pair.encoder([*job.splits.validation, *job.splits.test])  # with the tokenizer's own end, which training reads
     while job.step < spec.steps:
         job._train_step()
@@ -83,7 +83,7 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
     job.evaluator.statistics = DecodingStatistics()
     with no_end(rig):
         begin = time.perf_counter()
-        job.evaluator.evaluate(job.splits.test, job._evaluated(None), ["bridged"])
+        job.evaluator.evaluate(job.splits.test, job._for_evaluation(), ["bridged"])
         spent["gate"] = time.perf_counter() - begin
         note("gate")
     return {

@@ -20,7 +20,7 @@ import torch
 from benchmarks.harness import default_device, environment, save, wait
 from benchmarks.random_models import GEOMETRY, bench_spec
 from bridge_common.files import read_jsonl
-from ray_bridge.bridges.whitening import Moments, Standardise
+from ray_bridge.bridges.whitening import Moments, Whitening
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.config.presets import paper_run
 from ray_bridge.config.spec import JobSpec
@@ -126,9 +126,9 @@ def parts(size: str, names: dict[str, str], device: torch.device) -> dict[str, A
     Y = X @ torch.randn(d, d, dtype=torch.float64, device=device) / d**0.5 + torch.randn_like(X)  # (n, d)
     timed("ridge map", lambda: fit_map(X, Y, "ridge"))
     timed("Procrustes map", lambda: fit_map(X, Y, "procrustes"))
-    standardise = Standardise(d).to(device)
-    timed("whitening, first", lambda: standardise.fit(Moments.of(X[: d + 1])))
-    timed("whitening", lambda: standardise.fit(Moments.of(X[: d + 1])))
+    whitening = Whitening(d).to(device)
+    timed("whitening, first", lambda: whitening.fit(Moments.of(X[: d + 1])))
+    timed("whitening", lambda: whitening.fit(Moments.of(X[: d + 1])))
     return found
 
 

@@ -1,4 +1,4 @@
-"""One job as Ray Train runs it: workers on one node, resumed from checkpoints, its result written last."""
+"""Run one job with Ray Train: workers on one node, resumed from checkpoints, the result written last."""
 
 import os
 import time
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge.config.spec import JobSpec, RunSpec, build
+from ray_bridge.config.spec import JobSpec, RunSpec, build, check_run
 
-TRAIN = "train"  # name of the Ray Train run, and its folder in the trial's
-POLL = "0.5"  # seconds between looks at the workers, which a trial waits for at its end; Ray's own value is 2
+TRAIN = "train"  # name of the Ray Train run, and of its folder in the trial's
+HEALTH_CHECK_S = "0.5"  # between checks of the workers; a trial waits for one at its end, and Ray's default is 2
 
 
 def run_job(
@@ -24,31 +24,33 @@ def run_job(
 ) -> dict[str, Any]:
     """Run a job to its end and return its result.
 
-    Called again with the same folder, it goes on from the newest checkpoint; a finished job is returned as it is.
+    Called again with the same folder, it continues from the newest checkpoint; the result of a finished job is
+    returned without running anything. Ray has to be initialised.
 
     Args:
-        spec: what is measured.
-        run: workers and batches.
-        folder: the trial's folder, absolute, on storage that the workers see too.
-        node_id: node on which all workers must run, where given.
-        callbacks: Ray Train callbacks, such as the one that hands metrics to Tune.
-        cache: folder of outputs that trials share; by default beside the trials' folder.
+        spec: what is trained and measured.
+        run: workers, batches and how often checkpoints are written.
+        folder: the trial's folder, on storage that the workers' node shares.
+        node_id: Ray's id of the node on which all workers must run; None lets Ray choose one.
+        callbacks: Ray Train callbacks, such as the one that reports metrics to Tune.
+        cache: folder of files that trials share; by default `cache` beside the folder `trials`.
 
     Returns:
-        The content of result.json: metrics, node_id, seconds, checkpoint and what else describes the run.
+        The content of result.json: metrics, node_id, seconds, checkpoint and whatever else describes the run.
 
     Raises:
-        UserError: for settings that no worker could carry out.
-        RuntimeError: when the job failed for good.
+        UserError: if spec and run do not fit together.
+        RuntimeError: if the job failed more often than `run.max_failures` allows.
     """
-    asked = time.time()
+    called_at = time.time()
     trial = TrialFolder(folder.resolve())
     if (known := trial.result()) is not None:
         return known
+    check_run(spec, run)
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", POLL)
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", HEALTH_CHECK_S)
     resources = {"CPU": run.cpus_per_worker} | ({"GPU": 1} if run.use_gpu else {})
     trainer = TorchTrainer(
         _worker,
@@ -56,7 +58,7 @@ def run_job(
             "spec": spec.model_dump(),
             "run": run.model_dump(),
             "folder": str(trial.path),
-            "asked": asked,
+            "called_at": called_at,
             "cache": str(cache or trial.path.parent.parent / "cache"),
         },
         torch_config=TorchConfig(backend="nccl" if run.use_gpu else "gloo"),
@@ -92,7 +94,7 @@ def _worker(config: Mapping[str, Any]) -> None:
     from ray_bridge.models.weights import auto_classes, read_ahead
     from ray_bridge.training.startup_timer import StartupTimer
 
-    start = StartupTimer(config["asked"])
+    startup = StartupTimer(config["called_at"])
     spec, run = build(JobSpec, dict(config["spec"])), build(RunSpec, dict(config["run"]))
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
@@ -105,12 +107,12 @@ def _worker(config: Mapping[str, Any]) -> None:
     torch.set_num_threads(max(1, int(run.cpus_per_worker)))
     worker = Worker(rank=rank, world=world, device=get_device())
     folder = Path(config["folder"])
-    start.done("imports")
-    job = Trainer(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), start)
-    result = job.run() | {"node_id": ray.get_runtime_context().get_node_id()}
+    startup.done("imports")
+    trainer = Trainer(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), startup)
+    result = trainer.run() | {"node_id": ray.get_runtime_context().get_node_id()}
     if worker.first:
         trial = TrialFolder(folder)
-        about = trial.spec() or {}
-        identity = {key: about[key] for key in ("variant", "phase", "fingerprint", "seed") if key in about}
+        record = trial.spec() or {}
+        identity = {key: record[key] for key in ("variant", "phase", "fingerprint", "seed") if key in record}
         trial.write_result(identity | result)
     worker.barrier()

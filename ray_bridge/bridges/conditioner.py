@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ray_bridge.bridges.whitening import Moments, Standardise
+from ray_bridge.bridges.whitening import Moments, Whitening
 
 
 class Conditioner(nn.Module):
@@ -30,11 +30,11 @@ class Conditioner(nn.Module):
         self.pooling = pooling
         self.sequence = sequence or pooling == "attention"
         if self.sequence:
-            self.each = Standardise(source_size)
+            self.each = Whitening(source_size)
             self.project = nn.Linear(source_size, width)
         self.weights: Tensor | None = None
         if pooling == "mean":
-            self.whole = Standardise(source_size)
+            self.whole = Whitening(source_size)
             self.summary = nn.Linear(source_size, width)
         else:
             self.keys = nn.Linear(width, width)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ray_bridge.bridges.layers import Attention, ExactScale, sinusoids
-from ray_bridge.bridges.whitening import Moments, Standardise
+from ray_bridge.bridges.whitening import Moments, Whitening
 
 
 class ResamplerBlock(nn.Module):
@@ -44,7 +44,7 @@ class Resampler(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(source_size, elementwise_affine=False)
-        self.each = Standardise(source_size)
+        self.each = Whitening(source_size)
         self.project = nn.Linear(source_size, width)
         self.queries = nn.Parameter(torch.randn(soft_tokens, width))
         self.blocks = nn.ModuleList(ResamplerBlock(width, heads) for _ in range(depth))

@@ -92,8 +92,8 @@ class Translator(nn.Module):
         return cast(Bridge, self.bridge)(*self._read(*reading), noise, dropped)
 
     @torch.no_grad()
-    def standardise(self, sources: Iterable[SourceBatch], worker: Worker) -> None:
-        """Set the statistics by which the bridge standardises its input from training prompts, once, before training.
+    def fit_whitening(self, sources: Iterable[SourceBatch], worker: Worker) -> None:
+        """Compute the statistics that whiten the bridge's input from training prompts, once, before training.
 
         Args:
             sources: this worker's share of the prompts.

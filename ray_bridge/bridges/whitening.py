@@ -39,7 +39,7 @@ class Moments:
         )
 
 
-class Standardise(nn.Module):
+class Whitening(nn.Module):
     """Symmetric (ZCA) whitening with fixed statistics (Kessy, Lewin & Strimmer 2018); the identity until `fit`.
 
     The statistics are buffers: they travel with the weights, so that a reloaded translator reads as the trained one.

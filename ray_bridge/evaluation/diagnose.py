@@ -23,7 +23,7 @@ from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.spec import JobSpec, build
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
-from ray_bridge.evaluation.selection import load_selected
+from ray_bridge.evaluation.selection import RECORD_FILE, SELECTED, load_selected
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import Batch, assemble, inserted
 from ray_bridge.model_pair import ModelPair
@@ -85,13 +85,13 @@ def diagnose(
     record = trial.spec()
     if record is None:
         raise UserError(f"no spec.json in {folder}: name a trial's folder, STORAGE/CAMPAIGN/trials/VARIANT-ID")
-    if not (folder / "selected" / "selected.json").is_file():
+    if not (folder / SELECTED / RECORD_FILE).is_file():
         raise UserError(f"{folder.name} has selected no checkpoint yet: it is written when training ends")
     spec = build(JobSpec, record["spec"])
     splits = load_splits(spec)
     pair = ModelPair.load(spec, splits, torch.device(device)).for_evaluation()
     translator = build_translator(spec, pair.source, pair.target).eval()
-    load_selected(folder / "selected", translator)
+    load_selected(folder / SELECTED, translator)
     translator.to(torch.float64 if spec.eval_dtype == "float64" else torch.float32)
     evaluator = Evaluator(pair, Worker(device=torch.device(device)), count, NodeCache(cache))
     examples = splits.test[:count]

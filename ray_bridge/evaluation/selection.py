@@ -1,4 +1,4 @@
-"""The checkpoint that validation chooses: kept by value while training goes on, then saved and loaded exactly."""
+"""The selected checkpoint: a copy of the weights that scored best on the validation examples, saved and loaded."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,22 +12,36 @@ from ray_bridge.bridges.translator import Translator
 
 Weights = dict[str, Tensor]
 
+SELECTED = "selected"  # folder in the trial's
+WEIGHTS_FILE = "translator.safetensors"
+RECORD_FILE = "selected.json"
+CHECKPOINT = f"{SELECTED}/{WEIGHTS_FILE}"
+
 
 def copy_weights(weights: Mapping[str, Tensor]) -> Weights:
-    """A copy beside the weights, on their device, that later steps do not change."""
+    """Return a copy of the weights, on their device, that later optimiser steps do not change."""
     return {name: value.detach().clone() for name, value in weights.items()}
 
 
 @dataclass(kw_only=True)
 class Best:
-    """The best weights so far on the validation slice; copies, never the live ones."""
+    """The best weights so far on the validation examples.
+
+    Attributes:
+        step: the step they are from, -1 before the first evaluation.
+        accuracy: their validation accuracy.
+        weights: a copy of them, never the weights in training.
+    """
 
     step: int = -1
     accuracy: float = -1.0
     weights: Weights = field(default_factory=dict)
 
     def offer(self, step: int, accuracy: float, weights: Mapping[str, Tensor]) -> bool:
-        """Copy these weights if they are at least as good (of equals the later, longer trained); says whether."""
+        """Copy these weights if they are at least as good, and return whether they were.
+
+        Between equals the later ones win: they were trained for longer.
+        """
         if accuracy < self.accuracy:
             return False
         self.step, self.accuracy, self.weights = step, accuracy, copy_weights(weights)
@@ -35,12 +49,12 @@ class Best:
 
 
 def save_selected(folder: Path, best: Best) -> None:
-    """Write the chosen checkpoint: weights first, then what they are."""
-    write_bytes(folder / "translator.safetensors", save({k: v.cpu().contiguous() for k, v in best.weights.items()}))
-    write_json(folder / "selected.json", {"step": best.step, "validation_accuracy": best.accuracy})
+    """Write the weights, and after them the record that says which step they are from."""
+    write_bytes(folder / WEIGHTS_FILE, save({k: v.cpu().contiguous() for k, v in best.weights.items()}))
+    write_json(folder / RECORD_FILE, {"step": best.step, "validation_accuracy": best.accuracy})
 
 
 def load_selected(folder: Path, translator: Translator) -> int:
-    """Load the chosen checkpoint into a translator; returns the step it is from."""
-    translator.load_state_dict(load_file(folder / "translator.safetensors"))
-    return int(read_json(folder / "selected.json")["step"])
+    """Load the selected weights into a translator and return the step they are from."""
+    translator.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    return int(read_json(folder / RECORD_FILE)["step"])

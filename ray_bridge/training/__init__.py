@@ -1,1 +1,1 @@
-"""The training loop of one job: trainer, checkpoints, sessions and schedule."""
+"""The training loop of one job: its parts, schedule, sessions, checkpoints and final evaluation."""

@@ -1,7 +1,7 @@
-"""Checkpoints beside training: copied to the host at once, written by a thread while the next steps are taken.
+"""Asynchronous checkpoints: copied to host memory at once, written by a thread while training goes on.
 
-A checkpoint is whole or absent. Its folder is filled under another name, flushed to the disk and renamed last, so a
-process that dies while it writes leaves the one before as the newest.
+A checkpoint folder exists completely or not at all. It is filled under another name, flushed to disk and renamed last,
+so a process that is killed while it writes leaves the checkpoint before as the newest.
 """
 
 import os
@@ -16,93 +16,97 @@ from uuid import uuid4
 import torch
 from torch import Tensor
 
-from ray_bridge.training.checkpoint import Progress
+from ray_bridge.training.checkpoint import TrainingState
 
 Fill = Callable[[Path], None]
 """Writes a checkpoint's files into an empty folder."""
 
 
 class Snapshot:
-    """Host memory for one copy of a job's state, pinned where that is on a GPU, and used again for every copy.
+    """Host memory for one copy of the training state, pinned if the state is on a GPU, and reused by every copy.
 
-    A copy is valid until the next is taken, so whoever writes it has to be done by then.
+    A copy is valid until the next one is taken, so it has to be written by then.
     """
 
     def __init__(self) -> None:
         self._memory: dict[tuple[Any, ...], Tensor] = {}
-        self._best_step: int | None = None  # whose weights the memory holds as the best
+        self._best_step: int | None = None  # the step whose weights the memory holds as the best
 
-    def take(self, progress: Progress) -> Progress:
-        """The same state on the host, where later steps do not change it. Waits for the device once.
+    def take(self, state: TrainingState) -> TrainingState:
+        """Return a copy of the state on the host that later steps do not change; waits once for the device.
 
-        The best weights are copied only if others were best at the last copy. Those of this very step are its average,
-        or its weights, over again: the copy refers to these, and a file of it holds them once.
+        The best weights are copied only if they changed since the last copy. If they are those of this very step, the
+        copy refers to the average (or the weights), so that a file of it holds them once.
         """
-        weights = self._copy(progress.weights, "weights")
-        average = self._copy(progress.average, "average")
-        optimiser = self._copy(progress.optimiser, "optimiser")
-        best = progress.best
-        if best.step == progress.step:
-            chosen = average or weights
+        weights = self._copy(state.weights, "weights")
+        average = self._copy(state.average, "average")
+        optimiser = self._copy(state.optimiser, "optimiser")
+        best = state.best
+        if best.step == state.step:
+            best_weights = average or weights
         elif best.step == self._best_step:
-            chosen = {name: self._memory["best", name] for name in best.weights}
+            best_weights = {name: self._memory["best", name] for name in best.weights}
         else:
-            chosen, self._best_step = self._copy(best.weights, "best"), best.step
-        for device in {value.device for value in progress.weights.values() if value.is_cuda}:
+            best_weights, self._best_step = self._copy(best.weights, "best"), best.step
+        for device in {value.device for value in state.weights.values() if value.is_cuda}:
             torch.cuda.current_stream(device).synchronize()
         return replace(
-            progress, weights=weights, average=average, optimiser=optimiser, best=replace(best, weights=chosen)
+            state, weights=weights, average=average, optimiser=optimiser, best=replace(best, weights=best_weights)
         )
 
-    def _copy(self, value: Any, *place: Any) -> Any:
+    def _copy(self, value: Any, *path: Any) -> Any:
         if isinstance(value, Mapping):
-            return {name: self._copy(part, *place, name) for name, part in value.items()}
+            return {name: self._copy(part, *path, name) for name, part in value.items()}
         if isinstance(value, list):
-            return [self._copy(part, *place, number) for number, part in enumerate(value)]
+            return [self._copy(part, *path, number) for number, part in enumerate(value)]
         if not isinstance(value, Tensor):
             return value
-        memory = self._memory.get(place)
+        memory = self._memory.get(path)
         if memory is None or (memory.shape, memory.dtype) != (value.shape, value.dtype):
             memory = torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
-            self._memory[place] = memory
+            self._memory[path] = memory
         return memory.copy_(value.detach(), non_blocking=True)
 
 
 class Writer:
-    """One thread that writes one thing after the other. It makes no call to the device."""
+    """One thread that writes checkpoints one after the other. It makes no call to the device."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._last: Future[None] | None = None
 
     def start(self, write: Callable[[], None]) -> "Future[None]":
-        """Begin to write; whoever starts the next without `wait` in between would lose this one's error."""
+        """Start to write. Call `wait` before the next `start`: an error of the write before would be lost."""
         self._last = self._thread.submit(write)
         return self._last
 
     def wait(self) -> None:
-        """Until all is written. Raises, once, what the writing raised."""
+        """Wait until the last write has ended. Raises what it raised, once."""
         last, self._last = self._last, None
         if last is not None:
             last.result()
 
 
 def write_folder(folder: Path, fill: Fill) -> None:
-    """Make a folder appear whole, on disk, in place of what may stand there; its parent has to exist.
+    """Write a folder so that it appears completely or not at all; one of the same name is replaced.
+
+    Args:
+        folder: the folder, whose parent has to exist.
+        fill: writes the files.
 
     Raises:
-        OSError: where it cannot be written; then nothing stands under its name that did not before.
+        OSError: if it cannot be written; what stood under the name before is still there.
     """
     for left in folder.parent.glob("unfinished*"):
         shutil.rmtree(left, ignore_errors=True)
-    unfinished = folder.with_name(f"unfinished-{uuid4().hex}")  # shared with no writer that is about to die
+    unfinished = folder.with_name(f"unfinished-{uuid4().hex}")  # shared with no other process, even a dying one
     unfinished.mkdir()
     try:
         fill(unfinished)
         for path in unfinished.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        if folder.exists():  # by an attempt that died before anyone heard of it
+        if folder.exists():  # written by an attempt that was killed before it was reported
             shutil.rmtree(folder)
         unfinished.rename(folder)
     except BaseException:

@@ -1,7 +1,7 @@
-"""Everything a job must keep to go on bit for bit, and the checkpoint that is chosen in the end.
+"""The state from which a killed job continues bit for bit on CPUs.
 
-All noise and order follow from seed, step and example, so weights, optimiser, average, and the best so far are all
-there is: no generator state can be forgotten.
+All noise and the order of examples are functions of seed, step and example. So weights, optimiser, average and the best
+weights so far are the whole state: there is no random generator whose state could be forgotten.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ _FILE = "state.pt"
 
 
 @dataclass(kw_only=True)
-class Progress:
-    """What a checkpoint holds.
+class TrainingState:
+    """Content of one checkpoint. The attributes' names are the keys of the file.
 
     Attributes:
         step: optimiser steps done.
         weights: the translator's.
         optimiser: AdamW's state.
-        average: moving average of the weights, empty where there is none.
-        best: the best so far.
-        seconds: time spent training in all attempts.
+        average: moving average of the weights, empty if there is none.
+        best: the best weights so far on the validation examples.
+        seconds: time spent training, over all attempts.
     """
 
     step: int
@@ -36,11 +36,11 @@ class Progress:
     seconds: float
 
     def save(self, folder: Path) -> None:
-        """Write into a folder that the caller moves into place whole."""
+        """Write state.pt into a folder. The file may be incomplete until this returns; see `write_folder`."""
         torch.save(vars(self) | {"best": vars(self.best)}, folder / _FILE)
 
     @classmethod
-    def load(cls, folder: Path) -> "Progress":
-        """Read on the host. The best weights may be the same tensors as the average or the weights."""
+    def load(cls, folder: Path) -> "TrainingState":
+        """Read state.pt into host memory. The best weights may share their tensors with the average or the weights."""
         content = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
         return cls(**(content | {"best": Best(**content["best"])}))

@@ -1,4 +1,4 @@
-"""The training loop's link to Ray Train: checkpoints written where they stay, known to Ray when they are whole."""
+"""A session of Ray Train: checkpoints are written where they stay and reported to Ray once they are complete."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -15,8 +15,8 @@ class RaySession:
     """A worker's link to its Ray Train run.
 
     Args:
-        worker: which of the run's workers it is.
-        folder: the run's folder, on storage that all of its nodes see.
+        worker: this process among the run's workers.
+        folder: the run's folder, on storage that all of its nodes share.
     """
 
     def __init__(self, worker: Worker, folder: Path) -> None:
@@ -24,20 +24,21 @@ class RaySession:
         self._writer = Writer()
 
     def latest(self) -> Path | None:
+        """See `Session.latest`."""
         checkpoint = ray.train.get_checkpoint()
         return None if checkpoint is None else Path(checkpoint.path)
 
     def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
-        """Ray waits for the writing in a thread of its own, and knows of a checkpoint only when it is whole.
+        """See `Session.report`. Ray waits for the write in its own thread and registers the complete checkpoint.
 
-        Folders are named by step: an attempt that goes on from an earlier step replaces what a killed one had written.
+        Folders are named by step, so an attempt that resumes from an earlier step replaces those of a killed one.
         """
         name = f"checkpoint_{step:08d}"
         place, writing = self.folder / name, None
         if fill is not None:
             writing = self._writer.start(partial(write_folder, place, fill))
 
-        def written(checkpoint: Checkpoint, _: str) -> Checkpoint:
+        def when_written(checkpoint: Checkpoint, _: str) -> Checkpoint:
             if writing is not None:
                 writing.result()
             return checkpoint
@@ -47,9 +48,10 @@ class RaySession:
             checkpoint=None if writing is None else Checkpoint(str(place)),
             checkpoint_dir_name=name,
             checkpoint_upload_mode=CheckpointUploadMode.ASYNC,
-            checkpoint_upload_fn=written,
-            delete_local_checkpoint_after_upload=False,  # it has been written where it stays
+            checkpoint_upload_fn=when_written,
+            delete_local_checkpoint_after_upload=False,  # it was written where it stays
         )
 
     def wait(self) -> None:
+        """See `Session.wait`."""
         self._writer.wait()

@@ -1,4 +1,4 @@
-"""What the training loop needs from whoever runs it, so that the loop itself knows nothing of Ray."""
+"""What the training loop needs of whoever runs it, so that the loop itself knows nothing of Ray."""
 
 import shutil
 from collections.abc import Mapping
@@ -10,26 +10,35 @@ from ray_bridge.training.async_checkpoint import Fill, Writer, write_folder
 
 
 class Session(Protocol):
-    """One worker's link to its job."""
+    """A worker's link to the run that it is part of.
+
+    Attributes:
+        worker: this process among the run's workers.
+    """
 
     worker: Worker
 
     def latest(self) -> Path | None:
-        """Folder of the newest whole checkpoint, None at a fresh start. It is read, never changed."""
+        """Return the folder of the newest complete checkpoint, or None at a fresh start. Callers only read it."""
 
     def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
-        """Hand over metrics, and on rank 0 what writes a new checkpoint's files into a folder.
+        """Report metrics and, on rank 0, start to write a checkpoint.
 
-        Every worker calls it at the same step. A thread writes while the caller goes on; `latest` names the checkpoint
-        once it is whole. Rank 0 calls `wait` before the next report.
+        Every worker calls it at the same step. A thread writes while the caller goes on; `latest` returns the
+        checkpoint once it is complete. Rank 0 calls `wait` before the next report.
+
+        Args:
+            step: optimiser steps done.
+            metrics: numbers of that step.
+            fill: writes the checkpoint's files into a folder; None on other ranks.
         """
 
     def wait(self) -> None:
-        """Until the last reported checkpoint is whole; raises what kept it from being so."""
+        """Wait until the last reported checkpoint is complete; raises the error that its writing raised."""
 
 
 class LocalSession:
-    """A single process that keeps its newest checkpoint in a folder."""
+    """A session of one process without Ray, which keeps its newest checkpoint below a folder."""
 
     def __init__(self, folder: Path, worker: Worker | None = None) -> None:
         self.worker = worker or Worker()
@@ -37,10 +46,12 @@ class LocalSession:
         self._writer = Writer()
 
     def latest(self) -> Path | None:
-        whole = sorted(self.folder.glob("checkpoint-*"))
-        return whole[-1] if whole else None
+        """See `Session.latest`."""
+        checkpoints = sorted(self.folder.glob("checkpoint-*"))
+        return checkpoints[-1] if checkpoints else None
 
     def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
+        """See `Session.report`; checkpoints before this one are deleted once it is complete."""
         if fill is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -55,4 +66,5 @@ class LocalSession:
         self._writer.start(write)
 
     def wait(self) -> None:
+        """See `Session.wait`."""
         self._writer.wait()

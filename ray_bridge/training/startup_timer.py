@@ -1,33 +1,36 @@
-"""Where the seconds go between a trial's call and its first training step: they are paid again for every variant."""
+"""Time each stage of start-up, up to the first training step. Every variant of a campaign pays it again."""
 
 import time
 
 
 class StartupTimer:
-    """A clock with named parts.
+    """A clock that attributes the time since its last call to a named stage.
+
+    Args:
+        called_at: when the trial was called, by `time.time()` of a process that may be on another node; the time since
+            then is the stage `launch`. None if there was no launch.
 
     Attributes:
-        parts: seconds by part, in the order in which they ended.
+        stages: seconds by stage, in the order in which they ended.
     """
 
-    def __init__(self, asked: float | None = None) -> None:
-        """asked: when the trial was called, `time.time()` of a process that may be on another node; None: now."""
-        self.parts: dict[str, float] = {}
-        if asked is not None:
-            self.parts["launch"] = max(0.0, time.time() - asked)
+    def __init__(self, called_at: float | None = None) -> None:
+        self.stages: dict[str, float] = {}
+        if called_at is not None:
+            self.stages["launch"] = max(0.0, time.time() - called_at)
         self._since = time.monotonic()
 
-    def done(self, part: str) -> None:
-        """Whatever happened since the last call was this part."""
+    def done(self, stage: str) -> None:
+        """Add the time since the last call, or since the start, to a stage."""
         now = time.monotonic()
-        self.parts[part] = self.parts.get(part, 0.0) + now - self._since
+        self.stages[stage] = self.stages.get(stage, 0.0) + now - self._since
         self._since = now
 
     def seconds(self, *, launch: bool = True) -> float:
-        """Of all parts; without `launch`, of those in this process alone."""
-        return sum(value for part, value in self.parts.items() if launch or part != "launch")
+        """Return the sum of all stages, or without `launch` of those in this process alone."""
+        return sum(value for stage, value in self.stages.items() if launch or stage != "launch")
 
     def metrics(self) -> dict[str, float]:
-        """The sum and its parts, as they are recorded."""
-        parts = {f"start/{part}": round(value, 3) for part, value in self.parts.items()}
-        return {"start/seconds_to_first_step": round(self.seconds(), 3), **parts}
+        """Return the sum and each stage under the names by which they are recorded."""
+        stages = {f"start/{stage}": round(value, 3) for stage, value in self.stages.items()}
+        return {"start/seconds_to_first_step": round(self.seconds(), 3), **stages}

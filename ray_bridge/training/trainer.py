@@ -1,4 +1,4 @@
-"""The loop that one worker runs: train the translator, choose a checkpoint on the validation slice, evaluate it."""
+"""The loop that one worker runs: train the translator, select a checkpoint on validation examples, evaluate it."""
 
 import contextlib
 import copy
@@ -13,42 +13,44 @@ from typing import Any
 
 import torch
 
-from bridge_common import trial_files
-from bridge_common.errors import UserError
 from bridge_common.event_log import EventLog
-from bridge_common.files import write_json, write_jsonl
-from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge.bridges.translator import Translator, build_translator
-from ray_bridge.caching.node_cache import NodeCache
-from ray_bridge.caching.source_states import SourceStates
-from ray_bridge.caching.teacher_states import TeacherStates
+from ray_bridge.bridges.translator import Translator
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
-from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.evaluation.pooling_report import pooling_report
-from ray_bridge.evaluation.selection import Best, Weights, load_selected, save_selected
+from ray_bridge.evaluation.selection import CHECKPOINT, SELECTED, Best, Weights, save_selected
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import read_source
-from ray_bridge.model_pair import ModelPair
 from ray_bridge.noise import draw_ahead
-from ray_bridge.objectives.decode_aware import decode_terms
-from ray_bridge.objectives.forward_passes import Passes
-from ray_bridge.objectives.objective import Losses, backward, objective_terms
+from ray_bridge.objectives.objective import Losses, backward
 from ray_bridge.objectives.step_context import StepContext, StepKey
-from ray_bridge.tasks.splits import Splits, load_splits
 from ray_bridge.training.async_checkpoint import Snapshot
-from ray_bridge.training.checkpoint import Progress
-from ray_bridge.training.schedule import epoch_order, learning_rate, sees_prompt, with_prompt
+from ray_bridge.training.build import build_parts
+from ray_bridge.training.checkpoint import TrainingState
+from ray_bridge.training.final_evaluation import FinalEvaluation, evaluate_selected
+from ray_bridge.training.schedule import batch_indices, learning_rate, sees_prompt, with_prompt
 from ray_bridge.training.session import Session
 from ray_bridge.training.startup_timer import StartupTimer
 
-STANDARDISE_ON = 256
-"""Training prompts whose states set the statistics that a bridge standardises by."""
+WHITENING_PROMPTS = 256
+"""Training prompts from whose source states the whitening statistics are computed."""
 
 
 class Trainer:
-    """One worker's part of a job. `run` is the whole of it."""
+    """One worker's part of a job; `run` does all of it.
+
+    Args:
+        spec: what is trained and measured.
+        run: how it is carried out.
+        folder: the trial's folder, in which rank 0 writes.
+        session: the worker, and where its checkpoints are kept.
+        cache: folder of files that trials on a node share, or None to share nothing.
+        startup: the timer that was started when the job was called; by default one that starts here.
+
+    Raises:
+        UserError: if the batch does not divide among the workers, or data, checkpoints and settings do not fit.
+    """
 
     def __init__(
         self,
@@ -57,51 +59,34 @@ class Trainer:
         folder: Path,
         session: Session,
         cache: Path | None,
-        start: StartupTimer | None = None,
+        startup: StartupTimer | None = None,
     ) -> None:
         check_run(spec, run)
-        self.start = start or StartupTimer()
+        self.startup = startup or StartupTimer()
         self.spec, self.run_spec, self.folder, self.session = spec, run, folder, session
         self.worker = session.worker
-        self.splits: Splits = load_splits(spec)
-        self.pair = ModelPair.load(spec, self.splits, self.worker.device)
-        self.start.done("models")
-        # A job that asks for every example at least once gains by reading them all in large batches.
-        known = self.splits.train if spec.steps * spec.batch_size >= len(self.splits.train) else ()
-        identity = self.pair.digest_of(self.pair.source) if known else None
-        self.source_states = SourceStates(
-            self.pair.source, self.pair.encoder, known, spec.source_layer, identity, cache
-        )
-        # The misaligned KL looks at other positions than are kept.
-        taught = known if spec.kl_alignment and spec.kl_weight > 0 else ()
-        identity = self.pair.digest_of(self.pair.target) if taught else None
-        self.teacher_states = TeacherStates(self.pair.target, self.pair.encoder, taught, identity, cache)
-        once = self.pair.once(NodeCache(cache), self.worker)
-        self.translator = build_translator(spec, self.pair.source, self.pair.target, once)
-        self.parameters = [p for p in self.translator.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(
-            self.parameters,
-            lr=spec.learning_rate,
-            betas=(0.9, 0.95),
-            weight_decay=spec.weight_decay,
-            fused=self.worker.device.type == "cuda",
-        )
-        decode = decode_terms(spec, self.pair, self.splits.train, batch_size=run.eval_batch_size)
-        self.terms = [*decode, *objective_terms(spec)]
-        self.passes = Passes(self.translator, self.pair.target)
+        parts = build_parts(spec, run, self.worker, cache, self.startup)
+        self.splits, self.pair = parts.splits, parts.pair
+        self.source_states, self.teacher_states = parts.source_states, parts.teacher_states
+        self.translator, self.parameters, self.optimiser = parts.translator, parts.parameters, parts.optimiser
+        self.terms, self.passes, self.evaluator = parts.terms, parts.passes, parts.evaluator
         self.average: Weights = {}
         self._start_average()
         self.best = Best()
         self.snapshot = Snapshot()
         self.step, self.seconds = 0, 0.0
-        self.evaluator = Evaluator(self.pair.for_evaluation(), self.worker, run.eval_batch_size, NodeCache(cache))
         self.events = EventLog(TrialFolder(folder).events_file) if self.worker.first else None
-        self.start.done("translator")
 
     def run(self) -> dict[str, Any]:
-        """Train from where the newest checkpoint left off, evaluate, and write the result; returns it.
+        """Train from the newest checkpoint on, evaluate, write the trial's files, and return the result.
 
-        However it ends, the last checkpoint has been written by then.
+        Whether it returns or raises, the last reported checkpoint has been written by then.
+
+        Returns:
+            metrics, steps, seconds, checkpoint and whatever else result.json holds besides the trial's identity.
+
+        Raises:
+            FloatingPointError: if the loss or its gradient is not finite.
         """
         try:
             return self._run()
@@ -117,14 +102,14 @@ class Trainer:
                 self.events.metrics(0, self.translator.facts)
         resumed = self.step > 0
         if not resumed:
-            self._standardise()
-            self.start.done("statistics")
+            self._fit_whitening()
+            self.startup.done("statistics")
             self._validate()
-            self.start.done("validation")
+            self.startup.done("validation")
         self.prepare()
-        self.start.done("frozen_states")
+        self.startup.done("frozen_states")
         if self.events and not resumed:
-            self.events.metrics(0, self.start.metrics())
+            self.events.metrics(0, self.startup.metrics())
         while self.step < self.spec.steps:
             self._train_step()
             if self.step % self.spec.eval_every == 0 or self.step == self.spec.steps:
@@ -132,22 +117,28 @@ class Trainer:
             if self.step % self.run_spec.checkpoint_every == 0 or self.step == self.spec.steps:
                 self._checkpoint()
         if self.worker.first:
-            save_selected(self.folder / "selected", self.best)
+            save_selected(self.folder / SELECTED, self.best)
         self.worker.barrier()
-        startup = round(self.start.seconds(launch=not resumed), 3)
-        return self._conclude(time.monotonic() - started) | {"startup_seconds": startup}
+        startup_seconds = round(self.startup.seconds(launch=not resumed), 3)
+        seconds = time.monotonic() - started  # without the final evaluation
+        final = evaluate_selected(self.evaluator, self._for_evaluation(), self.folder, self.splits.test)
+        result = self._result(final, seconds) | {"startup_seconds": startup_seconds}
+        if self.events:
+            final.write(self.folder, self.events, self.spec.steps)
+        self.worker.barrier()
+        return result
 
     def prepare(self) -> None:
-        """Read what the frozen models make of the training examples, before steps ask for it."""
+        """Compute the frozen models' states of the training examples, before steps ask for them."""
         self.source_states.prepare(self.worker)
         self.teacher_states.prepare(self.worker)
 
-    def _standardise(self) -> None:
-        prompts = self.splits.train[:STANDARDISE_ON]
+    def _fit_whitening(self) -> None:
+        prompts = self.splits.train[:WHITENING_PROMPTS]
         mine = [prompts[i] for i in self.worker.share(len(prompts))]
         batches = (self.pair.encoder(mine[at : at + 16]) for at in range(0, len(mine), 16))
         layer = self.spec.source_layer
-        self.translator.standardise((read_source(self.pair.source, items, layer) for items in batches), self.worker)
+        self.translator.fit_whitening((read_source(self.pair.source, items, layer) for items in batches), self.worker)
         self._start_average()
 
     def _start_average(self) -> None:
@@ -159,10 +150,10 @@ class Trainer:
         items = self.pair.encoder([self.splits.train[i] for i in self._batch(self.step)])
         if sees_prompt(self.spec, self.step):
             items = with_prompt(items)
-        measure = (self.step + 1) % self.spec.eval_every == 0
+        measure_norms = (self.step + 1) % self.spec.eval_every == 0
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.spec, self.step)
-        self.passes.pause(measure)  # each term's gradient norm takes a backward pass of its own
+        self.passes.pause(measure_norms)  # each term's gradient norm takes a backward pass of its own
         context = StepContext(
             self.spec,
             self.pair.target,
@@ -175,18 +166,18 @@ class Trainer:
         )
         with self._autocast():
             due = [term for term in self.terms if term.due(self.step)]
-            losses = backward(context, due, self.parameters, term_norms=measure)
+            losses = backward(context, due, self.parameters, term_norms=measure_norms)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.clip_norm)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         for name, value in self.translator.state_dict().items() if self.average else ():
             self.average[name].lerp_(value, 1 - self.spec.ema_decay)
         self.step += 1
-        self._look_ahead()  # while the device is at work: what follows waits for it
+        self._draw_next_noise()  # while the device computes: logging the step waits for it
         self._log_step(losses, float(norm), began, items)
 
-    def _look_ahead(self) -> None:
-        """Draw the next step's noise while other work goes on."""
+    def _draw_next_noise(self) -> None:
+        """Start to draw the next step's noise in a thread."""
         if self.step < self.spec.steps:
             examples = [self.splits.train[i] for i in self._batch(self.step)]
             for purpose in ("sampler", "flow"):
@@ -194,19 +185,17 @@ class Trainer:
                 draw_ahead((self.spec.soft_tokens, self.pair.target.hidden_size), keys)
 
     def _batch(self, step: int) -> Sequence[int]:
-        """This worker's training examples of a step: each epoch in an order of its own."""
-        size, available = self.spec.batch_size, len(self.splits.train)
-        if available < size:
-            raise UserError(f"batch_size {size} is more than the {available} training examples: lower it")
-        epoch, place = divmod(step, available // size)
-        chosen = epoch_order(self.spec.seed, epoch, available)[place * size : (place + 1) * size]
-        return [int(chosen[i]) for i in self.worker.share(size)]
+        """Return the indices of this worker's training examples in a step."""
+        batch = batch_indices(self.spec, step, len(self.splits.train))
+        return [batch[i] for i in self.worker.share(len(batch))]
 
     def _log_step(self, losses: Losses, norm: float, began: float, items: Sequence[Encoded]) -> None:
         spent = time.monotonic() - began
         self.seconds += spent
         if not math.isfinite(losses.total) or not math.isfinite(norm):
-            raise FloatingPointError(f"step {self.step}: loss {losses.total}, gradient norm {norm}: training diverged")
+            raise FloatingPointError(
+                f"training diverged at step {self.step}: loss {losses.total}, gradient norm {norm}: lower learning_rate"
+            )
         if self.events is None or (self.step % self.run_spec.log_every and not losses.gradient_norms):
             return
         tokens = sum(len(item.row.before) + len(item.row.prompt) + len(item.row.answer) for item in items)
@@ -219,9 +208,10 @@ class Trainer:
         self.events.metrics(self.step, values)
 
     def _validate(self) -> None:
-        translator = self._evaluated(self.average or None)
+        """Evaluate on the validation examples and keep the weights if they are the best so far."""
+        translator = self._for_evaluation(self.average or None)
         samples = self.evaluator.evaluate(self.splits.validation, translator, ["bridged"])
-        metrics = metrics_of(samples, ["bridged"], self._groups())
+        metrics = metrics_of(samples, ["bridged"], list(self.splits.test[0].groups))
         self.best.offer(self.step, metrics["accuracy/bridged"], self.average or self.translator.state_dict())
         if self.events:
             values = {f"validation/{name}": value for name, value in metrics.items()}
@@ -235,19 +225,19 @@ class Trainer:
             self.events.artifact(str(picture))
         return values
 
-    def _evaluated(self, weights: dict[str, torch.Tensor] | None) -> Translator:
-        """A copy of the translator in evaluation's arithmetic, with other weights where they are given."""
+    def _for_evaluation(self, weights: Weights | None = None) -> Translator:
+        """Return a copy of the translator in evaluation's arithmetic, with other weights if they are given."""
         translator = copy.deepcopy(self.translator).eval()
         if weights is not None:
             translator.load_state_dict(weights)
         return translator.double() if self.spec.eval_dtype == "float64" else translator
 
     def _checkpoint(self) -> None:
-        """Copy all that a job needs to go on, and have it written while training does."""
-        self.session.wait()  # one copy at a time
+        """Copy the training state to the host and have a thread write it while training goes on."""
+        self.session.wait()  # the host memory holds one copy at a time
         fill = None
         if self.worker.first:
-            progress = Progress(
+            state = TrainingState(
                 step=self.step,
                 weights=self.translator.state_dict(),
                 optimiser=self.optimiser.state_dict(),
@@ -255,63 +245,42 @@ class Trainer:
                 best=self.best,
                 seconds=self.seconds,
             )
-            fill = self.snapshot.take(progress).save
+            fill = self.snapshot.take(state).save
         self.session.report(self.step, {"validation_accuracy": self.best.accuracy}, fill)
 
     def _resume(self) -> None:
         latest = self.session.latest()
         if latest is None:
             return
-        progress = Progress.load(latest)
-        self.translator.load_state_dict(progress.weights)
-        self.optimiser.load_state_dict(progress.optimiser)
+        state = TrainingState.load(latest)
+        self.translator.load_state_dict(state.weights)
+        self.optimiser.load_state_dict(state.optimiser)
         device = self.worker.device
-        self.average = {name: value.to(device, copy=True) for name, value in progress.average.items()}
-        self.best = replace(progress.best, weights={k: v.to(device) for k, v in progress.best.weights.items()})
-        self.step, self.seconds = progress.step, progress.seconds
+        self.average = {name: value.to(device, copy=True) for name, value in state.average.items()}
+        self.best = replace(state.best, weights={k: v.to(device) for k, v in state.best.weights.items()})
+        self.step, self.seconds = state.step, state.seconds
 
-    def _conclude(self, wall: float) -> dict[str, Any]:
-        translator = self._evaluated(None)
-        selected = load_selected(self.folder / "selected", translator)
-        samples = self.evaluator.evaluate(self.splits.test, translator, CONDITIONS)
-        metrics = metrics_of(samples, CONDITIONS, self._groups())
-        rows = [item.text_row for item in self.pair.encoder(self.splits.test)]
-        metrics["prompt_tokens"] = sum(len(row.prompt) for row in rows) / len(rows)
-        if self.spec.layout == "soft_only":
-            metrics["instruction_tokens"] = len(self.pair.encoder(self.splits.test[:1])[0].row.prompt)
-        result = {
-            "metrics": metrics | {"validation/best_accuracy": self.best.accuracy},
-            "selected_step": selected,
+    def _result(self, final: FinalEvaluation, seconds: float) -> dict[str, Any]:
+        return {
+            "metrics": final.metrics | {"validation/best_accuracy": self.best.accuracy},
+            "selected_step": final.selected_step,
             "steps": self.spec.steps,
-            "seconds": round(wall, 3),
+            "seconds": round(seconds, 3),
             "training_seconds": round(self.seconds, 3),
             "workers": self.worker.world,
-            "checkpoint": "selected/translator.safetensors",
+            "checkpoint": CHECKPOINT,
             "trained_parameters": sum(p.numel() for p in self.parameters),
             "initialisation": self.translator.facts,
         }
-        if self.worker.first and self.events:
-            trial = TrialFolder(self.folder)
-            write_jsonl(trial.samples_file, samples)
-            write_json(trial.metrics_file, metrics)
-            self.events.metrics(self.spec.steps, metrics)
-            for name in (trial_files.SAMPLES, trial_files.METRICS, "selected/translator.safetensors"):
-                self.events.artifact(name)
-        self.worker.barrier()
-        return result
-
-    def _groups(self) -> list[str]:
-        """Names under which the task reports accuracy separately."""
-        return list(self.splits.test[0].groups)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.run_spec.autocast and self.worker.device.type == "cuda" and torch.cuda.is_bf16_supported():
-            return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # recordings need it so
+            return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # CUDA graphs need the cache off
         return contextlib.nullcontext()
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Facts about where a job runs: versions, node and accelerator."""
+    """Return facts about where a job runs: versions, node and accelerator."""
     import transformers
 
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none"

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+import ray_bridge
+from bridge_common.errors import UserError
 from bridge_common.files import read_json, read_jsonl, write_jsonl
 from bridge_common.metric_names import CONDITIONS
 from ray_bridge.bridges.translator import build_translator
@@ -141,6 +143,12 @@ def test_every_term_and_its_gradient_norm_are_recorded(finished: Path) -> None:
         measured = {term for term in terms if f"grad_norm/{term}" in values}
         assert measured == (terms if step % 4 == 0 else set())
         assert all(values[f"grad_norm/{term}"] > 0 for term in measured)
+
+
+def test_a_run_that_does_not_fit_its_job_is_refused_before_ray_starts(spec: JobSpec, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="use a multiple of 3"):
+        ray_bridge.run_job(spec, tiny_run(workers=3), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_record_says_where_the_seconds_before_the_first_step_went(spec: JobSpec, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ray_bridge.config.presets import tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.evaluation.selection import Best, Weights, copy_weights
 from ray_bridge.training.async_checkpoint import Fill, Snapshot, write_folder
-from ray_bridge.training.checkpoint import Progress
+from ray_bridge.training.checkpoint import TrainingState
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
 from tests.support.local_jobs import recorded
@@ -69,7 +69,7 @@ def test_training_goes_on_and_what_is_written_is_the_step_of_the_report(
     job.session.wait()
     latest = job.session.latest()
     assert latest is not None
-    found = Progress.load(latest)
+    found = TrainingState.load(latest)
     assert (found.step, found.best.step, found.best.accuracy) == (1, 1, 0.5)
     assert same(found.weights, weights)
     assert same(found.average, average)
@@ -180,9 +180,9 @@ def test_a_folder_written_twice_is_replaced_and_a_failed_one_never_seen(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def progress(step: int, best: Best, *, average: bool = False, weights: Weights | None = None) -> Progress:
+def progress(step: int, best: Best, *, average: bool = False, weights: Weights | None = None) -> TrainingState:
     value = torch.full((50_000,), float(step))
-    return Progress(
+    return TrainingState(
         step=step,
         weights=weights or {"w": value},
         optimiser={"state": {0: {"exp_avg": value + 0.25}}, "param_groups": [{"lr": 0.1, "params": [0]}]},
@@ -200,7 +200,7 @@ def test_the_best_weights_are_right_in_every_copy_and_written_once(tmp_path: Pat
     for step, best in ((2, 1), (3, 1), (4, 4), (5, 4), (6, 5), (7, 5)):
         folder = tmp_path / str(step)
         write_folder(folder, snapshot.take(progress(step, bests[best], average=average)).save)
-        found = Progress.load(folder)
+        found = TrainingState.load(folder)
         assert found.best.step == best
         assert same(found.best.weights, weights(best, average))
         assert found.weights["w"][0] == step

@@ -1,0 +1,117 @@
+"""Assemble what a training loop works with: data, frozen models, translator, optimiser, objective, evaluator."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ray_bridge.bridges.translator import Translator, build_translator
+from ray_bridge.caching.node_cache import NodeCache
+from ray_bridge.caching.source_states import SourceStates
+from ray_bridge.caching.teacher_states import TeacherStates
+from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.distributed import Worker
+from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.model_pair import ModelPair
+from ray_bridge.objectives.decode_aware import decode_terms
+from ray_bridge.objectives.forward_passes import Passes
+from ray_bridge.objectives.objective import WeightedTerm, objective_terms
+from ray_bridge.tasks.splits import Splits, load_splits
+from ray_bridge.tasks.task import Example
+from ray_bridge.training.startup_timer import StartupTimer
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingParts:
+    """The objects of one worker's part of a job.
+
+    Attributes:
+        splits: task, training, validation and test examples.
+        pair: the frozen models with their encoder, in training's arithmetic.
+        source_states: the source's states of training examples, computed ahead of the steps where that pays.
+        teacher_states: the teacher's states of their answers, likewise.
+        translator: what is trained.
+        parameters: its parameters.
+        optimiser: AdamW over them.
+        terms: the weighted terms of the objective, in the order in which a step computes them.
+        passes: how a step runs its forward passes.
+        evaluator: decodes and scores examples, in evaluation's arithmetic.
+    """
+
+    splits: Splits
+    pair: ModelPair
+    source_states: SourceStates
+    teacher_states: TeacherStates
+    translator: Translator
+    parameters: list[torch.nn.Parameter]
+    optimiser: torch.optim.Optimizer
+    terms: list[WeightedTerm]
+    passes: Passes
+    evaluator: Evaluator
+
+
+def build_parts(
+    spec: JobSpec, run: RunSpec, worker: Worker, cache: Path | None, startup: StartupTimer
+) -> TrainingParts:
+    """Load the data and the frozen models, and build what trains and evaluates a translator between them.
+
+    Args:
+        spec: the job.
+        run: how it is carried out.
+        worker: this process; the models are loaded onto its device.
+        cache: folder of files that trials on a node share, or None to share nothing.
+        startup: records the time of the stages `models` and `translator`.
+
+    Raises:
+        UserError: if data or a checkpoint cannot be loaded, or a setting does not fit the models.
+    """
+    splits = load_splits(spec)
+    pair = ModelPair.load(spec, splits, worker.device)
+    startup.done("models")
+    source_states, teacher_states = _frozen_states(spec, pair, splits, cache)
+    node_cache = NodeCache(cache)
+    translator = build_translator(spec, pair.source, pair.target, pair.once(node_cache, worker))
+    parameters = [p for p in translator.parameters() if p.requires_grad]
+    # Decode-aware terms come first, so that their peak of memory does not add to what the other terms keep.
+    decode_aware = decode_terms(spec, pair, splits.train, batch_size=run.eval_batch_size)
+    parts = TrainingParts(
+        splits=splits,
+        pair=pair,
+        source_states=source_states,
+        teacher_states=teacher_states,
+        translator=translator,
+        parameters=parameters,
+        optimiser=_optimiser(spec, parameters, worker.device),
+        terms=[*decode_aware, *objective_terms(spec)],
+        passes=Passes(translator, pair.target),
+        evaluator=Evaluator(pair.for_evaluation(), worker, run.eval_batch_size, node_cache),
+    )
+    startup.done("translator")
+    return parts
+
+
+def _frozen_states(
+    spec: JobSpec, pair: ModelPair, splits: Splits, cache: Path | None
+) -> tuple[SourceStates, TeacherStates]:
+    # Reading every training example ahead, in large batches, pays if the steps ask for each at least once.
+    every_example_is_used = spec.steps * spec.batch_size >= len(splits.train)
+    for_source: Sequence[Example] = splits.train if every_example_is_used else ()
+    # The misaligned KL compares other positions than the kept ones.
+    for_teacher: Sequence[Example] = for_source if spec.kl_alignment and spec.kl_weight > 0 else ()
+    source_id = pair.digest_of(pair.source) if for_source else None
+    target_id = pair.digest_of(pair.target) if for_teacher else None
+    return (
+        SourceStates(pair.source, pair.encoder, for_source, spec.source_layer, source_id, cache),
+        TeacherStates(pair.target, pair.encoder, for_teacher, target_id, cache),
+    )
+
+
+def _optimiser(spec: JobSpec, parameters: Sequence[torch.nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        parameters,
+        lr=spec.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=spec.weight_decay,
+        fused=device.type == "cuda",
+    )

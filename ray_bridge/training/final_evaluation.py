@@ -1,0 +1,69 @@
+"""Evaluate the selected checkpoint on the test split under every condition, and write what is reported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bridge_common.event_log import EventLog
+from bridge_common.files import write_json, write_jsonl
+from bridge_common.metric_names import CONDITIONS
+from bridge_common.trial_folder import TrialFolder
+from ray_bridge.bridges.translator import Translator
+from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.evaluation.metrics import metrics_of
+from ray_bridge.evaluation.selection import CHECKPOINT, SELECTED, load_selected
+from ray_bridge.tasks.task import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalEvaluation:
+    """What the selected checkpoint reaches on the test split.
+
+    Attributes:
+        selected_step: the step it was taken from.
+        samples: one row an example, as in samples.jsonl.
+        metrics: numbers by name, as in metrics.json.
+    """
+
+    selected_step: int
+    samples: list[dict[str, Any]]
+    metrics: dict[str, float]
+
+    def write(self, folder: Path, events: EventLog, step: int) -> None:
+        """Write samples.jsonl and metrics.json into a trial's folder and record the metrics at a step."""
+        trial = TrialFolder(folder)
+        write_jsonl(trial.samples_file, self.samples)
+        write_json(trial.metrics_file, self.metrics)
+        events.metrics(step, self.metrics)
+        for name in (trial.samples_file.name, trial.metrics_file.name, CHECKPOINT):
+            events.artifact(name)
+
+
+def evaluate_selected(
+    evaluator: Evaluator, translator: Translator, folder: Path, examples: Sequence[Example]
+) -> FinalEvaluation:
+    """Load the selected checkpoint and evaluate it under every condition; every worker gets the whole result.
+
+    Args:
+        evaluator: decodes and scores, together with its peers on other workers.
+        translator: in evaluation's arithmetic; its weights are replaced by the selected ones.
+        folder: the trial's folder, in which the checkpoint was saved.
+        examples: the test split.
+    """
+    selected_step = load_selected(folder / SELECTED, translator)
+    samples = evaluator.evaluate(examples, translator, CONDITIONS)
+    metrics = metrics_of(samples, CONDITIONS, list(examples[0].groups))
+    return FinalEvaluation(
+        selected_step=selected_step, samples=samples, metrics=metrics | _input_lengths(evaluator, examples)
+    )
+
+
+def _input_lengths(evaluator: Evaluator, examples: Sequence[Example]) -> dict[str, float]:
+    """Mean tokens of the text-only prompt, and under `soft_only` the tokens of the instruction in its place."""
+    encoder = evaluator.pair.encoder
+    rows = [item.text_row for item in encoder(examples)]
+    lengths = {"prompt_tokens": sum(len(row.prompt) for row in rows) / len(rows)}
+    if evaluator.spec.layout == "soft_only":
+        lengths["instruction_tokens"] = len(encoder(examples[:1])[0].row.prompt)
+    return lengths
