@@ -97,7 +97,7 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
         shared = os.environ.get("BENCH_CACHE")  # a folder that all processes see
         job = bench_job(rig, spec, Path(name), worker, cache=Path(shared or name) / f"cache-{rig.size}")
         job.prepare()
-        job.passes.recorded = job.passes.recorded and "unrecorded" not in way and "plain" not in way
+        job.passes.graphed = job.passes.graphed and "unrecorded" not in way and "plain" not in way
         losses = _watch(job)
         spent = []
         if device.type == "cuda":

@@ -50,14 +50,19 @@ class GeometryProjection(nn.Module):
         frequencies = inverse_frequencies(target)
         self.phase = None if frequencies is None else RotaryPhase(frequencies, target.hidden_size)
 
-    def reading(
+    def token_inputs(
         self, items: Sequence[Encoded], states: Tensor, rounded: Callable[[int], int] = int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What `forward` reads besides the states (B, S, d_s) of the items, on their device.
+        """Return what `forward` reads besides the states (B, S, d_s) of the items, on the states' device.
+
+        Args:
+            items: B examples, encoded with their token alignment.
+            states: of the source's tokens.
+            rounded: rounds T up; the added positions are masked.
 
         Returns:
-            The pooling matrix (B, T, S), the mask (B, T) of the target's tokens, and their indices (B, T): where each
-            stands in the target's row (under soft_only: would stand, were the prompt there). T is rounded up.
+            The pooling matrix (B, T, S), the mask (B, T) of the target's tokens, and their indices (B, T): each
+            token's position in the target's row, under soft_only the one it would have if the prompt were there.
         """
         alignments = [_alignment(item.alignment) for item in items]
         matrix, mask = pooling_matrices(alignments, states.shape[1], rounded)  # (B, T, S), (B, T)
@@ -68,7 +73,7 @@ class GeometryProjection(nn.Module):
         return send(matrix.to(states.dtype), device), send(mask, device), send(indices, device)
 
     def forward(self, states: Tensor, matrix: Tensor, mask: Tensor, indices: Tensor) -> Tensor:
-        """One state a target token of the question, (B, S, d_s) -> (B, T, d_t); see `reading`."""
+        """Return one state for each target token of the question, (B, S, d_s) -> (B, T, d_t); see `token_inputs`."""
         with torch.autocast(states.device.type, enabled=False):
             states = self.linear(matrix @ states)  # (B, T, d_t)
             return states if self.phase is None else self.phase(states, indices)  # (B, T, d_t)

@@ -69,27 +69,28 @@ class Translator(nn.Module):
         Returns:
             (B, K, d_t), each token at the RMS of the target's embeddings times the learned gain.
         """
-        return self.sampled(noise, dropped, *self.reading(source))
+        return self.sample(noise, dropped, *self.bridge_inputs(source))
 
-    def reading(self, source: SourceBatch, rounded: Callable[[int], int] = int) -> tuple[Tensor, ...]:
-        """What `sampled` and `flow_error` read, as tensors on the device alone; made outside of any recording.
+    def bridge_inputs(self, source: SourceBatch, rounded: Callable[[int], int] = int) -> tuple[Tensor, ...]:
+        """Return what `sample` and `flow_error` read, as tensors on the device; never part of a CUDA graph.
 
         Args:
-            source: what the frozen source made of B prompts.
-            rounded: what lengths are rounded up to, by masked tokens.
+            source: the source's states of B prompts.
+            rounded: rounds a length up; the added positions are masked.
 
         Returns:
-            States (B, S, d_s) and mask (B, S); under geometry_projection then what `GeometryProjection.forward` reads.
+            States (B, S, d_s) and mask (B, S); under geometry_projection the states and what
+            `GeometryProjection.forward` reads besides them.
         """
         padding = rounded(source.mask.shape[1]) - source.mask.shape[1]
         states, mask = F.pad(source.states, (0, 0, 0, padding)), F.pad(source.mask, (0, padding))
         if self.geometry is None:
             return states, mask
-        return states, *self.geometry.reading(source.items, states, rounded)
+        return states, *self.geometry.token_inputs(source.items, states, rounded)
 
-    def sampled(self, noise: Tensor, dropped: Tensor | None, *reading: Tensor) -> Tensor:
-        """`forward` of a `reading`."""
-        return cast(Bridge, self.bridge)(*self._read(*reading), noise, dropped)
+    def sample(self, noise: Tensor, dropped: Tensor | None, *inputs: Tensor) -> Tensor:
+        """Return soft tokens as `forward` does, from `bridge_inputs`."""
+        return cast(Bridge, self.bridge)(*self._bridge_states(*inputs), noise, dropped)
 
     @torch.no_grad()
     def fit_whitening(self, sources: Iterable[SourceBatch], worker: Worker) -> None:
@@ -100,26 +101,28 @@ class Translator(nn.Module):
             worker: sums the moments, so that every worker ends with the same statistics.
         """
         bridge = cast(Bridge, self.bridge)
-        together: list[Moments] | None = None
+        total: list[Moments] | None = None
         for source in sources:
-            found = bridge.moments(*self._read(*self.reading(source)))
-            together = found if together is None else [a + b for a, b in zip(together, found, strict=True)]
-        if together is None:
+            batch = bridge.moments(*self._bridge_states(*self.bridge_inputs(source)))
+            total = batch if total is None else [a + b for a, b in zip(total, batch, strict=True)]
+        if total is None:
             raise ValueError("every worker needs at least one prompt")
-        for moments in together:
+        for moments in total:
             for tensor in (moments.count, moments.total, moments.square):
                 worker.sum(tensor)
-        bridge.fit(together)
+        bridge.fit(total)
         for statistics in self.bridge.buffers():
             worker.same(statistics)
 
-    def flow_error(
-        self, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None, *reading: Tensor
-    ) -> Tensor:
-        """Flow loss of each row, (B,), for data (B, K, d_t) at unit RMS. Only where `flow` is a bridge."""
+    def flow_error(self, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None, *inputs: Tensor) -> Tensor:
+        """Return the flow loss of each row, (B,), for data (B, K, d_t) at unit RMS, from `bridge_inputs`.
+
+        Raises:
+            ValueError: if the bridge is no flow.
+        """
         if self.flow is None:
             raise ValueError("this bridge is no flow")
-        return self.flow.flow_loss(*self._read(*reading), data, noise, times, dropped)
+        return self.flow.flow_loss(*self._bridge_states(*inputs), data, noise, times, dropped)
 
     @property
     def facts(self) -> dict[str, float]:
@@ -130,15 +133,15 @@ class Translator(nn.Module):
         """Weights (B, heads, S) of attention pooling and the mask (B, S) of what is pooled, None without it."""
         if self.flow is None or self.flow.conditioner.pooling != "attention":
             return None
-        states, mask = self._read(*self.reading(source))
+        states, mask = self._bridge_states(*self.bridge_inputs(source))
         self.flow.condition(states, mask)
         return cast(Tensor, self.flow.conditioner.weights), mask
 
-    def _read(self, states: Tensor, *reading: Tensor) -> tuple[Tensor, Tensor]:
-        """What the bridge reads, (B, S, d_s) or under geometry_projection (B, T, d_t), and its mask."""
+    def _bridge_states(self, states: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the bridge reads, (B, S, d_s) or under geometry_projection (B, T, d_t), and its mask."""
         if self.geometry is not None:
-            return self.geometry(states, *reading), reading[1]
-        return states, reading[0]
+            return self.geometry(states, *inputs), inputs[1]
+        return states, inputs[0]
 
 
 def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:

@@ -1,1 +1,1 @@
-"""The terms of the training objective, one module each."""
+"""The training objective: its terms, one module each, their weights, and what a step computes for them."""

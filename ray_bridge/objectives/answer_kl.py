@@ -1,7 +1,8 @@
-"""Toggle `kl_alignment`: keep the target, with soft tokens, close to the target that reads the text alone.
+"""Toggle `kl_alignment`: keep the target with soft tokens (student) close to the target with the text (teacher).
 
-On: answer tokens against the same answer tokens. Off: what was done before the fix, kept so that it can be ablated:
-the first 20 positions behind the soft tokens against the first 20 of the text, which hold different tokens.
+On: distributions of answer tokens against those of the same answer tokens (distillation, Hinton et al. 2015). Off: the
+behaviour before the fix, kept so that it can be ablated: the first 20 positions after the soft tokens against the first
+20 of the text, which hold different tokens.
 """
 
 from collections.abc import Sequence
@@ -9,21 +10,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ray_bridge.objectives.chunked_vocabulary import sum_in_parts
+from ray_bridge.objectives.chunked_vocabulary import sum_in_chunks
 from ray_bridge.objectives.step_context import StepContext, Term
 
 _MISALIGNED = 20
 
 
 def kl_divergence(teacher: Tensor, student: Tensor) -> Tensor:
-    """KL(teacher || student) of each row of logits in fp32, (N, V), (N, V) -> (N,)."""
+    """Return KL(teacher || student) of each row of logits, computed in fp32, (N, V), (N, V) -> (N,)."""
     log_p = teacher.float().log_softmax(-1)  # (N, V)
     log_q = student.float().log_softmax(-1)  # (N, V)
     return (log_p.exp() * (log_p - log_q)).sum(-1)  # (N,)
 
 
 def answer_kl(step: StepContext) -> Term:
-    """KL summed over aligned (or, with the toggle off, misaligned) positions."""
+    """KL(teacher || student), summed over aligned positions, or over misaligned ones with the toggle off.
+
+    Raises:
+        ValueError: if student and teacher do not supervise the same answer tokens.
+    """
     student, teacher = _states(step)  # (N, d_t) each
 
     def divergence(student: Tensor, teacher: Tensor) -> Tensor:
@@ -31,27 +36,28 @@ def answer_kl(step: StepContext) -> Term:
             teacher = step.target.logits(teacher)  # (n, V)
         return kl_divergence(teacher, step.target.logits(student)).sum()
 
-    return Term(total=sum_in_parts(divergence, student, teacher), count=len(student))
+    return Term(total=sum_in_chunks(divergence, student, teacher), count=len(student))
 
 
 def _states(step: StepContext) -> tuple[Tensor, Tensor]:
+    """Return last hidden states of student and teacher at the compared positions, (N, d_t) each."""
     kept = step.teacher_answers
     if step.spec.kl_alignment and kept is not None:
         answers = step.student.answers
         _check_same(answers.ids, kept.ids)
         return step.student_hidden[answers.rows, answers.at], kept.states
-    pairs = aligned_positions(step) if step.spec.kl_alignment else misaligned_positions(step)
-    rows, student_at, teacher_at = pairs  # (N,) each
+    positions = aligned_positions(step) if step.spec.kl_alignment else misaligned_positions(step)
+    rows, student_at, teacher_at = positions  # (N,) each
     return step.student_hidden[rows, student_at], step.teacher_hidden[rows, teacher_at]
 
 
 def aligned_positions(step: StepContext) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, student and teacher positions whose next token is the same answer token.
+    """Return rows, student and teacher positions whose next token is the same answer token, (N,) each.
 
-    Per row s-1 .. s+n-2, s that row's first answer index in its own sequence.
+    With s a row's first answer index in its own sequence and n answer tokens, these are s-1 .. s+n-2.
 
     Raises:
-        ValueError: when the two sequences do not supervise the same tokens.
+        ValueError: if student and teacher do not supervise the same answer tokens.
     """
     student, teacher = step.student.answers, step.teacher.answers
     _check_same(student.ids, teacher.ids)
@@ -64,7 +70,7 @@ def _check_same(student: Sequence[tuple[int, ...]], teacher: Sequence[tuple[int,
 
 
 def misaligned_positions(step: StepContext) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, the first 20 student positions behind the soft tokens, and the first 20 teacher positions."""
+    """Return rows, the first 20 student positions after the soft tokens, and the first 20 teacher positions, (N,)."""
     rows: list[int] = []
     student_at: list[int] = []
     teacher_at: list[int] = []

@@ -1,8 +1,8 @@
-"""Losses over the whole vocabulary in parts, so that no part of memory holds fp32 logits of every answer token.
+"""Losses over the whole vocabulary in chunks of rows, so that fp32 logits of all answer tokens never exist at once.
 
-A row of Llama 3's logits is 128,256 columns, half a megabyte in fp32, and a loss with its gradient needs several of
-them. Here a few hundred rows at a time go through the head, forward and at once back, and only the states' gradient
-stays (the way of Liger Kernel's fused losses, Hsu et al. 2024): nothing is computed again later.
+A row of Llama 3's logits has 128,256 columns, half a megabyte in fp32, and a loss with its gradient needs several such
+rows. Here a few hundred rows at a time go through the head, forward and at once backward, and only the gradient of the
+states is kept (as in Liger Kernel's fused losses, Hsu et al. 2024). Nothing is computed a second time.
 """
 
 from collections.abc import Callable
@@ -12,25 +12,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PART = 256
+CHUNK = 256
 """Most rows of logits that exist at once."""
 
 Function = Callable[..., Tensor]
 
 
-def sum_in_parts(function: Function, *rows: Tensor, part: int | None = None) -> Tensor:
-    """Sum over parts of `function(rows of each tensor)`, with its gradient in the first tensor.
+def sum_in_chunks(function: Function, *rows: Tensor, chunk: int | None = None) -> Tensor:
+    """Sum `function(rows of each tensor)` over chunks of rows, with its gradient in the first tensor.
 
     Args:
-        function: a scalar, the sum over the rows it is given.
-        rows: tensors of N rows each, states of (N, d) first; the others get no gradient.
-        part: most rows at once, `PART` by default; parts are as equal as can be.
+        function: maps rows of each tensor to a scalar, their sum.
+        rows: tensors of N rows each, the first (N, d) states; the others get no gradient.
+        chunk: most rows at once, `CHUNK` by default; chunks are as equal as can be.
     """
     N = len(rows[0])
-    count = max(1, -(-N // (part or PART)))
+    count = max(1, -(-N // (chunk or CHUNK)))
     edges = [N * i // count for i in range(count + 1)]
     if torch.is_grad_enabled() and rows[0].requires_grad:
-        return _InParts.apply(function, edges, *rows)
+        return _ChunkedSum.apply(function, edges, *rows)
     return _values(function, edges, rows)
 
 
@@ -41,24 +41,25 @@ def _values(function: Function, edges: list[int], rows: tuple[Tensor, ...]) -> T
     return total
 
 
-class _InParts(torch.autograd.Function):
+class _ChunkedSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, function: Function, edges: list[int], states: Tensor, *others: Tensor) -> Tensor:
         total = states.new_zeros((), dtype=torch.promote_types(states.dtype, torch.float32))
         gradient = torch.empty_like(states)  # (N, d)
         for low, high in pairwise(edges):
-            part = states[low:high].detach().requires_grad_()  # (n, d)
+            chunk = states[low:high].detach().requires_grad_()  # (n, d)
             with torch.enable_grad():
-                value = function(part, *(x[low:high] for x in others))
-                (gradient[low:high],) = torch.autograd.grad(value, part)
+                value = function(chunk, *(x[low:high] for x in others))
+                (gradient[low:high],) = torch.autograd.grad(value, chunk)
             total = total + value.detach()
         ctx.save_for_backward(gradient)
         ctx.others = len(others)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outer: Any) -> Any:
+    def backward(ctx: Any, *grad_output: Any) -> Any:
         (gradient,) = ctx.saved_tensors
         # In the factor's own precision: rounded to half, it would scale the whole gradient wrongly.
-        scaled = gradient.to(torch.promote_types(gradient.dtype, outer[0].dtype)) * outer[0]  # (N, d)
+        dtype = torch.promote_types(gradient.dtype, grad_output[0].dtype)
+        scaled = gradient.to(dtype) * grad_output[0]  # (N, d)
         return None, None, scaled.to(gradient.dtype), *([None] * ctx.others)

@@ -1,14 +1,8 @@
-"""Toggle `decode_aware`: learn from what the target writes when it is left to itself, not from gold answers alone.
+"""Toggle `decode_aware`: learn from what the target generates by itself, and not from gold answers alone.
 
-Every `eval_every` steps the target answers a few training questions freely from [Z; prompt]. Two terms come of it:
-`rloo` reinforces completions that score better than the question's others (Ahmadian et al. 2024), and
-`on_policy_distill` keeps the target with soft tokens close to the target with the text alone, on the tokens that were
-written (Agarwal et al. 2024). Both are of the policy that was sampled, at its temperature.
-
-Memory: gradients are taken one micro-batch at a time down to Z and to the adapters in the target, where there are any,
-with every layer of the frozen target recomputed in the backward pass. What stays between micro-batches is Z and one
-gradient of it all for each term, whatever the number of completions; each term is then handed over as a value whose
-gradient is the accumulated one.
+Every `eval_every` steps the target samples completions of a few training questions from [Z; prompt]. They give two
+terms of the objective, `rloo` and `on_policy_distill` (policy_gradient.py), whose gradients are computed in
+micro-batches (gradient_accumulation.py). Off: both terms are absent.
 """
 
 from collections.abc import Sequence
@@ -22,28 +16,39 @@ from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.soft_context import SoftContext
+from ray_bridge.objectives.gradient_accumulation import (
+    accumulate_gradients,
+    adapter_parameters,
+    scalar_with_gradients,
+)
 from ray_bridge.objectives.objective import WeightedTerm
-from ray_bridge.objectives.policy_gradient import accumulate, carry, judge, parameters_of
-from ray_bridge.objectives.rollouts import Completion, draw_questions, turns_of, write
-from ray_bridge.objectives.step_context import StepContext, Term, zero
+from ray_bridge.objectives.policy_gradient import compute_advantages
+from ray_bridge.objectives.rollouts import (
+    Completion,
+    CompletionKey,
+    draw_questions,
+    sample_completions,
+    worker_completions,
+)
+from ray_bridge.objectives.step_context import StepContext, Term, empty_term
 from ray_bridge.tasks.task import Example
 
 MICRO_TOKENS = 4096
-"""Positions, pads included, of one forward pass with gradient; a longer row goes alone. Changes memory only."""
+"""Most positions, pads included, of one forward pass with gradient; changes memory only."""
 
 
 def decode_terms(
     spec: JobSpec, pair: ModelPair, train: Sequence[Example], *, batch_size: int, micro_tokens: int = MICRO_TOKENS
 ) -> list[WeightedTerm]:
-    """The toggle's terms, none where it is off or their weight is 0.
+    """Return the toggle's terms, without those of weight 0; none if the toggle is off.
 
-    They belong before the terms of every step, so that their peak of memory does not stand on top of what those keep
-    for the backward pass.
+    Put them before the terms of every step, so that their peak of memory does not add to what those terms keep for the
+    backward pass.
 
     Args:
         spec: the job.
         pair: the frozen models in training's arithmetic.
-        train: examples whose questions are asked.
+        train: the training examples, from which questions are drawn.
         batch_size: completions decoded together; changes speed and memory only.
         micro_tokens: see `MICRO_TOKENS`.
     """
@@ -60,14 +65,14 @@ def decode_terms(
 
 
 class DecodeAware:
-    """Computes both terms of a step from one set of completions; see `decode_terms` for the arguments."""
+    """Computes both terms of a step from the same completions; see `decode_terms` for the arguments."""
 
     def __init__(self, pair: ModelPair, train: Sequence[Example], *, batch_size: int, micro_tokens: int) -> None:
         self.pair, self.train, self.spec = pair, train, pair.spec
         self.batch_size, self.micro_tokens = batch_size, micro_tokens
         self.statistics = DecodingStatistics()
-        # Weak, so that a step's graph does not live on until the next step that asks.
-        self._done: WeakKeyDictionary[StepContext, tuple[Term, Term]] = WeakKeyDictionary()
+        # Weak, so that a step's graph is freed with the step.
+        self._terms_of: WeakKeyDictionary[StepContext, tuple[Term, Term]] = WeakKeyDictionary()
 
     def rloo(self, step: StepContext) -> Term:
         """Advantage x negative log-likelihood, summed over the tokens of completions in groups of unequal rewards."""
@@ -78,38 +83,49 @@ class DecodeAware:
         return self._terms(step)[1]
 
     def _terms(self, step: StepContext) -> tuple[Term, Term]:
-        if step not in self._done:
-            self._done[step] = self._compute(step)
-        return self._done[step]
+        if step not in self._terms_of:
+            self._terms_of[step] = self._compute(step)
+        return self._terms_of[step]
 
     def _compute(self, step: StepContext) -> tuple[Term, Term]:
-        chosen = draw_questions(self.spec, step.step_key, len(self.train))
-        turns = turns_of(step.worker, len(chosen), self.spec.decode_samples)
+        questions = draw_questions(self.spec, step.step_key, len(self.train))
+        keys = worker_completions(step.worker, len(questions), self.spec.decode_samples)
         completions: list[Completion] = []
         soft: SoftContext | None = None
-        if turns:
-            mine = sorted({turn.question for turn in turns})
-            items = self.pair.encoder([self.train[chosen[q]] for q in mine])
-            source = read_source(self.pair.source, items, self.spec.source_layer)
-            asked = StepContext(
-                self.spec, step.target, step.translator, source, step.step_key, step.worker, step.passes
-            )
-            soft = step.translator.injection(asked.soft)  # of q questions
-            by_question = dict(zip(mine, range(len(mine)), strict=True))
-            places = [by_question[turn.question] for turn in turns]
-            completions = write(self.pair, step.step_key, turns, places, items, soft, self.batch_size, self.statistics)
-        advantages, facts = judge(step, completions, self.spec.decode_samples)
+        if keys:
+            soft, completions = self._sample(step, questions, keys)
+        advantages, metrics = compute_advantages(step.worker, completions, self.spec.decode_samples)
         if soft is None:
-            nothing = replace(zero(torch.zeros((), device=self.pair.target.device)), facts=facts)
+            nothing = replace(empty_term(torch.zeros((), device=self.pair.target.device)), metrics=metrics)
             return nothing, nothing
-        temperature = self.spec.decode_temperature
-        values, gradients = accumulate(
-            step.target, soft.detach(), completions, advantages, temperature, self.micro_tokens
+        values, gradients = accumulate_gradients(
+            step.target,
+            soft.detach(),
+            completions,
+            advantages,
+            self.spec.decode_temperature,
+            self.micro_tokens,
         )
-        kept = sum(len(c.tokens) for c in completions if advantages[c.turn] is not None)
-        counts = (kept, sum(len(c.tokens) for c in completions))
+        trained = [soft.tokens, *adapter_parameters(soft.adapters)]
+        reinforced = sum(len(c.tokens) for c in completions if advantages[c.key] is not None)
+        counts = (reinforced, sum(len(c.tokens) for c in completions))
         rloo, distill = (
-            Term(total=carry([soft.tokens, *parameters_of(soft.adapters)], value, parts), count=count, facts=facts)
+            Term(total=scalar_with_gradients(trained, value, parts), count=count, metrics=metrics)
             for value, parts, count in zip(values, gradients, counts, strict=True)
         )
         return rloo, distill
+
+    def _sample(
+        self, step: StepContext, questions: Sequence[int], keys: Sequence[CompletionKey]
+    ) -> tuple[SoftContext, list[Completion]]:
+        """Return soft tokens of this worker's questions, with gradient, and the completions sampled from them."""
+        mine = sorted({key.question for key in keys})
+        items = self.pair.encoder([self.train[questions[q]] for q in mine])
+        source = read_source(self.pair.source, items, self.spec.source_layer)
+        context = StepContext(self.spec, step.target, step.translator, source, step.step_key, step.worker, step.passes)
+        soft = step.translator.injection(context.soft)  # of q questions
+        soft_rows = [mine.index(key.question) for key in keys]
+        completions = sample_completions(
+            self.pair, step.step_key, keys, soft_rows, items, soft, self.batch_size, self.statistics
+        )
+        return soft, completions

@@ -1,7 +1,7 @@
-"""How a training step runs its costly passes: plainly, or on a GPU padded to common lengths and as recorded graphs.
+"""Run the step's forward passes eagerly or, on GPU, padded to length buckets and replayed as CUDA graphs.
 
-Rows of a batch differ in length, and every length is a shape of its own: attention kernels are planned and graphs are
-recorded for each. So lengths are rounded up; what is added are pads behind the text, which nothing real attends to.
+Rows of a batch differ in length, and each length is a shape of its own, for which attention kernels are planned and
+graphs are captured. So lengths are rounded up. The pads stand after the text, where no real token attends to them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,99 +17,100 @@ from ray_bridge.inputs.layout import Batch
 from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.models.frozen_lm import FrozenLM
 
-FINEST = 32
-"""Lengths of the target's rows are rounded up to multiples of it, long ones to coarser steps."""
-READING = 128
-"""What the bridge reads is rounded up to multiples of it: pads cost little there, recordings do not."""
+SMALLEST_BUCKET = 32
+"""Lengths of the target's rows are rounded up to multiples of it; long ones to larger multiples."""
+SOURCE_BUCKET = 128
+"""Lengths of the bridge's input are rounded up to multiples of it: pads cost little there, graphs much."""
 
 
-def rounded(length: int) -> int:
-    """A length rounded up: sixteen steps to the doubling, so that no more than a sixteenth of a long row is pads."""
-    step = max(FINEST, 1 << max(0, (length - 1).bit_length() - 5))
+def bucket_length(length: int) -> int:
+    """Round a length up, with sixteen buckets per doubling: at most a sixteenth of a long row is pads."""
+    step = max(SMALLEST_BUCKET, 1 << max(0, (length - 1).bit_length() - 5))
     return -(-length // step) * step
 
 
-class Passes:
-    """The passes of a translator in front of a frozen target.
+class ForwardPasses:
+    """The forward passes of a translator and of the frozen target that reads its soft tokens.
 
     Args:
         translator: what is trained.
         target: the frozen target.
-        recorded: whether lengths are rounded up and passes recorded; by default on a GPU.
+        graphed: whether to round lengths up and use CUDA graphs; by default on a GPU only.
     """
 
-    def __init__(self, translator: Translator, target: FrozenLM, *, recorded: bool | None = None) -> None:
+    def __init__(self, translator: Translator, target: FrozenLM, *, graphed: bool | None = None) -> None:
         self.translator, self.target = translator, target
-        self.recorded = target.device.type == "cuda" if recorded is None else recorded
+        self.graphed = target.device.type == "cuda" if graphed is None else graphed
         self.parameters = {name: p for name, p in translator.named_parameters() if p.requires_grad}
-        # Each keeps its memory from its forward pass to its backward pass, so each has a pool of its own.
+        # Each holds its memory from its forward pass to its backward pass, so each has a pool of its own.
         self.replays = {name: Replay() for name in ("soft", "flow", "student", "teacher")}
 
     def pause(self, paused: bool) -> None:
-        """Whether passes run plainly for now: a recording's backward pass can be taken once only."""
+        """Set whether to run eagerly for now: the backward pass of a graph can be taken only once."""
         for replay in self.replays.values():
             replay.paused = paused
 
-    def reading(self, source: SourceBatch) -> tuple[Tensor, ...]:
-        """What `soft` and `flow_error` read of a batch, made once for both; see `Translator.reading`."""
-        return self.translator.reading(source, _rounded_reading if self.recorded else int)
+    def bridge_inputs(self, source: SourceBatch) -> tuple[Tensor, ...]:
+        """Return what `soft` and `flow_error` read of a batch; see `Translator.bridge_inputs`."""
+        return self.translator.bridge_inputs(source, _source_bucket if self.graphed else int)
 
-    def soft(self, reading: tuple[Tensor, ...], noise: Tensor) -> Tensor:
-        """Z, (B, K, d_t), through the sampler, with its condition."""
+    def soft(self, bridge_inputs: tuple[Tensor, ...], noise: Tensor) -> Tensor:
+        """Return Z, (B, K, d_t), from the sampler, with its condition."""
 
-        def sampled(noise: Tensor, *reading: Tensor) -> Tensor:
-            return self.translator.sampled(noise, None, *reading)
+        def sample(noise: Tensor, *bridge_inputs: Tensor) -> Tensor:
+            return self.translator.sample(noise, None, *bridge_inputs)
 
-        return self._trained("soft", sampled, (noise, *reading))
+        return self._with_translator("soft", sample, (noise, *bridge_inputs))
 
     def flow_error(
-        self, reading: tuple[Tensor, ...], data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None
+        self, bridge_inputs: tuple[Tensor, ...], data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None
     ) -> Tensor:
-        """Flow loss of each row, (B,), for data (B, K, d_t) at unit RMS."""
+        """Return the flow loss of each row, (B,), for data (B, K, d_t) at unit RMS."""
         none = dropped is None
 
-        def error(data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor, *reading: Tensor) -> Tensor:
-            return self.translator.flow_error(data, noise, times, None if none else dropped, *reading)
+        def error(data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor, *bridge_inputs: Tensor) -> Tensor:
+            return self.translator.flow_error(data, noise, times, None if none else dropped, *bridge_inputs)
 
         rows = torch.zeros(len(data), dtype=torch.bool, device=data.device) if dropped is None else dropped
-        return self._trained("flow", error, (data, noise, times, rows, *reading))
+        return self._with_translator("flow", error, (data, noise, times, rows, *bridge_inputs))
 
     def hidden(self, batch: Batch) -> Tensor:
-        """The target's last hidden states of a right-padded batch, (B, L' >= L, d_t)."""
+        """Return the target's last hidden states of a right-padded batch, (B, L' >= L, d_t)."""
         target, prefix, context = self.target, batch.prefix, batch.context
 
         def read(inputs: Sequence[Tensor], _parameters: Sequence[Tensor]) -> Tensor:
             return target.hidden(*inputs, prefix=prefix, context=context, right_padded=True)
 
         inputs: tuple[Tensor, ...] = (batch.embeds, batch.mask, batch.positions)
-        if not self.recorded or target.body is None:
+        if not self.graphed or target.body is None:
             return read(inputs, ())
-        padding = rounded(batch.mask.shape[1]) - batch.mask.shape[1]
+        padding = bucket_length(batch.mask.shape[1]) - batch.mask.shape[1]
         inputs = (F.pad(inputs[0], (0, 0, 0, padding)), *(F.pad(x, (0, padding)) for x in inputs[1:]))
-        if context is not None:  # a recording would neither see other soft tokens nor reach adapters' weights
+        if context is not None:  # a graph would neither see other soft tokens nor reach adapters' weights
             return read(inputs, ())
         replay = self.replays["student" if torch.is_grad_enabled() else "teacher"]
         return replay(() if prefix is None else prefix.ids, read, inputs)
 
-    def _trained(self, name: str, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
-        if not self.recorded:
+    def _with_translator(self, name: str, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
+        """Return `function(*inputs)`, which reads the translator's parameters."""
+        if not self.graphed:
             return function(*inputs)
         caller = _Caller(self.translator, function)
 
         def call(inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
             given = dict(zip((f"translator.{n}" for n in self.parameters), parameters, strict=True))
-            with _casts_kept():
+            with _autocast_cache():
                 return torch.func.functional_call(caller, given, tuple(inputs))
 
         return self.replays[name](name, call, inputs, list(self.parameters.values()))
 
 
-def _rounded_reading(length: int) -> int:
-    return -(-length // READING) * READING
+def _source_bucket(length: int) -> int:
+    return -(-length // SOURCE_BUCKET) * SOURCE_BUCKET
 
 
 class _Caller(nn.Module):
-    """A function of a translator as a module, so that it can be called with other parameters."""
+    """A function of a translator as a module, so that `functional_call` can replace its parameters."""
 
     def __init__(self, translator: Translator, function: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -120,10 +121,10 @@ class _Caller(nn.Module):
 
 
 @contextmanager
-def _casts_kept() -> Iterator[None]:
-    """Within it autocast brings each weight to half precision once, however often it is used.
+def _autocast_cache() -> Iterator[None]:
+    """Within it, autocast converts each weight to half precision once, however often it is used.
 
-    Outside of it that must be off where passes are recorded, since a cast would outlive its recording.
+    The training step turns that cache off, since a converted weight would outlive the graph that made it.
     """
     if not torch.is_autocast_enabled("cuda"):
         yield

@@ -1,4 +1,4 @@
-"""The total: which terms a spec asks for, their weights, and their gradient over all workers."""
+"""The whole objective: the terms that a spec asks for, their weights, and their gradient over all workers."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,14 @@ from ray_bridge.objectives.step_context import StepContext, Term
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedTerm:
-    """A term of the objective, its weight, and every how many steps it is computed."""
+    """A term of the objective with its weight.
+
+    Attributes:
+        name: under which it is recorded, as `loss/NAME`.
+        weight: its factor in the total.
+        compute: computes the term from a step.
+        every: steps between two steps that compute it.
+    """
 
     name: str
     weight: float
@@ -27,12 +34,12 @@ class WeightedTerm:
     every: int = 1
 
     def due(self, step: int) -> bool:
-        """Whether the term belongs to a step, counted from 0."""
+        """Return whether a step, counted from 0, computes the term."""
         return (step + 1) % self.every == 0
 
 
 def objective_terms(spec: JobSpec) -> list[WeightedTerm]:
-    """The terms of every step, in a fixed order, without those of weight 0."""
+    """Return the terms of every step, in a fixed order, without those of weight 0."""
     flows = spec.bridge in ("dit", "dit_xattn") and spec.flow_teacher != "none"
     terms = [
         WeightedTerm(name="answer_nll", weight=1.0, compute=answer_nll),
@@ -46,23 +53,23 @@ def objective_terms(spec: JobSpec) -> list[WeightedTerm]:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """What a step's objective came to, on the device until it is asked for: asking waits for the step.
+    """The losses of a step. They stay on the device until they are read, which waits for the step to finish.
 
     Attributes:
-        weighted: the terms.
-        values: (T,) global means of the terms.
-        norms: of each weighted term's gradient, where they were asked for.
-        facts: what the terms report besides their loss.
+        weighted: the T terms.
+        values: (T,), each term's mean over the global batch.
+        norms: norm of each weighted term's gradient; empty unless asked for.
+        metrics: what the terms record besides their loss, by name.
     """
 
     weighted: Sequence[WeightedTerm]
     values: Tensor
     norms: Mapping[str, Tensor]
-    facts: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def terms(self) -> dict[str, float]:
-        """Each term's global mean."""
+        """Each term's mean over the global batch, by name."""
         return {term.name: value for term, value in zip(self.weighted, self.values.tolist(), strict=True)}
 
     @property
@@ -72,7 +79,7 @@ class Losses:
 
     @cached_property
     def gradient_norms(self) -> dict[str, float]:
-        """Norm of each weighted term's gradient; empty where they were not asked for."""
+        """Norm of each weighted term's gradient, by name; empty unless asked for."""
         return {name: float(norm) for name, norm in self.norms.items()}
 
 
@@ -83,13 +90,13 @@ def backward(
     *,
     term_norms: bool = False,
 ) -> Losses:
-    """Compute the objective and leave its gradient, summed over workers, in the parameters.
+    """Compute the objective and put its gradient, summed over workers, into `parameters.grad`.
 
     Args:
         step: this worker's rows.
-        terms: the weighted terms.
+        terms: the weighted terms, in the order in which they are computed.
         parameters: what is trained, the same on every worker.
-        term_norms: also measure each term's own gradient norm (as many backward passes as there are terms).
+        term_norms: also measure each term's own gradient norm, at the cost of one more backward pass a term.
 
     Returns:
         The losses over the global batch, the same on every worker.
@@ -109,8 +116,8 @@ def backward(
     values = torch.stack([mean.detach().float() for mean in means])  # (T,)
     packed = step.worker.sum(torch.cat([gradient, values]))  # (P + T,), one collective for both
     _unflatten(packed[: len(gradient)], parameters)
-    facts = {name: value for result in results for name, value in result.facts.items()}
-    return Losses(weighted=list(terms), values=packed[len(gradient) :], norms=norms, facts=facts)
+    metrics = {name: value for result in results for name, value in result.metrics.items()}
+    return Losses(weighted=list(terms), values=packed[len(gradient) :], norms=norms, metrics=metrics)
 
 
 def _flat_gradient(loss: Tensor, parameters: Sequence[nn.Parameter], *, retain: bool) -> Tensor:

@@ -1,4 +1,10 @@
-"""Gradients of RLOO and on-policy distillation on generated tokens, in micro-batches."""
+"""The two losses on sampled completions: RLOO, and distillation from the text-only teacher.
+
+RLOO (REINFORCE leave-one-out, Ahmadian et al. 2024, "Back to Basics") makes completions more likely that were rewarded
+above the question's other completions. On-policy distillation (Agarwal et al. 2024) keeps the target with soft tokens
+close to the target with the text alone, on the tokens that were sampled. Both are of the policy that was sampled, at
+its temperature.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,84 +16,62 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from ray_bridge.distributed import Worker
 from ray_bridge.inputs.layout import assemble_shared
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.objectives.answer_kl import kl_divergence
-from ray_bridge.objectives.rollouts import Completion, Turn, leave_one_out
-from ray_bridge.objectives.step_context import StepContext
+from ray_bridge.objectives.rollouts import Completion, CompletionKey
+
+Advantages = Mapping[CompletionKey, float | None]
+"""Advantage of each completion, None in groups of equal rewards, which are not reinforced."""
 
 
-def judge(
-    step: StepContext, completions: Sequence[Completion], samples: int
-) -> tuple[dict[Turn, float | None], dict[str, float]]:
-    """Advantages within each question's group, over all workers.
+def leave_one_out(rewards: Sequence[float]) -> list[float] | None:
+    """Return RLOO's advantages of one question's completions: each reward minus the mean of the others.
 
-    Returns:
-        The advantage of each completion of any worker, None in groups of equal rewards; and what is logged.
+    None if all rewards are equal: then no completion is better than another.
     """
-    results: dict[Turn, tuple[float, int]] = {}
-    for part in step.worker.gather({c.turn: (c.reward, len(c.tokens)) for c in completions}):
-        results.update(part)  # type: ignore[call-overload]
-    advantages: dict[Turn, float | None] = {}
-    groups = sorted({turn.question for turn in results})
-    equal = 0
-    for question in groups:
-        turns = [Turn(question=question, sample=g) for g in range(samples)]
-        group = leave_one_out([results[turn][0] for turn in turns])
-        equal += group is None
-        advantages.update((turn, None if group is None else group[turn.sample]) for turn in turns)
-    facts = {
-        "decode/reward_mean": sum(reward for reward, _ in results.values()) / len(results),
-        "decode/frac_zero_advantage": equal / len(groups),
-        "decode/tokens": sum(tokens for _, tokens in results.values()) / len(results),
-    }
-    return advantages, facts
+    if max(rewards) == min(rewards):
+        return None
+    total, others = sum(rewards), len(rewards) - 1
+    return [reward - (total - reward) / others for reward in rewards]
 
 
-def accumulate(
-    target: FrozenLM,
-    soft: SoftContext,
-    completions: Sequence[Completion],
-    advantages: Mapping[Turn, float | None],
-    temperature: float,
-    micro_tokens: int,
-) -> tuple[Tensor, list[list[Tensor]]]:
-    """Both losses and their gradients in Z and in the adapters, one micro-batch after another.
+def compute_advantages(
+    worker: Worker, completions: Sequence[Completion], samples: int
+) -> tuple[Advantages, dict[str, float]]:
+    """Compute advantages within each question's group of completions, which may be spread over workers.
 
     Args:
-        target: the frozen target.
-        soft: Z (q, K, d_t) without gradient, and the adapters that read it.
-        completions: what was written from rows of `soft`.
-        advantages: of each completion, None where it is not reinforced.
-        temperature: at which the completions were sampled.
-        micro_tokens: positions of one forward pass.
+        worker: gathers the rewards of all workers.
+        completions: those of this worker.
+        samples: G, completions of each question.
 
     Returns:
-        Sums over tokens of the RLOO and the distillation loss, (2,), and of each loss its gradients: in Z,
-        (q, K, d_t), then in each of `parameters_of(soft.adapters)`.
+        The advantages of the completions of all workers; and the mean reward, the share of groups with equal rewards
+        and the mean number of tokens, under the names by which they are recorded.
     """
-    dtype = torch.promote_types(soft.tokens.dtype, torch.float32)  # sums of bf16 would lose bits
-    all_z, parameters = soft.tokens.to(dtype), parameters_of(soft.adapters)  # (q, K, d_t)
-    values = all_z.new_zeros(2)  # (2,)
-    gradients = [[torch.zeros_like(x) for x in (all_z, *parameters)] for _ in values]
-    for part in micro_batches(completions, all_z.shape[1], micro_tokens):
-        places = torch.tensor([c.place for c in part], device=all_z.device)  # (b,)
-        z = all_z[places].requires_grad_()  # (b, K, d_t)
-        weights = torch.tensor([advantages[c.turn] or 0.0 for c in part], device=all_z.device)  # (b,)
-        losses = token_losses(target, replace(soft, tokens=z), part, weights, temperature)
-        for i, loss in enumerate(losses):
-            of_z, *others = torch.autograd.grad(loss, [z, *parameters], retain_graph=i == 0)  # (b, K, d_t), ...
-            gradients[i][0].index_add_(0, places, of_z)
-            for total, more in zip(gradients[i][1:], others, strict=True):
-                total.add_(more)
-            values[i] += loss.detach()
-    return values, gradients
-
-
-def parameters_of(adapters: Mapping[int, nn.Module]) -> list[nn.Parameter]:
-    """What is trained inside the target, in a fixed order."""
-    return [parameter for layer in sorted(adapters) for parameter in adapters[layer].parameters()]
+    rewards: dict[CompletionKey, float] = {}
+    lengths: list[int] = []
+    for part in worker.gather([(c.key, c.reward, len(c.tokens)) for c in completions]):
+        for key, reward, length in part:  # type: ignore[attr-defined]
+            rewards[key] = reward
+            lengths.append(length)
+    advantages: dict[CompletionKey, float | None] = {}
+    questions = sorted({key.question for key in rewards})
+    equal_groups = 0
+    for question in questions:
+        keys = [CompletionKey(question=question, sample=g) for g in range(samples)]
+        group = leave_one_out([rewards[key] for key in keys])
+        equal_groups += group is None
+        advantages.update((key, None if group is None else group[key.sample]) for key in keys)
+    metrics = {
+        "decode/reward_mean": sum(rewards.values()) / len(rewards),
+        "decode/frac_zero_advantage": equal_groups / len(questions),
+        "decode/tokens": sum(lengths) / len(lengths),
+    }
+    return advantages, metrics
 
 
 def token_losses(
@@ -97,17 +81,25 @@ def token_losses(
     advantages: Tensor,
     temperature: float,
 ) -> tuple[Tensor, Tensor]:
-    """RLOO and distillation loss of completions, summed over their tokens, with gradient in Z and the adapters.
+    """Compute both losses of completions, summed over their tokens, with gradient in Z and the adapters.
+
+    The frozen target's layers are computed again in the backward pass, so that only their inputs are kept.
 
     Args:
         target: the frozen target.
         soft: Z of each completion, (b, K, d_t), and the adapters that read it; the teacher gets neither.
         completions: b of them.
-        advantages: (b,).
-        temperature: of the policy.
+        advantages: (b,), 0 for those that are not reinforced.
+        temperature: at which the completions were sampled.
+
+    Returns:
+        RLOO: the sum of advantage x negative log-likelihood; distillation: the sum of KL(teacher || student).
+
+    Raises:
+        ValueError: if student and teacher do not read the same tokens.
     """
     student = assemble_shared(target, [replace(c.item.row, answer=c.tokens) for c in completions], soft, pad="right")
-    with recomputed(target.layers):
+    with recompute_layers(target.layers):
         hidden = target.hidden(
             student.embeds,
             student.mask,
@@ -128,30 +120,13 @@ def token_losses(
             teacher.embeds, teacher.mask, teacher.positions, prefix=teacher.prefix, right_padded=True
         )  # (b, L', d_t)
         teacher_logits = target.logits(hidden[rows, teacher.answers.at]) / temperature  # (N, V)
-    surprise = F.cross_entropy(logits, tokens, reduction="none")  # (N,)
-    return (advantages[rows] * surprise).sum(), kl_divergence(teacher_logits, logits).sum()
-
-
-def micro_batches(completions: Sequence[Completion], soft_tokens: int, limit: int) -> Iterator[list[Completion]]:
-    """Completions of similar length in batches of at most `limit` positions, pads included, or of one."""
-
-    def length(completion: Completion) -> int:
-        row = completion.item.row
-        return len(row.before) + soft_tokens + len(row.prompt) + len(completion.tokens)
-
-    part: list[Completion] = []
-    for completion in sorted(completions, key=length, reverse=True):
-        if part and length(part[0]) * (len(part) + 1) > limit:
-            yield part
-            part = []
-        part.append(completion)
-    if part:
-        yield part
+    nll = F.cross_entropy(logits, tokens, reduction="none")  # (N,)
+    return (advantages[rows] * nll).sum(), kl_divergence(teacher_logits, logits).sum()
 
 
 @contextmanager
-def recomputed(layers: nn.ModuleList) -> Iterator[None]:
-    """Within it, layers keep their input alone and run again in the backward pass (Chen et al. 2016)."""
+def recompute_layers(layers: nn.ModuleList) -> Iterator[None]:
+    """Within it, layers keep only their input and run again in the backward pass (Chen et al. 2016)."""
     before = [layer.__dict__.get("forward") for layer in layers]
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
@@ -163,9 +138,3 @@ def recomputed(layers: nn.ModuleList) -> Iterator[None]:
                 del layer.forward
             else:
                 layer.forward = forward
-
-
-def carry(trained: Sequence[Tensor], value: Tensor, gradients: Sequence[Tensor]) -> Tensor:
-    """A scalar of a given value whose gradient in each of the trained tensors is the given one."""
-    surrogate = torch.stack([(x * gradient).sum() for x, gradient in zip(trained, gradients, strict=True)]).sum()
-    return value + (surrogate - surrogate.detach())

@@ -1,6 +1,6 @@
-"""Toggle `prompt_alignment`: how hard soft tokens are pulled towards the question's own embeddings.
+"""Toggle `prompt_alignment`: how strongly soft tokens are pulled towards the question's own embeddings.
 
-On and off differ in the weight alone (0.001 and 0.05): the strong pull of the reference left the bridge no freedom.
+On and off differ in the weight alone, 0.001 and 0.05. The strong pull, used before the fix, left the bridge no freedom.
 """
 
 from ray_bridge.objectives.step_context import StepContext, Term

@@ -1,6 +1,6 @@
-"""Free generation in training: which questions, whose turn, what was written, and what it was worth.
+"""Rollouts: completions that the target samples in training, with the rewards that the task gives them.
 
-Every draw is keyed by seed, step, example and sample, so that a completion is the same on any worker, in any batch.
+Every draw is seeded by seed, step, example and sample number, so a completion does not depend on worker or batch.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,16 @@ from ray_bridge.objectives.step_context import StepKey
 from ray_bridge.tasks.task import Example, Task
 
 WELL_FORMED = 0.1
+"""Reward of an answer in the task's format, right or wrong; a right answer earns 1 more."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Turn:
-    """One completion that is to be written.
+class CompletionKey:
+    """Which completion of a step.
 
     Attributes:
-        question: place of its question among the step's.
-        sample: 0 to G - 1, which of the question's completions.
+        question: index of its question among the step's.
+        sample: 0 to G - 1, its number among the question's completions.
     """
 
     question: int
@@ -38,89 +39,83 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """One completion that was written.
+    """A sampled completion.
 
     Attributes:
-        turn: whose it is.
-        item: its example.
-        place: row of its soft tokens.
-        tokens: generated ids, EOS included where it was reached.
-        reward: what it was worth.
+        key: which completion of the step.
+        item: the example that it answers.
+        soft_row: row of the example's soft tokens among those of this worker.
+        tokens: generated ids, with EOS if it was reached.
+        reward: see `reward_of`.
     """
 
-    turn: Turn
+    key: CompletionKey
     item: Encoded
-    place: int
+    soft_row: int
     tokens: tuple[int, ...]
     reward: float
 
 
 def draw_questions(spec: JobSpec, step_key: StepKey, available: int) -> list[int]:
-    """Places in the training examples of a step's questions, the same on every worker, none twice."""
-    chance = np.random.default_rng(stable_seed("decode questions", step_key.seed, step_key.step))
+    """Draw a step's questions without replacement; returns their indices among the training examples.
+
+    The draw is the same on every worker.
+    """
+    rng = np.random.default_rng(stable_seed("decode questions", step_key.seed, step_key.step))
     count = min(spec.decode_questions, available)
-    return [int(i) for i in chance.choice(available, size=count, replace=False)]
+    return [int(i) for i in rng.choice(available, size=count, replace=False)]
 
 
-def turns_of(worker: Worker, questions: int, samples: int) -> list[Turn]:
-    """This worker's completions: an equal run of them all, so that few questions still give every worker a part."""
-    everyone = [Turn(question=q, sample=g) for q in range(questions) for g in range(samples)]
-    begin, end = (len(everyone) * rank // worker.world for rank in (worker.rank, worker.rank + 1))
-    return everyone[begin:end]
+def worker_completions(worker: Worker, questions: int, samples: int) -> list[CompletionKey]:
+    """Return the completions that this worker samples: an equal, contiguous share of all.
+
+    Completions rather than questions are shared out, so that every worker has work even with few questions.
+    """
+    keys = [CompletionKey(question=q, sample=g) for q in range(questions) for g in range(samples)]
+    begin, end = (len(keys) * rank // worker.world for rank in (worker.rank, worker.rank + 1))
+    return keys[begin:end]
 
 
 def reward_of(task: Task, text: str, example: Example) -> float:
-    """The task's own strict score, and a little for the form: correct + 0.1 x well-formed."""
+    """Return the reward of a completion: 1 if the task's strict score is right, plus 0.1 if it is well-formed."""
     score = task.score(text, example)
     return float(score.correct) + WELL_FORMED * float(score.valid)
 
 
-def write(
+def sample_completions(
     pair: ModelPair,
     step_key: StepKey,
-    turns: Sequence[Turn],
-    places: Sequence[int],
+    keys: Sequence[CompletionKey],
+    soft_rows: Sequence[int],
     items: Sequence[Encoded],
     soft: SoftContext,
     batch_size: int,
     statistics: DecodingStatistics | None = None,
 ) -> list[Completion]:
-    """Sample and score completions.
+    """Sample completions from the target and reward them.
 
     Args:
-        pair: the target writes, the task scores.
-        step_key: keys the samples, with the example and the number of the sample.
-        turns: the completions to write.
-        places: which item each of them continues.
+        pair: the target generates, the task scores.
+        step_key: seeds the samples, together with the example's id and the sample's number.
+        keys: the completions to sample.
+        soft_rows: for each of them, the index of its example in `items` and `soft`.
         items: q examples.
         soft: their soft tokens (q, K, d_t), and the adapters that read them.
         batch_size: completions decoded together; changes speed and memory only.
-        statistics: of decoding; is added to.
+        statistics: counts of decoding, which are added to.
     """
     spec, soft = pair.spec, soft.detach()
-    written = []
-    for start in range(0, len(turns), batch_size):
-        part = list(zip(turns[start : start + batch_size], places[start : start + batch_size], strict=True))
-        keys = [(step_key.seed, step_key.step, items[place].example.id, turn.sample) for turn, place in part]
+    completions = []
+    for start in range(0, len(keys), batch_size):
+        batch = list(zip(keys[start : start + batch_size], soft_rows[start : start + batch_size], strict=True))
+        seeds = [(step_key.seed, step_key.step, items[row].example.id, key.sample) for key, row in batch]
         sampling = Sampling(
-            temperature=spec.decode_temperature, generators=[generator("completion", *key) for key in keys]
+            temperature=spec.decode_temperature, generators=[generator("completion", *seed) for seed in seeds]
         )
-        rows = [replace(items[place].row, answer=()) for _, place in part]
-        own = soft.rows([place for _, place in part])
-        drawn = decode_rows(pair.target, rows, own, spec.max_new_tokens, sampling, statistics)
-        for (turn, place), ids in zip(part, drawn, strict=True):
-            item = items[place]
-            reward = reward_of(pair.task, text_of(pair.target, ids), item.example)
-            written.append(Completion(turn=turn, item=item, place=place, tokens=tuple(ids), reward=reward))
-    return written
-
-
-def leave_one_out(rewards: Sequence[float]) -> list[float] | None:
-    """RLOO's advantages of one question's completions: each reward minus the mean of the others.
-
-    Ahmadian et al. 2024, "Back to Basics". None for a group of equal rewards, which has nothing to tell apart.
-    """
-    if max(rewards) == min(rewards):
-        return None
-    total, others = sum(rewards), len(rewards) - 1
-    return [reward - (total - reward) / others for reward in rewards]
+        rows = [replace(items[row].row, answer=()) for _, row in batch]
+        own_soft = soft.rows([row for _, row in batch])
+        sampled = decode_rows(pair.target, rows, own_soft, spec.max_new_tokens, sampling, statistics)
+        for (key, row), ids in zip(batch, sampled, strict=True):
+            reward = reward_of(pair.task, text_of(pair.target, ids), items[row].example)
+            completions.append(Completion(key=key, item=items[row], soft_row=row, tokens=tuple(ids), reward=reward))
+    return completions

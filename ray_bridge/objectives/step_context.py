@@ -1,4 +1,4 @@
-"""The frame of the objective: what a term gets to see, and what it gives back."""
+"""What a term of the objective is computed from, `StepContext`, and what it returns, `Term`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,36 +18,50 @@ from ray_bridge.inputs.resample import resample
 from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import generator, normal, uniform
-from ray_bridge.objectives.forward_passes import Passes
+from ray_bridge.objectives.forward_passes import ForwardPasses
 
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """A sum over this worker's rows or tokens, and over how many; the loss is their quotient over all workers.
+    """A sum over this worker's rows or tokens, and their number.
 
-    Kept apart so that the mean is over the global batch: means of means would weigh a token by its worker.
+    The loss is the sum over all workers divided by the number over all workers. A mean of the workers' means would give
+    a token more weight on a worker with fewer tokens.
 
     Attributes:
-        total: the sum.
-        count: over how many.
-        facts: what else is logged, the same on every worker.
+        total: the sum, with gradient.
+        count: the number of rows or tokens.
+        metrics: what else is recorded, by name; the same on every worker.
     """
 
     total: Tensor
     count: float
-    facts: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepKey:
-    """Where in training a step is; with an example's id it keys every draw of noise."""
+    """Identifies a training step; together with an example's id it seeds every draw of noise."""
 
     seed: int
     step: int
 
 
 class StepContext:
-    """What one training step computes once and its terms share. B is this worker's part of the batch."""
+    """The quantities of one training step, each computed once, when a term first needs it.
+
+    B is this worker's part of the batch, L and L' the longest rows of student and teacher.
+
+    Args:
+        spec: the job.
+        target: the frozen target.
+        translator: what is trained.
+        source: the source's states of the B examples.
+        step_key: seeds the noise.
+        worker: this process among its peers.
+        passes: how forward passes run; eagerly by default.
+        teacher_answers: the teacher's states of the answers, or None to run the teacher in this step.
+    """
 
     def __init__(
         self,
@@ -57,76 +71,76 @@ class StepContext:
         source: SourceBatch,
         step_key: StepKey,
         worker: Worker,
-        passes: Passes | None = None,
+        passes: ForwardPasses | None = None,
         teacher_answers: AnswerStates | None = None,
     ) -> None:
         self.spec, self.target, self.translator = spec, target, translator
-        self.passes = passes or Passes(translator, target, recorded=False)
+        self.passes = passes or ForwardPasses(translator, target, graphed=False)
         self.source, self.step_key, self.worker = source, step_key, worker
-        self.teacher_answers = teacher_answers  # None where the teacher is read in the step
+        self.teacher_answers = teacher_answers
         self.items: Sequence[Encoded] = source.items
 
     @cached_property
     def dropped(self) -> Tensor | None:
-        """(B,) rows that train without condition, or None where none may."""
+        """(B,) bool, rows whose flow loss is computed without condition; None if condition_dropout is 0."""
         if self.spec.condition_dropout == 0:
             return None
         draws = [uniform(("drop", *self._key(item))) < self.spec.condition_dropout for item in self.items]
         return send(torch.tensor(draws), self.target.device)  # (B,)
 
     @cached_property
-    def reading(self) -> tuple[Tensor, ...]:
-        """What the translator reads of the batch, for the sampler and the flow alike."""
-        return self.passes.reading(self.source)
+    def bridge_inputs(self) -> tuple[Tensor, ...]:
+        """What the translator reads of the batch, shared by the sampler and the flow loss."""
+        return self.passes.bridge_inputs(self.source)
 
     @cached_property
     def soft(self) -> Tensor:
-        """Z, (B, K, d_t), through the same sampler as in evaluation, with its condition."""
-        return self.passes.soft(self.reading, self.noise("sampler"))
+        """Z, (B, K, d_t), from the same sampler as in evaluation, with its condition."""
+        return self.passes.soft(self.bridge_inputs, self.noise("sampler"))
 
     @cached_property
     def student(self) -> Batch:
-        """The target's inputs with soft tokens and the supervised answer."""
+        """Inputs of the target with soft tokens and the gold answer."""
         soft = self.translator.injection(self.soft)
         return assemble_shared(self.target, [item.row for item in self.items], soft, pad="right")
 
     @cached_property
     def student_hidden(self) -> Tensor:
-        """(B, L, d_t), with gradient into Z."""
+        """Last hidden states of the student, (B, L, d_t), with gradient into Z."""
         return self.passes.hidden(self.student)
 
     @cached_property
     def teacher(self) -> Batch:
-        """The target's inputs without soft tokens, the same answer appended."""
+        """Inputs of the target without soft tokens, with the same answer."""
         rows = [item.text_row for item in self.items]
-        if not self.spec.kl_alignment:  # the misaligned KL looks at the header's own positions
+        if not self.spec.kl_alignment:  # the misaligned KL compares positions in the few-shot header
             return assemble(self.target, rows, None, pad="right")
         return assemble_shared(self.target, rows, None, pad="right")
 
     @cached_property
     def teacher_hidden(self) -> Tensor:
-        """(B, L', d_t), without gradient."""
+        """Last hidden states of the teacher, (B, L', d_t), without gradient."""
         with torch.no_grad():
             return self.passes.hidden(self.teacher)
 
     @cached_property
     def question_slots(self) -> Tensor:
-        """The question's target embeddings at unit RMS, resampled to the K slots, (B, K, d_t)."""
+        """Target embeddings of the question at unit RMS, resampled to K positions, (B, K, d_t)."""
         return self.text_slots([item.question_ids for item in self.items])
 
     def text_slots(self, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Target embeddings of token ids, scaled to unit (median) RMS and resampled to the K slots, (B, K, d_t)."""
+        """Embed token ids with the target, scale to unit (median) RMS and resample to K positions, (B, K, d_t)."""
         with torch.no_grad():
             rows = [self.target.embed(send(torch.tensor(ids), self.target.device)).float() for ids in texts]
         return torch.stack([resample(row / self.target.embedding_rms, self.spec.soft_tokens) for row in rows])
 
     def noise(self, purpose: str) -> Tensor:
-        """(B, K, d_t) standard normal, a function of seed, step and example alone."""
+        """Draw standard normal noise, (B, K, d_t), as a function of purpose, seed, step and example alone."""
         shape = (self.spec.soft_tokens, self.target.hidden_size)
         return send(normal(shape, [(purpose, *self._key(item)) for item in self.items]), self.target.device)
 
     def times(self) -> Tensor:
-        """(B,) logit-normal times in (0, 1)."""
+        """Draw logit-normal times in (0, 1), (B,) (Esser et al. 2024)."""
         draws = [torch.randn((), generator=generator("time", *self._key(item))) for item in self.items]
         return send(torch.stack(draws).sigmoid(), self.target.device)
 
@@ -134,6 +148,6 @@ class StepContext:
         return (self.step_key.seed, self.step_key.step, item.example.id)
 
 
-def zero(like: Tensor) -> Term:
-    """A term that is absent on this worker: no rows, no gradient."""
+def empty_term(like: Tensor) -> Term:
+    """Return a term without rows and without gradient, on the device of `like`."""
     return Term(total=like.new_zeros(()), count=0.0)

@@ -15,7 +15,7 @@ from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.objectives.decode_aware import decode_terms
-from ray_bridge.objectives.forward_passes import Passes
+from ray_bridge.objectives.forward_passes import ForwardPasses
 from ray_bridge.objectives.objective import WeightedTerm, objective_terms
 from ray_bridge.tasks.splits import Splits, load_splits
 from ray_bridge.tasks.task import Example
@@ -47,7 +47,7 @@ class TrainingParts:
     parameters: list[torch.nn.Parameter]
     optimiser: torch.optim.Optimizer
     terms: list[WeightedTerm]
-    passes: Passes
+    passes: ForwardPasses
     evaluator: Evaluator
 
 
@@ -84,7 +84,7 @@ def build_parts(
         parameters=parameters,
         optimiser=_optimiser(spec, parameters, worker.device),
         terms=[*decode_aware, *objective_terms(spec)],
-        passes=Passes(translator, pair.target),
+        passes=ForwardPasses(translator, pair.target),
         evaluator=Evaluator(pair.for_evaluation(), worker, run.eval_batch_size, node_cache),
     )
     startup.done("translator")

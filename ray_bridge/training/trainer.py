@@ -203,7 +203,7 @@ class Trainer:
         values = {f"loss/{name}": value for name, value in losses.terms.items()}
         values |= {"loss/total": losses.total, "grad_norm": norm, "lr": learning_rate(self.spec, self.step - 1)}
         values |= {f"grad_norm/{name}": value for name, value in losses.gradient_norms.items()}
-        values |= losses.facts
+        values |= losses.metrics
         values |= {"seconds_per_step": round(spent, 5), "tokens_per_second": round(tokens / spent, 1)}
         self.events.metrics(self.step, values)
 

@@ -91,7 +91,7 @@ def test_a_bridge_can_be_trained_from_its_start(bridge: str) -> None:
         loss = (translator(read(), noise()) - data).pow(2).sum()
         if translator.flow is not None:
             times, dropped = torch.tensor([0.3, 0.6]), torch.tensor([True, False])
-            loss = loss + translator.flow_error(data, noise(), times, dropped, *translator.reading(read())).sum()
+            loss = loss + translator.flow_error(data, noise(), times, dropped, *translator.bridge_inputs(read())).sum()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

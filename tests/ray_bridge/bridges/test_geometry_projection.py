@@ -117,7 +117,7 @@ def test_models_without_rotary_get_no_phase() -> None:
     assert projection.phase is None
     spec = tiny(**SMALL)
     read = batch(spec, frozen("mistral", 48), plain)
-    matrix, mask, indices = projection.reading(read.items, read.states)
+    matrix, mask, indices = projection.token_inputs(read.items, read.states)
     states = projection(read.states, matrix, mask, indices)
     assert states.shape == (*mask.shape, 32)
 
@@ -131,7 +131,7 @@ def test_states_stand_at_the_targets_tokens_and_indices(layout: str) -> None:
     seen: list[Tensor] = []
     assert projection.phase is not None
     projection.phase.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
-    matrix, mask, indices = projection.reading(read.items, read.states)
+    matrix, mask, indices = projection.token_inputs(read.items, read.states)
     states = projection(read.states, matrix, mask, indices)
     whole = batch(tiny(**SMALL), source, target).items
     rows = assemble(target, [item.row for item in whole], SoftContext(tokens=torch.zeros(2, 3, 32)), pad="right")
@@ -172,7 +172,7 @@ def test_every_parameter_learns() -> None:
     translator = build_translator(spec, source, target)
     assert translator.geometry is not None
     read = batch(spec, source, target)
-    states = translator.geometry(*translator.reading(read))
+    states = translator.geometry(*translator.bridge_inputs(read))
     (states * torch.randn(states.shape)).sum().backward()
     for name, parameter in translator.geometry.named_parameters():
         assert parameter.grad is not None, name

@@ -1,7 +1,9 @@
-"""RLOO against the truth: a toy whose completions can be enumerated, so that its expected reward is known exactly."""
+"""RLOO on a toy whose expected reward is known exactly, its advantages, and the memory of both losses."""
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,11 +18,16 @@ from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
+from ray_bridge.objectives import policy_gradient
 from ray_bridge.objectives.decode_aware import DecodeAware
+from ray_bridge.objectives.gradient_accumulation import accumulate_gradients
+from ray_bridge.objectives.policy_gradient import leave_one_out, recompute_layers, token_losses
 from ray_bridge.objectives.rollouts import draw_questions
 from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.task import Example, Score
-from tests.support.objective_steps import unsettle
+from tests.support.model_pairs import PairFolders
+from tests.support.objective_steps import Frame, ParityTask, make_frame, unsettle
+from tests.support.rollouts import LAYOUTS, UNLIMITED, rollout
 
 STEPS = 60
 REWARDS = {"": 0.0, "a": 1.1, "a a": 0.1}
@@ -171,3 +178,75 @@ def test_the_estimate_is_the_gradient_of_the_expected_reward(toy: tuple[ModelPai
         assert abs(float(gap.mean())) < 4 * error
         if has_signal:
             assert float(truth.mean()) > 12 * error
+
+
+def test_advantages_leave_one_out() -> None:
+    assert leave_one_out([1.0, 0.0, 0.0, 0.5]) == pytest.approx([1 - 1 / 6, -0.5, -0.5, 0.5 - 1 / 3])
+    assert leave_one_out([0.1, 0.1, 0.1]) is None
+    assert leave_one_out([1.1, 0.1]) == pytest.approx([1.0, -1.0])
+
+
+@pytest.fixture(scope="module")
+def frame(folders: PairFolders) -> Frame:
+    return make_frame(folders, ParityTask, max_new_tokens=30, decode_temperature=1.5)
+
+
+def test_a_teacher_that_reads_the_same_costs_nothing(frame: Frame) -> None:
+    K, target = frame.spec.soft_tokens, frame.pair.target
+    soft, completions, _ = rollout(frame)
+    literal = []
+    for c in completions:
+        text = c.item.text_row.prompt
+        row = replace(c.item.row, prompt=text[1 + K :])
+        literal.append(replace(c, item=replace(c.item, row=row)))
+    same = torch.stack([target.embed(torch.tensor(c.item.text_row.prompt[1 : 1 + K])) for c in completions])
+    _, nothing = token_losses(target, SoftContext(tokens=same), literal, torch.zeros(len(literal)), 1.0)
+    assert abs(float(nothing)) / sum(len(c.tokens) for c in literal) < 1e-5
+    own = soft.rows([c.soft_row for c in literal])
+    _, something = token_losses(target, own, literal, torch.zeros(len(literal)), 1.0)
+    assert float(something) > 1
+
+
+@pytest.mark.parametrize("layout", ["first", "before_question"])
+def test_recomputing_layers_changes_no_gradient(
+    folders: PairFolders, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = make_frame(folders, ParityTask, **LAYOUTS[layout])
+    soft, completions, advantages = rollout(frame)
+    saved = accumulate_gradients(frame.pair.target, soft, completions, advantages, 1.0, UNLIMITED)
+    monkeypatch.setattr(policy_gradient, "recompute_layers", lambda _layers: nullcontext())
+    whole = accumulate_gradients(frame.pair.target, soft, completions, advantages, 1.0, UNLIMITED)
+    assert torch.equal(saved[0], whole[0])
+    torch.testing.assert_close(saved[1], whole[1], rtol=1e-6, atol=1e-7)
+    assert not any("forward" in layer.__dict__ for layer in frame.pair.target.layers)
+
+
+def test_layers_keep_a_forward_that_was_put_on_them(frame: Frame) -> None:
+    layer = frame.pair.target.layers[0]
+    own = layer.forward
+    layer.forward = own
+    with recompute_layers(frame.pair.target.layers):
+        assert layer.forward is not own
+    assert layer.__dict__.pop("forward") is own
+
+
+@contextmanager
+def kept_for_backward(sizes: list[int]) -> Iterator[None]:
+    def pack(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield
+
+
+def test_recomputing_layers_keeps_their_inputs_alone(frame: Frame) -> None:
+    target = frame.pair.target
+    soft = frame.step(frame.items(4)).soft.detach().requires_grad_()
+    mask = torch.ones(4, soft.shape[1], dtype=torch.long)
+    positions = torch.arange(soft.shape[1]).expand(4, -1)
+    sizes: dict[bool, list[int]] = {True: [], False: []}
+    for again, kept in sizes.items():
+        with kept_for_backward(kept), recompute_layers(target.layers) if again else nullcontext():
+            target.hidden(soft, mask, positions)
+    assert sum(sizes[True]) < 0.3 * sum(sizes[False])

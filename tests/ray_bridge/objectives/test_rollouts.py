@@ -1,4 +1,4 @@
-"""Free generation in training: seeded by example and step, scored by the task, shared out among all workers."""
+"""Rollouts: sampled from seeds of step and example, rewarded by the task, shared out among all workers."""
 
 from collections import Counter
 
@@ -6,9 +6,18 @@ import pytest
 
 from ray_bridge.distributed import Worker
 from ray_bridge.generation.generate import text_of
-from ray_bridge.objectives.rollouts import Completion, Turn, draw_questions, leave_one_out, reward_of, turns_of, write
+from ray_bridge.models.soft_context import SoftContext
+from ray_bridge.objectives.rollouts import (
+    Completion,
+    CompletionKey,
+    draw_questions,
+    reward_of,
+    sample_completions,
+    worker_completions,
+)
 from ray_bridge.objectives.step_context import StepKey
 from ray_bridge.tasks.synthetic.task import SyntheticTask
+from tests.support.live_bytes import LiveBytes
 from tests.support.model_pairs import PairFolders
 from tests.support.objective_steps import Frame, ParityTask, make_frame
 
@@ -18,17 +27,17 @@ def frame(folders: PairFolders) -> Frame:
     return make_frame(folders, ParityTask)
 
 
-def all_turns(frame: Frame, questions: int) -> list[Turn]:
-    return turns_of(Worker(), questions, frame.spec.decode_samples)
+def all_keys(frame: Frame, questions: int) -> list[CompletionKey]:
+    return worker_completions(Worker(), questions, frame.spec.decode_samples)
 
 
-def written(frame: Frame, number: int, turns: list[Turn], batch_size: int, seed: int = 0) -> list[Completion]:
+def sample(frame: Frame, number: int, keys: list[CompletionKey], batch_size: int, seed: int = 0) -> list[Completion]:
     """Completions of the first questions; the soft tokens are those of step 0 whatever the step."""
-    wanted = sorted({turn.question for turn in turns})
+    wanted = sorted({key.question for key in keys})
     items = [frame.items(4)[question] for question in wanted]
     soft = frame.translator.injection(frame.step(items).soft)
-    places = [wanted.index(turn.question) for turn in turns]
-    return write(frame.pair, StepKey(seed=seed, step=number), turns, places, items, soft, batch_size)
+    soft_rows = [wanted.index(key.question) for key in keys]
+    return sample_completions(frame.pair, StepKey(seed=seed, step=number), keys, soft_rows, items, soft, batch_size)
 
 
 def test_the_reward_is_the_tasks_own_score() -> None:
@@ -43,7 +52,7 @@ def test_the_reward_is_the_tasks_own_score() -> None:
 
 def test_completions_are_scored_by_their_text(frame: Frame) -> None:
     target, task = frame.pair.target, frame.pair.task
-    completions = written(frame, 0, all_turns(frame, 4), batch_size=16)
+    completions = sample(frame, 0, all_keys(frame, 4), batch_size=16)
     for completion in completions:
         special = target.tokenizer.all_special_ids
         text = target.tokenizer.decode([token for token in completion.tokens if token not in special])
@@ -54,11 +63,11 @@ def test_completions_are_scored_by_their_text(frame: Frame) -> None:
 
 
 def test_completions_end_with_eos_or_at_the_limit(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_ended = [c.tokens for c in written(frame, 1, all_turns(frame, 4), batch_size=16)]
+    open_ended = [c.tokens for c in sample(frame, 1, all_keys(frame, 4), batch_size=16)]
     assert {len(tokens) for tokens in open_ended} == {12}  # random weights hardly ever write the model's own EOS
     eos = Counter(token for tokens in open_ended for token in set(tokens[2:9])).most_common(1)[0][0]
     monkeypatch.setattr(frame.pair.target, "eos", eos)
-    closed = [c.tokens for c in written(frame, 1, all_turns(frame, 4), batch_size=16)]
+    closed = [c.tokens for c in sample(frame, 1, all_keys(frame, 4), batch_size=16)]
     expected = [t[: t.index(eos) + 1] if eos in t else t for t in open_ended]
     assert closed == expected
     assert closed != open_ended
@@ -66,28 +75,28 @@ def test_completions_end_with_eos_or_at_the_limit(frame: Frame, monkeypatch: pyt
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_a_completion_does_not_depend_on_its_batch(frame: Frame, batch_size: int) -> None:
-    turns = all_turns(frame, 4)
-    expected = {c.turn: c.tokens for c in written(frame, 0, turns, batch_size=16)}
-    assert {c.turn: c.tokens for c in written(frame, 0, turns[::-1], batch_size)} == expected
+    keys = all_keys(frame, 4)
+    expected = {c.key: c.tokens for c in sample(frame, 0, keys, batch_size=16)}
+    assert {c.key: c.tokens for c in sample(frame, 0, keys[::-1], batch_size)} == expected
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_a_completion_does_not_depend_on_its_worker(frame: Frame, world: int) -> None:
-    expected = {c.turn: (c.tokens, c.item.example.id) for c in written(frame, 0, all_turns(frame, 4), batch_size=16)}
+    expected = {c.key: (c.tokens, c.item.example.id) for c in sample(frame, 0, all_keys(frame, 4), batch_size=16)}
     found = {}
     for rank in range(world):
-        turns = turns_of(Worker(rank=rank, world=world), 4, frame.spec.decode_samples)
-        found |= {c.turn: (c.tokens, c.item.example.id) for c in written(frame, 0, turns, batch_size=16)}
+        keys = worker_completions(Worker(rank=rank, world=world), 4, frame.spec.decode_samples)
+        found |= {c.key: (c.tokens, c.item.example.id) for c in sample(frame, 0, keys, batch_size=16)}
     assert found == expected
 
 
 def test_seed_step_example_and_sample_make_a_completion(frame: Frame) -> None:
-    turns = all_turns(frame, 4)
-    first = [c.tokens for c in written(frame, 0, turns, 16)]
-    assert first == [c.tokens for c in written(frame, 0, turns, 16)]
+    keys = all_keys(frame, 4)
+    first = [c.tokens for c in sample(frame, 0, keys, 16)]
+    assert first == [c.tokens for c in sample(frame, 0, keys, 16)]
     assert len(set(first)) == len(first)
-    assert first != [c.tokens for c in written(frame, 1, turns, 16)]
-    assert first != [c.tokens for c in written(frame, 0, turns, 16, seed=1)]
+    assert first != [c.tokens for c in sample(frame, 1, keys, 16)]
+    assert first != [c.tokens for c in sample(frame, 0, keys, 16, seed=1)]
 
 
 def test_questions_are_drawn_by_seed_and_step(frame: Frame) -> None:
@@ -101,15 +110,24 @@ def test_questions_are_drawn_by_seed_and_step(frame: Frame) -> None:
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 16])
-def test_all_workers_take_part(world: int) -> None:
-    shares = [turns_of(Worker(rank=rank, world=world), 4, 4) for rank in range(world)]
-    together = [turn for share in shares for turn in share]
-    assert together == [Turn(question=q, sample=g) for q in range(4) for g in range(4)]
+def test_all_workers_get_an_equal_share(world: int) -> None:
+    shares = [worker_completions(Worker(rank=rank, world=world), 4, 4) for rank in range(world)]
+    together = [key for share in shares for key in share]
+    assert together == [CompletionKey(question=q, sample=g) for q in range(4) for g in range(4)]
     assert min(map(len, shares)) >= 1
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-def test_advantages_leave_one_out() -> None:
-    assert leave_one_out([1.0, 0.0, 0.0, 0.5]) == pytest.approx([1 - 1 / 6, -0.5, -0.5, 0.5 - 1 / 3])
-    assert leave_one_out([0.1, 0.1, 0.1]) is None
-    assert leave_one_out([1.1, 0.1]) == pytest.approx([1.0, -1.0])
+def test_memory_of_generation_is_bounded_by_its_batch(folders: PairFolders) -> None:
+    frame = make_frame(folders, ParityTask)
+    peaks = {}
+    for questions, batch_size in ((2, 4), (4, 4), (4, 8)):
+        items = [frame.items(1)[0]] * questions
+        soft = SoftContext(tokens=frame.step(items).soft.detach())
+        keys = worker_completions(Worker(), questions, 4)
+        soft_rows = [key.question for key in keys]
+        with LiveBytes() as live:
+            sample_completions(frame.pair, StepKey(seed=0, step=0), keys, soft_rows, items, soft, batch_size)
+        peaks[questions, batch_size] = live.peak
+    assert peaks[4, 4] <= 1.05 * peaks[2, 4]
+    assert peaks[4, 8] > 1.5 * peaks[4, 4]

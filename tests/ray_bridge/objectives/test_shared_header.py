@@ -12,8 +12,8 @@ from ray_bridge.inputs import rows
 from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.objectives import chunked_vocabulary
-from ray_bridge.objectives.chunked_vocabulary import sum_in_parts
-from ray_bridge.objectives.forward_passes import Passes
+from ray_bridge.objectives.chunked_vocabulary import sum_in_chunks
+from ray_bridge.objectives.forward_passes import ForwardPasses
 from ray_bridge.objectives.objective import backward, objective_terms
 from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.splits import load_splits
@@ -59,7 +59,7 @@ def test_reading_the_header_once_changes_nothing(
         parameters = [p for p in translator.parameters() if p.requires_grad]
         items = pair.encoder(splits.train[:3])
         source = read_source(pair.source, items, spec.source_layer)
-        passes = Passes(translator, pair.target, recorded="padded" in way)
+        passes = ForwardPasses(translator, pair.target, graphed="padded" in way)
         step = Wide(spec, pair.target, translator, source, StepKey(seed=0, step=0), Worker(), passes)
         losses = backward(step, objective_terms(spec), parameters)
         assert (step.student_hidden.shape[1] % 32 == 0) == ("padded" in way and pair.target.body is not None)
@@ -75,8 +75,8 @@ def test_reading_the_header_once_changes_nothing(
         assert torch.allclose(gradient, full_gradient, rtol=1e-5, atol=max(tolerance, 1e-8))
 
 
-def test_a_sum_in_parts_is_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunked_vocabulary, "PART", 3)
+def test_a_sum_in_chunks_is_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked_vocabulary, "CHUNK", 3)
     x = torch.randn(10, 4, dtype=torch.float64, requires_grad=True)
     y = torch.randn(10, dtype=torch.float64)
     sizes = []
@@ -85,7 +85,7 @@ def test_a_sum_in_parts_is_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
         sizes.append(len(a))
         return (a.exp().sum(-1) * b).sum()
 
-    total = sum_in_parts(function, x, y)
+    total = sum_in_chunks(function, x, y)
     assert sizes == [2, 3, 2, 3]
     (gradient,) = torch.autograd.grad(total, x, retain_graph=True)
     (again,) = torch.autograd.grad(total, x)
@@ -93,4 +93,4 @@ def test_a_sum_in_parts_is_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.allclose(gradient, x.exp() * y[:, None])
     assert torch.equal(gradient, again)
     with torch.no_grad():
-        assert torch.allclose(sum_in_parts(function, x, y), total)
+        assert torch.allclose(sum_in_chunks(function, x, y), total)

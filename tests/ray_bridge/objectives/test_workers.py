@@ -32,7 +32,7 @@ def measure(folders: PairFolders, injection: str, worker: Worker) -> dict[str, A
             "total": losses.total,
             "terms": dict(losses.terms),
             "norms": dict(losses.gradient_norms),
-            "facts": dict(losses.facts),
+            "metrics": dict(losses.metrics),
             "gradient": flat,
         }
     return found
@@ -61,12 +61,12 @@ def test_two_workers_equal_one(results: list[dict[str, Any]], name: str) -> None
         for term, value in alone["terms"].items():
             assert pair["terms"][term] == pytest.approx(value, rel=1e-6, abs=1e-6)
             assert pair["norms"][term] == pytest.approx(alone["norms"][term], rel=1e-5, abs=1e-6)
-        assert pair["facts"] == pytest.approx(alone["facts"])
+        assert pair["metrics"] == pytest.approx(alone["metrics"])
         torch.testing.assert_close(pair["gradient"], alone["gradient"], rtol=1e-5, atol=1e-6)
     assert torch.equal(first["gradient"], second["gradient"])
 
 
-def test_completions_were_judged_over_both_workers(results: list[dict[str, Any]]) -> None:
-    facts = results[1]["rloo"]["facts"]
-    assert set(facts) == {"decode/reward_mean", "decode/frac_zero_advantage", "decode/tokens"}
-    assert 0 < facts["decode/reward_mean"] < 1.1
+def test_advantages_are_of_the_completions_of_both_workers(results: list[dict[str, Any]]) -> None:
+    metrics = results[1]["rloo"]["metrics"]
+    assert set(metrics) == {"decode/reward_mean", "decode/frac_zero_advantage", "decode/tokens"}
+    assert 0 < metrics["decode/reward_mean"] < 1.1
