@@ -20,7 +20,8 @@ from typing import Any
 from benchmarks.harness import default_device, environment, save
 from bridge_common.files import read_jsonl
 from ray_bridge.config.presets import tiny, tiny_run
-from ray_bridge.config.spec import JobSpec, RunSpec, build
+from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.validation import build
 
 BARE = """
 import sys, torch

@@ -5,31 +5,47 @@ from typing import TYPE_CHECKING
 from bridge_common.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ray_bridge.bridges.registry import BRIDGES
     from ray_bridge.config.fingerprint import fingerprint
+    from ray_bridge.config.plugins import import_plugin, import_plugins
     from ray_bridge.config.presets import paper, paper_run, preset, split_settings, tiny, tiny_run
-    from ray_bridge.config.spec import JobSpec, RunSpec, build, check_run
+    from ray_bridge.config.registry import Setting, settings_of
+    from ray_bridge.config.spec import JobSpec, RunSpec, check_run
+    from ray_bridge.config.validation import build
     from ray_bridge.job import run_job
+    from ray_bridge.tasks.registry import TASKS
 
 __version__ = "0.2.0"
 __all__ = [
+    "BRIDGES",
+    "TASKS",
     "JobSpec",
     "RunSpec",
+    "Setting",
     "build",
     "check_run",
     "fingerprint",
+    "import_plugin",
+    "import_plugins",
     "paper",
     "paper_run",
     "preset",
     "run_job",
+    "settings_of",
     "split_settings",
     "tiny",
     "tiny_run",
 ]
 
 _HOMES = {
+    "BRIDGES": "ray_bridge.bridges.registry",
+    "TASKS": "ray_bridge.tasks.registry",
+    "build": "ray_bridge.config.validation",
     "fingerprint": "ray_bridge.config.fingerprint",
     "run_job": "ray_bridge.job",
-    **dict.fromkeys(("JobSpec", "RunSpec", "build", "check_run"), "ray_bridge.config.spec"),
+    **dict.fromkeys(("import_plugin", "import_plugins"), "ray_bridge.config.plugins"),
+    **dict.fromkeys(("Setting", "settings_of"), "ray_bridge.config.registry"),
+    **dict.fromkeys(("JobSpec", "RunSpec", "check_run"), "ray_bridge.config.spec"),
     **dict.fromkeys(
         ("paper", "paper_run", "preset", "split_settings", "tiny", "tiny_run"), "ray_bridge.config.presets"
     ),

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge.config.spec import JobSpec, RunSpec, build, check_run
+from ray_bridge.config.spec import JobSpec, RunSpec, check_run
+from ray_bridge.config.validation import build
 
 TRAIN = "train"  # name of the Ray Train run, and of its folder in the trial's
 HEALTH_CHECK_S = "0.5"  # between checks of the workers; a trial waits for one at its end, and Ray's default is 2

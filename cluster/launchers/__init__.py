@@ -20,7 +20,7 @@ def render(kind: str, **settings: Any) -> str:
     """
     from cluster.launchers import kuberay, ray_up, slurm
     from cluster.launchers.settings import LaunchSettings
-    from ray_bridge.config.spec import build
+    from ray_bridge.config.validation import build
 
     renderers: dict[str, Callable[[LaunchSettings], str]] = dict(
         zip(KINDS, (slurm.render, kuberay.render, ray_up.render), strict=True)

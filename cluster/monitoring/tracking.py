@@ -8,7 +8,7 @@ from bridge_common.threads import repeating
 from mlflow_utils import names
 from mlflow_utils.tracker import Tracker
 from tune_spaces.campaign import Campaign
-from tune_spaces.design.toggles import parameters
+from tune_spaces.design.toggles import parameters, values
 from tune_spaces.records.plan_file import settings_shared
 
 POLL = 1.0
@@ -54,16 +54,10 @@ def _declare(campaign: Campaign, tracker: Tracker, declared: set[str]) -> None:
             phase=trial.phase,
             name=trial.variant,
             fingerprint=trial.fingerprint,
-            params=parameters(campaign.plan.changes(trial) | _toggles(trial.spec)),
+            params=parameters(campaign.plan.changes(trial) | values(trial.spec.flat())),
             tags={names.SEED: trial.seed},
         )
         declared.add(name)
-
-
-def _toggles(spec: object) -> dict[str, object]:
-    from tune_spaces.design.toggles import all_toggles
-
-    return {toggle.field: getattr(spec, toggle.field) for toggle in all_toggles()}
 
 
 def _status(campaign: Campaign, phase: str) -> str:

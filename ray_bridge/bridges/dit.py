@@ -1,6 +1,6 @@
 """The diffusion-transformer bridge (DiT, Peebles & Xie 2023): pooled source states steer a flow over K slots."""
 
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from ray_bridge.bridges.conditioner import Conditioner
 from ray_bridge.bridges.layers import Attention, ExactScale, modulate, sinusoids, time_features
 from ray_bridge.bridges.rectified_flow import flow_error, sample
 from ray_bridge.bridges.whitening import Moments
+from ray_bridge.config.spec import JobSpec
 
 
 class Block(nn.Module):
@@ -83,6 +84,26 @@ class DiTBridge(nn.Module):
         self.prior = nn.Parameter(torch.randn(soft_tokens, target_size)) if prediction == "x1" else None
         self.scale = ExactScale(target_rms)
 
+    @classmethod
+    def from_spec(
+        cls, spec: JobSpec, *, source_size: int, target_size: int, target_rms: float, cross: bool = False
+    ) -> Self:
+        """Make the bridge that a job asks for; see `Bridge.from_spec`. With `cross` its slots attend to the source."""
+        return cls(
+            source_size=source_size,
+            target_size=target_size,
+            target_rms=target_rms,
+            soft_tokens=spec.soft_tokens,
+            width=spec.hidden_size,
+            depth=spec.depth,
+            heads=spec.num_heads,
+            steps=spec.sampler_steps,
+            prediction=spec.flow_prediction,
+            pooling=spec.pooling,
+            cross=cross,
+            guidance=spec.guidance_scale,
+        )
+
     def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
         """See `Conditioner.moments`."""
         return self.conditioner.moments(states, mask)
@@ -146,6 +167,15 @@ class DiTBridge(nn.Module):
     ) -> Tensor:
         """The auxiliary loss that makes this a flow, (B,): see `flow_error`; data (B, K, d_t) at unit RMS."""
         return flow_error(self.condition(states, mask, dropped), data, noise, times, self.prediction)
+
+
+class CrossAttendingDiT(DiTBridge):
+    """A DiT whose slots also attend to every token of the source."""
+
+    @classmethod
+    def from_spec(cls, spec: JobSpec, **sizes: Any) -> Self:
+        """Make the bridge that a job asks for; see `Bridge.from_spec`."""
+        return super().from_spec(spec, **sizes, cross=True)
 
 
 class Condition:

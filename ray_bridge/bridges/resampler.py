@@ -4,11 +4,14 @@ One pass, no noise, no time: Perceiver's cross-attention (Jaegle et al. 2021) in
 queries, as in Q-Former (Li et al. 2023).
 """
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
 from ray_bridge.bridges.layers import Attention, ExactScale, sinusoids
 from ray_bridge.bridges.whitening import Moments, Whitening
+from ray_bridge.config.spec import JobSpec
 
 
 class ResamplerBlock(nn.Module):
@@ -51,6 +54,19 @@ class Resampler(nn.Module):
         self.final = nn.LayerNorm(width)
         self.head = nn.Linear(width, target_size)
         self.scale = ExactScale(target_rms)
+
+    @classmethod
+    def from_spec(cls, spec: JobSpec, *, source_size: int, target_size: int, target_rms: float) -> Self:
+        """Make the bridge that a job asks for; see `Bridge.from_spec`."""
+        return cls(
+            source_size=source_size,
+            target_size=target_size,
+            target_rms=target_rms,
+            soft_tokens=spec.soft_tokens,
+            width=spec.hidden_size,
+            depth=spec.depth,
+            heads=spec.num_heads,
+        )
 
     def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
         """Moments of what the standardising layer reads, to be summed over training prompts and handed to `fit`."""

@@ -1,17 +1,18 @@
 """The trained part of a job: from what the source read to the soft tokens that the target reads."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, cast
+from typing import Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bridge_common.errors import UserError
 from ray_bridge.bridges.dit import DiTBridge
 from ray_bridge.bridges.geometry_projection import GeometryProjection
 from ray_bridge.bridges.injection import Injection
 from ray_bridge.bridges.layers import ExactScale
-from ray_bridge.bridges.resampler import Resampler
+from ray_bridge.bridges.registry import BRIDGES
 from ray_bridge.bridges.whitening import Moments
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
@@ -25,6 +26,17 @@ class Bridge(Protocol):
     """(states (B, S, d), mask (B, S), noise (B, K, d_t), dropped (B,)) -> soft tokens (B, K, d_t)."""
 
     scale: ExactScale
+
+    @classmethod
+    def from_spec(cls, spec: JobSpec, *, source_size: int, target_size: int, target_rms: float) -> Self:
+        """Make the bridge that a job asks for.
+
+        Args:
+            spec: the job.
+            source_size: width of the states that it reads: d_s, or d_t under geometry_projection.
+            target_size: d_t.
+            target_rms: root mean square of the target's embeddings, the size of its soft tokens.
+        """
 
     def __call__(self, states: Tensor, mask: Tensor, noise: Tensor, dropped: Tensor | None = None) -> Tensor: ...
 
@@ -145,26 +157,16 @@ class Translator(nn.Module):
 
 
 def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:
-    """The bridge a spec asks for, with input of width `input_size`."""
-    shape: dict[str, Any] = {
-        "source_size": input_size,
-        "target_size": target.hidden_size,
-        "target_rms": target.embedding_rms,
-        "soft_tokens": spec.soft_tokens,
-        "width": spec.hidden_size,
-        "depth": spec.depth,
-        "heads": spec.num_heads,
-    }
-    if spec.bridge == "resampler":
-        return Resampler(**shape)
-    return DiTBridge(
-        **shape,
-        steps=spec.sampler_steps,
-        prediction=spec.flow_prediction,
-        pooling=spec.pooling,
-        cross=spec.bridge == "dit_xattn",
-        guidance=spec.guidance_scale,
-    )
+    """Make the bridge that a spec names, with input of width `input_size`.
+
+    Raises:
+        UserError: if a plug-in's bridge has no `scale`, which sets the size of its soft tokens.
+    """
+    sizes = {"source_size": input_size, "target_size": target.hidden_size, "target_rms": target.embedding_rms}
+    bridge: nn.Module = BRIDGES.load(spec.bridge).from_spec(spec, **sizes)
+    if not isinstance(getattr(bridge, "scale", None), ExactScale):
+        raise UserError(f"bridge={spec.bridge!r}: its `scale` must be an ExactScale; see docs/plugins.md")
+    return bridge
 
 
 def build_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM, once: Once = anew) -> Translator:

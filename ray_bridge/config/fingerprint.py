@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ray_bridge.config.checkpoint_names import resolve
+from ray_bridge.config.plugins import import_plugin, source_of
 from ray_bridge.config.spec import JobSpec
 
 _WHOLE = 1 << 22  # files up to this size are hashed whole
@@ -56,7 +57,7 @@ def folder_digest(folder: Path) -> str:
     16 GB on every plan would not.
     """
     files = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and _counts(p.relative_to(folder))):
         size = path.stat().st_size
         content = hashlib.blake2b(digest_size=16)
         with path.open("rb") as file:
@@ -78,12 +79,34 @@ def fingerprint(spec: JobSpec, contents: dict[str, str] | None = None) -> str:
         contents: digests of folders read so far, kept by a caller that names thousands of specs on the same files.
     """
     contents = {} if contents is None else contents
-    fields = dict(vars(spec))
+    fields = spec.flat()
+    for name in ("task", "bridge"):
+        module, colon, attribute = fields[name].partition(":")
+        if colon:
+            fields[name] = f"{_source(module, contents)}:{attribute}"
+    if "plugins" in fields:
+        fields["plugins"] = sorted(_source(module, contents) for module in fields["plugins"])
     for name in ("source", "target"):
         fields[name] = _content(fields[name], contents)
     if fields["task_data"] is not None:
         fields["task_data"] = _data(fields["task_data"], contents)
     return digest(fields)
+
+
+def _counts(path: Path) -> bool:
+    return not path.name.startswith(".") and "__pycache__" not in path.parts
+
+
+def _source(module: str, contents: dict[str, str]) -> str:
+    """Return a plug-in's content, whatever its name and place: its file, or all files of a package."""
+    key = f"module {module}"
+    if key not in contents:
+        place = source_of(import_plugin(module))
+        if place.is_dir():
+            contents[key] = f"content:{folder_digest(place)}"
+        else:
+            contents[key] = f"content:{hashlib.blake2b(place.read_bytes(), digest_size=8).hexdigest()}"
+    return contents[key]
 
 
 def _data(folder: str, contents: dict[str, str]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge_common.errors import UserError
-from ray_bridge.config.spec import JobSpec, RunSpec, build
+from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.validation import build
 
 
 def tiny(**changes: Any) -> JobSpec:

@@ -5,35 +5,28 @@ machine, the number of workers or the evaluation batch size. Each field's descri
 the field means and what its values do; the command line and the documentation show it.
 """
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_serializer, model_validator
 
 from bridge_common.errors import UserError
+from ray_bridge.config.plugins import import_plugin
+from ray_bridge.config.registry import Value, read_extra, registry_of, settings_of
+from ray_bridge.config.validation import Frozen, build
+
+EXTRA = "extra."  # start of a plug-in's setting, as the command line and records name it
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-Spec = TypeVar("Spec", bound=BaseModel)
 
 
 def _split_commas(value: Any) -> Any:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
-
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed, validated as a new object.
-
-        Raises:
-            UserError: for an unknown field or an impossible value; the message names the field and what it takes.
-        """
-        return build(type(self), {**self.model_dump(), **changes})
-
-
-class JobSpec(_Frozen):
+class JobSpec(Frozen):
     """Everything that defines the result of one translator job.
 
     Symbols as in the README: K soft tokens a question; d_s and d_t, the hidden sizes of source and target.
@@ -64,11 +57,16 @@ class JobSpec(_Frozen):
         "float32", description="dtype of both frozen models' weights"
     )
 
+    # Plug-ins: first, because they may register names that later fields use
+    plugins: Annotated[tuple[str, ...], BeforeValidator(_split_commas)] = Field(
+        (), description="modules imported in every process of the job before names are looked up, e.g. my_plugin"
+    )
+
     # The task
-    task: Literal["synthetic", "gsm8k", "math", "hotpotqa"] = Field(
+    task: str = Field(
         "synthetic",
         description="data set with its prompt and scoring: synthetic (word problems with foreign number words, no "
-        "download), gsm8k, math or hotpotqa",
+        "download), gsm8k, math, hotpotqa, or a class as MODULE:CLASS",
     )
     task_data: str | None = Field(
         None, description="folder with train.jsonl and test.jsonl, read instead of the hub's data set"
@@ -114,10 +112,10 @@ class JobSpec(_Frozen):
     )
 
     # The bridge
-    bridge: Literal["dit", "resampler", "dit_xattn"] = Field(
+    bridge: str = Field(
         "dit",
         description="architecture: dit (diffusion transformer on one pooled source vector), dit_xattn (dit that also "
-        "cross-attends to every source token), resampler (learned queries, no diffusion)",
+        "cross-attends to every source token), resampler (learned queries, no diffusion), or a class as MODULE:CLASS",
     )
     soft_tokens: int = Field(64, ge=1, le=4096, description="K, number of soft tokens made for each question")
     hidden_size: int = Field(512, ge=8, description="width of the bridge; a multiple of num_heads")
@@ -219,6 +217,68 @@ class JobSpec(_Frozen):
     seed: int = Field(0, ge=0, description="seed of initial weights, order of examples and all noise in training")
     noise_seed: int = Field(0, ge=0, description="seed of the noise in evaluation, used with each example's id alone")
 
+    extra: dict[str, Value] = Field({}, description="settings that the classes of task and bridge add, as extra.NAME")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_extra(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        flat = {name: value for name, value in values.items() if name.startswith(EXTRA)}
+        if not flat:
+            return values
+        extra = {name.removeprefix(EXTRA): value for name, value in flat.items()}
+        rest = {name: value for name, value in values.items() if name not in flat}
+        return {**rest, "extra": {**extra, **values.get("extra", {})}}
+
+    @field_validator("plugins")
+    @classmethod
+    def _import(cls, plugins: tuple[str, ...]) -> tuple[str, ...]:
+        named = tuple(dict.fromkeys(module.strip() for module in plugins))
+        for module in named:
+            import_plugin(module)
+        return named
+
+    @field_validator("task", "bridge")
+    @classmethod
+    def _known(cls, name: str, info: ValidationInfo) -> str:
+        return registry_of(str(info.field_name)).check(name)
+
+    @field_validator("extra", mode="before")
+    @classmethod
+    def _settings(cls, given: Any, info: ValidationInfo) -> Any:
+        known = info.data
+        if isinstance(given, Mapping) and "task" in known and "bridge" in known:
+            return read_extra(given, known["task"], known["bridge"])
+        return given
+
+    @model_serializer
+    def flat(self) -> dict[str, Any]:
+        """Return every field by name, as records hold a spec: settings of plug-ins as `extra.NAME`.
+
+        A spec without plug-ins has neither `plugins` nor `extra`: its record and its fingerprint are the same as before
+        there were plug-ins.
+        """
+        values = dict(vars(self))
+        plugins, extra = values.pop("plugins"), values.pop("extra")
+        values |= {"plugins": plugins} if plugins else {}
+        return values | {f"{EXTRA}{name}": value for name, value in extra.items()}
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed, validated as a new object.
+
+        Where the task or the bridge changes, settings that only the old one had are left out.
+
+        Raises:
+            UserError: for an unknown field or an impossible value; the message names the field and what it takes.
+        """
+        kept = self.flat()
+        if self.extra and changes.keys() & {"task", "bridge"}:
+            known = settings_of(changes.get("task", self.task), changes.get("bridge", self.bridge))
+            lost = {f"{EXTRA}{name}" for name in self.extra.keys() - known.keys()}
+            kept = {name: value for name, value in kept.items() if name not in lost}
+        return build(type(self), {**kept, **changes})
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.hidden_size % self.num_heads:
@@ -246,7 +306,7 @@ class JobSpec(_Frozen):
         return self.soft_tokens if self.injection == "prepend" else 0
 
 
-class RunSpec(_Frozen):
+class RunSpec(Frozen):
     """Where and how a job runs. Nothing here changes its result beyond the rounding of sums."""
 
     workers: int = Field(2, ge=1, description="worker processes of Ray Train, all on one node")
@@ -269,28 +329,3 @@ def check_run(spec: JobSpec, run: RunSpec) -> None:
         raise UserError(
             f"batch_size {spec.batch_size} does not divide among {run.workers} workers: use a multiple of {run.workers}"
         )
-
-
-def build(spec_type: type[Spec], values: dict[str, Any]) -> Spec:
-    """Make a spec from plain values; strings are read as the field's type.
-
-    Raises:
-        UserError: in one line, each wrong field and what it takes.
-    """
-    try:
-        return spec_type.model_validate(values)
-    except ValidationError as error:
-        raise UserError("; ".join(_explain(spec_type, problem) for problem in error.errors())) from error
-
-
-def _explain(spec_type: type[BaseModel], problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        import difflib
-
-        close = difflib.get_close_matches(name, spec_type.model_fields, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`plan --help` lists the fields"
-        return f"unknown field {name!r}: {hint}"
-    if not name:
-        return str(problem["msg"]).removeprefix("Value error, ")
-    return f"{name}={problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"

@@ -20,7 +20,8 @@ from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.caching.node_cache import NodeCache
-from ray_bridge.config.spec import JobSpec, build
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.config.validation import build
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.selection import RECORD_FILE, SELECTED, load_selected

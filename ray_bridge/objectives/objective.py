@@ -7,6 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from ray_bridge.bridges.dit import DiTBridge
+from ray_bridge.bridges.registry import BRIDGES
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.gpu.transfer import send
 from ray_bridge.objectives.answer_kl import answer_kl
@@ -40,7 +42,7 @@ class WeightedTerm:
 
 def objective_terms(spec: JobSpec) -> list[WeightedTerm]:
     """Return the terms of every step, in a fixed order, without those of weight 0."""
-    flows = spec.bridge in ("dit", "dit_xattn") and spec.flow_teacher != "none"
+    flows = issubclass(BRIDGES.load(spec.bridge), DiTBridge) and spec.flow_teacher != "none"
     terms = [
         WeightedTerm(name="answer_nll", weight=1.0, compute=answer_nll),
         WeightedTerm(name="answer_kl", weight=spec.kl_weight, compute=answer_kl),

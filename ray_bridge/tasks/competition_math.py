@@ -1,8 +1,8 @@
 """MATH (Hendrycks et al. 2021): competition problems whose solutions box their answer; compared by math-verify."""
 
 from bridge_common.errors import UserError
-from ray_bridge.tasks.datasets import check_folder, load_rows
-from ray_bridge.tasks.question_answering import QuestionTask
+from ray_bridge.tasks.datasets import load_rows
+from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example, Score
 
@@ -10,15 +10,11 @@ HUB_NAME = "nlile/hendrycks-MATH-benchmark"
 _BOX = "\\boxed{"
 
 
-class CompetitionMath(QuestionTask):
+class CompetitionMath(HubTask):
     """MATH from the hub, or from a folder; rows have `problem` and `solution`."""
 
     name = "math"
     stops: tuple[str, ...] = ("\nQuestion:", "\nProblem:")
-
-    def __init__(self, data: str | None = None, revision: str | None = None) -> None:
-        check_folder(data)
-        self.data, self.revision = data, revision
 
     def score(self, output: str, example: Example) -> Score:
         """Strict: the last boxed answer is equivalent to gold. Flexible: whatever math-verify finds in the text."""

@@ -1,22 +1,18 @@
 """GSM8K (Cobbe et al. 2021): grade-school problems whose answers end in `#### number`."""
 
 from bridge_common.errors import UserError
-from ray_bridge.tasks.datasets import check_folder, load_rows
-from ray_bridge.tasks.question_answering import QuestionTask
+from ray_bridge.tasks.datasets import load_rows
+from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.scoring import cut, normalise, score_number
 from ray_bridge.tasks.task import Example, Score
 
 HUB_NAME = "openai/gsm8k"
 
 
-class GSM8K(QuestionTask):
+class GSM8K(HubTask):
     """GSM8K from the hub, or from a folder with train.jsonl and test.jsonl."""
 
     name = "gsm8k"
-
-    def __init__(self, data: str | None = None, revision: str | None = None) -> None:
-        check_folder(data)
-        self.data, self.revision = data, revision
 
     def score(self, output: str, example: Example) -> Score:
         return score_number(cut(output, self.stops), example.gold)

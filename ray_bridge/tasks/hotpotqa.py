@@ -7,24 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from bridge_common.errors import UserError
-from ray_bridge.tasks.datasets import check_folder, load_rows
-from ray_bridge.tasks.question_answering import QuestionTask
+from ray_bridge.tasks.datasets import load_rows
+from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example, Score
 
 HUB_NAME = "hotpotqa/hotpot_qa"
 
 
-class HotpotQA(QuestionTask):
+class HotpotQA(HubTask):
     """HotpotQA from the hub, or from a folder; rows have `question`, `answer` and `context`."""
 
     name = "hotpotqa"
     instruction = "Answer the question above.\nAnswer:"
     stops: tuple[str, ...] = ("\n",)
-
-    def __init__(self, data: str | None = None, revision: str | None = None) -> None:
-        check_folder(data)
-        self.data, self.revision = data, revision
 
     def score(self, output: str, example: Example) -> Score:
         """Normalised exact match; flexible asks for a token F1 of at least one half."""

@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Self
 
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.tasks.datasets import check_folder
 from ray_bridge.tasks.task import Example
 
 
@@ -12,6 +15,11 @@ class QuestionTask:
     name = ""
     instruction = "Solve the problem above.\nAnswer:"
     stops: tuple[str, ...] = ("\nQuestion:", "\nQ:")
+
+    @classmethod
+    def from_spec(cls, spec: JobSpec) -> Self:
+        """Make the task that a job asks for."""
+        return cls()
 
     def _load(self, split: str) -> list[Example]:
         raise TypeError(f"{type(self).__name__} does not say where its examples come from")
@@ -38,3 +46,24 @@ class QuestionTask:
 
     def continuation(self, example: Example) -> str:
         return f" {example.answer}"
+
+
+class HubTask(QuestionTask):
+    """A task whose examples come from the hub, or from a folder with train.jsonl and test.jsonl."""
+
+    def __init__(self, data: str | None = None, revision: str | None = None) -> None:
+        """
+        Args:
+            data: the folder, or None for the hub.
+            revision: revision of the hub's data set.
+
+        Raises:
+            UserError: if the folder lacks a split.
+        """
+        check_folder(data)
+        self.data, self.revision = data, revision
+
+    @classmethod
+    def from_spec(cls, spec: JobSpec) -> Self:
+        """Make the task on the data that a job asks for."""
+        return cls(spec.task_data, spec.task_revision)

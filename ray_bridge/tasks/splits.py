@@ -1,6 +1,6 @@
 """From the name of a task to its examples: test, training, the validation slice, and the few-shot exemplars."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,17 +8,9 @@ import numpy as np
 from bridge_common.errors import UserError
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.noise import stable_seed
-from ray_bridge.tasks.competition_math import CompetitionMath
-from ray_bridge.tasks.gsm8k import GSM8K
-from ray_bridge.tasks.hotpotqa import HotpotQA
-from ray_bridge.tasks.synthetic.task import SyntheticTask
+from ray_bridge.tasks.registry import TASKS
 from ray_bridge.tasks.task import Example, Task
 
-DATA_TASKS: dict[str, Callable[[str | None, str | None], Task]] = {
-    "gsm8k": GSM8K,
-    "math": CompetitionMath,
-    "hotpotqa": HotpotQA,
-}
 _SLICE_SEED = 20_260  # the validation slice is part of the data, not of a run: every seed selects on the same one
 
 
@@ -42,13 +34,9 @@ class Splits:
 
 
 def make_task(spec: JobSpec) -> Task:
-    """The task that a spec names."""
-    if spec.task in DATA_TASKS:
-        return DATA_TASKS[spec.task](spec.task_data, spec.task_revision)
-    if spec.task_data is not None:
-        raise UserError("task_data has no meaning for the synthetic task, which is generated: add --task gsm8k")
-    wanted = (spec.train_examples or 20_000) + spec.validation_examples + spec.num_fewshot
-    return SyntheticTask(train_examples=wanted, test_examples=spec.test_examples or 1000)
+    """Make the task that a spec names."""
+    task: Task = TASKS.load(spec.task).from_spec(spec)
+    return task
 
 
 def load_splits(spec: JobSpec) -> Splits:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
+
+from ray_bridge.config.spec import JobSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,11 @@ class Task(Protocol):
     """A task that a translator is trained on and measured with."""
 
     name: str
+
+    @classmethod
+    def from_spec(cls, spec: JobSpec) -> Self:
+        """Make the task that a job asks for."""
+
     instruction: str
     """The short instruction that stands in for the prompt under `soft_only`."""
 

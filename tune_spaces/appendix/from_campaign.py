@@ -1,5 +1,6 @@
 """The appendix of a campaign, from its folder alone: every trial that finished, with its whole spec."""
 
+import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from bridge_common import trial_files
 from bridge_common.errors import UserError
 from bridge_common.files import read_json
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge import JobSpec
+from ray_bridge import JobSpec, import_plugins
 from tune_spaces.analysis.analyse import MOST_PAIRED, analyse
 from tune_spaces.analysis.kv_cache_savings import kv_cache_saved
 from tune_spaces.analysis.scored_trials import Trials, read_trials
@@ -39,6 +40,7 @@ def trial_table(campaign: Path, phases: Collection[str] | None = None) -> pd.Dat
         about, result = trial.spec() or {}, trial.result()
         if phases is not None and about["phase"] not in phases:
             continue
+        import_plugins(about["spec"])
         rows.append(
             {
                 **about["spec"],
@@ -87,11 +89,18 @@ def campaign_appendix(
     Raises:
         UserError: if no trial has finished.
     """
-    fields = [toggle.field for toggle in toggles.all_toggles()]
     table = trial_table(campaign, phases)
+    fields = []
     for toggle in toggles.all_toggles():
-        table[toggle.field] = [toggle.position(value) for value in table[toggle.field]]
-    context = [name for name in JobSpec.model_fields if name not in (*fields, "seed")]
+        positions = [_position(toggle, value) for value in table.get(toggle.field, ["no trial has this setting"])]
+        if set(positions) <= {toggles.ON, toggles.OFF}:  # with a third value it is a setting like any other
+            table[toggle.field] = positions
+            fields.append(toggle.field)
+    context = [
+        name
+        for name in map(str, table)
+        if (name in JobSpec.model_fields or name.startswith("extra.")) and name not in (*fields, "seed")
+    ]
     trials = read_trials(table, fields, reference=reference, context=context)
     gate = Path(campaign) / trial_files.GATE
     return write_appendix(
@@ -102,6 +111,12 @@ def campaign_appendix(
         curve_name=CURVE,
         gate=read_json(gate) if gate.is_file() else None,
     )
+
+
+def _position(toggle: toggles.Toggle, value: Any) -> str:
+    """Return a toggle's position; a trial whose bridge or task does not have the setting counts as off."""
+    absent = isinstance(value, float) and math.isnan(value)
+    return toggles.OFF if absent else toggle.position(value)
 
 
 def _curves(trials: Trials) -> dict[str, tuple[list[float], list[float]]]:

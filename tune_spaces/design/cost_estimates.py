@@ -66,7 +66,7 @@ class Clock:
 
     def estimate(self, spec: JobSpec, run: RunSpec) -> Cost:
         """The cost of one trial."""
-        fields = vars(spec)
+        fields = spec.flat()
         factor, basis = self.factors.get(_kind(fields), (1.0, "rough"))
         seconds = _seconds(fields, self.rates) * factor
         return Cost(minutes=seconds / 60, gpu_hours=seconds / 3600 * (run.workers if run.use_gpu else 0), basis=basis)

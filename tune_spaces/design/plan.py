@@ -84,8 +84,8 @@ class Plan:
 
     def changes(self, trial: PlannedTrial) -> dict[str, Any]:
         """Fields in which a trial differs from the base."""
-        base, own = vars(self.base), vars(trial.spec)
-        return {name: value for name, value in own.items() if value != base[name]}
+        base, own = self.base.flat(), trial.spec.flat()
+        return {name: value for name, value in own.items() if name not in base or value != base[name]}
 
 
 def build(

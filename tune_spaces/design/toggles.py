@@ -79,6 +79,11 @@ def settings(on: Iterable[str], among: Iterable[Toggle] | None = None) -> dict[s
     return {t.field: t.on if t.key in chosen else t.off for t in (all_toggles() if among is None else among)}
 
 
+def values(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the value of every toggle's field in a spec, by field; a field that the spec does not have is left out."""
+    return {t.field: spec[t.field] for t in all_toggles() if t.field in spec}
+
+
 def positions(spec: Mapping[str, Any]) -> dict[str, str]:
     """The position of every toggle in a spec, by field."""
     return {t.field: t.position(spec[t.field]) for t in all_toggles() if t.field in spec}

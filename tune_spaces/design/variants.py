@@ -10,7 +10,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any
 
-from ray_bridge import JobSpec
+from ray_bridge import JobSpec, settings_of
 from tune_spaces.design import toggles
 
 COMPRESSIONS = (64, 128, 256, 512)
@@ -50,7 +50,13 @@ class Variant:
             seed: seed of weights, order and training noise.
             held: fields that the caller fixed for all variants; they win over the variant's changes.
         """
-        return base.replace(**{**self.changes, **held, "seed": seed})
+        changes = {**self.changes, **held, "seed": seed}
+        switched = {t.field for t in toggles.all_toggles() if t.field.startswith("extra.")}
+        if switched and changes.keys() & {"task", "bridge"}:  # the other class may lack what a toggle switches
+            known = settings_of(changes.get("task", base.task), changes.get("bridge", base.bridge))
+            unknown = switched - {f"extra.{name}" for name in known}
+            changes = {name: value for name, value in changes.items() if name not in unknown}
+        return base.replace(**changes)
 
 
 def full() -> Variant:

@@ -13,8 +13,8 @@ from ray.tune.search import Searcher
 
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import RunSpec
+from tune_spaces.design import toggles
 from tune_spaces.design.plan import PlannedTrial
-from tune_spaces.design.toggles import all_toggles
 from tune_spaces.gate.evidence import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.nodes import is_alive
@@ -51,7 +51,6 @@ class VariantSearcher(Searcher):
         trial = self.trials[name]
         self.live[trial_id] = name
         folder = campaign_folder.begin(self.campaign, trial, self.run)
-        spec = vars(trial.spec)
         return {
             "name": name,
             "variant": trial.variant,
@@ -60,7 +59,7 @@ class VariantSearcher(Searcher):
             "fingerprint": trial.fingerprint,
             "folder": str(folder.path),
             "prefer_node": self._node(),
-            **{toggle.field: spec[toggle.field] for toggle in all_toggles()},
+            **toggles.values(trial.spec.flat()),
         }
 
     def _node(self) -> str | None:

@@ -126,4 +126,4 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
 def settings_shared(plan: Plan) -> dict[str, Any]:
     """Fields that all trials of a plan have in common: the parameters of the phase's run."""
     differing = {name for trial in plan.trials.values() for name in plan.changes(trial)}
-    return {name: value for name, value in vars(plan.base).items() if name not in differing}
+    return {name: value for name, value in plan.base.flat().items() if name not in differing}

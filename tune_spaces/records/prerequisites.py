@@ -36,6 +36,6 @@ def _standing(gate: Mapping[str, Any]) -> str:
 
 
 def _same_study(old: Mapping[str, Any], base: JobSpec) -> bool:
-    own = vars(base)
+    own = base.flat()
     pair = {own["source"], own["target"]}
     return {old["source"], old["target"]} == pair and all(old.get(f) == own[f] for f in ("task", "task_data"))

@@ -61,7 +61,7 @@ def _tune_rows(campaign: Path) -> dict[str, dict[str, Any]]:
 
 
 def _own(trial: PlannedTrial, folder: TrialFolder, differing: set[str]) -> dict[str, Any]:
-    spec = vars(trial.spec)
+    spec = trial.spec.flat()
     toggled = {toggle.field for toggle in all_toggles()}
     shown = [name for name in spec if name in differing or name in SETTINGS]
     return {
@@ -75,7 +75,7 @@ def _own(trial: PlannedTrial, folder: TrialFolder, differing: set[str]) -> dict[
         "reused_from": None,
         "folder": str(folder.path),
         "samples": None if folder.samples is None else str(folder.samples),
-        **{toggle.key: toggle.position(spec[toggle.field]) for toggle in all_toggles()},
+        **{toggle.key: toggle.position(spec[toggle.field]) for toggle in all_toggles() if toggle.field in spec},
         **{name: spec[name] for name in shown if name not in toggled and name != "seed"},
     }
 

@@ -1,5 +1,9 @@
 """The synthetic problems as a task: the same prompt and score as GSM8K, with accuracy by kind of number word."""
 
+from typing import Self
+
+from bridge_common.errors import UserError
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.tasks.question_answering import QuestionTask
 from ray_bridge.tasks.scoring import cut, score_number
 from ray_bridge.tasks.synthetic.problems import make_examples
@@ -16,6 +20,18 @@ class SyntheticTask(QuestionTask):
 
     def __init__(self, train_examples: int, test_examples: int) -> None:
         self.train_examples, self.test_examples = train_examples, test_examples
+
+    @classmethod
+    def from_spec(cls, spec: JobSpec) -> Self:
+        """Make the task with as many examples as a job uses.
+
+        Raises:
+            UserError: if the job names a folder of data.
+        """
+        if spec.task_data is not None:
+            raise UserError("task_data has no meaning for the synthetic task, which is generated: add --task gsm8k")
+        wanted = (spec.train_examples or 20_000) + spec.validation_examples + spec.num_fewshot
+        return cls(train_examples=wanted, test_examples=spec.test_examples or 1000)
 
     def score(self, output: str, example: Example) -> Score:
         return score_number(cut(output, self.stops), example.gold)

@@ -1,0 +1,8 @@
+"""The bridges that `bridge` may name, one line each; a class of one's own is named as MODULE:CLASS."""
+
+from ray_bridge.config.registry import Registry
+
+BRIDGES = Registry("bridge", interface=("from_spec", "forward", "moments", "fit", "parameters", "buffers"))
+BRIDGES.register("dit", "ray_bridge.bridges.dit:DiTBridge", "diffusion transformer on one pooled source vector")
+BRIDGES.register("resampler", "ray_bridge.bridges.resampler:Resampler", "learned queries, no diffusion")
+BRIDGES.register("dit_xattn", "ray_bridge.bridges.dit:CrossAttendingDiT", "dit that also cross-attends to every token")
