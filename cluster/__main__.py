@@ -1,19 +1,13 @@
-"""`python -m cluster`: exit code 0 done, 1 failed, 2 asked wrongly."""
+"""`python -m cluster`: exit code 0 done, 1 failed, 2 wrong request."""
 
 import sys
 
-from bridge_common.errors import UserError
-
 
 def main() -> None:
-    """Run the command line."""
-    from cluster.cli.app import make_app
+    """Run the command line and exit with its code."""
+    from cluster.cli.app import main as run
 
-    try:
-        make_app()()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(run())
 
 
 if __name__ == "__main__":

@@ -1,112 +1,109 @@
-"""The options that every command about a phase takes, declared once.
+"""Every option that more than one command takes, declared once, and `PhaseRequest`, what a command line asks for."""
 
-A command is a function of an `Ask`; `phase_options` gives it the command line's signature. Declared per command, the
-same options would stand in five places.
-"""
-
-import inspect
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from bridge_common.errors import UserError
 from cluster.default_paths import default_reports, default_storage
 
-STORAGE, REPORTS = default_storage(), default_reports()
+Command = Callable[..., Any]
+FOLDER = click.Path(path_type=Path)
 
-Storage = Annotated[Path, typer.Option("--storage", help="folder of all campaigns")]
-Name = Annotated[str | None, typer.Option("--name", help="name of the campaign, PHASE-PRESET by default")]
+storage_option = click.option("--storage", type=FOLDER, default=default_storage(), help="folder of all campaigns")
+name_option = click.option("--name", help="name of the campaign  [default: the one started last]")
+reports_option = click.option("--reports", type=FOLDER, default=default_reports(), help="folder of the written reports")
+address_option = click.option(
+    "--address", metavar="URL", help="of the Ray dashboard, http://HOST:8265  [default: $RAY_ADDRESS]"
+)
+env_option = click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="environment variable for the job")
+job_option = click.option("--job", hidden=True, help="MODULE:FUNCTION that replaces the translator job")
+
+_PHASE = (
+    click.option("--preset", default="tiny", help="tiny: embedded pair, CPU; paper: 8B models, 4 GPUs"),
+    click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="a field of the job or the run"),
+    click.option("--source", help="checkpoint that reads: folder or hub name"),
+    click.option("--target", help="checkpoint that answers: folder or hub name"),
+    click.option("--task", help="synthetic, gsm8k, math or hotpotqa"),
+    click.option("--data", type=FOLDER, help="folder with train.jsonl and test.jsonl"),
+    click.option("--seeds", default="0", help="seeds of every variant, as in 0,1,2"),
+    storage_option,
+    click.option("--name", help="name of the campaign  [default: PHASE-PRESET]"),
+    click.option("--tracking-uri", help="MLflow server or database  [default: SQLite in the storage]"),
+    reports_option,
+    click.option("--gate", default="plain", help="plain, or confident: more evidence while uncertain"),
+    click.option("--gate-passes", type=float, default=0.70, help="accuracy that passes"),
+    click.option("--gate-attribute", type=float, default=0.65, help="accuracy below which A runs as well"),
+    click.option("--gate-budget", type=int, default=3, help="runs that confident mode may add"),
+    click.option("--force", is_flag=True, help="start although a required phase has not passed; recorded"),
+    job_option,
+)
+_ABLATION = (
+    click.option("--design", multiple=True, help="leave-one-out, add-one-in, factorial, compression; repeatable"),
+    click.option("--toggle", multiple=True, help="toggle of the design; repeatable  [default: all]"),
+    click.option("--campaign", metavar="MODULE:FUNCTION", help="function that returns a Phase, given the base"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask:
-    """What a command line asked for. Field names are the options'; help texts stand in `_OPTIONS`."""
+class PhaseRequest:
+    """The options of a phase as given on the command line. The fields are named after the options."""
 
-    preset: str = "tiny"
-    settings: tuple[str, ...] = ()
-    source: str | None = None
-    target: str | None = None
-    task: str | None = None
-    data: Path | None = None
-    seeds: str = "0"
-    storage: Path = STORAGE
-    name: str | None = None
-    tracking_uri: str | None = None
-    reports: Path = REPORTS
-    gate: str = "plain"
-    gate_passes: float = 0.70
-    gate_attribute: float = 0.65
-    gate_budget: int = 3
-    force: bool = False
+    preset: str
+    settings: tuple[str, ...]
+    source: str | None
+    target: str | None
+    task: str | None
+    data: Path | None
+    seeds: str
+    storage: Path
+    name: str | None
+    tracking_uri: str | None
+    reports: Path
+    gate: str
+    gate_passes: float
+    gate_attribute: float
+    gate_budget: int
+    force: bool
+    job: str | None
     design: tuple[str, ...] = ()
     toggle: tuple[str, ...] = ()
     campaign: str | None = None
-    job: str | None = None
 
 
-_OPTIONS: dict[str, tuple[Any, Any]] = {
-    "preset": (str, typer.Option("--preset", help="tiny: embedded pair, CPU; paper: 8B models, 4 GPUs")),
-    "settings": (list[str], typer.Option("--set", metavar="FIELD=VALUE", help="a field of the job or the run")),
-    "source": (str | None, typer.Option("--source", help="checkpoint that reads: folder or hub name")),
-    "target": (str | None, typer.Option("--target", help="checkpoint that answers: folder or hub name")),
-    "task": (str | None, typer.Option("--task", help="synthetic, gsm8k, math or hotpotqa")),
-    "data": (Path | None, typer.Option("--data", help="folder with train.jsonl and test.jsonl")),
-    "seeds": (str, typer.Option("--seeds", help="seeds of every variant, as in 0,1,2")),
-    "storage": (Path, typer.Option("--storage", help="folder of all campaigns")),
-    "name": (str | None, typer.Option("--name", help="name of the campaign, PHASE-PRESET by default")),
-    "tracking_uri": (str | None, typer.Option("--tracking-uri", help="MLflow server or database; SQLite by default")),
-    "reports": (Path, typer.Option("--reports", help="folder of the written reports")),
-    "gate": (str, typer.Option("--gate", help="plain, or confident: more evidence while uncertain")),
-    "gate_passes": (float, typer.Option("--gate-passes", help="accuracy that passes")),
-    "gate_attribute": (float, typer.Option("--gate-attribute", help="accuracy below which A runs as well")),
-    "gate_budget": (int, typer.Option("--gate-budget", help="runs that confident mode may add")),
-    "force": (bool, typer.Option("--force", help="start without what has to come first; the record says so")),
-    "design": (list[str], typer.Option("--design", help="leave-one-out, add-one-in, factorial, compression")),
-    "toggle": (list[str], typer.Option("--toggle", help="toggles of the design; all by default")),
-    "campaign": (str | None, typer.Option("--campaign", help="MODULE:FUNCTION that returns a Phase, given the base")),
-    "job": (str | None, typer.Option("--job", hidden=True, help="MODULE:FUNCTION of another job")),
-}
-_ABLATION = ("design", "toggle", "campaign")
+def phase_options(command: Command) -> Command:
+    """Add the options of a phase to a command, which receives them as its first argument, a `PhaseRequest`."""
+    return _with_options(command, _PHASE)
 
 
-def phase_options(*, ablation: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a function of (ask, *own parameters) the options of a phase; `ablation` adds those that name a design."""
+def ablation_options(command: Command) -> Command:
+    """Add the options of a phase and those that describe a design of one's own."""
+    return _with_options(command, _PHASE + _ABLATION)
 
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        def command(**given: Any) -> None:
-            own = {name: given.pop(name) for name in list(given) if name not in _OPTIONS}
-            values: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
-            }
-            function(Ask(**values), **own)
 
-        defaults: dict[str, Any] = {f.name: f.default for f in fields(Ask)}
-        parameters = [p for name, p in inspect.signature(function).parameters.items() if name != "ask"]
-        for name, (kind, option) in _OPTIONS.items():
-            if name in _ABLATION and not ablation:
-                continue
-            default = list(defaults[name]) if isinstance(defaults[name], tuple) else defaults[name]
-            parameters.append(
-                inspect.Parameter(
-                    name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
-                )
-            )
-        command.__name__, command.__doc__ = function.__name__, function.__doc__
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        command.__annotations__ = {p.name: p.annotation for p in parameters}
-        return command
+def _with_options(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
+    names = {field.name for field in fields(PhaseRequest)}
 
-    return decorate
+    @functools.wraps(command)
+    def with_request(**values: Any) -> Any:
+        own = {name: values.pop(name) for name in list(values) if name not in names}
+        return command(PhaseRequest(**values), **own)
+
+    decorated: Command = with_request
+    for option in reversed(options):  # as a stack of decorators, so that help lists them in order
+        decorated = option(decorated)
+    return decorated
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds from `0,1,2`.
+    """Parse seeds from `0,1,2`.
 
     Raises:
-        UserError: for anything else.
+        UserError: if it is anything else.
     """
     try:
         return tuple(int(part) for part in text.split(","))
@@ -115,15 +112,15 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Fields from `field=value`; `none` stands for no value.
+    """Parse `field=value` settings; `none` stands for no value.
 
     Raises:
-        UserError: where there is no `=`.
+        UserError: if one has no `=`.
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign or not name.strip():
             raise UserError(f"--set {pair}: give field=value")
-        found[name.strip()] = None if value.strip().lower() in ("none", "null") else value.strip()
-    return found
+        settings[name.strip()] = None if value.strip().lower() in ("none", "null") else value.strip()
+    return settings

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cluster.cli.options import Ask
+from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.cost_estimates import DISCORDANCE, comparison_resolution, gate_resolution, test_items
@@ -17,11 +17,11 @@ OUTCOMES = {
 }
 
 
-def print_plan(phase: str, ask: Ask) -> None:
+def print_plan(phase: str, request: PhaseRequest) -> None:
     """Print a phase's plan and freeze it in the campaign's folder."""
     from rich.console import Console
 
-    campaign = make_campaign(phase, ask)
+    campaign = make_campaign(phase, request)
     with campaign.locked():
         record = campaign.freeze()
     console = Console(width=None if Console().is_terminal else 140, highlight=False)

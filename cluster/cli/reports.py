@@ -1,22 +1,20 @@
-"""Commands that read what is recorded: the appendix, the reports, MLflow's pages, and a look into one run."""
+"""Commands that read what is recorded: the appendix, the reports, MLflow's pages, and a look into one trial."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-from cluster.cli.options import REPORTS, STORAGE, Name, Storage
+from cluster.cli.options import FOLDER, name_option, storage_option
+from cluster.default_paths import default_reports
 
 
-def appendix(
-    samples: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=FILE", help="a samples.jsonl, instead of a campaign")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object, with --samples")] = False,
-    out: Annotated[Path | None, typer.Option(help="folder to write into")] = None,
-    storage: Storage = STORAGE,
-    name: Name = None,
-) -> None:
+@click.command()
+@click.option("--samples", multiple=True, metavar="NAME=FILE", help="compare these samples.jsonl, not a campaign")
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object; with --samples")
+@click.option("--out", type=FOLDER, help="folder to write into  [default: appendix in the campaign's folder]")
+@storage_option
+@name_option
+def appendix(samples: tuple[str, ...], as_json: bool, out: Path | None, storage: Path, name: str | None) -> None:
     """Write the attribution appendix of a campaign, or compare sample files with one another."""
     if samples:
         from cluster.cli.compare_files import appendix_from_files, parse_samples
@@ -30,51 +28,47 @@ def appendix(
         print(path)
 
 
-def report(
-    storage: Storage = STORAGE,
-    name: Name = None,
-    out: Annotated[Path, typer.Option(help="folder of the reports")] = REPORTS,
-) -> None:
-    """Bring CODEX_REPORT.md, LOG.md and EXPERIMENTS_SUMMARY.md up to date, and send what MLflow still lacks."""
-    from mlflow_utils.reports import markdown as reports
+@click.command()
+@storage_option
+@name_option
+@click.option("--out", type=FOLDER, default=default_reports(), help="folder of the reports")
+def report(storage: Path, name: str | None, out: Path) -> None:
+    """Update CODEX_REPORT.md, LOG.md and EXPERIMENTS_SUMMARY.md, and send to MLflow what it still lacks."""
+    from mlflow_utils.reports import markdown
     from mlflow_utils.tracker import Tracker
     from tune_spaces.campaign import Campaign
     from tune_spaces.records.campaigns import choose
 
     campaign = Campaign.load(storage, choose(storage, name))
-    changed = reports.update(campaign.folder, out)
-    for path in changed:
-        print(path)
-    if not changed:
-        print("the reports are up to date")
-    unsent = Tracker.replay(campaign.request["tracking_uri"], campaign.name, campaign.folder)
-    if unsent:
+    changed = markdown.update(campaign.folder, out)
+    print("\n".join(map(str, changed)) or "the reports are up to date")
+    if unsent := Tracker.replay(campaign.request["tracking_uri"], campaign.name, campaign.folder):
         print(f"warning: {unsent}")
 
 
-def ui(
-    storage: Storage = STORAGE,
-    tracking_uri: Annotated[str | None, typer.Option("--tracking-uri", help="SQLite in the storage by default")] = None,
-    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="port to listen on")] = 5000,
-    allowed_hosts: Annotated[str | None, typer.Option(help="names under which others may reach it")] = None,
-) -> None:
+@click.command()
+@storage_option
+@click.option("--tracking-uri", help="database to serve  [default: SQLite in the storage]")
+@click.option("--host", default="127.0.0.1", help="address to listen on")
+@click.option("--port", default=5000, help="port to listen on")
+@click.option("--allowed-hosts", help="names under which other machines may reach it, with commas")
+def ui(storage: Path, tracking_uri: str | None, host: str, port: int, allowed_hosts: str | None) -> int:
     """Serve MLflow's pages over a storage."""
     from mlflow_utils.server import serve
     from mlflow_utils.tracking_uri import default_tracking_uri
 
     storage = storage.expanduser()
     uri = tracking_uri or default_tracking_uri(storage)
-    raise typer.Exit(serve(uri, storage, host=host, port=port, allowed_hosts=allowed_hosts))
+    return serve(uri, storage, host=host, port=port, allowed_hosts=allowed_hosts)
 
 
-def compare(
-    storage: Storage = STORAGE,
-    name: Name = None,
-    phase: Annotated[str | None, typer.Option(help="phase of the campaign; its first by default")] = None,
-    base: Annotated[str | None, typer.Option(help="address of the MLflow server")] = None,
-) -> None:
-    """Print the address of MLflow's page that sets a phase's trials side by side."""
+@click.command()
+@storage_option
+@name_option
+@click.option("--phase", help="phase of the campaign  [default: its first]")
+@click.option("--base", metavar="URL", help="address of the MLflow server")
+def compare(storage: Path, name: str | None, phase: str | None, base: str | None) -> None:
+    """Print the address of MLflow's page that shows a phase's trials side by side."""
     from mlflow_utils.server import phase_url
     from tune_spaces.campaign import Campaign
     from tune_spaces.records.campaigns import choose
@@ -83,16 +77,16 @@ def compare(
     print(phase_url(campaign.folder, campaign.request["tracking_uri"], phase or campaign.phase.name, base))
 
 
-def diagnose(
-    run: Annotated[Path, typer.Argument(help="a trial's folder, STORAGE/CAMPAIGN/trials/VARIANT-ID")],
-    count: Annotated[int, typer.Option(min=1, help="test examples to look at")] = 4,
-    device: Annotated[str, typer.Option(help="cpu, or cuda")] = "cpu",
-) -> None:
-    """Look into a finished run: its soft tokens, what the target makes of them, and all conditions' texts."""
-    from ray_bridge.evaluation.diagnose import diagnose as look
+@click.command()
+@click.argument("trial", type=FOLDER)
+@click.option("--count", type=click.IntRange(min=1), default=4, help="test examples to show")
+@click.option("--device", default="cpu", help="cpu, or cuda")
+def diagnose(trial: Path, count: int, device: str) -> None:
+    """Show what soft tokens do in examples of a finished trial, given its folder STORAGE/CAMPAIGN/trials/NAME."""
+    from ray_bridge.evaluation.diagnose import diagnose as examine
     from ray_bridge.evaluation.diagnose import render
 
-    print(render(look(run, count=count, device=device)))
+    print(render(examine(trial, count=count, device=device)))
 
 
 COMMANDS = (appendix, report, ui, compare, diagnose)

@@ -1,15 +1,16 @@
-"""From what a command line asks to a campaign, with everything that can be wrong found before Ray starts."""
+"""Make a campaign from the options of a phase, and refuse before Ray starts what cannot be run."""
 
 import importlib
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
-from cluster.cli.options import Ask, parse_seeds, parse_settings
+from cluster.cli.options import PhaseRequest, parse_seeds, parse_settings
 from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
-from ray_bridge.config.spec import JobSpec, check_run
+from ray_bridge.config.spec import JobSpec, RunSpec, check_run
 from ray_bridge.tasks.datasets import check_folder
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import PHASES, Phase, ablate
@@ -17,38 +18,74 @@ from tune_spaces.design.toggles import all_toggles
 from tune_spaces.gate.decision import GateSettings, Mode
 
 
-def make_campaign(phase: str, ask: Ask) -> Campaign:
-    """The campaign that was asked for.
+def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
+    """Parse the options of a phase that will run elsewhere, and refuse what no machine could run.
+
+    Paths are not checked: they are those of the other machine.
 
     Raises:
-        UserError: for whatever in it cannot be.
+        UserError: for an unknown phase, an unknown field or an impossible value.
+        click.UsageError: for an unknown option.
     """
-    if phase not in PHASES:
-        raise UserError(f"unknown phase {phase!r}: there are {', '.join(PHASES)}")
-    settings = parse_settings(ask.settings)
-    job, run = split_settings(settings)
-    job |= _shortcuts(ask)
-    base, run_spec = preset(ask.preset, job, run)
-    check_folder(base.task_data)
+    from cluster.cli.phases import RUN
+
+    _check_phase(phase)
+    with RUN[phase].make_context(phase, list(arguments)) as context:
+        request = PhaseRequest(**context.params)
+    make_specs(request)
+    parse_seeds(request.seeds)
+    _mode(request.gate)
+    return request
+
+
+def make_specs(request: PhaseRequest) -> tuple[JobSpec, RunSpec]:
+    """Return the specs of job and run: those of the preset, changed by --set, --source, --target, --task and --data.
+
+    Raises:
+        UserError: for an unknown field or an impossible value.
+    """
+    job, run = split_settings(parse_settings(request.settings))
+    base, run_spec = preset(request.preset, job | _shortcuts(request), run)
     check_run(base, run_spec)
+    return base, run_spec
+
+
+def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
+    """Return the campaign that a command line asks for.
+
+    Raises:
+        UserError: if it cannot be run as asked.
+    """
+    _check_phase(phase)
+    base, run_spec = make_specs(request)
+    check_folder(base.task_data)
+    settings = {**parse_settings(request.settings), **_shortcuts(request)}
     toggles = {toggle.field for toggle in all_toggles()}
     return Campaign(
-        _phase(phase, base, ask),
+        _phase(phase, base, request),
         base,
         run_spec,
-        storage=ask.storage,
-        name=ask.name or f"{phase}-{ask.preset}",
-        seeds=parse_seeds(ask.seeds),
+        storage=request.storage,
+        name=request.name or f"{phase}-{request.preset}",
+        seeds=parse_seeds(request.seeds),
         gate=GateSettings(
-            passes=ask.gate_passes, attribute=ask.gate_attribute, mode=_mode(ask.gate), budget=ask.gate_budget
+            passes=request.gate_passes,
+            attribute=request.gate_attribute,
+            mode=_mode(request.gate),
+            budget=request.gate_budget,
         ),
-        held={name: getattr(base, name) for name in job if name in toggles},
+        held={name: getattr(base, name) for name in settings if name in toggles},
         request={
-            "preset": ask.preset,
-            "settings": {**settings, **_shortcuts(ask)},
-            "tracking_uri": ask.tracking_uri or default_tracking_uri(ask.storage),
+            "preset": request.preset,
+            "settings": settings,
+            "tracking_uri": request.tracking_uri or default_tracking_uri(request.storage),
         },
     )
+
+
+def _check_phase(phase: str) -> None:
+    if phase not in PHASES:
+        raise UserError(f"unknown phase {phase!r}: there are {', '.join(PHASES)}")
 
 
 def _mode(text: str) -> Mode:
@@ -57,25 +94,25 @@ def _mode(text: str) -> Mode:
     return Mode(text)
 
 
-def _shortcuts(ask: Ask) -> dict[str, Any]:
-    given: dict[str, Any] = {"source": ask.source, "target": ask.target, "task": ask.task}
-    found = {name: _absolute(value) for name, value in given.items() if value is not None}
-    if ask.data is not None:
-        found["task_data"] = str(ask.data.expanduser().resolve())
-    return found
+def _shortcuts(request: PhaseRequest) -> dict[str, Any]:
+    given: dict[str, Any] = {"source": request.source, "target": request.target, "task": request.task}
+    changes = {name: _absolute(value) for name, value in given.items() if value is not None}
+    if request.data is not None:
+        changes["task_data"] = str(request.data.expanduser().resolve())
+    return changes
 
 
 def _absolute(value: str) -> str:
-    """Workers run in folders of their own, so a path has to be whole."""
+    """Make a folder's path absolute: workers run in other folders. Hub names stay."""
     place = Path(value).expanduser()
     return str(place.resolve()) if place.is_dir() else value
 
 
-def _phase(name: str, base: JobSpec, ask: Ask) -> Phase:
-    if ask.campaign is not None:
-        return _own_phase(ask.campaign, base)
+def _phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
+    if request.campaign is not None:
+        return _own_phase(request.campaign, base)
     if name == "ablate":
-        return ablate(base, ask.design or ("leave-one-out",), ask.toggle or None)
+        return ablate(base, request.design or ("leave-one-out",), request.toggle or None)
     return PHASES[name](base)
 
 

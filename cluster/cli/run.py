@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from cluster.cli.options import Ask
+from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign
 from cluster.default_paths import default_reports
 from mlflow_utils.tracking_uri import check
@@ -19,9 +19,9 @@ DONE, FAILED = 0, 1
 SEND_FOR = 60.0
 
 
-def run_phase(phase: str, ask: Ask) -> int:
+def run_phase(phase: str, request: PhaseRequest) -> int:
     """Run a phase to its end; returns the exit code."""
-    return carry_out(make_campaign(phase, ask), force=ask.force, job=ask.job, reports=ask.reports)
+    return carry_out(make_campaign(phase, request), force=request.force, job=request.job, reports=request.reports)
 
 
 def resume_campaign(storage: Path, name: str | None, *, force: bool = False, job: str | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Ray's job client at an address, within bounds, and with the address one gives before those in the environment."""
+"""Connect to Ray's job client within bounds; an address that is given counts more than those in the environment."""
 
 import logging
 import os
@@ -10,19 +10,22 @@ from urllib.parse import urlsplit
 from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
 
+PROJECT = "ablate"  # marks the jobs of this project
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 
 
 def first_line(text: str | None) -> str:
-    """What a message begins with."""
+    """Return the first line of a message."""
     return (text or "").strip().split("\n")[0]
 
 
 def connect(address: str | None = None) -> Any:
-    """Ray's job client for an address, which counts more than the environment here (with Ray it is the reverse).
+    """Return Ray's job client for an address.
+
+    The address counts more than the environment, which with Ray's own client is the reverse.
 
     Raises:
-        UserError: nothing answers there, or no Ray dashboard. Ray itself would wait for minutes.
+        UserError: if nothing answers there, or what answers is no Ray dashboard. Ray itself would wait for minutes.
     """
     chosen = address or os.environ.get("RAY_API_SERVER_ADDRESS") or _of_head(os.environ.get("RAY_ADDRESS"))
     url = chosen if "://" in chosen else f"http://{chosen}"
@@ -42,7 +45,7 @@ def connect(address: str | None = None) -> Any:
 
 
 def _of_head(address: str | None) -> str:
-    """The dashboard beside the head that $RAY_ADDRESS names."""
+    """Return the dashboard's address for a head's address, as $RAY_ADDRESS names it."""
     if address in (None, "", "auto", "local"):
         return DEFAULT_ADDRESS
     assert address is not None

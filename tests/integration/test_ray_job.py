@@ -19,8 +19,10 @@ import pytest
 from bridge_common.errors import UserError
 from bridge_common.files import read_jsonl, write_json
 from bridge_common.git import GIT_FACTS, git_facts
+from cluster.jobs.client import connect
 from cluster.jobs.follow import Follower
-from cluster.jobs.submit import connect, jobs, stop, submit
+from cluster.jobs.manage import stop_jobs, submitted_jobs
+from cluster.jobs.submit import submit
 from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support import mlflow_records
 from tests.support.ports import free_ports
@@ -125,9 +127,24 @@ def test_a_job_sees_its_code_and_variables_and_nothing_else(head, project):
     assert there == ["seen", ["cluster"]], "the workers have the same"
     assert json.loads(git)["problem"], "a repository without commits is told as such"
     assert "failed with exit code 2" in log
-    [row] = [row for row in jobs(address=head) if row["phase"] == "look"]
-    assert (row["status"], row["exit_code"], row["ours"]) == ("FAILED", 2, True)
+    [row] = [row for row in submitted_jobs(connect(head)) if row.phase == "look"]
+    assert (row.status, row.exit_code, row.ours) == ("FAILED", 2, True)
     assert GIT_FACTS == "ABLATE_GIT"
+    listed = cluster_command("jobs", "list", "--address", head)
+    assert f"{row.id}: FAILED, exit code 2, started " in listed.stdout, listed.stderr
+    again = cluster_command("jobs", "follow", row.id, "--address", head)
+    assert again.returncode == 2, "the phase's own exit code"
+    assert "found [" in again.stdout
+    absent = cluster_command("jobs", "follow", "absent", "--address", head)
+    assert (absent.returncode, absent.stderr.count("\n")) == (2, 1)
+    assert "no job absent" in absent.stderr
+    stopped = cluster_command("jobs", "stop", row.id, "--address", head)
+    assert (stopped.returncode, stopped.stdout) == (0, "no submitted phase was running\n")
+
+
+def cluster_command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "cluster", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
 class Cutter:
@@ -196,15 +213,15 @@ def test_a_silent_head_ends_the_following_and_a_stop_frees_the_gpus(head, projec
     with pytest.raises(UserError, match=r"has not answered for 2 s .* submit again"):
         Follower(client, job, said.append, gone_s=2, answer_s=3).run()
     assert time.monotonic() - start < 30
-    assert stop(job, address=head) == [job]
+    assert stop_jobs(job, address=head) == [job]
     stopped = time.monotonic()
     wait_for(lambda: free_gpus(head) == 2, 10)
     assert time.monotonic() - stopped < 10, "its GPUs are free soon after"
-    assert stop(job, address=head) == [], "a second stop finds nothing to stop"
+    assert stop_jobs(job, address=head) == [], "a second stop finds nothing to stop"
     with pytest.raises(UserError, match="no job absent"):
-        stop("absent", address=head)
-    [row] = [row for row in jobs(address=head) if row["id"] == job]
-    assert (row["status"], row["exit_code"]) == ("STOPPED", 1)
+        stop_jobs("absent", address=head)
+    [row] = [row for row in submitted_jobs(connect(head)) if row.id == job]
+    assert (row.status, row.exit_code) == ("STOPPED", 1)
 
 
 # ---------------------------------------------------------------- the command line itself
@@ -230,7 +247,7 @@ def test_stopped_and_submitted_again_it_goes_on(head, campaign):
     submit("phase1", arguments, address=head, working_dir=ROOT, follow=False, out=said.append)
     job = said[0].split()[1]
     wait_for(lambda: len(steps(storage)) >= 3, 180)
-    assert job in stop(address=head)
+    assert job in stop_jobs(address=head)
     done = len(steps(storage))
     assert done < 40
     assert not list(storage.glob("*/trials/*/result.json"))

@@ -64,8 +64,26 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path: Path, arguments: list[str], 
     assert "Traceback" not in done.stderr
 
 
-def test_an_unknown_option_exits_2() -> None:
-    assert call("phase1", "--soft-tokens", "3")[0].returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["phase1", "--soft-tokens", "3"], "No such option '--soft-tokens'"),
+        (["phase1", "--gate-passes", "much"], "'much' is not a valid float"),
+        (["phase1", "more"], "unexpected extra argument (more)"),
+        (["phase9"], "No such command 'phase9'"),
+        (["plan"], "Missing argument"),
+        (["submit", "phase1", "--soft-tokens", "3"], "No such option '--soft-tokens'"),
+        (["submit", "phase1", "--set", "soft_token=3"], "did you mean soft_tokens"),
+        (["submit", "phase9"], "unknown phase 'phase9'"),
+        (["jobs", "stop"], "give --all"),
+    ],
+)
+def test_what_click_refuses_is_one_line_too(arguments: list[str], line: str) -> None:
+    done, _ = call(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert line in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["phase1", "--help"], ["phase1", "--set", "nothing=1"]])
@@ -75,8 +93,8 @@ def test_help_and_mistakes_answer_within_a_second(arguments: list[str]) -> None:
 
 def test_nothing_heavy_is_imported_for_help() -> None:
     code = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom cluster.cli.app import make_app\n"
-        "CliRunner().invoke(make_app(), ['phase1', '--set', 'nothing=1'])\n"
+        "import sys\nfrom click.testing import CliRunner\nfrom cluster.cli.app import app\n"
+        "CliRunner().invoke(app, ['phase1', '--set', 'nothing=1'])\n"
         "print([m for m in ('torch', 'ray', 'mlflow', 'transformers', 'scipy', 'pandas', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -15,7 +15,10 @@ from bridge_common.errors import UserError
 from cluster.default_paths import STORAGE, default_storage
 from cluster.jobs import client
 from cluster.jobs import submit as module
-from cluster.jobs.submit import connect, exit_code, jobs, stop, submit
+from cluster.jobs.client import connect
+from cluster.jobs.follow import exit_code
+from cluster.jobs.manage import print_jobs, stop_jobs
+from cluster.jobs.submit import submit
 
 
 @pytest.fixture(autouse=True)
@@ -94,8 +97,8 @@ def test_where_no_dashboard_answers_it_says_so_within_seconds(monkeypatch):
         for call in (
             connect,
             lambda a: submit("phase1", address=a),
-            lambda a: stop(address=a),
-            lambda a: jobs(address=a),
+            lambda a: stop_jobs(address=a),
+            print_jobs,
         ):
             with pytest.raises(UserError, match=r"no Ray dashboard at http://127.0.0.1:\d+ .*--address"):
                 call(refused)

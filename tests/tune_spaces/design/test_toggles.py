@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from bridge_common.errors import UserError
-from cluster.cli.app import make_app
+from cluster.cli.app import app
 from ray_bridge.config.presets import tiny
 from tune_spaces.design import toggles, variants
 from tune_spaces.design.toggles import Toggle
@@ -31,7 +31,7 @@ def pooling() -> Iterator[Toggle]:
 
 def test_a_new_toggle_is_found_in_search_space_help_parameters_and_columns(pooling: Toggle) -> None:
     assert sorted(toggles.search_space()["pooling"].categories) == ["attention", "mean"]
-    shown = " ".join(CliRunner().invoke(make_app(), ["ablate", "--help"]).output.split())
+    shown = " ".join(CliRunner().invoke(app, ["ablate", "--help"]).output.split())
     assert "pool (pooling): on: attention over source tokens; off: their mean. [a test]" in shown
     assert toggles.parameters(vars(tiny(pooling="mean")))["toggle.pool"] == "off"
     assert toggles.columns()["pooling"] == "pooling"

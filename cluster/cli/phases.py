@@ -1,0 +1,53 @@
+"""Commands that plan and run a phase: phase1, phase2, phase3, ablate and plan."""
+
+import click
+
+from cluster.cli.options import PhaseRequest, ablation_options, phase_options
+from tune_spaces.design.phases import PHASES
+from tune_spaces.design.toggles import help_text
+
+SUMMARY = {
+    "phase1": "Run all toggles on; below the gate also run what attributes the gap (phase 1.5).",
+    "phase2": "Swap the models; anchor in text by residual addition and gated adapters. Needs phase 1 passed.",
+    "phase3": "Compression, conditioning, other tasks, a larger target. Needs phase 1 passed, and free GPUs.",
+    "ablate": "Run any toggles under any design: leave-one-out, add-one-in, factorial, compression.",
+}
+
+phase_argument = click.argument("phase", metavar="|".join(PHASES))
+
+
+class PhaseCommand(click.Command):
+    """A command about a phase; its help ends with the toggles that are registered when it is shown."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the toggles, one paragraph each."""
+        with formatter.section("Toggles, which the variants set and --set holds fixed"):
+            formatter.write_text(help_text())
+
+
+def _run_command(name: str) -> click.Command:
+    @click.command(name, cls=PhaseCommand, help=SUMMARY[name])
+    @(ablation_options if name == "ablate" else phase_options)
+    def command(request: PhaseRequest) -> int:
+        from cluster.cli.run import run_phase
+
+        return run_phase(name, request)
+
+    return command
+
+
+@click.command(cls=PhaseCommand)
+@phase_argument
+@ablation_options
+def plan(request: PhaseRequest, phase: str) -> None:
+    """Print and freeze the trials of a phase with their cost.
+
+    Prints the decision tree, what each comparison can resolve, and which trials are finished already.
+    """
+    from cluster.cli.plan import print_plan
+
+    print_plan(phase, request)
+
+
+RUN = {name: _run_command(name) for name in PHASES}
+COMMANDS = (*RUN.values(), plan)

@@ -1,0 +1,61 @@
+"""State of the campaigns of a storage, read from their folders: trials done, the gate, and who drives them."""
+
+from pathlib import Path
+from typing import Any
+
+from bridge_common import metric_names
+from bridge_common.errors import UserError
+from cluster.monitoring.summary import gate_lines
+from tune_spaces.campaign import Campaign
+from tune_spaces.records.campaigns import campaigns, choose, is_driven
+
+
+def print_status(storage: Path, name: str | None) -> None:
+    """Print one line a campaign, and one a trial if there is only one campaign or it is named.
+
+    Raises:
+        UserError: if there is no such campaign.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    names = campaigns(storage) if name is None else [choose(storage, name)]
+    if not names:
+        raise UserError(f"no campaign in {storage}: start one with phase1, or name its folder with --storage")
+    for each in names:
+        _print_campaign(console, Campaign.load(storage, each), trials=len(names) == 1)
+
+
+def _print_campaign(console: Any, campaign: Campaign, trials: bool) -> None:
+    policy = campaign.policy()
+    wanted = policy.wanted()
+    done = sum(name in policy.outcomes for name in wanted)
+    console.print(f"{campaign.name}: {_state(campaign)}, {done} of {len(wanted)} trials done", markup=False)
+    for line in gate_lines(policy):
+        console.print(f"  {line}", markup=False)
+    for name in wanted if trials else ():
+        console.print(f"  {_trial_line(campaign, name)}", markup=False)
+
+
+def _state(campaign: Campaign) -> str:
+    if is_driven(campaign.folder):
+        return f"running ({campaign.driver()})"
+    policy = campaign.policy()
+    if policy.finished:
+        return "finished"
+    failed = any(campaign.trial(name).failed for name in policy.wanted() if name not in policy.outcomes)
+    return "failed" if failed else "not running"
+
+
+def _trial_line(campaign: Campaign, name: str) -> str:
+    folder, trial = campaign.trial(name), campaign.plan.trials[name]
+    label = f"{name} (seed {trial.seed})"
+    if result := folder.result():
+        reused = f", reused from {result['reused_from']}" if "reused_from" in result else ""
+        return f"{label}: {result['metrics'][metric_names.accuracy('bridged')]:.1%}{reused}"
+    if error := folder.error():
+        return f"{label}: failed: {error['error']}"
+    if not folder.events_file.is_file():
+        return f"{label}: not started"
+    steps = [event["step"] for event in folder.events() if event.get("kind") == "metrics"]
+    return f"{label}: step {max(steps, default=0)} of {trial.spec.steps}"
