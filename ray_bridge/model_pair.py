@@ -12,6 +12,7 @@ from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.config.fingerprint import folder_digest
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
+from ray_bridge.generation.verify import judge_decoding
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.models.embedding_map import Once
 from ray_bridge.models.frozen_lm import FrozenLM
@@ -44,8 +45,14 @@ class ModelPair:
         Raises:
             UserError: when a checkpoint cannot be loaded.
         """
-        source = FrozenLM.load(spec.source, revision=spec.source_revision, dtype=spec.model_dtype, device=device)
-        target = FrozenLM.load(spec.target, revision=spec.target_revision, dtype=spec.model_dtype, device=device)
+        texts = [splits.task.prompt(example) + splits.task.continuation(example) for example in splits.train[:8]]
+
+        def load(name: str, revision: str | None) -> FrozenLM:
+            lm = FrozenLM.load(name, revision=revision, dtype=spec.model_dtype, device=device, texts=texts)
+            judge_decoding(lm, texts)
+            return lm
+
+        source, target = load(spec.source, spec.source_revision), load(spec.target, spec.target_revision)
         return cls(
             spec=spec,
             source=source,
@@ -53,6 +60,15 @@ class ModelPair:
             task=splits.task,
             encoder=Encoder(spec, splits.task, splits.header, source, target),
         )
+
+    def fast_paths(self) -> dict[str, float]:
+        """Return, by metric name, whether each model's layers are fused, and their error over the eager path's."""
+        metrics: dict[str, float] = {}
+        for role, lm in (("source", self.source), ("target", self.target)):
+            metrics[f"fast/{role}/fused"] = float(lm.body is not None)
+            if lm.fused is not None:
+                metrics[f"fast/{role}/error_ratio"] = lm.fused.ratio
+        return metrics
 
     def for_evaluation(self) -> "ModelPair":
         """The pair in evaluation's arithmetic: itself, or a float64 copy."""

@@ -5,6 +5,7 @@ is settled here once, and checked at load, so that no other module knows an arch
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from bridge_common.errors import UserError
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.gpu.settings import settle
+from ray_bridge.models.accuracy import TOKENS, Verdict, judge, probes, reference_states
 from ray_bridge.models.attention import AttendBehind
 from ray_bridge.models.fused_decoder import FusedBody
 from ray_bridge.models.prefix_cache import Prefix, PrefixStates, additive_mask, attends_fully, read_prefix
@@ -31,7 +33,9 @@ class FrozenLM:
         eos: id that ends an answer.
         pad: id that fills a batch; never attended.
         hidden_size: d, width of its embeddings.
+        longest: positions that its configuration allows.
         embedding_rms: median over the vocabulary of the embeddings' root mean square, without all-zero rows.
+        fused: how accurate its fused layers are, None if they were not judged.
         body: its layers as few large operations, None if they are run as transformers wrote them.
     """
 
@@ -47,18 +51,33 @@ class FrozenLM:
         self.eos = _token_id(tokenizer.eos_token_id, self.config.eos_token_id, name)
         self.bos = self.eos if tokenizer.bos_token_id is None else tokenizer.bos_token_id
         self.pad = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        self.longest: int = getattr(self.config, "max_position_embeddings", None) or TOKENS
         self.layers = _decoder_layers(model, self.num_layers, name)
         rms = self.embedding.weight.detach().float().pow(2).mean(-1).sqrt()  # (V,)
         self.embedding_rms = float(rms[rms > 0].median())
         self.body: FusedBody | None = None
+        self.fused: Verdict | None = None
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
         self._check_head()
 
     @classmethod
     def load(
-        cls, name: str, *, revision: str | None = None, dtype: str = "float32", device: torch.device | str = "cpu"
+        cls,
+        name: str,
+        *,
+        revision: str | None = None,
+        dtype: str = "float32",
+        device: torch.device | str = "cpu",
+        texts: Sequence[str] = (),
     ) -> "FrozenLM":
-        """Load a checkpoint by folder, hub name, or `embedded:source` / `embedded:target`.
+        """Load a checkpoint by folder, hub name, or `embedded:source` / `embedded:target`; on a GPU, fuse its layers.
+
+        Args:
+            name: of the checkpoint.
+            revision: hub revision.
+            dtype: of the weights.
+            device: where they go.
+            texts: text of the task, on which fused layers are judged.
 
         Raises:
             UserError: when the checkpoint cannot be found or is no causal LM with a fast tokenizer.
@@ -80,7 +99,7 @@ class FrozenLM:
         settle(device)
         model = load_model(place, name, revision=revision, dtype=dtype)
         lm = cls(to_device(model, torch.device(device)), tokenizer, Path(place).name)
-        return lm.fuse() if lm.device.type == "cuda" else lm
+        return lm.fuse(texts) if lm.device.type == "cuda" else lm
 
     @property
     def device(self) -> torch.device:
@@ -90,15 +109,43 @@ class FrozenLM:
     def dtype(self) -> torch.dtype:
         return self.embedding.weight.dtype
 
-    def fuse(self) -> "FrozenLM":
-        """Run the layers as few large operations from now on, where their kind is known and the result is the same.
+    def fuse(self, texts: Sequence[str] = ()) -> "FrozenLM":
+        """Run the layers as few large operations from now on, if their architecture is known and they are as accurate.
 
-        The model keeps working; its weights must not change any more.
+        The model keeps working; its weights must not change any more. Accuracy is judged token by token beside the
+        eager path's own error, see `accuracy`; the verdict stays in `fused`.
+
+        Args:
+            texts: text of the task to judge on.
         """
-        if FusedBody.fits(self.model):
+        if not FusedBody.fits(self.model):
+            return self
+        vocabulary = self.embedding.weight.shape[0]
+        inputs = [ids.to(self.device) for ids in probes(self.tokenizer, vocabulary, texts, self.longest)]
+        with torch.no_grad():
+            eager = [self.states(ids) for ids in inputs]
+            references = [self.reference_states(ids) for ids in inputs]
             self.body = FusedBody(self.model)
-            self._check_body()
+            fast = [self.states(ids) for ids in inputs]
+        verdicts = [judge(*states, self.dtype) for states in zip(references, eager, fast, strict=True)]
+        self.fused = max(verdicts, key=lambda verdict: (not verdict.accurate, verdict.ratio))
+        if not self.fused.accurate:
+            self.body = None
+            warnings.warn(
+                f"{self.name}: its layers are run eagerly, because fused they are less accurate "
+                f"({self.fused.ratio:.2g} times the eager error)",
+                stacklevel=2,
+            )
         return self
+
+    def states(self, ids: Tensor) -> Tensor:
+        """Return last hidden states, ids (1, T) -> (T, d)."""
+        mask = torch.ones_like(ids)
+        return self.hidden(self.embed(ids), mask, count_positions(mask))[0]
+
+    def reference_states(self, ids: Tensor) -> Tensor:
+        """Return them in higher precision, ids (1, T) -> (T, d); only for architectures that can be fused."""
+        return reference_states(self.model, self.embed(ids), count_positions(torch.ones_like(ids)))
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings, (...,) -> (..., d)."""
@@ -247,21 +294,6 @@ class FrozenLM:
                 f"{self.name}: a {type(self.model).__name__} computes its logits in a way that is not known here "
                 f"(relative gap {gap:.2g}); use a model whose logits are its head on its last hidden state"
             )
-
-    def _check_body(self) -> None:
-        ids = torch.arange(3, 19, device=self.device).clamp(max=self.embedding.weight.shape[0] - 1)[None]  # (1, 16)
-        mask = torch.ones_like(ids)
-        body, embeds, positions = self.body, self.embed(ids), count_positions(mask)
-        with torch.no_grad():
-            fused = self.hidden(embeds, mask, positions).float()  # (1, 16, d)
-            self.body = None
-            plain = self.hidden(embeds, mask, positions).float()  # (1, 16, d)
-        gap = float((fused - plain).norm() / plain.norm())
-        # In half precision the rounding of many layers adds up; layers that are not the model's own differ wholly.
-        if gap < (1e-5 if self.dtype in (torch.float32, torch.float64) else 0.15):
-            self.body = body
-        else:
-            warnings.warn(f"{self.name}: its layers cannot be fused (relative gap {gap:.2g})", stacklevel=3)
 
 
 class _CapturedError(Exception):

@@ -98,8 +98,7 @@ class Trainer:
         self._resume()
         if self.events:
             self.events.tags(environment(self.worker.device))
-            if self.translator.facts:
-                self.events.metrics(0, self.translator.facts)
+            self.events.metrics(0, self.pair.fast_paths() | self.translator.facts)
         resumed = self.step > 0
         if not resumed:
             self._fit_whitening()

@@ -1,0 +1,57 @@
+"""Judge decoding with fused layers on text of the task: prompts after a cached prefix, steps with a fixed KV cache.
+
+`FrozenLM.fuse` judges one forward pass. Decoding takes further ways: attention after a prefix that is stored once, a
+cache that steps write to and read from, and kernels of their own in half precision. They are judged by the same rule,
+beside the error of the eager forward pass at the same tokens.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+
+from ray_bridge.generation.graphed import open_cache
+from ray_bridge.inputs.layout import assemble, common_prefix
+from ray_bridge.inputs.rows import Row
+from ray_bridge.models.accuracy import Verdict, judge, probes
+from ray_bridge.models.frozen_lm import FrozenLM
+
+STEPS = 64
+"""Decode steps that are judged."""
+
+
+@torch.no_grad()
+def judge_decoding(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
+    """Compare decode steps of the fused layers with the eager forward pass; return None if the layers are not fused.
+
+    A model whose steps are less accurate gives its fused layers up, with a warning.
+
+    Args:
+        lm: the model.
+        texts: text of the task.
+    """
+    if lm.body is None:
+        return None
+    ids = probes(lm.tokenizer, lm.embedding.weight.shape[0], texts, lm.longest)[0].to(lm.device)  # (1, T)
+    count = ids.shape[1]
+    given = max(2, count - STEPS)
+    text = tuple(ids[0].tolist())
+    row = Row(before=(), prompt=text[:given], header=given // 2)
+    prefix = common_prefix(lm, [row, row], soft=False)
+    past = 0 if prefix is None else len(prefix)
+    cache = open_cache(lm, 1, given - past, count - given, prefix, None)
+    states = [cache.fill(0, assemble(lm, [row], None, pad=cache.pad, prefix=prefix))]
+    states += [cache.step(lm.embed(ids[:, at])[:, None]) for at in range(given, count)]
+    stepped = torch.cat(states)  # (T - given + 1, d)
+    fused, lm.body = lm.body, None
+    eager, reference = lm.states(ids), lm.reference_states(ids)  # (T, d) each
+    verdict = judge(reference[given - 1 :], eager[given - 1 :], stepped, lm.dtype)
+    if verdict.accurate:
+        lm.body = fused
+    else:
+        warnings.warn(
+            f"{lm.name}: its layers are run eagerly, because decode steps with fused layers are less accurate "
+            f"({verdict.ratio:.2g} times the eager error)",
+            stacklevel=2,
+        )
+    return verdict

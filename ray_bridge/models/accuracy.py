@@ -1,0 +1,129 @@
+"""Judge a fast path by its error against higher precision, beside the eager path's own error on the same tokens.
+
+Two ways to compute one thing differ by rounding, and what rounding amounts to depends on weights and text: on nonsense
+even the eager path can be wholly off (a relative error of 0.89 on a real model of 135M parameters in bf16). A fixed
+bound on the difference of two paths would refuse right ones on real weights and admit wrong ones on tame weights. A
+fast path is as good as the eager one if it is not further from higher precision, token by token.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ray_bridge.noise import generator
+
+SHARES = {0.5: 2.0, 0.9: 2.0, 0.99: 4.0}
+"""By share of tokens: how many times the eager path's error a fast path's may be at that quantile.
+
+Measured on an H100 with SmolLM2-135M on GSM8K text and random ids: 0.87 to 1.21 in bf16 and fp32. A wrong factor of 1 %
+in one layer exceeds the bound in fp32; wrong layers exceed it a hundred times in bf16."""
+FLOOR = 8.0
+"""Errors below so many roundings of the dtype are never refused: an eager path may be exact by chance."""
+TOKENS = 256
+"""Tokens of one probe."""
+
+SAMPLE = (
+    "Question: A baker sells 24 rolls in the morning and half as many in the afternoon, at $3 each. How much does she "
+    "take in a day?\nAnswer: In the afternoon she sells 24 / 2 = <<24/2=12>>12 rolls.\nOver the day that is 24 + 12 = "
+    "<<24+12=36>>36 rolls.\nShe takes 36 * 3 = $<<36*3=108>>108.\n#### 108\n\nQuestion: Where is the museum that the "
+    "architect designed before 1990, and which river flows past it?\nAnswer: It stands in Basel, on the Rhine."
+)
+"""Text for a model whose task is not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Errors of both paths at the quantiles of `SHARES`, relative to the reference's norm.
+
+    Attributes:
+        eager: of the eager path.
+        fast: of the fast path.
+        floor: error that is never refused.
+    """
+
+    eager: tuple[float, ...]
+    fast: tuple[float, ...]
+    floor: float
+
+    @property
+    def accurate(self) -> bool:
+        """Whether the fast path is at least as good as the eager one, up to the factors of `SHARES`."""
+        bounds = [factor * error + self.floor for factor, error in zip(SHARES.values(), self.eager, strict=True)]
+        return all(error <= bound for error, bound in zip(self.fast, bounds, strict=True))
+
+    @property
+    def ratio(self) -> float:
+        """The fast path's median error over the eager path's."""
+        return self.fast[0] / max(self.eager[0], 1e-30)
+
+
+def judge(reference: Tensor, eager: Tensor, fast: Tensor, dtype: torch.dtype) -> Verdict:
+    """Compare two paths with a reference in higher precision.
+
+    Args:
+        reference: (T, d) states.
+        eager: (T, d) states of the eager path.
+        fast: (T, d) states of the fast path.
+        dtype: in which both paths compute.
+    """
+    shares = torch.tensor(list(SHARES), dtype=torch.float64, device=reference.device)
+    size = reference.double().norm(dim=-1).clamp(min=1e-30)  # (T,)
+
+    def quantiles(states: Tensor) -> tuple[float, ...]:
+        error = (states.double() - reference.double()).norm(dim=-1) / size  # (T,)
+        error = error.nan_to_num(nan=torch.inf)
+        return tuple(error.quantile(shares, interpolation="higher").tolist())
+
+    return Verdict(eager=quantiles(eager), fast=quantiles(fast), floor=FLOOR * torch.finfo(dtype).eps)
+
+
+def probes(tokenizer: Any, vocabulary: int, texts: Sequence[str], longest: int) -> list[Tensor]:
+    """Return token ids to judge on, (1, T) each: the start of the task's text, and random ids.
+
+    Args:
+        tokenizer: of the model.
+        vocabulary: number of embeddings.
+        texts: text of the task, joined; `SAMPLE` if there is none.
+        longest: positions that the model has.
+    """
+    count = min(TOKENS, longest)
+    text = "\n\n".join(texts) or SAMPLE
+    ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"][:count])  # (T,)
+    random = torch.randint(0, vocabulary, (count,), generator=generator("accuracy probe"))  # (T,)
+    return [probe[None] for probe in (ids.clamp(max=vocabulary - 1), random) if len(probe)]
+
+
+def precise(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype whose rounding does not matter beside that of `dtype`."""
+    return torch.float32 if dtype.itemsize == 2 else torch.float64
+
+
+@torch.no_grad()
+def reference_states(model: Any, embeds: Tensor, positions: Tensor) -> Tensor:
+    """Return last hidden states in higher precision, by the model's own layers, one at a time in memory.
+
+    Args:
+        model: a decoder of `fused_decoder.LAYERS`.
+        embeds: (1, T, d) inputs.
+        positions: (1, T).
+
+    Returns:
+        (T, d).
+    """
+    base, dtype = model.base_model, precise(embeds.dtype)
+    x = embeds.to(dtype)  # (1, T, d)
+    rotary = copy.deepcopy(base.rotary_emb).to(dtype)
+    angles = rotary(x, positions)
+    length = x.shape[1]
+    mask = torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=x.device).triu(1)  # (T, T)
+    for layer in base.layers:
+        # A copy's weights are its own: the model's may be views of larger tensors.
+        out = copy.deepcopy(layer).to(dtype)(
+            x, attention_mask=mask[None, None], position_ids=positions, position_embeddings=angles
+        )
+        x = out[0] if isinstance(out, tuple) else out  # (1, T, d)
+    return copy.deepcopy(base.norm).to(dtype)(x)[0]  # (T, d)
