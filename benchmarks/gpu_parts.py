@@ -373,11 +373,11 @@ class Bench:
 @contextmanager
 def no_end(rig: Rig) -> Iterator[None]:
     """Within it no answer ends before its limit, as in the figures that are compared with."""
-    before = {side: lm.eos for side, lm in rig.models.items()}
+    before = {side: lm.ends for side, lm in rig.models.items()}
     try:
         for lm in rig.models.values():
-            lm.eos = -1
+            lm.ends = frozenset()
         yield
     finally:
         for side, lm in rig.models.items():
-            lm.eos = before[side]
+            lm.ends = before[side]

@@ -22,9 +22,10 @@ from bridge_common.metric_names import CONDITIONS
 from ray_bridge.bridges.translator import Translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
-from ray_bridge.generation.generate import decode_rows, text_of
+from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.graphed import uses_graphs
 from ray_bridge.generation.statistics import DecodingStatistics
+from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.rows import Row
 from ray_bridge.inputs.source_batch import SourceBatch, read_source
@@ -39,7 +40,7 @@ READ = 32
 """Prompts that the source and the bridge read at once."""
 
 Output = dict[str, Any]
-"""{"text": str, "tokens": int} of one example under one condition."""
+"""{"text": str, "tokens": int, "truncated": bool} of one example under one condition."""
 
 
 class Evaluator:
@@ -91,6 +92,8 @@ class Evaluator:
             row[f"{condition}_flexible"] = score.flexible
             row[f"{condition}_valid"] = score.valid
             row[f"{condition}_tokens"] = texts[i]["tokens"]
+            if texts[i]["truncated"]:
+                row[f"{condition}_truncated"] = True  # written only if so
             if score.f1 is not None:
                 row[f"{condition}_f1"] = score.f1
         return row
@@ -142,6 +145,8 @@ class Evaluator:
             "dtype": str(lm.dtype),
             "rows": [list(row.before + row.prompt) for row in rows],
             "max_new_tokens": self.spec.max_new_tokens,
+            "ends": sorted(lm.ends),
+            "stops": list(self.pair.task.stops),
         }
         return self.cache.rows(condition, identity, self.worker, lambda: self._decode(lm, rows, None))
 
@@ -173,6 +178,7 @@ class Evaluator:
         share = -(-len(order) // self.worker.world)
         size = share if uses_graphs(lm, self.statistics) else min(self.batch_size, share)
         batches = [order[at : at + size] for at in range(0, len(order), size)]
+        stopping = Stopping.of(lm, self.pair.task.stops)
         mine: dict[int, Output] = {}
         for number in self.worker.share(len(batches)):
             batch = batches[number]
@@ -181,10 +187,15 @@ class Evaluator:
                 parts = [soft_tokens(batch[at : at + READ]) for at in range(0, len(batch), READ)]
                 soft = SoftContext.concatenate(parts)
             tokens = decode_rows(
-                lm, [rows[i] for i in batch], soft, self.spec.max_new_tokens, statistics=self.statistics
+                lm,
+                [rows[i] for i in batch],
+                soft,
+                self.spec.max_new_tokens,
+                statistics=self.statistics,
+                stops=self.pair.task.stops,
             )
             for i, ids in zip(batch, tokens, strict=True):
-                mine[i] = {"text": text_of(lm, ids), "tokens": len(ids)}
+                mine[i] = {"text": stopping.text(ids), "tokens": len(ids), "truncated": not stopping.cut(ids)[1]}
         together: dict[int, Output] = {}
         for part in self.worker.gather(mine):
             together.update(part)  # type: ignore[call-overload]

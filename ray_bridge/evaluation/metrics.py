@@ -19,7 +19,8 @@ def metrics_of(
 
     Returns:
         accuracy/C with Wilson bounds accuracy_low/C and accuracy_high/C, correct/C, flexible/C, valid/C, tokens/C,
-        accuracy/C/VALUE and n/VALUE for each value of each group, n; and gain (bridged − target_alone) and
+        truncated/C (share of answers that hit the limit of new tokens), accuracy/C/VALUE and n/VALUE for each value of
+        each group, n; and gain (bridged − target_alone) and
         information (bridged − shuffled_soft) where both sides are there.
     """
     n = len(samples)
@@ -34,6 +35,7 @@ def metrics_of(
         metrics[f"flexible/{condition}"] = sum(bool(row[f"{condition}_flexible"]) for row in samples) / n
         metrics[f"valid/{condition}"] = sum(bool(row[f"{condition}_valid"]) for row in samples) / n
         metrics[f"tokens/{condition}"] = sum(row[f"{condition}_tokens"] for row in samples) / n
+        metrics[f"truncated/{condition}"] = sum(bool(row.get(f"{condition}_truncated")) for row in samples) / n
         if samples and f"{condition}_f1" in samples[0]:
             metrics[f"f1/{condition}"] = sum(row[f"{condition}_f1"] for row in samples) / n
         for group in groups:

@@ -9,10 +9,14 @@ from collections.abc import Sequence
 import torch
 
 from ray_bridge.generation.sampling import Sampling, choose
+from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.layout import assemble, common_prefix
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
+
+CHECK_EVERY = 8
+"""Tokens between two checks for stop texts."""
 
 
 @torch.no_grad()
@@ -22,6 +26,7 @@ def decode_eager(
     soft: SoftContext | None,
     max_new_tokens: int,
     sampling: Sampling | None = None,
+    stops: Sequence[str] = (),
 ) -> list[list[int]]:
     """Assemble rows with their soft tokens and decode them with transformers' dynamic cache.
 
@@ -29,14 +34,17 @@ def decode_eager(
         lm: the model that answers.
         rows: without answers.
         soft: soft tokens of each row and the adapters that read them, or None.
-        max_new_tokens: most tokens a row may get, EOS included.
+        max_new_tokens: most tokens a row may get, its end included.
         sampling: None decodes greedily.
+        stops: texts that end a row, as an end-of-text id does.
 
     Returns:
-        The new token ids of each row, EOS included if it was reached.
+        The new token ids of each row, up to its end-of-text id or the token that completes a stop text.
     """
     from transformers import DynamicCache
 
+    stopping, device = Stopping.of(lm, stops), lm.device
+    end_ids = stopping.end_ids(device)  # (e,)
     prefix = common_prefix(lm, rows, soft=soft is not None)
     batch = assemble(lm, rows, soft, pad="left", prefix=prefix)
     places = list(range(len(rows)))  # of the rows that are still open
@@ -60,9 +68,12 @@ def decode_eager(
     for step in range(max_new_tokens):
         logits = lm.logits(hidden[:, -1])  # (b, V)
         token = choose(logits, None if uniforms is None else uniforms[places, step], sampling)  # (b,)
-        ended = token == lm.eos  # (b,)
+        ended = torch.isin(token, end_ids)  # (b,)
         for place, value in zip(places, token.tolist(), strict=True):
             outputs[place].append(value)
+        if (step + 1) % CHECK_EVERY == 0:
+            stopped = [stopping.is_complete(outputs[place], new=CHECK_EVERY) for place in places]
+            ended |= torch.tensor(stopped, device=device)  # (b,)
         keep = (~ended).nonzero()[:, 0]  # (b',)
         if len(keep) == 0:
             break
@@ -81,4 +92,4 @@ def decode_eager(
             past_key_values=cache,
             use_cache=True,
         )  # (b, 1, d)
-    return outputs
+    return [stopping.cut(ids)[0] for ids in outputs]

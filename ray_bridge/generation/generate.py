@@ -21,6 +21,7 @@ def decode_rows(
     max_new_tokens: int,
     sampling: Sampling | None = None,
     statistics: DecodingStatistics | None = None,
+    stops: Sequence[str] = (),
 ) -> list[list[int]]:
     """Decode rows with their soft tokens: with CUDA graphs if `uses_graphs`, else eagerly.
 
@@ -28,18 +29,14 @@ def decode_rows(
         lm: the model that answers.
         rows: without answers.
         soft: soft tokens of each row and the adapters that read them, or None.
-        max_new_tokens: most tokens a row may get, EOS included.
+        max_new_tokens: most tokens a row may get, its end included.
         sampling: None decodes greedily.
         statistics: is added to; give the same object to all calls of a caller.
+        stops: texts that end a row, as an end-of-text id does.
 
     Returns:
-        The new token ids of each row, EOS included if it was reached.
+        The new token ids of each row, up to its end-of-text id or the token that completes a stop text.
     """
     if uses_graphs(lm, statistics):
-        return decode_graphed(lm, rows, soft, max_new_tokens, sampling, statistics=statistics)
-    return decode_eager(lm, rows, soft, max_new_tokens, sampling)
-
-
-def text_of(lm: FrozenLM, tokens: Sequence[int]) -> str:
-    """Return the text of generated tokens, without EOS and other special tokens."""
-    return lm.tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return decode_graphed(lm, rows, soft, max_new_tokens, sampling, stops=stops, statistics=statistics)
+    return decode_eager(lm, rows, soft, max_new_tokens, sampling, stops)

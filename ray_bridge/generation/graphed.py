@@ -18,6 +18,7 @@ from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.kv_caches import FusedCache, TransformersCache
 from ray_bridge.generation.sampling import Sampling, choose, fix_draws
 from ray_bridge.generation.statistics import DecodingStatistics
+from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.layout import Batch, assemble, common_prefix, inserted, read_by_adapters
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
@@ -76,6 +77,7 @@ def decode_graphed(
     max_new_tokens: int,
     sampling: Sampling | None = None,
     *,
+    stops: Sequence[str] = (),
     statistics: DecodingStatistics | None = None,
     capture: bool | None = None,
 ) -> list[list[int]]:
@@ -85,13 +87,14 @@ def decode_graphed(
         lm: the model that answers.
         rows: without answers.
         soft: soft tokens of each row and the adapters that read them, or None.
-        max_new_tokens: most tokens a row may get, EOS included.
+        max_new_tokens: most tokens a row may get, its end included.
         sampling: None decodes greedily.
+        stops: texts that end a row, as an end-of-text id does.
         statistics: is added to. If the step cannot be captured, that is noted and the rows are decoded eagerly.
         capture: whether to capture the step in a CUDA graph; None does so on a GPU.
 
     Returns:
-        The new token ids of each row, EOS included if it was reached.
+        The new token ids of each row, up to its end-of-text id or the token that completes a stop text.
     """
     statistics = DecodingStatistics() if statistics is None else statistics
     capture = lm.device.type == "cuda" if capture is None else capture
@@ -110,6 +113,7 @@ def decode_graphed(
             max_new_tokens,
             prefix,
             sampling,
+            Stopping.of(lm, stops),
             statistics,
         )
         try:
@@ -117,7 +121,7 @@ def decode_graphed(
         except _CannotCaptureError as error:
             warnings.warn(f"{lm.name} is decoded eagerly: its step cannot be captured ({error})", stacklevel=2)
             statistics.uncapturable[lm] = str(error)
-            return decode_eager(lm, rows, soft, max_new_tokens, fix_draws(sampling, uniforms))
+            return decode_eager(lm, rows, soft, max_new_tokens, fix_draws(sampling, uniforms), stops)
         del batch  # frees its cache before the next one is made
         statistics.batches += 1
         for i, ids in zip(part, texts, strict=True):
@@ -178,10 +182,12 @@ class _GraphedBatch:
         max_new_tokens: int,
         prefix: Prefix | None,
         sampling: Sampling | None,
+        stopping: Stopping,
         statistics: DecodingStatistics,
     ) -> None:
         self.lm, self.rows, self.soft, self.limit = lm, rows, soft, max_new_tokens
-        self.prefix, self.sampling, self.statistics = prefix, sampling, statistics
+        self.prefix, self.sampling, self.stopping, self.statistics = prefix, sampling, stopping, statistics
+        self.end_ids = stopping.end_ids(lm.device)  # (e,)
         self.cache = open_cache(lm, len(rows), length, max_new_tokens, prefix, read_by_adapters(rows, soft))
         statistics.cache = type(self.cache).__name__
         device = lm.device
@@ -238,12 +244,13 @@ class _GraphedBatch:
         token = choose(self.lm.logits(hidden), uniform, self.sampling)  # (b,)
         token = token.masked_fill(self.ended, self.lm.pad)
         self.written.index_copy_(1, self.at, token[:, None])
-        self.ended.logical_or_(token == self.lm.eos)
+        self.ended.logical_or_((token[:, None] == self.end_ids).any(-1))
         self.token.copy_(token)
         self.at.add_(1)
 
     def _drop_ended(self, left: int) -> bool:
         """Drop ended rows if they are many; return whether any row is open. Waits for the device."""
+        self._end_stopped()
         open_rows = (~self.ended).nonzero()[:, 0]  # (b',)
         if len(open_rows) == 0:
             return False
@@ -259,14 +266,21 @@ class _GraphedBatch:
             self.uniforms = None if self.uniforms is None else self.uniforms[open_rows]
         return True
 
+    def _end_stopped(self) -> None:
+        """Mark the open rows as ended that hold a stop text since the last check."""
+        if not self.stopping.stops:
+            return
+        written, ended = self.written[:, : int(self.at)].tolist(), self.ended.tolist()
+        rows = zip(written, ended, strict=True)
+        stopped = [done or self.stopping.is_complete(ids, CHECK_EVERY) for ids, done in rows]
+        self.ended.copy_(torch.tensor(stopped))
+
     def _collect(self, places: Sequence[int] | range) -> None:
         """Read the tokens of the rows at some places back from the device."""
         done = int(self.at)
         written = self.written[:, :done].tolist()
         for i in places:
-            ids = written[i]
-            end = ids.index(self.lm.eos) + 1 if self.lm.eos in ids else len(ids)
-            self.texts[self.open[i]] = ids[:end]
+            self.texts[self.open[i]] = self.stopping.cut(written[i])[0]
 
     def _capture(self) -> None:
         try:

@@ -30,7 +30,8 @@ class FrozenLM:
         model: the checkpoint, in eval mode, without gradients on its weights.
         tokenizer: its fast tokenizer.
         bos: id that opens every sequence (the end-of-text id where a tokenizer has no BOS).
-        eos: id that ends an answer.
+        eos: id that ends an answer in training.
+        ends: all ids that end a text: of tokenizer, config and generation config.
         pad: id that fills a batch; never attended.
         hidden_size: d, width of its embeddings.
         longest: positions that its configuration allows.
@@ -48,8 +49,10 @@ class FrozenLM:
         self.head: nn.Module = model.get_output_embeddings()
         self.hidden_size: int = self.embedding.weight.shape[1]
         self.num_layers: int = self.config.num_hidden_layers
+        generation = getattr(model, "generation_config", None) or self.config
         self.eos = _token_id(tokenizer.eos_token_id, self.config.eos_token_id, name)
-        self.bos = self.eos if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        self.ends = frozenset({self.eos, *_ids(self.config.eos_token_id), *_ids(generation.eos_token_id)})
+        self.bos = next(i for i in (tokenizer.bos_token_id, *_ids(self.config.bos_token_id), self.eos) if i is not None)
         self.pad = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.longest: int = getattr(self.config, "max_position_embeddings", None) or TOKENS
         self.layers = _decoder_layers(model, self.num_layers, name)
@@ -317,6 +320,11 @@ def _token_id(from_tokenizer: int | None, from_config: Any, name: str) -> int:
         raise UserError(f"{name} names no end-of-sequence token: set eos_token in its tokenizer_config.json")
     warnings.warn(f"{name}: the tokenizer names no end-of-sequence token; {first} of the model is used", stacklevel=3)
     return int(first)
+
+
+def _ids(named: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Return the token ids that a config names: none, one or several."""
+    return () if named is None else (named,) if isinstance(named, int) else tuple(named)
 
 
 def _decoder_layers(model: nn.Module, count: int, name: str) -> nn.ModuleList:

@@ -10,9 +10,10 @@ import numpy as np
 
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
-from ray_bridge.generation.generate import decode_rows, text_of
+from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.sampling import Sampling
 from ray_bridge.generation.statistics import DecodingStatistics
+from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.soft_context import SoftContext
@@ -105,7 +106,7 @@ def sample_completions(
         statistics: counts of decoding, which are added to.
     """
     spec, soft = pair.spec, soft.detach()
-    completions = []
+    stopping, completions = Stopping.of(pair.target, pair.task.stops), []
     for start in range(0, len(keys), batch_size):
         batch = list(zip(keys[start : start + batch_size], soft_rows[start : start + batch_size], strict=True))
         seeds = [(step_key.seed, step_key.step, items[row].example.id, key.sample) for key, row in batch]
@@ -114,8 +115,8 @@ def sample_completions(
         )
         rows = [replace(items[row].row, answer=()) for _, row in batch]
         own_soft = soft.rows([row for _, row in batch])
-        sampled = decode_rows(pair.target, rows, own_soft, spec.max_new_tokens, sampling, statistics)
+        sampled = decode_rows(pair.target, rows, own_soft, spec.max_new_tokens, sampling, statistics, pair.task.stops)
         for (key, row), ids in zip(batch, sampled, strict=True):
-            reward = reward_of(pair.task, text_of(pair.target, ids), items[row].example)
+            reward = reward_of(pair.task, stopping.text(ids), items[row].example)
             completions.append(Completion(key=key, item=items[row], soft_row=row, tokens=tuple(ids), reward=reward))
     return completions

@@ -161,7 +161,7 @@ def test_rows_that_go_on_keep_their_own_soft_tokens(
     soft = translator.injection(3 * torch.randn(len(rows), 3, 32, generator=torch.Generator().manual_seed(1)))
     first = decode_rows(target, rows, soft, 1)
     ends = next(ids[0] for ids in first if 0 < sum(other == ids for other in first) < len(rows))
-    monkeypatch.setattr(target, "eos", ends)  # some rows end at once, others go on
+    monkeypatch.setattr(target, "ends", frozenset({ends}))  # some rows end at once, others go on
     together = decode_rows(target, rows, soft, 6)
     alone = [decode_rows(target, [row], soft.rows([i]), 6)[0] for i, row in enumerate(rows)]
     assert together == alone

@@ -11,7 +11,8 @@ from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.presets import tiny
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
-from ray_bridge.generation.generate import decode_rows, text_of
+from ray_bridge.generation.generate import decode_rows
+from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.rows import Row
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.splits import Splits, load_splits
@@ -41,7 +42,7 @@ def test_the_target_reads_the_question_and_what_the_source_wrote(bench: Bench) -
         text = splits.header + f"Question: {example.question}\nAnother reader's answer: {written}\nAnswer:"
         ids = (pair.target.bos, *pair.target.tokenizer(text, add_special_tokens=False)["input_ids"])
         (tokens,) = decode_rows(pair.target, [Row(before=ids, prompt=())], None, 6)
-        assert row["text_bridge_output"] == text_of(pair.target, tokens)
+        assert row["text_bridge_output"] == Stopping.of(pair.target, pair.task.stops).text(tokens)
 
 
 def test_an_exemplar_that_the_source_made_up_is_not_pasted(bench: Bench, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_rows_that_have_ended_leave_the_cache(lm: FrozenLM, monkeypatch: pytest.
         return sum(token in ids[:6] for ids in written) * (1 - all(token in ids[:6] for ids in written))
 
     eos = max({token for ids in written for token in ids}, key=early)
-    monkeypatch.setattr(lm, "eos", eos)  # a token that ends some rows early
+    monkeypatch.setattr(lm, "ends", frozenset({eos}))  # a token that ends some rows early
     monkeypatch.setattr(graphed, "CHECK_EVERY", 2)
     monkeypatch.setattr(graphed, "RETIRE_SHARE", 0.9)
     eager, statistics = decode_eager(lm, rows, soft, 16, sampling(6)), DecodingStatistics()
@@ -105,9 +105,10 @@ def test_decoding_with_a_fixed_cache_injects_what_eager_decoding_does(
     rows = [replace(row, injection=injection, span=(2, 9)) for row in rows_of(lm, 6, header=1)]
     soft = soft_of(lm, 6, adapters_of(lm) if injection == "adapter" else None)
     texts, statistics = [], DecodingStatistics()
-    for end in (lm.eos, None):
-        ends = max(token for ids in texts[0] for token in ids[:3]) if end is None else end
-        monkeypatch.setattr(lm, "eos", ends)  # the second time some rows end early
+    for early in (False, True):
+        if early:
+            ends = lm.ends | {max(token for ids in texts[0] for token in ids[:3])}
+            monkeypatch.setattr(lm, "ends", ends)
         alone = decode_eager(lm, rows, None, 14, sampling(6))
         texts.append(decode_eager(lm, rows, soft, 14, sampling(6)))
         assert decode_graphed(lm, rows, soft, 14, sampling(6), statistics=statistics) == texts[-1] != alone

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from ray_bridge.distributed import Worker
-from ray_bridge.generation.generate import text_of
+from ray_bridge.generation.stopping import Stopping
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.objectives.rollouts import (
     Completion,
@@ -56,7 +56,7 @@ def test_completions_are_scored_by_their_text(frame: Frame) -> None:
     for completion in completions:
         special = target.tokenizer.all_special_ids
         text = target.tokenizer.decode([token for token in completion.tokens if token not in special])
-        assert text == text_of(target, completion.tokens)
+        assert text == Stopping.of(target).text(completion.tokens)
         score = task.score(text, completion.item.example)
         assert completion.reward == score.correct + 0.1 * score.valid
     assert len({c.reward for c in completions}) > 1
@@ -66,7 +66,7 @@ def test_completions_end_with_eos_or_at_the_limit(frame: Frame, monkeypatch: pyt
     open_ended = [c.tokens for c in sample(frame, 1, all_keys(frame, 4), batch_size=16)]
     assert {len(tokens) for tokens in open_ended} == {12}  # random weights hardly ever write the model's own EOS
     eos = Counter(token for tokens in open_ended for token in set(tokens[2:9])).most_common(1)[0][0]
-    monkeypatch.setattr(frame.pair.target, "eos", eos)
+    monkeypatch.setattr(frame.pair.target, "ends", frozenset({eos}))
     closed = [c.tokens for c in sample(frame, 1, all_keys(frame, 4), batch_size=16)]
     expected = [t[: t.index(eos) + 1] if eos in t else t for t in open_ended]
     assert closed == expected
