@@ -7,11 +7,14 @@ from typing import Any
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return a package's `__getattr__` and `__dir__` (PEP 562) for names that live in its submodules.
+    """Return a package's `__getattr__` and `__dir__` (PEP 562) for names that its submodules define.
 
     Args:
         package: the package's `__name__`.
         homes: the module of each public name, e.g. `{"JobSpec": "ray_bridge.config.spec"}`.
+
+    Returns:
+        The two functions, to be assigned to `__getattr__` and `__dir__` in the package's `__init__.py`.
     """
 
     def resolve(name: str) -> Any:

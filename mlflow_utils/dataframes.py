@@ -1,8 +1,8 @@
-"""Runs of a campaign as tidy tables: from its folder alone, or from MLflow, with the same columns.
+"""A campaign's trials as tidy tables, read from its folder or from MLflow, with the same columns.
 
-`from_folder` and `from_mlflow` give one row a trial: what it is (`IDENTITY`), its parameters, and its metrics under
-their own names, without the training curves. `history` gives the curves: one row a trial and step. A parameter that
-shares its name with a metric is called `param.<name>`.
+`from_folder` and `from_mlflow` return one row per trial: its identity (`IDENTITY`), its parameters, and its metrics
+without the training curves. `history` returns the curves, one row per trial and step. A parameter with the name of a
+metric is called `param.<name>`.
 """
 
 from collections.abc import Iterable
@@ -36,7 +36,21 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A trial and what it measured. Times in unix milliseconds; `ended` is that of the last event."""
+    """A trial and its results.
+
+    Attributes:
+        campaign: name of the campaign.
+        phase: name of the phase.
+        variant: name of the variant.
+        seed: seed of the trial, or None if none was recorded.
+        fingerprint: hash of the variant's spec.
+        status: RUNNING, FINISHED, FAILED or KILLED.
+        started: start, in milliseconds since 1970.
+        ended: time of the last event, in milliseconds since 1970, or None before the first one.
+        folder: absolute path of the trial's folder.
+        params: the parameters that were declared for the trial.
+        metrics: the last value of each metric, without the training curves.
+    """
 
     campaign: str
     phase: str
@@ -51,18 +65,22 @@ class Run:
     metrics: dict[str, float]
 
     def row(self) -> Row:
-        """One flat row; parameters and metrics each in alphabetical order, which both sources can give."""
+        """Return one flat row: identity, parameters, metrics; the latter two each in alphabetical order."""
         identity = {name: getattr(self, name) for name in IDENTITY}
         taken = {*identity, *self.metrics}
         params = {f"param.{name}" if name in taken else name: value for name, value in sorted(self.params.items())}
         return {**identity, **params, **dict(sorted(self.metrics.items()))}
 
 
-def from_folder(campaign: Path) -> "pd.DataFrame":
-    """Trials of a campaign, from its folder alone.
+def from_folder(campaign: Path | str) -> "pd.DataFrame":
+    """Return a campaign's trials as a table, read from its folder alone.
 
     Args:
-        campaign: STORAGE/CAMPAIGN.
+        campaign: the campaign's folder, STORAGE/CAMPAIGN.
+
+    Returns:
+        One row per trial, oldest first: the columns of `IDENTITY`, one column per parameter, one per metric. `started`
+        and `ended` are in UTC.
 
     Raises:
         UserError: there is no such folder.
@@ -71,7 +89,14 @@ def from_folder(campaign: Path) -> "pd.DataFrame":
 
 
 def from_mlflow(tracking_uri: str, campaign: str) -> "pd.DataFrame":
-    """Trials of a campaign, as MLflow has them.
+    """Return a campaign's trials as a table, read from MLflow.
+
+    Args:
+        tracking_uri: the MLflow store, as for `Tracker`.
+        campaign: name of the campaign, which is that of its experiment.
+
+    Returns:
+        The table that `from_folder` returns.
 
     Raises:
         UserError: MLflow has no such campaign.
@@ -86,28 +111,36 @@ def from_mlflow(tracking_uri: str, campaign: str) -> "pd.DataFrame":
     experiment = client.get_experiment_by_name(campaign)
     if experiment is None:
         raise UserError(f"MLflow has no campaign {campaign!r}: `python -m cluster report` sends what a folder has")
-    found, token = [], None
+    trials, token = [], None
     while True:
         page = client.search_runs([experiment.experiment_id], f"tags.{names.KIND} = 'trial'", page_token=token)
-        found += [_run_of_mlflow(run, campaign) for run in page]
+        trials += [_run_of_mlflow(run, campaign) for run in page]
         token = page.token
         if not token:
-            return _frame(sorted(found, key=_age))
+            return _frame(sorted(trials, key=_age))
 
 
-def history(campaign: Path, prefixes: Iterable[str] = ("",)) -> "pd.DataFrame":
-    """Metrics by step: one row a trial and step, one column a metric, with phase, variant, seed and fingerprint.
+def history(campaign: Path | str, prefixes: Iterable[str] = ("",)) -> "pd.DataFrame":
+    """Return the metrics of a campaign's trials by step.
+
+    A step that a resumed job repeated appears once, with the first value of each training curve.
 
     Args:
-        campaign: STORAGE/CAMPAIGN.
-        prefixes: beginnings of the names of the metrics wanted; all by default.
+        campaign: the campaign's folder, STORAGE/CAMPAIGN.
+        prefixes: return the metrics whose name starts with one of these, for example `loss/`; all by default.
+
+    Returns:
+        One row per trial and step: phase, variant, seed, fingerprint, step, and one column per metric.
+
+    Raises:
+        UserError: there is no such folder.
     """
     import pandas as pd
 
     wanted = tuple(prefixes)
     everything = "" in wanted
     parts = []
-    for trial in _load(campaign).trials.values():
+    for trial in _load(Path(campaign)).trials.values():
         steps: dict[int, Row] = {}
         for event in trial.folder.events():
             if event["kind"] == "metrics":
@@ -131,10 +164,15 @@ def history(campaign: Path, prefixes: Iterable[str] = ("",)) -> "pd.DataFrame":
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def runs(campaign: Path) -> list[Run]:
-    """Trials of a campaign from its folder, oldest first; as `from_folder`, without pandas."""
-    declared = _load(campaign)
-    return sorted((_run_of_trial(campaign, trial, declared) for trial in declared.trials.values()), key=_age)
+def runs(campaign: Path | str) -> list[Run]:
+    """Return a campaign's trials, read from its folder, oldest first; as `from_folder`, but without pandas.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    folder = Path(campaign)
+    declared = _load(folder)
+    return sorted((_run_of_trial(folder, trial, declared) for trial in declared.trials.values()), key=_age)
 
 
 def _age(run: Run) -> tuple[int, str, str]:
@@ -148,15 +186,15 @@ def _load(campaign: Path) -> Declared:
 
 
 def _run_of_trial(campaign: Path, trial: Trial, declared: Declared) -> Run:
-    said, metrics, times = None, {}, [trial.started]
+    reported, metrics, times = None, {}, [trial.started]
     for event in trial.folder.events():
         times.append(event["time"])
         if event["kind"] == "status":
-            said = event["status"]
+            reported = event["status"]
         elif event["kind"] == "metrics":
             metrics.update(event["values"])
-    status = trial_summary.status_of(trial.folder, said, declared.phases[trial.phase].status)
-    metrics.update(trial_summary.stated_metrics(trial.folder) if status in trial_files.FINAL else {})
+    status = trial_summary.status_of(trial.folder, reported, declared.phases[trial.phase].status)
+    metrics.update(trial_summary.result_metrics(trial.folder) if status in trial_files.FINAL else {})
     return Run(
         campaign=campaign.resolve().name,
         phase=trial.phase,
@@ -189,10 +227,10 @@ def _run_of_mlflow(run: Any, campaign: str) -> Run:
     )
 
 
-def _frame(found: list[Run]) -> "pd.DataFrame":
+def _frame(trials: list[Run]) -> "pd.DataFrame":
     import pandas as pd
 
-    frame = pd.DataFrame([run.row() for run in found], columns=None if found else list(IDENTITY))
+    frame = pd.DataFrame([run.row() for run in trials], columns=None if trials else list(IDENTITY))
     for name in ("started", "ended"):
         frame[name] = pd.to_datetime(frame[name], unit="ms", utc=True)
     return frame

@@ -1,4 +1,4 @@
-"""What a trial's folder says about the trial, for the sender, the frames and the reports alike."""
+"""What MLflow, data frames and reports say of a trial alike: its final metrics, where it ran, and its status."""
 
 import math
 from typing import Any
@@ -8,41 +8,45 @@ from bridge_common.trial_folder import TrialFolder
 from mlflow_utils import names
 
 
-def stated_metrics(trial: TrialFolder) -> dict[str, float]:
-    """Metrics of a trial's result, with its time in seconds and its GPU-hours; empty while there is no result."""
+def result_metrics(trial: TrialFolder) -> dict[str, float]:
+    """Return the metrics of a trial's result, with its duration in seconds and its GPU-hours; empty without a result.
+
+    Values that are not finite numbers are left out. GPU-hours are seconds times workers / 3600, for runs on GPUs.
+    """
     result = trial.result()
     if result is None:
         return {}
-    found = {name: float(value) for name, value in (result.get("metrics") or {}).items() if _is_number(value)}
+    metrics = {name: float(value) for name, value in (result.get("metrics") or {}).items() if _is_number(value)}
     run = (trial.spec() or {}).get("run", {})
     if _is_number(result.get("seconds")):
-        found.setdefault(metric_names.SECONDS, float(result["seconds"]))
+        metrics.setdefault(metric_names.SECONDS, float(result["seconds"]))
         if run.get("use_gpu"):
-            found.setdefault(metric_names.GPU_HOURS, result["seconds"] * run.get("workers", 1) / 3600)
-    return found
+            metrics.setdefault(metric_names.GPU_HOURS, result["seconds"] * run.get("workers", 1) / 3600)
+    return metrics
 
 
-def facts(trial: TrialFolder) -> dict[str, str]:
-    """Where a finished trial ran and where its checkpoint is; empty while there is no result."""
+def result_tags(trial: TrialFolder) -> dict[str, str]:
+    """Return the node on which a finished trial ran and the path of its checkpoint; empty without a result."""
     result = trial.result() or {}
-    found = {}
+    tags = {}
     if result.get("checkpoint"):
-        found[names.CHECKPOINT] = str(trial.path.resolve() / result["checkpoint"])
+        tags[names.CHECKPOINT] = str(trial.path.resolve() / result["checkpoint"])
     if result.get("node_id"):
-        found[names.NODE_ID] = str(result["node_id"])
-    return found
+        tags[names.NODE_ID] = str(result["node_id"])
+    return tags
 
 
-def status_of(trial: TrialFolder, said: str | None, phase_status: str) -> str:
-    """Status of a trial as MLflow shows it.
+def status_of(trial: TrialFolder, reported: str | None, phase_status: str) -> str:
+    """Return the status of a trial as MLflow shows it.
 
     Args:
-        trial: its folder.
-        said: the last status in its spool, if any.
-        phase_status: of its phase. A trial that did not end by itself ended with its phase.
+        trial: the trial's folder.
+        reported: the last status in the trial's event log, or None if it has none.
+        phase_status: status of the trial's phase. A trial that reported no final status ended with its phase: FINISHED
+            if it has a result, else KILLED.
     """
-    if said in trial_files.FINAL:
-        return str(said)
+    if reported in trial_files.FINAL:
+        return str(reported)
     if phase_status not in trial_files.FINAL:
         return trial_files.RUNNING
     return trial_files.FINISHED if trial.finished else trial_files.KILLED

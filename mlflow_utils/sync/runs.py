@@ -184,10 +184,10 @@ class TrialLine(SyncedRun):
         """Send what the result says and the events did not: metrics, GPU-hours, where it ran, the checkpoint."""
         step = max((point.step for point in self._latest.values()), default=0)
         time = at if at is not None else self._folder.result_file.stat().st_mtime
-        event = {"kind": "metrics", "time": time, "step": step, "values": trial_summary.stated_metrics(self._folder)}
+        event = {"kind": "metrics", "time": time, "step": step, "values": trial_summary.result_metrics(self._folder)}
         said = {name: point.value for name, point in self._latest.items()}
         self._log(store, str(self.sent.run_id), [p for p in points.points([event]) if said.get(p.name) != p.value])
-        store.describe(str(self.sent.run_id), {}, trial_summary.facts(self._folder))
+        store.describe(str(self.sent.run_id), {}, trial_summary.result_tags(self._folder))
 
 
 def _started(trial: Trial) -> float:
