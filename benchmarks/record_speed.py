@@ -19,7 +19,8 @@ from typing import Any
 from bridge_common import files
 from mlflow_utils import dataframes
 from mlflow_utils.reports import markdown
-from mlflow_utils.tracker import Tracker, default_tracking_uri
+from mlflow_utils.tracker import Tracker
+from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support.campaign_folder import begin_trial, make_campaign, make_trial, samples
 from tune_spaces.appendix.from_campaign import campaign_appendix
 

@@ -1,1 +1,1 @@
-"""The base every package stands on: user errors, atomic files, intervals, repeated looks."""
+"""What every package uses: user errors, atomic files, the files of a trial, git facts, intervals and threads."""

@@ -1,8 +1,8 @@
-"""The one exception for mistakes in what was asked, so that the command line can tell them from defects."""
+"""The exception for mistakes of the user, by which the command line tells them from defects of the program."""
 
 
 class UserError(ValueError):
-    """Something that was asked for cannot be done.
+    """A request that cannot be fulfilled as it was made.
 
-    The message is one line that names the problem and its remedy. The command line prints it and exits with 2.
+    The message is one line that names the problem and its remedy. The command line prints it and exits with code 2.
     """

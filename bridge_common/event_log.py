@@ -1,7 +1,14 @@
-"""The trial's append-only record: what happened, in order, on disk before anyone else hears of it.
+"""The event log of a trial, `events.jsonl`: the job appends what happens, and others read the file while it grows.
 
-A resumed job repeats the steps after its checkpoint; they are the same numbers, so steps that are already there are
-not written again, and a reader sees every step once.
+An event is one JSON object per line with `kind`, `time` (seconds since 1970) and what belongs to its kind:
+
+    metrics    step, values (numbers by name)
+    status     status
+    tags       values (texts by name)
+    artifact   path, relative to the trial's folder
+
+A resumed job repeats the steps after its checkpoint with the same numbers. The writer skips steps that are already in
+the log, so that readers see each step once.
 """
 
 import json
@@ -12,77 +19,56 @@ from typing import Any
 
 from bridge_common.files import append_jsonl, read_jsonl, write_bytes
 
-Series = tuple[int, str]
-CHUNK = 1 << 18  # bytes read and confirmed at once
+CHUNK = 1 << 18  # bytes that `read` returns at once
 _START = '{"kind"'
 
 
 class EventLog:
-    """Writes events.jsonl of one trial. Only rank 0 has one."""
+    """Writer of a trial's event log. Of a job's processes, only rank 0 has one."""
 
     def __init__(self, path: Path) -> None:
+        """Open the log, create its folder if needed, and remove an incomplete last line that a killed job left.
+
+        Args:
+            path: the file; an existing one is continued.
+        """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._written: set[Series] = set()
+        self._written: set[tuple[int, str]] = set()
         if path.is_file():
-            _drop_half_line(path)
+            _remove_incomplete_line(path)
             for event in read_jsonl(path):
                 if event["kind"] == "metrics":
-                    self._written.add(_series(event["step"], event["values"]))
+                    self._written.add(_key(event["step"], event["values"]))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Record named numbers of a step, unless this step's are there already."""
-        series = _series(step, values)
-        if series not in self._written:
-            self._written.add(series)
+        """Append the metrics of a step, unless the log already has metrics of these names for this step."""
+        key = _key(step, values)
+        if key not in self._written:
+            self._written.add(key)
             self._append({"kind": "metrics", "step": step, "values": dict(values)})
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Record facts about the run."""
+        """Append facts about the run, such as its node."""
         self._append({"kind": "tags", "values": dict(values)})
 
     def artifact(self, path: str) -> None:
-        """Name a file, relative to the trial's folder, that belongs to the record."""
+        """Append the path of a file to record, relative to the trial's folder."""
         self._append({"kind": "artifact", "path": path})
 
     def _append(self, event: dict[str, Any]) -> None:
         append_jsonl(self.path, {"kind": event["kind"], "time": round(time.time(), 3), **event})
 
 
-def _series(step: int, values: Mapping[str, float]) -> Series:
-    return step, json.dumps(sorted(values))
-
-
-def _drop_half_line(path: Path) -> None:
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        write_bytes(path, whole)
-
-
-def parse(line: str) -> dict[str, Any] | None:
-    """One event, or None where the line is none.
-
-    A writer killed in mid-line leaves a stump that the next writer's first event is glued to; that event is recovered.
-    """
-    for text in (line, line[max(line.rfind(_START), 0) :]):
-        try:
-            event = json.loads(text)
-        except ValueError:
-            continue
-        return event if isinstance(event, dict) else None
-    return None
-
-
 def read(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
-    """Whole events from a byte position on, up to `CHUNK` bytes of them.
+    """Read whole events from a byte position on, up to `CHUNK` bytes of them.
 
     Args:
-        path: the spool; it need not exist yet.
-        position: where the last reading ended. A file shorter than that was begun anew and is read from its start.
+        path: the event log, which need not exist yet.
+        position: end of the previous read. A file that is shorter was begun anew, and is read from its start.
 
     Returns:
-        The events and the position after the last of them, which is unchanged when there is nothing new.
+        The events, and the position after the last of them; it is unchanged if there is nothing new.
     """
     if not path.exists():
         return [], position
@@ -97,17 +83,43 @@ def read(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def read_all(path: Path, start: int = 0, until: int | None = None) -> list[dict[str, Any]]:
-    """All whole events of a spool, or those between two byte positions."""
+    """Read all whole events, or those between two byte positions; none if there is no file."""
     if not path.exists():
         return []
     return _events(path.read_bytes()[start:until])
 
 
 def _events(data: bytes) -> list[dict[str, Any]]:
-    """The events in whole lines. All lines are parsed at once, and one by one only where one of them is broken."""
+    """Return the events in whole lines, parsed at once, or one by one if a line is broken."""
     lines = [line for line in data[: data.rfind(b"\n") + 1].decode(errors="replace").split("\n") if line.strip()]
     try:
         events = json.loads(f"[{','.join(lines)}]")
     except ValueError:
-        events = [parse(line) for line in lines]
+        events = [_parse(line) for line in lines]
     return [event for event in events if isinstance(event, dict)]
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """Return the event of a line, or None if there is none.
+
+    A writer that is killed in the middle of a line leaves the beginning of an event, to which the next writer's first
+    event is appended. That second event is returned.
+    """
+    for text in (line, line[max(line.rfind(_START), 0) :]):
+        try:
+            event = json.loads(text)
+        except ValueError:
+            continue
+        return event if isinstance(event, dict) else None
+    return None
+
+
+def _key(step: int, values: Mapping[str, float]) -> tuple[int, str]:
+    return step, json.dumps(sorted(values))
+
+
+def _remove_incomplete_line(path: Path) -> None:
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) < len(data):
+        write_bytes(path, whole)

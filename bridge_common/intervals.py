@@ -1,12 +1,12 @@
-"""The interval that stands beside every accuracy."""
+"""The confidence interval that is reported with every accuracy."""
 
 
 def wilson(correct: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927; Brown, Cai & DasGupta 2001).
+    """Return Wilson's score interval of a proportion (Wilson 1927; Brown, Cai & DasGupta 2001).
 
     Args:
         correct: number of successes.
-        n: number of trials; 0 gives the whole range (0, 1), since nothing is known.
+        n: number of trials. Without trials nothing is known, and the interval is (0, 1).
         level: confidence level.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Public names that are imported when first used, so that `import ray_bridge` takes milliseconds and not seconds."""
+"""Import a package's public names when they are first used, so that `import ray_bridge` takes milliseconds."""
 
 import importlib
 import sys

@@ -1,25 +1,25 @@
-"""Looking again and again while something else runs: reports, records and stop requests all follow files on disk."""
+"""Two uses of a background thread: repeat an action while a block runs, and limit the time of a call that may hang."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @contextmanager
 def repeating(seconds: float, action: Callable[[], bool | None], name: str) -> Iterator[None]:
-    """Call an action in a thread, once every so many seconds, while the body runs.
+    """Call an action in a thread, again and again, while the body of the `with` statement runs.
 
-    The first call comes after the first interval. A call that is under way when the body ends is waited for, so no two
-    calls overlap and none comes afterwards; what the action would still have found is for the caller to look at then.
+    The first call comes after the first interval. When the body ends, a call in progress is waited for, and no other
+    follows; what happened since the last call is left to the caller.
 
     Args:
-        seconds: between the end of a call and the beginning of the next.
-        action: what to do; returns True where it need not be called again. What it raises ends the thread, with a
-            traceback, and not the body.
-        name: of the thread.
+        seconds: time between the end of a call and the start of the next.
+        action: what to call; it returns True if it need not be called again. An exception ends the thread, with a
+            traceback, but not the body.
+        name: name of the thread.
     """
     ended = threading.Event()
 
@@ -38,31 +38,35 @@ def repeating(seconds: float, action: Callable[[], bool | None], name: str) -> I
 
 
 class NoAnswerError(Exception):
-    """A probe did not come back within its bound."""
+    """A call did not return in time."""
 
 
-def bounded(probe: Callable[[], Found], timeout_s: float) -> Found:
-    """The probe's value, or its exception, or `NoAnswerError` after `timeout_s`.
+def bounded(call: Callable[[], Result], timeout_s: float) -> Result:
+    """Return the result of a call, or raise its exception, within a time limit.
 
-    A probe that hangs (a dead file server cannot be interrupted) is left behind in a daemon thread.
+    A call that hangs, such as a read from a dead file server, cannot be interrupted; it stays in a daemon thread.
+
+    Args:
+        call: a function without arguments.
+        timeout_s: time limit in seconds.
 
     Raises:
-        NoAnswerError: nothing came back in time.
+        NoAnswerError: the call did not return in time.
     """
-    outcome: list[Found] = []
-    raised: list[BaseException] = []
+    results: list[Result] = []
+    errors: list[BaseException] = []
 
-    def work() -> None:
+    def run() -> None:
         try:
-            outcome.append(probe())
+            results.append(call())
         except BaseException as error:
-            raised.append(error)
+            errors.append(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(timeout_s)
-    if raised:
-        raise raised[0]
-    if not outcome:
+    if errors:
+        raise errors[0]
+    if not results:
         raise NoAnswerError(f"no answer in {timeout_s:g} s")
-    return outcome[0]
+    return results[0]

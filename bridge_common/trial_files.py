@@ -1,10 +1,12 @@
-"""Files of a campaign and of a trial, and the statuses a trial goes through."""
+"""File names in the folders of a campaign and of a trial, and the statuses of a trial."""
 
-# Files of a campaign and of a trial.
+# Files of a campaign.
 TRIALS = "trials"
 GIT_DIFF = "git_diff.patch"
 GATE = "gate.json"
 CAMPAIGN_FILES = ("campaign.json", "plan.json", GATE, GIT_DIFF)
+
+# Files of a trial; `trial_folder.TrialFolder` says what is in them.
 SPEC = "spec.json"
 EVENTS = "events.jsonl"
 SENT = "events.sent.json"
@@ -12,9 +14,8 @@ SAMPLES = "samples.jsonl"
 METRICS = "metrics.json"
 RESULT = "result.json"
 ERROR = "error.json"
-TRIAL_FILES = (SPEC, SAMPLES, METRICS, RESULT)
+TRIAL_FILES = (SPEC, SAMPLES, METRICS, RESULT)  # uploaded to MLflow once the trial has ended
 
-
-# Statuses, spelled as MLflow spells them.
+# Statuses, spelled as in MLflow.
 RUNNING, FINISHED, FAILED, KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 FINAL = frozenset({FINISHED, FAILED, KILLED})

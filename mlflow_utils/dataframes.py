@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bridge_common import metric_names, trial_files
 from bridge_common.errors import UserError
 from mlflow_utils import declarations, names, trial_summary
-from mlflow_utils.declarations import Declared, Trial
+from mlflow_utils.declarations import Declarations, Trial
 from mlflow_utils.sync import points
 from mlflow_utils.sync.store import SETTINGS
 
@@ -179,13 +179,13 @@ def _age(run: Run) -> tuple[int, str, str]:
     return run.started, run.phase, run.variant
 
 
-def _load(campaign: Path) -> Declared:
+def _load(campaign: Path) -> Declarations:
     if not campaign.is_dir():
         raise UserError(f"there is no campaign in {campaign}: `python -m cluster status` lists those there are")
     return declarations.load(campaign)
 
 
-def _run_of_trial(campaign: Path, trial: Trial, declared: Declared) -> Run:
+def _run_of_trial(campaign: Path, trial: Trial, declared: Declarations) -> Run:
     reported, metrics, times = None, {}, [trial.started]
     for event in trial.folder.events():
         times.append(event["time"])

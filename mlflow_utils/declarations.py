@@ -1,7 +1,7 @@
-"""What a campaign wants recorded: its phases and trials, declared in a file of its folder.
+"""Declarations: which phases and trials of a campaign to record, as an append-only file in the campaign's folder.
 
-The file is append-only, so that a driver that is killed leaves a list from which a later process can send everything.
-Trials without a declaration (the driver never got that far) are read from their `spec.json`.
+If the driver is killed, a later process can still send everything that the file declares. Trials without a declaration,
+because the driver was killed before it, are described by their `spec.json`.
 """
 
 import time
@@ -17,12 +17,12 @@ from mlflow_utils import names
 
 @dataclass
 class Phase:
-    """A parent run: a phase of a campaign. `status` is final once the phase was finished."""
+    """A declared phase, the parent run of its trials. `started` and `ended` are in seconds since 1970."""
 
     name: str
     params: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, Any] = field(default_factory=dict)
-    started: float = 0.0  # unix seconds
+    started: float = 0.0
     status: str = trial_files.RUNNING
     ended: float | None = None
     artifacts: list[Path] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Phase:
 
 @dataclass
 class Trial:
-    """A child run: a variant of a phase."""
+    """A declared trial, a child run of its phase. `started` is in seconds since 1970."""
 
     folder: TrialFolder
     phase: str
@@ -42,14 +42,14 @@ class Trial:
 
 
 @dataclass
-class Declared:
-    """All that a campaign declared; phases by name, trials by phase and folder."""
+class Declarations:
+    """All declarations of a campaign: phases by name, trials by phase and folder."""
 
     phases: dict[str, Phase] = field(default_factory=dict)
     trials: dict[tuple[str, str], Trial] = field(default_factory=dict)
 
     def add(self, campaign: Path, row: dict[str, Any]) -> None:
-        """Take in one declaration; a later one about the same thing replaces the earlier."""
+        """Add one declaration, a row of the file; it replaces an earlier one of the same phase, trial or artifact."""
         kind, now = row["kind"], float(row["time"])
         phase = self.phases.setdefault(row["phase"], Phase(row["phase"], started=now))
         if kind == "phase":
@@ -74,28 +74,28 @@ class Declared:
 
 
 def append(campaign: Path, kind: str, phase: str, **row: Any) -> dict[str, Any]:
-    """Write one declaration to the campaign's folder and return it; parents are made."""
+    """Append one declaration to the campaign's file, and return the row. Missing folders are created."""
     campaign.mkdir(parents=True, exist_ok=True)
     entry = {"kind": kind, "time": time.time(), "phase": phase, **row}
     files.append_jsonl(campaign / names.DECLARATIONS, entry)
     return entry
 
 
-def inside(campaign: Path, path: Path) -> str:
-    """A path as it is declared: relative where it lies in the campaign's folder, so that the folder can be moved."""
+def relative_path(campaign: Path, path: Path) -> str:
+    """Return the path relative to the campaign's folder, which may be moved later; absolute if it lies outside."""
     campaign, path = campaign.resolve(), path.resolve()
     return str(path.relative_to(campaign)) if path.is_relative_to(campaign) else str(path)
 
 
-def load(campaign: Path, *, undeclared: bool = True) -> Declared:
-    """All declarations of a campaign.
+def load(campaign: Path, *, undeclared: bool = True) -> Declarations:
+    """Read all declarations of a campaign.
 
     Args:
-        campaign: its folder.
-        undeclared: also take in trials without a declaration, as their `spec.json` describes them. A driver that is
-            about to declare them itself says no: parameters cannot be changed once they were sent.
+        campaign: the campaign's folder.
+        undeclared: also return trials without a declaration, as their `spec.json` describes them. A driver that will
+            declare them itself passes False, because MLflow does not let parameters change once they were sent.
     """
-    declared, path = Declared(), campaign / names.DECLARATIONS
+    declared, path = Declarations(), campaign / names.DECLARATIONS
     for row in event_log.read_all(path):
         declared.add(campaign, row)
     if not undeclared:
@@ -104,12 +104,12 @@ def load(campaign: Path, *, undeclared: bool = True) -> Declared:
     unknown = [folder for folder in TrialFolder.begun_in(campaign) if folder.path.resolve() not in known]
     for trial in _undeclared(unknown):
         declared.phases.setdefault(trial.phase, Phase(trial.phase, started=trial.started))
-        declared.trials[trial.phase, inside(campaign, trial.folder.path)] = trial
+        declared.trials[trial.phase, relative_path(campaign, trial.folder.path)] = trial
     return declared
 
 
 def _undeclared(folders: Iterable[TrialFolder]) -> list[Trial]:
-    """Trials from their `spec.json`; parameters are the switches and what differs among them."""
+    """Return trials as their `spec.json` describes them, with switches and differing fields as parameters."""
     rows = [(folder, folder.spec() or {}) for folder in folders]
     specs = [row["spec"] for _, row in rows]
     switches = [name for name, value in specs[0].items() if isinstance(value, bool)] if specs else []

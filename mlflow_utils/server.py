@@ -1,6 +1,6 @@
-"""MLflow's web server over a campaign's store, and the addresses of its pages.
+"""Run MLflow's web server on a campaign's store, and build the addresses of its pages.
 
-Nothing here imports MLflow: the server is a process of its own, and run ids are read from the campaign's folder, so
+MLflow is not imported here. The server is a process of its own, and run ids are read from the campaign's folder, so
 that the address of a compare page is known while the server is down.
 """
 
@@ -23,14 +23,14 @@ from urllib.request import urlopen
 from bridge_common.errors import UserError
 from mlflow_utils import declarations
 from mlflow_utils.sync import sent_state
-from mlflow_utils.sync.sent_state import Sent
+from mlflow_utils.sync.sent_state import SentState
 
 HOST, PORT = "127.0.0.1", 5000
 START_LIMIT = 120.0  # seconds
 
 
 class Server:
-    """An MLflow server as a child process; a context manager that ends it with all its own children."""
+    """An MLflow server as a child process; as a context manager it is started, and stopped with all its children."""
 
     def __init__(
         self,
@@ -42,15 +42,15 @@ class Server:
         allowed_hosts: str | None = None,
         log: Path | None = None,
     ) -> None:
-        """Nothing is started yet.
+        """Store the settings; nothing is started before `start`.
 
         Args:
             backend: URI of the database, `sqlite:///PATH` or `postgresql://...`.
             artifacts: folder of the artifacts.
-            host: address to listen on; the default can be reached from this machine only.
-            port: to listen on.
-            allowed_hosts: comma-separated names under which others reach the server, where `host` lets them.
-            log: file for the server's output; None leaves it to this process's own.
+            host: address to listen on; the default is reachable from this machine only.
+            port: port to listen on.
+            allowed_hosts: comma-separated names by which other machines may address the server.
+            log: file for the server's output; this process's output if None.
         """
         self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         self._host, self._port, self._log = host, port, log
@@ -64,7 +64,7 @@ class Server:
         """Start the server without waiting for it.
 
         Raises:
-            UserError: something else listens on the port.
+            UserError: the port is taken.
         """
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -91,38 +91,41 @@ class Server:
                 output.close()
 
     def wait(self, limit: float = START_LIMIT) -> Self:
-        """Wait until the server answers.
+        """Wait until the server answers, and return it.
+
+        Args:
+            limit: longest time to wait, in seconds.
 
         Raises:
-            UserError: it ended, or did not answer within `limit` seconds.
+            UserError: the server ended, or did not answer in time.
         """
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline:
             if self.process is None or self.process.poll() is not None:
                 where = f", see {self._log}" if self._log else ""
                 raise UserError(f"the MLflow server ended before it answered{where}")
-            if answers(self.url):
+            if is_up(self.url):
                 return self
             time.sleep(0.2)
         self.stop()
         raise UserError(f"the MLflow server did not answer within {limit:g} s")
 
-    def stop(self, kind: int = signal.SIGTERM) -> None:
-        """End the server and its children by a signal, and by SIGKILL what is left after ten seconds."""
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End the server and its children by a signal; send SIGKILL if they have not ended after ten seconds."""
         if self.process is None:
             return
-        self.signal(kind)
+        self.signal(number)
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(10)
         self.signal(signal.SIGKILL)
         self.process.wait()
         self.process = None
 
-    def signal(self, kind: int) -> None:
+    def signal(self, number: int) -> None:
         """Send a signal to the server and all its children."""
         if self.process is not None:
             with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, kind)
+                os.killpg(self.process.pid, number)
 
     def __enter__(self) -> Self:
         self.start()
@@ -132,8 +135,8 @@ class Server:
         self.stop()
 
 
-def answers(url: str, timeout: float = 2.0) -> bool:
-    """Whether an MLflow server is up at an address."""
+def is_up(url: str, timeout: float = 2.0) -> bool:
+    """Return whether an MLflow server answers at an address within `timeout` seconds."""
     try:
         with urlopen(url.rstrip("/") + "/health", timeout=timeout) as answer:
             return bool(answer.status == 200)
@@ -148,26 +151,26 @@ def serve(
     host: str = HOST,
     port: int = PORT,
     allowed_hosts: str | None = None,
-    say: Callable[[str], object] = print,
+    echo: Callable[[str], object] = print,
 ) -> int:
     """Serve a store in the foreground until interrupted.
 
     Args:
-        tracking_uri: of the store. That of a server is not served again: its address is said.
-        storage: folder that holds, or will hold, `mlartifacts`.
-        host: address to listen on; this machine only by default.
-        port: to listen on.
-        allowed_hosts: names under which others may reach it.
-        say: called with the lines for the user.
+        tracking_uri: URI of the store's database. If it is the address of a server, that address is printed instead.
+        storage: folder of `mlartifacts`; created if needed.
+        host: address to listen on; the default is reachable from this machine only.
+        port: port to listen on.
+        allowed_hosts: comma-separated names by which other machines may address the server.
+        echo: called with each line for the user.
 
     Returns:
-        The server's exit status, 0 after an interruption.
+        The server's exit status; 0 after an interruption.
 
     Raises:
-        UserError: the port is taken, or the server does not come up.
+        UserError: the port is taken, or the server does not start.
     """
     if tracking_uri.startswith("http"):
-        say(f"{tracking_uri} is a server already: open it in a browser")
+        echo(f"{tracking_uri} is a server already: open it in a browser")
         return 0
     storage.mkdir(parents=True, exist_ok=True)
     server = Server(tracking_uri, storage / "mlartifacts", host=host, port=port, allowed_hosts=allowed_hosts)
@@ -179,7 +182,7 @@ def serve(
     try:
         server.start()
         server.wait()
-        say(f"MLflow: {server.url} (end with Ctrl-C)")
+        echo(f"MLflow: {server.url} (end with Ctrl-C)")
         assert server.process is not None
         return server.process.wait()
     except KeyboardInterrupt:
@@ -190,32 +193,40 @@ def serve(
 
 
 def compare_url(base: str, experiments: Sequence[str], runs: Sequence[str]) -> str:
-    """Address of the page that sets runs side by side (route of MLflow 3.17's web client)."""
-    listed = [quote(json.dumps(list(ids), separators=(",", ":")), safe="") for ids in (runs, experiments)]
-    return f"{base.rstrip('/')}/#/compare-runs?runs={listed[0]}&experiments={listed[1]}"
+    """Return the address of the page that compares runs side by side (a route of MLflow 3.17's web client).
+
+    Args:
+        base: address of the server.
+        experiments: ids of the runs' experiments.
+        runs: ids of the runs.
+    """
+    run_ids, experiment_ids = (
+        quote(json.dumps(list(ids), separators=(",", ":")), safe="") for ids in (runs, experiments)
+    )
+    return f"{base.rstrip('/')}/#/compare-runs?runs={run_ids}&experiments={experiment_ids}"
 
 
 def phase_url(folder: Path, tracking_uri: str, phase: str, base: str | None = None) -> str:
-    """Address of the compare page of a phase's trials.
+    """Return the address of the page that compares a phase's trials.
 
     Args:
         folder: the campaign's folder.
         tracking_uri: the store that the campaign was sent to.
         phase: name of the phase.
-        base: address of the server; by default the store's, or for a database that of `ui`.
+        base: address of the server. By default that of the store, or of `python -m cluster ui` if it is a database.
 
     Raises:
         UserError: fewer than two trials of the phase are in the store.
     """
     key = f"{sent_state.store_key(tracking_uri)}/{phase}"
     trials = [trial for trial in declarations.load(folder).trials.values() if trial.phase == phase]
-    sent = [Sent.load(trial.folder.sent_file, key) for trial in trials]
-    there = [entry for entry in sent if entry.run_id and entry.experiment_id]
-    if len(there) < 2:
+    sent = [SentState.load(trial.folder.sent_file, key) for trial in trials]
+    in_store = [entry for entry in sent if entry.run_id and entry.experiment_id]
+    if len(in_store) < 2:
         raise UserError(
-            f"{phase} of {folder.name} has {len(there)} of {len(trials)} trials in MLflow; two are needed to compare: "
-            "`python -m cluster report` sends what is missing"
+            f"{phase} of {folder.name} has {len(in_store)} of {len(trials)} trials in MLflow; two are needed to "
+            "compare: `python -m cluster report` sends what is missing"
         )
     base = base or (tracking_uri if tracking_uri.startswith("http") else f"http://{HOST}:{PORT}")
-    experiments = list(dict.fromkeys(str(entry.experiment_id) for entry in there))
-    return compare_url(base, experiments, [str(entry.run_id) for entry in there])
+    experiments = list(dict.fromkeys(str(entry.experiment_id) for entry in in_store))
+    return compare_url(base, experiments, [str(entry.run_id) for entry in in_store])

@@ -1,14 +1,14 @@
-"""The campaign's side of the record: say what there is, go on working, ask at the end whether all of it arrived.
+"""Non-blocking client: declare phases and trials while a campaign runs; `close()` reports anything unsent.
 
     tracker = Tracker(uri, "demo", folder)
     tracker.start()
     tracker.phase("phase1", params, tags)
     tracker.trial(trial_folder, phase="phase1", name="full", fingerprint=..., params=toggles, tags={"seed": 0})
-    ...                                  # jobs append to their spools
+    ...                                  # jobs append to their event logs
     tracker.finish("phase1", "FINISHED")
     unsent = tracker.close(timeout=30)   # None, or what is still to be sent and why
 
-Each call writes a line to a file of the campaign and returns; MLflow is met in the sender's thread alone.
+Each call appends a line to a file in the campaign's folder and returns. Only the sender's thread talks to MLflow.
 """
 
 import importlib.util
@@ -20,22 +20,26 @@ from typing import Any
 
 from bridge_common import files, trial_files
 from mlflow_utils import declarations, names, provenance
-from mlflow_utils.declarations import Declared
+from mlflow_utils.declarations import Declarations
 from mlflow_utils.sync import points, sent_state
 from mlflow_utils.sync.sender import Sender
-from mlflow_utils.sync.sent_state import Sent
-from mlflow_utils.tracking_uri import check, default_tracking_uri
-
-__all__ = ["Tracker", "Unsent", "backlog", "check", "default_tracking_uri"]
+from mlflow_utils.sync.sent_state import SentState
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Unsent:
-    """What MLflow does not have yet. Nothing is lost: it is on disk and sent by the next command on the campaign."""
+    """What MLflow does not have yet. Nothing is lost: it is on disk, and `Tracker.replay` sends it.
 
-    trials: int  # with something to send, be it only their status
+    Attributes:
+        trials: number of trials with anything to send, even if it is only their status.
+        points: number of metric values to send.
+        reason: why they were not sent.
+        folder: the campaign's folder.
+    """
+
+    trials: int
     points: int
     reason: str
     folder: Path
@@ -48,10 +52,14 @@ class Unsent:
 
 
 class Tracker:
-    """Records a campaign in MLflow, from its folder, in the background."""
+    """Record a campaign in MLflow, from its folder, in the background.
+
+    The experiment has the campaign's name. Each phase is a parent run, and each trial a child run, whose metrics are
+    read from the trial's event log.
+    """
 
     def __init__(self, tracking_uri: str, campaign: str, folder: Path) -> None:
-        """Touches neither MLflow nor the network.
+        """Store the settings; neither MLflow nor the network is used before `start`.
 
         Args:
             tracking_uri: an MLflow server (http://...) or database (sqlite:///..., postgresql://...).
@@ -59,35 +67,37 @@ class Tracker:
             folder: the campaign's folder, STORAGE/CAMPAIGN.
         """
         self._uri, self._campaign, self._folder = tracking_uri, campaign, Path(folder)
-        self._declared = Declared()
-        self._guard = threading.Lock()
+        self._declared = Declarations()
+        self._lock = threading.Lock()
         self._open: set[str] = set()
         self._provenance: dict[str, str] | None = None
         self._sender: Sender | None = None
 
     def start(self, *, undeclared: bool = False) -> None:
-        """Begin to send in the background: what earlier processes left over, and what comes.
+        """Start to send in the background, beginning with what earlier processes did not send.
+
+        Without MLflow installed, a warning is logged and everything is declared for later.
 
         Args:
             undeclared: also send trials that were never declared, as their `spec.json` describes them.
         """
         if self._sender is not None:
             return
-        with self._guard:
+        with self._lock:
             self._declared = declarations.load(self._folder, undeclared=undeclared)
         if importlib.util.find_spec("mlflow") is None:
             logger.warning("MLflow is not installed: runs are recorded in %s only.", self._folder)
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._sender = Sender(self._uri, self._campaign, self._folder, self._declared, self._guard)
+        self._sender = Sender(self._uri, self._campaign, self._folder, self._declared, self._lock)
         self._sender.start()
 
     def phase(self, phase: str, params: dict[str, Any], tags: dict[str, Any]) -> None:
-        """Declare the parent run of a phase, or that a phase goes on.
+        """Declare the parent run of a phase, or resume a declared one. Uncommitted changes of the code are attached.
 
         Args:
-            phase: its name.
-            params: settings that all its variants share, as far as they are worth a column.
+            phase: name of the phase.
+            params: settings that all its variants share and that should be a column in MLflow.
             tags: further tags; commit, versions, host and Ray job are added.
         """
         patch = provenance.diff()
@@ -100,15 +110,15 @@ class Tracker:
     def trial(
         self, folder: Path, *, phase: str, name: str, fingerprint: str, params: dict[str, Any], tags: dict[str, Any]
     ) -> None:
-        """Declare a child run; its spool is followed until it ends, and again if it goes on.
+        """Declare a child run. Its event log is followed until the trial ends, and again if the trial is resumed.
 
         Args:
-            folder: the trial's folder, with or without anything in it.
-            phase: of which it is a part.
-            name: the variant.
-            fingerprint: of the variant's spec; with the phase it identifies the run.
-            params: the toggles and what else tells the variants apart; values are shown as they are first declared.
-            tags: further tags, the seed among them.
+            folder: the trial's folder, which need not exist yet.
+            phase: the phase that the trial belongs to.
+            name: name of the variant.
+            fingerprint: fingerprint of the variant's spec; with phase and variant it identifies the run.
+            params: the toggles and other settings that differ between variants; MLflow keeps the first value of each.
+            tags: further tags, such as the seed; commit, versions, host and Ray job are added.
         """
         own = {
             names.KIND: "trial",
@@ -120,7 +130,7 @@ class Tracker:
         self._declare(
             "trial",
             phase,
-            folder=declarations.inside(self._folder, Path(folder)),
+            folder=declarations.relative_path(self._folder, Path(folder)),
             name=name,
             fingerprint=fingerprint,
             params=params,
@@ -128,15 +138,23 @@ class Tracker:
         )
 
     def artifact(self, phase: str, path: Path) -> None:
-        """Attach a file or folder (plots, an appendix) to the phase's run; its content is sent as it is when sent."""
-        self._declare("artifact", phase, path=declarations.inside(self._folder, Path(path)))
-
-    def finish(self, phase: str, status: str) -> None:
-        """End a phase. Its trials that did not end by themselves are ended too, so that nothing stays RUNNING.
+        """Attach a file or folder, such as plots, to the phase's run; its content is read when it is sent.
 
         Args:
-            phase: its name.
+            phase: name of the phase.
+            path: the file or folder; it keeps its path relative to the campaign's folder.
+        """
+        self._declare("artifact", phase, path=declarations.relative_path(self._folder, Path(path)))
+
+    def finish(self, phase: str, status: str) -> None:
+        """End a phase, and those of its trials that have not reported an end, so that no run stays RUNNING.
+
+        Args:
+            phase: name of the phase.
             status: FINISHED, FAILED or KILLED.
+
+        Raises:
+            ValueError: the status is none of these.
         """
         if status not in trial_files.FINAL:
             raise ValueError(f"final status {status!r} is none of {sorted(trial_files.FINAL)}")
@@ -144,10 +162,10 @@ class Tracker:
         self._declare("finish", phase, status=status)
 
     def close(self, timeout: float) -> Unsent | None:
-        """Send what is left and stop; phases that were declared here and not finished end as KILLED.
+        """Send what is left and stop. Phases that this tracker declared and did not finish end as KILLED.
 
         Args:
-            timeout: most seconds to wait.
+            timeout: longest time to wait, in seconds.
 
         Returns:
             None if MLflow has everything, else what it lacks and why.
@@ -158,13 +176,23 @@ class Tracker:
             return None
         sender, self._sender = self._sender, None
         sender.drain(timeout)
-        with self._guard:
-            reason = sender.reason or (f"no time left after {timeout:g} s" if sender.is_alive() else "not asked for")
+        with self._lock:
+            reason = sender.reason or (f"no time left after {timeout:g} s" if sender.is_alive() else "not sent")
             return backlog(self._declared, self._folder, self._uri, reason)
 
     @classmethod
     def replay(cls, tracking_uri: str, campaign: str, folder: Path, timeout: float = 60.0) -> Unsent | None:
-        """Send everything in a campaign's folder that the store lacks; see `close` for what is returned."""
+        """Send everything in a campaign's folder that the store lacks.
+
+        Args:
+            tracking_uri: the MLflow store.
+            campaign: name of the experiment.
+            folder: the campaign's folder.
+            timeout: longest time to wait, in seconds.
+
+        Returns:
+            As `close`.
+        """
         tracker = cls(tracking_uri, campaign, folder)
         tracker.start(undeclared=True)
         return tracker.close(timeout)
@@ -177,25 +205,31 @@ class Tracker:
 
     def _declare(self, kind: str, phase: str, **row: Any) -> None:
         entry = declarations.append(self._folder, kind, phase, **row)
-        with self._guard:
+        with self._lock:
             self._declared.add(self._folder, entry)
         if self._sender is not None:
-            self._sender.nudge()
+            self._sender.wake()
 
 
-def backlog(declared: Declared, folder: Path, tracking_uri: str, reason: str = "") -> Unsent | None:
-    """What a store lacks of a campaign, judged from files alone; None if nothing."""
-    key, trials, waiting = sent_state.store_key(tracking_uri), 0, 0
+def backlog(declared: Declarations, folder: Path, tracking_uri: str, reason: str = "") -> Unsent | None:
+    """Return what a store lacks of a campaign, judged from files alone; None if nothing.
+
+    Args:
+        declared: the campaign's declarations.
+        folder: the campaign's folder.
+        tracking_uri: the MLflow store.
+        reason: why it was not sent, for the message to the user.
+    """
+    key, trials, unsent_points = sent_state.store_key(tracking_uri), 0, 0
     for trial in declared.trials.values():
-        sent = Sent.load(trial.folder.sent_file, f"{key}/{trial.phase}")
+        sent = SentState.load(trial.folder.sent_file, f"{key}/{trial.phase}")
         events = trial.folder.events(start=sent.position)
-        missing = sum(1 for _ in points.points(events))
-        over = declared.phases[trial.phase].status in trial_files.FINAL and sent.status not in trial_files.FINAL
-        if sent.run_id is None or events or over:
-            trials, waiting = trials + 1, waiting + missing
-    late = [
+        ended = declared.phases[trial.phase].status in trial_files.FINAL
+        if sent.run_id is None or events or (ended and sent.status not in trial_files.FINAL):
+            trials, unsent_points = trials + 1, unsent_points + sum(1 for _ in points.points(events))
+    unsent_phases = [
         phase
         for phase in declared.phases.values()
-        if Sent.load(folder / names.CAMPAIGN_SENT, f"{key}/{phase.name}").status != phase.status
+        if SentState.load(folder / names.CAMPAIGN_SENT, f"{key}/{phase.name}").status != phase.status
     ]
-    return Unsent(trials, waiting, reason, folder) if trials or late else None
+    return Unsent(trials, unsent_points, reason, folder) if trials or unsent_phases else None

@@ -1,4 +1,4 @@
-"""Where records may be sent, and whether that place can be reached, found out in seconds and without MLflow."""
+"""The default MLflow store, and a check within seconds, without MLflow, that a store can be reached."""
 
 import importlib.util
 import socket
@@ -13,15 +13,19 @@ from bridge_common.errors import UserError
 
 
 def default_tracking_uri(storage: Path) -> str:
-    """The store of a campaign that names none: SQLite in the storage folder, artifacts in `mlartifacts` beside it."""
+    """Return the URI of the default store: a SQLite database in the storage folder, with artifacts in `mlartifacts`."""
     return f"sqlite:///{Path(storage).resolve()}/mlflow.db"
 
 
 def check(tracking_uri: str, timeout: float = 5.0) -> None:
-    """Find out whether a store can be reached, before anything is reserved for a campaign.
+    """Check that a store can be reached, before resources are reserved for a campaign.
+
+    Args:
+        tracking_uri: an MLflow server (http://...) or database (sqlite:///..., postgresql://...).
+        timeout: seconds to wait for an answer.
 
     Raises:
-        UserError: it cannot, or the address is of no kind that MLflow serves.
+        UserError: the store cannot be reached, or MLflow does not support the URI.
     """
     scheme, _, rest = tracking_uri.partition("://")
     if scheme in ("http", "https"):
@@ -50,14 +54,16 @@ def _check_server(uri: str, timeout: float) -> None:
 
 def _check_sqlite(path: Path, timeout: float) -> None:
     if not path.parent.is_dir():
-        raise UserError(f"the folder of the tracking database {path} does not exist: make it or name another")
+        raise UserError(
+            f"the folder of the tracking database {path} does not exist: create it or give another --tracking-uri"
+        )
     if path.exists():
         try:
             address = f"{path.resolve().as_uri()}?mode=rw"
             with closing(sqlite3.connect(address, uri=True, timeout=timeout)) as database:
                 database.execute("select name from sqlite_master limit 1")
         except sqlite3.Error as error:
-            raise UserError(f"{path} is not a usable SQLite database ({error}): name another") from error
+            raise UserError(f"{path} is not a usable SQLite database ({error}): give another --tracking-uri") from error
 
 
 def _check_postgresql(uri: str, driver: str, timeout: float) -> None:
@@ -71,4 +77,6 @@ def _check_postgresql(uri: str, driver: str, timeout: float) -> None:
         try:
             socket.create_connection((host, port), timeout).close()
         except OSError as error:
-            raise UserError(f"no database answers at {host}:{port} ({error}): start it or name another") from error
+            raise UserError(
+                f"no database answers at {host}:{port} ({error}): start it or give another --tracking-uri"
+            ) from error

@@ -1,1 +1,1 @@
-"""The written reports in paper_writing/."""
+"""Reports for people, in Markdown files that people may edit too."""

@@ -1,14 +1,13 @@
-"""Sections of a text file that a program keeps up to date among text that belongs to people.
+"""Sections of a text file that a program keeps up to date, among text that people write.
 
-A section stands between two comments that Markdown does not show:
+A section is enclosed by two comments, which Markdown does not show:
 
     <!-- begin run demo/full-1a2b3c4d 0123456789ab -->
     ...
     <!-- end run demo/full-1a2b3c4d -->
 
-The twelve digits are a hash of what was generated. So a section that a person has edited is known by it: it is never
-overwritten. When there is something new to say about such a run, the edited text becomes plain text and a new section
-follows it.
+The twelve digits are a hash of the generated text, by which an edited section is recognised. It is never overwritten:
+when there is something new to report, the edited text is kept as plain text, and a new section follows it.
 """
 
 import hashlib
@@ -25,12 +24,12 @@ from bridge_common.errors import UserError
 _BEGIN = re.compile(r"<!-- begin run (\S.*?) ([0-9a-f]{12}) -->\s*")
 _END = re.compile(r"<!-- end run (\S.*?) -->\s*")
 LOCK = ".reports.lock"
-PATIENCE = 60.0  # seconds to wait for another writer
+LOCK_TIMEOUT = 60.0  # seconds to wait for another writer
 
 
 @dataclass
 class _Piece:
-    """A stretch of a file: people's text (no key), or a section with its two marks."""
+    """A part of a file: a line that people wrote (no key), or a section with its two comments."""
 
     text: str
     key: str | None = None
@@ -39,11 +38,11 @@ class _Piece:
 
 
 def merge(text: str, sections: Mapping[str, str]) -> str:
-    """The text with its sections brought up to date; everything else stays as it is, byte for byte.
+    """Return a text with its sections brought up to date; everything else is kept byte for byte.
 
     Args:
-        text: the file's.
-        sections: body by key; those that the file lacks are added at its end, in this order.
+        text: content of the file.
+        sections: body of each section by key; those that the file lacks are added at its end, in this order.
     """
     newline = "\r\n" if "\r\n" in text else "\n"
     pieces = list(_pieces(text))
@@ -61,23 +60,23 @@ def merge(text: str, sections: Mapping[str, str]) -> str:
 
 
 def update(folder: Path, documents: Mapping[str, Mapping[str, str]], headers: Mapping[str, str]) -> list[Path]:
-    """Bring the sections of several files up to date, one writer at a time, each file whole or not at all.
+    """Bring the sections of several files up to date, one process at a time; each file is replaced atomically.
 
     Args:
-        folder: of the files; made where needed.
-        documents: sections (body by key) by file name.
-        headers: what a file that is new or empty begins with.
+        folder: folder of the files; created if needed.
+        documents: the sections of each file: body by key, by file name.
+        headers: first lines of a new or empty file, by file name.
 
     Returns:
         The files that changed.
 
     Raises:
-        UserError: another writer holds the folder, or a file is not UTF-8 text.
+        UserError: another process has been writing to the folder for a minute, or a file is not UTF-8 text.
     """
     folder.mkdir(parents=True, exist_ok=True)
     changed = []
     try:
-        with FileLock(folder / LOCK, timeout=PATIENCE):
+        with FileLock(folder / LOCK, timeout=LOCK_TIMEOUT):
             for name, sections in documents.items():
                 path = (folder / name).resolve()
                 before = _read(path)
@@ -87,7 +86,7 @@ def update(folder: Path, documents: Mapping[str, Mapping[str, str]], headers: Ma
                     changed.append(folder / name)
     except Timeout as error:
         raise UserError(
-            f"another process has been writing reports in {folder} for {PATIENCE:g} s: try again"
+            f"another process has been writing reports in {folder} for {LOCK_TIMEOUT:g} s: try again"
         ) from error
     return changed
 
@@ -100,7 +99,7 @@ def _read(path: Path) -> str:
 
 
 def _pieces(text: str) -> Iterator[_Piece]:
-    """The file's pieces in order. A mark without its counterpart is people's text."""
+    """Yield the file's pieces in order. A comment without its counterpart is text that people wrote."""
     lines = text.splitlines(keepends=True)
     start = 0
     while start < len(lines):
@@ -115,7 +114,7 @@ def _pieces(text: str) -> Iterator[_Piece]:
 
 
 def _end_of(lines: list[str], start: int, key: str) -> int | None:
-    """Line of the section's end mark; None where another section begins before it."""
+    """Return the line of a section's end comment, or None if there is none or another section begins before it."""
     for place in range(start + 1, len(lines)):
         if _BEGIN.fullmatch(lines[place]):
             return None
@@ -133,13 +132,13 @@ def _section(key: str, body: str, newline: str) -> _Piece:
 
 
 def _digest(body: str) -> str:
-    """Hash of a body; space at the ends of lines does not count, since editors trim it."""
+    """Return the hash of a body, without white space at the ends of lines, since editors trim it."""
     plain = "\n".join(line.rstrip() for line in body.strip().splitlines())
     return hashlib.sha256(plain.encode()).hexdigest()[:12]
 
 
 def _gap(pieces: list[_Piece], newline: str) -> str:
-    """What sets a new section off from the text before it: an empty line."""
+    """Return the line breaks that make an empty line between the text so far and a new section."""
     before = "".join(piece.text for piece in pieces[-2:])
     if not before or before.endswith(newline * 2):
         return ""

@@ -1,11 +1,11 @@
-"""The reports that people read: what every run measured, and where its files are.
+"""The written reports of a campaign: the results of every run, and the paths of its files.
 
-Three files in one folder, `paper_writing` by default, each made of sections that can be made again at any time from the
-campaign's folder (see `sections` for what happens to people's own text):
+There are three files in one folder, `paper_writing` by default. Their sections can be generated again at any time from
+the campaign's folder; `editable_sections` keeps what people write into the files.
 
     CODEX_REPORT.md            every run in full
-    LOG.md                     a line a run, in the order in which they ended
-    EXPERIMENTS_SUMMARY.md     a table a campaign, with the gate's decision
+    LOG.md                     one line per run, in the order in which they ended
+    EXPERIMENTS_SUMMARY.md     one table per campaign, with the gate's decision
 """
 
 import os
@@ -44,14 +44,14 @@ def update(campaign: Path, out: Path = FOLDER) -> list[Path]:
     """Bring the reports up to date with a campaign's folder.
 
     Args:
-        campaign: STORAGE/CAMPAIGN.
+        campaign: the campaign's folder, STORAGE/CAMPAIGN.
         out: folder of the reports.
 
     Returns:
         The files that changed.
 
     Raises:
-        UserError: there is no such campaign, another process is writing, or a report is not text.
+        UserError: there is no such campaign, another process is writing, or a report is not UTF-8 text.
     """
     runs = dataframes.runs(Path(campaign))
     done = sorted((run for run in runs if run.status in trial_files.FINAL), key=lambda run: run.ended or run.started)
@@ -65,41 +65,19 @@ def update(campaign: Path, out: Path = FOLDER) -> list[Path]:
 
 
 def run_section(run: Run, out: Path) -> str:
-    """A run in full: conditions with intervals, groups, what it was, where its files are."""
+    """Return a run in full: its conditions with intervals and groups, its settings, and the paths of its files."""
     title = f"## {run.campaign} · {run.phase} · {run.variant} · seed {run.seed}"
     took = f", {_duration(run.metrics[metric_names.SECONDS])}" if run.metrics.get(metric_names.SECONDS) else ""
     hours = f", {run.metrics[metric_names.GPU_HOURS]:.2f} GPU-hours" if run.metrics.get(metric_names.GPU_HOURS) else ""
     parts = [title, f"{run.status} on {_date(run)}{took}{hours}. Fingerprint `{run.fingerprint}`."]
     parts += [_failure(run)] if run.status == trial_files.FAILED else []
-    conditions = [name for name in CONDITIONS if metric_names.accuracy(name) in run.metrics]
-    if conditions:
-        groups = _groups(run)
-        lines = [_line(["condition", "accuracy", "95 % interval", "correct", "flexible", *groups])]
-        lines += [_line(["---"] * (5 + len(groups)))]
-        for name in conditions:
-            correct, n = run.metrics.get(f"correct/{name}"), run.metrics.get(metric_names.N)
-            counts = f"{correct:g} of {n:g}" if correct is not None and n is not None else ""
-            by_group = [_percent(run.metrics.get(metric_names.accuracy(name, group))) for group in groups]
-            flexible = _percent(run.metrics.get(f"flexible/{name}"))
-            lines += [
-                _line(
-                    [
-                        name,
-                        _percent(run.metrics[metric_names.accuracy(name)]),
-                        _interval(run, name),
-                        counts,
-                        flexible,
-                        *by_group,
-                    ]
-                )
-            ]
-        parts += ["\n".join(lines)]
+    parts += [_condition_table(run)]
     differences = {
         "gain (bridged − target_alone)": run.metrics.get(metric_names.GAIN),
         "information (bridged − shuffled_soft)": run.metrics.get(metric_names.INFORMATION),
     }
-    found = [f"{name} {100 * value:+.1f} points" for name, value in differences.items() if value is not None]
-    parts += ["; ".join(found) + "."] if found else []
+    measured = [f"{name} {100 * value:+.1f} points" for name, value in differences.items() if value is not None]
+    parts += ["; ".join(measured) + "."] if measured else []
     params = [f"`{name}` {_value(value)}" for name, value in run.params.items()]
     parts += ["Settings: " + ", ".join(params) + "."] if params else []
     paths = {name: Path(run.folder) / file for name, file in FILES.items()}
@@ -108,24 +86,24 @@ def run_section(run: Run, out: Path) -> str:
 
 
 def log_line(run: Run, out: Path) -> str:
-    """A run in one line."""
-    said = [
+    """Return a run as one line of a list."""
+    cells = [
         _date(run),
         f"{run.campaign}/{run.phase}",
         f"{run.variant}, seed {run.seed}",
         run.status,
     ]
     if metric_names.accuracy("bridged") in run.metrics:
-        said += [f"bridged {_percent(run.metrics[metric_names.accuracy('bridged')])} {_interval(run, 'bridged')}"]
+        cells += [f"bridged {_percent(run.metrics[metric_names.accuracy('bridged')])} {_interval(run, 'bridged')}"]
     if metric_names.GAIN in run.metrics:
-        said += [f"gain {100 * run.metrics[metric_names.GAIN]:+.1f} points"]
+        cells += [f"gain {100 * run.metrics[metric_names.GAIN]:+.1f} points"]
     trial = TrialFolder(Path(run.folder))
-    said += [f"`{_path(trial.samples or trial.path, out)}`"]
-    return "- " + " · ".join(said)
+    cells += [f"`{_path(trial.samples or trial.path, out)}`"]
+    return "- " + " · ".join(cells)
 
 
 def summary_section(campaign: Path, runs: list[Run], out: Path) -> str:
-    """A campaign's runs side by side, and what the gate decided."""
+    """Return the gate's decision and a table of the campaign's runs."""
     parts = [f"## {campaign.resolve().name}"]
     gate = campaign / trial_files.GATE
     if gate.exists():
@@ -133,7 +111,7 @@ def summary_section(campaign: Path, runs: list[Run], out: Path) -> str:
     fields = list(dict.fromkeys(name for run in runs for name in run.params))
     head = ["phase", "variant", "seed", "status", *fields, "bridged", "95 % interval", "n", "target_alone", "gain"]
     head += ["information", "samples"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    rows = [_table_row(head), _table_row(["---"] * len(head))]
     for run in sorted(runs, key=lambda run: run.phase):
         samples = TrialFolder(Path(run.folder)).samples
         cells = [run.phase, run.variant, run.seed, run.status]
@@ -148,30 +126,47 @@ def summary_section(campaign: Path, runs: list[Run], out: Path) -> str:
             for name in (metric_names.GAIN, metric_names.INFORMATION)
         ]
         cells += [f"`{_path(samples, out)}`" if samples else ""]
-        lines += [_line(cells)]
-    return "\n\n".join(part for part in [*parts, "\n".join(lines)] if part)
+        rows += [_table_row(cells)]
+    return "\n\n".join(part for part in [*parts, "\n".join(rows)] if part)
+
+
+def _condition_table(run: Run) -> str:
+    """Return a table of the run's conditions; empty if none was evaluated."""
+    conditions = [name for name in CONDITIONS if metric_names.accuracy(name) in run.metrics]
+    if not conditions:
+        return ""
+    start = metric_names.accuracy("bridged") + "/"
+    groups = [name.removeprefix(start) for name in run.metrics if name.startswith(start)]
+    rows = [_table_row(["condition", "accuracy", "95 % interval", "correct", "flexible", *groups])]
+    rows += [_table_row(["---"] * (5 + len(groups)))]
+    for name in conditions:
+        correct, n = run.metrics.get(f"correct/{name}"), run.metrics.get(metric_names.N)
+        counts = f"{correct:g} of {n:g}" if correct is not None and n is not None else ""
+        accuracy, flexible = run.metrics[metric_names.accuracy(name)], run.metrics.get(f"flexible/{name}")
+        by_group = [_percent(run.metrics.get(metric_names.accuracy(name, group))) for group in groups]
+        rows += [_table_row([name, _percent(accuracy), _interval(run, name), counts, _percent(flexible), *by_group])]
+    return "\n".join(rows)
 
 
 def _gate(record: Any) -> str:
-    """The gate's decision in a sentence, from the plain values in `gate.json`."""
+    """Return the gate's last decision as a sentence.
+
+    Args:
+        record: content of `gate.json`.
+    """
     decisions = record.get("decisions") if isinstance(record, dict) else None
     if not decisions:
         return "Gate: not decided."
     last = decisions[-1]
-    said = f"Gate: branch `{last.get('branch')}` at {_percent(last.get('accuracy'))}"
+    text = f"Gate: branch `{last.get('branch')}` at {_percent(last.get('accuracy'))}"
     if "low" in last and "high" in last:
-        said += f" [{100 * last['low']:.1f}, {100 * last['high']:.1f}] on {last.get('n')} items"
+        text += f" [{100 * last['low']:.1f}, {100 * last['high']:.1f}] on {last.get('n')} items"
     if last.get("uncertain"):
-        said += "; *uncertain*: the interval straddles a boundary"
+        text += "; *uncertain*: the interval straddles a boundary"
     settings = record.get("settings") or {}
     if "passes" in settings and "attribute" in settings:
-        said += f" (boundaries {_percent(settings['passes'])} and {_percent(settings['attribute'])})"
-    return said + "."
-
-
-def _groups(run: Run) -> list[str]:
-    start = metric_names.accuracy("bridged") + "/"
-    return [name.removeprefix(start) for name in run.metrics if name.startswith(start)]
+        text += f" (boundaries {_percent(settings['passes'])} and {_percent(settings['attribute'])})"
+    return text + "."
 
 
 def _failure(run: Run) -> str:
@@ -179,7 +174,7 @@ def _failure(run: Run) -> str:
     return f"It failed: `{error.replace('`', chr(39))}`" if error else ""
 
 
-def _line(cells: list[Any]) -> str:
+def _table_row(cells: list[Any]) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
@@ -210,6 +205,6 @@ def _duration(seconds: float) -> str:
 
 
 def _path(path: Path, out: Path) -> str:
-    """A path as seen from the reports, or absolute where the two share nothing but the root."""
+    """Return a path relative to the reports, or absolute if the two have nothing but the root in common."""
     path, out = path.resolve(), Path(out).resolve()
     return os.path.relpath(path, out) if path.parts[1:2] == out.parts[1:2] else str(path)

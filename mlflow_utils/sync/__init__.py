@@ -1,1 +1,1 @@
-"""From a campaign folder to an MLflow store, resumable after any interruption."""
+"""Bring a campaign folder's records to an MLflow store; any process can resume after any interruption."""

@@ -1,11 +1,11 @@
-"""A trial's `events.jsonl`, read bit by bit, and the memory of what MLflow already has.
+"""Metric points: the metrics of a trial's event log as MLflow stores them, each sent once.
 
-The job appends to the spool and knows nothing of MLflow; whoever sends reads on from a byte position that is kept
-beside the spool. The position moves only after MLflow has confirmed, so an interrupted sender sends some points twice;
-MLflow's SQL store keys a point by (run, metric, time, step, value) and keeps it once, as the time is the event's.
+MLflow's SQL store identifies a point by (run, metric, time, step, value) and keeps it once. A point has the time of its
+event, so a point that is sent twice after an interruption stays single. A resumed job, however, repeats steps under new
+times; `SeenPoints` knows those.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from bridge_common import metric_names
@@ -22,12 +22,12 @@ class Point(NamedTuple):
 
 
 def milliseconds(seconds: float) -> int:
-    """An event's time as MLflow counts it."""
+    """Convert an event's time from seconds to milliseconds, the unit of MLflow."""
     return round(seconds * 1000)
 
 
-def points(events: Iterable[dict[str, Any]]) -> Iterable[Point]:
-    """The numbers in events of kind `metrics`, under names that MLflow accepts."""
+def points(events: Iterable[dict[str, Any]]) -> Iterator[Point]:
+    """Yield the numbers of the `metrics` events, under names that MLflow accepts."""
     for event in events:
         if event.get("kind") == "metrics":
             time, step = milliseconds(event.get("time", 0)), int(event.get("step") or 0)
@@ -36,19 +36,19 @@ def points(events: Iterable[dict[str, Any]]) -> Iterable[Point]:
                     yield Point(names.metric_name(name), float(value), time, step)
 
 
-class News:
-    """Tells what is new from what a resumed job did again.
+class SeenPoints:
+    """Remember the points of a run, to tell new ones from those that a resumed job reports again.
 
-    A job that goes on from a checkpoint repeats the steps since then and reports them under a new time. Of a training
-    curve the first value of a step counts. Of any other metric every different value of a step counts, since it may be
-    another evaluation; the same one is not repeated.
+    A job that resumes from a checkpoint repeats the steps since then and reports them under new times. Of a training
+    curve, only the first value of each step is new. Of any other metric, each different value of a step is new, since
+    it may come from another evaluation.
     """
 
     def __init__(self) -> None:
         self._seen: set[tuple[str, int] | tuple[str, int, str]] = set()
 
-    def __call__(self, point: Point) -> bool:
-        """Whether the point is new; it is known from then on."""
+    def add(self, point: Point) -> bool:
+        """Remember a point and return whether it is new."""
         identity = (
             (point.name, point.step)
             if metric_names.is_series(point.name)

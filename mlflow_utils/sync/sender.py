@@ -1,7 +1,7 @@
-"""A thread in the driver that brings a campaign's records to MLflow and never stands in the way of anything else.
+"""A background thread that syncs a campaign's folder to MLflow and never blocks the driver.
 
-It reads files and sends; nobody waits for it but `close`, for as long as the caller says. A store that is down, hung or
-broken costs it patience and nothing more: what is not sent stays on disk, where this or a later process finds it.
+The thread reads files and sends requests. Only `close` of the tracker waits for it, up to a time limit. While a store
+is unreachable, records stay on disk, and this or a later process sends them.
 """
 
 import logging
@@ -13,83 +13,84 @@ from filelock import FileLock, Timeout
 
 from bridge_common import trial_files
 from mlflow_utils import names
-from mlflow_utils.declarations import Declared, Phase, Trial
-from mlflow_utils.sync.runs import PhaseLine, TrialLine
+from mlflow_utils.declarations import Declarations, Phase, Trial
 from mlflow_utils.sync.sent_state import store_key
 from mlflow_utils.sync.store import GoneError, RefusedError, Store, UnavailableError
+from mlflow_utils.sync.synced_phase import SyncedPhase
 from mlflow_utils.sync.synced_run import SyncedRun
+from mlflow_utils.sync.synced_trial import SyncedTrial
 
 logger = logging.getLogger(__name__)
 
-INTERVAL = 1.0  # seconds between looks at the spools
-PATIENCE = 30.0  # most seconds between attempts to reach a store
+INTERVAL = 1.0  # seconds between two reads of the event logs
+MAX_RETRY_DELAY = 30.0  # seconds
 
 
 class Sender(threading.Thread):
-    """Sends what is declared and on disk until told to stop; one process at a time for a campaign."""
+    """Send what is declared and on disk until `drain`. Of several processes on one campaign, one sends at a time."""
 
     def __init__(
-        self, tracking_uri: str, campaign: str, folder: Path, declared: Declared, guard: threading.Lock
+        self, tracking_uri: str, campaign: str, folder: Path, declared: Declarations, lock: threading.Lock
     ) -> None:
-        """Nothing is opened or imported before `start`.
+        """Store the settings; nothing is opened or imported before `start`.
 
         Args:
             tracking_uri: the MLflow store.
             campaign: name of the experiment.
-            folder: the campaign's folder; artifacts of a store without a server go beside it.
-            declared: what to send; it may grow while the thread runs, under `guard`.
-            guard: lock of `declared`.
+            folder: the campaign's folder; artifacts of a store without a server are kept beside it.
+            declared: what to send; it may grow while the thread runs, under `lock`.
+            lock: lock of `declared`.
         """
         super().__init__(name=f"mlflow-sender-{campaign}", daemon=True)
         self._uri, self._campaign, self._folder = tracking_uri, campaign, folder
-        self._declared, self._guard = declared, guard
+        self._declared, self._lock = declared, lock
         self._key = store_key(tracking_uri)
-        self._phases: dict[str, PhaseLine] = {}
-        self._trials: dict[tuple[str, str], TrialLine] = {}
+        self._phases: dict[str, SyncedPhase] = {}
+        self._trials: dict[tuple[str, str], SyncedTrial] = {}
         self._store: Store | None = None
-        self._greeted = False
+        self._checked_runs = False
         self._wake = threading.Event()
         self._draining = threading.Event()
-        self._halted = threading.Event()
+        self._stopped = threading.Event()
         self._delay = INTERVAL
-        self.reason: str | None = None  # why the last round did not get through
+        self.reason: str | None = None  # why the last sync failed
 
-    def nudge(self) -> None:
-        """Look at once instead of at the next interval."""
+    def wake(self) -> None:
+        """Sync now instead of after the current interval."""
         self._wake.set()
 
     def drain(self, timeout: float) -> None:
-        """Send what is there and end, within `timeout` seconds; a request in flight is left to itself."""
+        """Send everything and end, within `timeout` seconds; a request in flight is not waited for any longer."""
         self._draining.set()
-        self.nudge()
+        self.wake()
         if self.ident is not None:
             self.join(timeout)
-        self._halted.set()
-        self.nudge()
+        self._stopped.set()
+        self.wake()
 
     def run(self) -> None:
-        """The thread's work; no error leaves it, each becomes the reason for what stays unsent."""
-        lock = FileLock(self._folder / names.SENDER_LOCK)
-        while not self._halted.is_set():
-            last_round = self._draining.is_set()
+        """Sync until drained or stopped. No error leaves the thread; each becomes `reason`."""
+        process_lock = FileLock(self._folder / names.SENDER_LOCK)
+        while not self._stopped.is_set():
+            last_attempt = self._draining.is_set()
             try:
-                with lock.acquire(timeout=0):
-                    reason = self._rounds()
-                    last_round = last_round or self._draining.is_set()
+                with process_lock.acquire(timeout=0):
+                    reason = self._sync_repeatedly()
+                    last_attempt = last_attempt or self._draining.is_set()
             except Timeout:
                 reason = "another process is sending this campaign's records"
             self._report(reason)
-            if last_round and reason is None:
+            if last_attempt and reason is None:
                 return
-            self._delay = min(PATIENCE, self._delay * 2)
-            self._pause(INTERVAL if last_round else self._delay)
+            self._delay = min(MAX_RETRY_DELAY, self._delay * 2)
+            self._pause(INTERVAL if last_attempt else self._delay)
 
-    def _rounds(self) -> str | None:
-        """Rounds until all is sent and the thread is to end (None), or until one fails (why)."""
-        while not self._halted.is_set():
+    def _sync_repeatedly(self) -> str | None:
+        """Sync once per interval, until a sync fails (return why) or the last one before the end succeeds (None)."""
+        while not self._stopped.is_set():
             draining = self._draining.is_set()
             try:
-                problem = self._round()
+                problem = self._sync()
             except UnavailableError as error:
                 return str(error)
             except Exception as error:
@@ -107,65 +108,65 @@ class Sender(threading.Thread):
         self._wake.clear()
 
     def _report(self, reason: str | None) -> None:
-        """Say once that the store cannot be reached, and once that it can again."""
+        """Set `reason`, and log once when the store becomes unreachable and once when it is reachable again."""
         if reason and not self.reason:
             logger.warning("MLflow: %s. Records are kept in %s and sent later.", reason, self._folder)
         elif self.reason and not reason:
             logger.warning("MLflow answers again.")
         self.reason = reason
 
-    def _round(self) -> str | None:
-        """Bring every run up to date; a problem of one run does not hold up the others and is returned."""
-        with self._guard:
+    def _sync(self) -> str | None:
+        """Sync every run once. Return a problem of one run, if any; it does not keep the others from being synced."""
+        with self._lock:
             phases, trials = list(self._declared.phases.values()), list(self._declared.trials.items())
         if not phases:
             return None
         if self._store is None:
             self._store = Store(self._uri, self._campaign, self._folder.resolve().parent / "mlartifacts")
         for phase in phases:
-            self._phases.setdefault(phase.name, PhaseLine(self._folder, self._key, phase))
+            self._phases.setdefault(phase.name, SyncedPhase(self._folder, self._key, phase))
         for key, trial in trials:
             if key not in self._trials:
-                self._trials[key] = TrialLine(self._key, trial)
-        if not self._greeted:
-            self._greet(self._store)
+                self._trials[key] = SyncedTrial(self._key, trial)
+        if not self._checked_runs:
+            self._reset_lost_runs(self._store)
         problem = None
         for phase in phases:
             children = [(self._trials[key], trial) for key, trial in trials if trial.phase == phase.name]
-            problem = self._ship(self._store, phase, children) or problem
+            problem = self._sync_phase(self._store, phase, children) or problem
         return problem
 
-    def _greet(self, store: Store) -> None:
-        """Find out which runs the store has lost since they were sent: another database stands under the same name."""
-        there = store.run_ids()
-        for line in (*self._phases.values(), *self._trials.values()):
-            if line.sent.run_id is not None and line.sent.run_id not in there:
-                line.forget()
-        self._greeted = True
+    def _reset_lost_runs(self, store: Store) -> None:
+        """Start over with runs that the store no longer has, as when its database was replaced by a new one."""
+        existing = store.run_ids()
+        for run in (*self._phases.values(), *self._trials.values()):
+            if run.sent.run_id is not None and run.sent.run_id not in existing:
+                run.reset()
+        self._checked_runs = True
 
-    def _ship(self, store: Store, phase: Phase, children: list[tuple[TrialLine, Trial]]) -> str | None:
-        """Send one phase: its run, then its trials', then its end, so that no child outlives its parent."""
+    def _sync_phase(self, store: Store, phase: Phase, children: list[tuple[SyncedTrial, Trial]]) -> str | None:
+        """Sync a phase's run, then its trials, then its final status, so that no child outlives its parent."""
         ended = (phase.status, phase.ended or time.time()) if phase.status in trial_files.FINAL else None
-        line = self._phases[phase.name]
+        run = self._phases[phase.name]
         try:
-            parent = line.ship(store, phase, closing=False)
+            parent = run.sync(store, phase, closing=False)
         except (GoneError, RefusedError) as error:
-            return self._problem(line, error)
+            return self._problem(run, error)
         problem = None
         for child, trial in children:
-            if self._halted.is_set():
+            if self._stopped.is_set():
                 return "stopped before everything was sent"
             try:
-                child.ship(store, trial, parent, ended, self._halted.is_set)
+                child.sync(store, trial, parent, ended, self._stopped.is_set)
             except (GoneError, RefusedError, OSError, ValueError, KeyError) as error:
                 problem = self._problem(child, error)
-        line.ship(store, phase, closing=True)
+        run.sync(store, phase, closing=True)
         return problem
 
-    def _problem(self, line: SyncedRun, error: Exception) -> str:
-        """Note what one run suffers from; a run that is gone is made anew in the next round."""
+    def _problem(self, run: SyncedRun, error: Exception) -> str:
+        """Describe the error of one run; a run that was deleted is created again by the next sync."""
         if isinstance(error, GoneError):
-            line.forget()
+            run.reset()
         else:
             logger.debug("sending one run failed", exc_info=error)
-        return f"{line.name}: {type(error).__name__}: {error}"
+        return f"{run.name}: {type(error).__name__}: {error}"

@@ -1,4 +1,8 @@
-"""What an MLflow store already has of a trial or phase, kept on disk so that sending resumes where it stopped."""
+"""The state file of a trial or phase: what each MLflow store already has of it, so that any process can resume sending.
+
+The file is written only after the store has confirmed a request. After an interruption, the last request is therefore
+sent again; MLflow keeps its points once (see `points`).
+"""
 
 import hashlib
 from dataclasses import asdict, dataclass, field
@@ -8,32 +12,50 @@ from bridge_common import files
 
 
 @dataclass
-class Sent:
-    """What one MLflow store already has of one trial or phase."""
+class SentState:
+    """What one MLflow store already has of one trial or phase.
+
+    Attributes:
+        run_id: the MLflow run, or None if there is none yet.
+        experiment_id: the run's experiment.
+        position: number of bytes of the event log that were sent.
+        status: the run's status in the store.
+        implied: whether the status was derived from the end of the phase, because the trial reported no final status.
+        described: hash of the parameters and tags that were sent.
+        asked: whether a request to create the run went unanswered, so that the store may have a second, empty run.
+        files: the artifacts that were sent, each with its `file_version`.
+        refused: number of points that MLflow refused for good.
+    """
 
     run_id: str | None = None
     experiment_id: str | None = None
-    position: int = 0  # bytes of the spool that are there
+    position: int = 0
     status: str | None = None
-    implied: bool = False  # the status is not the trial's own word: its phase ended
-    described: str | None = None  # hash of the parameters and tags that were sent
-    asked: bool = False  # a run was asked for without an answer: a second one may turn up
-    files: dict[str, list[int]] = field(default_factory=dict)  # sent artifacts, with size and time of change
-    refused: int = 0  # points and files that MLflow will not take, whatever the number of attempts
+    implied: bool = False
+    described: str | None = None
+    asked: bool = False
+    files: dict[str, list[int]] = field(default_factory=dict)
+    refused: int = 0
 
     @classmethod
-    def load(cls, path: Path, store: str) -> "Sent":
-        """What the state file says of a store; nothing where there is no file."""
+    def load(cls, path: Path, store: str) -> "SentState":
+        """Read a store's entry from the state file; an empty state if there is none."""
         entry = files.read_json(path).get(store) if path.exists() else None
         return cls(**entry) if entry else cls()
 
     def save(self, path: Path, store: str) -> None:
-        """Write this store's entry atomically; other stores' entries stay."""
+        """Write this store's entry atomically; the entries of other stores are kept."""
         entries = files.read_json(path) if path.exists() else {}
         entries[store] = asdict(self)
         files.write_json(path, entries)
 
 
 def store_key(tracking_uri: str) -> str:
-    """Short name of a store in state files. A hash, since the URI of a database may hold a password."""
+    """Return a store's key in state files: a hash, since the URI of a database may contain a password."""
     return hashlib.sha256(tracking_uri.encode()).hexdigest()[:12]
+
+
+def file_version(path: Path) -> list[int]:
+    """Return a file's size in bytes and time of change in nanoseconds, by which a changed file is noticed."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]

@@ -1,7 +1,7 @@
-"""The few things that are asked of MLflow, each one request, with errors sorted by what can be done about them.
+"""The requests to MLflow that syncing needs, with errors sorted by what can be done about them.
 
-Everything that imports MLflow on the way to the store is here, and only the sender's thread makes one of these: a
-driver without MLflow, or with a store that hangs, never gets here.
+The sender imports MLflow here, in its own thread, so that neither a missing MLflow nor a store that hangs can block the
+driver.
 """
 
 import logging
@@ -19,7 +19,7 @@ BATCH = 1000  # points in a request, MLflow's limit
 TEXTS = 100  # parameters or tags in a request, MLflow's limit
 PARAM_LENGTH, TAG_LENGTH = 6000, 8000  # characters, MLflow's limits
 SETTINGS = {
-    # The sender repeats by itself, after asking what is there: a blind repetition makes a second run.
+    # The sender retries by itself, after it has read what the store has; a blind retry would create a second run.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -31,27 +31,33 @@ _NEVER = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST"}
 
 
 class UnavailableError(Exception):
-    """The store does not answer now; the same request may succeed later."""
+    """The store is unreachable or busy; the same request may succeed later."""
 
 
 class RefusedError(Exception):
-    """The store will never take this request."""
+    """The store refuses this request, however often it is sent."""
 
 
 class GoneError(Exception):
-    """The run is not in the store any more."""
+    """The run was deleted from the store."""
 
 
 class Store:
-    """One campaign's experiment in an MLflow store. Every method raises UnavailableError, RefusedError or GoneError."""
+    """One campaign's experiment in an MLflow store.
+
+    Raises:
+        UnavailableError: by every method, if the store is unreachable.
+        RefusedError: by every method, if the store refuses the request for good.
+        GoneError: by every method about a run, if the run was deleted.
+    """
 
     def __init__(self, tracking_uri: str, campaign: str, artifacts: Path) -> None:
-        """Import MLflow and open the store; a database is made and brought to its schema here.
+        """Import MLflow and open the store; a database is created, or migrated to MLflow's current schema.
 
         Args:
-            tracking_uri: of a server, or of a database.
+            tracking_uri: URI of a server or of a database.
             campaign: name of the experiment.
-            artifacts: folder for the experiment's artifacts where no server decides on it.
+            artifacts: folder of the experiment's artifacts; not used with a server, which has its own.
         """
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
@@ -66,31 +72,31 @@ class Store:
         self._experiment: str | None = None
 
     def experiment(self) -> str:
-        """Id of the campaign's experiment, which is made, or restored from the bin, where needed."""
+        """Return the id of the campaign's experiment; create it, or restore a deleted one, if needed."""
         if self._experiment is None:
             with _sorted_errors():
-                found = self._client.get_experiment_by_name(self._campaign)
-                if found is None:
+                existing = self._client.get_experiment_by_name(self._campaign)
+                if existing is None:
                     location = (self._artifacts / self._campaign).as_uri() if self._artifacts else None
                     self._experiment = str(
                         self._client.create_experiment(
-                            self._campaign, location, {names.VIEW: "custom_model_development"}
+                            self._campaign, location, {names.EXPERIMENT_KIND: "custom_model_development"}
                         )
                     )
                 else:
-                    if found.lifecycle_stage == "deleted":
-                        self._client.restore_experiment(found.experiment_id)
-                    self._experiment = str(found.experiment_id)
+                    if existing.lifecycle_stage == "deleted":
+                        self._client.restore_experiment(existing.experiment_id)
+                    self._experiment = str(existing.experiment_id)
         return self._experiment
 
     def run_ids(self) -> set[str]:
-        """Ids of all runs of the campaign, those in the bin too."""
+        """Return the ids of all runs of the campaign, including deleted ones."""
         from mlflow.entities import ViewType
 
         return {run.info.run_id for run in self._search("", ViewType.ALL)}
 
     def find(self, identity: Mapping[str, str]) -> list[str]:
-        """Ids of the runs that carry all these tags, oldest first."""
+        """Return the ids of the runs that have all these tags, oldest first."""
         from mlflow.entities import ViewType
 
         kind, *others = [f"tags.`{key}` = '{value}'" for key, value in identity.items() if "'" not in value]
@@ -102,19 +108,19 @@ class Store:
         return [run.info.run_id for run in sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))]
 
     def create(self, name: str, tags: Mapping[str, str], started: int) -> str:
-        """A new run's id; `started` in milliseconds."""
+        """Create a run that started at `started` (milliseconds since 1970) and return its id."""
         with _sorted_errors():
             run = self._client.create_run(self.experiment(), start_time=started, tags=dict(tags), run_name=name)
         return str(run.info.run_id)
 
     def remove_empty(self, run_id: str) -> None:
-        """Put a run in the bin unless something was measured in it."""
+        """Delete a run if it has no metrics."""
         with _sorted_errors():
             if not self._client.get_run(run_id).data.metrics:
                 self._client.delete_run(run_id)
 
     def is_active(self, run_id: str) -> bool:
-        """Whether the run can be written to."""
+        """Return whether the run exists and is not deleted."""
         try:
             with _sorted_errors():
                 return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
@@ -122,37 +128,40 @@ class Store:
             return False
 
     def points(self, run_id: str) -> list[Point]:
-        """Every point of a run."""
+        """Return all points of a run."""
         with _sorted_errors():
             names = list(self._client.get_run(run_id).data.metrics)
             histories = [self._client.get_metric_history(run_id, name) for name in names]
         return [Point(m.key, m.value, m.timestamp, m.step) for history in histories for m in history]
 
     def log_points(self, run_id: str, points: Sequence[Point]) -> None:
-        """Send up to `BATCH` points; those that are there already stay single."""
+        """Send up to `BATCH` points; MLflow keeps a point that it already has once."""
         from mlflow.entities import Metric
 
         with _sorted_errors():
             self._client.log_batch(run_id, metrics=[Metric(p.name, p.value, p.time, p.step) for p in points])
 
     def describe(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
-        """Set tags, and parameters that the run lacks; one that differs cannot change any more: a tag says so."""
+        """Set tags, and parameters that the run lacks.
+
+        MLflow does not let a parameter change. New values of known parameters go to the tag `params_changed`.
+        """
         from mlflow.entities import Param, RunTag
 
-        asked = {names.metric_name(name): names.as_text(value)[:PARAM_LENGTH] for name, value in params.items()}
+        given = {names.metric_name(name): names.as_text(value)[:PARAM_LENGTH] for name, value in params.items()}
         with _sorted_errors():
-            has = self._client.get_run(run_id).data.params if asked else {}
-            changed = {name: value for name, value in asked.items() if has.get(name, value) != value}
+            has = self._client.get_run(run_id).data.params if given else {}
+            changed = {name: value for name, value in given.items() if has.get(name, value) != value}
             texts = {names.metric_name(name): names.as_text(value) for name, value in tags.items() if value is not None}
             if changed:
                 texts[names.CHANGED_PARAMS] = ", ".join(f"{name}={value}" for name, value in changed.items())
-            new = [Param(name, value) for name, value in asked.items() if name not in has]
-            marks = [RunTag(name, value[:TAG_LENGTH]) for name, value in texts.items()]
-            for at in range(0, max(len(new), len(marks)), TEXTS):
-                self._client.log_batch(run_id, params=new[at : at + TEXTS], tags=marks[at : at + TEXTS])
+            new = [Param(name, value) for name, value in given.items() if name not in has]
+            labels = [RunTag(name, value[:TAG_LENGTH]) for name, value in texts.items()]
+            for at in range(0, max(len(new), len(labels)), TEXTS):
+                self._client.log_batch(run_id, params=new[at : at + TEXTS], tags=labels[at : at + TEXTS])
 
     def upload(self, run_id: str, path: Path, folder: str | None) -> None:
-        """Store a file, or a folder's content, under `folder` of the run's artifacts; what is there is replaced."""
+        """Upload a file, or the files of a folder, to `folder` of the run's artifacts, replacing existing ones."""
         with _sorted_errors():
             if path.is_dir():
                 self._client.log_artifacts(run_id, str(path), "/".join(filter(None, [folder, path.name])))
@@ -160,7 +169,7 @@ class Store:
                 self._client.log_artifact(run_id, str(path), folder)
 
     def set_status(self, run_id: str, status: str, ended: int | None) -> None:
-        """Set a run's status; a final one with its time of end in milliseconds."""
+        """Set a run's status; a final one with the end of the run, in milliseconds since 1970."""
         with _sorted_errors():
             if status in trial_files.FINAL:
                 self._client.set_terminated(run_id, status, end_time=ended)
@@ -182,7 +191,7 @@ class Store:
 
 @contextmanager
 def _sorted_errors() -> Iterator[None]:
-    """Sort what MLflow raises by its error code; all but the codes that name a cause is taken to be passing."""
+    """Turn an error of MLflow into one of the three above by its code; without a known code it counts as temporary."""
     try:
         yield
     except (UnavailableError, RefusedError, GoneError):

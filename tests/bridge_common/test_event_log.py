@@ -1,12 +1,22 @@
-"""The record keeps every step once, also over a kill and a resume."""
+"""The event log has every step once, also after a kill and a resume, and is read while it grows."""
 
+import json
 from pathlib import Path
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridge_common import event_log, files
 from bridge_common.event_log import EventLog
 from bridge_common.files import read_jsonl
 
 
-def test_a_resumed_writer_repeats_no_step_and_mends_a_half_line(tmp_path: Path) -> None:
+def event(step: int) -> dict:
+    return {"kind": "metrics", "time": 1.5, "step": step, "values": {"loss/total": step / 2}}
+
+
+def test_a_resumed_writer_repeats_no_step_and_removes_an_incomplete_line(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     first = EventLog(path)
     for step in range(1, 6):
@@ -22,3 +32,57 @@ def test_a_resumed_writer_repeats_no_step_and_mends_a_half_line(tmp_path: Path) 
     assert [e["step"] for e in events if "loss" in e["values"]] == [1, 2, 3, 4, 5, 6, 7]
     assert [e["step"] for e in events if "accuracy" in e["values"]] == [5]
     assert all(set(e) == {"kind", "time", "step", "values"} for e in events)
+
+
+def test_a_growing_log_is_read_from_the_last_position_on(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    assert event_log.read(path, 0) == ([], 0)
+    files.append_jsonl(path, event(1))
+    events, position = event_log.read(path, 0)
+    assert events == [event(1)]
+    assert event_log.read(path, position) == ([], position)
+    files.append_jsonl(path, event(2))
+    assert event_log.read(path, position) == ([event(2)], path.stat().st_size)
+
+
+def test_an_incomplete_line_is_read_once_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    line = json.dumps(event(1)) + "\n"
+    path.write_text(line + line[:20])
+    events, position = event_log.read(path, 0)
+    assert events == [event(1)]
+    path.write_text(line + line)
+    assert event_log.read(path, position)[0] == [event(1)]
+
+
+def test_an_event_after_the_incomplete_line_of_a_killed_writer_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(json.dumps(event(1))[:31] + json.dumps(event(2)) + "\n" + "no JSON\n" + json.dumps(event(3)) + "\n")
+    assert event_log.read(path, 0)[0] == [event(2), event(3)] == event_log.read_all(path)
+
+
+def test_a_log_that_was_begun_anew_is_read_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    files.write_jsonl(path, [event(1), event(2)])
+    _, position = event_log.read(path, 0)
+    files.write_jsonl(path, [event(3)])
+    assert event_log.read(path, position)[0] == [event(3)]
+
+
+@settings(max_examples=50, deadline=None)
+@given(lengths=st.lists(st.integers(0, 400), max_size=30), chunk=st.integers(1, 500))
+def test_reading_in_chunks_gives_every_event_once(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list, chunk: int
+) -> None:
+    path = tmp_path_factory.mktemp("trial") / "events.jsonl"
+    rows = [{"kind": "tags", "time": 0, "values": {"ä": "ü" * length}} for length in lengths]
+    files.write_jsonl(path, rows)
+    read, position = [], 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(event_log, "CHUNK", chunk)
+        while True:
+            events, after = event_log.read(path, position)
+            if after == position:
+                break
+            read, position = read + events, after
+    assert read == rows

@@ -1,7 +1,7 @@
-"""A real MLflow server over HTTP, and everything that can happen to it, to the driver and to their answers.
+"""Syncing to a real MLflow server over HTTP, while the server, the driver or their connection fails.
 
-What is promised: the job's spool is written at its own pace whatever MLflow does, and in the end every point is in
-MLflow exactly once, in one run a trial.
+Whatever MLflow does, the job is not slowed down, and in the end every point is in MLflow exactly once, in one run per
+trial.
 """
 
 import json
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The address of a server that is not up yet."""
+    """A server that is not started yet."""
     root = tmp_path_factory.mktemp("server")
     server = Server(f"sqlite:///{root}/mlflow.db", root / "artifacts", port=free_port(), log=root / "server.log")
     yield server
@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture
 def server(home: Server) -> Server:
-    """The server, up."""
+    """The server, started."""
     if home.process is None:
         home.start()
         home.wait()
@@ -47,9 +47,9 @@ def server(home: Server) -> Server:
 
 
 @pytest.fixture(autouse=True)
-def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    monkeypatch.setattr("mlflow_utils.sync.sender.PATIENCE", 2.0)
+    monkeypatch.setattr("mlflow_utils.sync.sender.MAX_RETRY_DELAY", 2.0)
 
 
 WRITER = """
@@ -72,7 +72,7 @@ print(json.dumps([longest, a_step]))
 
 
 class Job:
-    """A job that writes its spool, in a process of its own as a job does, until it is told that it is enough."""
+    """A process that appends to its event log, as a job does, until `end`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -84,26 +84,27 @@ class Job:
         )
 
     def lines(self) -> int:
-        """Number of events so far."""
+        """Return the number of events so far."""
         return len((self.folder / "events.jsonl").read_text().splitlines())
 
     def end(self) -> None:
-        """End the job and check that no step waited for anything."""
+        """End the job and check that no step was slowed down."""
         (self.folder / "enough").touch()
         output, _ = self.process.communicate(timeout=30)
         longest, a_step = json.loads(output)
         assert longest < 0.5
-        assert a_step < 0.05, "seconds a step took beside its own pause of 0.05 s"
+        assert a_step < 0.05, "seconds per step, without the pause"
 
 
-def assert_all_there_once(uri: str, campaign: str, folder: Path, variant: str) -> None:
-    """Every point of a trial's spool is in its one run once, and no run of the campaign is open."""
+def assert_sent_once(uri: str, campaign: str, folder: Path, variant: str) -> None:
+    """Check that a trial's run has every point of its event log once, and that all runs are finished."""
     run = mlflow_records.trials(uri, campaign)[variant]
-    assert mlflow_records.as_spooled(mlflow_records.points(uri, run.info.run_id)) == mlflow_records.spooled(folder)
+    sent = mlflow_records.without_totals(mlflow_records.points(uri, run.info.run_id))
+    assert sent == mlflow_records.logged_points(folder)
     assert {other.info.status for other in mlflow_records.runs(uri, campaign)} == {"FINISHED"}
 
 
-def test_a_server_down_at_start_up_later_killed_and_up_again_costs_nothing(home: Server, tmp_path: Path) -> None:
+def test_a_server_that_starts_late_and_is_killed_and_restarted(home: Server, tmp_path: Path) -> None:
     campaign = tmp_path / "outages"
     folder = begin_trial(campaign, "full")
     tracker = Tracker(home.url, "outages", campaign)
@@ -129,15 +130,15 @@ def test_a_server_down_at_start_up_later_killed_and_up_again_costs_nothing(home:
     job.end()
     tracker.finish("phase1", "FINISHED")
     assert tracker.close(60) is None
-    assert_all_there_once(home.url, "outages", folder, "full")
+    assert_sent_once(home.url, "outages", folder, "full")
 
 
 def some_points(uri: str, campaign: str) -> int:
-    """Number of values in the trials' runs."""
+    """Return the number of metrics in the trials' runs."""
     return sum(len(run.data.metrics) for run in mlflow_records.trials(uri, campaign).values())
 
 
-def test_a_server_that_hangs_costs_nothing_and_gets_each_point_once(server: Server, tmp_path: Path) -> None:
+def test_a_server_that_hangs_blocks_nothing_and_gets_each_point_once(server: Server, tmp_path: Path) -> None:
     campaign = tmp_path / "hung"
     folder = begin_trial(campaign, "full")
     tracker = Tracker(server.url, "hung", campaign)
@@ -159,18 +160,18 @@ def test_a_server_that_hangs_costs_nothing_and_gets_each_point_once(server: Serv
     tracker.finish("phase1", "FINISHED")
     begin = time.monotonic()
     unsent = tracker.close(3)
-    assert time.monotonic() - begin < 6, "closing waits as long as it was told to"
+    assert time.monotonic() - begin < 6, "close waits no longer than its timeout"
     assert unsent is not None
     assert unsent.trials == 1
     server.signal(signal.SIGCONT)
     assert Tracker.replay(server.url, "hung", campaign) is None
-    assert_all_there_once(server.url, "hung", folder, "full")
+    assert_sent_once(server.url, "hung", folder, "full")
 
 
 class LossyProxy:
-    """Stands between client and server and loses answers after the server has acted.
+    """A proxy between client and server that drops responses after the server has acted.
 
-    `lose` says how many answers to requests that contain a text.
+    `lose` maps a text to the number of responses to drop among the requests that contain it.
     """
 
     def __init__(self, server: Server, lose: dict[str, int]) -> None:
@@ -223,7 +224,7 @@ class LossyProxy:
         self._listener.close()
 
 
-def test_answers_that_are_lost_make_nothing_twice(server: Server, tmp_path: Path) -> None:
+def test_lost_responses_duplicate_nothing(server: Server, tmp_path: Path) -> None:
     campaign = make_campaign(tmp_path, "lossy", variants=["full", "B"], steps=150)
     proxy = LossyProxy(server, {"experiments/create": 1, "runs/create": 2, '"loss/total"': 3, "runs/update": 1})
     tracker = Tracker(proxy.url, "lossy", campaign)
@@ -235,10 +236,10 @@ def test_answers_that_are_lost_make_nothing_twice(server: Server, tmp_path: Path
     unsent = tracker.close(60)
     proxy.close()
     assert unsent is None
-    assert not any(proxy.lose.values()), "these answers arrived after all"
+    assert not any(proxy.lose.values()), "these responses were not dropped"
     assert len(mlflow_records.runs(server.url, "lossy")) == 3
     for folder in (campaign / "trials").iterdir():
-        assert_all_there_once(server.url, "lossy", folder, folder.name.split("-")[0])
+        assert_sent_once(server.url, "lossy", folder, folder.name.split("-")[0])
 
 
 DRIVER = """
@@ -256,7 +257,7 @@ time.sleep(120)
 """
 
 
-def test_a_driver_killed_in_mid_sending_is_replayed_without_doubles(server: Server, tmp_path: Path) -> None:
+def test_records_of_a_killed_driver_are_replayed_without_duplicates(server: Server, tmp_path: Path) -> None:
     campaign = make_campaign(tmp_path, "killed", variants=["full", "B", "C"], steps=1500)
     folders = sorted((campaign / "trials").iterdir())
     for _ in range(3):
@@ -265,7 +266,7 @@ def test_a_driver_killed_in_mid_sending_is_replayed_without_doubles(server: Serv
         with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as driver:
             wait_for(lambda sent=sent: progress(folders) > sent)  # type: ignore[misc]
             os.kill(driver.pid, signal.SIGKILL)
-    assert any(size_left(folder) for folder in folders), "the driver has to be killed before all is sent"
+    assert any(size_left(folder) for folder in folders), "the driver must be killed before everything is sent"
     tracker = Tracker(server.url, "killed", campaign)
     tracker.start()
     tracker.phase("phase1", {}, {})
@@ -273,11 +274,11 @@ def test_a_driver_killed_in_mid_sending_is_replayed_without_doubles(server: Serv
     assert tracker.close(100) is None
     assert len(mlflow_records.runs(server.url, "killed")) == 4
     for folder in folders:
-        assert_all_there_once(server.url, "killed", folder, folder.name.split("-")[0])
+        assert_sent_once(server.url, "killed", folder, folder.name.split("-")[0])
 
 
 def progress(folders: list[Path]) -> int:
-    """Bytes of the spools that are confirmed."""
+    """Return the number of bytes of the event logs that were sent."""
     total = 0
     for folder in folders:
         state = folder / "events.sent.json"
@@ -286,11 +287,11 @@ def progress(folders: list[Path]) -> int:
 
 
 def size_left(folder: Path) -> int:
-    """Bytes of a spool that are not confirmed."""
+    """Return the number of bytes of an event log that were not sent."""
     return (folder / "events.jsonl").stat().st_size - progress([folder])
 
 
-def test_a_resume_over_http_makes_no_second_run(server: Server, tmp_path: Path) -> None:
+def test_a_resume_over_http_creates_no_second_run(server: Server, tmp_path: Path) -> None:
     campaign = tmp_path / "resumed"
     folder = begin_trial(campaign, "full")
     for first, last in ((1, 30), (21, 50)):

@@ -20,8 +20,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from bridge_common.errors import UserError
-from mlflow_utils.server import PORT, answers, phase_url
-from mlflow_utils.tracker import default_tracking_uri
+from mlflow_utils.server import PORT, is_up, phase_url
+from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support.campaign_folder import TOGGLES, VARIANTS, make_campaign, make_trial
 from tests.support.ports import free_port
 from tests.support.tracked_campaigns import record
@@ -34,7 +34,7 @@ import sys
 from pathlib import Path
 from mlflow_utils.server import serve
 root = Path(sys.argv[1])
-sys.exit(serve(sys.argv[2], root, port=int(sys.argv[3]), say=lambda text: print(text, flush=True)))
+sys.exit(serve(sys.argv[2], root, port=int(sys.argv[3]), echo=lambda text: print(text, flush=True)))
 """
 
 
@@ -109,7 +109,7 @@ def served(uri: str, root: Path) -> Iterator[str]:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
     assert process.returncode == 0
-    assert not answers(f"http://127.0.0.1:{port}"), "the server is gone with its command"
+    assert not is_up(f"http://127.0.0.1:{port}"), "the server is gone with its command"
 
 
 ROWS = """

@@ -1,4 +1,4 @@
-"""The folder and MLflow tell the same story, in the same table."""
+"""A campaign's folder and MLflow give the same table of trials."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ import pytest
 
 from bridge_common.errors import UserError
 from mlflow_utils import dataframes
-from mlflow_utils.tracker import Tracker, default_tracking_uri
+from mlflow_utils.tracker import Tracker
+from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support.campaign_folder import (
     START,
     TOGGLES,
@@ -20,7 +21,7 @@ from tests.support.campaign_folder import (
 )
 
 
-def test_the_folder_alone_gives_one_row_a_trial(tmp_path: Path) -> None:
+def test_the_folder_alone_gives_one_row_per_trial(tmp_path: Path) -> None:
     campaign = make_campaign(tmp_path, n=300)
     frame = dataframes.from_folder(campaign).set_index("variant")
     assert sorted(frame.index) == ["A", "B", "C", "full"]
@@ -34,14 +35,14 @@ def test_the_folder_alone_gives_one_row_a_trial(tmp_path: Path) -> None:
     assert not [name for name in frame.columns if name.startswith(("loss/", "grad_norm", "lr"))]
 
 
-def test_mlflow_gives_the_same_frame(tmp_path: Path) -> None:
+def test_mlflow_gives_the_same_table(tmp_path: Path) -> None:
     campaign, uri = make_campaign(tmp_path), default_tracking_uri(tmp_path)
     make_trial(campaign, "E", status="FAILED", seed=3)
     assert Tracker.replay(uri, "demo", campaign) is None
-    ours, theirs = dataframes.from_folder(campaign), dataframes.from_mlflow(uri, "demo")
+    folder, mlflow = dataframes.from_folder(campaign), dataframes.from_mlflow(uri, "demo")
     order = ["phase", "variant"]
     pd.testing.assert_frame_equal(
-        ours.sort_values(order, ignore_index=True), theirs.sort_values(order, ignore_index=True), check_like=True
+        folder.sort_values(order, ignore_index=True), mlflow.sort_values(order, ignore_index=True), check_like=True
     )
 
 
@@ -63,7 +64,7 @@ def test_the_history_has_every_step_once_also_after_a_resume(tmp_path: Path) -> 
     assert "accuracy/bridged" in dataframes.history(campaign).columns
 
 
-def test_trials_that_run_or_never_ran_are_shown_as_they_are(tmp_path: Path) -> None:
+def test_trials_that_run_or_never_ran_have_the_status_of_their_phase(tmp_path: Path) -> None:
     campaign = make_campaign(tmp_path, variants=[])
     begin_trial(campaign, "full")
     running = begin_trial(campaign, "B")
@@ -76,7 +77,7 @@ def test_trials_that_run_or_never_ran_are_shown_as_they_are(tmp_path: Path) -> N
     assert set(dataframes.from_folder(campaign).status) == {"KILLED"}
 
 
-def test_nothing_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_campaign_is_an_error_and_an_empty_one_has_the_columns(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no campaign"):
         dataframes.from_folder(tmp_path / "none")
     with pytest.raises(UserError, match="no campaign"):
@@ -84,7 +85,7 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
     assert list(dataframes.from_folder(make_campaign(tmp_path, variants=[])).columns) == list(dataframes.IDENTITY)
 
 
-def test_a_parameter_with_a_metrics_name_does_not_hide_it(tmp_path: Path) -> None:
+def test_a_parameter_with_the_name_of_a_metric_gets_a_prefix(tmp_path: Path) -> None:
     campaign = make_campaign(tmp_path, variants=["full"])
     (folder,) = (campaign / "trials").iterdir()
     tracker = Tracker("http://127.0.0.1:9", "demo", campaign)

@@ -1,4 +1,4 @@
-"""Names and values as they stand in MLflow."""
+"""Names and values are recorded as MLflow accepts them, and read back unchanged."""
 
 import pytest
 from hypothesis import given
@@ -10,24 +10,24 @@ from mlflow_utils import names
 
 
 @given(st.text(max_size=300))
-def test_every_name_becomes_one_that_mlflow_takes(name: str) -> None:
+def test_every_name_becomes_one_that_mlflow_accepts(name: str) -> None:
     _validate_metric_name(names.metric_name(name))
 
 
 @pytest.mark.parametrize(
     "name", ["accuracy/bridged", "grad_norm/answer_kl", "lr", metric_names.accuracy("bridged", "transfer")]
 )
-def test_our_own_names_stay_as_they_are(name: str) -> None:
+def test_names_of_this_project_are_kept(name: str) -> None:
     assert names.metric_name(name) == name
 
 
 @pytest.mark.parametrize("value", [True, False, None, 3, -1, 0.001, 3e-4, 1e22, "text", "1.50", "nan", "", "1_000"])
-def test_parameters_come_back_as_what_they_were(value: object) -> None:
+def test_parameters_are_read_back_with_value_and_type(value: object) -> None:
     back = names.from_text(names.as_text(value))
     assert (back, type(back)) == (value, type(value))
 
 
-def test_differing_fields_come_after_those_always_shown() -> None:
+def test_fields_always_shown_come_before_those_that_differ() -> None:
     specs = [{"a": 1, "on": True, "lr": 0.1}, {"a": 1, "on": True, "lr": 0.2, "new": 5}]
     assert names.differing(specs, always=["on", "absent"]) == ["on", "lr", "new"]
     assert names.differing([]) == []

@@ -1,4 +1,4 @@
-"""Which commit a run was made from: in a checkout, and in a submitted job's copy, which has no `.git`."""
+"""Runs record their commit: in a checkout, and in a submitted job's copy of the code, which has no `.git`."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bridge_common.git import GIT_FACTS, git_facts
-from mlflow_utils.tracker import default_tracking_uri
+from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support import mlflow_records
 from tests.support.git_checkouts import commit_all
 
@@ -66,8 +66,8 @@ def test_runs_of_a_checkout_have_its_commit_and_diff(tmp_path: Path, changed: bo
     commit = commit_all(code)
     if changed:
         (code / "mlflow_utils" / "names.py").open("a").write("# changed\n")
-    found, artifacts = recorded_tags(code, tmp_path / "runs" / "demo")
-    for tags in found:
+    recorded, artifacts = recorded_tags(code, tmp_path / "runs" / "demo")
+    for tags in recorded:
         assert (tags["git_commit"], tags["mlflow.source.git.commit"]) == (commit, commit)
         assert (tags["git_branch"], tags["mlflow.source.git.branch"]) == ("main", "main")
         assert tags["git_dirty"] == str(changed)
@@ -80,8 +80,8 @@ def test_runs_of_a_submitted_job_have_the_commit_of_the_checkout_it_was_submitte
     (checkout / "new.py").write_text("")
     submitted = json.dumps(git_facts(checkout))
     copy = copy_of_the_code(tmp_path / "copy")
-    found, _ = recorded_tags(copy, tmp_path / "runs" / "demo", **{GIT_FACTS: submitted})
-    for tags in found:
+    recorded, _ = recorded_tags(copy, tmp_path / "runs" / "demo", **{GIT_FACTS: submitted})
+    for tags in recorded:
         assert (tags["git_commit"], tags["mlflow.source.git.commit"]) == (commit, commit)
         assert (tags["git_branch"], tags["mlflow.source.git.branch"]) == ("main", "main")
         assert tags["git_dirty"] == "True"
@@ -93,6 +93,6 @@ def test_runs_of_code_without_git_say_nothing_about_it(tmp_path: Path) -> None:
     (outer / "mine.py").write_text("")
     commit_all(outer)
     code = copy_of_the_code(outer / ".venv" / "site-packages")
-    found, artifacts = recorded_tags(code, tmp_path / "runs" / "demo")
-    assert not [name for tags in found for name in tags if "git" in name]
+    recorded, artifacts = recorded_tags(code, tmp_path / "runs" / "demo")
+    assert not [name for tags in recorded for name in tags if "git" in name]
     assert artifacts == []

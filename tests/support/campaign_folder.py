@@ -106,7 +106,7 @@ def begin_trial(campaign: Path, variant: str, *, phase: str = "phase1", seed: in
 
 
 def emit(folder: Path, *events: dict[str, Any]) -> None:
-    """Append events to a trial's spool."""
+    """Append events to a trial's event log."""
     for event in events:
         files.append_jsonl(folder / "events.jsonl", event)
 
@@ -149,7 +149,7 @@ def make_trial(
     status: str = "FINISHED",
     **more: Any,
 ) -> Path:
-    """A whole trial: spec, spool, samples, metrics, result."""
+    """A whole trial: spec, event log, samples, metrics, result."""
     folder = begin_trial(campaign, variant, phase=phase, seed=seed)
     rows = [step_event(step, START + step, seed) for step in range(1, steps + 1)]
     tags = {"kind": "tags", "time": START, "values": {"node": "f00d", "gpu": "H200"}}

@@ -1,4 +1,4 @@
-"""Reports that can be made again at any time, in files that people write in too."""
+"""Reports can be generated again at any time, in files that people edit too."""
 
 import signal
 import subprocess
@@ -40,14 +40,14 @@ def test_every_run_has_its_metrics_and_the_paths_of_its_files(campaign: Path, tm
     assert "`decode_aware` off" in full
 
 
-def test_twice_is_once(campaign: Path, tmp_path: Path) -> None:
+def test_a_second_update_changes_nothing(campaign: Path, tmp_path: Path) -> None:
     markdown.update(campaign, tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in NAMES}
     assert markdown.update(campaign, tmp_path) == []
     assert {name: (tmp_path / name).read_bytes() for name in NAMES} == before
 
 
-def test_reports_made_from_nothing_are_those_made_run_by_run(tmp_path: Path) -> None:
+def test_reports_updated_run_by_run_equal_reports_generated_at_once(tmp_path: Path) -> None:
     campaign = make_campaign(tmp_path / "runs", variants=["full"])
     markdown.update(campaign, tmp_path / "grown")
     make_trial(campaign, "B", steps=60)
@@ -57,7 +57,7 @@ def test_reports_made_from_nothing_are_those_made_run_by_run(tmp_path: Path) -> 
         assert (tmp_path / "grown" / name).read_text() == (tmp_path / "fresh" / name).read_text()
 
 
-def test_what_people_write_stays_wherever_it_stands(campaign: Path, tmp_path: Path) -> None:
+def test_text_that_people_write_is_kept_in_its_place(campaign: Path, tmp_path: Path) -> None:
     markdown.update(campaign, tmp_path)
     for name in NAMES:
         path = tmp_path / name
@@ -95,7 +95,7 @@ def test_a_section_edited_by_hand_is_never_overwritten(campaign: Path, tmp_path:
     assert markdown.update(campaign, tmp_path) == []
 
 
-def test_windows_line_ends_and_missing_marks_are_survived(campaign: Path, tmp_path: Path) -> None:
+def test_windows_line_ends_and_a_missing_end_comment_are_kept(campaign: Path, tmp_path: Path) -> None:
     markdown.update(campaign, tmp_path)
     path = tmp_path / markdown.LOG
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
@@ -137,7 +137,7 @@ markdown.update(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_two_writers_at_once_are_both_there(tmp_path: Path) -> None:
+def test_several_writers_at_once_all_appear(tmp_path: Path) -> None:
     out = tmp_path / "paper"
     campaigns = [make_campaign(tmp_path / "runs", name, variants=["full", "B"]) for name in ("one", "two", "three")]
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(c), str(out)], cwd=ROOT) for c in campaigns]
@@ -164,7 +164,7 @@ markdown.update(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-def test_a_writer_killed_in_mid_write_leaves_the_old_file_whole(campaign: Path, tmp_path: Path) -> None:
+def test_a_writer_killed_while_writing_leaves_the_old_file_intact(campaign: Path, tmp_path: Path) -> None:
     out = tmp_path / "paper"
     markdown.update(campaign, out)
     before = {name: (out / name).read_bytes() for name in NAMES}
@@ -176,7 +176,7 @@ def test_a_writer_killed_in_mid_write_leaves_the_old_file_whole(campaign: Path, 
     assert "| C |" in (out / markdown.SUMMARY).read_text()
 
 
-def test_failed_and_running_trials_and_the_gate_are_told(campaign: Path, tmp_path: Path) -> None:
+def test_failed_trials_and_the_gate_are_reported(campaign: Path, tmp_path: Path) -> None:
     failed = make_trial(campaign, "C", status="FAILED")
     files.write_json(failed / "error.json", {"attempt": "1", "error": "RuntimeError: out of memory"})
     decision = {"branch": "some", "accuracy": 0.68, "low": 0.6, "high": 0.75, "n": 200, "uncertain": True}
@@ -188,7 +188,7 @@ def test_failed_and_running_trials_and_the_gate_are_told(campaign: Path, tmp_pat
     assert "(boundaries 70.0 % and 65.0 %)" in summary
 
 
-def test_what_cannot_be_written_is_said(campaign: Path, tmp_path: Path) -> None:
+def test_a_report_that_is_not_text_and_a_missing_campaign_are_errors(campaign: Path, tmp_path: Path) -> None:
     (tmp_path / markdown.LOG).write_bytes(b"\xff\xfe not text")
     with pytest.raises(UserError, match="UTF-8"):
         markdown.update(campaign, tmp_path)

@@ -1,0 +1,182 @@
+"""Sync the run of a trial: follow its event log, then send its files, its result and its final status."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from bridge_common import trial_files
+from mlflow_utils import names, trial_summary
+from mlflow_utils.declarations import Trial
+from mlflow_utils.sync import points
+from mlflow_utils.sync.points import Point, SeenPoints
+from mlflow_utils.sync.sent_state import file_version
+from mlflow_utils.sync.store import BATCH, GoneError, RefusedError, Store
+from mlflow_utils.sync.synced_run import SyncedRun, digest
+
+logger = logging.getLogger(__name__)
+
+
+class SyncedTrial(SyncedRun):
+    """A trial's run, a child of its phase's run."""
+
+    def __init__(self, store_key: str, trial: Trial) -> None:
+        """Read the state file.
+
+        Args:
+            store_key: key of the store.
+            trial: the declared trial.
+        """
+        super().__init__(
+            state=trial.folder.sent_file,
+            store_key=f"{store_key}/{trial.phase}",
+            name=trial.name,
+            identity={
+                names.KIND: "trial",
+                names.PHASE: trial.phase,
+                names.FINGERPRINT: trial.fingerprint,
+                names.VARIANT: str(trial.tags.get(names.VARIANT, trial.name)),
+            },
+            started=_started(trial),
+        )
+        self._folder = trial.folder
+        self._batch = BATCH
+        self._in_store: list[Point] = []  # points of an existing run that the state file did not know
+        self._seen: SeenPoints | None = None  # None: to be rebuilt from the event log
+        self._reported: tuple[str | None, float | None] = (None, None)  # last status event: status and time
+        self._latest: dict[str, Point] = {}
+
+    def load_existing(self, store: Store, run_id: str) -> None:
+        """Read the run's points from the store, so that none is sent again under another time."""
+        self._in_store, self._seen = store.points(run_id), None
+
+    def sync(
+        self, store: Store, trial: Trial, parent: str, ended: tuple[str, float] | None, stop: Callable[[], bool]
+    ) -> None:
+        """Send what the store lacks of the trial.
+
+        Args:
+            store: the MLflow store.
+            trial: the trial as it is declared now.
+            parent: id of the phase's run.
+            ended: status and end of the phase (in seconds since 1970), or None if it runs. A trial that has reported no
+                final status by then ended with its phase.
+            stop: called between requests; the rest is left for later once it returns True.
+        """
+        own = {names.VARIANT: trial.name, names.PARENT: parent, names.FOLDER: str(self._folder.path.resolve())}
+        tags = {**trial.tags, **own}
+        if self.sent.described == digest(trial.params, tags) and self._is_complete(ended is not None):
+            return
+        try:
+            self.get_or_create(store, trial.params, tags)
+            self.upload(store, self._folder.path, [trial_files.SPEC])
+            while not stop():
+                if self._seen is None:
+                    self._reread_sent_events()
+                events, position = self._folder.events_from(self.sent.position)
+                if position == self.sent.position:
+                    self._finish(store, ended)
+                    return
+                self._send(store, events)
+                self.sent.position = position
+                self.save()
+        except BaseException:
+            # Points that were read but not confirmed have to count as new again.
+            self._seen = None
+            raise
+
+    def _is_complete(self, phase_ended: bool) -> bool:
+        """Return whether the store has everything of a trial that ended, so that no request is needed."""
+        sent, result, events = self.sent, self._folder.result_file, self._folder.events_file
+        return (
+            sent.run_id is not None
+            and sent.status in trial_files.FINAL
+            and (phase_ended or not sent.implied)
+            and (not events.exists() or events.stat().st_size == sent.position)
+            and (not result.exists() or sent.files.get(trial_files.RESULT) == file_version(result))
+        )
+
+    def _reread_sent_events(self) -> None:
+        """Rebuild seen points, latest values and reported status from the part of the event log that was sent."""
+        self._seen, self._latest, self._reported = SeenPoints(), {}, (None, None)
+        for point in self._in_store:
+            self._seen.add(point)
+        self._new_points(self._folder.events(until=self.sent.position))
+
+    def _new_points(self, events: list[dict[str, Any]]) -> list[Point]:
+        """Return the points of the events that are new; note latest values and the reported status."""
+        assert self._seen is not None
+        read = list(points.points(events))
+        self._latest.update((point.name, point) for point in read)
+        for event in events:
+            if event["kind"] == "status":
+                self._reported = event["status"], event.get("time")
+        return [point for point in read if self._seen.add(point)]
+
+    def _send(self, store: Store, events: list[dict[str, Any]]) -> None:
+        """Send the points, tags and artifacts of some events."""
+        run_id = str(self.sent.run_id)
+        self._log(store, run_id, self._new_points(events))
+        tags = {key: value for event in events if event["kind"] == "tags" for key, value in event["values"].items()}
+        if tags:
+            store.describe(run_id, {}, tags)
+        artifacts = [event["path"] for event in events if event["kind"] == "artifact"]
+        root = self._folder.path.resolve()
+        # A path outside the trial's folder is not part of its record.
+        self.upload(store, root, [path for path in artifacts if (root / path).resolve().is_relative_to(root)])
+
+    def _log(self, store: Store, run_id: str, points: list[Point]) -> None:
+        """Send points in batches, which are halved when a request fails and doubled when one succeeds."""
+        at = 0
+        while at < len(points):
+            batch = points[at : at + self._batch]
+            try:
+                self._log_batch(store, run_id, batch)
+            except Exception:
+                self._batch = max(BATCH // 16, self._batch // 2)
+                raise
+            at += len(batch)
+            self._batch = min(BATCH, self._batch * 2)
+
+    def _log_batch(self, store: Store, run_id: str, batch: list[Point]) -> None:
+        """Send one batch. If the store refuses it, bisect it, so that only refused points are skipped and logged."""
+        try:
+            store.log_points(run_id, batch)
+        except RefusedError as refusal:
+            if not store.is_active(run_id):
+                raise GoneError(f"run {run_id} was deleted") from refusal
+            if len(batch) == 1:
+                self.sent.refused += 1
+                logger.warning("MLflow refuses %s of %s: %s", batch[0].name, self.name, refusal)
+                return
+            for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+                self._log_batch(store, run_id, half)
+
+    def _finish(self, store: Store, ended: tuple[str, float] | None) -> None:
+        """Set the run's status, and send the result and files of a trial that ended; all events are sent before."""
+        reported, time = self._reported
+        status = trial_summary.status_of(self._folder, reported, ended[0] if ended else trial_files.RUNNING)
+        self.sent.implied = status in trial_files.FINAL and reported not in trial_files.FINAL
+        if self.sent.implied and ended is not None:
+            time = ended[1]
+        if status in trial_files.FINAL:
+            result = self._folder.result_file
+            if result.exists() and self.sent.files.get(trial_files.RESULT) != file_version(result):
+                self._send_result(store, time)
+            self.upload(store, self._folder.path, list(trial_files.TRIAL_FILES))
+        if status != self.sent.status:
+            self.set_status(store, status, time)
+
+    def _send_result(self, store: Store, time: float | None) -> None:
+        """Send what the result has and the events lack: metrics, GPU-hours, the node, the checkpoint."""
+        step = max((point.step for point in self._latest.values()), default=0)
+        time = time if time is not None else self._folder.result_file.stat().st_mtime
+        event = {"kind": "metrics", "time": time, "step": step, "values": trial_summary.result_metrics(self._folder)}
+        latest = {name: point.value for name, point in self._latest.items()}
+        self._log(store, str(self.sent.run_id), [p for p in points.points([event]) if latest.get(p.name) != p.value])
+        store.describe(str(self.sent.run_id), {}, trial_summary.result_tags(self._folder))
+
+
+def _started(trial: Trial) -> float:
+    """Return when a trial began: at its declaration, or at its first event if that is older, as after a resume."""
+    events, _ = trial.folder.events_from(0)
+    return min([trial.started, *(event["time"] for event in events[:1])])
