@@ -65,7 +65,7 @@ def read(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
 
     Args:
         path: the event log, which need not exist yet.
-        position: end of the previous read. A file that is shorter was begun anew, and is read from its start.
+        position: end of the previous read. A file that is shorter was replaced, and is read from its start.
 
     Returns:
         The events, and the position after the last of them; it is unchanged if there is nothing new.

@@ -21,7 +21,7 @@ _NONE = {
 
 
 def code_facts(folder: Path, *, timeout_s: float = 10) -> dict[str, Any]:
-    """Return commit, branch and number of changed files of the code in a folder, without a look at the remote.
+    """Return commit, branch and number of changed files of the code in a folder, without reading the remote.
 
     A checkout counts only if the folder is its root: code that is installed below another project's checkout, as in its
     virtual environment, is not part of that project.

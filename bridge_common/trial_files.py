@@ -6,7 +6,7 @@ GIT_DIFF = "git_diff.patch"
 GATE = "gate.json"
 CAMPAIGN_FILES = ("campaign.json", "plan.json", GATE, GIT_DIFF)
 
-# Files of a trial; `trial_folder.TrialFolder` says what is in them.
+# Files of a trial; `trial_folder.TrialFolder` describes their content.
 SPEC = "spec.json"
 EVENTS = "events.jsonl"
 SENT = "events.sent.json"

@@ -1,4 +1,4 @@
-"""Where a record comes from (code, versions, machine, Ray job), so that a number can be traced to what produced it."""
+"""Tags that trace a run to what produced it: code, package versions, machine and Ray job."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What MLflow, data frames and reports say of a trial alike: its final metrics, where it ran, and its status."""
+"""A trial's final metrics, tags and status, the same for MLflow, data frames and reports."""
 
 import math
 from typing import Any

@@ -15,7 +15,7 @@ from mlflow_utils.sync.store import Store
 
 
 class SyncedRun:
-    """An MLflow run and what its store has of it. `SyncedPhase` and `SyncedTrial` say what to send and when."""
+    """An MLflow run and what its store has of it. `SyncedPhase` and `SyncedTrial` decide what to send, and when."""
 
     def __init__(self, state: Path, store_key: str, name: str, identity: dict[str, str], started: float) -> None:
         """Read the state file; nothing is sent.

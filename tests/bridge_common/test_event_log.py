@@ -61,7 +61,7 @@ def test_an_event_after_the_incomplete_line_of_a_killed_writer_is_read(tmp_path:
     assert event_log.read(path, 0)[0] == [event(2), event(3)] == event_log.read_all(path)
 
 
-def test_a_log_that_was_begun_anew_is_read_from_its_start(tmp_path: Path) -> None:
+def test_a_log_that_was_replaced_is_read_from_its_start(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     files.write_jsonl(path, [event(1), event(2)])
     _, position = event_log.read(path, 0)
