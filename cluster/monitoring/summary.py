@@ -6,7 +6,7 @@ from bridge_common import metric_names
 from bridge_common.intervals import wilson
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
-from tune_spaces.analysis.gains import contrasts
+from tune_spaces.analysis.gains import gain_lines
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.decision import Branch, Decision
 from tune_spaces.gate.policy import Policy
@@ -29,7 +29,7 @@ def print_summary(campaign: Campaign, policy: Policy, console: Any = None) -> No
             console.print(f"\n{name} failed: {failure(folder)}", markup=False)
         else:
             console.print(_table(campaign, name, folder))
-            for line in contrasts(folder):
+            for line in gain_lines(folder):
                 console.print("  " + line, markup=False)
     console.print()
     for line in [*gate_lines(policy), *_standing(campaign, policy), *_places(campaign)]:

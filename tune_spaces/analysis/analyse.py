@@ -1,4 +1,4 @@
-"""Everything that trials say about one another, computed in one place; `tune_spaces.appendix.write` puts it on disk.
+"""Compute everything that the appendix says about a set of trials; `tune_spaces.appendix.write` puts it on disk.
 
 Deterministic: equal trials give equal numbers.
 """
@@ -36,15 +36,15 @@ class Appendix:
     """Everything the appendix says.
 
     Attributes:
-        trials: what it is computed from.
+        trials: the trials that it is computed from.
         outcomes: accuracy by variant and condition, with its interval.
-        pairs: variants against one another; corrected as one family.
-        gains: variants against baselines and controls, named in `b`.
-        attribution: effects of toggles; None where the trials are known by name alone.
-        noise_floor: None where no configuration ran twice.
-        by_soft_tokens: accuracy by K, where several ran.
-        changed: items that changed, for each pair with the reference.
-        claims: the sentences.
+        pairs: variants against one another, corrected as one family.
+        gains: variants against baselines and controls, which are named in `b`.
+        attribution: effects of toggles, or None if only the trials' names are known.
+        noise_floor: how far replicates differ, or None if no configuration ran twice.
+        by_soft_tokens: accuracy by K; empty unless several K ran.
+        changed: items that one of two variants solves, for each pair with the reference.
+        claims: sentences on what the data support and what they do not.
     """
 
     trials: Trials
@@ -58,7 +58,7 @@ class Appendix:
     claims: Claims
 
     def comparison(self) -> Comparison:
-        """Runs, pairs and verdicts: what `appendix --json` prints. A run of several seeds is named with its seed."""
+        """Return what `appendix --json` prints: runs, pairs and verdicts. Seeds are named if a variant has several."""
         variants = self.trials.variants()
         return Comparison(
             runs={
@@ -71,7 +71,7 @@ class Appendix:
         )
 
     def effects(self) -> list[dict[str, Any]]:
-        """One row an effect, those not run included, with the noise floor beside each."""
+        """Return one row per effect, those not run included, each with the noise floor."""
         if self.attribution is None:
             return []
         floor = None if self.noise_floor is None else self.noise_floor.largest
@@ -88,7 +88,7 @@ class Appendix:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """The whole appendix but its texts, as one object."""
+        """Return the whole appendix, except texts of items, as one JSON object."""
         return {
             **self.comparison().as_json(),
             "reference": self.trials.reference,
@@ -97,22 +97,22 @@ class Appendix:
             "effects": self.effects(),
             "noise_floor": None if self.noise_floor is None else asdict(self.noise_floor),
             "by_soft_tokens": self.by_soft_tokens,
-            "claims": asdict(self.claims),
+            "claims": self.claims.as_json(),
             "not_compared": [trial.name for trial in self.trials.apart],
             "without_samples": self.trials.without_samples,
         }
 
 
 def _accuracies(cells: Sequence[Matrix], draws: int, seed: int) -> list[dict[str, Any]]:
-    """Accuracy and interval of each cell: Wilson's for one run, the joint hierarchical bootstrap for several."""
+    """Return accuracy and interval of each cell: Wilson's for one run, the joint hierarchical bootstrap for several."""
     means = bootstrap_means(cells, draws=draws, seed=seed) if any(len(cell) > 1 for cell in cells) else None
     rows = []
     for index, cell in enumerate(cells):
         if means is None or len(cell) == 1:
             low, high = wilson(int(cell.sum()), cell.shape[1])
         else:
-            found = contrast(means, np.eye(len(cells))[index])
-            low, high = max(0.0, found.low), min(1.0, found.high)
+            estimate = contrast(means, np.eye(len(cells))[index])
+            low, high = max(0.0, estimate.low), min(1.0, estimate.high)
         accuracy = float(cell.mean())
         rows.append({"runs": len(cell), "n": cell.shape[1], "accuracy": accuracy, "low": low, "high": high})
     return rows
@@ -138,8 +138,8 @@ def _outcomes(variants: Mapping[str, Sequence[ScoredTrial]], draws: int, seed: i
 
 
 def _gains(variants: Mapping[str, Sequence[ScoredTrial]], draws: int, seed: int) -> list[PairedComparison]:
-    """Bridged against each other condition of the same runs; the two that claims rest on are a family of their own."""
-    found: list[PairedComparison] = []
+    """Compare bridged with the other conditions of the same runs; the two on which claims rest are one family."""
+    gains: list[PairedComparison] = []
     for primary in (True, False):
         cells, wanted = {}, []
         for name, trials in variants.items():
@@ -148,8 +148,8 @@ def _gains(variants: Mapping[str, Sequence[ScoredTrial]], draws: int, seed: int)
                     cells[name], cells[f"{name}\n{condition}"] = matrix(trials), matrix(trials, condition)
                     wanted.append((name, f"{name}\n{condition}"))
         pairs = compare_pairs(cells, wanted, correction="holm" if primary else "fdr_bh", draws=draws, seed=seed)
-        found += [replace(pair, b=pair.b.split("\n")[1]) for pair in pairs]
-    return found
+        gains += [replace(pair, b=pair.b.split("\n")[1]) for pair in pairs]
+    return gains
 
 
 def _by_soft_tokens(trials: Trials, draws: int, seed: int) -> list[dict[str, Any]]:
@@ -175,16 +175,16 @@ def analyse(
 ) -> Appendix:
     """Compute the appendix.
 
-    Pairs declared in the plan are Holm-corrected. Where none were declared, up to eight variants are all compared with
-    one another and Holm-corrected; more are a sweep, each compared with the reference and corrected by
+    Pairs declared in the plan are corrected by Holm. If none were declared, up to eight variants are all compared with
+    one another and corrected by Holm; more are a sweep, each compared with the reference and corrected by
     Benjamini-Hochberg.
 
     Args:
         trials: from `read_trials` or `trials_of_samples`.
-        toggles: names of the toggles, in the order of reports; none where the trials are known by name alone.
+        toggles: names of the toggles, in the order of reports; none if only the trials' names are known.
         pairs: variants to compare, as (a, b), if the plan declared them; pairs with a variant that did not run are left
             out.
-        family: kinds of effect declared in the plan, Holm-corrected together.
+        family: kinds of effect declared in the plan, corrected together by Holm.
         draws: bootstrap draws.
         seed: seed of those draws.
     """

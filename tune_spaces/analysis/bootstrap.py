@@ -1,4 +1,4 @@
-"""Bootstraps for what has no exact test: several seeds, contrasts of many cells, scores that are not right or wrong.
+"""Bootstraps for what has no exact test: several seeds, contrasts of many cells, scores other than right and wrong.
 
 A cell is one configuration: a matrix of scores, (seeds, items). All cells of a design are resampled together, on the
 same draw of items, so that every effect of the design comes from one set of draws and sums hold in each of them.
@@ -17,12 +17,12 @@ from scipy.stats import norm, t
 Array = NDArray[np.float64]
 CHUNK = 500
 ROUNDING = 1e-15
-"""A variance of accuracies below this is rounding: seeds that all gave the same answers."""
+"""A variance of accuracies below this is rounding: all seeds gave the same answers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """An effect with its interval and the two-sided p of no effect."""
+    """An effect with its 95 % interval and the two-sided p-value of no effect."""
 
     estimate: float
     low: float
@@ -32,11 +32,11 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Means:
-    """Mean score of each cell, with joint bootstrap draws of it.
+    """Mean score of each cell, with joint bootstrap draws.
 
     Attributes:
-        estimates: (cells,)
-        draws: (draws, cells)
+        estimates: mean score of each cell, (cells,)
+        draws: bootstrap draws of it, (draws, cells)
         seed_variance: variance of each cell's mean that is due to its seeds, (cells,)
         seed_freedom: seeds - 1 of each cell, (cells,)
     """
@@ -49,13 +49,13 @@ class Means:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseFloor:
-    """How far runs of one configuration lie apart when nothing but chance differs.
+    """How far runs of one configuration differ by chance alone.
 
     Attributes:
-        largest: largest absolute difference between two replicates, the bar an effect has to clear.
+        largest: largest absolute difference between two replicates, which an effect has to exceed.
         deviation: pooled standard deviation of one run around its configuration.
         pairs: number of pairs of replicates.
-        degrees_of_freedom: of `deviation`; with 1 it is hardly known.
+        degrees_of_freedom: those of `deviation`; with 1 it is hardly known.
     """
 
     largest: float
@@ -76,15 +76,15 @@ def _chunks(draws: int) -> list[int]:
 
 
 def _draws_of_items(rng: np.random.Generator, n: int, draws: int) -> Array:
-    """How often each of n items is drawn, (draws, n): one count for all draws, faster than multinomials."""
+    """Draw n items with replacement and return how often each came, (draws, n); faster than multinomials."""
     drawn = rng.integers(0, n, (draws, n)) + n * np.arange(draws)[:, None]
     return np.bincount(drawn.ravel(), minlength=draws * n).reshape(draws, n).astype(float)
 
 
 def _generators(matrices: Sequence[Array], seed: int) -> Iterator[np.random.Generator]:
-    """A generator for the seeds of each cell, from its answers: neither order nor number of the cells changes it.
+    """Yield a generator for the seeds of each cell, seeded by its answers, so that other cells do not change it.
 
-    Cells with the same answers are told apart by counting: they are different configurations, drawn independently.
+    Cells with the same answers are numbered: they are different configurations, drawn independently.
     """
     known: Counter[bytes] = Counter()
     for matrix in matrices:
@@ -94,7 +94,7 @@ def _generators(matrices: Sequence[Array], seed: int) -> Iterator[np.random.Gene
 
 
 def _seed_variance(scores: Array) -> float:
-    """Variance of a cell's seeds beyond what its items explain: two-way analysis of variance, not below 0."""
+    """Return the variance of a cell's seeds beyond what its items explain (two-way ANOVA), at least 0."""
     seeds, items = scores.shape
     if seeds < 2 or items < 2:
         return 0.0
@@ -105,20 +105,20 @@ def _seed_variance(scores: Array) -> float:
 
 
 def bootstrap_means(cells: Sequence[ArrayLike], *, draws: int = 4_000, seed: int = 0) -> Means:
-    """Joint hierarchical bootstrap of the cells' means: seeds within each cell, then items shared by all cells.
+    """Bootstrap the means of all cells jointly: seeds within each cell, then items shared by all cells.
 
-    Resampling both levels as they are counts the noise of single answers twice, and too few seeds count too little.
-    Deviations of seeds are therefore scaled to the variance that is theirs alone, times seeds / (seeds - 1), as in
-    Davison & Hinkley 1997, section 3.8. A cell with one seed carries the variance of its items only. The draws of a
+    Resampling both levels unchanged would count the noise of single answers twice and underrate few seeds. Deviations
+    of seeds are therefore scaled to the variance that is due to seeds alone, times seeds / (seeds - 1), as in
+    Davison & Hinkley 1997, section 3.8. A cell with one seed has the variance of its items only. The draws of a
     cell follow from `seed` and its own answers, whatever the order and number of the other cells.
 
     Args:
-        cells: one matrix of scores a configuration, (seeds, items); all on the same items in the same order.
-        draws: bootstrap draws.
+        cells: one matrix of scores per configuration, (seeds, items); all on the same items in the same order.
+        draws: number of bootstrap draws.
         seed: seed of the draws.
 
     Raises:
-        ValueError: if the cells do not cover the same items.
+        ValueError: the cells do not cover the same items.
     """
     matrices = [np.atleast_2d(np.asarray(cell, dtype=float)) for cell in cells]
     items = {matrix.shape[1] for matrix in matrices}
@@ -148,15 +148,16 @@ def bootstrap_means(cells: Sequence[ArrayLike], *, draws: int = 4_000, seed: int
 
 
 def contrast(means: Means, weights: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """A weighted sum of cells, with its interval and the p of being 0.
+    """Estimate a weighted sum of cells, with its interval and the p-value of being 0.
 
     The draws are widened about the estimate by Student's t over the normal quantile, at Satterthwaite's degrees of
-    freedom of the seeds' share of the variance: three seeds do not know their own spread well. In simulations the
-    95 % interval covers 93 to 96 % with three or more seeds a cell, whether seeds matter or not.
+    freedom of the seeds' share of the variance, because a few seeds estimate their own spread badly. In simulations
+    the 95 % interval covers 93 to 96 % with three or more seeds per cell, whether seeds matter or not.
 
     Args:
         means: what `bootstrap_means` returned.
-        weights: one weight a cell, (cells,).
+        weights: one weight per cell, (cells,).
+        level: confidence level of the interval.
     """
     used = np.flatnonzero(weights)  # of many cells a contrast needs few
     w = np.asarray(weights, dtype=float)[used]
@@ -173,13 +174,13 @@ def contrast(means: Means, weights: ArrayLike, *, level: float = 0.95) -> Estima
 
 
 def noise_floor(replicates: Sequence[Sequence[float]]) -> NoiseFloor | None:
-    """The noise floor from configurations that ran more than once.
+    """Estimate the noise floor from configurations that ran more than once.
 
     Args:
-        replicates: for each configuration the accuracies of its runs, which differ in nothing but chance.
+        replicates: accuracies of the runs of each configuration, which differ by chance alone.
 
     Returns:
-        The floor, or None where no configuration ran twice.
+        The noise floor, or None if no configuration ran twice.
     """
     groups = [np.asarray(group, dtype=float) for group in replicates if len(group) > 1]
     if not groups:

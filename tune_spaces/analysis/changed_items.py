@@ -1,4 +1,4 @@
-"""The items whose verdict changed between two runs, with their texts: what a reader checks first of all."""
+"""The items that exactly one of two runs solves, with their texts, for a reader to check."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,14 @@ COLUMNS = ("a", "b", "id", "solved_by", "gold", "answer_a", "answer_b", "questio
 
 
 def changed_items(a: str, first: Samples, b: str, second: Samples) -> list[dict[str, Any]]:
-    """One row for each item that exactly one of two aligned runs solves, in the order of the items."""
+    """Return one row per item that exactly one of two aligned runs solves, in the order of the items.
+
+    Args:
+        a: name of the first run.
+        first: its samples.
+        b: name of the second run.
+        second: its samples, on the same items in the same order.
+    """
     x, y = first.conditions["bridged"].correct, second.conditions["bridged"].correct
     positions = np.flatnonzero(x != y).tolist()
     rows = zip(positions, read_rows(first, positions), read_rows(second, positions), strict=True)
@@ -33,7 +40,7 @@ def changed_items(a: str, first: Samples, b: str, second: Samples) -> list[dict[
 
 
 def spread(rows: Iterable[dict[str, Any]], limit: int) -> list[dict[str, Any]]:
-    """At most `limit` rows, taken in turn from each pair and direction, so that none of them crowds out the others."""
+    """Choose at most `limit` rows, in turn from each pair and direction, so that no pair crowds out the others."""
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for row in rows:
         groups.setdefault((row["a"], row["b"], row["solved_by"]), []).append(row)

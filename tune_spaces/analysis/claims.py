@@ -1,4 +1,4 @@
-"""The sentences of the appendix: one for each claim that the data carry, and one for each that they do not."""
+"""The sentences of the appendix: one for each claim that the data support, and one for each that they do not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,14 +25,18 @@ BASELINES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """Sentences: `carried` by the data, and `not_carried`."""
+    """Sentences that the data support, and those that they do not."""
 
-    carried: list[str] = field(default_factory=list)
-    not_carried: list[str] = field(default_factory=list)
+    supported: list[str] = field(default_factory=list)
+    not_supported: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, list[str]]:
+        """Return both lists under the names that `appendix.json` has for them."""
+        return {"carried": self.supported, "not_carried": self.not_supported}
 
 
 def effect_name(effect: Effect) -> str:
-    """Toggles and kind in words."""
+    """Return an effect's toggles and kind in words."""
     join = " × " if effect.kind.startswith("interaction") else " + "
     given = f", given {' + '.join(effect.given)}" if effect.kind in ("step", "joint") and effect.given else ""
     return f"{join.join(effect.toggles)} ({KINDS[effect.kind]}{given})"
@@ -44,15 +48,15 @@ def make_claims(
     attribution: Attribution | None,
     floor: NoiseFloor | None,
 ) -> Claims:
-    """Every claim that a reader might make of the campaign, sorted by whether its data carry it.
+    """Word every claim that a reader might make of the campaign, sorted by whether its data support it.
 
-    A difference is carried if its corrected test shows it and it exceeds what replicates differ by.
+    A difference is supported if its corrected test shows it and it exceeds the difference between replicates.
 
     Args:
         pairs: comparisons of variants.
-        gains: comparisons of a variant with a baseline or control, named in `b`.
-        attribution: effects of toggles, where there is a design.
-        floor: the noise floor, None where nothing ran twice.
+        gains: comparisons of a variant with a baseline or control, which is named in `b`.
+        attribution: effects of toggles, or None if only names are known.
+        floor: the noise floor, or None if no configuration ran twice.
     """
     claims = Claims()
     for pair in pairs:
@@ -68,9 +72,9 @@ def make_claims(
             own = [e for e in attribution.effects if e.toggles == (toggle,) and e.kind in MAIN]
             if not any(effect.ran for effect in own):
                 reasons = "; ".join(dict.fromkeys(effect.reason for effect in own))
-                claims.not_carried.append(f"{toggle}: no effect of this toggle can be told, not run ({reasons}).")
+                claims.not_supported.append(f"{toggle}: its effect cannot be estimated, not run ({reasons}).")
     if floor is None:
-        claims.not_carried.append(
+        claims.not_supported.append(
             "No configuration ran twice, so the noise floor is not known: differences above hold between the trained "
             "runs, and that another seed would give them is not shown."
         )
@@ -79,11 +83,11 @@ def make_claims(
 
 def _sort(claims: Claims, pair: PairedComparison, sentence: str, floor: NoiseFloor | None) -> None:
     if not pair.shown:
-        claims.not_carried.append(sentence)
+        claims.not_supported.append(sentence)
     elif floor is not None and abs(pair.difference) <= floor.largest:
-        claims.not_carried.append(f"{sentence} It {_within(floor)}.")
+        claims.not_supported.append(f"{sentence} It {_within(floor)}.")
     else:
-        claims.carried.append(sentence)
+        claims.supported.append(sentence)
 
 
 def _sort_gain(claims: Claims, gain: PairedComparison) -> None:
@@ -94,11 +98,11 @@ def _sort_gain(claims: Claims, gain: PairedComparison) -> None:
         f"corrected {gain.p_adjusted:.3g}"
     )
     if gain.shown and gain.difference > 0:
-        claims.carried.append(f"{gain.a}: {what} ({figures}).")
+        claims.supported.append(f"{gain.a}: {what} ({figures}).")
     elif gain.shown:
-        claims.not_carried.append(f"{gain.a}: that {what} is contradicted ({figures}).")
+        claims.not_supported.append(f"{gain.a}: that {what} is contradicted ({figures}).")
     else:
-        claims.not_carried.append(f"{gain.a}: that {what} was not shown ({figures}).")
+        claims.not_supported.append(f"{gain.a}: that {what} was not shown ({figures}).")
 
 
 def _sort_effect(claims: Claims, effect: Effect, floor: NoiseFloor | None) -> None:
@@ -112,11 +116,11 @@ def _sort_effect(claims: Claims, effect: Effect, floor: NoiseFloor | None) -> No
     )
     name = effect_name(effect)
     if effect.shown(floor):
-        claims.carried.append(f"{name}: {'raises' if effect.estimate > 0 else 'lowers'} accuracy ({figures}).")
+        claims.supported.append(f"{name}: {'raises' if effect.estimate > 0 else 'lowers'} accuracy ({figures}).")
     elif effect.shown(None) and floor is not None:
-        claims.not_carried.append(f"{name}: the effect {_within(floor)} ({figures}).")
+        claims.not_supported.append(f"{name}: the effect {_within(floor)} ({figures}).")
     else:
-        claims.not_carried.append(f"{name}: no effect was shown ({figures}).")
+        claims.not_supported.append(f"{name}: no effect was shown ({figures}).")
 
 
 def _within(floor: NoiseFloor) -> str:

@@ -1,24 +1,23 @@
-"""Gain and information of a trial, with paired intervals."""
+"""The gain and information of one trial, in words, with paired intervals."""
 
 from bridge_common import files
 from bridge_common.trial_folder import TrialFolder
 
-CONTRASTS = (
+DIFFERENCES = (
     ("gain", "bridged", "target_alone", "bridged − target alone"),
     ("information", "bridged", "shuffled_soft", "bridged − shuffled soft tokens"),
 )
 
 
-def contrasts(trial: TrialFolder) -> list[str]:
-    """Gain and information of a trial with their paired intervals."""
-    path = trial.samples
-    if path is None:
+def gain_lines(trial: TrialFolder) -> list[str]:
+    """Return a line each on gain and information, from the trial's samples; none if it has not recorded them."""
+    if trial.samples is None:
         return []
     from tune_spaces.analysis.paired_tests import discordant, mcnemar_exact, paired_interval
 
-    rows = files.read_jsonl(path)
+    rows = files.read_jsonl(trial.samples)
     lines = []
-    for name, first, second, meaning in CONTRASTS:
+    for name, first, second, meaning in DIFFERENCES:
         if not rows or f"{first}_correct" not in rows[0] or f"{second}_correct" not in rows[0]:
             continue
         n10, n01 = discordant([r[f"{first}_correct"] for r in rows], [r[f"{second}_correct"] for r in rows])

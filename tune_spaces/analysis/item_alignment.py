@@ -1,4 +1,4 @@
-"""Several runs on the same items, in one order.
+"""Put several runs on the same items into one order.
 
 A paired comparison of two sets that are not the same items is worse than none, so whatever does not match is refused.
 """
@@ -9,11 +9,11 @@ from bridge_common.errors import UserError
 from tune_spaces.analysis.samples import Samples
 
 
-def align(runs: Mapping[str, Samples]) -> dict[str, Samples]:
+def align_items(runs: Mapping[str, Samples]) -> dict[str, Samples]:
     """Put all runs into the item order of the first, after checking that they are the same items.
 
     Raises:
-        UserError: if ids, gold answers or questions do not match, naming the runs and an example.
+        UserError: ids, gold answers or questions do not match; the message names the runs and an example.
     """
     names = list(runs)
     if not names:

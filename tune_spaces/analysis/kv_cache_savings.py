@@ -1,4 +1,4 @@
-"""How much of the target's key-value cache soft tokens save: the reason to compress a prompt at all."""
+"""How much of the target's key-value cache soft tokens save, which is why a prompt is compressed at all."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from typing import Literal
 def kv_cache_bytes(
     tokens: int, *, num_layers: int, num_key_value_heads: int, head_dim: int, bytes_per_value: int = 2
 ) -> int:
-    """Bytes that the keys and values of a number of tokens take, over all layers of the target."""
+    """Return the bytes that keys and values of a number of tokens take, over all layers of the target."""
     return 2 * tokens * num_layers * num_key_value_heads * head_dim * bytes_per_value
 
 
@@ -17,10 +17,10 @@ def kv_cache_saved(
     layout: Literal["soft_plus_text", "soft_only"],
     instruction_tokens: int = 0,
 ) -> float:
-    """Share of the text prompt's cache that a layout saves.
+    """Return the share of the text prompt's cache that a layout saves.
 
-    With `soft_only`, K soft tokens and a short instruction stand in for the prompt. With `soft_plus_text` they come on
-    top of it, so the share is negative: such a run shows what accuracy K tokens buy, and saves nothing.
+    With `soft_only`, K soft tokens and a short instruction replace the prompt. With `soft_plus_text` they are added to
+    it, so the share is negative: such a run shows the accuracy that K soft tokens reach, and saves nothing.
 
     Args:
         soft_tokens: K.

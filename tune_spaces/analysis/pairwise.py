@@ -1,8 +1,8 @@
-"""Runs on the same items, compared pair by pair: the table behind every claim of a difference.
+"""Compare runs on the same items pair by pair: the numbers on which every claim of a difference rests.
 
-A run here is a matrix of correct answers, (seeds, items). Two single runs get the exact McNemar test and the score
-interval; as soon as one of them has several seeds, both come from the hierarchical bootstrap, because answers of
-several seeds to one item are not independent.
+A configuration is a matrix of correct answers, (seeds, items). Two single runs get the exact McNemar test and the score
+interval; as soon as one configuration has several seeds, p-value and interval come from the hierarchical bootstrap,
+because answers of several seeds to one item are not independent.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bridge_common.intervals import wilson
 from tune_spaces.analysis.bootstrap import Means, bootstrap_means, contrast
-from tune_spaces.analysis.item_alignment import align
+from tune_spaces.analysis.item_alignment import align_items
 from tune_spaces.analysis.paired_tests import (
     Correction,
     adjust,
@@ -35,7 +35,7 @@ Matrix = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class RunSummary:
     """Accuracy of one run with its 95 % interval; `invalid` counts items without an answer."""
 
     n: int
@@ -51,12 +51,17 @@ class PairedComparison:
     """The difference a - b on the same items.
 
     Attributes:
-        n10: items that only a solves, n01: items that only b solves; summed over pairs of runs where there are more.
-        n: items.
-        runs: pairs of runs behind the counts.
-        p_adjusted: p after the family's correction.
-        test: how p and the interval were found.
-        detectable: smallest difference shown with 80 % power at this discordance; None where none could be.
+        a, b: names of the two configurations.
+        n: number of items.
+        runs: number of pairs of runs that were counted.
+        accuracy_a, accuracy_b: mean accuracy of each.
+        n10, n01: items that only a, or only b, solves; summed over pairs of runs if there are several.
+        difference: accuracy_a - accuracy_b.
+        ci_low, ci_high: its 95 % interval.
+        p: p-value of no difference.
+        p_adjusted: p-value after the family's correction.
+        test: the test from which p-value and interval come.
+        detectable: smallest difference shown with 80 % power at this discordance, or None if none could be.
     """
 
     a: str
@@ -77,12 +82,12 @@ class PairedComparison:
 
     @property
     def shown(self) -> bool:
-        """Whether the family's test shows a difference at the 5 % level."""
+        """Whether the corrected test shows a difference at the 5 % level."""
         return self.p_adjusted < LEVEL
 
 
 def matrix_of(runs: Sequence[Samples], condition: str = "bridged") -> Matrix:
-    """Correct answers of aligned runs of one configuration, (seeds, items)."""
+    """Return the correct answers of aligned runs of one configuration, (seeds, items)."""
     return np.stack([run.conditions[condition].correct for run in runs])
 
 
@@ -94,13 +99,13 @@ def compare_pairs(
     draws: int = 4_000,
     seed: int = 0,
 ) -> list[PairedComparison]:
-    """Compare pairs of configurations; all pairs together are the family that is corrected for.
+    """Compare pairs of configurations; all pairs together are one family for the correction.
 
     Args:
         cells: correct answers by name, (seeds, items), on the same items in the same order.
         pairs: names to compare, as (a, b).
         correction: `holm` for a declared family, `fdr_bh` for a sweep.
-        draws: bootstrap draws, used where a configuration has several seeds.
+        draws: number of bootstrap draws, if a configuration has several seeds.
         seed: seed of those draws.
     """
     wanted = list(pairs)
@@ -116,7 +121,7 @@ def compare_pairs(
 def _exact(
     cells: Mapping[str, Matrix], pairs: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """Lower and upper bound of the score interval and McNemar's exact p of single runs, for all pairs in one go."""
+    """Return score interval (low, high) and McNemar's exact p-value of pairs of single runs, computed together."""
     if not pairs:
         return {}
     counts = np.array([discordant(cells[a][0], cells[b][0]) for a, b in pairs])  # (pairs, 2)
@@ -140,7 +145,7 @@ def _compare(
     n = first.shape[1]
     accuracy_a, accuracy_b = float(first.mean()), float(second.mean())
     if exact is not None:
-        difference = (n10 - n01) / n  # the same number without the rounding of a subtraction
+        difference = (n10 - n01) / n  # without the rounding error of a subtraction
         (low, high, p), test = exact, MCNEMAR
         detectable = minimum_detectable_effect(n, (n10 + n01) / n, alpha=alpha)
     else:
@@ -156,27 +161,27 @@ def _compare(
     )  # fmt: skip
 
 
-def summarise(samples: Samples, condition: str = "bridged") -> Run:
-    """Accuracy of one run under one condition, with its Wilson interval."""
-    outcome = samples.conditions[condition]
-    correct = int(outcome.correct.sum())
+def summarise(samples: Samples, condition: str = "bridged") -> RunSummary:
+    """Return the accuracy of one run under one condition, with its Wilson interval."""
+    answers = samples.conditions[condition]
+    correct = int(answers.correct.sum())
     low, high = wilson(correct, samples.n)
-    return Run(
-        n=samples.n, correct=correct, accuracy=correct / samples.n, ci_low=low, ci_high=high, invalid=outcome.invalid
+    return RunSummary(
+        n=samples.n, correct=correct, accuracy=correct / samples.n, ci_low=low, ci_high=high, invalid=answers.invalid
     )
 
 
 def points(value: float) -> str:
-    """A difference of accuracies in percentage points, signed."""
+    """Return a difference of accuracies in percentage points, signed."""
     return f"{100 * value:+.1f}"
 
 
 def verdict(pair: PairedComparison, comparisons: int = 1) -> str:
-    """One sentence on a pair: what was shown, or that nothing was and what could have been.
+    """Word a pair in one sentence: what was shown, or that nothing was and what could have been.
 
     Args:
         pair: the comparison.
-        comparisons: size of its family.
+        comparisons: number of comparisons in its family.
     """
     adjusted = f", {pair.p_adjusted:.3g} after correction for {comparisons} comparisons" if comparisons > 1 else ""
     figures = (
@@ -199,14 +204,14 @@ def verdict(pair: PairedComparison, comparisons: int = 1) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Every run, every pair of runs, and a sentence a pair."""
+    """Every run, every pair of runs, and a sentence per pair."""
 
-    runs: dict[str, Run]
+    runs: dict[str, RunSummary]
     pairs: list[PairedComparison]
     verdict: list[str]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `appendix --json` prints."""
+        """Return the object that `appendix --json` prints."""
         columns = ("a", "b", "n10", "n01", "difference", "ci_low", "ci_high", "p", "p_adjusted")
         pairs = [{name: getattr(pair, name) for name in columns} for pair in self.pairs]
         return {
@@ -217,12 +222,12 @@ class Comparison:
 
 
 def compare_runs(samples: Mapping[str, Samples]) -> Comparison:
-    """Compare single runs with one another, all pairs, Holm-corrected.
+    """Compare single runs with one another, all pairs, corrected by Holm.
 
     Raises:
-        UserError: if the runs are not on the same items.
+        UserError: the runs are not on the same items.
     """
-    aligned = align(samples)
+    aligned = align_items(samples)
     pairs = compare_pairs({name: matrix_of([run]) for name, run in aligned.items()}, combinations(aligned, 2))
     return Comparison(
         runs={name: summarise(run) for name, run in aligned.items()},

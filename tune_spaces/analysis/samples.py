@@ -1,4 +1,4 @@
-"""What every example did in one run, read from its sample file.
+"""The scored answers of one run, read from its sample file.
 
 Texts stay on disk: 200 trials of 1,319 long outputs would fill the memory, and only items that changed are quoted.
 """
@@ -16,17 +16,16 @@ from numpy.typing import NDArray
 
 from bridge_common.errors import UserError
 from bridge_common.metric_names import CONDITIONS
-from ray_bridge.tasks import scoring
+from ray_bridge import normalise_number
 
-NOTHING = ("", "nan", "[invalid]")
-
+NO_ANSWER = ("", "nan", "[invalid]")
 FOREIGN_NAMES = {"target_alone": "target", "source_alone": "source"}
 BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
-    """Outcome of one condition, an entry an item: `correct` and `valid`, both (n,)."""
+class ScoredAnswers:
+    """Scores of the answers under one condition: `correct` and `valid`, both (n,)."""
 
     correct: NDArray[np.bool_]
     valid: NDArray[np.bool_]
@@ -39,14 +38,14 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """One run on n items, in the order of its file or of the run that it was aligned to.
+    """One run on n items, in the order of its file or of the run to which it was aligned.
 
     Attributes:
         path: the sample file.
-        keys: for `id` and `index`, whichever the file has, the value of each item as text.
+        keys: `id`, `index` or both, as the file has them, with the value of each item as text.
         gold: gold answer of each item, normalised.
-        questions: hash of each item's question without its spacing; None where the file has no question.
-        conditions: outcome by condition; `bridged` is always there.
+        questions: hash of each item's question without its spacing, or None if the file has no questions.
+        conditions: scored answers by condition; `bridged` is always there.
         offsets: byte at which each item's line starts, (n,).
     """
 
@@ -54,7 +53,7 @@ class Samples:
     keys: dict[str, tuple[str, ...]]
     gold: tuple[Any, ...]
     questions: tuple[int, ...] | None
-    conditions: dict[str, Condition]
+    conditions: dict[str, ScoredAnswers]
     offsets: NDArray[np.int64]
 
     @property
@@ -63,7 +62,7 @@ class Samples:
         return len(self.gold)
 
     def take(self, order: Sequence[int]) -> "Samples":
-        """The same run with its items in another order."""
+        """Return the same run with its items in another order, given by their positions."""
         rows = np.asarray(order, dtype=int)
         return replace(
             self,
@@ -71,15 +70,15 @@ class Samples:
             gold=tuple(self.gold[i] for i in order),
             questions=None if self.questions is None else tuple(self.questions[i] for i in order),
             conditions={
-                name: Condition(correct=condition.correct[rows], valid=condition.valid[rows])
-                for name, condition in self.conditions.items()
+                name: ScoredAnswers(correct=answers.correct[rows], valid=answers.valid[rows])
+                for name, answers in self.conditions.items()
             },
             offsets=self.offsets[rows],
         )
 
 
 def _rows(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Line number, byte offset and value of each line that is not blank."""
+    """Yield line number, byte offset and value of each line that is not blank."""
     if path.is_dir():
         raise UserError(f"{path} is a folder: name the samples.jsonl file itself")
     if not path.exists():
@@ -102,16 +101,16 @@ def _rows(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
 
 
 def _fields(path: Path, first: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
-    """The conditions of a file, by its first row, with the names of answer, verdict and validity of each."""
-    found = {}
+    """Return a file's conditions, from its first row, with the fields of answer, verdict and validity of each."""
+    fields = {}
     for condition in CONDITIONS:
         for name in (condition, FOREIGN_NAMES.get(condition, condition)):
             if f"{name}_answer" in first or f"{name}_correct" in first:
-                found[condition] = (f"{name}_answer", f"{name}_correct", f"{name}_valid")
+                fields[condition] = (f"{name}_answer", f"{name}_correct", f"{name}_valid")
                 break
-    if "bridged" not in found:
+    if "bridged" not in fields:
         raise UserError(f"{path}: has no bridged_answer (nor bridged_correct); nothing can be scored")
-    return found
+    return fields
 
 
 def _keys(path: Path, first: dict[str, Any]) -> dict[str, list[str]]:
@@ -121,8 +120,8 @@ def _keys(path: Path, first: dict[str, Any]) -> dict[str, list[str]]:
     return keys
 
 
-def _outcome(place: str, row: dict[str, Any], fields: tuple[str, str, str]) -> tuple[bool, bool]:
-    """Whether an answer is correct and whether it is one at all: the file's own verdict, or else ours."""
+def _score(place: str, row: dict[str, Any], fields: tuple[str, str, str]) -> tuple[bool, bool]:
+    """Return whether an answer is correct and whether there is one: the file's own verdict, or else ours."""
     answer, correct, valid = fields
     verdict, validity = row.get(correct), row.get(valid)
     if verdict is None:
@@ -138,16 +137,16 @@ def _outcome(place: str, row: dict[str, Any], fields: tuple[str, str, str]) -> t
 def load_samples(path: Path) -> Samples:
     """Read a sample file: ours, or any JSONL with `index` or `id`, `gold` and `bridged_answer`.
 
-    A verdict of the file (`bridged_correct`) is used where there is one, else the answer is compared with the gold
-    one (`tune_spaces.analysis.answers`). A missing or null answer is invalid.
+    If the file has verdicts (`bridged_correct`), they count; otherwise answers are compared with the gold ones
+    (`is_correct`). A missing or null answer is invalid.
 
     Raises:
-        UserError: naming the file, the line and what it needs.
+        UserError: the file cannot be read so; the message names the line and what it needs.
     """
     path = Path(path)
     keys: dict[str, list[str]] = {}
     fields: dict[str, tuple[str, str, str]] = {}
-    outcomes: dict[str, list[tuple[bool, bool]]] = {}
+    scores: dict[str, list[tuple[bool, bool]]] = {}
     gold: list[Any] = []
     questions: list[int] = []
     offsets: list[int] = []
@@ -155,7 +154,7 @@ def load_samples(path: Path) -> Samples:
         place = f"{path}, line {number}"
         if not offsets:
             keys, fields = _keys(path, row), _fields(path, row)
-            outcomes = {condition: [] for condition in fields}
+            scores = {condition: [] for condition in fields}
         for name, values in keys.items():
             if row.get(name) is None:
                 raise UserError(f"{place}: has no {name}; every line needs one")
@@ -164,7 +163,7 @@ def load_samples(path: Path) -> Samples:
             raise UserError(f"{place}: has no gold answer; every line needs gold")
         gold.append(normalise(row["gold"]))
         for condition, names in fields.items():
-            outcomes[condition].append(_outcome(place, row, names))
+            scores[condition].append(_score(place, row, names))
         if isinstance(row.get("question"), str):
             questions.append(hash("".join(row["question"].split())))
         offsets.append(offset)
@@ -172,13 +171,13 @@ def load_samples(path: Path) -> Samples:
         raise UserError(f"{path}: holds no samples; give the file of a finished evaluation")
     for name, values in keys.items():
         _refuse_repeats(path, name, values)
-    tables = {condition: np.array(outcome, dtype=bool) for condition, outcome in outcomes.items()}  # (n, 2)
+    tables = {condition: np.array(rows, dtype=bool) for condition, rows in scores.items()}  # (n, 2)
     return Samples(
         path=path,
         keys={name: tuple(values) for name, values in keys.items()},
         gold=tuple(gold),
         questions=tuple(questions) if len(questions) == len(gold) else None,
-        conditions={name: Condition(correct=table[:, 0], valid=table[:, 1]) for name, table in tables.items()},
+        conditions={name: ScoredAnswers(correct=table[:, 0], valid=table[:, 1]) for name, table in tables.items()},
         offsets=np.array(offsets, dtype=np.int64),
     )
 
@@ -191,7 +190,7 @@ def _refuse_repeats(path: Path, name: str, values: Sequence[str]) -> None:
 
 
 def read_rows(samples: Samples, positions: Iterable[int]) -> list[dict[str, Any]]:
-    """The whole rows of some items, by position, read again from the file."""
+    """Read the whole rows of some items again from the file, by their positions in `samples`."""
     rows = []
     with samples.path.open("rb") as file:
         for position in positions:
@@ -201,21 +200,21 @@ def read_rows(samples: Samples, positions: Iterable[int]) -> list[dict[str, Any]
 
 
 def is_valid(answer: Any) -> bool:
-    """Whether there is an answer at all: null, NaN, blank and `[invalid]` are none."""
-    return answer is not None and str(answer).strip().lower() not in NOTHING
+    """Whether there is an answer: null, NaN, blank and `[invalid]` are none."""
+    return answer is not None and str(answer).strip().lower() not in NO_ANSWER
 
 
 def normalise(answer: Any) -> str:
-    """An answer's one written form: of a number (`18.`, `$18`, `1,000`, `18.0`, `#### 18`), or else its folded text."""
+    """Return an answer in canonical form: a number (`18.`, `$18`, `1,000`, `#### 18`), or else casefolded text."""
     return _normalised(str(answer))
 
 
 @lru_cache(maxsize=1 << 14)  # the trials of a campaign share their gold answers
 def _normalised(answer: str) -> str:
     text = answer.strip().removeprefix("####")
-    return scoring.normalise(text) or " ".join(text.casefold().split())
+    return normalise_number(text) or " ".join(text.casefold().split())
 
 
 def is_correct(answer: Any, gold: Any) -> bool:
-    """Whether an answer equals the gold one after normalisation; nothing against nothing is not correct."""
+    """Whether an answer equals the gold one after normalisation; no answer is never correct."""
     return is_valid(answer) and is_valid(gold) and normalise(answer) == normalise(gold)

@@ -1,4 +1,4 @@
-"""A campaign's trials as the appendix needs them: configuration, seed, and answers aligned on one set of items."""
+"""A campaign's trials as the appendix needs them: configuration, seed, and answers aligned to one order of items."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bridge_common.errors import UserError
-from tune_spaces.analysis.item_alignment import align
+from tune_spaces.analysis.item_alignment import align_items
 from tune_spaces.analysis.pairwise import Matrix, matrix_of
 from tune_spaces.analysis.samples import Samples, load_samples
 
@@ -24,10 +24,13 @@ class ScoredTrial:
     """One run of one variant.
 
     Attributes:
+        variant: name of its variant.
+        seed: its seed.
         on: toggles that are on.
-        context: settings besides toggles and seed, by name: only trials that agree in them tell toggles apart.
-        soft_tokens: K, or None where the table has no such column.
-        kv_saved: share of the text prompt's KV cache that is saved, or None where it is not known.
+        context: settings besides toggles and seed, by name; effects of toggles are estimated among trials that agree
+            in them.
+        soft_tokens: K, or None if the table has no such column.
+        kv_saved: share of the text prompt's KV cache that is saved, or None if it is not known.
         samples: its answers.
     """
 
@@ -50,9 +53,9 @@ class Trials:
     """Trials of a table.
 
     Attributes:
-        compared: those on the reference's items, aligned to one order.
-        apart: those on other items, which cannot be paired with it.
-        without_samples: names of trials that have no sample file, because they did not finish.
+        compared: trials on the reference's items, aligned to one order.
+        apart: trials on other items, which cannot be paired with the reference.
+        without_samples: names of trials without a sample file, because they did not finish.
         reference: the variant that others are compared with.
     """
 
@@ -62,40 +65,40 @@ class Trials:
     reference: str
 
     def variants(self) -> dict[str, list[ScoredTrial]]:
-        """Compared trials by variant, the reference first, each by seed."""
+        """Return the compared trials by variant, the reference first, each variant's by seed."""
         grouped: dict[str, list[ScoredTrial]] = {self.reference: []}
         for trial in self.compared:
             grouped.setdefault(trial.variant, []).append(trial)
         return {name: sorted(trials, key=lambda trial: trial.seed) for name, trials in grouped.items()}
 
     def cells(self) -> dict[frozenset[str], NDArray[np.bool_]]:
-        """Answers by the set of toggles that are on, among trials that agree with the reference in everything else.
+        """Return correct answers by the set of toggles that are on, (seeds, items), in the reference's context.
 
-        A configuration that ran again under the same seed is not a replicate, and counts once.
+        A configuration that ran again under the same seed is not a replicate and counts once.
         """
         reference = self.variants()[self.reference][0]
-        found: dict[frozenset[str], dict[int, Samples]] = {}
+        runs: dict[frozenset[str], dict[int, Samples]] = {}
         for trial in self.compared:
             if trial.context == reference.context:
-                found.setdefault(trial.on, {}).setdefault(trial.seed, trial.samples)
-        return {on: matrix_of([runs[seed] for seed in sorted(runs)]) for on, runs in found.items()}
+                runs.setdefault(trial.on, {}).setdefault(trial.seed, trial.samples)
+        return {on: matrix_of([by_seed[seed] for seed in sorted(by_seed)]) for on, by_seed in runs.items()}
 
     def by_soft_tokens(self) -> dict[int, list[ScoredTrial]]:
-        """Trials by K, among those that differ from the reference in K and seed alone."""
+        """Return trials by K, among those that differ from the reference in K and seed alone."""
         reference = self.variants()[self.reference][0]
 
         def rest(trial: ScoredTrial) -> dict[str, Any]:
             return {name: value for name, value in trial.context.items() if name not in ("soft_tokens", "K")}
 
-        found: dict[int, list[ScoredTrial]] = {}
+        trials: dict[int, list[ScoredTrial]] = {}
         for trial in self.compared:
             if trial.soft_tokens is not None and trial.on == reference.on and rest(trial) == rest(reference):
-                found.setdefault(trial.soft_tokens, []).append(trial)
-        return dict(sorted(found.items()))
+                trials.setdefault(trial.soft_tokens, []).append(trial)
+        return dict(sorted(trials.items()))
 
 
 def matrix(trials: Sequence[ScoredTrial], condition: str = "bridged") -> Matrix:
-    """Correct answers of the trials, (trials, items)."""
+    """Return the correct answers of trials, (trials, items)."""
     return matrix_of([trial.samples for trial in trials], condition)
 
 
@@ -107,7 +110,7 @@ def _is_on(value: Any, column: str, trial: str) -> bool:
 
 
 def _setting(value: Any) -> Any:
-    """A setting as it can be compared: what is missing equals what is missing."""
+    """Return a setting in a form that can be compared, in which missing values equal one another."""
     return None if pd.api.types.is_scalar(value) and pd.isna(value) else value
 
 
@@ -131,16 +134,16 @@ def read_trials(
     """Read the sample files that a tidy table of trials points to.
 
     Args:
-        frame: one row a trial, with `variant`, `seed`, a column a toggle, the path of its samples, and any settings.
-        toggles: columns that are toggles; on/off, true/false or 1/0.
-        reference: the variant that others are compared with; the first one that has samples where it has none. Where
-            it ran on several sets of items, that which most trials share.
+        frame: one row per trial: `variant`, `seed`, a column per toggle, the path of its samples, and any settings.
+        toggles: columns that are toggles, with values on/off, true/false or 1/0.
+        reference: the variant that others are compared with, or the first one with samples if it has none. If it ran
+            on several sets of items, the set that most trials share is compared.
         context: settings in which trials must agree for an effect of toggles; columns that are absent are ignored.
-        samples_column: column with the path of samples.jsonl; empty where a trial did not finish.
-        root: folder that relative paths start from.
+        samples_column: column with the path of `samples.jsonl`; empty if a trial did not finish.
+        root: folder to which relative paths refer.
 
     Raises:
-        UserError: if a column is missing, a toggle has no position, or a sample file cannot be read.
+        UserError: a column is missing, a toggle is neither on nor off, or a sample file cannot be read.
     """
     absent = [column for column in ("variant", "seed", samples_column, *toggles) if column not in frame]
     if absent:
@@ -173,20 +176,20 @@ def read_trials(
 
 
 def trials_of_samples(runs: Mapping[str, Samples]) -> Trials:
-    """Single runs known by name alone, without toggles or settings; the first is the reference.
+    """Return single runs of which only names are known, without toggles or settings; the first is the reference.
 
     Raises:
-        UserError: if they are not on the same items.
+        UserError: they are not on the same items.
     """
     trials = [
         ScoredTrial(variant=name, seed=0, on=frozenset(), context={}, soft_tokens=None, kv_saved=None, samples=samples)
-        for name, samples in align(runs).items()
+        for name, samples in align_items(runs).items()
     ]
     return Trials(compared=trials, apart=[], without_samples=[], reference=next(iter(runs)))
 
 
 def _named(trials: list[ScoredTrial]) -> list[ScoredTrial]:
-    """Trials under names that stand for one configuration each: a second one of the same name is numbered."""
+    """Rename variants so that each name has one configuration: a second one of the same name is numbered."""
     known: dict[str, list[tuple[frozenset[str], dict[str, Any]]]] = {}
     named = []
     for trial in trials:
@@ -208,12 +211,12 @@ def _grouped(trials: list[ScoredTrial], without: list[str], reference: str) -> T
         reference = trials[0].variant
     sets = [_items(trial.samples) for trial in trials]
     shared = Counter(sets)  # by hash: comparing each set with every other took three quarters of an appendix
-    own = [found for found, trial in zip(sets, trials, strict=True) if trial.variant == reference]
-    items = max(own, key=shared.__getitem__)
-    compared = _named([trial for found, trial in zip(sets, trials, strict=True) if found == items])
-    apart = [trial for found, trial in zip(sets, trials, strict=True) if found != items]
+    own = [items for items, trial in zip(sets, trials, strict=True) if trial.variant == reference]
+    chosen = max(own, key=shared.__getitem__)
+    compared = _named([trial for items, trial in zip(sets, trials, strict=True) if items == chosen])
+    apart = [trial for items, trial in zip(sets, trials, strict=True) if items != chosen]
     first = next(trial for trial in compared if trial.variant == reference)
-    aligned = align({str(i): trial.samples for i, trial in enumerate([first, *compared])})
+    aligned = align_items({str(i): trial.samples for i, trial in enumerate([first, *compared])})
     return Trials(
         compared=[replace(trial, samples=aligned[str(i)]) for i, trial in enumerate(compared, 1)],
         apart=apart,

@@ -1,10 +1,10 @@
-"""What each toggle is worth: every effect that the runs of a design determine, and *not run* for those they do not.
+"""Effects of toggles on accuracy: every effect that the runs of a design determine, and *not run* for the others.
 
 A cell is the set of toggles that are on, with the answers of its runs, (seeds, items). Every effect is a weighted sum
-of cells; where a cell is missing, the effect is reported as not run. Nothing is imputed or modelled.
+of cells; if a cell is missing, the effect is reported as not run. Nothing is imputed or modelled.
 
-If a toggle stands in one position in all runs, effects of the others hold at that position: `full` is then the cell
-with all varied toggles on, `base` the one with all varied toggles off.
+If a toggle has one position in all runs, effects of the others hold at that position: `full` is then the cell with all
+varied toggles on, `base` the one with all varied toggles off.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -27,16 +27,20 @@ CONFIRMATORY: tuple[Kind, ...] = ("leave_one_out", "add_one_in", "step", "joint"
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:
-    """One effect on accuracy. Where it did not run, every number is None and `reason` says what is missing.
+    """One effect on accuracy. If it was not run, every number is None and `reason` says what is missing.
 
     Attributes:
         kind: leave_one_out, full minus full without the toggle; add_one_in, base with the toggle minus base; step and
             joint, one or several toggles between two neighbouring cells of an incomplete design; interaction, the
             difference that one toggle makes to the effect of another, among the cells next to full or to base;
             shapley, the mean of the toggle's effect over all orders of switching on (Shapley 1953).
-        toggles: what the effect is of, in the registry's order.
-        given: toggles that are on in both of its cells, for effects of two cells.
+        toggles: the toggles whose effect it is, in the registry's order.
+        given: toggles that are on in both cells, for effects of two cells.
+        estimate: difference of accuracies, with its 95 % interval from `low` to `high`.
         n10, n01: discordant items, for effects of two cells.
+        p, p_adjusted: p-value of no effect, and after the `correction` within its family.
+        test: the test from which p-value and interval come.
+        reason: why the effect was not run.
     """
 
     kind: Kind
@@ -59,7 +63,7 @@ class Effect:
         return self.estimate is not None
 
     def shown(self, floor: NoiseFloor | None) -> bool:
-        """Whether the effect passes its corrected test and exceeds what replicates differ by."""
+        """Whether the effect passes its corrected test and exceeds the difference between replicates."""
         if self.estimate is None or self.p_adjusted is None or self.p_adjusted >= LEVEL:
             return False
         return floor is None or abs(self.estimate) > floor.largest
@@ -70,10 +74,10 @@ class Attribution:
     """All effects of a design.
 
     Attributes:
-        effects: in the order of their kinds, those not run included.
-        fixed: toggles in one position in all runs, with that position.
-        full, base: the cells that effects are measured from.
-        noise_floor: None where no configuration ran twice.
+        effects: all effects in the order of their kinds, those not run included.
+        fixed: toggles that have one position in all runs, with that position.
+        full, base: the cells from which effects are measured.
+        noise_floor: how far replicates differ, or None if no configuration ran twice.
     """
 
     effects: list[Effect]
@@ -101,7 +105,7 @@ def _shapley(toggle: str, varied: Sequence[str], base: Cell) -> Weights:
 
 
 def _neighbours(cells: Collection[Cell]) -> Iterator[tuple[Cell, Cell]]:
-    """Nested cells with no cell of the design between them, as (larger, smaller)."""
+    """Yield nested cells with no cell of the design between them, as (larger, smaller)."""
     for large in cells:
         for small in cells:
             if small < large and not any(small < middle < large for middle in cells):
@@ -111,7 +115,7 @@ def _neighbours(cells: Collection[Cell]) -> Iterator[tuple[Cell, Cell]]:
 def _candidates(
     cells: Collection[Cell], varied: Sequence[str], full: Cell, base: Cell
 ) -> Iterator[tuple[Kind, tuple[str, ...], Weights]]:
-    """Every effect that could be asked of the varied toggles, with the weights of the cells it needs."""
+    """Yield every possible effect of the varied toggles, with the weights of the cells it needs."""
     for toggle in varied:
         yield "leave_one_out", (toggle,), {full: 1.0, full - {toggle}: -1.0}
     for toggle in varied:
@@ -137,17 +141,17 @@ def attribute(
     draws: int = 4_000,
     seed: int = 0,
 ) -> Attribution:
-    """Effects of the toggles from the cells that ran.
+    """Estimate the effects of toggles from the cells that ran.
 
-    Two single runs are compared with the exact McNemar test and the score interval; everything else has its interval
-    and p from one joint hierarchical bootstrap of all cells.
+    Two single runs are compared with the exact McNemar test and the score interval; all other effects have interval and
+    p-value from one joint hierarchical bootstrap of all cells.
 
     Args:
         cells: correct answers by the set of toggles that are on, (seeds, items), on the same items in the same order.
         toggles: names of all toggles, in the order of reports.
-        family: kinds of effect that were declared beforehand and are Holm-corrected together; the others are a sweep
-            and get Benjamini-Hochberg.
-        draws: bootstrap draws.
+        family: kinds of effect that were declared beforehand and are corrected together by Holm; the others are a
+            sweep and are corrected by Benjamini-Hochberg.
+        draws: number of bootstrap draws.
         seed: seed of those draws.
     """
     if not cells:
@@ -209,12 +213,12 @@ def _estimate(
             low, high = paired_interval(n10, n01, n)
             p = mcnemar_exact(n10, n01)
             return replace(effect, estimate=(n10 - n01) / n, low=low, high=high, p=p, test=MCNEMAR)
-    found = contrast(means, [weights.get(cell, 0.0) for cell in cells])
-    return replace(effect, estimate=found.estimate, low=found.low, high=found.high, p=found.p, test=BOOTSTRAP)
+    joint = contrast(means, [weights.get(cell, 0.0) for cell in cells])
+    return replace(effect, estimate=joint.estimate, low=joint.low, high=joint.high, p=joint.p, test=BOOTSTRAP)
 
 
 def _corrected(effects: Sequence[Effect], keys: Sequence[Collection[Any]]) -> list[Effect]:
-    """Adjust p within each correction; one contrast under two names counts as one hypothesis."""
+    """Adjust p-values within each correction; one contrast under two names counts as one hypothesis."""
     corrected = list(effects)
     methods: tuple[Correction, ...] = ("holm", "fdr_bh")
     for method in methods:

@@ -1,4 +1,4 @@
-"""The appendix as Markdown: what the data carry and what they do not first, then the tables that say why."""
+"""The appendix as Markdown: first what the data support and what they do not, then the tables that say why."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -33,21 +33,21 @@ imputed."""
 
 
 def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[str]) -> str:
-    """The text of appendix.md.
+    """Return the text of appendix.md.
 
     Args:
-        appendix: what it says.
+        appendix: its content.
         title: its heading.
-        quoted: most changed items to quote.
-        pictures: names of the picture files beside it.
+        quoted: largest number of changed items to quote.
+        pictures: names of the picture files in its folder.
     """
     parts = [
         f"# {title}",
         _scope(appendix),
-        "## What the data carry",
-        _sentences(appendix.claims.carried, "Nothing: no difference passes its corrected test and the noise floor."),
-        "## What the data do not carry",
-        _sentences(appendix.claims.not_carried, "Every comparison made was shown."),
+        "## What the data support",
+        _sentences(appendix.claims.supported, "Nothing: no difference passes its corrected test and the noise floor."),
+        "## What the data do not support",
+        _sentences(appendix.claims.not_supported, "Every comparison made was shown."),
         "## Accuracy by variant and condition",
         _outcomes(appendix.outcomes),
     ]
@@ -140,7 +140,7 @@ def _effects(appendix: Appendix) -> list[str]:
     parts = []
     if attribution.fixed:
         same = ", ".join(f"{toggle} {'on' if on else 'off'}" for toggle, on in attribution.fixed.items())
-        parts.append(f"The same in every run: {same}. The effects below hold in that position.")
+        parts.append(f"The same in every run: {same}. The effects below hold for these positions.")
     floor = attribution.noise_floor
     noise = "not known" if floor is None else _percent(floor.largest)
     header = ("toggles", "effect, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor", "note")

@@ -1,4 +1,4 @@
-"""Pictures of a campaign: plain data in, a PNG file out.
+"""Plots of a campaign: plain data in, a PNG file out.
 
 Figures are made without pyplot, so no display, backend setting or other thread can disturb them; matplotlib is
 imported where it is used, so that the command line starts without it. Equal data give equal bytes.
@@ -11,12 +11,12 @@ from typing import Any
 
 from bridge_common.files import write_bytes
 
-# Okabe & Ito (2008): told apart with every kind of colour vision.
+# Okabe & Ito (2008): distinguishable with every type of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
 GREY, BAND = "#6b6b6b", "#e4e4e4"
 WIDTH = 8.0  # inches
-Row = Mapping[str, Any]
+Record = Mapping[str, Any]
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
@@ -36,13 +36,13 @@ def _save(figure: Any, path: Path) -> Path:
     return Path(path)
 
 
-def forest(path: Path, rows: Sequence[Row], *, noise_floor: float | None = None, title: str = "") -> Path:
-    """Effects with their intervals, one line each, over the band that replicates alone fill.
+def forest(path: Path, rows: Sequence[Record], *, noise_floor: float | None = None, title: str = "") -> Path:
+    """Plot effects with their intervals, one line each, over the band by which replicates differ.
 
     Args:
         path: PNG file to write.
-        rows: `label`, `estimate`, `low`, `high` as fractions (None where not run), and `shown`, whether the effect
-            passed its corrected test; filled marks are effects that did.
+        rows: `label`, `estimate`, `low`, `high` as fractions (None if not run), and `shown`, whether the effect passed
+            its corrected test; the marks of effects that did are filled.
         noise_floor: largest difference between replicates, as a fraction.
         title: heading.
 
@@ -74,14 +74,14 @@ def forest(path: Path, rows: Sequence[Row], *, noise_floor: float | None = None,
     return _save(figure, path)
 
 
-def accuracy_by_soft_tokens(path: Path, rows: Sequence[Row], *, baseline: float | None = None) -> Path:
-    """Accuracy against the number of soft tokens, with the KV-cache memory that they save.
+def accuracy_by_soft_tokens(path: Path, rows: Sequence[Record], *, baseline: float | None = None) -> Path:
+    """Plot accuracy against the number of soft tokens, with the KV-cache memory that they save.
 
     Args:
         path: PNG file to write.
-        rows: `K`, `accuracy`, `low`, `high` as fractions, and, where known, `saved`: the share of the text prompt's
-            KV cache that is saved, negative where soft tokens come on top of it.
-        baseline: accuracy of the target alone, a dashed line.
+        rows: `K`, `accuracy`, `low`, `high` as fractions, and, if known, `saved`: the share of the text prompt's KV
+            cache that is saved, negative if soft tokens are added to the prompt.
+        baseline: accuracy of the target alone, drawn as a dashed line.
 
     Returns:
         The path.
@@ -113,12 +113,12 @@ def accuracy_by_soft_tokens(path: Path, rows: Sequence[Row], *, baseline: float 
 
 
 def training_curves(path: Path, curves: Mapping[str, Curve], *, value: str) -> Path:
-    """One curve a variant.
+    """Plot one curve per variant.
 
     Args:
         path: PNG file to write.
-        curves: by variant, steps and values of equal length.
-        value: name of what is drawn, for the axis.
+        curves: steps and values of equal length, by variant.
+        value: name of the values, for the axis.
 
     Returns:
         The path.
@@ -135,12 +135,12 @@ def training_curves(path: Path, curves: Mapping[str, Curve], *, value: str) -> P
     return _save(figure, path)
 
 
-def gate(path: Path, points: Sequence[Row], *, passes: float, attribute: float, decision: str) -> Path:
-    """Where runs lie against the boundaries of the gate.
+def gate(path: Path, points: Sequence[Record], *, passes: float, attribute: float, decision: str) -> Path:
+    """Plot runs against the boundaries of the gate.
 
     Args:
         path: PNG file to write.
-        points: `label`, `accuracy`, `low`, `high` as fractions; the first is the run that the gate judged.
+        points: `label`, `accuracy`, `low`, `high` as fractions; the first is the run on which the gate decided.
         passes: accuracy from which the phase has passed.
         attribute: accuracy from which fewer ablations are enough.
         decision: what was decided, for the title.

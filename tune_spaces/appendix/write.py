@@ -1,4 +1,4 @@
-"""The attribution appendix on disk: Markdown for people, tables and one object for programs, pictures for both.
+"""Write the attribution appendix: Markdown for people, tables and a JSON object for programs, plots for both.
 
 Deterministic: equal trials give equal bytes.
 """
@@ -35,17 +35,17 @@ def write_appendix(
     """Write the appendix into a folder; each file is replaced atomically.
 
     Args:
-        out: the folder, made where it is absent.
+        out: the folder, which is made if it does not exist.
         appendix: what `analyse` returned.
         title: heading of the Markdown.
-        quoted: changed items quoted in the Markdown; the CSV has all.
-        curves: steps and values of `curve_name` by variant, for the picture of training.
-        curve_name: what the curves show.
-        gate: the gate's record: `settings` with `passes` and `attribute`, `branch`, `uncertain`.
+        quoted: number of changed items quoted in the Markdown; the CSV has all.
+        curves: steps and values of `curve_name` by variant, for the plot of training.
+        curve_name: name of the metric that the curves show.
+        gate: content of `gate.json`: `settings` with `passes` and `attribute`, `branch`, `uncertain`.
 
     Returns:
         Paths of the files by their names: appendix.md, appendix.json, effects.csv, effects.parquet, pairs.csv,
-        changed_items.csv, and the pictures that the data allow.
+        changed_items.csv, and the plots for which there are data.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bridge_common.errors import UserError
-from tune_spaces.analysis.item_alignment import align
+from tune_spaces.analysis.item_alignment import align_items
 from tune_spaces.analysis.samples import is_correct, is_valid, load_samples, read_rows
 
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "data" / "reference_runs"
@@ -77,7 +77,7 @@ def test_our_own_verdict_is_used_where_the_file_has_it(tmp_path: Path) -> None:
 def test_aligns_by_id_not_by_line(tmp_path: Path) -> None:
     first = load_samples(write(tmp_path / "a.jsonl", [row(0, "1", "1"), row(1, "2", "3"), row(2, "3", "5")]))
     second = load_samples(write(tmp_path / "b.jsonl", [row(2, "9", "5"), row(1, "3", "3"), row(0, "1", "1")]))
-    aligned = align({"a": first, "b": second})
+    aligned = align_items({"a": first, "b": second})
     assert aligned["a"].conditions["bridged"].correct.tolist() == [True, False, False]
     assert aligned["b"].conditions["bridged"].correct.tolist() == [True, True, False]
     assert [r["index"] for r in read_rows(aligned["b"], [2, 0])] == [2, 0]
@@ -88,10 +88,10 @@ def test_ids_may_be_numbers_or_text_and_files_may_share_only_the_index(tmp_path:
     other = load_samples(write(tmp_path / "b.jsonl", [row(1, "2", "2"), row(0, "4", "1")]))
     named = load_samples(write(tmp_path / "c.jsonl", [{"id": "0", "gold": "1", "bridged_answer": "1"}]))
     number = load_samples(write(tmp_path / "d.jsonl", [{"id": 0, "gold": "1", "bridged_answer": "1"}]))
-    assert align({"ours": ours, "other": other})["other"].conditions["bridged"].correct.tolist() == [False, True]
-    assert align({"named": named, "number": number})["number"].n == 1
+    assert align_items({"ours": ours, "other": other})["other"].conditions["bridged"].correct.tolist() == [False, True]
+    assert align_items({"named": named, "number": number})["number"].n == 1
     with pytest.raises(UserError, match="neither id nor index"):
-        align({"other": other, "named": named})
+        align_items({"other": other, "named": named})
 
 
 def test_refuses_different_items(tmp_path: Path) -> None:
@@ -99,9 +99,9 @@ def test_refuses_different_items(tmp_path: Path) -> None:
     short = load_samples(write(tmp_path / "b.jsonl", [row(0, "1"), row(1, "1")]))
     other = load_samples(write(tmp_path / "c.jsonl", [row(0, "1"), row(1, "1"), row(7, "1")]))
     with pytest.raises(UserError, match=r"full .*3 items.* short .*2 items"):
-        align({"full": full, "short": short})
+        align_items({"full": full, "short": short})
     with pytest.raises(UserError, match=r"not the same items.*7"):
-        align({"full": full, "other": other})
+        align_items({"full": full, "other": other})
 
 
 def test_refuses_equal_ids_with_other_gold_answers_or_questions(tmp_path: Path) -> None:
@@ -110,11 +110,11 @@ def test_refuses_equal_ids_with_other_gold_answers_or_questions(tmp_path: Path) 
     gold = load_samples(write(tmp_path / "c.jsonl", [row(0, "1", "19", question="How many eggs?")]))
     question = load_samples(write(tmp_path / "d.jsonl", [row(0, "1", "18", question="How many hens?")]))
     silent = load_samples(write(tmp_path / "e.jsonl", [row(0, "1", "18")]))
-    align({"a": a, "same": same, "silent": silent})
+    align_items({"a": a, "same": same, "silent": silent})
     with pytest.raises(UserError, match="gold"):
-        align({"a": a, "gold": gold})
+        align_items({"a": a, "gold": gold})
     with pytest.raises(UserError, match="question"):
-        align({"a": a, "question": question})
+        align_items({"a": a, "question": question})
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_blank_lines_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path
 
 @pytest.mark.skipif(not REFERENCE.exists(), reason="reference runs are not beside this checkout")
 def test_the_reference_runs() -> None:
-    runs = align({name: load_samples(REFERENCE / f"{name}.jsonl") for name in ("full", "ablation_b")})
+    runs = align_items({name: load_samples(REFERENCE / f"{name}.jsonl") for name in ("full", "ablation_b")})
     correct = {name: int(run.conditions["bridged"].correct.sum()) for name, run in runs.items()}
     assert correct == {"full": 129, "ablation_b": 125}
     assert {run.n for run in runs.values()} == {200}

@@ -112,22 +112,20 @@ def test_noise_floor_is_the_replicates_difference(campaign: Campaign) -> None:
 
 def test_no_difference_is_claimed_where_only_chance_differs(campaign: Campaign) -> None:
     claims = campaign.plan(lambda variant: 0.0).appendix().claims
-    carried = " ".join(claims.carried)
-    assert "against" not in carried
-    assert "raises" not in carried
-    assert sum("no difference was shown" in sentence for sentence in claims.not_carried) == 6
-    assert any(
-        sentence.startswith("kl_alignment: no effect of this toggle can be told") for sentence in claims.not_carried
-    )
-    assert any("the bridge adds to what the target does alone" in sentence for sentence in claims.carried)
+    supported = " ".join(claims.supported)
+    assert "against" not in supported
+    assert "raises" not in supported
+    assert sum("no difference was shown" in sentence for sentence in claims.not_supported) == 6
+    assert any(sentence.startswith("kl_alignment: its effect cannot be estimated") for sentence in claims.not_supported)
+    assert any("the bridge adds to what the target does alone" in sentence for sentence in claims.supported)
 
 
 def test_a_difference_within_the_noise_floor_is_no_finding(campaign: Campaign) -> None:
     campaign.plan(lambda variant: {"A": -0.3, "full": 0.12}.get(variant, 0.0))
     claims = campaign.appendix().claims
-    within = [sentence for sentence in claims.not_carried if "does not exceed what replicates" in sentence]
+    within = [sentence for sentence in claims.not_supported if "does not exceed what replicates" in sentence]
     assert any(sentence.startswith("full against C: full is more accurate") for sentence in within)
-    assert not any(sentence.startswith("full against C") for sentence in claims.carried)
+    assert not any(sentence.startswith("full against C") for sentence in claims.supported)
 
 
 def test_without_replicates_the_floor_is_said_to_be_unknown(campaign: Campaign) -> None:
@@ -135,7 +133,7 @@ def test_without_replicates_the_floor_is_said_to_be_unknown(campaign: Campaign) 
     campaign.run("C", TOGGLES[:3], 0, -0.2)
     appendix = campaign.appendix()
     assert appendix.noise_floor is None
-    assert any("noise floor is not known" in sentence for sentence in appendix.claims.not_carried)
+    assert any("noise floor is not known" in sentence for sentence in appendix.claims.not_supported)
 
 
 def test_an_information_that_is_not_there_is_not_claimed(campaign: Campaign, tmp_path: Path) -> None:
@@ -144,9 +142,9 @@ def test_an_information_that_is_not_there_is_not_claimed(campaign: Campaign, tmp
     write_samples(tmp_path / "s.jsonl", conditions)
     row = {"variant": "full", "seed": 0, **dict.fromkeys(TOGGLES, True), "samples": "s.jsonl"}
     appendix = analyse(read_trials(pd.DataFrame([row]), TOGGLES, root=tmp_path), TOGGLES)
-    assert any("that the soft tokens carry information" in sentence for sentence in appendix.claims.not_carried)
-    assert any("that the bridge adds" in sentence for sentence in appendix.claims.not_carried)
-    assert appendix.claims.carried == []
+    assert any("that the soft tokens carry information" in sentence for sentence in appendix.claims.not_supported)
+    assert any("that the bridge adds" in sentence for sentence in appendix.claims.not_supported)
+    assert appendix.claims.supported == []
 
 
 def test_changed_items_are_all_in_the_table_and_bounded_in_the_text(campaign: Campaign, tmp_path: Path) -> None:
