@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ray_bridge.config.validation import build
     from ray_bridge.job import run_job
     from ray_bridge.tasks.registry import TASKS
+    from ray_bridge.tasks.scoring import normalise_number
 
 __version__ = "0.2.0"
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "fingerprint",
     "import_plugin",
     "import_plugins",
+    "normalise_number",
     "paper",
     "paper_run",
     "preset",
@@ -42,6 +44,7 @@ _HOMES = {
     "TASKS": "ray_bridge.tasks.registry",
     "build": "ray_bridge.config.validation",
     "fingerprint": "ray_bridge.config.fingerprint",
+    "normalise_number": "ray_bridge.tasks.scoring",
     "run_job": "ray_bridge.job",
     **dict.fromkeys(("import_plugin", "import_plugins"), "ray_bridge.config.plugins"),
     **dict.fromkeys(("Setting", "settings_of"), "ray_bridge.config.registry"),

@@ -1,1 +1,36 @@
-"""Toggles, variants, phases, and the campaign that runs them on Ray Tune."""
+"""What runs, and what it showed: campaigns of variants, the gate between phases, statistics and the appendix."""
+
+from typing import TYPE_CHECKING
+
+from bridge_common.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from tune_spaces.campaign import Campaign
+    from tune_spaces.design.phases import Phase, ablate, phase1, phase2, phase3
+    from tune_spaces.design.toggles import Toggle
+    from tune_spaces.design.variants import Variant, full, only
+    from tune_spaces.gate.decision import GateSettings
+
+__version__ = "0.2.0"
+__all__ = [
+    "Campaign",
+    "GateSettings",
+    "Phase",
+    "Toggle",
+    "Variant",
+    "ablate",
+    "full",
+    "only",
+    "phase1",
+    "phase2",
+    "phase3",
+]
+
+_HOMES = {
+    "Campaign": "tune_spaces.campaign",
+    "GateSettings": "tune_spaces.gate.decision",
+    "Toggle": "tune_spaces.design.toggles",
+    **dict.fromkeys(("Phase", "ablate", "phase1", "phase2", "phase3"), "tune_spaces.design.phases"),
+    **dict.fromkeys(("Variant", "full", "only"), "tune_spaces.design.variants"),
+}
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

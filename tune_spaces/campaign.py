@@ -1,49 +1,58 @@
-"""One campaign: plan it, run it, take it up again, and read what it found.
+"""One campaign: plan it, run it, resume it, and read its results.
 
-    campaign = Campaign(phase1(base), base, run, storage=Path("runs"), name="phase1-tiny")
+    base = tiny()
+    campaign = Campaign(phase1, base, tiny_run(), storage="runs")
     campaign.run()
-    campaign.results()
+    campaign.results()  # a dataframe, one row per trial
 
 Every start builds a new Tune experiment from what is on disk. Tune's own saved state is up to 10 s old, and its
-stopper, searcher and trials are saved apart from each other; results on disk are exact, so nothing is run twice and
+stopper, searcher and trials are saved apart from each other; results on disk are exact, so no trial is run twice and
 none is lost.
 """
 
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bridge_common import files
 from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, RunSpec, build
 from tune_spaces.design.phases import Phase
-from tune_spaces.design.plan import Plan
-from tune_spaces.design.plan import build as build_plan
+from tune_spaces.design.plan import Plan, make_plan
 from tune_spaces.gate.decision import GateSettings
+from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
-from tune_spaces.ray_tune.trainable import DEFAULT_JOB, Job
-from tune_spaces.records import campaign_folder, plan_file, prerequisites, reuse
+from tune_spaces.records import plan_file, prerequisites, reuse
+from tune_spaces.records.campaign_folder import CampaignFolder
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Job = Callable[..., dict[str, Any]]
+
 
 class Campaign:
-    """A phase on a base spec, in a folder."""
+    """A phase on a base spec, in a folder of its own.
+
+    Attributes:
+        phase: what runs.
+        base: the spec that all variants change.
+        run_spec: workers and batches of each trial.
+        plan: the decision tree.
+    """
 
     def __init__(
         self,
-        phase: Phase,
+        phase: Phase | Callable[[JobSpec], Phase],
         base: JobSpec,
         run: RunSpec,
         *,
-        storage: Path = Path("runs"),
+        storage: Path | str = "runs",
         name: str | None = None,
         seeds: Sequence[int] = (0,),
         gate: GateSettings | None = None,
@@ -51,207 +60,196 @@ class Campaign:
         request: Mapping[str, Any] | None = None,
         plan: Plan | None = None,
     ) -> None:
-        """
+        """Plan a campaign; nothing is written or started yet.
+
         Args:
-            phase: what runs.
+            phase: what runs, or a function that returns it for a base spec, such as `phase1`.
             base: the spec that all variants change.
-            run: where and how.
+            run: workers and batches of each trial.
             storage: folder of all campaigns; finished trials of any of them are reused.
-            name: of this campaign, and of its folder.
-            seeds: block of seeds for every variant.
+            name: name of this campaign and of its folder; the phase's by default.
+            seeds: seeds under which every variant runs.
             gate: the gate's settings.
-            held: fields that no variant changes.
-            request: how it was asked for, for the record (preset, settings, tracking server).
-            plan: a frozen plan to read the campaign by, instead of planning anew.
+            held: fields of the spec, with their values, that no variant changes.
+            request: how the campaign was asked for, for the record (preset, settings, tracking server).
+            plan: a frozen plan to take instead of making one from the other arguments.
 
         Raises:
-            UserError: for seeds, settings or variants that cannot be.
+            UserError: for seeds, settings or variants that are impossible.
         """
-        self.phase, self.base, self.run_spec = phase, base, run
+        self.phase = phase if isinstance(phase, Phase) else phase(base)
+        self.base, self.run_spec = base, run
         self.storage = Path(storage).expanduser().resolve()
-        self.name = name or phase.name
+        self.name = name or self.phase.name
         if self.name in (".", "..") or "/" in self.name:
             raise UserError(f"campaign name {self.name!r}: use a plain folder name")
         self.seeds, self.gate = tuple(seeds), gate or GateSettings()
         self.held, self.request = dict(held or {}), dict(request or {})
-        self.plan: Plan = plan or self._planned()
-        self._read_back = plan is not None
+        self.plan: Plan = plan or self._make_plan()
+        self._frozen_plan = plan is not None
 
-    def _planned(self) -> Plan:
-        return build_plan(self.phase, self.base, seeds=self.seeds, gate=self.gate, held=self.held)
-
-    @property
-    def folder(self) -> Path:
-        """The campaign's folder."""
-        return self.storage / self.name
-
-    def trial(self, name: str) -> TrialFolder:
-        """Return the folder of one of its trials, by the trial's name in the plan."""
-        return TrialFolder.of(self.folder, name)
+    def __repr__(self) -> str:
+        return f"Campaign({self.phase.name!r}, {len(self.plan.trials)} planned trials, folder={str(self.folder)!r})"
 
     @classmethod
-    def load(cls, storage: Path, name: str) -> "Campaign":
-        """A campaign as it was asked for and planned, from its folder.
+    def load(cls, storage: Path | str, name: str) -> "Campaign":
+        """Return a campaign as it was asked for and planned, from its folder.
 
         Raises:
-            UserError: where there is none.
+            UserError: there is no campaign of that name in the storage.
         """
-        path = Path(storage).expanduser() / name / campaign_folder.CAMPAIGN
-        if not path.is_file():
-            known = sorted(p.parent.name for p in Path(storage).expanduser().glob(f"*/{campaign_folder.CAMPAIGN}"))
-            there = f"there are {', '.join(known)}" if known else "there is none yet"
+        folder = CampaignFolder(Path(storage).expanduser() / name)
+        record, plan = folder.campaign(), folder.plan()
+        if record is None or plan is None:
+            names = [other.name for other in CampaignFolder.all_in(Path(storage))]
+            there = f"there are {', '.join(names)}" if names else "there is none yet"
             raise UserError(f"no campaign {name!r} in {storage}: {there}")
-        asked = files.read_json(path)
-        phase, base = plan_file.phase_from_record(asked["phase"]), build(JobSpec, asked["base"])
-        gate = GateSettings(**asked["gate"])
+        phase, base = plan_file.phase_from_record(record["phase"]), build(JobSpec, record["base"])
+        gate = GateSettings(**record["gate"])
         return cls(
             phase,
             base,
-            build(RunSpec, asked["run"]),
+            build(RunSpec, record["run"]),
             storage=storage,
             name=name,
-            seeds=asked["seeds"],
+            seeds=record["seeds"],
             gate=gate,
-            held=asked["held"],
-            request=asked["request"],
-            plan=plan_file.plan_from_record(files.read_json(path.parent / campaign_folder.PLAN), phase, base, gate),
+            held=record["held"],
+            request=record["request"],
+            plan=plan_file.plan_from_record(plan, phase, base, gate),
         )
+
+    # -- folder -------------------------------------------------------------------------------------------------------
+
+    @property
+    def records(self) -> CampaignFolder:
+        """The campaign's folder with what is recorded in it."""
+        return CampaignFolder(self.storage / self.name)
+
+    @property
+    def folder(self) -> Path:
+        """Path of the campaign's folder."""
+        return self.records.path
+
+    def trial(self, name: str) -> TrialFolder:
+        """Return the folder of a trial by its name in the plan."""
+        return self.records.trial(name)
 
     # -- before a run -------------------------------------------------------------------------------------------------
 
     def policy(self) -> Policy:
-        """The walk through the plan as far as results on disk carry it."""
+        """Return the policy of the plan after observing every trial that has finished in this campaign."""
         policy = Policy(
             first=self.plan.first, extras=self.plan.extras, branches=self.plan.branches, gate=self.plan.gate
         )
         for name in self.plan.trials:
-            found = campaign_folder.outcome(self.trial(name))
-            if found is not None:
-                policy.observe(name, found)
+            outcome = Outcome.of_trial(self.trial(name))
+            if outcome is not None:
+                policy.observe(name, outcome)
         return policy
 
     def prerequisites(self) -> list[dict[str, Any]]:
-        """Phases that must have passed, with the campaigns in this storage that say so."""
+        """Return the phases that must have passed before, with the campaigns of this storage that ran them."""
         return [prerequisites.prerequisite(self.storage, phase, self.base) for phase in self.phase.needs]
 
     def check_prerequisites(self, force: bool = False) -> list[dict[str, Any]]:
-        """Refuse to start before what has to come first.
+        """Refuse to start before the phases that must have passed.
+
+        Args:
+            force: return in spite of what is missing, marked `forced` for the record.
 
         Raises:
-            UserError: naming what is missing, unless it is forced; the record then says so.
+            UserError: a phase that is needed has not passed.
         """
-        found = self.prerequisites()
-        for need in found:
+        needs = self.prerequisites()
+        for need in needs:
             if not need["passed"] and not force:
                 raise UserError(f"{self.phase.name} needs {need['phase']}: {need['reason']}; --force starts it anyway")
             need["forced"] = not need["passed"]
-        return found
+        return needs
 
     def freeze(self) -> dict[str, Any]:
-        """Write `plan.json`, or compare with the one that is there.
+        """Write `plan.json`, after comparing with the one that is there, and return its content.
 
         Raises:
-            UserError: where the campaign was planned differently before.
+            UserError: the campaign was planned differently before.
         """
-        path = self.folder / campaign_folder.PLAN
-        if self._read_back:  # what was frozen is about to be run: it has to mean the same still
-            self.plan, self._read_back = self._planned(), False
-        record = plan_file.plan_record(self.plan, self.run_spec, self.folder, reuse.finished(self.storage))
-        if path.is_file():
-            old = files.read_json(path)
-            if difference := plan_file.difference(old["identity"], self.plan.identity):
+        if self._frozen_plan:  # a plan read from disk is about to run: the files it names may have changed since
+            self.plan, self._frozen_plan = self._make_plan(), False
+        record = plan_file.plan_record(self.plan, self.run_spec, self.records, reuse.finished_trials(self.storage))
+        frozen = self.records.plan()
+        if frozen is not None:
+            if difference := plan_file.difference(frozen["identity"], self.plan.identity):
                 raise UserError(
                     f"campaign {self.name} was planned differently ({difference}): give another --name; its settings "
-                    f"are in {self.folder / campaign_folder.CAMPAIGN}"
+                    f"are in {self.records.campaign_file}"
                 )
-            record["frozen"] = old["frozen"]
-        files.write_json(path, record)
+            record["frozen"] = frozen["frozen"]
+        self.records.write_plan(record)
         return record
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """The only driver of this campaign.
-
-        Raises:
-            UserError: where another process drives it.
-        """
-        from filelock import FileLock, Timeout
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / campaign_folder.LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(
-                f"campaign {self.name} is being run by {self.driver()}: wait for it, or `stop` it"
-            ) from None
-        try:
-            files.write_json(
-                self.folder / campaign_folder.DRIVER,
-                {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()},
-            )
-            (self.folder / campaign_folder.STOP).unlink(missing_ok=True)
-            yield
-        finally:
-            lock.release()
-
-    def driver(self) -> str:
-        """Who drives it, or drove it last."""
-        path = self.folder / campaign_folder.DRIVER
-        found = files.read_json(path) if path.is_file() else {}
-        return f"process {found.get('pid', '?')} on {found.get('host', 'another host')}"
 
     # -- a run --------------------------------------------------------------------------------------------------------
 
     def run(
         self,
-        job: Job | str = DEFAULT_JOB,
+        job: Job | str | None = None,
         *,
         force: bool = False,
         watch: Callable[["Campaign"], AbstractContextManager[Any]] | None = None,
     ) -> Policy:
-        """Carry the plan out, from where it stands, and return the walk's end.
+        """Run what the plan asks for, from where the campaign stands, and return the policy at its end.
+
+        Trials that have finished, here or in another campaign of the storage, are not run again. A local Ray is started
+        for the run unless this process is connected to one or `RAY_ADDRESS` names a cluster.
 
         Args:
-            job: the job function, or `module:function` to be imported where it runs.
+            job: the job function, or `MODULE:FUNCTION` to be imported by the trial; `ray_bridge.run_job` by default.
             force: start although a prerequisite is missing; the record says so.
-            watch: given the campaign, a context manager around the run (progress, tracking).
+            watch: returns a context manager around the run for this campaign (progress, tracking).
+
+        Returns:
+            The policy: `finished`, the `outcomes` of trials by name, and the gate's `decisions()`.
 
         Raises:
-            UserError: where it cannot start as asked.
+            UserError: the campaign cannot start as asked.
         """
-        from tune_spaces.ray_tune import experiment
-
         needs = self.check_prerequisites(force)
-        with self.locked():
+        with self.records.locked():
             self.freeze()
             self._record_start(needs)
             policy = self.policy()
-            reuse.take_finished(self.folder, policy, self.plan.trials, self.run_spec)
-            files.write_json(self.folder / campaign_folder.GATE, policy.record())
+            reuse.take_finished(self.records, policy, self.plan.trials, self.run_spec)
+            self.records.write_gate(policy.record())
             with watch(self) if watch else nullcontext():
                 if not policy.finished:
-                    experiment.fit(
-                        self.folder,
-                        self.plan.trials,
-                        self.run_spec,
-                        policy,
-                        job,
-                        wait=force or not self.phase.needs_free_gpus,
-                    )
-                files.write_json(self.folder / campaign_folder.GATE, policy.record())
+                    self._fit(policy, job, wait=force or not self.phase.needs_free_gpus)
+                self.records.write_gate(policy.record())
             self.freeze()
             return policy
 
+    def results(self) -> "pd.DataFrame":
+        """Return a table with one row per trial that was started or reused (`records.results_table.results`)."""
+        from tune_spaces.ray_tune.tune_columns import tune_columns
+        from tune_spaces.records.results_table import results
+
+        return results(self.records, self.plan, tune_columns(self.records.experiments))
+
+    def _make_plan(self) -> Plan:
+        return make_plan(self.phase, self.base, seeds=self.seeds, gate=self.gate, held=self.held)
+
+    def _fit(self, policy: Policy, job: Job | str | None, wait: bool) -> None:
+        from tune_spaces.ray_tune import experiment
+        from tune_spaces.ray_tune.trainable import DEFAULT_JOB
+
+        experiment.fit(self.records, self.plan.trials, self.run_spec, policy, job or DEFAULT_JOB, wait=wait)
+
     def _record_start(self, needs: list[dict[str, Any]]) -> None:
-        path = self.folder / campaign_folder.CAMPAIGN
-        old = files.read_json(path) if path.is_file() else {}
+        earlier = self.records.campaign() or {}
         start = {"time": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "prerequisites": needs}
-        files.write_json(
-            path,
+        self.records.write_campaign(
             {
                 "name": self.name,
-                "created": old.get("created", time.time()),
+                "created": earlier.get("created", time.time()),
                 "phase": plan_file.phase_record(self.phase),
                 "base": self.base.model_dump(),
                 "run": self.run_spec.model_dump(),
@@ -259,15 +257,7 @@ class Campaign:
                 "seeds": list(self.seeds),
                 "gate": asdict(self.gate),
                 "request": self.request,
-                "forced": bool(old.get("forced")) or any(need.get("forced") for need in needs),
-                "starts": [*old.get("starts", []), start],
-            },
+                "forced": bool(earlier.get("forced")) or any(need.get("forced") for need in needs),
+                "starts": [*earlier.get("starts", []), start],
+            }
         )
-
-    # -- after a run --------------------------------------------------------------------------------------------------
-
-    def results(self) -> "pd.DataFrame":
-        """One row a trial that finished or failed; see `tune_spaces.records.results_table`."""
-        from tune_spaces.records.results_table import results
-
-        return results(self.folder, self.plan)

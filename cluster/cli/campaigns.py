@@ -5,12 +5,11 @@ from pathlib import Path
 
 import click
 
-from bridge_common import files
 from bridge_common.errors import UserError
 from cluster.cli.options import FOLDER, job_option, name_option, storage_option
 from tune_spaces.campaign import Campaign
-from tune_spaces.records import campaign_folder
-from tune_spaces.records.campaigns import choose, is_driven
+from tune_spaces.records.campaign_folder import CampaignFolder
+from tune_spaces.records.campaigns import choose
 
 POLL_S = 0.5
 
@@ -49,14 +48,14 @@ def stop(storage: Path, name: str | None, timeout: float) -> int:
 def stop_campaign(storage: Path, name: str | None, timeout: float) -> int:
     """Ask a campaign's driver to end, on whatever host it runs, and wait for it. Returns the exit code."""
     chosen = choose(storage, name)
-    folder = storage.expanduser() / chosen
-    if not is_driven(folder):
+    folder = CampaignFolder(storage.expanduser() / chosen)
+    if not folder.is_driven():
         print(f"{chosen} is not running")
         return 0
-    files.write_text(folder / campaign_folder.STOP, f"{time.time()}\n")
+    folder.request_stop()
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        if not is_driven(folder):
+        if not folder.is_driven():
             print(f"{chosen} has stopped; to continue: python -m cluster resume --storage {storage} --name {chosen}")
             return 0
         time.sleep(POLL_S)

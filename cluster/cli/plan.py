@@ -22,7 +22,7 @@ def print_plan(phase: str, request: PhaseRequest) -> None:
     from rich.console import Console
 
     campaign = make_campaign(phase, request)
-    with campaign.locked():
+    with campaign.records.locked():
         record = campaign.freeze()
     console = Console(width=None if Console().is_terminal else 140, highlight=False)
     console.print(f"{campaign.name}: {campaign.phase.goal}", markup=False)

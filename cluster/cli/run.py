@@ -11,9 +11,8 @@ from cluster.cli.request import make_campaign
 from cluster.default_paths import default_reports
 from mlflow_utils.tracking_uri import check
 from tune_spaces.campaign import Campaign
-from tune_spaces.ray_tune.connect import joins
+from tune_spaces.ray_tune.connect import cluster_address
 from tune_spaces.ray_tune.nodes import check_local
-from tune_spaces.ray_tune.trainable import DEFAULT_JOB
 
 DONE, FAILED = 0, 1
 SEND_FOR = 60.0
@@ -40,9 +39,9 @@ def carry_out(campaign: Campaign, *, force: bool = False, job: str | None = None
     uri = campaign.request["tracking_uri"]
     campaign.storage.mkdir(parents=True, exist_ok=True)
     check(uri)
-    if not joins():
+    if cluster_address() is None:
         check_local(campaign.run_spec)
-    policy = campaign.run(job or DEFAULT_JOB, force=force, watch=partial(_watched, reports or default_reports()))
+    policy = campaign.run(job, force=force, watch=partial(_watched, reports or default_reports()))
     print_summary(campaign, policy)
     print_effects(campaign)
     failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())

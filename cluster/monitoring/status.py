@@ -7,7 +7,7 @@ from bridge_common import metric_names
 from bridge_common.errors import UserError
 from cluster.monitoring.summary import gate_lines
 from tune_spaces.campaign import Campaign
-from tune_spaces.records.campaigns import campaigns, choose, is_driven
+from tune_spaces.records.campaigns import campaigns, choose
 
 
 def print_status(storage: Path, name: str | None) -> None:
@@ -38,8 +38,8 @@ def _print_campaign(console: Any, campaign: Campaign, trials: bool) -> None:
 
 
 def _state(campaign: Campaign) -> str:
-    if is_driven(campaign.folder):
-        return f"running ({campaign.driver()})"
+    if campaign.records.is_driven():
+        return f"running ({campaign.records.driver()})"
     policy = campaign.policy()
     if policy.finished:
         return "finished"

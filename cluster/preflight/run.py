@@ -15,10 +15,10 @@ from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
 from cluster.preflight import gpu_runtime, node_probe, reachability, shared_storage
 from cluster.preflight.check import Check, PreflightSettings, checked
-from cluster.preflight.connection import connected
 from cluster.preflight.environment_modules import judge_modules
 from cluster.preflight.git import check_git
 from cluster.preflight.gpus import Node, Reservation, candidates, judge_size, live_nodes, reserve
+from tune_spaces.ray_tune.connect import connected
 
 __all__ = ["Check", "PreflightSettings", "preflight", "print_checks", "require", "reserve"]
 
@@ -36,7 +36,7 @@ def preflight(settings: PreflightSettings) -> list[Check]:
             for name, probe in driver
         ]
         try:
-            with connected(settings.address):
+            with connected(address=settings.address):
                 found = _cluster_checks(settings)
         except UserError as error:
             found = [Check(name="Ray", status="fail", detail=str(error), remedy="start Ray, or correct the address")]

@@ -3,7 +3,7 @@
 from bridge_common.errors import UserError
 from ray_bridge.tasks.datasets import load_rows
 from ray_bridge.tasks.question_answering import HubTask
-from ray_bridge.tasks.scoring import cut, normalise, score_number
+from ray_bridge.tasks.scoring import cut, normalise_number, score_number
 from ray_bridge.tasks.task import Example, Score
 
 HUB_NAME = "openai/gsm8k"
@@ -29,7 +29,7 @@ class GSM8K(HubTask):
         examples = []
         for index, row in enumerate(rows):
             _, mark, number = str(row["answer"]).rpartition("####")
-            gold = normalise(number) if mark else None
+            gold = normalise_number(number) if mark else None
             if gold is None:
                 raise UserError(f"{place}, example {index}: the answer does not end with '#### number'")
             examples.append(

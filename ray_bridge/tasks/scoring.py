@@ -14,7 +14,7 @@ _STRICT = re.compile(rf"####\s*({_NUMBER})")
 _ANY = re.compile(_NUMBER)
 
 
-def normalise(text: str | None) -> str | None:
+def normalise_number(text: str | None) -> str | None:
     """A number's one written form ("1,000.0" -> "1000"), or None where the text is no number."""
     if text is None:
         return None
@@ -31,13 +31,13 @@ def normalise(text: str | None) -> str | None:
 def strict_answer(text: str) -> str | None:
     """The number behind the first `####`, or None."""
     found = _STRICT.search(text)
-    return normalise(found.group(1)) if found else None
+    return normalise_number(found.group(1)) if found else None
 
 
 def last_number(text: str) -> str | None:
     """The last number of a text, or None."""
     found = _ANY.findall(text)
-    return normalise(found[-1]) if found else None
+    return normalise_number(found[-1]) if found else None
 
 
 def cut(text: str, stops: tuple[str, ...]) -> str:
@@ -47,7 +47,7 @@ def cut(text: str, stops: tuple[str, ...]) -> str:
 
 def score_number(text: str, gold: str) -> Score:
     """Score an output against a numeric gold answer. Nothing against nothing is never correct."""
-    expected = normalise(gold)
+    expected = normalise_number(gold)
     strict, flexible = strict_answer(text), last_number(text)
     return Score(
         answer=strict,

@@ -1,69 +1,25 @@
-"""The appendix of a campaign, from its folder alone: every trial that finished, with its whole spec."""
+"""The appendix of a campaign, from its folder alone: every trial that finished, with all fields of its spec."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bridge_common import trial_files
 from bridge_common.errors import UserError
-from bridge_common.files import read_json
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge import JobSpec, import_plugins
+from ray_bridge import JobSpec
 from tune_spaces.analysis.analyse import MOST_PAIRED, analyse
 from tune_spaces.analysis.kv_cache_savings import kv_cache_saved
 from tune_spaces.analysis.scored_trials import Trials, read_trials
 from tune_spaces.appendix.write import write_appendix
-from tune_spaces.design import toggles
+from tune_spaces.design.toggles import OFF, ON, all_toggles
+from tune_spaces.records.campaign_folder import CampaignFolder
+from tune_spaces.records.results_table import trial_table
 
 CURVE = "loss/total"
 MOST_POINTS = 1_000  # of a curve; more cannot be seen
-
-
-def trial_table(campaign: Path, phases: Collection[str] | None = None) -> pd.DataFrame:
-    """One row a trial of the folder, by phase, variant and seed: every field of its spec, and the path of its samples.
-
-    `samples` is None until the trial has finished. `kv_saved` is there where the job recorded `prompt_tokens`, the mean
-    length of the text prompt.
-
-    Args:
-        campaign: STORAGE/CAMPAIGN.
-        phases: phases to read; all by default.
-
-    Raises:
-        UserError: if the folder has no trial of these phases.
-    """
-    rows = []
-    for trial in TrialFolder.begun_in(campaign):
-        about, result = trial.spec() or {}, trial.result()
-        if phases is not None and about["phase"] not in phases:
-            continue
-        import_plugins(about["spec"])
-        rows.append(
-            {
-                **about["spec"],
-                "variant": about["variant"],
-                "phase": about["phase"],
-                "seed": about["seed"],
-                "folder": str(trial.path),
-                "samples": str(trial.samples) if result is not None and trial.samples else None,
-                "kv_saved": _kv_saved(about["spec"], {} if result is None else result["metrics"]),
-            }
-        )
-    if not rows:
-        which = "" if phases is None else f" of {', '.join(phases)}"
-        raise UserError(f"{campaign} has no trial{which} yet: run a phase first")
-    return pd.DataFrame(rows).sort_values(["phase", "variant", "seed"], ignore_index=True)
-
-
-def _kv_saved(spec: dict[str, Any], metrics: dict[str, float]) -> float | None:
-    if "prompt_tokens" not in metrics or "soft_tokens" not in spec:
-        return None
-    instruction = int(metrics.get("instruction_tokens", 0))
-    layout = spec.get("layout", "soft_plus_text")
-    return kv_cache_saved(spec["soft_tokens"], metrics["prompt_tokens"], layout=layout, instruction_tokens=instruction)
 
 
 def campaign_appendix(
@@ -84,50 +40,79 @@ def campaign_appendix(
         reference: the variant that others are compared with.
 
     Returns:
-        Paths of the files by their names, as `write_appendix`.
+        Paths of the files by their names, as from `write_appendix`.
 
     Raises:
-        UserError: if no trial has finished.
+        UserError: no trial of these phases has finished.
     """
-    table = trial_table(campaign, phases)
-    fields = []
-    for toggle in toggles.all_toggles():
-        positions = [_position(toggle, value) for value in table.get(toggle.field, ["no trial has this setting"])]
-        if set(positions) <= {toggles.ON, toggles.OFF}:  # with a third value it is a setting like any other
-            table[toggle.field] = positions
-            fields.append(toggle.field)
-    context = [
-        name
-        for name in map(str, table)
-        if (name in JobSpec.model_fields or name.startswith("extra.")) and name not in (*fields, "seed")
-    ]
+    folder = CampaignFolder(Path(campaign))
+    table = _table(folder, phases)
+    fields = _two_position_toggles(table)
+    settings = [name for name in map(str, table) if name in JobSpec.model_fields or name.startswith("extra.")]
+    context = [name for name in settings if name not in (*fields, "seed")]
     trials = read_trials(table, fields, reference=reference, context=context)
-    gate = Path(campaign) / trial_files.GATE
     return write_appendix(
-        Path(campaign) / "appendix" if out is None else out,
+        folder.path / "appendix" if out is None else out,
         analyse(trials, fields, pairs=pairs),
-        title=f"Attribution appendix of {Path(campaign).resolve().name}",
+        title=f"Attribution appendix of {folder.path.resolve().name}",
         curves=_curves(trials),
         curve_name=CURVE,
-        gate=read_json(gate) if gate.is_file() else None,
+        gate=folder.gate(),
     )
 
 
-def _position(toggle: toggles.Toggle, value: Any) -> str:
-    """Return a toggle's position; a trial whose bridge or task does not have the setting counts as off."""
-    absent = isinstance(value, float) and math.isnan(value)
-    return toggles.OFF if absent else toggle.position(value)
+def _table(campaign: CampaignFolder, phases: Collection[str] | None) -> pd.DataFrame:
+    """Build the table of a campaign's trials, in the order of phase, variant and seed."""
+    table = trial_table(TrialFolder.begun_in(campaign.path))
+    if phases is not None and not table.empty:
+        table = table[table["phase"].isin(list(phases))]
+    if table.empty:
+        which = "" if phases is None else f" of {', '.join(phases)}"
+        raise UserError(f"{campaign.path} has no trial{which} yet: run a phase first")
+    table = table.copy()
+    table["kv_saved"] = [_kv_saved(row) for row in table.to_dict("records")]
+    return table.sort_values(["phase", "variant", "seed"], ignore_index=True)
+
+
+def _two_position_toggles(table: pd.DataFrame) -> list[str]:
+    """Write the positions of toggles into their fields' columns, and return the fields that are on or off throughout.
+
+    A toggle that has a third value in some trial is a setting like any other. A trial whose bridge or task does not
+    have the setting counts as off.
+    """
+    fields = []
+    for toggle in all_toggles():
+        if toggle.field not in table:
+            continue
+        positions = [OFF if _is_missing(value) else toggle.position(value) for value in table[toggle.field]]
+        if set(positions) <= {ON, OFF}:
+            table[toggle.field] = positions
+            fields.append(toggle.field)
+    return fields
+
+
+def _is_missing(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _kv_saved(row: Mapping[Hashable, Any]) -> float | None:
+    """Return the share of the KV cache that a trial's soft tokens save, or None if its prompts were not measured."""
+    prompt_tokens, instruction_tokens = row.get("prompt_tokens"), row.get("instruction_tokens")
+    if prompt_tokens is None or pd.isna(prompt_tokens):
+        return None
+    instruction = 0 if instruction_tokens is None or pd.isna(instruction_tokens) else int(instruction_tokens)
+    return kv_cache_saved(row["soft_tokens"], prompt_tokens, layout=row["layout"], instruction_tokens=instruction)
 
 
 def _curves(trials: Trials) -> dict[str, tuple[list[float], list[float]]]:
-    """Loss by step of the first run of each variant, as many variants as one picture can hold."""
+    """Return loss by step of the first run of each variant, for as many variants as one picture can hold."""
     curves = {}
-    for name, group in list(trials.variants().items())[:MOST_PAIRED]:
-        values: dict[int, float] = {}
-        for event in TrialFolder(group[0].samples.path.parent).events():
+    for name, runs in list(trials.variants().items())[:MOST_PAIRED]:
+        losses: dict[int, float] = {}
+        for event in TrialFolder(runs[0].samples.path.parent).events():
             if event["kind"] == "metrics" and CURVE in event["values"]:
-                values.setdefault(event["step"], event["values"][CURVE])
-        steps = sorted(values)[:: max(1, len(values) // MOST_POINTS)]
+                losses.setdefault(event["step"], event["values"][CURVE])
+        steps = sorted(losses)[:: max(1, len(losses) // MOST_POINTS)]
         if steps:
-            curves[name] = ([float(step) for step in steps], [values[step] for step in steps])
+            curves[name] = ([float(step) for step in steps], [losses[step] for step in steps])
     return curves

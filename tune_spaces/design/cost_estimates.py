@@ -1,6 +1,6 @@
-"""How long a trial takes and what a comparison at its number of items can show: the price and the worth of a plan."""
+"""What a plan costs and what it can show: the time of a trial, and the smallest difference that its items resolve."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,19 @@ SYNTHETIC_TEST = 1000
 DISCORDANCE = 0.12  # share of items on which two variants differ: 24 of 200 in the reference's runs
 Z_LEVEL, Z_POWER = 1.959964, 0.841621  # two-sided 95 %, power 80 %
 
+Configuration = tuple[Any, ...]
+"""Source, target, task and bridge: what the speed of a trial depends on, besides its numbers of steps and examples."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Seconds of start-up, of an optimiser step, and of an evaluated example over all workers."""
+    """Assumed times of a trial on all of its workers.
+
+    Attributes:
+        startup: seconds until the first training step.
+        step: seconds per optimiser step.
+        example: seconds per evaluated example and condition.
+    """
 
     startup: float
     step: float
@@ -29,7 +38,13 @@ CPU = Rates(startup=20.0, step=0.35, example=0.03)
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Minutes of a trial, its GPU-hours, and what the estimate rests on."""
+    """What a trial costs.
+
+    Attributes:
+        minutes: wall-clock time.
+        gpu_hours: that time on all GPUs; 0 on CPUs.
+        basis: `rough`, or the trial on whose time the estimate rests.
+    """
 
     minutes: float
     gpu_hours: float
@@ -37,73 +52,84 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clock:
-    """Estimates of time, calibrated on finished trials where there are any.
+class CostModel:
+    """Estimates the time of trials, scaled to finished ones of the same configuration.
 
     Attributes:
         rates: assumed rates.
-        factors: measured over assumed seconds, by models, bridge and task.
+        factors: by configuration, measured over assumed seconds, and the trial in which that was measured.
     """
 
     rates: Rates
-    factors: dict[tuple[Any, ...], tuple[float, str]]
+    factors: Mapping[Configuration, tuple[float, str]]
 
     @classmethod
-    def from_finished(cls, run: RunSpec, trials: Iterable[TrialFolder]) -> "Clock":
-        """A clock that has seen the finished trials that ran on the same kind and number of workers."""
+    def from_finished(cls, run: RunSpec, trials: Iterable[TrialFolder]) -> "CostModel":
+        """Fit the model to finished trials that ran on the same type and number of workers."""
         rates = GPU if run.use_gpu else CPU
-        factors: dict[tuple[Any, ...], tuple[float, str]] = {}
+        factors: dict[Configuration, tuple[float, str]] = {}
         for trial in trials:
-            given = trial.spec()
-            if given is None:
+            record = trial.spec()
+            if record is None:
                 continue
-            seconds, ran = (trial.result() or {}).get("seconds"), given.get("run", {})
-            if not seconds or ran.get("workers") != run.workers or ran.get("use_gpu") != run.use_gpu:
+            seconds, trial_run = (trial.result() or {}).get("seconds"), record.get("run", {})
+            if not seconds or trial_run.get("workers") != run.workers or trial_run.get("use_gpu") != run.use_gpu:
                 continue
-            assumed = _seconds(given["spec"], rates)
-            factors[_kind(given["spec"])] = (seconds / assumed, f"measured: {trial.name}")
+            factor = seconds / _assumed_seconds(record["spec"], rates)
+            factors[_configuration(record["spec"])] = (factor, f"measured: {trial.name}")
         return cls(rates=rates, factors=factors)
 
     def estimate(self, spec: JobSpec, run: RunSpec) -> Cost:
-        """The cost of one trial."""
+        """Estimate the cost of one trial."""
         fields = spec.flat()
-        factor, basis = self.factors.get(_kind(fields), (1.0, "rough"))
-        seconds = _seconds(fields, self.rates) * factor
+        factor, basis = self.factors.get(_configuration(fields), (1.0, "rough"))
+        seconds = _assumed_seconds(fields, self.rates) * factor
         return Cost(minutes=seconds / 60, gpu_hours=seconds / 3600 * (run.workers if run.use_gpu else 0), basis=basis)
 
 
-def _kind(spec: dict[str, Any]) -> tuple[Any, ...]:
+def _configuration(spec: Mapping[str, Any]) -> Configuration:
     return spec["source"], spec["target"], spec["task"], spec["bridge"]
 
 
-def _seconds(spec: dict[str, Any], rates: Rates) -> float:
+def _assumed_seconds(spec: Mapping[str, Any], rates: Rates) -> float:
     validations = spec["steps"] // spec["eval_every"]
     tested = test_items(spec["task"], spec["test_examples"]) or SYNTHETIC_TEST
-    return (
-        rates.startup
-        + spec["steps"] * rates.step
-        + rates.example * (validations * spec["validation_examples"] + 3 * tested)
-    )
+    evaluated = validations * spec["validation_examples"] + 3 * tested
+    return rates.startup + spec["steps"] * rates.step + rates.example * evaluated
 
 
 def test_items(task: str, test_examples: int | None) -> int | None:
-    """Items that the gate decides on, where that is known without reading the data."""
-    whole = {"gsm8k": GSM8K_TEST, "synthetic": SYNTHETIC_TEST}.get(task)
+    """Return the number of items that the gate decides on, or None if only the data tell.
+
+    Args:
+        task: name of the task.
+        test_examples: limit set in the spec, if any.
+    """
+    available = {"gsm8k": GSM8K_TEST, "synthetic": SYNTHETIC_TEST}.get(task)
     if test_examples is None:
-        return whole
-    return min(test_examples, whole) if whole and task != "synthetic" else test_examples
+        return available
+    return min(test_examples, available) if available and task != "synthetic" else test_examples
 
 
 def gate_resolution(n: int, boundary: float) -> float:
-    """How far a true accuracy must lie from a boundary for the interval to clear it in 80 % of draws.
+    """Return how far a true accuracy must lie from a boundary for its interval to clear it in 80 % of draws.
 
     Normal approximation: (z_0.975 + z_0.8) * sqrt(p (1 - p) / n).
+
+    Args:
+        n: number of test items.
+        boundary: accuracy at the boundary of the gate, p.
     """
     return float((Z_LEVEL + Z_POWER) * (boundary * (1 - boundary) / n) ** 0.5)
 
 
 def comparison_resolution(n: int, discordance: float = DISCORDANCE) -> float | None:
-    """Smallest paired difference that n items show with 80 % power in the exact McNemar test."""
+    """Return the smallest paired difference that n items show with 80 % power in the exact McNemar test.
+
+    Args:
+        n: number of test items.
+        discordance: share of items that exactly one of the two variants solves.
+    """
     from tune_spaces.analysis.paired_tests import minimum_detectable_effect
 
     return minimum_detectable_effect(n, discordance)

@@ -1,4 +1,4 @@
-"""What each phase runs and why. A phase is data; a campaign of one's own is a function that returns one.
+"""What each phase runs and why. A phase is data; a campaign of one's own is a function that returns one:
 
 def ladder() -> Phase:
     return Phase(name="ladder", goal="what each fix adds", first=(only("kl"), only("kl", "prompt"), full()))
@@ -23,13 +23,13 @@ class Phase:
     """What runs first, and what each outcome of the gate adds.
 
     Attributes:
-        name: as on the command line.
+        name: its name on the command line.
         goal: what the phase is for.
         first: variants that always run, in this order.
-        branches: variants that each outcome of the gate adds; empty where the phase has no gate.
-        follow_up: name of the phase that those belong to.
-        needs: phases that must have passed before.
-        needs_free_gpus: whether it may only start while the GPUs that it asks for are free.
+        branches: variants that each outcome of the gate adds; empty if the phase has no gate.
+        follow_up: name of the phase that those variants belong to; this one if None.
+        needs: names of phases that must have passed before.
+        needs_free_gpus: start only if the GPUs that the phase needs are free, instead of waiting for them.
     """
 
     name: str
@@ -44,9 +44,9 @@ class Phase:
         if not self.first:
             raise UserError(f"{self.name}: a phase needs at least one variant")
         _refuse_repeats(self.name, [v.name for v in self.first])
-        meanings: dict[str, Variant] = {}
+        known: dict[str, Variant] = {}
         for variant in (v for chosen in (self.first, *self.branches.values()) for v in chosen):
-            if meanings.setdefault(variant.name, variant) != variant:
+            if known.setdefault(variant.name, variant) != variant:
                 raise UserError(f"{self.name}: {variant.name} means two different variants")
 
     @property
@@ -55,7 +55,7 @@ class Phase:
         return bool(self.branches)
 
     def variants(self) -> list[Variant]:
-        """Every variant that some outcome asks for, each once, in the order of running."""
+        """Return every variant that some outcome asks for, each once: the first ones, then those of the branches."""
         branches = sorted(self.branches.values(), key=len, reverse=True)
         return list({v.name: v for chosen in (self.first, *branches) for v in chosen}.values())
 
@@ -66,7 +66,7 @@ def _refuse_repeats(phase: str, names: list[str]) -> None:
 
 
 def phase1(base: JobSpec) -> Phase:
-    """Full at 70 %; below it, phase 1.5 attributes what is missing."""
+    """Return phase 1: `full` with a gate at 70 %; below it, phase 1.5 attributes what is missing."""
     v = attribution()
     return Phase(
         name="phase1",
@@ -82,7 +82,7 @@ def phase1(base: JobSpec) -> Phase:
 
 
 def phase2(base: JobSpec) -> Phase:
-    """The other direction, and text anchoring by residual addition and by gated adapters."""
+    """Return phase 2: source and target exchanged, and text anchoring by residual addition and by gated adapters."""
     on = full().changes
     swap = {
         "source": base.target,
@@ -111,7 +111,7 @@ def phase2(base: JobSpec) -> Phase:
 
 
 def phase3(base: JobSpec) -> Phase:
-    """Compression, other bridges and poolings, other tasks, a larger target."""
+    """Return phase 3: compression, other bridges and poolings, other tasks, and a larger target."""
     on = full().changes
     return Phase(
         name="phase3",
@@ -140,7 +140,12 @@ def phase3(base: JobSpec) -> Phase:
 
 
 def ablate(base: JobSpec, designs: Iterable[str] = ("leave-one-out",), among: Iterable[str] | None = None) -> Phase:
-    """Any set of toggles under any set of designs; a variant that two designs share is run once.
+    """Return a phase that runs toggles under one or several designs; a variant that two designs share runs once.
+
+    Args:
+        base: the spec that the variants change.
+        designs: names among `DESIGNS`.
+        among: keys or fields of the toggles; all by default.
 
     Raises:
         UserError: for an unknown design or toggle.

@@ -1,6 +1,7 @@
-"""The frozen decision tree of a campaign: every trial that some outcome can ask for, known before anything runs.
+"""The decision tree of a campaign: every trial that some outcome of the gate can ask for, known before anything runs.
 
-Freezing it makes a campaign honest and resumable: a start that asks for something else is refused, not mixed in.
+It is frozen on disk before the first trial, which makes a campaign honest and resumable: a later start that asks for
+something else is refused, not mixed in.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,7 @@ from tune_spaces.design.phases import Phase
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings, Mode
 
-MORE_ITEMS = 4  # confident mode's first extra run answers this many times the items, where the task has them
+MORE_ITEMS = 4  # confident mode's first extra run answers this many times the items, if the task has them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +23,12 @@ class PlannedTrial:
     """One trial: a variant under a seed.
 
     Attributes:
-        variant: the variant's name.
-        phase: the phase that it belongs to.
-        spec: what it measures.
-        fingerprint: of the spec.
-        purpose: what running it tells.
-        same_as: name of an earlier trial of this plan with the same fingerprint, whose result it takes.
+        variant: name of the variant.
+        phase: name of the phase that the trial belongs to.
+        spec: what the trial measures.
+        fingerprint: fingerprint of the spec.
+        purpose: what running the trial tells.
+        same_as: name of an earlier trial of the plan with the same fingerprint, whose result it takes; None if it runs.
     """
 
     variant: str
@@ -39,28 +40,28 @@ class PlannedTrial:
 
     @property
     def name(self) -> str:
-        """Name of its folder, unique in the campaign."""
+        """Name of the trial and its folder, unique in the campaign."""
         return f"{self.variant}-{self.fingerprint[:8]}"
 
     @property
     def seed(self) -> int:
-        """Its seed."""
+        """Seed of weights, order of the data and training noise."""
         return self.spec.seed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The decision tree.
+    """The decision tree of a campaign.
 
     Attributes:
-        phase: what was asked for.
+        phase: the phase that was planned.
         base: the spec that all variants change.
-        seeds: block of seeds.
+        seeds: seeds of every variant.
         gate: the gate's settings.
-        trials: all trials by name, in the order of running.
+        trials: all trials by name, in the order in which they would run.
         first: names of the trials that always run.
         extras: names of further runs of the first variants, which confident mode may ask for one by one.
-        branches: names of the trials that each outcome adds.
+        branches: names of the trials that each outcome of the gate adds.
     """
 
     phase: Phase
@@ -74,7 +75,7 @@ class Plan:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What a later start of the same campaign has to agree with."""
+        """What a later start of the same campaign has to agree with: phase, boundaries, and fingerprints of trials."""
         return {
             "phase": self.phase.name,
             "passes": self.gate.passes,
@@ -83,12 +84,12 @@ class Plan:
         }
 
     def changes(self, trial: PlannedTrial) -> dict[str, Any]:
-        """Fields in which a trial differs from the base."""
+        """Return the fields in which a trial's spec differs from the base, with its values."""
         base, own = self.base.flat(), trial.spec.flat()
         return {name: value for name, value in own.items() if name not in base or value != base[name]}
 
 
-def build(
+def make_plan(
     phase: Phase,
     base: JobSpec,
     *,
@@ -96,78 +97,85 @@ def build(
     gate: GateSettings | None = None,
     held: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Plan a phase.
+    """Plan a phase: every variant under every seed, and what each outcome of the gate adds.
 
     Args:
         phase: what runs.
         base: the spec that the variants change.
-        seeds: block of seeds; each variant runs under all of them.
+        seeds: seeds of every variant.
         gate: the gate's settings.
-        held: fields of the base that the caller fixed; no variant changes them.
+        held: fields of the spec, with their values, that no variant changes.
 
     Raises:
-        UserError: for seeds that are no set, or a variant whose changes do not fit the base.
+        UserError: for seeds that repeat or are negative, or a variant whose changes do not fit the base.
     """
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise UserError(f"seeds {list(seeds)}: give different whole numbers from 0")
     gate = gate or GateSettings()
-    trials: dict[str, PlannedTrial] = {}
-    owners: dict[str, str] = {}
-    contents: dict[str, str] = {}
-
-    def add(variant: Variant, phase_name: str, spec: JobSpec) -> str:
-        digest = fingerprint(spec, contents)
-        trial = PlannedTrial(
-            variant=variant.name,
-            phase=phase_name,
-            spec=spec,
-            fingerprint=digest,
-            purpose=variant.purpose,
-            same_as=owners.get(digest),
-        )
-        if trials.setdefault(trial.name, trial).fingerprint != digest:
-            raise UserError(f"{trial.name}: two trials of one variant share the start of their fingerprint")
-        owners.setdefault(digest, trial.name)
-        return trial.name
-
-    def all_of(chosen: Iterable[Variant], phase_name: str) -> tuple[str, ...]:
-        return tuple(
-            add(variant, phase_name, _spec(variant, base, seed, held or {}))
-            for variant in chosen
-            for seed in variant.seeds(seeds)
-        )
-
-    first = all_of(phase.first, phase.name)
+    tree = _Tree(held or {})
+    first = tree.add_all(phase.first, phase.name, base, seeds)
     extras: list[str] = []
     if phase.gated and gate.mode is Mode.CONFIDENT:
         for number in range(gate.budget):
             for variant in phase.first:
-                spec = _extra(_spec(variant, base, seeds[0], held or {}), number, seeds)
-                extras.append(add(variant, phase.name, spec))
+                spec = _extra(tree.spec(variant, base, seeds[0]), number, seeds)
+                extras.append(tree.add(variant, phase.name, spec))
     follow_up = phase.follow_up or phase.name
-    all_of(phase.variants()[len(phase.first) :], follow_up)
-    branches = {str(outcome): all_of(chosen, follow_up) for outcome, chosen in phase.branches.items()}
+    # The largest branch first, so that trials stand in its order whichever outcomes share them.
+    tree.add_all(phase.variants()[len(phase.first) :], follow_up, base, seeds)
+    branches = {name: tree.add_all(variants, follow_up, base, seeds) for name, variants in phase.branches.items()}
     return Plan(
         phase=phase,
         base=base,
         seeds=tuple(seeds),
         gate=gate,
-        trials=trials,
+        trials=tree.trials,
         first=first,
         extras=tuple(extras),
-        branches=branches,
+        branches={str(name): names for name, names in branches.items()},
     )
 
 
-def _spec(variant: Variant, base: JobSpec, seed: int, held: Mapping[str, Any]) -> JobSpec:
-    try:
-        return variant.spec(base, seed, held)
-    except UserError as error:
-        raise UserError(f"variant {variant.name}: {error}") from error
+class _Tree:
+    """Trials collected so far, each once."""
+
+    def __init__(self, held: Mapping[str, Any]) -> None:
+        self.trials: dict[str, PlannedTrial] = {}
+        self._held = held
+        self._by_fingerprint: dict[str, str] = {}
+        self._contents: dict[str, str] = {}  # digests of checkpoints and data, read once for all specs
+
+    def spec(self, variant: Variant, base: JobSpec, seed: int) -> JobSpec:
+        try:
+            return variant.spec(base, seed, self._held)
+        except UserError as error:
+            raise UserError(f"variant {variant.name}: {error}") from error
+
+    def add(self, variant: Variant, phase: str, spec: JobSpec) -> str:
+        digest = fingerprint(spec, self._contents)
+        trial = PlannedTrial(
+            variant=variant.name,
+            phase=phase,
+            spec=spec,
+            fingerprint=digest,
+            purpose=variant.purpose,
+            same_as=self._by_fingerprint.get(digest),
+        )
+        if self.trials.setdefault(trial.name, trial).fingerprint != digest:
+            raise UserError(f"{trial.name}: two trials of one variant share the start of their fingerprint")
+        self._by_fingerprint.setdefault(digest, trial.name)
+        return trial.name
+
+    def add_all(self, variants: Iterable[Variant], phase: str, base: JobSpec, seeds: Sequence[int]) -> tuple[str, ...]:
+        return tuple(
+            self.add(variant, phase, self.spec(variant, base, seed))
+            for variant in variants
+            for seed in variant.seeds(seeds)
+        )
 
 
 def _extra(spec: JobSpec, number: int, seeds: Sequence[int]) -> JobSpec:
-    """The next run that narrows the gate's interval: more test items while the split has them, then further seeds."""
+    """Return the next run that narrows the gate's interval: more test items while the split has them, then seeds."""
     if spec.test_examples is not None:
         more = spec.test_examples * MORE_ITEMS if spec.task == "synthetic" else None
         spec = spec.replace(test_examples=more)

@@ -1,7 +1,7 @@
-"""The registry of toggles: the one place that says which settings a campaign switches, and what each position means.
+"""The registry of toggles: which settings of a spec campaigns switch on and off, and what each position means.
 
-Tune's search space, the command line's help, MLflow's parameters and the columns of reports are computed from it, so a
-toggle that is registered here is found in all of them, and nothing else has to be edited.
+Tune's search space, the command line's help, MLflow's parameters and the columns of tables are all derived from it, so
+a toggle that is registered here appears in all of them and nothing else has to be edited.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,14 +18,14 @@ class Toggle:
     """One setting with two positions.
 
     Attributes:
-        key: short name, used in names of variants: `no-kl`, `kl+decode`.
-        field: field of the job's spec that it sets.
+        key: short name, part of the names of variants: `no-kl`, `kl+decode`.
+        field: the field of the job's spec that it sets.
         on: the field's value when on.
-        off: the field's value when off: the behaviour before the fix.
+        off: the field's value when off, which is the behaviour without the fix.
         meaning: what happens when on.
         without: what happens when off.
         reference: the paper or rule behind it.
-        column: its heading in reports.
+        column: heading of its column in reports.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Toggle:
     column: str
 
     def position(self, value: Any) -> str:
-        """`on`, `off`, or the value itself where it is neither."""
+        """Return `on` or `off` for a value of the field, or the value as text if it is neither."""
         return ON if value == self.on else OFF if value == self.off else str(value)
 
 
@@ -46,26 +46,26 @@ _REGISTRY: dict[str, Toggle] = {}
 
 
 def register(toggle: Toggle) -> Toggle:
-    """Add a toggle; one with the same key is replaced."""
+    """Add a toggle and return it; one with the same key is replaced."""
     _REGISTRY[toggle.key] = toggle
     return toggle
 
 
 def unregister(key: str) -> None:
-    """Take a toggle out again."""
+    """Remove a toggle."""
     del _REGISTRY[key]
 
 
 def all_toggles() -> tuple[Toggle, ...]:
-    """The registered toggles, in order of registration."""
+    """Return the registered toggles, in order of registration."""
     return tuple(_REGISTRY.values())
 
 
 def find(name: str) -> Toggle:
-    """The toggle with this key or field.
+    """Return the toggle with this key or field.
 
     Raises:
-        UserError: if there is none.
+        UserError: there is none.
     """
     for toggle in _REGISTRY.values():
         if name in (toggle.key, toggle.field):
@@ -74,7 +74,7 @@ def find(name: str) -> Toggle:
 
 
 def settings(on: Iterable[str], among: Iterable[Toggle] | None = None) -> dict[str, Any]:
-    """Fields of a spec with the named toggles on and all others off."""
+    """Return the fields of a spec, with their values, that switch the named toggles on and all others off."""
     chosen = {find(name).key for name in on}
     return {t.field: t.on if t.key in chosen else t.off for t in (all_toggles() if among is None else among)}
 
@@ -85,30 +85,23 @@ def values(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def positions(spec: Mapping[str, Any]) -> dict[str, str]:
-    """The position of every toggle in a spec, by field."""
+    """Return the position of every toggle in a spec, by field."""
     return {t.field: t.position(spec[t.field]) for t in all_toggles() if t.field in spec}
 
 
-def search_space() -> dict[str, Any]:
-    """Ray Tune's search space: one categorical domain a toggle."""
-    from ray import tune
-
-    return {t.field: tune.choice([t.on, t.off]) for t in all_toggles()}
-
-
 def parameters(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """MLflow's parameters of a run: the toggles' positions (`toggle.KEY`) before the fields of its spec."""
+    """Return MLflow's parameters of a run: positions of the toggles (`toggle.KEY`), then the fields of its spec."""
     shown = {f"toggle.{t.key}": t.position(spec[t.field]) for t in all_toggles() if t.field in spec}
     return {**shown, **spec}
 
 
 def columns() -> dict[str, str]:
-    """Headings of the toggles' columns in reports, by the spec's field."""
+    """Return the headings of the toggles' columns in reports, by the spec's field."""
     return {t.field: t.column for t in all_toggles()}
 
 
 def help_text() -> str:
-    """One paragraph a toggle, for the command line."""
+    """Return one paragraph per toggle, for the command line's help."""
     return "\n\n".join(
         f"{t.key} ({t.field}): on: {t.meaning}; off: {t.without}. [{t.reference}]" for t in all_toggles()
     )

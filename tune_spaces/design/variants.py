@@ -1,7 +1,7 @@
-"""Variants as data: a name, the fields it changes, and why it is run. Designs are functions that return lists of them.
+"""Variants as data: a name, the fields of the spec that it changes, and why it is run; designs return lists of them.
 
-All variants of a campaign share every other setting, so a difference between two of them is the difference of their
-changes, within the noise that replicates measure.
+All variants of a campaign share every other setting, so a difference between two of them is due to their changes,
+within the noise that replicates measure.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,10 +22,10 @@ class Variant:
 
     Attributes:
         name: short and unique in its campaign; part of folder names.
-        changes: fields of the base spec that it sets.
+        changes: fields of the base spec that the variant sets, with their values.
         purpose: what running it tells.
-        replicate: how many blocks of seeds after the campaign's own it runs under; 0 is the campaign's own.
-        replicate_of: the variant that it repeats, if any.
+        replicate: which seeds it runs under: 0 for the campaign's own, n for the n-th block of as many after them.
+        replicate_of: name of the variant that it repeats, or None.
     """
 
     name: str
@@ -38,17 +38,17 @@ class Variant:
         object.__setattr__(self, "changes", dict(self.changes))
 
     def seeds(self, block: Sequence[int]) -> list[int]:
-        """The seeds it runs under: the block itself, or for a replicate the next ones after it."""
+        """Return the seeds that the variant runs under: the campaign's, or for a replicate the next ones after them."""
         span = max(block) - min(block) + 1
         return [seed + self.replicate * span for seed in block]
 
     def spec(self, base: JobSpec, seed: int, held: Mapping[str, Any] = MappingProxyType({})) -> JobSpec:
-        """Its spec under a seed.
+        """Return the variant's spec under a seed.
 
         Args:
-            base: the campaign's base.
-            seed: seed of weights, order and training noise.
-            held: fields that the caller fixed for all variants; they win over the variant's changes.
+            base: the campaign's base spec.
+            seed: seed of weights, order of the data and training noise.
+            held: fields, with their values, that no variant changes: they take precedence over `changes`.
         """
         changes = {**self.changes, **held, "seed": seed}
         switched = {t.field for t in toggles.all_toggles() if t.field.startswith("extra.")}
@@ -60,14 +60,14 @@ class Variant:
 
 
 def full() -> Variant:
-    """All toggles on."""
+    """Return the variant with all toggles on."""
     return Variant(
         name="full", changes=toggles.settings(t.key for t in toggles.all_toggles()), purpose="all toggles on"
     )
 
 
 def only(*keys: str, name: str | None = None, purpose: str = "") -> Variant:
-    """The named toggles on, all others off."""
+    """Return a variant with the named toggles on and all others off."""
     return Variant(
         name=name or "+".join(keys) or "none",
         changes=toggles.settings(keys),
@@ -76,7 +76,7 @@ def only(*keys: str, name: str | None = None, purpose: str = "") -> Variant:
 
 
 def replicate(of: Variant, number: int, name: str | None = None) -> Variant:
-    """A variant once more under the next block of seeds: what differs between the two is noise."""
+    """Return a variant once more, under the next block of seeds: what differs between the two is noise."""
     return replace(
         of,
         name=name or f"{of.name}-r{number}",
@@ -87,7 +87,7 @@ def replicate(of: Variant, number: int, name: str | None = None) -> Variant:
 
 
 def attribution() -> dict[str, Variant]:
-    """A, B and C of phase 1.5. The plan gives A and B the same toggles; A is run as B's replicate."""
+    """Return A, B and C of phase 1.5 by name. A and B have the same toggles by design, so A is B's replicate."""
     b = only("kl", name="B", purpose="KL alignment alone")
     c = only("kl", "prompt", "decode", name="C", purpose="everything but the projection")
     return {"A": replicate(b, 1, name="A"), "B": b, "C": c}
@@ -98,7 +98,7 @@ def _keys(among: Iterable[str] | None) -> list[str]:
 
 
 def leave_one_out(among: Iterable[str] | None = None) -> list[Variant]:
-    """Full, and full without each toggle: what each is worth when all others are there."""
+    """Return full, and full without each toggle: the effect of each while all others are on."""
     everything = [t.key for t in toggles.all_toggles()]
     return [full()] + [
         only(*(k for k in everything if k != key), name=f"no-{key}", purpose=f"all but {key}") for key in _keys(among)
@@ -106,24 +106,24 @@ def leave_one_out(among: Iterable[str] | None = None) -> list[Variant]:
 
 
 def add_one_in(among: Iterable[str] | None = None) -> list[Variant]:
-    """Nothing, and each toggle alone: what each is worth on its own."""
+    """Return the variant with all toggles off, and each toggle alone: the effect of each on its own."""
     return [only()] + [only(key, name=f"only-{key}") for key in _keys(among)]
 
 
 def factorial(among: Iterable[str] | None = None) -> list[Variant]:
-    """All 2^k combinations of the named toggles, others off; from these main effects and interactions follow."""
+    """Return all 2^k combinations of the named toggles, others off: main effects and interactions."""
     keys, everything = _keys(among), _keys(None)
     combinations = [[k for k, on in zip(keys, bits, strict=True) if on] for bits in product((1, 0), repeat=len(keys))]
     return [only(*on, name="full" if on == everything else None) for on in combinations]
 
 
 def compression(sizes: Iterable[int] = COMPRESSIONS) -> list[Variant]:
-    """Full with K soft tokens for each K."""
+    """Return full with K soft tokens for each K in `sizes`."""
     return [
         Variant(name=f"k{k}", changes={**full().changes, "soft_tokens": k}, purpose=f"{k} soft tokens") for k in sizes
     ]
 
 
 def replicates(of: Variant, count: int) -> list[Variant]:
-    """A variant and `count` - 1 replicates of it over further seeds."""
+    """Return a variant and `count` - 1 replicates of it under further seeds."""
     return [of] + [replicate(of, number) for number in range(1, count)]

@@ -1,7 +1,7 @@
-"""The gate of phase 1: from how well `full` did to what runs next. Pure: numbers in, a decision out.
+"""The gate of phase 1: from the accuracy of `full` to what runs next. Pure: evidence in, a decision out.
 
-The branch follows the point estimate, as the plan of the campaign says. What the estimate is worth stands beside it:
-its interval, whether that interval straddles a boundary, and how probable each branch is.
+The branch follows the point estimate, as the campaign's plan says. How sure it is stands beside it: the interval,
+whether that interval straddles a boundary, and the probability of each branch.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -21,7 +21,7 @@ class Branch(StrEnum):
 
 
 class Mode(StrEnum):
-    """Whether an uncertain decision is taken as it is, or more evidence is asked for first."""
+    """Whether an uncertain decision is taken as it is, or more evidence is gathered first."""
 
     PLAIN = "plain"
     CONFIDENT = "confident"
@@ -29,14 +29,14 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class GateSettings:
-    """Boundaries of the gate, and what to do where the evidence does not tell its sides apart.
+    """Boundaries of the gate, and what to do if the evidence does not tell their sides apart.
 
     Attributes:
         passes: accuracy from which the phase has passed (inclusive).
         attribute: accuracy from which B and C are enough (inclusive); below it A runs as well.
         level: confidence level of the interval.
-        mode: plain, or confident: ask for more items or seeds while the decision is uncertain.
-        budget: runs of `full` that confident mode may add at most.
+        mode: plain, or confident: add runs of `full` while the decision is uncertain.
+        budget: number of runs that confident mode may add.
     """
 
     passes: float = 0.70
@@ -64,10 +64,10 @@ class Decision:
 
     Attributes:
         branch: what runs next, by the point estimate.
-        uncertain: whether the interval straddles a boundary, so that another draw of items may decide otherwise.
+        uncertain: whether the interval straddles a boundary, so that another draw of items might decide otherwise.
         probabilities: of each branch, from the posterior of the accuracy under Jeffreys' prior, Beta(1/2, 1/2).
-        evidence: what was decided on.
-        settings: what was decided by.
+        evidence: the evidence that was decided on.
+        settings: the gate's settings.
     """
 
     branch: Branch
@@ -77,20 +77,20 @@ class Decision:
     settings: GateSettings = field(default_factory=GateSettings)
 
     def record(self) -> dict[str, Any]:
-        """Plain values for `gate.json`."""
+        """Return plain values for `gate.json`."""
         values = asdict(self)
         return {**values.pop("evidence"), **values}
 
 
 def branch_of(accuracy: float, settings: GateSettings) -> Branch:
-    """The branch of an accuracy; boundaries belong to the side above them."""
+    """Return the branch of an accuracy; a boundary belongs to the side above it."""
     if accuracy >= settings.passes:
         return Branch.PASS
     return Branch.SOME if accuracy >= settings.attribute else Branch.ALL
 
 
 def decide(evidence: Evidence, settings: GateSettings | None = None) -> Decision:
-    """The gate's decision on the evidence about `full`.
+    """Decide what runs next, given the evidence about `full`.
 
     Probabilities come from the Beta posterior with Jeffreys' prior at the evidence's effective number of items.
     """

@@ -1,4 +1,4 @@
-"""What the finished runs of `full` say about its accuracy, pooled over seeds without counting an item twice as two."""
+"""What the finished runs of `full` say about its accuracy, pooled over seeds without counting one item as several."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,7 @@ from pathlib import Path
 from bridge_common import files
 from bridge_common.intervals import wilson
 from bridge_common.trial_folder import TrialFolder
-
-BRIDGED = "bridged"
+from tune_spaces.gate.outcome import BRIDGED, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +17,11 @@ class Evidence:
 
     Attributes:
         accuracy: the estimate.
-        low, high: its interval.
-        n: test items it rests on.
-        effective_n: independent items that would carry as much; above n where several seeds answered the same items.
-        runs: how many runs it was pooled from.
+        low, high: its confidence interval.
+        n: number of test items on which it rests.
+        effective_n: number of independent items that would give the same interval; above n if several seeds answered
+            the same items.
+        runs: number of runs that were pooled.
     """
 
     accuracy: float
@@ -33,64 +33,46 @@ class Evidence:
 
     @classmethod
     def of_counts(cls, correct: int, n: int, level: float = 0.95) -> "Evidence":
-        """Evidence of one run, with Wilson's interval."""
+        """Return the evidence of one run, with Wilson's interval."""
         low, high = wilson(correct, n, level)
         return cls(accuracy=correct / n if n else 0.0, low=low, high=high, n=n, effective_n=n)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a trial ended.
-
-    Attributes:
-        accuracy: of the bridged condition; None where the trial failed.
-        correct, n: its counts; None where the job reported none.
-        folder: the trial's folder, with `samples.jsonl` where the job wrote one.
-        node_id: the Ray node that it ran on.
-    """
-
-    accuracy: float | None
-    correct: int | None = None
-    n: int | None = None
-    folder: str = ""
-    node_id: str | None = None
-
-    @property
-    def failed(self) -> bool:
-        """Whether there is no accuracy."""
-        return self.accuracy is None
-
-
-def items(outcome: Outcome) -> dict[str, bool] | None:
-    """Correctness of each test item by its id, or None where the trial recorded no samples."""
-    path = TrialFolder(Path(outcome.folder)).samples if outcome.folder else None
-    if path is None:
-        return None
-    return {row["id"]: bool(row[f"{BRIDGED}_correct"]) for row in files.read_jsonl(path)}
-
-
 def pool(outcomes: Sequence[Outcome], level: float = 0.95) -> Evidence:
-    """Evidence about one accuracy from one or several runs of the same configuration.
+    """Pool one or several runs of the same configuration into evidence about its accuracy.
 
     One run: its accuracy with Wilson's interval. Several: items are the sampling unit, each with its mean over the
     runs that answered it; the variance of that mean gives an effective number of items, at which Wilson's interval is
-    taken (Korn & Graubard 1998). Where no samples were recorded, items count once however many runs answered them.
+    taken (Korn & Graubard 1998). If no samples were recorded, items count once however many runs answered them.
+
+    Args:
+        outcomes: how the runs ended; failed ones are left out.
+        level: confidence level of the interval.
+
+    Raises:
+        ValueError: no run has finished.
     """
     runs = [outcome for outcome in outcomes if outcome.accuracy is not None]
     if not runs:
         raise ValueError("no finished run to judge")
     if len(runs) == 1:
         return _single(runs[0], level)
-    answered = [items(outcome) for outcome in runs]
-    known = [rows for rows in answered if rows]
-    if len(known) == len(runs):
-        return _by_item(known, level)
-    accuracy = _mean(runs)
+    answers = [rows for outcome in runs if (rows := _correct_by_item(outcome))]
+    if len(answers) == len(runs):
+        return _by_item(answers, level)
     n = max(outcome.n or 0 for outcome in runs)
-    return _evidence(accuracy, n, float(n), len(runs), level)
+    return _evidence(_mean_accuracy(runs), n, float(n), len(runs), level)
 
 
-def _mean(runs: Sequence[Outcome]) -> float:
+def _correct_by_item(outcome: Outcome) -> dict[str, bool] | None:
+    """Read whether each test item, by its id, was answered correctly; None if the trial recorded no samples."""
+    path = TrialFolder(Path(outcome.folder)).samples if outcome.folder else None
+    if path is None:
+        return None
+    return {row["id"]: bool(row[f"{BRIDGED}_correct"]) for row in files.read_jsonl(path)}
+
+
+def _mean_accuracy(runs: Sequence[Outcome]) -> float:
     if all(outcome.correct is not None and outcome.n for outcome in runs):
         return sum(outcome.correct or 0 for outcome in runs) / sum(outcome.n or 0 for outcome in runs)
     return math.fsum(outcome.accuracy or 0.0 for outcome in runs) / len(runs)
@@ -102,22 +84,22 @@ def _single(outcome: Outcome, level: float) -> Evidence:
     return _evidence(outcome.accuracy, n, float(n), 1, level)
 
 
-def _by_item(answered: Sequence[dict[str, bool]], level: float) -> Evidence:
-    right: dict[str, int] = {}
+def _by_item(answers: Sequence[dict[str, bool]], level: float) -> Evidence:
+    correct: dict[str, int] = {}
     asked: dict[str, int] = {}
-    for rows in answered:
-        for name, correct in rows.items():
-            right[name] = right.get(name, 0) + correct
-            asked[name] = asked.get(name, 0) + 1
+    for rows in answers:
+        for item, is_correct in rows.items():
+            correct[item] = correct.get(item, 0) + is_correct
+            asked[item] = asked.get(item, 0) + 1
     n = len(asked)
-    even = len(set(asked.values())) == 1
-    means = [right[name] / asked[name] for name in asked]
-    # Counts, not a mean of means, where they agree: 0.70 must come out as 0.70 at the boundary.
-    accuracy = sum(right.values()) / sum(asked.values()) if even else math.fsum(means) / n
+    balanced = len(set(asked.values())) == 1
+    means = [correct[item] / asked[item] for item in asked]
+    # Counts instead of a mean of means if the two agree: 0.70 must come out as 0.70 at the boundary.
+    accuracy = sum(correct.values()) / sum(asked.values()) if balanced else math.fsum(means) / n
     variance = math.fsum((mean - accuracy) ** 2 for mean in means) / max(1, n - 1) / n
     binomial = accuracy * (1 - accuracy)
     effective = binomial / variance if variance > 0 and binomial > 0 else float(n)
-    return _evidence(accuracy, n, min(max(effective, n), sum(asked.values())), len(answered), level)
+    return _evidence(accuracy, n, min(max(effective, n), sum(asked.values())), len(answers), level)
 
 
 def _evidence(accuracy: float, n: int, effective: float, runs: int, level: float) -> Evidence:

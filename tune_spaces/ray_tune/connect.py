@@ -1,60 +1,136 @@
-"""Starting or joining Ray, quietly, and ending it in a way that leaves no GPU taken."""
+"""Connect to Ray, quietly and within bounds, and end a local Ray so that no GPU stays taken.
+
+Where nothing answers at an address, or something other than a Ray head does, Ray itself tries for two minutes.
+"""
 
 import logging
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bridge_common.errors import UserError
 from ray_bridge import RunSpec
 from tune_spaces.ray_tune.nodes import check_fits, check_local, needs
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # those that are wanted are named
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the experiment names the loggers that it wants
     "RAY_AIR_NEW_OUTPUT": "0",  # the other reporter prints its tables whatever the verbosity
-    # A job that cannot be placed fails after this many seconds instead of waiting for ever.
+    # A job that cannot be placed fails after this many seconds instead of waiting forever.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
 }
+TCP_TIMEOUT_S = 5.0
+GCS_TIMEOUT_S = 20.0
 
 
-def joins() -> bool:
-    """Whether there is a cluster to join rather than a local Ray to start."""
-    return bool(os.environ.get("RAY_ADDRESS"))
+def cluster_address(address: str | None = None) -> str | None:
+    """Return the address of the Ray cluster to join, or None if a local Ray is to be started.
+
+    Args:
+        address: HOST:PORT of the head, `auto` or `local`; `$RAY_ADDRESS` by default.
+    """
+    chosen = address or os.environ.get("RAY_ADDRESS")
+    return None if chosen in (None, "", "local") else chosen
 
 
 @contextmanager
-def connected(run: RunSpec) -> Iterator[None]:
-    """A connected Ray that can hold a job: the one that is connected, the one at `RAY_ADDRESS`, or a local one.
+def connected(run: RunSpec | None = None, *, address: str | None = None) -> Iterator[None]:
+    """Connect this process to Ray for the duration of the block.
+
+    A Ray to which the process is connected already is used and left as it is. Otherwise the cluster at `address` is
+    joined, after asking in seconds whether a Ray answers there, or a local Ray is started, and ended with the block.
+
+    Args:
+        run: a job that the Ray must be able to hold; it is not checked if None.
+        address: as in `cluster_address`.
 
     Raises:
-        UserError: where no node can hold the job; before a local Ray starts, if that can be told.
+        UserError: no Ray answers at the address, or no node can hold the job; for a local Ray, before it starts if the
+            number of GPUs already tells.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        check_fits(run)
+        if run is not None:
+            check_fits(run)
         yield
         return
-    if not joins():
-        check_local(run)
+    cluster = cluster_address(address)
+    if cluster is None:
+        _start_local(run)
+    else:
+        _join(cluster)
     import ray
 
-    if joins():
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
-    else:
-        # With token authentication a local Ray leaves a token file that a later `ray start` would insist on.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        # Without the dashboard a run that is stopped in mid-training keeps its GPUs.
-        ray.init(
-            address="local",  # never a Ray that somebody else has started on this machine
-            num_cpus=max(os.cpu_count() or 1, int(-(-needs(run)["CPU"] // 1))),
-            include_dashboard=True,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
     try:
-        check_fits(run)
+        if run is not None:
+            check_fits(run)
         yield
     finally:
         ray.shutdown()
+
+
+def require_ray_at(address: str) -> None:
+    """Ask by TCP, then by Ray's own protocol, whether a Ray head answers at an address.
+
+    Args:
+        address: HOST:PORT of the head.
+
+    Raises:
+        UserError: none does, or the address is of another form.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"{address} is no Ray address: use HOST:PORT of its head, 6379 by default")
+    if address.startswith("ray://"):
+        raise UserError(
+            f"{address} is a Ray Client address, which cannot train: use the head's HOST:PORT, or submit a job"
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=TCP_TIMEOUT_S).close()
+    except OSError as error:
+        raise UserError(f"no Ray at {address}: {error}") from error
+    # In a process of its own, since a client that gets no answer cannot be interrupted.
+    code = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
+    command = [sys.executable, "-c", code, address]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=GCS_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"what answers at {address} is no Ray head (the dashboard's port is not its address)"
+        ) from error
+    if done.returncode:
+        raise UserError(f"the Ray at {address} refuses: {(done.stderr.decode().strip().splitlines() or ['?'])[-1]}")
+
+
+def _join(address: str) -> None:
+    # In a Ray job the address is Ray's own, so it need not be asked.
+    if address != "auto" and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        require_ray_at(address)
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(f"cannot connect to Ray: {str(error).splitlines()[0]}") from error
+
+
+def _start_local(run: RunSpec | None) -> None:
+    cpus = os.cpu_count() or 1
+    if run is not None:
+        check_local(run)
+        cpus = max(cpus, int(-(-needs(run)["CPU"] // 1)))
+    import ray
+
+    # With token authentication a local Ray leaves a token file that a later `ray start` would insist on.
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    ray.init(
+        address="local",  # never a Ray that somebody else has started on this machine
+        num_cpus=cpus,
+        include_dashboard=True,  # without it a run that is stopped in mid-training keeps its GPUs
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )

@@ -1,4 +1,4 @@
-"""One start of a campaign on Ray: a Tune experiment around the policy, and the signals that end it."""
+"""One start of a campaign on Ray: a Tune experiment driven by the policy, and the requests that end it early."""
 
 import os
 import signal
@@ -6,57 +6,62 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge_common import trial_files
 from bridge_common.threads import repeating
-from bridge_common.trial_folder import TrialFolder
 from ray_bridge import RunSpec
 from tune_spaces.design.plan import PlannedTrial
-from tune_spaces.design.toggles import search_space
+from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
-from tune_spaces.ray_tune import connect
+from tune_spaces.ray_tune.connect import connected
 from tune_spaces.ray_tune.nodes import check_free
 from tune_spaces.ray_tune.trainable import Job, tune_trial
-from tune_spaces.records import campaign_folder
+from tune_spaces.records.campaign_folder import CampaignFolder
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
 
-STOP_POLL = 0.5
-ACTOR_RETRIES = 2  # new starts of a trial whose actor died; the job goes on from its checkpoint
+STOP_POLL = 0.5  # seconds between looks for a request to stop
+ACTOR_RETRIES = 2  # new starts of a trial whose actor died; the job resumes from its checkpoint
 
 
 def fit(
-    campaign: Path, trials: Mapping[str, PlannedTrial], run: RunSpec, policy: Policy, job: Job | str, *, wait: bool
+    campaign: CampaignFolder,
+    trials: Mapping[str, PlannedTrial],
+    run: RunSpec,
+    policy: Policy,
+    job: Job | str,
+    *,
+    wait: bool,
 ) -> "ResultGrid":
-    """Run what the policy asks for, feeding it, until nothing is left, a stop is asked for, or the first trial failed.
+    """Run the trials that the policy asks for until it asks for none, or a stop is requested.
 
     Args:
-        campaign: its folder.
-        trials: every trial that some outcome asks for, by name.
-        run: where and how each runs.
-        policy: decides what runs next.
-        job: what a trial carries out.
-        wait: whether GPUs that are taken are waited for; else the phase is refused while they are.
+        campaign: the campaign's folder.
+        trials: every trial that some outcome of the gate asks for, by name.
+        run: workers and batches of each trial.
+        policy: decides which trial runs next; it observes how each ended.
+        job: the job function of a trial.
+        wait: wait for GPUs that others use; otherwise the phase is refused while they do.
 
     Raises:
-        UserError: where no node can hold a job.
+        UserError: no node can hold a job, or none is free and `wait` is false.
     """
-    with connect.connected(run), _stoppable(campaign):
+    with connected(run), _interrupted_on_request(campaign):
         from ray import tune
         from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
         if not wait:
             check_free(run)
+        from tune_spaces.ray_tune.search_space import search_space
         from tune_spaces.ray_tune.searcher import VariantSearcher
         from tune_spaces.ray_tune.stopper import GateStopper
 
         searcher = VariantSearcher(policy, trials, campaign, run)
         trainable = tune.with_parameters(tune_trial, job=job, attempt=uuid.uuid4().hex)
         tuner = tune.Tuner(
-            tune.with_resources(trainable, _place()),
+            tune.with_resources(trainable, _on_this_node()),
             param_space=search_space(),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
@@ -66,8 +71,8 @@ def fit(
                 trial_dirname_creator=_trial_name,
             ),
             run_config=tune.RunConfig(
-                name=_next_start(campaign),
-                storage_path=str(campaign / campaign_folder.TUNE),
+                name=_next_experiment(campaign),
+                storage_path=str(campaign.experiments),
                 stop=GateStopper(policy),
                 failure_config=tune.FailureConfig(max_failures=ACTOR_RETRIES),
                 callbacks=[CSVLoggerCallback(), JsonLoggerCallback()],  # Tune's third, TensorBoard's, imports torch
@@ -76,52 +81,52 @@ def fit(
         )
         grid = tuner.fit()
         for name in searcher.live.values():
-            _note_end(campaign, policy, name)
+            _observe_interrupted(campaign, policy, name)
         return grid
 
 
-def _note_end(campaign: Path, policy: Policy, name: str) -> None:
-    """A trial that was running when the experiment was ended: it may have come to its end all the same."""
-    folder = TrialFolder.of(campaign, name)
-    found = campaign_folder.outcome(folder)
-    if found is None:
-        folder.append_status(trial_files.KILLED)
+def _observe_interrupted(campaign: CampaignFolder, policy: Policy, name: str) -> None:
+    """Record the end of a trial that ran when the experiment was stopped; it may have finished all the same."""
+    trial = campaign.trial(name)
+    outcome = Outcome.of_trial(trial)
+    if outcome is None:
+        trial.append_status(trial_files.KILLED)
     else:
-        policy.observe(name, found)
+        policy.observe(name, outcome)
 
 
 def _trial_name(trial: Any) -> str:
     return f"{trial.config['name']}-{trial.trial_id}"
 
 
-def _next_start(folder: Path) -> str:
-    """Each start is an experiment of its own: two in one folder would overwrite each other's state."""
-    return f"{len(list((folder / campaign_folder.TUNE).glob('*'))):03d}"
+def _next_experiment(campaign: CampaignFolder) -> str:
+    """Return a new name: two starts in one experiment's folder would overwrite each other's state."""
+    return f"{len(list(campaign.experiments.glob('*'))):03d}"
 
 
-def _place() -> Any:
-    """A place on this node for the trial's actor, without CPUs: on a small machine the job needs all of them."""
+def _on_this_node() -> Any:
+    """Place the trial's actor on this node, without CPUs: on a small machine the job needs all of them."""
     import ray
     from ray.tune import PlacementGroupFactory
 
     own = ray.get_runtime_context().get_node_id()
     address = next(node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == own)
-    # The label says which node; the resource is there because a bundle may not be empty.
+    # The label names the node; the resource is there because a bundle may not be empty.
     return PlacementGroupFactory([{f"node:{address}": 0.001}], bundle_label_selector=[{"ray.io/node-id": own}])
 
 
 @contextmanager
-def _stoppable(folder: Path) -> Iterator[None]:
-    """Turn SIGTERM and the stop file into the interrupt that Tune ends on, with its state saved and its actors gone."""
+def _interrupted_on_request(campaign: CampaignFolder) -> Iterator[None]:
+    """Turn SIGTERM and the stop file into SIGINT, on which Tune saves its state and ends its actors."""
 
     def interrupt(*_: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     def poll() -> bool:
-        asked = (folder / campaign_folder.STOP).exists()
-        if asked:
+        requested = campaign.stop_requested()
+        if requested:
             interrupt()
-        return asked
+        return requested
 
     main = threading.current_thread() is threading.main_thread()
     before: Any = signal.signal(signal.SIGTERM, interrupt) if main else None

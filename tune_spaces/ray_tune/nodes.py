@@ -1,4 +1,4 @@
-"""What the cluster's live nodes have, and whether a job fits one of them: a job that fits none would wait for ever."""
+"""What the cluster's live nodes have, and whether a job fits one of them: one that fits none would wait forever."""
 
 import os
 from pathlib import Path
@@ -9,47 +9,51 @@ from ray_bridge import RunSpec
 
 
 def live_nodes() -> list[dict[str, Any]]:
-    """Ray's records of the nodes that are alive. Needs a connected Ray."""
+    """Return Ray's records of the nodes that are alive. Ray must be connected."""
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]
 
 
 def is_alive(node_id: str) -> bool:
-    """Whether a node is alive. A node that has just died may read so for some seconds more."""
+    """Whether Ray lists a node as alive. A node that has just died may be listed for some seconds more."""
     return any(node["NodeID"] == node_id for node in live_nodes())
 
 
 def needs(run: RunSpec) -> dict[str, float]:
-    """Resources that a job needs on one node."""
+    """Return the GPUs and CPUs that a job needs on one node."""
     return {"GPU": float(run.workers if run.use_gpu else 0), "CPU": run.workers * run.cpus_per_worker}
 
 
 def check_fits(run: RunSpec, nodes: list[dict[str, Any]] | None = None) -> None:
     """Refuse a job that no live node can hold.
 
+    Args:
+        run: the job's workers.
+        nodes: Ray's records of live nodes; those of the connected Ray by default.
+
     Raises:
-        UserError: saying what the largest node has.
+        UserError: with what the largest node has.
     """
     nodes = live_nodes() if nodes is None else nodes
     wanted = needs(run)
-    for kind, unit in (("GPU", "GPUs"), ("CPU", "CPUs")):
-        largest = max(nodes, key=lambda node: node["Resources"].get(kind, 0.0), default=None)
+    for resource, unit in (("GPU", "GPUs"), ("CPU", "CPUs")):
+        largest = max(nodes, key=lambda node: node["Resources"].get(resource, 0.0), default=None)
         if largest is None:
-            raise UserError(_too_few(wanted[kind], unit, "no node is alive", run))
-        if wanted[kind] > (has := largest["Resources"].get(kind, 0.0)):
+            raise UserError(_too_few(wanted[resource], unit, "no node is alive", run))
+        if wanted[resource] > (has := largest["Resources"].get(resource, 0.0)):
             what = f"the largest of {len(nodes)} live nodes, {largest['NodeManagerAddress']}, has {has:g}"
-            raise UserError(_too_few(wanted[kind], unit, what, run))
-    if not any(all(node["Resources"].get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in nodes):
+            raise UserError(_too_few(wanted[resource], unit, what, run))
+    if not any(all(node["Resources"].get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
         what = "no live node has both"
         raise UserError(_too_few(wanted["GPU"], f"GPUs and {wanted['CPU']:g} CPUs", what, run))
 
 
 def check_local(run: RunSpec) -> None:
-    """The same before a local Ray starts, from the devices that this process can see.
+    """Refuse a job that this machine cannot hold, before a local Ray starts.
 
     Raises:
-        UserError: saying how many GPUs there are.
+        UserError: with the number of GPUs that this process can see.
     """
     if run.use_gpu and local_gpus() < run.workers:
         what = f"this machine has {local_gpus()}"
@@ -57,32 +61,32 @@ def check_local(run: RunSpec) -> None:
 
 
 def local_gpus() -> int:
-    """GPUs that this process can see, without starting CUDA."""
+    """Return the number of GPUs that this process can see, without starting CUDA."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
     return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name.removeprefix("nvidia").isdigit()])
 
 
-def _too_few(amount: float, unit: str, what: str, run: RunSpec) -> str:
-    fewer = "workers" if run.use_gpu else "workers or cpus_per_worker"
-    return f"{run.workers} workers need {amount:g} {unit} on one node; {what}. Lower {fewer} by --set, or add a node"
-
-
 def check_free(run: RunSpec) -> None:
-    """Refuse a job where no live node has what it needs free right now. Needs a connected Ray.
+    """Refuse a job for which no live node has enough free right now. Ray must be connected.
 
     Raises:
-        UserError: saying what the freest node has.
+        UserError: with what the node with most has free.
     """
     from ray._private.state import available_resources_per_node
 
     free = list(available_resources_per_node().values())
-    wanted = {kind: amount for kind, amount in needs(run).items() if amount}
-    if not any(all(node.get(kind, 0.0) >= amount for kind, amount in wanted.items()) for node in free):
-        kind = next(iter(wanted))
-        most = max((node.get(kind, 0.0) for node in free), default=0.0)
+    wanted = {name: amount for name, amount in needs(run).items() if amount}
+    if not any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in free):
+        name = next(iter(wanted))
+        most = max((node.get(name, 0.0) for node in free), default=0.0)
         raise UserError(
-            f"this phase starts on free {kind}s alone: it needs {wanted[kind]:g} on one node, and the freest has "
+            f"this phase starts on free {name}s alone: it needs {wanted[name]:g} on one node, and the freest has "
             f"{most:g}. Wait for the others, or --force it"
         )
+
+
+def _too_few(amount: float, unit: str, what: str, run: RunSpec) -> str:
+    fewer = "workers" if run.use_gpu else "workers or cpus_per_worker"
+    return f"{run.workers} workers need {amount:g} {unit} on one node; {what}. Lower {fewer} by --set, or add a node"

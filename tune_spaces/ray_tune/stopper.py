@@ -1,32 +1,37 @@
-"""The Ray Tune stopper that carries the gate: it ends the experiment where the gate has passed."""
+"""The Ray Tune stopper that ends an experiment when the policy asks for no further trial."""
 
 from typing import Any
 
 from ray.tune import Stopper
 
+from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
-from tune_spaces.records.campaign_folder import outcome_of
 
 
 class GateStopper(Stopper):
-    """Ends the experiment as soon as its trials are decided and nothing is left to do.
+    """Ends the experiment as soon as every trial that the policy asks for has ended.
 
-    It never cuts a trial short: turning `stop_all` true while one runs would end that trial without telling the
+    It never cuts a trial short: if `stop_all` became true while one runs, Tune would end that trial without telling the
     searcher. It learns a trial's outcome when Tune repeats the trial's last result with `done`.
     """
 
     def __init__(self, policy: Policy) -> None:
+        """Observe trials for a policy, which searcher and stopper share.
+
+        Args:
+            policy: decides which trial runs next.
+        """
         self.policy = policy
         self._ended = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Take note of a trial's last result."""
+        """Observe a trial's last result; return False, since no trial is ended early."""
         if result.get("done") and result.get("final"):
             config = result["config"]
-            self.policy.observe(config["name"], outcome_of(result, config["folder"], result.get("node_id")))
+            self.policy.observe(config["name"], Outcome.of_metrics(result, config["folder"], result.get("node_id")))
             self._ended = self.policy.finished
         return False
 
     def stop_all(self) -> bool:
-        """Whether the campaign's tree is walked to its end."""
+        """Whether nothing is left to run."""
         return self._ended

@@ -1,52 +1,169 @@
-"""A campaign's folder, which is the truth: what was asked, planned, decided and found can all be read from it.
+"""The folder of one campaign: the paths of its files, what they say, and the lock that admits one driver.
 
-A trial is finished when its `result.json` is there, because that is written last; nothing else says so.
+What was asked, planned, decided and measured can all be read from this folder, so a campaign needs no other state.
 """
 
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge_common import metric_names
+from bridge_common import files, trial_files
+from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import RunSpec
 from tune_spaces.design.plan import PlannedTrial
-from tune_spaces.gate.evidence import BRIDGED, Outcome
 
-CAMPAIGN, PLAN, GATE = "campaign.json", "plan.json", "gate.json"
-STOP, LOCK, DRIVER = "stop", ".lock", "driver.json"
-TUNE = "tune"
+CAMPAIGN, PLAN, GATE = "campaign.json", "plan.json", trial_files.GATE
+STOP, LOCK, DRIVER, EXPERIMENTS = "stop", ".lock", "driver.json", "tune"
 
 
-def begin(campaign: Path, trial: PlannedTrial, run: RunSpec) -> TrialFolder:
-    """Make a planned trial's folder with its `spec.json`."""
-    folder = TrialFolder.of(campaign, trial.name)
-    folder.begin(
-        {
-            "variant": trial.variant,
-            "phase": trial.phase,
-            "fingerprint": trial.fingerprint,
-            "seed": trial.seed,
-            "purpose": trial.purpose,
-            "spec": trial.spec.model_dump(),
-            "run": run.model_dump(),
-        }
-    )
-    return folder
+@dataclass(frozen=True, order=True)
+class CampaignFolder:
+    """A campaign's folder, which need not exist yet. Every read goes to the disk.
+
+    Attributes:
+        path: STORAGE/NAME.
+    """
+
+    path: Path
+
+    @classmethod
+    def all_in(cls, storage: Path) -> list["CampaignFolder"]:
+        """Return the folders of all campaigns in a storage that were started, in the order of their names."""
+        return sorted(cls(path.parent) for path in Path(storage).expanduser().glob(f"*/{CAMPAIGN}"))
+
+    @property
+    def name(self) -> str:
+        """Name of the campaign."""
+        return self.path.name
+
+    @property
+    def storage(self) -> Path:
+        """Folder of this and other campaigns."""
+        return self.path.parent
+
+    @property
+    def experiments(self) -> Path:
+        """Folder of Ray Tune's experiments, one per start."""
+        return self.path / EXPERIMENTS
+
+    # -- trials -------------------------------------------------------------------------------------------------------
+
+    def trial(self, name: str) -> TrialFolder:
+        """Return the folder of a trial by its name in the plan."""
+        return TrialFolder.of(self.path, name)
+
+    def begin(self, trial: PlannedTrial, run: RunSpec) -> TrialFolder:
+        """Make a planned trial's folder with its `spec.json`."""
+        folder = self.trial(trial.name)
+        folder.begin(
+            {
+                "variant": trial.variant,
+                "phase": trial.phase,
+                "fingerprint": trial.fingerprint,
+                "seed": trial.seed,
+                "purpose": trial.purpose,
+                "spec": trial.spec.model_dump(),
+                "run": run.model_dump(),
+            }
+        )
+        return folder
+
+    # -- records ------------------------------------------------------------------------------------------------------
+
+    @property
+    def campaign_file(self) -> Path:
+        """`campaign.json`: phase, base spec, run spec, seeds, gate, request, and every start."""
+        return self.path / CAMPAIGN
+
+    @property
+    def plan_file(self) -> Path:
+        """`plan.json`: the frozen decision tree."""
+        return self.path / PLAN
+
+    def campaign(self) -> dict[str, Any] | None:
+        """Read `campaign.json`, or return None if the campaign was never started."""
+        return _read(self.campaign_file)
+
+    def plan(self) -> dict[str, Any] | None:
+        """Read `plan.json`, or return None if nothing was planned."""
+        return _read(self.plan_file)
+
+    def gate(self) -> dict[str, Any] | None:
+        """Read `gate.json`: settings, status, branch and decisions; None if the campaign was never started."""
+        return _read(self.path / GATE)
+
+    def write_campaign(self, record: Mapping[str, Any]) -> None:
+        """Replace `campaign.json`."""
+        files.write_json(self.campaign_file, dict(record))
+
+    def write_plan(self, record: Mapping[str, Any]) -> None:
+        """Replace `plan.json`."""
+        files.write_json(self.plan_file, dict(record))
+
+    def write_gate(self, record: Mapping[str, Any]) -> None:
+        """Replace `gate.json`."""
+        files.write_json(self.path / GATE, dict(record))
+
+    # -- driver -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the campaign's lock: this process is its only driver. An earlier request to stop is removed.
+
+        Raises:
+            UserError: another process runs the campaign.
+        """
+        from filelock import FileLock, Timeout
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"campaign {self.name} is being run by {self.driver()}: wait for it, or `stop` it"
+            ) from None
+        try:
+            driver = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+            files.write_json(self.path / DRIVER, driver)
+            (self.path / STOP).unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
+
+    def is_driven(self) -> bool:
+        """Whether a process runs the campaign now."""
+        from filelock import FileLock, Timeout
+
+        if not (self.path / LOCK).exists():
+            return False
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def driver(self) -> str:
+        """Return who runs the campaign, or ran it last, in words."""
+        driver = _read(self.path / DRIVER) or {}
+        return f"process {driver.get('pid', '?')} on {driver.get('host', 'another host')}"
+
+    def request_stop(self) -> None:
+        """Ask the driver to end, whatever host it runs on."""
+        files.write_text(self.path / STOP, f"{time.time()}\n")
+
+    def stop_requested(self) -> bool:
+        """Whether the driver was asked to end since it started."""
+        return (self.path / STOP).exists()
 
 
-def outcome(trial: TrialFolder) -> Outcome | None:
-    """Return how a trial ended, or None if it has not finished."""
-    result = trial.result()
-    return None if result is None else outcome_of(result["metrics"], trial.path, result.get("node_id"))
-
-
-def outcome_of(metrics: dict[str, Any], folder: Path | str, node_id: str | None) -> Outcome:
-    """An outcome from the metrics of a job."""
-    n, correct = metrics.get(metric_names.N), metrics.get(f"correct/{BRIDGED}")
-    return Outcome(
-        accuracy=float(metrics[metric_names.accuracy(BRIDGED)]),
-        correct=None if correct is None else int(correct),
-        n=None if n is None else int(n),
-        folder=str(folder),
-        node_id=node_id,
-    )
+def _read(path: Path) -> Any:
+    return files.read_json(path) if path.is_file() else None

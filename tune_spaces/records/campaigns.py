@@ -1,25 +1,26 @@
-"""The campaigns of a storage: list them, choose one, and see whether one is being driven."""
+"""The campaigns of a storage: list them and choose one."""
 
 from pathlib import Path
 
-from bridge_common import files
 from bridge_common.errors import UserError
-from tune_spaces.records import campaign_folder
+from tune_spaces.records.campaign_folder import CampaignFolder
 
 
 def campaigns(storage: Path) -> list[str]:
-    """Names of the campaigns in a storage, the one started last at the end."""
-    found = [
-        (files.read_json(path), path.parent.name) for path in storage.expanduser().glob(f"*/{campaign_folder.CAMPAIGN}")
+    """Return the names of the campaigns in a storage, the one started last at the end."""
+    started = [
+        (record["starts"][-1]["time"], folder.name)
+        for folder in CampaignFolder.all_in(storage)
+        if (record := folder.campaign())
     ]
-    return [name for _, name in sorted((asked["starts"][-1]["time"], name) for asked, name in found)]
+    return [name for _, name in sorted(started)]
 
 
 def choose(storage: Path, name: str | None) -> str:
-    """The campaign that is meant: the named one, or the one that was started last.
+    """Return the name of a campaign after checking that it exists; by default that of the one started last.
 
     Raises:
-        UserError: where there is none.
+        UserError: there is no such campaign, or none at all.
     """
     known = campaigns(storage)
     if name is None:
@@ -29,18 +30,3 @@ def choose(storage: Path, name: str | None) -> str:
     if name not in known:
         raise UserError(f"no campaign {name!r} in {storage}: there are {', '.join(known) or 'none'}")
     return name
-
-
-def is_driven(folder: Path) -> bool:
-    """Whether a driver holds the campaign."""
-    from filelock import FileLock, Timeout
-
-    if not (folder / campaign_folder.LOCK).exists():
-        return False
-    lock = FileLock(folder / campaign_folder.LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False

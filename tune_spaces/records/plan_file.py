@@ -1,9 +1,8 @@
-"""What is written down before a campaign runs: the frozen plan, what came before it, and how it is read back."""
+"""Phases and plans as plain values: what `campaign.json` and `plan.json` say, and how they are read back."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from bridge_common.trial_folder import TrialFolder
@@ -14,58 +13,36 @@ from tune_spaces.design.plan import Plan, PlannedTrial
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings
 from tune_spaces.records import reuse
+from tune_spaces.records.campaign_folder import CampaignFolder
 
 
 def phase_record(phase: Phase) -> dict[str, Any]:
-    """A phase as plain values."""
+    """Return a phase as plain values."""
     return {
         **asdict(phase),
         "first": [asdict(variant) for variant in phase.first],
-        "branches": {str(name): [asdict(v) for v in chosen] for name, chosen in phase.branches.items()},
+        "branches": {str(name): [asdict(v) for v in variants] for name, variants in phase.branches.items()},
         "needs": list(phase.needs),
     }
 
 
 def phase_from_record(record: Mapping[str, Any]) -> Phase:
-    """The phase behind plain values."""
-    return Phase(
-        **{
-            **record,
-            "first": tuple(Variant(**variant) for variant in record["first"]),
-            "branches": {name: tuple(Variant(**v) for v in chosen) for name, chosen in record["branches"].items()},
-            "needs": tuple(record["needs"]),
-        }
-    )
+    """Return the phase that `phase_record` described."""
+    branches = {name: tuple(Variant(**v) for v in variants) for name, variants in record["branches"].items()}
+    first = tuple(Variant(**variant) for variant in record["first"])
+    return Phase(**{**record, "first": first, "branches": branches, "needs": tuple(record["needs"])})
 
 
-def plan_record(
-    plan: Plan, run: RunSpec, campaign: Path, finished: Mapping[str, Sequence[TrialFolder]]
-) -> dict[str, Any]:
-    """`plan.json`: the decision tree with its costs, and what is done already."""
-    known = {digest: list(folders) for digest, folders in finished.items()}
-    clock = cost_estimates.Clock.from_finished(run, [folder for folders in known.values() for folder in folders])
-    trials = []
-    for trial in plan.trials.values():
-        source = reuse.source_of(trial, campaign, known) if trial.fingerprint[:8] in known else None
-        own = TrialFolder.of(campaign, trial.name)
-        cost = clock.estimate(trial.spec, run)
-        trials.append(
-            {
-                "name": trial.name,
-                "variant": trial.variant,
-                "phase": trial.phase,
-                "seed": trial.seed,
-                "fingerprint": trial.fingerprint,
-                "purpose": trial.purpose,
-                "changes": plan.changes(trial),
-                "same_as": trial.same_as,
-                "minutes": round(cost.minutes, 1),
-                "gpu_hours": round(cost.gpu_hours, 3),
-                "estimate": cost.basis,
-                "done": source is not None,
-                "reused_from": _reused_from(source, own),
-            }
-        )
+def plan_record(plan: Plan, run: RunSpec, campaign: CampaignFolder, finished: reuse.Finished) -> dict[str, Any]:
+    """Return the content of `plan.json`: the decision tree, the cost of each trial, and which are done already.
+
+    Args:
+        plan: the decision tree.
+        run: workers on which costs are estimated.
+        campaign: whose plan it is.
+        finished: finished trials of the storage (`reuse.finished_trials`).
+    """
+    costs = cost_estimates.CostModel.from_finished(run, [folder for folders in finished.values() for folder in folders])
     return {
         "frozen": time.time(),
         "phase": plan.phase.name,
@@ -73,11 +50,36 @@ def plan_record(
         "identity": plan.identity,
         "first": list(plan.first),
         "extras": list(plan.extras),
-        "branches": {name: list(chosen) for name, chosen in plan.branches.items()},
+        "branches": {name: list(trials) for name, trials in plan.branches.items()},
         "gate": {**asdict(plan.gate), "mode": str(plan.gate.mode)} if plan.phase.gated else None,
         "seeds": list(plan.seeds),
         "base": plan.base.model_dump(),
-        "trials": trials,
+        "trials": [
+            _trial_record(trial, plan, costs.estimate(trial.spec, run), campaign, finished)
+            for trial in plan.trials.values()
+        ],
+    }
+
+
+def _trial_record(
+    trial: PlannedTrial, plan: Plan, cost: cost_estimates.Cost, campaign: CampaignFolder, finished: reuse.Finished
+) -> dict[str, Any]:
+    # Most planned trials have not finished: looking at the digits first keeps a plan of thousands off the disk.
+    source = reuse.source_of(trial, campaign, finished) if trial.fingerprint[:8] in finished else None
+    return {
+        "name": trial.name,
+        "variant": trial.variant,
+        "phase": trial.phase,
+        "seed": trial.seed,
+        "fingerprint": trial.fingerprint,
+        "purpose": trial.purpose,
+        "changes": plan.changes(trial),
+        "same_as": trial.same_as,
+        "minutes": round(cost.minutes, 1),
+        "gpu_hours": round(cost.gpu_hours, 3),
+        "estimate": cost.basis,
+        "done": source is not None,
+        "reused_from": _reused_from(source, campaign.trial(trial.name)),
     }
 
 
@@ -88,7 +90,7 @@ def _reused_from(source: TrialFolder | None, own: TrialFolder) -> str | None:
 
 
 def plan_from_record(record: Mapping[str, Any], phase: Phase, base: JobSpec, gate: GateSettings) -> Plan:
-    """The plan as it was frozen: its fingerprints stay, whatever has happened to the files behind them."""
+    """Return the plan as it was frozen: with its fingerprints, even if checkpoints or data have changed since."""
     trials = {
         row["name"]: PlannedTrial(
             variant=row["variant"],
@@ -108,22 +110,22 @@ def plan_from_record(record: Mapping[str, Any], phase: Phase, base: JobSpec, gat
         trials=trials,
         first=tuple(record["first"]),
         extras=tuple(record["extras"]),
-        branches={name: tuple(chosen) for name, chosen in record["branches"].items()},
+        branches={name: tuple(names) for name, names in record["branches"].items()},
     )
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """In what two plans of one campaign differ, in a few words, or None."""
+def difference(frozen: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Return in a few words what differs between the identities of two plans, or None if they agree."""
     for name in ("phase", "passes", "attribute"):
-        if old[name] != new[name]:
-            return f"{name} was {old[name]}, now {new[name]}"
-    before, after = set(old["trials"].values()), set(new["trials"].values())
+        if frozen[name] != new[name]:
+            return f"{name} was {frozen[name]}, now {new[name]}"
+    before, after = set(frozen["trials"].values()), set(new["trials"].values())
     if before != after:
         return f"{len(before - after)} of its {len(before)} trials would measure something else now"
     return None
 
 
 def settings_shared(plan: Plan) -> dict[str, Any]:
-    """Fields that all trials of a plan have in common: the parameters of the phase's run."""
+    """Return the spec's fields on which all trials of a plan agree: the parameters of the phase's MLflow run."""
     differing = {name for trial in plan.trials.values() for name in plan.changes(trial)}
     return {name: value for name, value in plan.base.flat().items() if name not in differing}

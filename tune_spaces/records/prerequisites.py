@@ -4,38 +4,45 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files
 from ray_bridge import JobSpec
-from tune_spaces.records import campaign_folder
+from tune_spaces.records.campaign_folder import CampaignFolder
 
 
 def prerequisite(storage: Path, phase: str, base: JobSpec) -> dict[str, Any]:
-    """Whether some campaign in the storage has carried a phase out on the same models and task, and passed.
+    """Find out whether a campaign in a storage has run a phase on the same models and task, and passed.
 
-    Models may have changed places: direction is what phase 2 asks about.
+    Source and target may be exchanged: direction is what phase 2 asks about.
+
+    Args:
+        storage: folder of all campaigns.
+        phase: name of the phase that must have passed.
+        base: the spec that the phase must have been run on, except for its toggles and sizes.
+
+    Returns:
+        `phase`, `passed`, the `campaign` that passed (None if there is none) and the `reason`.
     """
-    seen = []
-    for path in sorted(Path(storage).glob(f"*/{campaign_folder.CAMPAIGN}")):
-        asked = files.read_json(path)
-        if asked["phase"]["name"] != phase or not _same_study(asked["base"], base):
+    standings = []
+    for folder in CampaignFolder.all_in(storage):
+        record = folder.campaign() or {}
+        if record["phase"]["name"] != phase or not _same_study(record["base"], base):
             continue
-        gate_path = path.parent / campaign_folder.GATE
-        gate = files.read_json(gate_path) if gate_path.is_file() else {}
+        gate = folder.gate() or {}
         if gate.get("passed"):
-            return {"phase": phase, "passed": True, "campaign": path.parent.name, "reason": "passed"}
-        seen.append(f"{path.parent.name} {_standing(gate)}")
-    reason = "; ".join(seen) if seen else f"no campaign in {storage} has run it on these models and this task"
+            return {"phase": phase, "passed": True, "campaign": folder.name, "reason": "passed"}
+        standings.append(f"{folder.name} {_standing(gate)}")
+    reason = "; ".join(standings) or f"no campaign in {storage} has run it on these models and this task"
     return {"phase": phase, "passed": False, "campaign": None, "reason": reason}
 
 
 def _standing(gate: Mapping[str, Any]) -> str:
-    made = gate.get("decisions")
-    if not made:
+    decisions = gate.get("decisions")
+    if not decisions:
         return "is not decided"
-    return f"did not pass: {made[-1]['accuracy']:.1%} against {gate['settings']['passes']:.0%}"
+    return f"did not pass: {decisions[-1]['accuracy']:.1%} against {gate['settings']['passes']:.0%}"
 
 
-def _same_study(old: Mapping[str, Any], base: JobSpec) -> bool:
+def _same_study(earlier: Mapping[str, Any], base: JobSpec) -> bool:
     own = base.flat()
-    pair = {own["source"], own["target"]}
-    return {old["source"], old["target"]} == pair and all(old.get(f) == own[f] for f in ("task", "task_data"))
+    models = {own["source"], own["target"]}
+    same_task = all(earlier.get(field) == own[field] for field in ("task", "task_data"))
+    return same_task and {earlier["source"], earlier["target"]} == models

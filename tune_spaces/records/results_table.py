@@ -1,110 +1,124 @@
-"""A campaign's trials as one tidy dataframe: one row a trial, built on Ray Tune's own.
+"""The trials of a campaign as one tidy table, read from their folders.
 
-Tune knows the trials that ran here, by start; those that were reused, or whose last result came after Tune's last save,
-are completed from their folders, in the same columns.
+There is one builder, `trial_table`; `Campaign.results()`, the command `results` and the appendix all use it.
+`mlflow_utils.dataframes` shows the same trials as MLflow has them: it names a trial's variant, phase, seed, fingerprint
+and folder as here, and takes metrics under their recorded names from the same folders.
 """
 
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
-from bridge_common import event_log, files, trial_files
+from bridge_common import files, trial_files
 from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
-from tune_spaces.design.plan import Plan, PlannedTrial
+from ray_bridge import JobSpec, import_plugins
+from tune_spaces.design.plan import Plan
 from tune_spaces.design.toggles import all_toggles
-from tune_spaces.records import campaign_folder
+from tune_spaces.records.campaign_folder import CampaignFolder
 
 FORMATS = ("csv", "parquet", "json")
 STATUSES = {trial_files.FINISHED: "finished", trial_files.FAILED: "failed", None: "unfinished"}
 SETTINGS = ("source", "target", "task", "layout", "soft_position", "bridge", "pooling", "injection", "soft_tokens")
+"""Fields of the spec that `results` shows even if all trials agree in them."""
+PLUGIN_FIELDS = ("plugins", "extra")
+"""Fields that the record of a spec without plug-ins does not have."""
+
+Row = dict[str, Any]
 
 
-def results(campaign: Path, plan: Plan) -> pd.DataFrame:
-    """One row a trial that was started or reused, in the plan's order.
+def trial_table(
+    trials: Iterable[TrialFolder],
+    *,
+    fields: Collection[str] | None = None,
+    more: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """Build a table with one row per trial.
 
-    Columns: name, variant, phase, seed, fingerprint, status (finished, failed, unfinished), error, reused_from, folder
-    and samples (paths), a column a toggle (on, off), settings that differ between trials or name the experiment, the
-    metrics of the final evaluation, and Tune's own columns (`config/...`, trial_id, time_total_s and so on).
+    Its columns are, in this order: name, variant, phase, seed and fingerprint; status (finished, failed, unfinished),
+    error and reused_from; folder, and samples, the path of `samples.jsonl` or None until the trial has finished; a
+    column per toggle under its key (on, off); fields of the spec; the columns in `more`; node_id, seconds and
+    checkpoint; and the metrics of the final evaluation.
 
     Args:
-        campaign: its folder.
+        trials: folders of trials that have begun.
+        fields: fields of the spec to show; all by default.
+        more: further columns by the trial's name. If the trial's result has a column of the same name, that one counts.
+    """
+    records = {trial: trial.spec() or {} for trial in trials}
+    for record in records.values():
+        import_plugins(record["spec"])  # before any row, since plug-ins may register toggles
+    return pd.DataFrame([_row(trial, record, fields, more.get(trial.name, {})) for trial, record in records.items()])
+
+
+def results(campaign: CampaignFolder, plan: Plan, more: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Build the table of the planned trials that were started or reused, in the plan's order.
+
+    Of the spec it shows the fields that differ between trials, and `SETTINGS`.
+
+    Args:
+        campaign: the campaign's folder.
         plan: its trials.
+        more: further columns by the trial's name, such as Ray Tune's.
     """
-    known = _tune_rows(campaign)
     differing = {name for trial in plan.trials.values() for name in plan.changes(trial)}
-    rows = []
-    for name, trial in plan.trials.items():
-        folder = TrialFolder.of(campaign, name)
-        if folder.begun:
-            rows.append({**_own(trial, folder, differing), **known.get(name, {}), **_found(folder)})
-    return pd.DataFrame(rows)
+    hidden = {"seed", *(toggle.field for toggle in all_toggles())}  # each has a column of its own
+    begun = [trial for name in plan.trials if (trial := campaign.trial(name)).begun]
+    return trial_table(begun, fields={*differing, *SETTINGS} - hidden, more=more)
 
 
-def _tune_rows(campaign: Path) -> dict[str, dict[str, Any]]:
-    """Return Tune's row of each trial, from the last start that finished it, or else from the last start.
-
-    Read from the JSON files that Tune's logger writes in each trial's folder: Tune's saved experiment state is a pickle
-    that names classes of this package, so that a campaign could not be read after a class has moved.
-    """
-    rows: dict[str, dict[str, Any]] = {}
-    for parameters in sorted((campaign / campaign_folder.TUNE).glob("*/*/params.json")):
-        config = files.read_json(parameters)
-        results = event_log.read_all(parameters.with_name("result.json"))
-        last = {key: value for key, value in results[-1].items() if key != "config"} if results else {}
-        row = {**last, **{f"config/{key}": value for key, value in config.items()}}
-        name = str(config["name"])
-        if row.get("final") is True or rows.get(name, {}).get("final") is not True:
-            rows[name] = row
-    return rows
-
-
-def _own(trial: PlannedTrial, folder: TrialFolder, differing: set[str]) -> dict[str, Any]:
-    spec = trial.spec.flat()
-    toggled = {toggle.field for toggle in all_toggles()}
-    shown = [name for name in spec if name in differing or name in SETTINGS]
-    return {
+def _row(trial: TrialFolder, record: Row, fields: Collection[str] | None, more: Mapping[str, Any]) -> Row:
+    result, spec = trial.result(), _complete(record["spec"])
+    row = {
         "name": trial.name,
-        "variant": trial.variant,
-        "phase": trial.phase,
-        "seed": trial.seed,
-        "fingerprint": trial.fingerprint,
-        "status": STATUSES[folder.status],
-        "error": (folder.error() or {}).get("error"),
+        **{name: record.get(name) for name in ("variant", "phase", "seed", "fingerprint")},
+        "status": STATUSES[trial.status],
+        "error": (trial.error() or {}).get("error"),
         "reused_from": None,
-        "folder": str(folder.path),
-        "samples": None if folder.samples is None else str(folder.samples),
+        "folder": str(trial.path),
+        "samples": str(trial.samples) if result is not None and trial.samples else None,
         **{toggle.key: toggle.position(spec[toggle.field]) for toggle in all_toggles() if toggle.field in spec},
-        **{name: spec[name] for name in shown if name not in toggled and name != "seed"},
+        **{name: value for name, value in spec.items() if name != "seed" and (fields is None or name in fields)},
+        **more,
     }
+    return row if result is None else {**row, **_measured(result)}
 
 
-def _found(folder: TrialFolder) -> dict[str, Any]:
-    """What the result says; it wins over Tune's row."""
-    found = folder.result()
-    if found is None:
-        return {}
-    about = {key: found.get(key) for key in ("node_id", "seconds", "checkpoint", "reused_from")}
-    return {**about, **found["metrics"]}
+def _complete(spec: Mapping[str, Any]) -> Row:
+    """Return a recorded spec with the defaults of fields that were added after it was written."""
+    defaults = {name: field.default for name, field in JobSpec.model_fields.items() if name not in PLUGIN_FIELDS}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in {**defaults, **spec}.items()}
 
 
-def export(frame: pd.DataFrame, path: Path, kind: str) -> Path:
-    """Write a dataframe of results.
+def _measured(result: Mapping[str, Any]) -> Row:
+    facts = {name: result.get(name) for name in ("node_id", "seconds", "checkpoint", "reused_from")}
+    return {**facts, **result["metrics"]}
+
+
+def export(table: pd.DataFrame, path: Path, kind: str) -> Path:
+    """Write a table to a file and return its path.
+
+    Args:
+        table: what to write.
+        path: the file, which is replaced.
+        kind: csv, parquet or json.
 
     Raises:
-        UserError: for an unknown format.
+        UserError: for another format.
     """
     if kind not in FORMATS:
         raise UserError(f"--format {kind}: use {', '.join(FORMATS)}")
     if kind == "csv":
-        files.write_text(path, frame.to_csv(index=False))
+        files.write_text(path, table.to_csv(index=False))
     elif kind == "json":
-        files.write_text(path, frame.to_json(orient="records", indent=2) + "\n")
+        files.write_text(path, table.to_json(orient="records", indent=2) + "\n")
     else:
         from io import BytesIO
 
         buffer = BytesIO()
-        frame.to_parquet(buffer, index=False)
+        table.to_parquet(buffer, index=False)
         files.write_bytes(path, buffer.getvalue())
     return path

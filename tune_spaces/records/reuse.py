@@ -1,4 +1,4 @@
-"""Reuse finished trials of any campaign in the same storage."""
+"""Take the results of trials that finished earlier, in this campaign or in another of the same storage."""
 
 import re
 import shutil
@@ -9,39 +9,47 @@ from bridge_common import trial_files
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import RunSpec
 from tune_spaces.design.plan import PlannedTrial
+from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
-from tune_spaces.records.campaign_folder import begin, outcome
+from tune_spaces.records.campaign_folder import CampaignFolder
+
+Finished = Mapping[str, list[TrialFolder]]
+"""Folders of finished trials by the first 8 digits of their fingerprint."""
 
 _FINGERPRINTED = re.compile(r"-[0-9a-f]{8}$")
-_OWN = frozenset({"train", trial_files.SENT})
+_NOT_COPIED = frozenset({"train", trial_files.SENT, trial_files.SPEC, trial_files.RESULT})
 
 
-def finished(storage: Path) -> dict[str, list[TrialFolder]]:
-    """Folders of finished trials in all campaigns under a storage, by the first 8 digits of the fingerprint."""
-    found: dict[str, list[TrialFolder]] = {}
+def finished_trials(storage: Path) -> dict[str, list[TrialFolder]]:
+    """Find the finished trials of all campaigns in a storage, by the first 8 digits of their fingerprint."""
+    trials: dict[str, list[TrialFolder]] = {}
     for trial in TrialFolder.finished_under(storage):
         if _FINGERPRINTED.search(trial.name):
-            found.setdefault(trial.name[-8:], []).append(trial)
-    return found
+            trials.setdefault(trial.name[-8:], []).append(trial)
+    return trials
 
 
-def source_of(trial: PlannedTrial, campaign: Path, known: dict[str, list[TrialFolder]]) -> TrialFolder | None:
-    """The folder of a finished trial with the same fingerprint; this campaign's own comes first."""
-    own = TrialFolder.of(campaign, trial.name)
+def source_of(trial: PlannedTrial, campaign: CampaignFolder, finished: Finished) -> TrialFolder | None:
+    """Return the folder whose result a planned trial takes: this campaign's own, or another with its fingerprint.
+
+    Returns:
+        The folder, or None if no trial of that fingerprint has finished.
+    """
+    own = campaign.trial(trial.name)
     if own.finished:
         return own
-    candidates = known.get(trial.fingerprint[:8], [])
+    candidates = finished.get(trial.fingerprint[:8], [])
     return next((folder for folder in candidates if folder.fingerprint() == trial.fingerprint), None)
 
 
-def reuse(source: TrialFolder, campaign: Path, trial: PlannedTrial, run: RunSpec) -> TrialFolder:
-    """Make a campaign's folder complete with the records of a trial that finished elsewhere; its result comes last.
+def copy_records(source: TrialFolder, campaign: CampaignFolder, trial: PlannedTrial, run: RunSpec) -> TrialFolder:
+    """Copy the records of a trial that finished elsewhere into a campaign, its result last.
 
-    Checkpoints are not copied: `result.json` names the place where they are.
+    Checkpoints are not copied: `result.json` names the folder in which they are.
     """
-    folder = begin(campaign, trial, run)
+    folder = campaign.begin(trial, run)
     for path in sorted(source.path.iterdir()):
-        if path.name in _OWN or path.name in (trial_files.SPEC, trial_files.RESULT):
+        if path.name in _NOT_COPIED:
             continue
         if path.is_dir():
             shutil.copytree(path, folder.path / path.name, dirs_exist_ok=True)
@@ -54,26 +62,32 @@ def reuse(source: TrialFolder, campaign: Path, trial: PlannedTrial, run: RunSpec
 
 
 def take_finished(
-    campaign: Path, policy: Policy, trials: Mapping[str, PlannedTrial], run: RunSpec
+    campaign: CampaignFolder, policy: Policy, trials: Mapping[str, PlannedTrial], run: RunSpec
 ) -> dict[str, TrialFolder]:
-    """Walk on over trials that some campaign of this storage has finished, and copy their records here.
+    """Observe every next trial of the policy that has finished somewhere in the storage, and copy its records here.
+
+    Args:
+        campaign: whose trials these are.
+        policy: asked for the next trial until that one has not finished anywhere.
+        trials: planned trials by name.
+        run: recorded with a trial that is copied.
 
     Returns:
-        The folder that each was taken from, by the trial's name.
+        The folder from which each trial was copied, by the trial's name.
     """
-    taken: dict[str, TrialFolder] = {}
-    known: dict[str, list[TrialFolder]] | None = None
+    copied: dict[str, TrialFolder] = {}
+    finished: Finished | None = None
     while (name := policy.next()) is not None:
-        known = finished(Path(campaign).parent) if known is None else known
-        source = source_of(trials[name], campaign, known)
+        finished = finished_trials(campaign.storage) if finished is None else finished
+        source = source_of(trials[name], campaign, finished)
         if source is None:
             break
-        folder = TrialFolder.of(campaign, name)
+        folder = campaign.trial(name)
         if source != folder:
-            reuse(source, campaign, trials[name], run)
-            taken[name] = source
-            known = None
-        found = outcome(folder)
-        assert found is not None
-        policy.observe(name, found)
-    return taken
+            copy_records(source, campaign, trials[name], run)
+            copied[name] = source
+            finished = None
+        outcome = Outcome.of_trial(folder)
+        assert outcome is not None
+        policy.observe(name, outcome)
+    return copied

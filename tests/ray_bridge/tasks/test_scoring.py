@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bridge_common.errors import UserError
 from ray_bridge.tasks.gsm8k import GSM8K
-from ray_bridge.tasks.scoring import cut, last_number, normalise, score_number, strict_answer
+from ray_bridge.tasks.scoring import cut, last_number, normalise_number, score_number, strict_answer
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 
@@ -47,7 +47,7 @@ def test_scores(text: str, gold: str, strict: bool, flexible: bool, valid: bool)
 @given(st.integers(-(10**9), 10**9))
 def test_any_integer_is_read_in_any_dress(value: int) -> None:
     for text in (f"#### {value}", f"####{value:,}", f"#### {value}.00", f"so #### {value}.\nQ: 3"):
-        assert strict_answer(text) == normalise(str(value))
+        assert strict_answer(text) == normalise_number(str(value))
 
 
 @given(st.text())

@@ -11,7 +11,7 @@ import pytest
 from bridge_common import files
 from bridge_common.errors import UserError
 from ray_bridge.config.presets import tiny
-from tune_spaces.appendix.from_campaign import campaign_appendix, trial_table
+from tune_spaces.appendix.from_campaign import campaign_appendix
 from tune_spaces.design.variants import Variant, attribution, full
 
 ITEMS = 120
@@ -73,10 +73,11 @@ def test_replicates_differ_in_their_seed_alone(campaign: Path) -> None:
 
 def test_unfinished_trials_and_other_phases(campaign: Path) -> None:
     write_trial(campaign, Variant(name="late"), 0)
-    table = trial_table(campaign)
-    assert table[table["samples"].isna()]["variant"].tolist() == ["late"]
-    assert trial_table(campaign, ["phase1.5"])["variant"].tolist() == ["A", "B", "C"]
-    assert "Without samples: late (seed 0)." in campaign_appendix(campaign)["appendix.md"].read_text(encoding="utf-8")
+    found = json.loads(campaign_appendix(campaign)["appendix.json"].read_text(encoding="utf-8"))
+    assert found["without_samples"] == ["late (seed 0)"]
+    assert "Without samples: late (seed 0)." in (campaign / "appendix" / "appendix.md").read_text(encoding="utf-8")
+    part = campaign_appendix(campaign, campaign / "part", phases=["phase1.5"])
+    assert list(json.loads(part["appendix.json"].read_text(encoding="utf-8"))["runs"]) == ["A", "B", "C"]
 
 
 def test_memory_saved_by_soft_tokens(campaign: Path) -> None:
@@ -84,10 +85,10 @@ def test_memory_saved_by_soft_tokens(campaign: Path) -> None:
     for k in (8, 16):
         folder = write_trial(campaign, full(), 0, f"phase3-{k}", soft_tokens=k, layout="soft_only")
         finish(folder, 0.6, rng, prompt_tokens=100.0, instruction_tokens=9.0)
-    table = trial_table(campaign, ["phase3-8", "phase3-16"])
-    assert sorted(table["kv_saved"]) == pytest.approx([1 - 26 / 100, 1 - 18 / 100])
     paths = campaign_appendix(campaign, campaign / "out", phases=["phase3-8", "phase3-16"])
     assert "soft_tokens.png" in paths
+    rows = json.loads(paths["appendix.json"].read_text(encoding="utf-8"))["by_soft_tokens"]
+    assert {row["K"]: row["saved"] for row in rows} == pytest.approx({8: 1 - 18 / 100, 16: 1 - 26 / 100})
 
 
 def test_a_folder_without_trials_is_refused(tmp_path: Path, campaign: Path) -> None:

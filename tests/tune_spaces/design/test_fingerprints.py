@@ -7,7 +7,8 @@ therefore left out of the fingerprint while it has its default.
 import pytest
 
 from ray_bridge import fingerprint, preset
-from tune_spaces.design import phases, plan
+from tune_spaces.design import phases
+from tune_spaces.design.plan import make_plan
 
 PRESETS = {
     "tiny": "84c9575e4d69001d",
@@ -119,7 +120,7 @@ def test_presets_keep_their_fingerprints(name: str) -> None:
 def test_variants_keep_their_fingerprints(name: str, phase: str) -> None:
     base = preset(name)[0]
     chosen = phases.ablate(base, phases.DESIGNS) if phase == "ablate" else phases.PHASES[phase](base)
-    trials = plan.build(chosen, base).trials.values()
+    trials = make_plan(chosen, base).trials.values()
     found = {trial.variant: trial.fingerprint for trial in trials}
     recorded = VARIANTS[name][phase]
     assert {variant: found[variant] for variant in recorded} == recorded

@@ -9,10 +9,11 @@ from bridge_common.errors import UserError
 from ray_bridge.config.fingerprint import fingerprint
 from ray_bridge.config.presets import paper, paper_run, tiny, tiny_run
 from tune_spaces.campaign import Campaign
-from tune_spaces.design import cost_estimates, phases, plan, variants
+from tune_spaces.design import cost_estimates, phases, variants
 from tune_spaces.design.phases import Phase
+from tune_spaces.design.plan import make_plan
 from tune_spaces.gate.decision import GateSettings, Mode
-from tune_spaces.records import campaign_folder, plan_file, reuse
+from tune_spaces.records import plan_file, reuse
 
 
 def campaign(storage: Path, name: str = "c", **changes: object) -> Campaign:
@@ -21,9 +22,9 @@ def campaign(storage: Path, name: str = "c", **changes: object) -> Campaign:
 
 
 def finish(of: Campaign, name: str, accuracy: float = 0.6, seconds: float = 60.0) -> Path:
-    """What a job leaves behind."""
+    """Write what a finished job leaves in its folder."""
     trial = of.plan.trials[name]
-    folder = campaign_folder.begin(of.folder, trial, of.run_spec)
+    folder = of.records.begin(trial, of.run_spec)
     files.write_text(folder.events_file, "")
     folder.write_result(
         {
@@ -50,14 +51,14 @@ def test_ten_thousand_variants_are_planned(tmp_path: Path) -> None:
 
 
 def test_hybrids_differ_from_full_in_their_injection_alone() -> None:
-    found = {variant.name: variant.spec(tiny(), 0) for variant in phases.phase2(tiny()).first}
+    specs = {variant.name: variant.spec(tiny(), 0) for variant in phases.phase2(tiny()).first}
     full = variants.full().spec(tiny(), 0)
-    assert found["hybrid-residual"] == full.replace(injection="residual")
-    assert found["hybrid-adapter"] == full.replace(injection="adapter")
+    assert specs["hybrid-residual"] == full.replace(injection="residual")
+    assert specs["hybrid-adapter"] == full.replace(injection="adapter")
 
 
 def test_the_tree_of_phase_1() -> None:
-    planned = plan.build(phases.phase1(tiny()), tiny())
+    planned = make_plan(phases.phase1(tiny()), tiny())
     tree = {outcome: [planned.trials[n].variant for n in chosen] for outcome, chosen in planned.branches.items()}
     assert [planned.trials[n].variant for n in planned.first] == ["full"]
     assert tree == {"pass": [], "attribute": ["B", "C"], "attribute_all": ["A", "B", "C"]}
@@ -71,7 +72,7 @@ def test_the_tree_of_phase_1() -> None:
 
 
 def test_every_variant_runs_under_every_seed() -> None:
-    planned = plan.build(phases.phase1(tiny()), tiny(), seeds=(0, 1))
+    planned = make_plan(phases.phase1(tiny()), tiny(), seeds=(0, 1))
     seeds: dict[str, list[int]] = {}
     for trial in planned.trials.values():
         seeds.setdefault(trial.variant, []).append(trial.seed)
@@ -80,7 +81,7 @@ def test_every_variant_runs_under_every_seed() -> None:
 
 def test_equal_experiments_are_seen_and_run_once() -> None:
     """With the projection held off, full and C are one experiment, which an attribution must not hide."""
-    planned = plan.build(phases.phase1(tiny()), tiny(), held={"geometry_projection": False})
+    planned = make_plan(phases.phase1(tiny()), tiny(), held={"geometry_projection": False})
     same = {t.variant: t.same_as for t in planned.trials.values()}
     assert same["C"] == planned.first[0]
     assert same["full"] is None
@@ -88,24 +89,24 @@ def test_equal_experiments_are_seen_and_run_once() -> None:
 
 def test_confident_mode_plans_more_items_then_further_seeds() -> None:
     gate = GateSettings(mode=Mode.CONFIDENT, budget=3)
-    planned = plan.build(phases.phase1(tiny()), tiny(), gate=gate)
+    planned = make_plan(phases.phase1(tiny()), tiny(), gate=gate)
     extras = [planned.trials[name].spec for name in planned.extras]
     assert [(s.test_examples, s.seed) for s in extras] == [(2000, 0), (2000, 1), (2000, 2)]
-    whole = plan.build(phases.phase1(paper()), paper(), gate=gate)
+    whole = make_plan(phases.phase1(paper()), paper(), gate=gate)
     assert [whole.trials[n].seed for n in whole.extras] == [1, 2, 3]
-    assert plan.build(phases.phase1(tiny()), tiny()).extras == ()
+    assert make_plan(phases.phase1(tiny()), tiny()).extras == ()
 
 
 @pytest.mark.parametrize("seeds", [(), (0, 0), (-1,)])
 def test_impossible_seeds(seeds: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="seeds"):
-        plan.build(phases.phase1(tiny()), tiny(), seeds=seeds)
+        make_plan(phases.phase1(tiny()), tiny(), seeds=seeds)
 
 
 def test_a_variant_that_does_not_fit_is_named() -> None:
     wrong = Phase(name="p", goal="g", first=(variants.Variant(name="odd", changes={"soft_tokenz": 3}),))
     with pytest.raises(UserError, match=r"variant odd: unknown field 'soft_tokenz'"):
-        plan.build(wrong, tiny())
+        make_plan(wrong, tiny())
 
 
 def test_a_campaign_is_not_mixed_with_another(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_finished_trials_of_other_campaigns_are_planned_as_done_and_reused(tmp_p
     assert states["full"]["reused_from"] == str(folder)
     assert not states["B"]["done"]
     policy = second.policy()
-    taken = reuse.take_finished(second.folder, policy, second.plan.trials, second.run_spec)
+    taken = reuse.take_finished(second.records, policy, second.plan.trials, second.run_spec)
     assert list(taken) == [names(second)["full"]]
     copy = second.trial(names(second)["full"]).path
     assert (copy / "samples.jsonl").is_file()
@@ -144,26 +145,26 @@ def test_another_experiment_is_not_reused(tmp_path: Path) -> None:
 
 
 def test_a_frozen_plan_reads_back(tmp_path: Path) -> None:
-    asked = campaign(tmp_path)
-    record = asked.freeze()
-    again = plan_file.plan_from_record(record, asked.phase, asked.base, asked.gate)
-    assert again.trials == asked.plan.trials
-    assert again.identity == asked.plan.identity
-    assert plan_file.phase_from_record(plan_file.phase_record(asked.phase)) == asked.phase
+    planned = campaign(tmp_path)
+    record = planned.freeze()
+    again = plan_file.plan_from_record(record, planned.phase, planned.base, planned.gate)
+    assert again.trials == planned.plan.trials
+    assert again.identity == planned.plan.identity
+    assert plan_file.phase_from_record(plan_file.phase_record(planned.phase)) == planned.phase
 
 
 def test_estimates_learn_from_finished_trials(tmp_path: Path) -> None:
-    asked = campaign(tmp_path)
-    before = {row["variant"]: row for row in asked.freeze()["trials"]}["B"]
+    planned = campaign(tmp_path)
+    before = {row["variant"]: row for row in planned.freeze()["trials"]}["B"]
     assert before["estimate"] == "rough"
-    finish(asked, names(asked)["full"], seconds=7200)
-    after = {row["variant"]: row for row in asked.freeze()["trials"]}["B"]
+    finish(planned, names(planned)["full"], seconds=7200)
+    after = {row["variant"]: row for row in planned.freeze()["trials"]}["B"]
     assert after["minutes"] == pytest.approx(120, rel=0.01)
     assert after["gpu_hours"] == 0
 
 
 def test_gpu_hours_count_every_worker() -> None:
-    cost = cost_estimates.Clock(rates=cost_estimates.GPU, factors={}).estimate(paper(), paper_run())
+    cost = cost_estimates.CostModel(rates=cost_estimates.GPU, factors={}).estimate(paper(), paper_run())
     assert cost.gpu_hours == pytest.approx(4 * cost.minutes / 60)
 
 
@@ -232,5 +233,5 @@ def test_a_finished_campaign_needs_no_ray(tmp_path: Path) -> None:
 
 def test_two_drivers_on_one_campaign(tmp_path: Path) -> None:
     one = campaign(tmp_path)
-    with one.locked(), pytest.raises(UserError, match=r"is being run by process \d+"):
+    with one.records.locked(), pytest.raises(UserError, match=r"is being run by process \d+"):
         campaign(tmp_path).run(job="nothing:runs")

@@ -10,6 +10,7 @@ from cluster.cli.app import app
 from ray_bridge.config.presets import tiny
 from tune_spaces.design import toggles, variants
 from tune_spaces.design.toggles import Toggle
+from tune_spaces.ray_tune.search_space import search_space
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def pooling() -> Iterator[Toggle]:
 
 
 def test_a_new_toggle_is_found_in_search_space_help_parameters_and_columns(pooling: Toggle) -> None:
-    assert sorted(toggles.search_space()["pooling"].categories) == ["attention", "mean"]
+    assert sorted(search_space()["pooling"].categories) == ["attention", "mean"]
     shown = " ".join(CliRunner().invoke(app, ["ablate", "--help"]).output.split())
     assert "pool (pooling): on: attention over source tokens; off: their mean. [a test]" in shown
     assert toggles.parameters(vars(tiny(pooling="mean")))["toggle.pool"] == "off"
@@ -45,7 +46,7 @@ def test_a_new_toggle_joins_the_variants(pooling: Toggle) -> None:
 
 
 def test_without_it_nothing_is_left() -> None:
-    assert set(toggles.search_space()) == {
+    assert set(search_space()) == {
         "kl_alignment",
         "prompt_alignment",
         "decode_aware",

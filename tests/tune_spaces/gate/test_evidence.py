@@ -7,7 +7,8 @@ import pytest
 
 from bridge_common import files
 from bridge_common.intervals import wilson
-from tune_spaces.gate.evidence import Outcome, pool
+from tune_spaces.gate.evidence import pool
+from tune_spaces.gate.outcome import Outcome
 
 
 def run(folder: Path, correct: "list[bool] | np.ndarray", first: int = 0) -> Outcome:
@@ -18,9 +19,9 @@ def run(folder: Path, correct: "list[bool] | np.ndarray", first: int = 0) -> Out
 
 
 def test_one_run_has_wilsons_interval(tmp_path: Path) -> None:
-    found = pool([run(tmp_path / "a", [True] * 140 + [False] * 60)])
-    assert found.accuracy == 0.7
-    assert (found.low, found.high) == pytest.approx(wilson(140, 200))
+    evidence = pool([run(tmp_path / "a", [True] * 140 + [False] * 60)])
+    assert evidence.accuracy == 0.7
+    assert (evidence.low, evidence.high) == pytest.approx(wilson(140, 200))
 
 
 def test_the_same_answers_twice_are_worth_one_run(tmp_path: Path) -> None:
@@ -51,9 +52,9 @@ def test_without_samples_items_count_once() -> None:
 
 def test_more_items_widen_what_is_known(tmp_path: Path) -> None:
     few, more = run(tmp_path / "a", [True] * 7 + [False] * 3), run(tmp_path / "b", [True] * 28 + [False] * 12)
-    found = pool([few, more])
-    assert found.n == 40
-    assert found.high - found.low < pool([few]).high - pool([few]).low
+    evidence = pool([few, more])
+    assert evidence.n == 40
+    assert evidence.high - evidence.low < pool([few]).high - pool([few]).low
 
 
 def test_no_run_is_a_mistake() -> None:

@@ -1,0 +1,53 @@
+"""How a trial ended, as far as the gate needs to know."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bridge_common import metric_names
+from bridge_common.trial_folder import TrialFolder
+
+BRIDGED = "bridged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        accuracy: accuracy of the bridged condition, or None if the trial failed.
+        correct: number of items answered correctly, or None if the job did not report it.
+        n: number of items, or None if the job did not report it.
+        folder: the trial's folder, with `samples.jsonl` if the job wrote one.
+        node_id: the Ray node on which the trial ran.
+    """
+
+    accuracy: float | None
+    correct: int | None = None
+    n: int | None = None
+    folder: str = ""
+    node_id: str | None = None
+
+    @classmethod
+    def of_metrics(cls, metrics: Mapping[str, Any], folder: Path | str, node_id: str | None) -> "Outcome":
+        """Return the outcome of a finished trial from the metrics that its job reported."""
+        n, correct = metrics.get(metric_names.N), metrics.get(f"correct/{BRIDGED}")
+        return cls(
+            accuracy=float(metrics[metric_names.accuracy(BRIDGED)]),
+            correct=None if correct is None else int(correct),
+            n=None if n is None else int(n),
+            folder=str(folder),
+            node_id=node_id,
+        )
+
+    @classmethod
+    def of_trial(cls, trial: TrialFolder) -> "Outcome | None":
+        """Read the outcome of a trial from its folder, or return None if it has not finished."""
+        result = trial.result()
+        return None if result is None else cls.of_metrics(result["metrics"], trial.path, result.get("node_id"))
+
+    @property
+    def failed(self) -> bool:
+        """Whether the trial ended without an accuracy."""
+        return self.accuracy is None
