@@ -6,8 +6,11 @@ import pandas as pd
 import pytest
 
 from bridge_common.errors import UserError
+from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
+from mlflow_utils.dataframes import from_folder
 from ray_bridge import tiny
+from tests.support.campaign_folder import make_campaign
 from tune_spaces.records.results_table import export, trial_table
 
 METRICS = {"accuracy/bridged": 0.5, "n": 120}
@@ -66,6 +69,16 @@ def test_further_columns_yield_to_what_the_result_says(tmp_path: Path) -> None:
     assert table["B"]["seconds"] == 99.0
     assert "task" in table["full"]
     assert "soft_tokens" not in table["full"]
+
+
+def test_the_table_that_mlflow_shows_agrees_in_every_column_they_share(tmp_path: Path) -> None:
+    campaign = make_campaign(tmp_path, n=30)
+    ours = trial_table(TrialFolder.begun_in(campaign)).sort_values("variant", ignore_index=True)
+    theirs = from_folder(campaign).sort_values("variant", ignore_index=True)
+    shared = [name for name in ours if name in theirs and name != "status"]  # MLflow's statuses are its own
+    assert {"variant", "phase", "seed", "fingerprint", "folder", "kl_alignment", "gain", "n"} <= set(shared)
+    assert len([name for name in shared if name.startswith("accuracy/")]) > len(CONDITIONS)
+    pd.testing.assert_frame_equal(ours[shared], theirs[shared], check_dtype=False)
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,155 @@
+"""Campaigns: frozen, priced, reused, refused if they would become another, and run once their prerequisites passed."""
+
+from pathlib import Path
+
+import pytest
+
+from bridge_common import files
+from bridge_common.errors import UserError
+from ray_bridge import tiny, tiny_run
+from tune_spaces.campaign import Campaign
+from tune_spaces.design import phases, variants
+from tune_spaces.design.phases import Phase
+from tune_spaces.records import plan_file, reuse
+
+
+def campaign(storage: Path, name: str = "c", **changes: object) -> Campaign:
+    base = tiny(**changes)
+    return Campaign(phases.phase1(base), base, tiny_run(), storage=storage, name=name)
+
+
+def finish(of: Campaign, name: str, accuracy: float = 0.6, seconds: float = 60.0) -> Path:
+    """Write what a finished job leaves in its folder."""
+    trial = of.plan.trials[name]
+    folder = of.records.begin(trial, of.run_spec)
+    files.write_text(folder.events_file, "")
+    folder.write_result(
+        {
+            "variant": trial.variant,
+            "fingerprint": trial.fingerprint,
+            "metrics": {"accuracy/bridged": accuracy, "correct/bridged": round(accuracy * 500), "n": 500},
+            "node_id": "n",
+            "seconds": seconds,
+        },
+    )
+    return folder.path
+
+
+def names(of: Campaign) -> dict[str, str]:
+    return {trial.variant: name for name, trial in of.plan.trials.items()}
+
+
+def test_ten_thousand_variants_are_planned(tmp_path: Path) -> None:
+    """How fast: `benchmarks/plan_speed.py`."""
+    sweep = Phase(name="sweep", goal="all K", first=tuple(variants.compression(range(1, 4097))))
+    asked = Campaign(sweep, tiny(), tiny_run(), storage=tmp_path, name="s", seeds=(0, 1, 2))
+    trials = asked.freeze()["trials"]
+    assert len(trials) == len(set(asked.plan.trials)) == 3 * 4096
+
+
+def test_a_campaign_is_not_mixed_with_another(tmp_path: Path) -> None:
+    campaign(tmp_path).freeze()
+    campaign(tmp_path).freeze()
+    with pytest.raises(UserError, match="planned differently"):
+        campaign(tmp_path, steps=7).freeze()
+
+
+def test_finished_trials_of_other_campaigns_are_planned_as_done_and_reused(tmp_path: Path) -> None:
+    first = campaign(tmp_path, "first")
+    folder = finish(first, names(first)["full"])
+    files.write_text(folder / "samples.jsonl", "{}\n")
+    (folder / "train").mkdir()
+    (folder / "train" / "checkpoint").write_text("large")
+    second = campaign(tmp_path, "second")
+    states = {row["variant"]: row for row in second.freeze()["trials"]}
+    assert states["full"]["done"]
+    assert states["full"]["reused_from"] == str(folder)
+    assert not states["B"]["done"]
+    policy = second.policy()
+    taken = reuse.take_finished(second.records, policy, second.plan.trials, second.run_spec)
+    assert list(taken) == [names(second)["full"]]
+    copy = second.trial(names(second)["full"]).path
+    assert (copy / "samples.jsonl").is_file()
+    assert not (copy / "train").exists()
+    assert files.read_json(copy / "result.json")["reused_from"] == str(folder)
+    assert policy.next() == names(second)["A"]
+    assert {row["variant"]: row for row in second.freeze()["trials"]}["full"]["reused_from"] == str(folder)
+
+
+def test_another_experiment_is_not_reused(tmp_path: Path) -> None:
+    first = campaign(tmp_path, "first", steps=7)
+    finish(first, names(first)["full"])
+    assert not any(row["done"] for row in campaign(tmp_path, "second").freeze()["trials"])
+
+
+def test_a_frozen_plan_reads_back(tmp_path: Path) -> None:
+    planned = campaign(tmp_path)
+    record = planned.freeze()
+    again = plan_file.plan_from_record(record, planned.phase, planned.base, planned.gate)
+    assert again.trials == planned.plan.trials
+    assert again.identity == planned.plan.identity
+    assert plan_file.phase_from_record(plan_file.phase_record(planned.phase)) == planned.phase
+
+
+def test_estimates_learn_from_finished_trials(tmp_path: Path) -> None:
+    planned = campaign(tmp_path)
+    before = {row["variant"]: row for row in planned.freeze()["trials"]}["B"]
+    assert before["estimate"] == "rough"
+    finish(planned, names(planned)["full"], seconds=7200)
+    after = {row["variant"]: row for row in planned.freeze()["trials"]}["B"]
+    assert after["minutes"] == pytest.approx(120, rel=0.01)
+    assert after["gpu_hours"] == 0
+
+
+def phase2(storage: Path) -> Campaign:
+    base = tiny()
+    swap = phases.phase2(base).first[:1]
+    return Campaign(
+        Phase(name="phase2", goal="g", first=swap, needs=("phase1",)), base, tiny_run(), storage=storage, name="two"
+    )
+
+
+def test_phase_2_waits_for_phase_1(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"phase2 needs phase1: no campaign .* --force"):
+        phase2(tmp_path).check_prerequisites()
+
+
+@pytest.mark.parametrize(("accuracy", "passed"), [(0.72, True), (0.60, False)])
+def test_phase_2_wants_a_phase_1_that_passed(tmp_path: Path, accuracy: float, passed: bool) -> None:
+    one = campaign(tmp_path, "one")
+    for name in one.plan.trials:
+        finish(one, name, accuracy)
+    one.run(job="nothing:runs")
+    if passed:
+        assert phase2(tmp_path).check_prerequisites()[0]["campaign"] == "one"
+    else:
+        with pytest.raises(UserError, match=r"one did not pass: 60\.0% against 70%"):
+            phase2(tmp_path).check_prerequisites()
+
+
+def test_force_stands_in_the_record(tmp_path: Path) -> None:
+    two = phase2(tmp_path)
+    for name in two.plan.trials:
+        finish(two, name)
+    two.run(job="nothing:runs", force=True)
+    asked = files.read_json(two.folder / "campaign.json")
+    assert asked["forced"] is True
+    assert asked["starts"][0]["prerequisites"][0]["forced"] is True
+
+
+def test_a_finished_campaign_needs_no_ray(tmp_path: Path) -> None:
+    one = campaign(tmp_path)
+    finish(one, names(one)["full"], 0.72)
+    assert one.run(job="nothing:runs").finished
+    gate = files.read_json(one.folder / "gate.json")
+    assert gate["passed"] is True
+    assert gate["branch"] == "pass"
+    import ray
+
+    assert not ray.is_initialized()
+
+
+def test_two_drivers_on_one_campaign(tmp_path: Path) -> None:
+    one = campaign(tmp_path)
+    with one.records.locked(), pytest.raises(UserError, match=r"is being run by process \d+"):
+        campaign(tmp_path).run(job="nothing:runs")
