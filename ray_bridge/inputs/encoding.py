@@ -1,8 +1,8 @@
 """Examples as both models read them: token ids, and the span of the question in the source's prompt."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.inputs.layout import answer_row
@@ -10,6 +10,9 @@ from ray_bridge.inputs.rows import Row, token_ids
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.token_alignment import Alignment, align, byte_spans
 from ray_bridge.tasks.task import Example, Task
+
+KEPT_TOKENS = 1 << 25
+"""Tokens of encoded examples that a worker remembers, about 1 GB of host memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +41,40 @@ class Encoded:
     alignment: Alignment | None = None
     prompted_row: Row | None = None
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of both models' sequences: what remembering the example costs."""
+        row = self.row
+        return len(self.source_ids) + len(row.before) + len(row.prompt) + len(row.answer)
+
 
 class Encoder:
-    """Tokenises examples for a pair of models under a spec's layout; each example once."""
+    """Tokenises examples for a pair of models under a spec's layout; recently used examples once."""
 
     def __init__(self, spec: JobSpec, task: Task, header: str, source: FrozenLM, target: FrozenLM) -> None:
         self.spec, self.task, self.header = spec, task, header
         self.source, self.target = source, target
-        self.encode = cache(self._encode)
+        # Not functools.cache on a method: it would hold the encoder, and with it both models, until the garbage
+        # collector runs, which GPU memory does not wait for.
+        self._kept: OrderedDict[str, Encoded] = OrderedDict()
+        self._tokens = 0
 
     def __call__(self, examples: Sequence[Example]) -> list[Encoded]:
-        return [self.encode(_ById(example)) for example in examples]
+        """Return the examples as both models read them; the last ones are remembered by their id."""
+        return [self._remembered(example) for example in examples]
+
+    def _remembered(self, example: Example) -> Encoded:
+        known = self._kept.pop(example.id, None)
+        if known is not None and known.example != example:
+            self._tokens -= known.tokens
+            known = None
+        if known is None:
+            known = self._encode(example)
+            self._tokens += known.tokens
+        self._kept[example.id] = known
+        while self._tokens > KEPT_TOKENS and len(self._kept) > 1:
+            self._tokens -= self._kept.popitem(last=False)[1].tokens
+        return known
 
     def source_row(self, example: Example) -> Row:
         """The source's own prompt, for source_alone."""
@@ -60,8 +86,7 @@ class Encoder:
         prompt = self.task.prompt(replace(example, question=question))
         return answer_row(self.target, self.header, prompt, None, soft_after_header=False)
 
-    def _encode(self, wrapped: "_ById") -> Encoded:
-        example = wrapped.example
+    def _encode(self, example: Example) -> Encoded:
         prompt, answer = self.task.prompt(example), self.task.continuation(example)
         header = self.header
         source_ids, span = question_span(self.source, header, prompt, example.question)
@@ -93,16 +118,6 @@ class Encoder:
         begin = len(header) + prompt.rindex(question)
         end = begin + len(question)
         return align(self.source.tokenizer, self.target.tokenizer, header + prompt, begin, end)
-
-
-@dataclass(frozen=True)
-class _ById:
-    """An example hashed by its id: groups are mappings, which have no hash."""
-
-    example: Example
-
-    def __hash__(self) -> int:
-        return hash(self.example.id)
 
 
 def question_span(lm: FrozenLM, header: str, prompt: str, question: str) -> tuple[tuple[int, ...], tuple[int, int]]:
