@@ -76,10 +76,10 @@ class Bench:
             for way in (
                 "first",
                 "before_question",
-                "first unrecorded",
-                "before_question unrecorded",
-                "before_question plain layers",
-                "first plain layers",
+                "first without graphs",
+                "before_question without graphs",
+                "before_question unfused",
+                "first unfused",
             )
         ]
         equal: list[Piece] = [("equality", 80, self.equality), ("decode aware K=512", 60, self.decode_aware)]
@@ -128,9 +128,9 @@ class Bench:
             return "no kernels on a CPU"
         geometry = (self.device, torch.bfloat16, body.heads, body.kv_heads, body.head_dim)
         return {
-            "decode": decode_step.disagreement(*geometry),
-            "layer": fused_layer.disagreement(*geometry),
-            "behind": prefix_attention.disagreement(*geometry),
+            "decode": decode_step.max_error(*geometry),
+            "layer": fused_layer.max_error(*geometry),
+            "prefix attention": prefix_attention.max_error(*geometry),
         }
 
     def attention(self) -> Any:
@@ -150,7 +150,7 @@ class Bench:
                 return F.scaled_dot_product_attention(*turned, attn_mask=mask, enable_gqa=True).transpose(1, 2)
 
             def mine() -> Tensor:
-                return prefix_attention.attend_behind(q, k, v, 128**-0.5)  # noqa: B023
+                return prefix_attention.attend_after_prefix(q, k, v, 128**-0.5)  # noqa: B023
 
             blocks: list[Any] = [
                 None,

@@ -13,7 +13,7 @@ import torch
 
 from ray_bridge.config.presets import paper
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.gpu.settings import settle
+from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.inputs.encoding import Encoded, Encoder
 from ray_bridge.inputs.rows import Row
 from ray_bridge.model_pair import ModelPair
@@ -138,7 +138,7 @@ def random_lm(side: str, device: torch.device, **changes: Any) -> FrozenLM:
 
     from ray_bridge.config.checkpoint_names import resolve
 
-    settle(device)
+    configure_torch(device)
     values = {**GEOMETRY[side], **changes}
     config = AutoConfig.for_model(values.pop("kind"), **values)
     tokenizer = AutoTokenizer.from_pretrained(resolve(f"embedded:{side}"))

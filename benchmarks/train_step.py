@@ -30,9 +30,9 @@ from ray_bridge.training.trainer import Trainer
 WAYS = (
     "first",
     "before_question",
-    "first unrecorded",
-    "before_question unrecorded",
-    "before_question plain layers",
+    "first without graphs",
+    "before_question without graphs",
+    "before_question unfused",
     "first header read again",
 )
 
@@ -64,7 +64,7 @@ def way_of(rig: Rig, way: str) -> Iterator[str]:
     """Switches to one of the ways; gives the position of the soft tokens."""
     bodies = {side: lm.body for side, lm in rig.models.items()}
     with contextlib.ExitStack() as stack:
-        if "plain layers" in way:
+        if "unfused" in way:
             for lm in rig.models.values():
                 lm.body = None
         if "read again" in way:
@@ -97,7 +97,7 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
         shared = os.environ.get("BENCH_CACHE")  # a folder that all processes see
         job = bench_job(rig, spec, Path(name), worker, cache=Path(shared or name) / f"cache-{rig.size}")
         job.prepare()
-        job.passes.graphed = job.passes.graphed and "unrecorded" not in way and "plain" not in way
+        job.passes.graphed = job.passes.graphed and "without graphs" not in way and "unfused" not in way
         losses = _watch(job)
         spent = []
         if device.type == "cuda":
@@ -115,8 +115,8 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
         "slowest_ms": round(1e3 * spent[-1], 2),
         "floor_ms": round(1e3 * floor_seconds(rig, spec, way, limits, 2), 2),
         "peak_gib": peak_gib(device),
-        "recorded": {name: len(replay.recorded) for name, replay in job.passes.replays.items()},
-        "plain": {name: replay.plain for name, replay in job.passes.replays.items()},
+        "graphs": {name: len(calls.graphs) for name, calls in job.passes.graphs.items()},
+        "eager_calls": {name: calls.eager_calls for name, calls in job.passes.graphs.items()},
         "losses": losses[:4] + losses[-2:],
     }
 

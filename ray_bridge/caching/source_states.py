@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ray_bridge.caching.frozen_states import LIMIT, Extract, FrozenStates
-from ray_bridge.gpu.transfer import Parcel
+from ray_bridge.gpu.transfer import PackedTransfer
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import SourceBatch, read_source
 from ray_bridge.models.frozen_lm import FrozenLM
@@ -58,10 +58,12 @@ class SourceStates(FrozenStates):
         if rows is None:
             return read_source(self.lm, items, self.layer)
         S = max(len(row) for row in rows)
-        parcel = Parcel(self.lm.device, ((len(rows), S, rows[0].shape[1]), rows[0].dtype), ((len(rows), S), torch.long))
-        states, mask = parcel.host  # (B, S, d_s), (B, S)
+        transfer = PackedTransfer(
+            self.lm.device, ((len(rows), S, rows[0].shape[1]), rows[0].dtype), ((len(rows), S), torch.long)
+        )
+        states, mask = transfer.host  # (B, S, d_s), (B, S)
         for i, row in enumerate(rows):
             states[i, : len(row)], states[i, len(row) :] = row, 0
             mask[i, : len(row)], mask[i, len(row) :] = 1, 0
-        states, mask = parcel.send()
+        states, mask = transfer.send()
         return SourceBatch(states=states.to(torch.promote_types(states.dtype, torch.float32)), mask=mask, items=items)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ray_bridge.caching.frozen_states import Extract, FrozenStates
-from ray_bridge.gpu.transfer import Parcel
+from ray_bridge.gpu.transfer import PackedTransfer
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import assemble_shared
 
@@ -52,8 +52,8 @@ class TeacherStates(FrozenStates):
         rows = self.rows(items)
         if rows is None:
             return None
-        parcel = Parcel(self.lm.device, ((sum(map(len, rows)), rows[0].shape[1]), rows[0].dtype))
-        torch.cat(rows, out=parcel.host[0])
+        transfer = PackedTransfer(self.lm.device, ((sum(map(len, rows)), rows[0].shape[1]), rows[0].dtype))
+        torch.cat(rows, out=transfer.host[0])
         extracts = [self.extract(item) for item in items]
         ids = [extract.ids[extract.begin + 1 : extract.end + 1] for extract in extracts]
-        return AnswerStates(states=parcel.send()[0], ids=ids)
+        return AnswerStates(states=transfer.send()[0], ids=ids)

@@ -75,7 +75,7 @@ class FusedCache:
             before = None if self.prefix is None else (self.prefix.keys[i][0], self.prefix.values[i][0])
             a = kernels.attention(q, self.keys[i], self.values[i], self.lengths, body.scale, before)  # (b, h, D)
             x, h = kernels.add_norm(x, layer.out(a.flatten(1)), layer.mlp_norm.weight, layer.mlp_norm.variance_epsilon)
-            y = layer.down(kernels.gate(F.linear(h, layer.gate_up, layer.gate_up_bias)))  # (b, d)
+            y = layer.down(kernels.swiglu(F.linear(h, layer.gate_up, layer.gate_up_bias)))  # (b, d)
             if context is not None:
                 x, y = context.apply(i + 1, (x + y)[:, None])[:, 0], None  # (b, d)
         self.lengths.add_(1)
@@ -135,7 +135,7 @@ class _OneMore:
         self.at = cache.lengths[:, None, None, None]  # (b, 1, 1, 1)
         self.seen = cache.slots <= self.at  # (b, 1, 1, slots)
 
-    def before(self, _layer: int) -> None:
+    def prefix_states(self, _layer: int) -> None:
         """The prefix is read where it is."""
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

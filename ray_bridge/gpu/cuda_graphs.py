@@ -1,9 +1,9 @@
-"""Differentiable functions as CUDA graphs: recorded once for each shape, then launched as one.
+"""Differentiable functions as CUDA graphs: captured once for each shape, then launched as one.
 
-The frozen target's pass and the bridge's unrolled sampler are some thousand small kernels each way, and a training
-step of two rows would be over before Python has launched them. The way is that of `torch.cuda.make_graphed_callables`,
-whose recordings live as long as the process, hold on to the memory of their warm-up, and cannot be made while another
-graph holds the same parameters.
+The frozen target's pass and the bridge's unrolled sampler are some thousand small kernels in each direction, and the
+kernels of a training step of two rows would finish before Python had launched them. The method is that of
+`torch.cuda.make_graphed_callables`, whose graphs live as long as the process, hold on to the memory of their warm-up,
+and cannot be captured while another graph holds the same parameters.
 """
 
 import weakref
@@ -15,74 +15,74 @@ import torch
 from torch import Tensor
 
 Function = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
-"""(inputs, parameters) -> value. Whatever else it reads is a tensor that is only ever changed in place."""
+"""(inputs, parameters) -> value. Any other tensor that it reads may only be changed in place."""
 
-USES = 2
-"""Calls of one shape that run plainly before it is recorded: a recording costs as much as five of them."""
-MOST = 48
-"""Shapes that are recorded; further ones run plainly."""
+EAGER_CALLS = 2
+"""Eager calls of a shape before its graph is captured: a capture costs as much as five of them."""
+MAX_GRAPHS = 48
+"""Shapes that are captured; calls with further shapes run eagerly."""
 
 
-class Replay:
-    """A function that is called again and again with the same shapes, one call after another.
+class GraphedCalls:
+    """Calls functions with few shapes again and again, one call after another, through CUDA graphs.
 
-    All recordings share one pool of memory, as large as the largest needs it. So a recording may only be replayed once
-    the backward pass of the one before is over or will never come: until then calls run plainly.
+    All graphs share one memory pool, as large as the largest graph needs. So a graph may only be replayed once the
+    backward pass of the call before has finished or its autograd graph was freed; until then calls run eagerly.
 
     Attributes:
-        recorded: the recordings by name and shapes.
-        plain: how many calls ran plainly.
-        paused: whether calls run plainly for now, such as where a backward pass is to be taken more than once.
+        graphs: the captured calls by name and shapes.
+        eager_calls: how many calls ran eagerly.
+        paused: whether calls run eagerly for now, as while the backward pass of a call is to be run more than once.
     """
 
-    def __init__(self, *, uses: int = USES, most: int = MOST) -> None:
-        self.uses, self.most = uses, most
-        self.recorded: dict[Hashable, _Recording] = {}
-        self.plain, self.paused = 0, False
+    def __init__(self, *, eager_before: int = EAGER_CALLS, max_graphs: int = MAX_GRAPHS) -> None:
+        self.eager_before, self.max_graphs = eager_before, max_graphs
+        self.graphs: dict[Hashable, _CapturedCall] = {}
+        self.eager_calls, self.paused = 0, False
         self._calls: Counter[Hashable] = Counter()
         self._pool: Any = None
-        self._open: Callable[[], object] = _nothing
+        self._pending: Callable[[], object] = _no_call
 
     def __call__(
         self, name: Hashable, function: Function, inputs: Sequence[Tensor], parameters: Sequence[Tensor] = ()
     ) -> Tensor:
-        """The function's value, with gradient to inputs and parameters.
+        """Return the function's value, with gradient to inputs and parameters.
 
-        The value lives in the recording's own memory: it is good until the next call.
+        The value is in the graph's own memory: it is overwritten by the next call.
 
         Args:
             name: tells functions apart.
             function: a function of `inputs` and `parameters`.
-            inputs: what differs between calls.
+            inputs: tensors that differ between calls.
             parameters: leaves that are the same tensors in every call.
         """
         key = (name, torch.is_grad_enabled(), *((x.shape, x.dtype, x.requires_grad) for x in inputs))
         self._calls[key] += 1
-        ready = key in self.recorded or (self._calls[key] > self.uses and len(self.recorded) < self.most)
-        if not ready or self.paused or not inputs[0].is_cuda or self._open() is not None:
-            self.plain += 1
+        ready = key in self.graphs or (self._calls[key] > self.eager_before and len(self.graphs) < self.max_graphs)
+        if not ready or self.paused or not inputs[0].is_cuda or self._pending() is not None:
+            self.eager_calls += 1
             return function(inputs, parameters)
-        if key not in self.recorded:
+        if key not in self.graphs:
             self._pool = self._pool or torch.cuda.graph_pool_handle()
-            self.recorded[key] = _Recording(function, inputs, parameters, self._pool)
-        value: Tensor = _Replayed.apply(self.recorded[key], *inputs, *parameters)
+            self.graphs[key] = _CapturedCall(function, inputs, parameters, self._pool)
+        value: Tensor = _Replay.apply(self.graphs[key], *inputs, *parameters)
         if value.grad_fn is not None:
-            held = _Held()
+            marker = _PendingBackward()
             node: Any = value.grad_fn
-            node.metadata["held"] = held  # lives as long as the graph of the backward pass
-            self._open = weakref.ref(held)
+            node.metadata["pending"] = marker  # lives as long as the autograd graph
+            self._pending = weakref.ref(marker)
         return value
 
 
-class _Recording:
-    """A function's two passes at one shape.
+class _CapturedCall:
+    """The forward and the backward pass of a function at one shape.
 
-    Inputs are copied into buffers; parameters are read where they are, through leaves of the recording's own: a leaf
-    that a plain graph holds too would tie the recording to the stream on which that one ran.
+    Inputs are copied into buffers. Parameters are read where they are, through leaves of this call's own: a leaf that
+    an eager call's autograd graph holds too would tie the capture to the stream on which that call ran.
     """
 
     def __init__(self, function: Function, inputs: Sequence[Tensor], parameters: Sequence[Tensor], pool: Any) -> None:
-        self.function = function  # what it reads must live on
+        self.function = function  # keeps alive the tensors that it reads
         self.buffers = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
         aliases = [p.detach().requires_grad_(p.requires_grad) for p in parameters]
         self.forward = torch.cuda.CUDAGraph()
@@ -94,36 +94,36 @@ class _Recording:
         if value.requires_grad:
             places = [i for i, leaf in enumerate([*self.buffers, *aliases]) if leaf.requires_grad]
             leaves = [[*self.buffers, *aliases][i] for i in places]
-            self.outer = torch.empty_like(value)
+            self.grad_output = torch.empty_like(value)
             self.backward = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.backward, pool=pool, capture_error_mode="thread_local"):
-                found = torch.autograd.grad(value, leaves, self.outer, allow_unused=True)
-            for i, gradient in zip(places, found, strict=True):
+                gradients = torch.autograd.grad(value, leaves, self.grad_output, allow_unused=True)
+            for i, gradient in zip(places, gradients, strict=True):
                 self.gradients[i] = gradient
         self.value = value.detach()
 
 
-class _Replayed(torch.autograd.Function):
+class _Replay(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, recording: _Recording, *arguments: Tensor) -> Tensor:
-        for buffer, given in zip(recording.buffers, arguments, strict=False):
-            buffer.detach().copy_(given)
-        recording.forward.replay()
-        ctx.recording = recording
-        return recording.value.detach()
+    def forward(ctx: Any, call: _CapturedCall, *arguments: Tensor) -> Tensor:
+        for buffer, argument in zip(call.buffers, arguments, strict=False):
+            buffer.detach().copy_(argument)
+        call.forward.replay()
+        ctx.call = call
+        return call.value.detach()
 
     @staticmethod
-    def backward(ctx: Any, *outer: Any) -> Any:
-        recording: _Recording = ctx.recording
-        assert recording.backward is not None
-        recording.outer.copy_(outer[0])
-        recording.backward.replay()
-        return None, *(None if g is None else g.detach() for g in recording.gradients)
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        call: _CapturedCall = ctx.call
+        assert call.backward is not None
+        call.grad_output.copy_(grad_outputs[0])
+        call.backward.replay()
+        return None, *(None if g is None else g.detach() for g in call.gradients)
 
 
-class _Held:
-    """Something to hold on to."""
+class _PendingBackward:
+    """Exists until the autograd graph that holds it is freed."""
 
 
-def _nothing() -> None:
+def _no_call() -> None:
     return None

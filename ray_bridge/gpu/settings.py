@@ -1,19 +1,19 @@
-"""What torch must be told before it works on a GPU as this package needs it; once a process, before the first model."""
+"""PyTorch's settings for GPUs, applied once a process, before the first model is loaded."""
 
 import os
 
 import torch
 
 
-def settle(device: torch.device | str) -> None:
-    """Settings for a device; nothing on a CPU.
+def configure_torch(device: torch.device | str) -> None:
+    """Apply this package's settings for a device; none on a CPU.
 
     Memory-efficient attention is off: under a padding mask the kernel of torch 2.11 on an H200 gave wrong fp32
-    prefills at some lengths (65 tokens, left-padded: accuracy 57 % where the plain kernel has 100 %).
+    prefills at some lengths (65 tokens, left-padded: accuracy 57 % instead of 100 % with the math kernel).
 
-    Memory grows in segments that can be extended: rows of many lengths leave gaps in fixed ones, up to 100 GB after a
-    few dozen steps with the header in every row, and recordings cannot give theirs back. A user's own settings of the
-    allocator are left alone.
+    The allocator's segments are expandable: rows of many lengths leave gaps in fixed segments, up to 100 GB after a few
+    dozen steps with the header in every row, and CUDA graphs cannot give theirs back. Allocator settings that the user
+    has made are left alone.
     """
     if torch.device(device).type != "cuda":
         return

@@ -1,8 +1,7 @@
-"""From host to device without waiting for it.
+"""Copies from host to GPU that the host does not wait for.
 
-A plain copy of pageable memory waits until the device has done all it was told before; from pinned memory the copy
-takes its place in the queue and the host goes on. A training step makes a dozen small copies: with plain ones it would
-stand still a dozen times.
+A copy from pageable memory waits until the device has done all earlier work; a copy from pinned memory takes its place
+in the stream and the host goes on. A training step makes a dozen small copies, each of which would otherwise stall it.
 """
 
 import math
@@ -11,36 +10,40 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-_ALIGNED = 512
-"""Bytes at whose multiples a tensor begins, as it would in memory of its own."""
+_ALIGNMENT = 512
+"""Bytes at whose multiples a tensor begins, as it would in an allocation of its own."""
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; to a GPU through pinned memory, in the stream's order."""
+    """Return the tensor on the device; to a GPU through pinned memory, in the stream's order."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-class Parcel:
-    """Tensors that are filled on the host and reach the device together, in one copy that the host does not wait for.
+class PackedTransfer:
+    """Tensors that are filled on the host and reach the device in one copy, which the host does not wait for.
+
+    Args:
+        device: where they are sent.
+        *layouts: shape and dtype of each tensor.
 
     Attributes:
-        host: the tensors to fill; until then they hold whatever was in memory. None may be changed after `send`.
+        host: the tensors to fill, uninitialised at first. None may be changed after `send`.
     """
 
-    def __init__(self, device: torch.device, *kinds: tuple[tuple[int, ...], torch.dtype]) -> None:
-        self.device, self._kinds = device, kinds
-        sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in kinds]
-        starts = [0, *accumulate(size + -size % _ALIGNED for size in sizes)]
+    def __init__(self, device: torch.device, *layouts: tuple[tuple[int, ...], torch.dtype]) -> None:
+        self.device, self._layouts = device, layouts
+        sizes = [math.prod(shape) * dtype.itemsize for shape, dtype in layouts]
+        starts = [0, *accumulate(size + -size % _ALIGNMENT for size in sizes)]
         self._places = [slice(start, start + size) for start, size in zip(starts, sizes, strict=False)]
         self._memory = torch.empty(starts[-1], dtype=torch.uint8, pin_memory=device.type == "cuda")
         self.host = self._views(self._memory)
 
     def send(self) -> list[Tensor]:
-        """The tensors on the device."""
+        """Return the tensors on the device."""
         return self._views(self._memory.to(self.device, non_blocking=True))
 
     def _views(self, memory: Tensor) -> list[Tensor]:
-        parts = zip(self._places, self._kinds, strict=True)
+        parts = zip(self._places, self._layouts, strict=True)
         return [memory[place].view(dtype).view(shape) for place, (shape, dtype) in parts]

@@ -113,7 +113,7 @@ class AttendBehind:
         self.prefix, self.real, self.scale = prefix, real, scale
         self.mask: Tensor | None = None
 
-    def before(self, layer: int) -> tuple[Tensor, Tensor] | None:
+    def prefix_states(self, layer: int) -> tuple[Tensor, Tensor] | None:
         """Keys and values (H, h_kv, D) of the prefix."""
         return None if self.prefix is None else self.prefix.by_place(layer)
 
@@ -124,7 +124,7 @@ class AttendBehind:
         if plain_causal and half and self.prefix is not None:
             geometry = (q.device, q.dtype, q.shape[2], k.shape[2], q.shape[3])
             if prefix_attention.usable(*geometry):
-                return prefix_attention.attend_behind(q, k, v, self.scale)  # (B, T, h, D)
+                return prefix_attention.attend_after_prefix(q, k, v, self.scale)  # (B, T, h, D)
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, h, T, D), (B, h_kv, H + T, D) twice
         if plain_causal and self.prefix is None:
             return causal_attention(q, k, v, self.scale)  # (B, T, h, D)

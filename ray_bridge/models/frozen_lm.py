@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bridge_common.errors import UserError
 from ray_bridge.config.checkpoint_names import resolve
-from ray_bridge.gpu.settings import settle
+from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.models.accuracy import TOKENS, Verdict, judge, probes, reference_states
 from ray_bridge.models.attention import AttendBehind
 from ray_bridge.models.fused_decoder import FusedBody
@@ -99,7 +99,7 @@ class FrozenLM:
             raise UserError(
                 f"{name} has no fast tokenizer: offsets are needed; save one with tokenizer.save_pretrained"
             )
-        settle(device)
+        configure_torch(device)
         model = load_model(place, name, revision=revision, dtype=dtype)
         lm = cls(to_device(model, torch.device(device)), tokenizer, Path(place).name)
         return lm.fuse(texts) if lm.device.type == "cuda" else lm

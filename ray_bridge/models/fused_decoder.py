@@ -24,7 +24,7 @@ LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
 class Attend(Protocol):
     """What the queries of each layer look at."""
 
-    def before(self, layer: int) -> tuple[Tensor, Tensor] | None:
+    def prefix_states(self, layer: int) -> tuple[Tensor, Tensor] | None:
         """Keys and values (H, h_kv, D) that stand before every row's own, or None."""
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -101,29 +101,31 @@ class FusedBody:
         autocast = torch.is_autocast_enabled(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
             cos, sin = self.rotary(x, positions)  # (B, T, D)
-            turn = (cos.contiguous(), sin.contiguous())  # (B, T, D) each
+            angles = (cos.contiguous(), sin.contiguous())  # (B, T, D) each
             for i, layer in enumerate(self.layers[:stop]):
                 if recompute and torch.is_grad_enabled():
-                    x = checkpoint(self.layer, i, layer, x, turn, attend, use_reentrant=False, preserve_rng_state=False)
+                    x = checkpoint(
+                        self.layer, i, layer, x, angles, attend, use_reentrant=False, preserve_rng_state=False
+                    )
                 else:
-                    x = self.layer(i, layer, x, turn, attend)
+                    x = self.layer(i, layer, x, angles, attend)
                 if context is not None:
                     with torch.autocast(x.device.type, enabled=autocast):
                         x = context.apply(i + 1, x)
         return x
 
-    def layer(self, i: int, layer: Layer, x: Tensor, turn: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+    def layer(self, i: int, layer: Layer, x: Tensor, angles: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
         """One layer, (B, T, d) -> (B, T, d)."""
         B, T, _ = x.shape
         kernels = self.kernels(x)
         qkv = F.linear(normed(layer.norm, x), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
         qkv = qkv.view(B, T, -1, self.head_dim)  # (B, T, h + 2 h_kv, D)
-        turned = layer_kernels.turn if kernels else layer_kernels.reference_turn
-        y = attend(i, *turned(qkv, *turn, attend.before(i), self.kv_heads))  # (B, T, h, D)
+        rotated = layer_kernels.rotate if kernels else rotate
+        y = attend(i, *rotated(qkv, *angles, attend.prefix_states(i), self.kv_heads))  # (B, T, h, D)
         x = x + layer.out(y.reshape(B, T, -1))  # (B, T, d)
         gate_up = F.linear(normed(layer.mlp_norm, x), layer.gate_up, layer.gate_up_bias)  # (B, T, 2 m)
         if kernels and self.silu:
-            return x + layer.down(layer_kernels.gated(gate_up))  # (B, T, d)
+            return x + layer.down(layer_kernels.swiglu(gate_up))  # (B, T, d)
         gate, up = gate_up.chunk(2, -1)  # (B, T, m) each
         return x + layer.down(self.activation(gate) * up)  # (B, T, d)
 
@@ -136,6 +138,30 @@ class FusedBody:
     def finish(self, x: Tensor) -> Tensor:
         """The final norm, (..., d) -> (..., d)."""
         return normed(self.final_norm, x)
+
+
+def rotate(
+    qkv: Tensor, cos: Tensor, sin: Tensor, prefix: tuple[Tensor, Tensor] | None, kv_heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotate queries and keys (RoPE, Su et al. 2021), and put the prefix's keys and values before each row's own.
+
+    Args:
+        qkv: (B, T, h + 2 h_kv, D).
+        cos: (1 or B, T, D).
+        sin: (1 or B, T, D).
+        prefix: keys and values of the prefix, (H, h_kv, D) each, or None.
+        kv_heads: h_kv.
+
+    Returns:
+        Queries (B, T, h, D), keys and values (B, H + T, h_kv, D).
+    """
+    B, half = len(qkv), qkv.shape[-1] // 2
+    q, k, v = qkv.split([qkv.shape[2] - 2 * kv_heads, kv_heads, kv_heads], 2)
+    signed = torch.cat([-sin[..., :half], sin[..., half:]], -1)[:, :, None]  # (1 or B, T, 1, D)
+    q, k = (x * cos[:, :, None] + x.roll(half, -1) * signed for x in (q, k))
+    if prefix is not None:
+        k, v = (torch.cat([x.expand(B, -1, -1, -1), y], 1) for x, y in zip(prefix, (k, v), strict=True))
+    return q, k, v
 
 
 def normed(norm: Any, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_bridge.bridges.translator import Translator
-from ray_bridge.gpu.cuda_graphs import Replay
+from ray_bridge.gpu.cuda_graphs import GraphedCalls
 from ray_bridge.inputs.layout import Batch
 from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.models.frozen_lm import FrozenLM
@@ -43,12 +43,12 @@ class ForwardPasses:
         self.graphed = target.device.type == "cuda" if graphed is None else graphed
         self.parameters = {name: p for name, p in translator.named_parameters() if p.requires_grad}
         # Each holds its memory from its forward pass to its backward pass, so each has a pool of its own.
-        self.replays = {name: Replay() for name in ("soft", "flow", "student", "teacher")}
+        self.graphs = {name: GraphedCalls() for name in ("soft", "flow", "student", "teacher")}
 
     def pause(self, paused: bool) -> None:
         """Set whether to run eagerly for now: the backward pass of a graph can be taken only once."""
-        for replay in self.replays.values():
-            replay.paused = paused
+        for graphs in self.graphs.values():
+            graphs.paused = paused
 
     def bridge_inputs(self, source: SourceBatch) -> tuple[Tensor, ...]:
         """Return what `soft` and `flow_error` read of a batch; see `Translator.bridge_inputs`."""
@@ -88,8 +88,8 @@ class ForwardPasses:
         inputs = (F.pad(inputs[0], (0, 0, 0, padding)), *(F.pad(x, (0, padding)) for x in inputs[1:]))
         if context is not None:  # a graph would neither see other soft tokens nor reach adapters' weights
             return read(inputs, ())
-        replay = self.replays["student" if torch.is_grad_enabled() else "teacher"]
-        return replay(() if prefix is None else prefix.ids, read, inputs)
+        graphs = self.graphs["student" if torch.is_grad_enabled() else "teacher"]
+        return graphs(() if prefix is None else prefix.ids, read, inputs)
 
     def _with_translator(self, name: str, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
         """Return `function(*inputs)`, which reads the translator's parameters."""
@@ -102,7 +102,7 @@ class ForwardPasses:
             with _autocast_cache():
                 return torch.func.functional_call(caller, given, tuple(inputs))
 
-        return self.replays[name](name, call, inputs, list(self.parameters.values()))
+        return self.graphs[name](name, call, inputs, list(self.parameters.values()))
 
 
 def _source_bucket(length: int) -> int:

@@ -1,1 +1,1 @@
-"""Kernels in Triton, which comes with torch for CUDA: what torch itself does in many small launches."""
+"""Triton kernels that each replace many small launches of PyTorch; Triton comes with PyTorch's CUDA builds."""

@@ -1,4 +1,4 @@
-"""Kernels of a decode step. Each has its meaning in torch beside it, against which `usable` checks all of them."""
+"""Kernels of a decode step. `usable` compares each with the same computation in PyTorch before first use."""
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -7,16 +7,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ray_bridge.gpu.kernels.verify import agree, tl, triton
+from ray_bridge.gpu.kernels.verify import kernels_match, tl, triton
 
 PROGRAMS = 2048
-"""Programs of one attention launch to aim for, so that every multiprocessor has several keys' blocks in flight."""
+"""Programs that an attention launch aims for, so that every multiprocessor has several blocks of keys in flight."""
 
 if triton is not None:
 
     @triton.jit
-    def _partial(
+    def _attend_split(
         q_ptr,
         k_ptr,
         v_ptr,
@@ -37,7 +38,7 @@ if triton is not None:
         BN: tl.constexpr,
         SHARED: tl.constexpr,
     ):
-        """Attention of BM query heads of one key head over one split of its keys, with its log-sum-exp."""
+        """Attend with BM query heads of one key head to one split of its keys; keep the log-sum-exp too."""
         block = tl.program_id(0)
         split = tl.program_id(1)
         head = block % kv_heads
@@ -82,8 +83,8 @@ if triton is not None:
         tl.store(lse_ptr + place, tl.where(seen, top + tl.log(divisor), float("-inf")), mask=ok)
 
     @triton.jit
-    def _combine(part_ptr, lse_ptr, out_ptr, heads, splits, D: tl.constexpr, SP: tl.constexpr):
-        """One query head's attention from its splits."""
+    def _combine_splits(part_ptr, lse_ptr, out_ptr, heads, splits, D: tl.constexpr, SP: tl.constexpr):
+        """Combine the splits of one query head into its attention."""
         row = tl.program_id(0)
         s = tl.arange(0, SP)
         d = tl.arange(0, D)
@@ -108,7 +109,7 @@ if triton is not None:
         stride_h,
         HALF: tl.constexpr,
     ):
-        """Turn one head of a new token by its position and put it where it belongs: queries, keys or values."""
+        """Rotate one head of a new token by its position; store it in the queries, cached keys or cached values."""
         b = tl.program_id(0)
         head = tl.program_id(1)
         d = tl.arange(0, HALF)
@@ -136,7 +137,7 @@ if triton is not None:
 
     @triton.jit
     def _add_norm(x_ptr, y_ptr, w_ptr, sum_ptr, out_ptr, width, eps, ADD: tl.constexpr, BLOCK: tl.constexpr):
-        """x + y, and its RMS norm, of one row."""
+        """Add y to x if ADD, and take the RMS norm of the sum, for one row."""
         row = tl.program_id(0)
         d = tl.arange(0, BLOCK)
         ok = d < width
@@ -151,8 +152,8 @@ if triton is not None:
         tl.store(out_ptr + row * width + d, (x * scale * w).to(out_ptr.dtype.element_ty), mask=ok)
 
     @triton.jit
-    def _gate(gate_up_ptr, out_ptr, width, BLOCK: tl.constexpr):
-        """silu(gate) * up of a part of one row."""
+    def _swiglu(gate_up_ptr, out_ptr, width, BLOCK: tl.constexpr):
+        """Compute silu(gate) * up for a part of one row."""
         row = tl.program_id(0)
         d = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
         ok = d < width
@@ -162,9 +163,11 @@ if triton is not None:
 
 
 def attention(
-    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, scale: float, before: tuple[Tensor, Tensor] | None
+    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, scale: float, prefix: tuple[Tensor, Tensor] | None
 ) -> Tensor:
-    """Attention of one new token a row over the slots in use and a prefix that all rows share.
+    """Attend with one new token a row to the slots in use and to a prefix that all rows share.
+
+    The keys are split over programs, whose results are combined by their log-sum-exp (Dao et al. 2023, Flash-Decoding).
 
     Args:
         q: (B, h, D) contiguous.
@@ -172,7 +175,7 @@ def attention(
         values: (B, h_kv, slots, D) contiguous.
         lengths: (B,) index of the newest slot.
         scale: factor on the scores.
-        before: (h_kv, H, D) keys and values of the prefix, contiguous, or None.
+        prefix: keys and values of the prefix, (h_kv, H, D) each, contiguous, or None.
 
     Returns:
         (B, h, D).
@@ -183,38 +186,38 @@ def attention(
     own = max(1, min(-(-PROGRAMS // (B * kv)), -(-slots // 64)))
     size = -(-slots // own // 64) * 64
     own = -(-slots // size)
-    BM, H = 64, 0 if before is None else before[0].shape[1]
+    BM, H = 64, 0 if prefix is None else prefix[0].shape[1]
     blocks = -(-B * G // BM)
-    shared = 0 if before is None else max(1, min(-(-PROGRAMS // 8 // (blocks * kv)), -(-H // 64)))
-    shared_size = 0 if before is None else -(-H // shared // 64) * 64
-    shared = 0 if before is None else -(-H // shared_size)
+    shared = 0 if prefix is None else max(1, min(-(-PROGRAMS // 8 // (blocks * kv)), -(-H // 64)))
+    shared_size = 0 if prefix is None else -(-H // shared // 64) * 64
+    shared = 0 if prefix is None else -(-H // shared_size)
     splits = own + shared
     parts = torch.empty(splits, B * h, D, dtype=torch.float32, device=q.device)  # (s, B h, D)
     lse = torch.empty(splits, B * h, dtype=torch.float32, device=q.device)  # (s, B h)
     tail: Any = {"D": D, "BN": 64, "G": G}
-    _partial[(B * kv, own)](
+    _attend_split[(B * kv, own)](
         q, keys, values, lengths, parts, lse, B, kv, keys.stride(0), keys.stride(1), 0, size, 0, scale,
         BM=max(16, triton.next_power_of_2(G)), SHARED=False, **tail,
     )  # fmt: skip
-    if before is not None:
-        k, v = before
-        _partial[(blocks * kv, shared)](
+    if prefix is not None:
+        k, v = prefix
+        _attend_split[(blocks * kv, shared)](
             q, k, v, lengths, parts, lse, B, kv, 0, k.stride(0), H, shared_size, own, scale,
             BM=BM, SHARED=True, **tail,
         )  # fmt: skip
     y = torch.empty_like(q)
-    _combine[(B * h,)](parts, lse, y, B * h, splits, D=D, SP=triton.next_power_of_2(splits))
+    _combine_splits[(B * h,)](parts, lse, y, B * h, splits, D=D, SP=triton.next_power_of_2(splits))
     return y
 
 
 def reference_attention(
-    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, scale: float, before: tuple[Tensor, Tensor] | None
+    q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, scale: float, prefix: tuple[Tensor, Tensor] | None
 ) -> Tensor:
-    """What `attention` means."""
+    """Compute `attention` in PyTorch."""
     B, h, _ = q.shape
-    if before is not None:
-        keys, values = (torch.cat([x.expand(B, -1, -1, -1), y], 2) for x, y in zip(before, (keys, values), strict=True))
-    past = 0 if before is None else before[0].shape[1]
+    if prefix is not None:
+        keys, values = (torch.cat([x.expand(B, -1, -1, -1), y], 2) for x, y in zip(prefix, (keys, values), strict=True))
+    past = 0 if prefix is None else prefix[0].shape[1]
     groups = h // keys.shape[1]
     k, v = (x.float().repeat_interleave(groups, 1) for x in (keys, values))  # (B, h, H + slots, D)
     scores = torch.einsum("bhd,bhsd->bhs", q.float(), k) * scale  # (B, h, H + slots)
@@ -226,7 +229,20 @@ def reference_attention(
 def rotate_store(
     qkv: Tensor, cos: Tensor, sin: Tensor, lengths: Tensor, keys: Tensor, values: Tensor, heads: int
 ) -> Tensor:
-    """Turn queries and keys, put keys and values into slot `lengths` of each row; (B, (h + 2 h_kv) D) -> (B, h, D)."""
+    """Rotate queries and keys, and store keys and values in the cache.
+
+    Args:
+        qkv: (B, (h + 2 h_kv) D), contiguous.
+        cos: (B, D), contiguous.
+        sin: (B, D), contiguous.
+        lengths: (B,) slot of each row's new token.
+        keys: (B, h_kv, slots, D); changed in place.
+        values: (B, h_kv, slots, D); changed in place.
+        heads: h.
+
+    Returns:
+        (B, h, D) rotated queries.
+    """
     B, D, kv = len(qkv), keys.shape[-1], keys.shape[1]
     q = torch.empty(B, heads, D, dtype=qkv.dtype, device=qkv.device)
     _rotate_store[(B, heads + 2 * kv)](
@@ -236,7 +252,7 @@ def rotate_store(
 
 
 def add_norm(x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x + y and its RMS norm, (B, d) each; x itself where there is no y."""
+    """Return x + y, or x itself if y is None, and its RMS norm, (B, d) each."""
     out, total = torch.empty_like(x), x if y is None else torch.empty_like(x)
     B, d = x.shape
     _add_norm[(B,)](
@@ -246,22 +262,22 @@ def add_norm(x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tuple[T
     return total, out
 
 
-def gate(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up, (B, 2 m) -> (B, m)."""
+def swiglu(gate_up: Tensor) -> Tensor:
+    """Return silu(gate) * up (Shazeer 2020), (B, 2 m) -> (B, m)."""
     B, width = gate_up.shape[0], gate_up.shape[1] // 2
     out = torch.empty(B, width, dtype=gate_up.dtype, device=gate_up.device)
-    _gate[(B, -(-width // 1024))](gate_up, out, width, BLOCK=1024)
+    _swiglu[(B, -(-width // 1024))](gate_up, out, width, BLOCK=1024)
     return out
 
 
 @cache
 def usable(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> bool:
-    """Whether these kernels may be used for a geometry; see `checks.agree`."""
-    return agree("decode", disagreement, device, dtype, heads, kv_heads, head_dim)
+    """Return whether these kernels may be used for a geometry; see `verify.kernels_match`."""
+    return kernels_match("decode", max_error, device, dtype, heads, kv_heads, head_dim)
 
 
-def disagreement(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> float:
-    """Largest relative error of any kernel against its meaning in torch, on random inputs."""
+def max_error(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> float:
+    """Return the largest relative error of any kernel against PyTorch, on random inputs."""
     generator = torch.Generator().manual_seed(1)
 
     def draw(*shape: int) -> Tensor:
@@ -269,33 +285,33 @@ def disagreement(device: torch.device, dtype: torch.dtype, heads: int, kv_heads:
 
     B, slots, H, D = 5, 200, 150, head_dim
     keys, values = draw(B, kv_heads, slots, D), draw(B, kv_heads, slots, D)
-    before = (draw(kv_heads, H, D), draw(kv_heads, H, D))
+    shared = (draw(kv_heads, H, D), draw(kv_heads, H, D))
     lengths = torch.tensor([0, 7, 63, 64, slots - 1], device=device)
     cos, sin = draw(B, D), draw(B, D)
     cos, sin = (torch.cat([x[:, : D // 2]] * 2, -1).contiguous() for x in (cos, sin))
     qkv = draw(B, (heads + 2 * kv_heads) * D)
     parts = qkv.view(B, -1, D).float()
     half = torch.cat([-parts[..., D // 2 :], parts[..., : D // 2]], -1)
-    turned = (parts * cos[:, None].float() + half * sin[:, None].float()).to(dtype)  # (B, h + 2 h_kv, D)
+    rotated = (parts * cos[:, None].float() + half * sin[:, None].float()).to(dtype)  # (B, h + 2 h_kv, D)
     new_keys, new_values = keys.clone(), values.clone()
     rows = torch.arange(B, device=device)
-    new_keys[rows, :, lengths] = turned[:, heads : heads + kv_heads]
+    new_keys[rows, :, lengths] = rotated[:, heads : heads + kv_heads]
     new_values[rows, :, lengths] = parts[:, heads + kv_heads :].to(dtype)
     q = rotate_store(qkv, cos, sin, lengths, keys, values, heads)
-    gaps = [_gap(q, turned[:, :heads]), _gap(keys, new_keys), _gap(values, new_values)]
-    for prefix in (None, before):
-        mine = attention(q, keys, values, lengths, D**-0.5, prefix)
-        gaps.append(_gap(mine, reference_attention(q, keys, values, lengths, D**-0.5, prefix)))
+    errors = [_error(q, rotated[:, :heads]), _error(keys, new_keys), _error(values, new_values)]
+    for prefix in (None, shared):
+        y = attention(q, keys, values, lengths, D**-0.5, prefix)
+        errors.append(_error(y, reference_attention(q, keys, values, lengths, D**-0.5, prefix)))
     x, y, w = draw(B, 300), draw(B, 300), draw(300)
     total, out = add_norm(x, y, w, 1e-5)
     s = (x.float() + y.float()).to(dtype)
-    gaps += [_gap(total, s), _gap(out, torch.nn.functional.rms_norm(s.float(), (300,), w.float(), 1e-5))]
-    gaps.append(_gap(add_norm(x, None, w, 1e-5)[1], torch.nn.functional.rms_norm(x.float(), (300,), w.float(), 1e-5)))
-    g = draw(B, 2 * 1500)
-    a, b = g.float().chunk(2, -1)
-    gaps.append(_gap(gate(g), torch.nn.functional.silu(a) * b))
-    return max(gaps)
+    errors += [_error(total, s), _error(out, F.rms_norm(s.float(), (300,), w.float(), 1e-5))]
+    errors.append(_error(add_norm(x, None, w, 1e-5)[1], F.rms_norm(x.float(), (300,), w.float(), 1e-5)))
+    gate_up = draw(B, 2 * 1500)
+    gate, up = gate_up.float().chunk(2, -1)
+    errors.append(_error(swiglu(gate_up), F.silu(gate) * up))
+    return max(errors)
 
 
-def _gap(mine: Tensor, truth: Tensor) -> float:
-    return float((mine.float() - truth.float()).norm() / truth.float().norm())
+def _error(value: Tensor, reference: Tensor) -> float:
+    return float((value.float() - reference.float()).norm() / reference.float().norm())

@@ -1,9 +1,9 @@
-"""Attention of a row's tokens behind a header that carries no gradient, in Triton, both ways.
+"""Triton kernels of causal attention after a prefix whose keys and values need no gradient, forward and backward.
 
-Flash attention's backward pass spends most of its time on the gradients of keys and values, and behind a header of
-1,300 tokens four in five of those belong to the header, where nobody wants them. Here they are not computed, and the
-query heads that share a key head are worked on together, so that keys are read once and their gradients need no
-summing up. The method is FlashAttention-2's (Dao 2023).
+Flash attention's backward pass spends most of its time on the gradients of keys and values, and after a few-shot header
+of 1,300 tokens four in five of those are the header's, which is frozen. Here they are not computed, and the query heads
+that share a key head are handled together, so that keys are read once and their gradients need no summing over heads.
+The method is FlashAttention-2 (Dao 2023).
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ray_bridge.gpu.kernels.verify import agree, tl, triton
+from ray_bridge.gpu.kernels.verify import kernels_match, tl, triton
 
 FORWARD = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 3}
 QUERIES = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 3}
 KEYS = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
-"""Rows and keys of a block, and how they are run, for the three kernels."""
+"""Rows (BM) and keys (BN) of a block, and launch options, for each of the three kernels."""
 
 if triton is not None:
 
@@ -29,7 +29,7 @@ if triton is not None:
         q_ptr, k_ptr, v_ptr, out_ptr, lse_ptr, T, past, heads, kv_heads, scale,
         G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
     ):  # fmt: skip
-        """BM rows (token, query head of the group) of one key head, over all keys they see."""
+        """Attend with BM rows (token, query head of the group) of one key head to all keys that they see."""
         b, head = (tl.program_id(1) // kv_heads).to(tl.int64), tl.program_id(1) % kv_heads
         m = tl.program_id(0) * BM + tl.arange(0, BM)
         t = m // G
@@ -64,10 +64,10 @@ if triton is not None:
 
     @triton.jit
     def _queries(
-        q_ptr, k_ptr, v_ptr, out_ptr, outer_ptr, lse_ptr, delta_ptr, dq_ptr, T, past, heads, kv_heads, scale,
+        q_ptr, k_ptr, v_ptr, out_ptr, grad_ptr, lse_ptr, delta_ptr, dq_ptr, T, past, heads, kv_heads, scale,
         G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
     ):  # fmt: skip
-        """Gradient of BM rows of queries; also leaves sum(out * outer) of each row for `_keys`."""
+        """Compute the gradient of BM rows of queries; store sum(out * grad) of each row for `_keys`."""
         b, head = (tl.program_id(1) // kv_heads).to(tl.int64), tl.program_id(1) % kv_heads
         m = tl.program_id(0) * BM + tl.arange(0, BM)
         t = m // G
@@ -76,9 +76,9 @@ if triton is not None:
         row = (b * T + t) * heads + head * G + m % G
         at = row[:, None] * D + d[None, :]
         q = tl.load(q_ptr + at, mask=ok[:, None], other=0.0)
-        outer = tl.load(outer_ptr + at, mask=ok[:, None], other=0.0)
+        grad = tl.load(grad_ptr + at, mask=ok[:, None], other=0.0)
         out = tl.load(out_ptr + at, mask=ok[:, None], other=0.0)
-        delta = tl.sum(out.to(tl.float32) * outer.to(tl.float32), 1)
+        delta = tl.sum(out.to(tl.float32) * grad.to(tl.float32), 1)
         tl.store(delta_ptr + row, delta, mask=ok)
         lse = tl.load(lse_ptr + row, mask=ok, other=0.0)
         L = past + T
@@ -93,16 +93,16 @@ if triton is not None:
             scores = tl.dot(q, tl.trans(k)) * (scale * 1.4426950408889634)
             seen = (n[None, :] <= (past + t)[:, None]) & ok[:, None]
             p = tl.where(seen, tl.exp2(scores - lse[:, None]), 0.0)
-            ds = p * (tl.dot(outer, tl.trans(v)) - delta[:, None])
+            ds = p * (tl.dot(grad, tl.trans(v)) - delta[:, None])
             acc += tl.dot(ds.to(k.dtype), k)
         tl.store(dq_ptr + at, (acc * scale).to(dq_ptr.dtype.element_ty), mask=ok[:, None])
 
     @triton.jit
     def _keys(
-        q_ptr, k_ptr, v_ptr, outer_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, T, past, heads, kv_heads, scale,
+        q_ptr, k_ptr, v_ptr, grad_ptr, lse_ptr, delta_ptr, dk_ptr, dv_ptr, T, past, heads, kv_heads, scale,
         G: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
     ):  # fmt: skip
-        """Gradients of BN of the rows' own keys and values, over all rows that see them."""
+        """Compute the gradients of BN of the rows' own keys and values, over all rows that see them."""
         b, head = (tl.program_id(1) // kv_heads).to(tl.int64), tl.program_id(1) % kv_heads
         own = tl.program_id(0) * BN + tl.arange(0, BN)
         d = tl.arange(0, D)
@@ -121,26 +121,26 @@ if triton is not None:
             row = (b * T + t) * heads + head * G + m % G
             place = row[:, None] * D + d[None, :]
             q = tl.load(q_ptr + place, mask=ok[:, None], other=0.0)
-            outer = tl.load(outer_ptr + place, mask=ok[:, None], other=0.0)
+            grad = tl.load(grad_ptr + place, mask=ok[:, None], other=0.0)
             lse = tl.load(lse_ptr + row, mask=ok, other=0.0)
             delta = tl.load(delta_ptr + row, mask=ok, other=0.0)
             scores = tl.dot(k, tl.trans(q)) * (scale * 1.4426950408889634)  # keys by rows
             seen = (own[:, None] <= t[None, :]) & ok[None, :]
             p = tl.where(seen, tl.exp2(scores - lse[None, :]), 0.0)
-            dv += tl.dot(p.to(outer.dtype), outer)
-            ds = p * (tl.dot(v, tl.trans(outer)) - delta[None, :])
+            dv += tl.dot(p.to(grad.dtype), grad)
+            ds = p * (tl.dot(v, tl.trans(grad)) - delta[None, :])
             dk += tl.dot(ds.to(q.dtype), q)
         tl.store(dk_ptr + at, (dk * scale).to(dk_ptr.dtype.element_ty), mask=inside)
         tl.store(dv_ptr + at, dv.to(dv_ptr.dtype.element_ty), mask=inside)
 
 
-class _Behind(torch.autograd.Function):
+class _AttendAfterPrefix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         B, T, h, D = q.shape
         past, kv = k.shape[1] - T, k.shape[2]
         out = torch.empty_like(q)
-        lse = torch.empty(B, T, h, dtype=torch.float32, device=q.device)  # of base 2
+        lse = torch.empty(B, T, h, dtype=torch.float32, device=q.device)  # to base 2
         grid = (triton.cdiv(T * (h // kv), FORWARD["BM"]), B * kv)
         _forward[grid](q, k, v, out, lse, T, past, h, kv, scale, G=h // kv, D=D, **FORWARD)
         ctx.save_for_backward(q, k, v, out, lse)
@@ -148,11 +148,11 @@ class _Behind(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *outer: Any) -> Any:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
         q, k, v, out, lse = ctx.saved_tensors
         B, T, h, D = q.shape
         past, kv = k.shape[1] - T, k.shape[2]
-        dout = outer[0].contiguous()
+        dout = grad_outputs[0].contiguous()
         dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         dk[:, :past] = 0
         dv[:, :past] = 0
@@ -167,8 +167,8 @@ class _Behind(torch.autograd.Function):
         return dq, dk, dv, None
 
 
-def attend_behind(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Causal attention of the last T of L = H + T places; the first H keys and values get no gradient (zeros).
+def attend_after_prefix(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Attend causally with the last T of L = H + T positions; the first H keys and values get gradients of zero.
 
     Args:
         q: (B, T, h, D) contiguous.
@@ -179,11 +179,11 @@ def attend_behind(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     Returns:
         (B, T, h, D).
     """
-    return _Behind.apply(q, k, v, scale)
+    return _AttendAfterPrefix.apply(q, k, v, scale)
 
 
-def reference_attend_behind(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """What `attend_behind` means, but for the gradient of the first H keys and values."""
+def reference_attend_after_prefix(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Compute `attend_after_prefix` in PyTorch, but with the gradient of the first H keys and values."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, h, T, D), (B, h_kv, L, D) twice
     T, L = q.shape[2], k.shape[2]
     seen = torch.ones(T, L, dtype=torch.bool, device=q.device).tril(L - T)  # (T, L)
@@ -193,24 +193,24 @@ def reference_attend_behind(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Te
 
 @cache
 def usable(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> bool:
-    """Whether these kernels may be used for a geometry; see `checks.agree`."""
-    return head_dim <= 128 and agree("attention", disagreement, device, dtype, heads, kv_heads, head_dim)
+    """Return whether these kernels may be used for a geometry; see `verify.kernels_match`."""
+    return head_dim <= 128 and kernels_match("attention", max_error, device, dtype, heads, kv_heads, head_dim)
 
 
-def disagreement(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> float:
-    """Largest relative error of values and gradients against their meaning in torch at fp32, on random inputs."""
-    chance = torch.Generator().manual_seed(1)
-    gaps = []
+def max_error(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> float:
+    """Return the largest relative error of values and gradients against PyTorch in fp32, on random inputs."""
+    generator = torch.Generator().manual_seed(1)
+    errors = []
     for T, H in ((9, 7), (70, 150), (130, 0)):
         shapes = ((2, T, heads, head_dim), *[(2, H + T, kv_heads, head_dim)] * 2)
-        inputs = [torch.randn(shape, generator=chance).to(device, dtype) for shape in shapes]
-        outer = torch.randn(shapes[0], generator=chance).to(device, dtype)
+        inputs = [torch.randn(shape, generator=generator).to(device, dtype) for shape in shapes]
+        grad_output = torch.randn(shapes[0], generator=generator).to(device, dtype)
         results = []
-        for function, kind in ((attend_behind, dtype), (reference_attend_behind, torch.float32)):
-            leaves = [x.to(kind, copy=True).requires_grad_() for x in inputs]
+        for function, own_dtype in ((attend_after_prefix, dtype), (reference_attend_after_prefix, torch.float32)):
+            leaves = [x.to(own_dtype, copy=True).requires_grad_() for x in inputs]
             with torch.enable_grad():
                 y = function(leaves[0], leaves[1], leaves[2], head_dim**-0.5)
-                dq, dk, dv = torch.autograd.grad(y, leaves, outer.to(kind))
+                dq, dk, dv = torch.autograd.grad(y, leaves, grad_output.to(own_dtype))
             results.append([y.detach(), dq, dk[:, H:], dv[:, H:]])
-        gaps += [float((a.float() - b).norm() / b.norm()) for a, b in zip(*results, strict=True)]
-    return max(gaps)
+        errors += [float((a.float() - b).norm() / b.norm()) for a, b in zip(*results, strict=True)]
+    return max(errors)

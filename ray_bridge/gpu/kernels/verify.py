@@ -1,7 +1,7 @@
-"""Whether Triton is here, and whether kernels do on this very device what torch does: looked at before their first use.
+"""Check that Triton is installed and that each kernel matches PyTorch on this device before first use.
 
-A kernel that is compiled anew for each kind of GPU and release of Triton can be wrong on one of them; then work goes on
-in torch, slower and with a warning.
+A kernel is compiled anew for each kind of GPU and release of Triton, and can be wrong on one of them. Then its work is
+left to PyTorch, slower and with a warning.
 """
 
 import warnings
@@ -12,37 +12,46 @@ import torch
 try:
     import triton
     import triton.language as tl
-except ImportError:  # torch for CPU comes without it
+except ImportError:  # PyTorch's CPU builds come without it
     triton = tl = None
 
-Disagreement = Callable[[torch.device, torch.dtype, int, int, int], float]
-"""(device, dtype, heads, key heads, head dimension) -> largest relative error against torch on random inputs."""
+MaxError = Callable[[torch.device, torch.dtype, int, int, int], float]
+"""(device, dtype, heads, key heads, head dimension) -> largest relative error against PyTorch on random inputs."""
 
 
-def agree(
-    what: str,
-    disagreement: Disagreement,
+def kernels_match(
+    name: str,
+    max_error: MaxError,
     device: torch.device,
     dtype: torch.dtype,
     heads: int,
     kv_heads: int,
     head_dim: int,
 ) -> bool:
-    """Whether kernels run here and agree with torch for a geometry; warns and says no where they do not.
+    """Return whether kernels run here and match PyTorch for a model's geometry; warn if they do not.
 
     Args:
-        what: names the kernels in the warning.
-        disagreement: compares them.
-        device, dtype, heads, kv_heads, head_dim: of the model.
+        name: of the kernels, for the warning.
+        max_error: compares them with PyTorch.
+        device: of the model.
+        dtype: of the model.
+        heads: number of query heads.
+        kv_heads: number of key heads.
+        head_dim: D; kernels need a power of two, 16 or more.
     """
     if triton is None or head_dim & (head_dim - 1) or head_dim < 16:
         return False
     try:
-        gap = disagreement(device, dtype, heads, kv_heads, head_dim)
-    except Exception as error:
-        warnings.warn(f"the {what} kernels do not run here: {type(error).__name__}: {error}", stacklevel=3)
+        error = max_error(device, dtype, heads, kv_heads, head_dim)
+    except Exception as failure:
+        warnings.warn(
+            f"the {name} kernels do not run here, PyTorch is used instead: {type(failure).__name__}: {failure}",
+            stacklevel=3,
+        )
         return False
-    if not gap < (2e-2 if dtype.itemsize == 2 else 1e-4):
-        warnings.warn(f"the {what} kernels disagree with torch here by {gap:.2g}", stacklevel=3)
+    if not error < (2e-2 if dtype.itemsize == 2 else 1e-4):
+        warnings.warn(
+            f"the {name} kernels differ from PyTorch here by {error:.2g}, PyTorch is used instead", stacklevel=3
+        )
         return False
     return True

@@ -1,4 +1,4 @@
-"""On a GPU: recorded passes train as plain ones do, and never stand in each other's way."""
+"""On a GPU: passes replayed as CUDA graphs train as eager ones do, and never overwrite each other's tensors."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import torch
 
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.distributed import Worker
-from ray_bridge.gpu.cuda_graphs import Replay
-from ray_bridge.gpu.settings import settle
+from ray_bridge.gpu.cuda_graphs import GraphedCalls
+from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
 
@@ -22,16 +22,16 @@ def device() -> torch.device:
     return torch.device("cuda", 0)
 
 
-def train(folder: Path, device: torch.device, position: str, *, recorded: bool) -> tuple[list[float], Trainer]:
+def train(folder: Path, device: torch.device, position: str, *, graphed: bool) -> tuple[list[float], Trainer]:
     spec = tiny(
         train_examples=64, validation_examples=4, test_examples=4, batch_size=4, warmup_steps=1, eval_every=8,
         num_fewshot=2, soft_position=position, steps=24, decode_aware=False, learning_rate=1e-4,
     )  # fmt: skip
     worker = Worker(device=device)
     job = Trainer(spec, tiny_run(workers=1), folder, LocalSession(folder, worker), None)
-    if not recorded:
-        for replay in job.passes.replays.values():
-            replay.most = 0
+    if not graphed:
+        for calls in job.passes.graphs.values():
+            calls.max_graphs = 0
     losses = []
     log = job._log_step
 
@@ -46,30 +46,30 @@ def train(folder: Path, device: torch.device, position: str, *, recorded: bool) 
 
 
 @pytest.mark.parametrize("position", ["first", "before_question"])
-def test_recorded_passes_train_as_plain_ones(tmp_path: Path, device: torch.device, position: str) -> None:
-    plain, without = train(tmp_path / "plain", device, position, recorded=False)
-    losses, job = train(tmp_path / "recorded", device, position, recorded=True)
-    assert losses == pytest.approx(plain, rel=1e-4)
+def test_graphed_passes_train_as_eager_ones(tmp_path: Path, device: torch.device, position: str) -> None:
+    eager, without = train(tmp_path / "eager", device, position, graphed=False)
+    losses, job = train(tmp_path / "graphed", device, position, graphed=True)
+    assert losses == pytest.approx(eager, rel=1e-4)
     for name in ("soft", "flow", "student"):
-        assert job.passes.replays[name].recorded, name
-        assert not without.passes.replays[name].recorded
-        assert job.passes.replays[name].plain < without.passes.replays[name].plain
+        assert job.passes.graphs[name].graphs, name
+        assert not without.passes.graphs[name].graphs
+        assert job.passes.graphs[name].eager_calls < without.passes.graphs[name].eager_calls
     weights = without.translator.state_dict()
     for name, value in job.translator.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-5)
 
 
-def test_a_call_before_the_last_ones_backward_pass_runs_plainly(device: torch.device) -> None:
+def test_a_call_before_the_last_ones_backward_pass_runs_eagerly(device: torch.device) -> None:
     weight = torch.randn(8, 8, device=device, requires_grad=True)
-    replay = Replay(uses=0)
+    calls = GraphedCalls(eager_before=0)
 
     def call(x: torch.Tensor) -> torch.Tensor:
-        return replay("square", lambda inputs, parameters: (inputs[0] @ parameters[0]).square(), [x], [weight])
+        return calls("square", lambda inputs, parameters: (inputs[0] @ parameters[0]).square(), [x], [weight])
 
     first, second = (torch.randn(4, 8, device=device, requires_grad=True) for _ in range(2))
     one = call(first)
     two = call(second)
-    assert (len(replay.recorded), replay.plain) == (1, 1)
+    assert (len(calls.graphs), calls.eager_calls) == (1, 1)
     (one.sum() + two.sum()).backward()
     both = [x.grad.clone() for x in (first, second, weight) if x.grad is not None]
     first.grad = second.grad = weight.grad = None
@@ -80,24 +80,24 @@ def test_a_call_before_the_last_ones_backward_pass_runs_plainly(device: torch.de
     with torch.no_grad():
         weight.mul_(2)
     third = call(second)
-    assert replay.plain == 1
+    assert calls.eager_calls == 1
     torch.testing.assert_close(third, (second @ weight).square())
 
 
-def test_memory_goes_with_the_replay(device: torch.device) -> None:
-    settle(device)
+def test_memory_is_freed_with_the_graphs(device: torch.device) -> None:
+    configure_torch(device)
     weight = torch.randn(2048, 2048, device=device, requires_grad=True)
     torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved()
-    replay = Replay(uses=0)
+    calls = GraphedCalls(eager_before=0)
     for rows in (1024, 2048, 4096):
         x = torch.randn(rows, 2048, device=device, requires_grad=True)
-        value = replay("chain", lambda inputs, parameters: _chain(inputs[0], parameters[0]), [x], [weight])
+        value = calls("chain", lambda inputs, parameters: _chain(inputs[0], parameters[0]), [x], [weight])
         value.sum().backward()
         del value, x
     held = torch.cuda.memory_reserved() - before
-    assert held < 1.6 * 40 * 4096 * 2048 * 4  # of one recording, not of three
-    del replay
+    assert held < 1.6 * 40 * 4096 * 2048 * 4  # of one graph, not of three
+    del calls
     weight.grad = None
     torch.cuda.empty_cache()
     assert torch.cuda.memory_reserved() - before < 2**28

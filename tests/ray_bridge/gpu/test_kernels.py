@@ -1,4 +1,4 @@
-"""Kernels against their meaning in torch: interpreted on a CPU where Triton is installed, else on a GPU."""
+"""Kernels against the same computation in PyTorch: interpreted on a CPU if Triton is installed, else on a GPU."""
 
 import os
 import subprocess
@@ -18,22 +18,22 @@ from ray_bridge.models.frozen_lm import FrozenLM
 from tests.support.decoding_rows import adapters_of, rows_of, soft_of
 from tests.support.model_pairs import save_checkpoint
 
-KINDS = pytest.mark.parametrize(
-    "kind", [decode_step, fused_layer, prefix_attention], ids=lambda kind: kind.__name__.rpartition(".")[2]
+EACH = pytest.mark.parametrize(
+    "kernels", [decode_step, fused_layer, prefix_attention], ids=lambda kernels: kernels.__name__.rpartition(".")[2]
 )
 interpreted = pytest.mark.skipif(verify.triton is None, reason="Triton is not installed")
 SCRIPT = """
 import torch
 from ray_bridge.gpu.kernels import {name} as kernels
-assert kernels.disagreement(torch.device("cpu"), torch.float32, 8, 2, 32) < 1e-5
-assert kernels.disagreement(torch.device("cpu"), torch.float32, 4, 4, 16) < 1e-5
+assert kernels.max_error(torch.device("cpu"), torch.float32, 8, 2, 32) < 1e-5
+assert kernels.max_error(torch.device("cpu"), torch.float32, 4, 4, 16) < 1e-5
 """
 
 
-@KINDS
+@EACH
 @interpreted
-def test_interpreted_kernels_agree_with_torch(kind: ModuleType) -> None:
-    interpret(SCRIPT.format(name=kind.__name__.rpartition(".")[2]))
+def test_interpreted_kernels_match_torch(kernels: ModuleType) -> None:
+    interpret(SCRIPT.format(name=kernels.__name__.rpartition(".")[2]))
 
 
 def interpret(script: str) -> None:
@@ -42,7 +42,7 @@ def interpret(script: str) -> None:
 
 
 @interpreted
-def test_interpreted_decode_steps_agree_with_torch(tmp_path: Path) -> None:
+def test_interpreted_decode_steps_match_torch(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path, "llama", width=64)
     interpret(f"from tests.ray_bridge.gpu.test_kernels import compare_steps; compare_steps({str(folder)!r})")
 
@@ -70,32 +70,32 @@ def _states(lm: FrozenLM, batch: Batch, kernels: bool) -> Tensor:
     return torch.stack(states)  # (3, b, d)
 
 
-@KINDS
-def test_without_a_gpu_the_kernels_are_not_used(kind: ModuleType) -> None:
+@EACH
+def test_without_a_gpu_the_kernels_are_not_used(kernels: ModuleType) -> None:
     if verify.triton is None:
-        assert not kind.usable(torch.device("cpu"), torch.bfloat16, 8, 2, 32)
-    assert not kind.usable(torch.device("cpu"), torch.bfloat16, 8, 2, 48)  # no power of two
+        assert not kernels.usable(torch.device("cpu"), torch.bfloat16, 8, 2, 32)
+    assert not kernels.usable(torch.device("cpu"), torch.bfloat16, 8, 2, 48)  # no power of two
 
 
-@pytest.mark.parametrize("gap", [0.5, float("nan"), RuntimeError("no such device")], ids=str)
-def test_kernels_that_disagree_or_fail_are_not_used(gap: float | Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def disagreement(*_geometry: object) -> float:
-        if isinstance(gap, Exception):
-            raise gap
-        return gap
+@pytest.mark.parametrize("error", [0.5, float("nan"), RuntimeError("no such device")], ids=str)
+def test_kernels_that_differ_or_fail_are_not_used(error: float | Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def max_error(*_geometry: object) -> float:
+        if isinstance(error, Exception):
+            raise error
+        return error
 
     geometry = (torch.device("cpu"), torch.bfloat16, 8, 2, 32)
     monkeypatch.setattr(verify, "triton", object())
     with pytest.warns(UserWarning, match="the test kernels"):
-        assert not verify.agree("test", disagreement, *geometry)
-    assert verify.agree("test", lambda *_: 1e-3, *geometry)
+        assert not verify.kernels_match("test", max_error, *geometry)
+    assert verify.kernels_match("test", lambda *_: 1e-3, *geometry)
 
 
-@KINDS
+@EACH
 @pytest.mark.gpu
-def test_kernels_agree_with_torch_in_bf16(kind: ModuleType) -> None:
+def test_kernels_match_torch_in_bf16(kernels: ModuleType) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
     device = torch.device("cuda", torch.cuda.current_device())
     for heads, kv_heads, head_dim in ((32, 8, 128), (14, 2, 64), (16, 16, 64)):
-        assert kind.disagreement(device, torch.bfloat16, heads, kv_heads, head_dim) < 2e-2
+        assert kernels.max_error(device, torch.bfloat16, heads, kv_heads, head_dim) < 2e-2

@@ -1,9 +1,9 @@
-"""What is sent arrives as it was filled, whatever shapes and dtypes travel together."""
+"""Tensors arrive on the device as they were filled, whatever shapes and dtypes share a copy."""
 
 import pytest
 import torch
 
-from ray_bridge.gpu.transfer import Parcel, send
+from ray_bridge.gpu.transfer import PackedTransfer, send
 
 DEVICES = [
     "cpu",
@@ -12,23 +12,23 @@ DEVICES = [
 
 
 @pytest.mark.parametrize("name", DEVICES)
-def test_a_parcel_arrives_as_it_was_filled(name: str) -> None:
+def test_packed_tensors_arrive_as_they_were_filled(name: str) -> None:
     device = torch.device(name)
-    kinds = [((3, 5), torch.bfloat16), ((7,), torch.long), ((0, 4), torch.float32), ((2, 3), torch.float64)]
-    values = [torch.arange(shape.numel()).view(shape).to(dtype) + 1 for shape, dtype in map(_sized, kinds)]
-    parcel = Parcel(device, *kinds)
-    for place, value in zip(parcel.host, values, strict=True):
+    layouts = [((3, 5), torch.bfloat16), ((7,), torch.long), ((0, 4), torch.float32), ((2, 3), torch.float64)]
+    values = [torch.arange(shape.numel()).view(shape).to(dtype) + 1 for shape, dtype in map(_sized, layouts)]
+    transfer = PackedTransfer(device, *layouts)
+    for place, value in zip(transfer.host, values, strict=True):
         place.copy_(value)
-    arrived = parcel.send()
+    arrived = transfer.send()
     assert len({x.untyped_storage().data_ptr() for x in arrived}) == 1
-    for found, value in zip(arrived, values, strict=True):
-        assert found.device.type == device.type
-        assert found.dtype == value.dtype
-        assert torch.equal(found.cpu(), value)
+    for tensor, value in zip(arrived, values, strict=True):
+        assert tensor.device.type == device.type
+        assert tensor.dtype == value.dtype
+        assert torch.equal(tensor.cpu(), value)
 
 
-def _sized(kind: tuple[tuple[int, ...], torch.dtype]) -> tuple[torch.Size, torch.dtype]:
-    return torch.Size(kind[0]), kind[1]
+def _sized(layout: tuple[tuple[int, ...], torch.dtype]) -> tuple[torch.Size, torch.dtype]:
+    return torch.Size(layout[0]), layout[1]
 
 
 @pytest.mark.parametrize("name", DEVICES)
