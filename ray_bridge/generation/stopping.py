@@ -67,7 +67,7 @@ class Stopping:
 
     def _decode(self, ids: Sequence[int]) -> str:
         kept = [token for token in ids if token not in self.ends]  # some are no special tokens of their tokenizer
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True))
+        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def _stop_at(self, text: str) -> int | None:
         """Return where the first stop text begins, or None."""

@@ -1,0 +1,102 @@
+"""The phase-1 job with a real public model on both sides: steps, evaluations, and which fast paths its weights take.
+
+    make real && python -m benchmarks.real_pair --data DIR [--steps 400] [--test 400] [--dtype bfloat16]
+
+DIR holds GSM8K's train.jsonl and test.jsonl. Random weights hide what real ones have: massive activations, several ends
+of text, answers of real length. `--eager` leaves the layers eager, for the ratio.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from statistics import median
+from unittest import mock
+
+from benchmarks.harness import default_device, environment, peak_gib, save
+from bridge_common.event_log import read_all
+from ray_bridge.config.presets import paper
+from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.distributed import Worker
+from ray_bridge.gpu.settings import configure_torch
+from ray_bridge.models.fused_decoder import FusedBody
+from ray_bridge.training.session import LocalSession
+from ray_bridge.training.trainer import Trainer
+
+REAL_MODEL = Path(__file__).parents[1] / ".real" / "SmolLM2-135M-Instruct"
+
+
+def job_spec(asked: argparse.Namespace) -> JobSpec:
+    """Return the job: the paper's settings with the model on both sides, scaled to its size."""
+    return paper(
+        source=str(asked.model),
+        target=str(asked.model),
+        source_layer=20,
+        model_dtype=asked.dtype,
+        task_data=str(asked.data),
+        soft_position="before_question",
+        train_examples=min(7000, 8 * asked.steps),
+        validation_examples=asked.validation,
+        test_examples=asked.test,
+        hidden_size=512,
+        depth=4,
+        num_heads=8,
+        steps=asked.steps,
+        warmup_steps=max(1, asked.steps // 20),
+        eval_every=max(1, asked.steps // 4),
+        learning_rate=3e-4,
+    )
+
+
+def main() -> int:
+    """Run the job once and save its times and answers' lengths."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=REAL_MODEL)
+    parser.add_argument("--data", type=Path, required=True, help="folder with GSM8K's train.jsonl and test.jsonl")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--validation", type=int, default=64)
+    parser.add_argument("--test", type=int, default=400)
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--eager", action="store_true", help="leave the frozen models' layers eager")
+    asked = parser.parse_args()
+    device = default_device()
+    configure_torch(device)
+    begin = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "trial"
+        with mock.patch.object(FusedBody, "fits", return_value=False) if asked.eager else nullcontext():
+            trainer = Trainer(
+                job_spec(asked),
+                RunSpec(workers=1, checkpoint_every=asked.steps),
+                folder,
+                LocalSession(folder, Worker(device=device)),
+                Path(name) / "cache",
+            )
+        result = trainer.run()
+        wall = time.perf_counter() - begin
+        events = [event for event in read_all(folder / "events.jsonl") if event["kind"] == "metrics"]
+    values = [event["values"] for event in events]
+    steps = [v["seconds_per_step"] for v in values if "seconds_per_step" in v and "loss/rloo" not in v]
+    decode_steps = [v["seconds_per_step"] for v in values if "seconds_per_step" in v and "loss/rloo" in v]
+    metrics = result["metrics"]
+    shown = ("accuracy/", "tokens/", "truncated/")
+    found = {
+        "environment": environment(device),
+        "command": " ".join(["python -m benchmarks.real_pair", *sys.argv[1:]]),
+        "fast_paths": trainer.pair.fast_paths(),
+        "start_s": {k: v for row in values for k, v in row.items() if k.startswith("start/")},
+        "step_ms": round(1e3 * median(steps[len(steps) // 3 :]), 1),
+        "decode_aware_step_ms": [round(1e3 * s) for s in decode_steps],
+        "total_s": round(wall, 1),
+        "peak_gib": peak_gib(device),
+        "metrics": {k: v for k, v in metrics.items() if k.startswith(shown) and k.count("/") == 1},
+    }
+    print(found)
+    save(f"real-pair-{asked.dtype}{'-eager' if asked.eager else ''}", found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
