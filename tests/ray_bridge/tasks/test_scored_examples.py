@@ -1,0 +1,42 @@
+"""docs/scored_examples.md: a table of outputs with the right verdict beside each, scored line by line."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ray_bridge.tasks.gsm8k import GSM8K
+from ray_bridge.tasks.task import Example
+
+PAGE = Path(__file__).parents[3] / "docs" / "scored_examples.md"
+TASKS: dict[str, Any] = {"gsm8k": GSM8K.__new__(GSM8K)}
+_CELLS = re.compile(r"(?<!\\)\|")
+
+
+def text_of(cell: str) -> str:
+    """The text that a cell of the page stands for."""
+    code = cell.strip().removeprefix("`").removesuffix("`")
+    return code.replace("⏎", "\n").replace("␣", " ").replace("\\|", "|")
+
+
+def lines_of(page: Path) -> list[tuple[str, int, list[str]]]:
+    """Task, line number and cells of every scored line."""
+    task, lines = "", []
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+        if line.startswith("## "):
+            task = line.removeprefix("## ").strip()
+        elif line.startswith("| `"):
+            lines.append((task, number, _CELLS.split(line)[1:-1]))
+    return lines
+
+
+LINES = lines_of(PAGE)
+
+
+@pytest.mark.parametrize(("task", "number", "cells"), LINES, ids=[f"{task}-{number}" for task, number, _ in LINES])
+def test_each_line_of_the_page_is_scored_as_it_says(task: str, number: int, cells: list[str]) -> None:
+    output, gold, strict, flexible = text_of(cells[0]), text_of(cells[1]), cells[2].strip(), cells[3].strip()
+    score = TASKS[task].score(output, Example(id="x", index=0, question="?", answer=gold, gold=gold))
+    verdict = "right" if score.correct else "wrong" if score.valid else "invalid"
+    assert (verdict, "right" if score.flexible else "wrong") == (strict, flexible), f"line {number}: {output!r}"
