@@ -11,7 +11,7 @@ Outputs are a function of the weights, the spec and the example: batches are for
 workers, noise is keyed by example, and where the spec asks for float64 not even rounding depends on the batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,8 +33,9 @@ from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.noise import normal
+from ray_bridge.tasks.score_outputs import score_on_workers
 from ray_bridge.tasks.scoring import cut
-from ray_bridge.tasks.task import Example
+from ray_bridge.tasks.task import Example, Score
 
 READ = 32
 """Prompts that the source and the bridge read at once."""
@@ -74,9 +75,20 @@ class Evaluator:
                 if condition == "text_bridge"
                 else self._outputs(condition, examples, translator)
             )
-        return [self._sample(example, i, outputs) for i, example in enumerate(examples)]
+        scores = self._scores(examples, outputs)
+        return [self._sample(example, i, outputs, scores) for i, example in enumerate(examples)]
 
-    def _sample(self, example: Example, i: int, outputs: dict[str, list[Output]]) -> dict[str, Any]:
+    def _scores(self, examples: Sequence[Example], outputs: dict[str, list[Output]]) -> dict[tuple[str, int], Score]:
+        """Return the score of every output, by condition and index."""
+        places = [(condition, i) for condition in outputs for i in range(len(examples))]
+        texts = [outputs[condition][i]["text"] for condition, i in places]
+        asked = [examples[i] for _, i in places]
+        scores = score_on_workers(self.pair.task, texts, asked, self.worker, torch.get_num_threads())
+        return dict(zip(places, scores, strict=True))
+
+    def _sample(
+        self, example: Example, i: int, outputs: dict[str, list[Output]], scores: Mapping[tuple[str, int], Score]
+    ) -> dict[str, Any]:
         row: dict[str, Any] = {
             "id": example.id,
             "index": example.index,
@@ -85,7 +97,7 @@ class Evaluator:
             **example.groups,
         }
         for condition, texts in outputs.items():
-            score = self.pair.task.score(texts[i]["text"], example)
+            score = scores[condition, i]
             row[f"{condition}_output"] = texts[i]["text"]
             row[f"{condition}_answer"] = score.answer
             row[f"{condition}_correct"] = score.correct

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
@@ -19,7 +20,8 @@ from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.noise import generator, stable_seed
 from ray_bridge.objectives.step_context import StepKey
-from ray_bridge.tasks.task import Example, Task
+from ray_bridge.tasks.score_outputs import score_outputs
+from ray_bridge.tasks.task import Score
 
 WELL_FORMED = 0.1
 """Reward of an answer in the task's format, right or wrong; a right answer earns 1 more."""
@@ -77,9 +79,8 @@ def worker_completions(worker: Worker, questions: int, samples: int) -> list[Com
     return keys[begin:end]
 
 
-def reward_of(task: Task, text: str, example: Example) -> float:
+def reward_of(score: Score) -> float:
     """Return the reward of a completion: 1 if the task's strict score is right, plus 0.1 if it is well-formed."""
-    score = task.score(text, example)
     return float(score.correct) + WELL_FORMED * float(score.valid)
 
 
@@ -116,7 +117,10 @@ def sample_completions(
         rows = [replace(items[row].row, answer=()) for _, row in batch]
         own_soft = soft.rows([row for _, row in batch])
         sampled = decode_rows(pair.target, rows, own_soft, spec.max_new_tokens, sampling, statistics, pair.task.stops)
-        for (key, row), ids in zip(batch, sampled, strict=True):
-            reward = reward_of(pair.task, stopping.text(ids), items[row].example)
-            completions.append(Completion(key=key, item=items[row], soft_row=row, tokens=tuple(ids), reward=reward))
+        texts = [stopping.text(ids) for ids in sampled]
+        scores = score_outputs(pair.task, texts, [items[row].example for _, row in batch], torch.get_num_threads())
+        for (key, row), ids, score in zip(batch, sampled, scores, strict=True):
+            completions.append(
+                Completion(key=key, item=items[row], soft_row=row, tokens=tuple(ids), reward=reward_of(score))
+            )
     return completions

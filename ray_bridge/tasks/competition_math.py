@@ -1,13 +1,31 @@
-"""MATH (Hendrycks et al. 2021): competition problems whose solutions box their answer; compared by math-verify."""
+r"""MATH (Hendrycks et al. 2021): competition problems whose solutions box their answer; compared by math-verify.
+
+Comparing two expressions can take for ever (`9^{9^{9}}`), so it happens in processes that are limited in time and
+memory. A comparison that is stopped counts as wrong.
+"""
+
+import re
 
 from bridge_common.errors import UserError
+from ray_bridge.tasks.bounded.pool import BoundedFunction
 from ray_bridge.tasks.datasets import load_rows
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example, Score
 
 HUB_NAME = "nlile/hendrycks-MATH-benchmark"
-_BOX = "\\boxed{"
+EQUIVALENT = BoundedFunction("ray_bridge.tasks.math_equivalence:equivalent")
+"""Compares an answer with a gold one in another process: `EQUIVALENT(text, gold)`."""
+
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is a character of the answer
+_UNBRACED = re.compile(r"(?:\\(?!boxed|fbox)|[^\s$\\])+")
+# What may stand between boxes that are one answer together; `\boxed{1} or rather \boxed{2}` corrects itself.
+_SEPARATOR = re.compile(
+    r"(?:[\s$~]|\\[()\[\], ]|\\q?quad)*"
+    r"(?:,|;|(?:,\s*)?(?:\\text\s*\{\s*)?(?:and|or)\b(?:\s*\})?)"
+    r"(?:[\s$~]|\\[()\[\], ]|\\q?quad)*"
+)
 
 
 class CompetitionMath(HubTask):
@@ -17,16 +35,14 @@ class CompetitionMath(HubTask):
     stops: tuple[str, ...] = ("\nQuestion:", "\nProblem:")
 
     def score(self, output: str, example: Example) -> Score:
-        """Strict: the last boxed answer is equivalent to gold. Flexible: whatever math-verify finds in the text."""
+        """Score strictly if the last boxed answer equals gold, flexibly if anything that math-verify reads does."""
         text = cut(output, self.stops)
-        boxed = last_boxed(text)
-        strict = boxed is not None and equivalent(f"${boxed}$", example.gold)
-        return Score(
-            answer=boxed,
-            correct=strict,
-            flexible=strict or equivalent(text, example.gold),
-            valid=boxed is not None,
-        )
+        boxed = boxed_answer(text)
+        strict, stopped = compare(boxed, f"${boxed}$", example.gold) if boxed else (False, None)
+        flexible = strict
+        if not strict and not stopped:
+            flexible, stopped = compare(text, text, example.gold)
+        return Score(answer=boxed, correct=strict, flexible=flexible, valid=boxed is not None, stopped=stopped)
 
     def _load(self, split: str) -> list[Example]:
         rows, place = load_rows(
@@ -34,7 +50,7 @@ class CompetitionMath(HubTask):
         )
         examples = []
         for index, row in enumerate(rows):
-            gold = last_boxed(str(row["solution"]))
+            gold = boxed_answer(str(row["solution"]))
             if not gold:
                 raise UserError(f"{place}, example {index}: the solution boxes no answer with \\boxed{{...}}")
             groups = {name: str(row[name]) for name in ("level", "subject") if name in row}
@@ -51,22 +67,55 @@ class CompetitionMath(HubTask):
         return examples
 
 
-def last_boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}` with balanced braces, or None."""
-    start = text.rfind(_BOX)
-    if start < 0:
-        return None
-    depth, begin = 1, start + len(_BOX)
-    for at in range(begin, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if depth == 0:
-            return text[begin:at].strip()
-    return None
+def compare(answer: str, text: str, gold: str) -> tuple[bool, str | None]:
+    """Return whether an answer equals gold, and why the comparison was stopped, if it was.
+
+    Args:
+        answer: the answer as it is written; the same characters as gold are equal to it.
+        text: what math-verify reads the answer from.
+        gold: LaTeX.
+    """
+    if not gold.strip() or not text.strip():
+        return False, None
+    if "".join(answer.split()) == "".join(gold.split()):
+        return True, None
+    outcome = EQUIVALENT(text, gold)
+    return bool(outcome.value), outcome.stopped
 
 
-def equivalent(text: str, gold: str) -> bool:
-    """Whether math-verify reads the same value from a text as from a gold answer. Nothing never equals nothing."""
-    from math_verify import parse, verify
+def boxed_answer(text: str) -> str | None:
+    r"""Return what the last `\boxed{...}`, `\fbox{...}` or `\boxed 7` of a text holds, or None.
 
-    expected, found = parse(f"${gold}$", parsing_timeout=None), parse(text, parsing_timeout=None)
-    return bool(expected) and bool(found) and bool(verify(expected, found, timeout_seconds=None))
+    Boxes that only a comma, a semicolon, "and" or "or" separates are one answer: `\boxed{3}, \boxed{5}` is `3,5`.
+    """
+    ends = _closing_braces(text)
+    boxes: list[tuple[int, int, str]] = []  # begin, end, content
+    for match in reversed(list(_BOX.finditer(text))):
+        box = _content(text, match, ends)
+        if box is None and not boxes:
+            return None
+        if box is None or (boxes and not _SEPARATOR.fullmatch(text, box[1], boxes[-1][0])):
+            break
+        boxes.append(box)
+    contents = dict.fromkeys(content for _, _, content in reversed(boxes))  # the same answer twice is one
+    return ",".join(contents) if contents else None
+
+
+def _content(text: str, match: re.Match[str], ends: dict[int, int]) -> tuple[int, int, str] | None:
+    if text[match.end() : match.end() + 1] == "{":
+        end = ends.get(match.end())
+        return None if end is None else (match.start(), end + 1, text[match.end() + 1 : end].strip())
+    bare = _UNBRACED.match(text, match.end())
+    content = bare[0].rstrip(".,;:") if bare else ""
+    return (match.start(), match.end() + len(content), content) if content else None
+
+
+def _closing_braces(text: str) -> dict[int, int]:
+    """Return the place of the closing brace of each opening one that is closed."""
+    opened, ends = [], {}
+    for match in _BRACE.finditer(text):
+        if match[0] == "{":
+            opened.append(match.start())
+        elif match[0] == "}" and opened:
+            ends[opened.pop()] = match.start()
+    return ends

@@ -38,6 +38,7 @@ class Score:
         flexible: score under the lenient rule (the last number).
         valid: whether the output has the answer format at all.
         f1: token F1 with gold, for tasks that have one.
+        stopped: why scoring was stopped at a limit of time or memory, which counts as wrong; None if it was not.
     """
 
     answer: str | None
@@ -45,6 +46,7 @@ class Score:
     flexible: bool
     valid: bool
     f1: float | None = None
+    stopped: str | None = None
 
 
 class Task(Protocol):

@@ -43,11 +43,11 @@ def sample(frame: Frame, number: int, keys: list[CompletionKey], batch_size: int
 def test_the_reward_is_the_tasks_own_score() -> None:
     task = SyntheticTask(train_examples=4, test_examples=1)
     example = task.train()[0]
-    assert reward_of(task, f"so\n#### {example.gold}", example) == 1.1
-    assert reward_of(task, f"#### {example.gold}.0\n\nQuestion: more #### 1", example) == 1.1
-    assert reward_of(task, f"#### {int(example.gold) + 1}", example) == 0.1
-    assert reward_of(task, f"the answer is {example.gold}", example) == 0.0
-    assert reward_of(task, "", example) == 0.0
+    assert reward_of(task.score(f"so\n#### {example.gold}", example)) == 1.1
+    assert reward_of(task.score(f"#### {example.gold}.0\n\nQuestion: more #### 1", example)) == 1.1
+    assert reward_of(task.score(f"#### {int(example.gold) + 1}", example)) == 0.1
+    assert reward_of(task.score(f"the answer is {example.gold}", example)) == 0.0
+    assert reward_of(task.score("", example)) == 0.0
 
 
 def test_completions_are_scored_by_their_text(frame: Frame) -> None:

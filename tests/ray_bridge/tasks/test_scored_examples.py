@@ -2,15 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from ray_bridge.tasks.competition_math import CompetitionMath
 from ray_bridge.tasks.gsm8k import GSM8K
-from ray_bridge.tasks.task import Example
+from ray_bridge.tasks.task import Example, Task
 
 PAGE = Path(__file__).parents[3] / "docs" / "scored_examples.md"
-TASKS: dict[str, Any] = {"gsm8k": GSM8K.__new__(GSM8K)}
+TASKS: dict[str, Task] = {"gsm8k": GSM8K(), "math": CompetitionMath()}
 _CELLS = re.compile(r"(?<!\\)\|")
 
 

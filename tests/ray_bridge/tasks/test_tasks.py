@@ -8,7 +8,7 @@ import pytest
 
 from bridge_common.errors import UserError
 from ray_bridge.config.presets import tiny
-from ray_bridge.tasks.competition_math import CompetitionMath, last_boxed
+from ray_bridge.tasks.competition_math import CompetitionMath, boxed_answer
 from ray_bridge.tasks.hotpotqa import HotpotQA, token_f1
 from ray_bridge.tasks.splits import load_splits
 from ray_bridge.tasks.task import Example
@@ -44,9 +44,9 @@ def test_math_scores(output: str, gold: str, strict: bool, flexible: bool, valid
 
 
 def test_boxes_balance_their_braces() -> None:
-    assert last_boxed(r"\boxed{\frac{a}{b}} and more}") == r"\frac{a}{b}"
-    assert last_boxed(r"\boxed{never closed") is None
-    assert last_boxed("nothing") is None
+    assert boxed_answer(r"\boxed{\frac{a}{b}} and more}") == r"\frac{a}{b}"
+    assert boxed_answer(r"\boxed{never closed") is None
+    assert boxed_answer("nothing") is None
 
 
 def test_math_rows(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""No output of 64 kB, whatever its bytes, takes more than 2 s of CPU time or 1 GB of memory to score."""
+
+import random
+import resource
+import time
+
+import psutil
+import pytest
+
+from ray_bridge.tasks.bounded.pool import MEMORY
+from ray_bridge.tasks.competition_math import EQUIVALENT, CompetitionMath
+from ray_bridge.tasks.gsm8k import GSM8K
+from ray_bridge.tasks.hotpotqa import HotpotQA
+from ray_bridge.tasks.task import Example, Task
+
+SIZE = 64_000
+TASKS: dict[str, tuple[Task, str]] = {
+    "gsm8k": (GSM8K(), "18"),
+    "math": (CompetitionMath(), r"\frac{1}{2}"),
+    "hotpotqa": (HotpotQA(), "The Eiffel Tower"),
+}
+PIECES = (
+    *("####", "#### ", "\\boxed{", "\\fbox{", "\\boxed ", "}", "{", "$", "$$", "\\(", "\\)", "\\[", "\\]", "\\", "\n"),
+    *("1", "9", "12,345", ".", ",", "-", "−", "e9", "1e5", "9^{9^{9}}", "^{9", "!", "\\frac{1}{", "\\sqrt{", "x", "+"),
+    *("=", "<", "(", ")", "[", "]", "\\text{", " and ", " or ", "The final answer is ", "answer: ", "I hope", "\\cup"),
+    *("\\begin{pmatrix}", "\\\\", "&", "\\end{pmatrix}", "\\int_0^1", "\\sum_{n=1}^{9}", "\\%", " ", "é", "\x00", "٣"),
+)
+
+
+def inputs(seed: int) -> list[str]:
+    """Outputs of up to 64 kB: bytes, pieces of what scorers look for, one or two of them repeated, nested braces."""
+    rng = random.Random(seed)
+    length = rng.randrange(SIZE // 2, SIZE)
+    one, other = rng.choice(PIECES), rng.choice(PIECES)
+    mixed = "".join(rng.choices(PIECES, k=length // 16))
+    return [
+        rng.randbytes(length).decode("utf-8", "replace"),
+        rng.randbytes(length).decode("latin-1"),
+        mixed[: length // 8],
+        (one * length)[:length],
+        ((one + other) * length)[:length],
+        one * (length // 8 // len(one)) + "7" + other * (length // 8 // len(other)),
+        rf"\boxed{{{(one + other) * 20}}}",
+        rf"\boxed{{{''.join(rng.choices(PIECES, k=12))}}}",
+    ]
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its scoring processes, ended ones included."""
+    total = time.process_time()
+    for child in psutil.Process().children():
+        for process in (child, *child.children()):
+            times = process.cpu_times()
+            total += times.user + times.system + (times.children_user + times.children_system) * (process == child)
+    return total
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 40))])
+def test_any_bytes_are_scored_in_bounds(task: str, seed: int) -> None:
+    scorer, gold = TASKS[task]
+    example = Example(id="x", index=0, question="?", answer=gold, gold=gold)
+    scorer.score("#### 1", example)  # starts what scoring needs
+    for text in inputs(seed):
+        before, memory = cpu_seconds(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        scorer.score(text, example)
+        assert cpu_seconds() - before < 2, text[:200]
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000  # kB
+
+
+def test_scoring_processes_cannot_take_a_gigabyte() -> None:
+    assert EQUIVALENT.memory == MEMORY < 10**9
+    assert EQUIVALENT.seconds * 2 < 2  # an output is compared at most twice
