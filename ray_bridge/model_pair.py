@@ -58,7 +58,7 @@ class ModelPair:
             source=source,
             target=target,
             task=splits.task,
-            encoder=Encoder(spec, splits.task, splits.header, source, target),
+            encoder=Encoder(spec, splits.task, splits.header, source, target, written_header=splits.written_header),
         )
 
     def fast_paths(self) -> dict[str, float]:
@@ -75,7 +75,8 @@ class ModelPair:
         if self.spec.eval_dtype == "as_trained":
             return self
         source, target = _double(self.source), _double(self.target)
-        encoder = Encoder(self.spec, self.task, self.encoder.header, source, target)
+        written_header = self.encoder.written_header
+        encoder = Encoder(self.spec, self.task, self.encoder.header, source, target, written_header=written_header)
         return ModelPair(spec=self.spec, source=source, target=target, task=self.task, encoder=encoder)
 
     def once(self, cache: NodeCache, worker: Worker) -> Once:

@@ -11,7 +11,7 @@ from cluster.cli.options import PhaseRequest, parse_seeds, parse_settings
 from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
-from ray_bridge.tasks.datasets import check_folder
+from ray_bridge.tasks.data.folder import check_folder
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import PHASES, Phase, ablate
 from tune_spaces.design.toggles import all_toggles

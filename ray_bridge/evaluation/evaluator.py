@@ -34,7 +34,6 @@ from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.noise import normal
 from ray_bridge.tasks.score_outputs import score_on_workers
-from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example, Score
 
 READ = 32
@@ -146,7 +145,7 @@ class Evaluator:
         """What the source wrote about each example (decoded here where it is not given), read by the target."""
         if written is None:
             written = self._alone(self.pair.source, "source_alone", examples)
-        texts = [cut(output["text"], self.pair.task.stops).strip() for output in written]
+        texts = [self.pair.task.answer_text(output["text"]).strip() for output in written]
         rows = [self.pair.encoder.pasted_row(example, text) for example, text in zip(examples, texts, strict=True)]
         return self._baseline(self.pair.target, "text_bridge", rows)
 

@@ -9,7 +9,7 @@ from ray_bridge.inputs.layout import answer_row
 from ray_bridge.inputs.rows import Row, token_ids
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.token_alignment import Alignment, align, byte_spans
-from ray_bridge.tasks.task import Example, Task
+from ray_bridge.tasks.task import Example, Task, with_written_answer
 
 KEPT_TOKENS = 1 << 25
 """Tokens of encoded examples that a worker remembers, about 1 GB of host memory."""
@@ -51,8 +51,27 @@ class Encoded:
 class Encoder:
     """Tokenises examples for a pair of models under a spec's layout; recently used examples once."""
 
-    def __init__(self, spec: JobSpec, task: Task, header: str, source: FrozenLM, target: FrozenLM) -> None:
+    def __init__(
+        self,
+        spec: JobSpec,
+        task: Task,
+        header: str,
+        source: FrozenLM,
+        target: FrozenLM,
+        *,
+        written_header: str | None = None,
+    ) -> None:
+        """
+        Args:
+            spec: the layout.
+            task: prompts and answers.
+            header: few-shot part of every prompt.
+            source: the model that reads.
+            target: the model that answers.
+            written_header: few-shot part of the prompts of `text_bridge`; as `header` if None.
+        """
         self.spec, self.task, self.header = spec, task, header
+        self.written_header = header if written_header is None else written_header
         self.source, self.target = source, target
         # Not functools.cache on a method: it would hold the encoder, and with it both models, until the garbage
         # collector runs, which GPU memory does not wait for.
@@ -81,10 +100,9 @@ class Encoder:
         return answer_row(self.source, self.header, self.task.prompt(example), None, soft_after_header=False)
 
     def pasted_row(self, example: Example, written: str) -> Row:
-        """The target's prompt with what the source wrote below the question, for text_bridge."""
-        question = f"{example.question}\nAnother reader's answer: {written}"
-        prompt = self.task.prompt(replace(example, question=question))
-        return answer_row(self.target, self.header, prompt, None, soft_after_header=False)
+        """Return the target's prompt with what the source wrote after the question, for text_bridge."""
+        prompt = self.task.prompt(with_written_answer(example, written))
+        return answer_row(self.target, self.written_header, prompt, None, soft_after_header=False)
 
     def _encode(self, example: Example) -> Encoded:
         prompt, answer = self.task.prompt(example), self.task.continuation(example)

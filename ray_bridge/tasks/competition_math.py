@@ -6,14 +6,12 @@ memory. A comparison that is stopped counts as wrong.
 
 import re
 
-from bridge_common.errors import UserError
 from ray_bridge.tasks.bounded.pool import BoundedFunction
-from ray_bridge.tasks.datasets import load_rows
+from ray_bridge.tasks.data.hub import HubData
+from ray_bridge.tasks.data.rows import DataRow, UnusableRowError, text_field
 from ray_bridge.tasks.question_answering import HubTask
-from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example, Score
 
-HUB_NAME = "nlile/hendrycks-MATH-benchmark"
 EQUIVALENT = BoundedFunction("ray_bridge.tasks.math_equivalence:equivalent")
 """Compares an answer with a gold one in another process: `EQUIVALENT(text, gold)`."""
 
@@ -33,10 +31,12 @@ class CompetitionMath(HubTask):
 
     name = "math"
     stops: tuple[str, ...] = ("\nQuestion:", "\nProblem:")
+    hub = HubData(name="nlile/hendrycks-MATH-benchmark")
+    unusable = 0.01  # a few solutions of the data box nothing
 
     def score(self, output: str, example: Example) -> Score:
         """Score strictly if the last boxed answer equals gold, flexibly if anything that math-verify reads does."""
-        text = cut(output, self.stops)
+        text = self.answer_text(output)
         boxed = boxed_answer(text)
         strict, stopped = compare(boxed, f"${boxed}$", example.gold) if boxed else (False, None)
         flexible = strict
@@ -44,27 +44,20 @@ class CompetitionMath(HubTask):
             flexible, stopped = compare(text, text, example.gold)
         return Score(answer=boxed, correct=strict, flexible=flexible, valid=boxed is not None, stopped=stopped)
 
-    def _load(self, split: str) -> list[Example]:
-        rows, place = load_rows(
-            split, folder=self.data, hub=HUB_NAME, revision=self.revision, fields=("problem", "solution")
+    def example(self, row: DataRow, split: str, index: int) -> Example:
+        """Return the example of a row; gold is what its solution boxes."""
+        problem, solution = text_field(row.fields, "problem"), text_field(row.fields, "solution")
+        gold = boxed_answer(solution)
+        if not gold:
+            raise UnusableRowError("the solution boxes no answer with \\boxed{...}; add it, or remove the row")
+        return Example(
+            id=f"math-{split}-{index:05d}",
+            index=index,
+            question=problem,
+            answer=solution,
+            gold=gold,
+            groups={name: str(row.fields[name]) for name in ("level", "subject") if name in row.fields},
         )
-        examples = []
-        for index, row in enumerate(rows):
-            gold = boxed_answer(str(row["solution"]))
-            if not gold:
-                raise UserError(f"{place}, example {index}: the solution boxes no answer with \\boxed{{...}}")
-            groups = {name: str(row[name]) for name in ("level", "subject") if name in row}
-            examples.append(
-                Example(
-                    id=f"math-{split}-{index:05d}",
-                    index=index,
-                    question=str(row["problem"]),
-                    answer=str(row["solution"]),
-                    gold=gold,
-                    groups=groups,
-                )
-            )
-        return examples
 
 
 def compare(answer: str, text: str, gold: str) -> tuple[bool, str | None]:

@@ -1,44 +1,28 @@
 """GSM8K (Cobbe et al. 2021): grade-school problems whose answers end in `#### number`."""
 
-from bridge_common.errors import UserError
-from ray_bridge.tasks.datasets import load_rows
+from ray_bridge.tasks.data.hub import HubData
+from ray_bridge.tasks.data.rows import DataRow, RowError, shown, text_field
 from ray_bridge.tasks.question_answering import HubTask
-from ray_bridge.tasks.scoring import cut, normalise_number, score_number
+from ray_bridge.tasks.scoring import normalise_number, score_number
 from ray_bridge.tasks.task import Example, Score
-
-HUB_NAME = "openai/gsm8k"
 
 
 class GSM8K(HubTask):
-    """GSM8K from the hub, or from a folder with train.jsonl and test.jsonl."""
+    """GSM8K from the hub, or from a folder; rows have `question` and `answer`."""
 
     name = "gsm8k"
+    hub = HubData(name="openai/gsm8k", config="main")
 
     def score(self, output: str, example: Example) -> Score:
-        return score_number(cut(output, self.stops), example.gold)
+        """Score the number after `####` strictly, the last number flexibly."""
+        return score_number(self.answer_text(output), example.gold)
 
-    def _load(self, split: str) -> list[Example]:
-        rows, place = load_rows(
-            split,
-            folder=self.data,
-            hub=HUB_NAME,
-            config="main",
-            revision=self.revision,
-            fields=("question", "answer"),
-        )
-        examples = []
-        for index, row in enumerate(rows):
-            _, mark, number = str(row["answer"]).rpartition("####")
-            gold = normalise_number(number) if mark else None
-            if gold is None:
-                raise UserError(f"{place}, example {index}: the answer does not end with '#### number'")
-            examples.append(
-                Example(
-                    id=f"gsm8k-{split}-{index:05d}",
-                    index=index,
-                    question=str(row["question"]),
-                    answer=str(row["answer"]),
-                    gold=gold,
-                )
-            )
-        return examples
+    def example(self, row: DataRow, split: str, index: int) -> Example:
+        """Return the example of a row; gold is the number in its one written form."""
+        question, answer = text_field(row.fields, "question"), text_field(row.fields, "answer")
+        _, mark, number = answer.rpartition("####")
+        gold = normalise_number(number) if mark else None
+        if gold is None:
+            end = shown(number.strip() if mark else answer[-30:])
+            raise RowError(f"the answer does not end with '#### number' but with {end}; write a plain number, as 1,000")
+        return Example(id=f"gsm8k-{split}-{index:05d}", index=index, question=question, answer=answer, gold=gold)

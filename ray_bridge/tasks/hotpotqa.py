@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from bridge_common.errors import UserError
-from ray_bridge.tasks.datasets import load_rows
+from ray_bridge.tasks.data.hub import HubData
+from ray_bridge.tasks.data.rows import DataRow, RowError, field, text_field
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example, Score
 
-HUB_NAME = "hotpotqa/hotpot_qa"
+_ARTICLE = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class HotpotQA(HubTask):
@@ -21,61 +22,66 @@ class HotpotQA(HubTask):
     name = "hotpotqa"
     instruction = "Answer the question above.\nAnswer:"
     stops: tuple[str, ...] = ("\n",)
+    # The answers of the hub's test split are not public.
+    hub = HubData(name="hotpotqa/hotpot_qa", config="distractor", split_names={"test": "validation"})
 
     def score(self, output: str, example: Example) -> Score:
-        """Normalised exact match; flexible asks for a token F1 of at least one half."""
-        answer = cut(output.strip(), self.stops).strip()
+        """Score exact match in normal form strictly, a token F1 of at least one half flexibly."""
+        answer = self.answer_text(output).strip()
         exact, f1 = exact_match(answer, example.gold), token_f1(answer, example.gold)
         return Score(answer=answer or None, correct=exact, flexible=exact or f1 >= 0.5, valid=bool(answer), f1=f1)
 
-    def _load(self, split: str) -> list[Example]:
-        rows, place = load_rows(
-            split,
-            folder=self.data,
-            hub=HUB_NAME,
-            config="distractor",
-            hub_split={"test": "validation"}.get(split),  # the test split's answers are not public
-            revision=self.revision,
-            fields=("question", "answer", "context"),
+    def answer_text(self, output: str) -> str:
+        """Return the first line that is not blank."""
+        return cut(output.strip(), self.stops)
+
+    def example(self, row: DataRow, split: str, index: int) -> Example:
+        """Return the example of a row, with its paragraphs before the question."""
+        question, answer = text_field(row.fields, "question"), text_field(row.fields, "answer")
+        return Example(
+            id=f"hotpotqa-{split}-{index:05d}",
+            index=index,
+            question=f"{_paragraphs(field(row.fields, 'context'))}\n{question}",
+            answer=answer,
+            gold=answer,
+            groups={name: str(row.fields[name]) for name in ("type", "level") if name in row.fields},
         )
-        return [
-            Example(
-                id=f"hotpotqa-{split}-{index:05d}",
-                index=index,
-                question=f"{_paragraphs(row['context'], place, index)}\n{row['question']}",
-                answer=str(row["answer"]),
-                gold=str(row["answer"]),
-                groups={name: str(row[name]) for name in ("type", "level") if name in row},
-            )
-            for index, row in enumerate(rows)
-        ]
 
 
-def _paragraphs(context: Any, place: str, index: int) -> str:
-    if isinstance(context, str):
+def _paragraphs(context: Any) -> str:
+    if isinstance(context, str) and context.strip():
         return context
     if isinstance(context, Mapping) and {"title", "sentences"} <= context.keys():
-        pairs = zip(context["title"], context["sentences"], strict=True)
-        return "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in pairs)
-    raise UserError(f"{place}, example {index}: context is neither text nor titles with sentences")
+        titles, texts = context["title"], context["sentences"]
+        if len(titles) == len(texts) and all(isinstance(part, str) for text in texts for part in text):
+            pairs = zip(titles, texts, strict=True)
+            return "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in pairs)
+    raise RowError("context is neither text nor titles with sentences, as many of one as of the other")
 
 
 def normalised(text: str) -> str:
-    """SQuAD's normal form: lower case, no punctuation, no articles, single spaces (Rajpurkar et al. 2016)."""
-    kept = "".join(c for c in text.lower() if c not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", kept).split())
+    """Return SQuAD's normal form: lower case, no punctuation, no articles, single spaces (Rajpurkar et al. 2016).
+
+    A text that consists of nothing but articles or punctuation keeps them, so that the answer "A" can be given.
+    """
+    lowered = text.lower()
+    bare = lowered.translate(_PUNCTUATION)
+    for candidate in (_ARTICLE.sub(" ", bare), bare, lowered):
+        if words := candidate.split():
+            return " ".join(words)
+    return ""
 
 
 def exact_match(answer: str, gold: str) -> bool:
-    """Equal in normal form; nothing against nothing is not."""
+    """Return whether both are equal in normal form; an empty answer never is."""
     return bool(normalised(answer)) and normalised(answer) == normalised(gold)
 
 
 def token_f1(answer: str, gold: str) -> float:
-    """Harmonic mean of token precision and recall, 0 to 1; yes, no and noanswer count only as a whole (official)."""
-    found, expected = normalised(answer), normalised(gold)
-    if found != expected and {found, expected} & {"yes", "no", "noanswer"}:
+    """Return the harmonic mean of token precision and recall; yes, no and noanswer count only as a whole (official)."""
+    given, expected = normalised(answer), normalised(gold)
+    if given != expected and {given, expected} & {"yes", "no", "noanswer"}:
         return 0.0
-    a, b = found.split(), expected.split()
+    a, b = given.split(), expected.split()
     shared = sum((Counter(a) & Counter(b)).values())
     return 0.0 if not shared else 2 * shared / (len(a) + len(b))

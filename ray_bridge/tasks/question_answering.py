@@ -1,11 +1,14 @@
-"""What tasks of the form question and answer share: the prompt of lm-evaluation-harness and the few-shot header."""
+"""What tasks of questions and answers share: the prompt of lm-evaluation-harness, the few-shot header, their data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Self
 
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.tasks.datasets import check_folder
+from ray_bridge.tasks.data.folder import check_folder, folder_rows
+from ray_bridge.tasks.data.hub import HubData, hub_rows
+from ray_bridge.tasks.data.rows import DataRow, Loaded, load_examples
+from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example
 
 
@@ -21,35 +24,43 @@ class QuestionTask:
         """Make the task that a job asks for."""
         return cls()
 
-    def _load(self, split: str) -> list[Example]:
+    def train(self) -> Sequence[Example]:
+        """Return the examples of the training split."""
         raise TypeError(f"{type(self).__name__} does not say where its examples come from")
 
-    @cached_property
-    def _train(self) -> list[Example]:
-        return self._load("train")
-
-    @cached_property
-    def _test(self) -> list[Example]:
-        return self._load("test")
-
-    def train(self) -> Sequence[Example]:
-        return self._train
-
     def test(self) -> Sequence[Example]:
-        return self._test
+        """Return the examples of the test split."""
+        raise TypeError(f"{type(self).__name__} does not say where its examples come from")
+
+    def notes(self) -> list[str]:
+        """Return lines on the data that a user should know, such as rows that were left out."""
+        return []
 
     def header(self, exemplars: Sequence[Example]) -> str:
+        """Return the few-shot part of a prompt."""
         return "".join(f"{self.prompt(e)}{self.continuation(e)}\n\n" for e in exemplars)
 
     def prompt(self, example: Example) -> str:
+        """Return the question with its cue."""
         return f"Question: {example.question}\nAnswer:"
 
     def continuation(self, example: Example) -> str:
+        """Return the answer as it continues the prompt."""
         return f" {example.answer}"
+
+    def answer_text(self, output: str) -> str:
+        """Return what stands in an output before the first stop text."""
+        return cut(output, self.stops)
 
 
 class HubTask(QuestionTask):
-    """A task whose examples come from the hub, or from a folder with train.jsonl and test.jsonl."""
+    """A task whose examples come from the hub, or from a folder of data; subclasses make an example of a row."""
+
+    hub = HubData(name="")
+    """Where the data are if no folder is given."""
+
+    unusable = 0.0
+    """Largest share of rows without a usable answer that are left out instead of refused."""
 
     def __init__(self, data: str | None = None, revision: str | None = None) -> None:
         """
@@ -67,3 +78,39 @@ class HubTask(QuestionTask):
     def from_spec(cls, spec: JobSpec) -> Self:
         """Make the task on the data that a job asks for."""
         return cls(spec.task_data, spec.task_revision)
+
+    def example(self, row: DataRow, split: str, index: int) -> Example:
+        """Return the example of a row.
+
+        Raises:
+            RowError: if the row cannot become one.
+        """
+        raise TypeError(f"{type(self).__name__} does not say what the example of a row is")
+
+    def train(self) -> Sequence[Example]:
+        """Return the examples of the training split."""
+        return self._train.examples
+
+    def test(self) -> Sequence[Example]:
+        """Return the examples of the test split."""
+        return self._test.examples
+
+    def notes(self) -> list[str]:
+        """Return one line for each split from which rows were left out."""
+        return [loaded.skipped for loaded in (self._train, self._test) if loaded.skipped]
+
+    @cached_property
+    def _train(self) -> Loaded:
+        return self._load("train")
+
+    @cached_property
+    def _test(self) -> Loaded:
+        return self._load("test")
+
+    def _load(self, split: str) -> Loaded:
+        return load_examples(self._rows(split), lambda row, index: self.example(row, split, index), self.unusable)
+
+    def _rows(self, split: str) -> Iterator[DataRow]:
+        if self.data is not None:
+            return folder_rows(self.data, split, self.hub.config, self.hub.split_names)
+        return hub_rows(self.hub, split, self.revision)

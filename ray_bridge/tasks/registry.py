@@ -6,7 +6,7 @@ TASKS = Registry(
     "task",
     interface=(
         *("from_spec", "name", "instruction", "stops"),
-        *("train", "test", "header", "prompt", "continuation", "score"),
+        *("train", "test", "header", "prompt", "continuation", "answer_text", "score"),
     ),
 )
 TASKS.register("synthetic", "ray_bridge.tasks.synthetic.task:SyntheticTask", "word problems with foreign number words")

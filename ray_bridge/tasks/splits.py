@@ -9,7 +9,7 @@ from bridge_common.errors import UserError
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.noise import stable_seed
 from ray_bridge.tasks.registry import TASKS
-from ray_bridge.tasks.task import Example, Task
+from ray_bridge.tasks.task import Example, Task, with_written_answer
 
 _SLICE_SEED = 20_260  # the validation slice is part of the data, not of a run: every seed selects on the same one
 
@@ -24,6 +24,7 @@ class Splits:
         validation: held out of train; the checkpoint is chosen on it.
         test: what is reported.
         header: the few-shot part of every prompt.
+        written_header: the same for `text_bridge`, whose exemplars show another reader's answer: their own.
     """
 
     task: Task
@@ -31,6 +32,7 @@ class Splits:
     validation: Sequence[Example]
     test: Sequence[Example]
     header: str
+    written_header: str
 
 
 def make_task(spec: JobSpec) -> Task:
@@ -63,4 +65,5 @@ def load_splits(spec: JobSpec) -> Splits:
         validation=validation,
         test=test[: spec.test_examples],
         header=task.header(exemplars),
+        written_header=task.header([with_written_answer(e, e.answer) for e in exemplars]),
     )

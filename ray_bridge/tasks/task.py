@@ -1,7 +1,7 @@
 """What a task is: examples, a prompt, and a score."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 from ray_bridge.config.spec import JobSpec
@@ -49,6 +49,11 @@ class Score:
     stopped: str | None = None
 
 
+def with_written_answer(example: Example, written: str) -> Example:
+    """Return an example whose question ends with another reader's answer, as the condition `text_bridge` shows it."""
+    return replace(example, question=f"{example.question}\nAnother reader's answer: {written}")
+
+
 class Task(Protocol):
     """A task that a translator is trained on and measured with."""
 
@@ -79,5 +84,8 @@ class Task(Protocol):
     def continuation(self, example: Example) -> str:
         """The answer as it continues the prompt."""
 
+    def answer_text(self, output: str) -> str:
+        """Return the part of an output that is the answer: what stands before the first of `stops`."""
+
     def score(self, output: str, example: Example) -> Score:
-        """Score an output."""
+        """Score an output; called from several threads at the same time."""

@@ -1,12 +1,14 @@
 """The synthetic problems as a task: the same prompt and score as GSM8K, with accuracy by kind of number word."""
 
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Self
 
 from bridge_common.errors import UserError
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.tasks.question_answering import QuestionTask
-from ray_bridge.tasks.scoring import cut, score_number
-from ray_bridge.tasks.synthetic.problems import make_examples
+from ray_bridge.tasks.scoring import score_number
+from ray_bridge.tasks.synthetic.problems import SyntheticItem, make_examples
 from ray_bridge.tasks.task import Example, Score
 
 _DATA_SEED = 11  # the data set is one and the same for every run
@@ -14,7 +16,7 @@ _TRAINING_WORD_SHARE = 0.75  # only items with words teach a bridge; the test sp
 
 
 class SyntheticTask(QuestionTask):
-    """Generated problems; some hold number words that only the embedded source knows (see ray_bridge/pair)."""
+    """Generated problems; some hold number words that only the embedded source knows (see ray_bridge/embedded_pair)."""
 
     name = "synthetic"
 
@@ -34,21 +36,35 @@ class SyntheticTask(QuestionTask):
         return cls(train_examples=wanted, test_examples=spec.test_examples or 1000)
 
     def score(self, output: str, example: Example) -> Score:
-        return score_number(cut(output, self.stops), example.gold)
+        """Score the number after `####` strictly, the last number flexibly."""
+        return score_number(self.answer_text(output), example.gold)
 
-    def _load(self, split: str) -> list[Example]:
-        if split == "train":
-            items = make_examples("train", self.train_examples, _DATA_SEED, word_share=_TRAINING_WORD_SHARE)
-        else:
-            items = make_examples("test", self.test_examples, _DATA_SEED)
-        return [
-            Example(
-                id=item.id,
-                index=index,
-                question=item.question,
-                answer=item.answer,
-                gold=item.gold,
-                groups={"words": item.words},
-            )
-            for index, item in enumerate(items)
-        ]
+    def train(self) -> Sequence[Example]:
+        """Return the training problems, most of which hold number words."""
+        return self._train
+
+    def test(self) -> Sequence[Example]:
+        """Return the test problems, with the generator's own share of number words."""
+        return self._test
+
+    @cached_property
+    def _train(self) -> list[Example]:
+        return _examples(make_examples("train", self.train_examples, _DATA_SEED, word_share=_TRAINING_WORD_SHARE))
+
+    @cached_property
+    def _test(self) -> list[Example]:
+        return _examples(make_examples("test", self.test_examples, _DATA_SEED))
+
+
+def _examples(items: Sequence[SyntheticItem]) -> list[Example]:
+    return [
+        Example(
+            id=item.id,
+            index=index,
+            question=item.question,
+            answer=item.answer,
+            gold=item.gold,
+            groups={"words": item.words},
+        )
+        for index, item in enumerate(items)
+    ]

@@ -16,7 +16,7 @@ from cluster.preflight.check import MODULES, PreflightSettings
 from cluster.preflight.environment_modules import judge_modules
 from cluster.preflight.gpu_runtime import judge_runtime, runtime_facts
 from cluster.preflight.run import Check
-from ray_bridge.tasks.gsm8k import HUB_NAME
+from ray_bridge.tasks.gsm8k import GSM8K
 
 STUB = "() {  if [ \"$*\" = '-t list' ]; then printf 'Currently Loaded Modulefiles:\\n%s\\n' 'gcc/13.1.0'; fi\n}"
 
@@ -122,7 +122,7 @@ def test_models_on_the_hub_and_in_the_cache(server, tmp_path, monkeypatch):
     assert models("open/model").status == "warn"
     assert "HF_TOKEN" in models("gated/model").remedy
     assert "does not have it" in models("no/model").detail
-    data = node_probe._data(None, HUB_NAME, 2)
+    data = node_probe._data(None, GSM8K.hub.name, 2)
     assert reachability.judge_data(data, PreflightSettings(task="gsm8k"), "n").status == "warn"
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     assert "does not answer" in models("open/model").detail
@@ -144,7 +144,7 @@ def test_data_in_a_folder(tmp_path):
 
 
 def test_the_hub_name_is_the_tasks_own():
-    assert reachability.HUB_DATA["gsm8k"] == HUB_NAME
+    assert reachability.HUB_DATA["gsm8k"] == GSM8K.hub.name
 
 
 # ---------------------------------------------------------------- judgements

@@ -37,9 +37,13 @@ def test_the_target_reads_the_question_and_what_the_source_wrote(bench: Bench) -
     pair, splits = bench
     samples = evaluator(pair).evaluate(splits.test, None, ["source_alone", "text_bridge"])
     assert len({row["source_alone_output"] for row in samples}) > 1
+    exemplars = splits.task.train()[: pair.spec.num_fewshot]
+    header = "".join(
+        f"Question: {e.question}\nAnother reader's answer: {e.answer}\nAnswer: {e.answer}\n\n" for e in exemplars
+    )
     for example, row in zip(splits.test, samples, strict=True):
         written = row["source_alone_output"].split("\nQuestion:")[0].strip()
-        text = splits.header + f"Question: {example.question}\nAnother reader's answer: {written}\nAnswer:"
+        text = header + f"Question: {example.question}\nAnother reader's answer: {written}\nAnswer:"
         ids = (pair.target.bos, *pair.target.tokenizer(text, add_special_tokens=False)["input_ids"])
         (tokens,) = decode_rows(pair.target, [Row(before=ids, prompt=())], None, 6)
         assert row["text_bridge_output"] == Stopping.of(pair.target, pair.task.stops).text(tokens)

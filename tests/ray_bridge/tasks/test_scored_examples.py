@@ -7,10 +7,11 @@ import pytest
 
 from ray_bridge.tasks.competition_math import CompetitionMath
 from ray_bridge.tasks.gsm8k import GSM8K
+from ray_bridge.tasks.hotpotqa import HotpotQA
 from ray_bridge.tasks.task import Example, Task
 
 PAGE = Path(__file__).parents[3] / "docs" / "scored_examples.md"
-TASKS: dict[str, Task] = {"gsm8k": GSM8K(), "math": CompetitionMath()}
+TASKS: dict[str, Task] = {"gsm8k": GSM8K(), "math": CompetitionMath(), "hotpotqa": HotpotQA()}
 _CELLS = re.compile(r"(?<!\\)\|")
 
 

@@ -1,0 +1,129 @@
+"""Rows from a folder: train.jsonl and test.jsonl, or whatever else the library `datasets` reads from a folder."""
+
+import codecs
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bridge_common.errors import UserError
+from ray_bridge.tasks.data.rows import DataRow
+
+OTHER_FORMATS = (".parquet", ".csv", ".arrow")
+_FORMS = "--data takes a folder with train.jsonl and test.jsonl, with parquet, csv or arrow files, or a hub snapshot"
+_OTHER_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+def check_folder(folder: str | None) -> None:
+    """Refuse a folder that cannot hold a task's data, without reading it.
+
+    Raises:
+        UserError: if it is no folder, or lacks a split.
+    """
+    if folder is None:
+        return
+    place = Path(folder)
+    if not place.is_dir():
+        raise UserError(f"no folder {folder}: {_FORMS}")
+    lacking = [split for split in ("train", "test") if not (place / f"{split}.jsonl").is_file()]
+    if lacking and (len(lacking) == 1 or not _has_other_format(place)):
+        raise UserError(f"no {lacking[0]}.jsonl in {folder}: {_FORMS}")
+
+
+def folder_rows(folder: str, split: str, config: str | None, split_names: Mapping[str, str]) -> Iterator[DataRow]:
+    """Read the rows of a split.
+
+    Args:
+        folder: the data's folder.
+        split: "train" or "test".
+        config: the data set's configuration, if the folder has several.
+        split_names: the split's names in the data set, where they differ from ours.
+
+    Raises:
+        UserError: in one line with file, line and remedy.
+    """
+    file = Path(folder) / f"{split}.jsonl"
+    if file.is_file():
+        return json_lines(file)
+    return _dataset_rows(Path(folder).resolve(), split, config, split_names)
+
+
+def json_lines(file: Path) -> Iterator[DataRow]:
+    """Read the rows of a JSONL file in UTF-8; a byte order mark and CRLF are read as if they were not there.
+
+    Raises:
+        UserError: if the file is not readable, empty, or in another encoding, or a line is no JSON object.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {file} ({error.strerror}): check the path and its permissions") from error
+    encoding = next((name for mark, name in _OTHER_ENCODINGS.items() if content.startswith(mark)), None)
+    if encoding or b"\x00" in content[:4096]:
+        name = encoding or "UTF-16 or binary"
+        raise UserError(f"{file}, line 1: the file is {name}; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+    content = content.removeprefix(codecs.BOM_UTF8)
+    empty = True
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if line.strip():
+            empty = False
+            place = f"line {number}"
+            yield DataRow(fields=_json_object(line, f"{file}, {place}"), file=str(file), place=place)
+    if empty:
+        raise UserError(f"{file} holds no rows; one JSON object a line is expected")
+
+
+def _json_object(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line.decode(), parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{place}: not UTF-8 (byte 0x{line[error.start]:02x} at {error.start + 1}); save the file as UTF-8"
+        ) from error
+    except RecursionError as error:
+        raise UserError(f"{place}: not JSON (nested too deeply); one object a line is expected") from error
+    except ValueError as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        raise UserError(f"{place}: not JSON ({reason}); one object a line is expected") from error
+    if not isinstance(row, dict):
+        raise UserError(f"{place}: {type(row).__name__} instead of an object; one object a line is expected")
+    return row
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not of JSON")
+
+
+def _has_other_format(folder: Path) -> bool:
+    return any(path.suffix in OTHER_FORMATS for path in folder.rglob("*"))
+
+
+def _dataset_rows(folder: Path, split: str, config: str | None, split_names: Mapping[str, str]) -> Iterator[DataRow]:
+    from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    try:
+        configs = get_dataset_config_names(str(folder))
+        chosen = config if config in configs else configs[0]
+        if config not in configs and len(configs) > 1:
+            raise UserError(f"{folder} has no configuration {config}: there are {', '.join(configs)}")
+        splits = get_dataset_split_names(str(folder), chosen)
+        name = split_names.get(split, split)
+        name = name if name in splits else split
+        if name not in splits:
+            raise UserError(f"{folder} has no split {name}: there are {', '.join(splits)}; name files after splits")
+        rows = load_dataset(str(folder), chosen, split=name)
+    except (OSError, ValueError, DatasetGenerationError) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise UserError(f"cannot read {folder} as a data set ({reason}): {_FORMS}") from error
+    if not len(rows):
+        raise UserError(f"{folder}, split {name} holds no rows")
+    for number, row in enumerate(rows, 1):
+        yield DataRow(fields=row, file=f"{folder}, split {name}", place=f"row {number}")

@@ -1,0 +1,96 @@
+"""Rows of data sets on the Hugging Face hub, and the commit that a name there stands for."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bridge_common.errors import UserError
+from ray_bridge.tasks.data.rows import DataRow
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PATIENCE = 10.0  # seconds for the hub's answer
+
+
+class HubUnreachableError(UserError):
+    """The hub does not answer, and this machine's cache does not know the data set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubData:
+    """A data set on the hub.
+
+    Attributes:
+        name: OWNER/NAME.
+        config: its configuration, or None if it has one only.
+        split_names: the names of its splits, where they differ from "train" and "test".
+    """
+
+    name: str
+    config: str | None = None
+    split_names: Mapping[str, str] = field(default_factory=dict)
+
+
+def hub_rows(data: HubData, split: str, revision: str | None) -> Iterator[DataRow]:
+    """Read the rows of a split.
+
+    Raises:
+        UserError: if the data set cannot be loaded.
+    """
+    from datasets import load_dataset
+
+    name = data.split_names.get(split, split)
+    try:
+        rows = load_dataset(data.name, data.config, split=name, revision=revision)
+    except (OSError, ConnectionError, ValueError) as error:
+        raise UserError(f"cannot load {data.name} from the hub ({error}); give its files with --data DIR") from error
+    for number, row in enumerate(rows, 1):
+        yield DataRow(fields=row, file=f"{data.name}, split {name}", place=f"row {number}")
+
+
+def hub_commit(name: str, revision: str | None) -> str:
+    """Return the commit that a data set's revision stands for now: as the hub says, or else this machine's cache.
+
+    Args:
+        name: OWNER/NAME.
+        revision: a branch, a tag or a commit; None for the main branch.
+
+    Raises:
+        HubUnreachableError: if neither knows.
+        UserError: if the hub does not have it, or does not give access.
+    """
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision
+    asked = revision or "main"
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    problem = "HF_HUB_OFFLINE is set"
+    if not constants.HF_HUB_OFFLINE:
+        try:
+            commit = HfApi().dataset_info(name, revision=asked, timeout=_PATIENCE).sha
+            return str(commit)
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            if status in (401, 403, 404):
+                raise UserError(
+                    f"the hub has no data set {name} at revision {asked}, or gives no access to it ({status}): "
+                    "check the name, accept its licence, set HF_TOKEN, or give its files with --data DIR"
+                ) from error
+            problem = f"the hub answers {status}"
+        except (OSError, OfflineModeIsEnabled, _transport_error()) as error:
+            problem = f"the hub does not answer ({error})"
+    cached = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / asked
+    if cached.is_file():
+        return cached.read_text().strip()
+    raise HubUnreachableError(
+        f"{problem}, and this machine has no copy of {name}: give its files with --data DIR, or its commit with "
+        "--set task_revision=COMMIT"
+    )
+
+
+def _transport_error() -> type[Exception]:
+    """Return what the hub's client raises if there is no connection."""
+    import httpx
+
+    return httpx.TransportError
