@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign
 from tune_spaces.campaign import Campaign
@@ -22,6 +23,7 @@ def print_plan(phase: str, request: PhaseRequest) -> None:
     from rich.console import Console
 
     campaign = make_campaign(phase, request)
+    check_campaign_data(campaign)
     with campaign.records.locked():
         record = campaign.freeze()
     console = Console(width=None if Console().is_terminal else 140, highlight=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
+from cluster.cli.data import pin_campaign_data
 from cluster.cli.options import PhaseRequest, parse_seeds, parse_settings
 from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
@@ -59,10 +60,11 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     _check_phase(phase)
     base, run_spec = make_specs(request)
     check_folder(base.task_data)
+    base, planned = pin_campaign_data(base, _phase(phase, base, request))
     settings = {**parse_settings(request.settings), **_shortcuts(request)}
     toggles = {toggle.field for toggle in all_toggles()}
     return Campaign(
-        _phase(phase, base, request),
+        planned,
         base,
         run_spec,
         storage=request.storage,

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign
 from cluster.default_paths import default_reports
@@ -41,6 +42,7 @@ def carry_out(campaign: Campaign, *, force: bool = False, job: str | None = None
     check(uri)
     if cluster_address() is None:
         check_local(campaign.run_spec)
+    check_campaign_data(campaign, need_commits=job is None and not force)
     policy = campaign.run(job, force=force, watch=partial(_watched, reports or default_reports()))
     print_summary(campaign, policy)
     print_effects(campaign)

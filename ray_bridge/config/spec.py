@@ -267,7 +267,8 @@ class JobSpec(Frozen):
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, validated as a new object.
 
-        Where the task or the bridge changes, settings that only the old one had are left out.
+        Where the task or the bridge changes, settings that only the old one had are left out, as are the old task's
+        folder and revision.
 
         Raises:
             UserError: for an unknown field or an impossible value; the message names the field and what it takes.
@@ -277,6 +278,8 @@ class JobSpec(Frozen):
             known = settings_of(changes.get("task", self.task), changes.get("bridge", self.bridge))
             lost = {f"{EXTRA}{name}" for name in self.extra.keys() - known.keys()}
             kept = {name: value for name, value in kept.items() if name not in lost}
+        if changes.get("task", self.task) != self.task:
+            kept |= {"task_data": None, "task_revision": None}
         return build(type(self), {**kept, **changes})
 
     @model_validator(mode="after")

@@ -79,6 +79,11 @@ class HubTask(QuestionTask):
         """Make the task on the data that a job asks for."""
         return cls(spec.task_data, spec.task_revision)
 
+    @classmethod
+    def hub_data(cls, spec: JobSpec) -> HubData:
+        """Return the data set on the hub that a job without a folder reads."""
+        return cls.hub
+
     def example(self, row: DataRow, split: str, index: int) -> Example:
         """Return the example of a row.
 

@@ -28,8 +28,6 @@ def check_folder(folder: str | None) -> None:
     if folder is None:
         return
     place = Path(folder)
-    if not place.is_dir():
-        raise UserError(f"no folder {folder}: {_FORMS}")
     lacking = [split for split in ("train", "test") if not (place / f"{split}.jsonl").is_file()]
     if lacking and (len(lacking) == 1 or not _has_other_format(place)):
         raise UserError(f"no {lacking[0]}.jsonl in {folder}: {_FORMS}")

@@ -1,0 +1,67 @@
+"""The data of a campaign's jobs, checked and named by commit before Ray starts."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.tasks.data.check import check_data, pin_data
+from ray_bridge.tasks.data.hub import HubUnreachableError
+from tune_spaces.campaign import Campaign
+from tune_spaces.design.phases import Phase
+from tune_spaces.design.variants import Variant
+
+_READ = ("task", "task_data", "task_revision", "num_fewshot", "train_examples", "validation_examples", "test_examples")
+
+
+def pin_campaign_data(base: JobSpec, phase: Phase) -> tuple[JobSpec, Phase]:
+    """Return base and phase with the commits of the hub's data sets that they read, where they can be known.
+
+    Raises:
+        UserError: if the hub does not have a data set, or gives no access.
+    """
+    base = _pinned(base)
+
+    def pinned(variants: Sequence[Variant]) -> tuple[Variant, ...]:
+        return tuple(_pinned_variant(variant, base) for variant in variants)
+
+    branches = {name: pinned(variants) for name, variants in phase.branches.items()}
+    return base, replace(phase, first=pinned(phase.first), branches=branches)
+
+
+def _pinned(spec: JobSpec) -> JobSpec:
+    try:
+        return pin_data(spec)
+    except HubUnreachableError:  # which `check_campaign_data` tells, or refuses
+        return spec
+
+
+def _pinned_variant(variant: Variant, base: JobSpec) -> Variant:
+    if "task" not in variant.changes or variant.changes["task"] == base.task:
+        return variant
+    revision = _pinned(variant.spec(base, base.seed)).task_revision
+    return variant if revision is None else replace(variant, changes={**variant.changes, "task_revision": revision})
+
+
+def check_campaign_data(campaign: Campaign, *, need_commits: bool = False) -> None:
+    """Read all data that the campaign's trials will read from folders; say what was left out of them.
+
+    Args:
+        campaign: what will run.
+        need_commits: refuse data of the hub whose commit is not known.
+
+    Raises:
+        UserError: in one line with file, row and remedy, for whatever a trial could not use.
+    """
+    specs = {tuple(trial.spec.flat()[name] for name in _READ): trial.spec for trial in campaign.plan.trials.values()}
+    lines: dict[str, None] = {}
+    for spec in specs.values():
+        lines |= dict.fromkeys(check_data(spec))
+        try:
+            pin_data(spec)
+        except HubUnreachableError as error:
+            if need_commits:
+                raise
+            lines[str(error)] = None
+    for line in lines:
+        print(f"note: {line}", file=sys.stderr)
