@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from bridge_common.errors import UserError
-from cluster.cli import campaigns, jobs, phases, preflight, reports
+from cluster.cli import campaigns, jobs, phases, preflight, reports, score
 
 
 class Sections(click.Group):
@@ -35,7 +35,7 @@ app = Sections(
     {
         "Run a phase": phases.COMMANDS,
         "Campaigns": campaigns.COMMANDS,
-        "Results": reports.COMMANDS,
+        "Results": (*reports.COMMANDS, *score.COMMANDS),
         "Clusters": (*preflight.COMMANDS, *jobs.COMMANDS),
     },
     name="ablate",

@@ -1,5 +1,6 @@
 """The data of a campaign's jobs, checked and named by commit before Ray starts."""
 
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,10 @@ from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.variants import Variant
 
-_READ = ("task", "task_data", "task_revision", "num_fewshot", "train_examples", "validation_examples", "test_examples")
+_READ = (
+    *("task", "task_data", "task_revision", "task_mapping"),
+    *("num_fewshot", "train_examples", "validation_examples", "test_examples"),
+)
 
 
 def pin_campaign_data(base: JobSpec, phase: Phase) -> tuple[JobSpec, Phase]:
@@ -39,8 +43,14 @@ def _pinned(spec: JobSpec) -> JobSpec:
 def _pinned_variant(variant: Variant, base: JobSpec) -> Variant:
     if "task" not in variant.changes or variant.changes["task"] == base.task:
         return variant
-    revision = _pinned(variant.spec(base, base.seed)).task_revision
-    return variant if revision is None else replace(variant, changes={**variant.changes, "task_revision": revision})
+    fields = _pinned(variant.spec(base, base.seed)).flat()
+    commits = {name: fields[name] for name in ("task_revision", "task_mapping") if fields.get(name) is not None}
+    return replace(variant, changes={**variant.changes, **commits}) if commits else variant
+
+
+def _what_is_read(spec: JobSpec) -> str:
+    fields = spec.flat()
+    return json.dumps([fields.get(name) for name in _READ])
 
 
 def check_campaign_data(campaign: Campaign, *, need_commits: bool = False) -> None:
@@ -53,12 +63,11 @@ def check_campaign_data(campaign: Campaign, *, need_commits: bool = False) -> No
     Raises:
         UserError: in one line with file, row and remedy, for whatever a trial could not use.
     """
-    specs = {tuple(trial.spec.flat()[name] for name in _READ): trial.spec for trial in campaign.plan.trials.values()}
+    specs = {_what_is_read(trial.spec): trial.spec for trial in campaign.plan.trials.values()}
     lines: dict[str, None] = {}
     for spec in specs.values():
-        lines |= dict.fromkeys(check_data(spec))
         try:
-            pin_data(spec)
+            lines |= dict.fromkeys(check_data(pin_data(spec)))
         except HubUnreachableError as error:
             if need_commits:
                 raise

@@ -12,6 +12,7 @@ from cluster.cli.options import PhaseRequest, parse_seeds, parse_settings
 from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
+from ray_bridge.config.task_mapping import MAPPED, read_mapping
 from ray_bridge.tasks.data.folder import check_folder
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import PHASES, Phase, ablate
@@ -97,11 +98,24 @@ def _mode(text: str) -> Mode:
 
 
 def _shortcuts(request: PhaseRequest) -> dict[str, Any]:
-    given: dict[str, Any] = {"source": request.source, "target": request.target, "task": request.task}
+    given: dict[str, Any] = {"source": request.source, "target": request.target}
     changes = {name: _absolute(value) for name, value in given.items() if value is not None}
+    changes |= {} if request.task is None else task_fields(request.task)
     if request.data is not None:
         changes["task_data"] = str(request.data.expanduser().resolve())
     return changes
+
+
+def task_fields(task: str) -> dict[str, Any]:
+    """Return the spec's fields that a --task stands for: a name, MODULE:CLASS, or the file of a mapping.
+
+    Raises:
+        UserError: if the file is no mapping.
+    """
+    if not task.endswith(".toml"):
+        return {"task": task}
+    mapping = read_mapping(Path(task).expanduser())
+    return {"task": MAPPED, "task_mapping": mapping.model_dump(mode="json")}
 
 
 def _absolute(value: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bridge_common.threads import NoAnswerError, bounded
+from ray_bridge.tasks.data.check import hub_name
 
 Status = Literal["pass", "warn", "fail", "skip"]
 
@@ -45,7 +46,7 @@ class PreflightSettings:
         min_free_gb: free space that the storage needs, in 10^9 bytes.
         tracking_uri: MLflow's; None for the default, a database beside the campaigns.
         models: folders, hub names, or `embedded:...`.
-        task: name of the task; task_data: its folder, or None for the hub's data.
+        task: name of the task; task_data: folder of its data, if any; dataset: their name on the hub, if any.
         repository: the checkout that is run.
         branch, remote: where its latest state is.
         strict_git: whether a checkout that is dirty or behind fails (a run that counts) or only warns.
@@ -63,6 +64,7 @@ class PreflightSettings:
     models: tuple[str, ...] = ()
     task: str = "synthetic"
     task_data: str | None = None
+    dataset: str | None = None
     repository: Path = field(default_factory=Path.cwd)
     branch: str = "main"
     remote: str = "origin"
@@ -81,6 +83,7 @@ class PreflightSettings:
             models=(job.source, job.target),
             task=job.task,
             task_data=job.task_data,
+            dataset=hub_name(job),
             strict_git=run.use_gpu,
         )
         return replace(settings, **changes)

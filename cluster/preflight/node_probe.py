@@ -130,7 +130,9 @@ def _snapshots(entry: str) -> list[Path]:
 def _data(folder: str | None, dataset: str | None, timeout_s: float) -> dict[str, Any]:
     if folder is not None:
         lacking = [split for split in ("train.jsonl", "test.jsonl") if not (Path(folder) / split).is_file()]
-        return {"where": "folder", "missing": ", ".join(lacking)}
+        others = (path.suffix in (".parquet", ".csv", ".arrow") for path in Path(folder).rglob("*"))
+        complete = not lacking or (len(lacking) == 2 and any(others))
+        return {"where": "folder", "missing": "" if complete else ", ".join(lacking)}
     if dataset is None:
         return {"where": "package", "missing": ""}
     home = os.environ.get("HF_HOME", os.path.expanduser("~/.cache/huggingface"))

@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 
 from cluster.preflight.check import Check, PreflightSettings, Status
 
-HUB_DATA = {"gsm8k": "openai/gsm8k"}  # tasks whose data come from the hub where no folder is given
-
 
 def check_tracking(settings: PreflightSettings) -> list[Check]:
     """Whether MLflow's server answers, or its database can be written."""
@@ -56,7 +54,7 @@ def node_request(settings: PreflightSettings) -> dict[str, Any]:
     return {
         "models": list(dict.fromkeys(settings.models)),
         "data": settings.task_data,
-        "dataset": None if settings.task_data else HUB_DATA.get(settings.task),
+        "dataset": settings.dataset,
     }
 
 
@@ -70,7 +68,7 @@ def judge_models(facts: dict[str, dict[str, Any]], node: str) -> list[Check]:
 
 def judge_data(facts: dict[str, Any], settings: PreflightSettings, node: str) -> Check:
     """The task's data."""
-    name = settings.task_data or HUB_DATA.get(settings.task, settings.task)
+    name = settings.task_data or settings.dataset or settings.task
     return _judge("data", name, facts, node, "give a folder with train.jsonl and test.jsonl that this node sees")
 
 

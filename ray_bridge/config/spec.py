@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from bridge_common.errors import UserError
 from ray_bridge.config.plugins import import_plugin
 from ray_bridge.config.registry import Value, read_extra, registry_of, settings_of
+from ray_bridge.config.task_mapping import MAPPED, TaskMapping, known_mapping, known_mappings
 from ray_bridge.config.validation import Frozen, build
 
 EXTRA = "extra."  # start of a plug-in's setting, as the command line and records name it
@@ -66,7 +67,13 @@ class JobSpec(Frozen):
     task: str = Field(
         "synthetic",
         description="data set with its prompt and scoring: synthetic (word problems with foreign number words, no "
-        "download), gsm8k, math, hotpotqa, or a class as MODULE:CLASS",
+        "download), gsm8k, math, hotpotqa, arc_challenge, openbookqa, mmlu_redux, ceval, mapped (by task_mapping), or "
+        "a class as MODULE:CLASS",
+    )
+    task_mapping: TaskMapping | None = Field(
+        None,
+        description="for the tasks mapped, arc_challenge, openbookqa, mmlu_redux and ceval: which fields of a row hold "
+        "what, and where the rows are; --task FILE.toml reads it from a file",
     )
     task_data: str | None = Field(
         None, description="folder with train.jsonl and test.jsonl, read instead of the hub's data set"
@@ -231,6 +238,13 @@ class JobSpec(Frozen):
         rest = {name: value for name, value in values.items() if name not in flat}
         return {**rest, "extra": {**extra, **values.get("extra", {})}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_mapping(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("task") in known_mappings() and not values.get("task_mapping"):
+            return {**values, "task_mapping": known_mapping(values["task"])}
+        return values
+
     @field_validator("plugins")
     @classmethod
     def _import(cls, plugins: tuple[str, ...]) -> tuple[str, ...]:
@@ -256,19 +270,20 @@ class JobSpec(Frozen):
     def flat(self) -> dict[str, Any]:
         """Return every field by name, as records hold a spec: settings of plug-ins as `extra.NAME`.
 
-        A spec without plug-ins has neither `plugins` nor `extra`: its record and its fingerprint are the same as before
-        there were plug-ins.
+        A spec without plug-ins has neither `plugins` nor `extra`, and one of another task no `task_mapping`: its record
+        and its fingerprint are the same as before there were such fields.
         """
         values = dict(vars(self))
-        plugins, extra = values.pop("plugins"), values.pop("extra")
+        plugins, extra, mapping = values.pop("plugins"), values.pop("extra"), values.pop("task_mapping")
         values |= {"plugins": plugins} if plugins else {}
+        values |= {"task_mapping": mapping.model_dump(mode="json")} if mapping else {}
         return values | {f"{EXTRA}{name}": value for name, value in extra.items()}
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed, validated as a new object.
 
         Where the task or the bridge changes, settings that only the old one had are left out, as are the old task's
-        folder and revision.
+        folder, revision and mapping.
 
         Raises:
             UserError: for an unknown field or an impossible value; the message names the field and what it takes.
@@ -279,11 +294,19 @@ class JobSpec(Frozen):
             lost = {f"{EXTRA}{name}" for name in self.extra.keys() - known.keys()}
             kept = {name: value for name, value in kept.items() if name not in lost}
         if changes.get("task", self.task) != self.task:
-            kept |= {"task_data": None, "task_revision": None}
+            kept |= {"task_data": None, "task_revision": None, "task_mapping": None}
         return build(type(self), {**kept, **changes})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if (self.task_mapping is None) == (self.task in (MAPPED, *known_mappings())):
+            raise ValueError(
+                f"task {self.task} has no mapping: name its file, --task FILE.toml"
+                if self.task_mapping is None
+                else f"task_mapping belongs to the task mapped, not to {self.task}"
+            )
+        if self.task_mapping is not None and self.task_revision is not None:
+            raise ValueError("task_revision: name revisions in the mapping, under [train] and [test]")
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}")
         if self.layout == "soft_only" and self.soft_position == "before_question":

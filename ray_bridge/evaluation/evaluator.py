@@ -22,6 +22,7 @@ from bridge_common.metric_names import CONDITIONS
 from ray_bridge.bridges.translator import Translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
+from ray_bridge.evaluation.likelihood import Choices, choices_of, likelihood_tables
 from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.graphed import uses_graphs
 from ray_bridge.generation.statistics import DecodingStatistics
@@ -41,6 +42,9 @@ READ = 32
 
 Output = dict[str, Any]
 """{"text": str, "tokens": int, "truncated": bool} of one example under one condition."""
+
+SoftTokens = Callable[[Sequence[int]], SoftContext]
+"""Makes the soft tokens of a batch, given the indices of its rows."""
 
 
 class Evaluator:
@@ -95,6 +99,8 @@ class Evaluator:
             "gold": example.gold,
             **example.groups,
         }
+        if example.choices:
+            row["choices"] = list(example.choices)
         for condition, texts in outputs.items():
             score = scores[condition, i]
             row[f"{condition}_output"] = texts[i]["text"]
@@ -132,25 +138,28 @@ class Evaluator:
                 return self._random([readers[i] for i in batch], translator)
             return self.soft([sources[i] for i in batch], translator)
 
-        return self._decode(self.pair.target, rows, soft_tokens)
+        return self._answer(self.pair.target, rows, soft_tokens, self._choices(self.pair.target, examples))
 
     def _alone(self, lm: FrozenLM, condition: str, examples: Sequence[Example]) -> list[Output]:
         if condition == "target_alone":
             rows = [item.text_row.question() for item in self.pair.encoder(examples)]
         else:
             rows = [self.pair.encoder.source_row(example) for example in examples]
-        return self._baseline(lm, condition, rows)
+        return self._baseline(lm, condition, rows, examples)
 
     def _text_bridge(self, examples: Sequence[Example], written: list[Output] | None) -> list[Output]:
         """What the source wrote about each example (decoded here where it is not given), read by the target."""
         if written is None:
             written = self._alone(self.pair.source, "source_alone", examples)
-        texts = [self.pair.task.answer_text(output["text"]).strip() for output in written]
+        task = self.pair.task
+        pairs = zip(examples, written, strict=True)
+        texts = [task.answer_text(output["text"], example).strip() for example, output in pairs]
         rows = [self.pair.encoder.pasted_row(example, text) for example, text in zip(examples, texts, strict=True)]
-        return self._baseline(self.pair.target, "text_bridge", rows)
+        return self._baseline(self.pair.target, "text_bridge", rows, examples)
 
-    def _baseline(self, lm: FrozenLM, condition: str, rows: Sequence[Row]) -> list[Output]:
+    def _baseline(self, lm: FrozenLM, condition: str, rows: Sequence[Row], examples: Sequence[Example]) -> list[Output]:
         """Decode what does not depend on the bridge, once for all evaluations, trials and phases."""
+        choices = self._choices(lm, examples)
         identity = {
             "model": self.pair.digest_of(lm),
             "dtype": str(lm.dtype),
@@ -159,7 +168,8 @@ class Evaluator:
             "ends": sorted(lm.ends),
             "stops": list(self.pair.task.stops),
         }
-        return self.cache.rows(condition, identity, self.worker, lambda: self._decode(lm, rows, None))
+        identity |= {"choices": [list(map(list, one.tokens)) for one in choices]} if choices else {}
+        return self.cache.rows(condition, identity, self.worker, lambda: self._answer(lm, rows, None, choices))
 
     @torch.no_grad()
     def soft(self, items: Sequence[Encoded], translator: Translator) -> SoftContext:
@@ -180,10 +190,22 @@ class Evaluator:
         keys = [(purpose, self.spec.noise_seed, item.example.id) for item in items]
         return normal(shape, keys).to(self.pair.target.device)  # (B, K, d_t)
 
-    def _decode(
-        self, lm: FrozenLM, rows: Sequence[Row], soft_tokens: Callable[[Sequence[int]], SoftContext] | None
+    def _choices(self, lm: FrozenLM, examples: Sequence[Example]) -> list[Choices] | None:
+        """Return the tokens of each example's choices; None if the task's answers are generated."""
+        found = [choices_of(self.pair.task, lm, example) for example in examples]
+        return [one for one in found if one is not None] or None
+
+    def _answer(
+        self, lm: FrozenLM, rows: Sequence[Row], soft_tokens: SoftTokens | None, choices: Sequence[Choices] | None
     ) -> list[Output]:
-        """Decode rows in batches of similar length, dealt to the workers; the whole list on every worker."""
+        """Answer rows in batches of similar length, dealt to the workers; the whole list on every worker.
+
+        Args:
+            lm: the model that answers.
+            rows: prompts.
+            soft_tokens: makes the soft tokens of a batch, given the indices of its rows.
+            choices: what each row is to choose from by likelihood, or None to generate answers.
+        """
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i].before) + len(rows[i].prompt), i))
         # No worker waits for another's last batch; with graphs as many rows are decoded at once as memory holds.
         share = -(-len(order) // self.worker.world)
@@ -197,6 +219,12 @@ class Evaluator:
             if soft_tokens is not None:
                 parts = [soft_tokens(batch[at : at + READ]) for at in range(0, len(batch), READ)]
                 soft = SoftContext.concatenate(parts)
+            if choices is not None:
+                asked, offered = [rows[i] for i in batch], [choices[i] for i in batch]
+                tables = likelihood_tables(lm, asked, soft, offered, self.batch_size)
+                for i, table in zip(batch, tables, strict=True):
+                    mine[i] = {"text": table, "tokens": 0, "truncated": False}
+                continue
             tokens = decode_rows(
                 lm,
                 [rows[i] for i in batch],

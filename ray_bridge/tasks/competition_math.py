@@ -36,13 +36,17 @@ class CompetitionMath(HubTask):
 
     def score(self, output: str, example: Example) -> Score:
         """Score strictly if the last boxed answer equals gold, flexibly if anything that math-verify reads does."""
-        text = self.answer_text(output)
+        text = self.answer_text(output, example)
         boxed = boxed_answer(text)
         strict, stopped = compare(boxed, f"${boxed}$", example.gold) if boxed else (False, None)
         flexible = strict
         if not strict and not stopped:
             flexible, stopped = compare(text, text, example.gold)
         return Score(answer=boxed, correct=strict, flexible=flexible, valid=boxed is not None, stopped=stopped)
+
+    def gold_of(self, text: str, example: Example) -> str:
+        """Return the boxed answer of a solution, or a text without a box as it is."""
+        return boxed_answer(text) or text
 
     def example(self, row: DataRow, split: str, index: int) -> Example:
         """Return the example of a row; gold is what its solution boxes."""
@@ -70,7 +74,7 @@ def compare(answer: str, text: str, gold: str) -> tuple[bool, str | None]:
     """
     if not gold.strip() or not text.strip():
         return False, None
-    if "".join(answer.split()) == "".join(gold.split()):
+    if answer.split() == gold.split():
         return True, None
     outcome = EQUIVALENT(text, gold)
     return bool(outcome.value), outcome.stopped

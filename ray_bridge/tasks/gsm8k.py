@@ -3,7 +3,7 @@
 from ray_bridge.tasks.data.hub import HubData
 from ray_bridge.tasks.data.rows import DataRow, RowError, shown, text_field
 from ray_bridge.tasks.question_answering import HubTask
-from ray_bridge.tasks.scoring import normalise_number, score_number
+from ray_bridge.tasks.scoring import gold_number, normalise_number, score_number
 from ray_bridge.tasks.task import Example, Score
 
 
@@ -15,7 +15,11 @@ class GSM8K(HubTask):
 
     def score(self, output: str, example: Example) -> Score:
         """Score the number after `####` strictly, the last number flexibly."""
-        return score_number(self.answer_text(output), example.gold)
+        return score_number(self.answer_text(output, example), example.gold)
+
+    def gold_of(self, text: str, example: Example) -> str:
+        """Return the number of a gold answer or solution in its one written form."""
+        return gold_number(text)
 
     def example(self, row: DataRow, split: str, index: int) -> Example:
         """Return the example of a row; gold is the number in its one written form."""

@@ -27,11 +27,11 @@ class HotpotQA(HubTask):
 
     def score(self, output: str, example: Example) -> Score:
         """Score exact match in normal form strictly, a token F1 of at least one half flexibly."""
-        answer = self.answer_text(output).strip()
+        answer = self.answer_text(output, example).strip()
         exact, f1 = exact_match(answer, example.gold), token_f1(answer, example.gold)
         return Score(answer=answer or None, correct=exact, flexible=exact or f1 >= 0.5, valid=bool(answer), f1=f1)
 
-    def answer_text(self, output: str) -> str:
+    def answer_text(self, output: str, example: Example) -> str:
         """Return the first line that is not blank."""
         return cut(output.strip(), self.stops)
 

@@ -6,7 +6,7 @@ from typing import Self
 
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.tasks.data.folder import check_folder, folder_rows
-from ray_bridge.tasks.data.hub import HubData, hub_rows
+from ray_bridge.tasks.data.hub import HubData, hub_commit, hub_rows
 from ray_bridge.tasks.data.rows import DataRow, Loaded, load_examples
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example
@@ -48,9 +48,21 @@ class QuestionTask:
         """Return the answer as it continues the prompt."""
         return f" {example.answer}"
 
-    def answer_text(self, output: str) -> str:
+    def answer_text(self, output: str, example: Example) -> str:
         """Return what stands in an output before the first stop text."""
         return cut(output, self.stops)
+
+    def gold_of(self, text: str, example: Example) -> str:
+        """Return the gold answer that a file of outputs gives, in the form that `score` compares with.
+
+        Raises:
+            RowError: if it cannot be one.
+        """
+        return text
+
+    def continuations(self, example: Example) -> list[str] | None:
+        """Return None: answers are generated, not chosen by their likelihood."""
+        return None
 
 
 class HubTask(QuestionTask):
@@ -80,9 +92,20 @@ class HubTask(QuestionTask):
         return cls(spec.task_data, spec.task_revision)
 
     @classmethod
-    def hub_data(cls, spec: JobSpec) -> HubData:
-        """Return the data set on the hub that a job without a folder reads."""
-        return cls.hub
+    def hub_name(cls, spec: JobSpec) -> str | None:
+        """Return the name of the hub's data set that a job is measured on; None if it reads a folder."""
+        return cls.hub.name if spec.task_data is None else None
+
+    @classmethod
+    def pinned(cls, spec: JobSpec) -> JobSpec:
+        """Return a job with the commit of the hub's data set that it would read now, if it reads no folder.
+
+        Raises:
+            UserError: if the hub has no such data set, or neither the hub nor this machine's cache answers.
+        """
+        if spec.task_data is not None:
+            return spec
+        return spec.replace(task_revision=hub_commit(cls.hub.name, spec.task_revision))
 
     def example(self, row: DataRow, split: str, index: int) -> Example:
         """Return the example of a row.
@@ -117,5 +140,5 @@ class HubTask(QuestionTask):
 
     def _rows(self, split: str) -> Iterator[DataRow]:
         if self.data is not None:
-            return folder_rows(self.data, split, self.hub.config, self.hub.split_names)
+            return folder_rows(self.data, split, self.hub)
         return hub_rows(self.hub, split, self.revision)

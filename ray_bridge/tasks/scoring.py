@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import deque
 
+from ray_bridge.tasks.data.rows import RowError, shown
 from ray_bridge.tasks.task import Score
 
 _MINUS = r"\-" "\N{MINUS SIGN}\N{EN DASH}\N{SMALL HYPHEN-MINUS}\N{FULLWIDTH HYPHEN-MINUS}"
@@ -72,6 +73,20 @@ def last_number(text: str) -> str | None:
 def cut(text: str, stops: tuple[str, ...]) -> str:
     """Return the text before the first of `stops`."""
     return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
+
+
+def gold_number(text: str) -> str:
+    """Return a gold answer, a number or a solution that ends in `#### number`, in the number's one written form.
+
+    Raises:
+        RowError: if there is no such number.
+    """
+    number = normalise_number(text.rpartition("####")[2])
+    if number is None:
+        raise RowError(
+            f"the gold answer is {shown(text.rpartition('####')[2].strip())}; write a plain number, as 1,000"
+        )
+    return number
 
 
 def score_number(text: str, gold: str) -> Score:

@@ -18,6 +18,7 @@ class Example:
         answer: the worked solution in the data's own format, for training.
         gold: the final answer that is scored.
         groups: names under which accuracy is reported separately, e.g. {"words": "transfer"}.
+        choices: the answers to choose from, whose letters are A, B, C, ...; none for questions without choices.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Example:
     answer: str
     gold: str
     groups: Mapping[str, str] = field(default_factory=dict)
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +86,11 @@ class Task(Protocol):
     def continuation(self, example: Example) -> str:
         """The answer as it continues the prompt."""
 
-    def answer_text(self, output: str) -> str:
+    def answer_text(self, output: str, example: Example) -> str:
         """Return the part of an output that is the answer: what stands before the first of `stops`."""
+
+    def continuations(self, example: Example) -> Sequence[str] | None:
+        """Return the continuations of a prompt of which the likeliest is the answer; None if answers are generated."""
 
     def score(self, output: str, example: Example) -> Score:
         """Score an output; called from several threads at the same time."""

@@ -44,5 +44,6 @@ def _standing(gate: Mapping[str, Any]) -> str:
 def _same_study(earlier: Mapping[str, Any], base: JobSpec) -> bool:
     own = base.flat()
     models = {own["source"], own["target"]}
-    same_task = all(earlier.get(field) == own[field] for field in ("task", "task_data"))
+    mappings = [(fields.get("task_mapping") or {}).get("name") for fields in (earlier, own)]
+    same_task = all(earlier.get(field) == own[field] for field in ("task", "task_data")) and mappings[0] == mappings[1]
     return same_task and {earlier["source"], earlier["target"]} == models

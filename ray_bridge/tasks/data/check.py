@@ -1,21 +1,19 @@
 """Look at a job's data before anything starts: which data set it is, at which commit, and whether it can be used."""
 
-from bridge_common.errors import UserError
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.tasks.data.hub import HubData, hub_commit
+from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.registry import TASKS
 from ray_bridge.tasks.splits import load_splits
 
 
-def hub_data(spec: JobSpec) -> HubData | None:
-    """Return the hub's data set that a job reads; None if its data lie in a folder or are generated."""
-    reads = getattr(TASKS.load(spec.task), "hub_data", None)
-    hub: HubData | None = reads(spec) if reads is not None and spec.task_data is None else None
-    return hub
+def hub_name(spec: JobSpec) -> str | None:
+    """Return the name of the hub's data set that a job is measured on; None if it reads no such data set."""
+    task = TASKS.load(spec.task)
+    return task.hub_name(spec) if issubclass(task, HubTask) else None
 
 
 def pin_data(spec: JobSpec) -> JobSpec:
-    """Return a job whose `task_revision` is the commit of the hub's data set that it would read now.
+    """Return a job that names the commits of the hub's data sets that it would read now.
 
     A branch moves, a commit does not: with the commit in it, the fingerprint says which data were measured on. Jobs on
     other data are returned as they are.
@@ -24,20 +22,19 @@ def pin_data(spec: JobSpec) -> JobSpec:
         HubUnreachableError: if neither the hub nor this machine's cache knows the commit.
         UserError: if the hub does not have the data set, or gives no access.
     """
-    hub = hub_data(spec)
-    return spec if hub is None else spec.replace(task_revision=hub_commit(hub.name, spec.task_revision))
+    task = TASKS.load(spec.task)
+    return task.pinned(spec) if issubclass(task, HubTask) else spec
 
 
 def check_data(spec: JobSpec) -> list[str]:
-    """Read the folder of a job's data as the job will, and return what a user should know of it, a line each.
+    """Read a job's data as the job will, and return what a user should know of them, a line each.
+
+    Data that are generated are not looked at, nor what the package's own tasks read from the hub.
 
     Raises:
         UserError: in one line with file, row and remedy, for whatever the job could not use.
     """
-    if spec.task_data is None:
+    if spec.task_data is None and spec.task_mapping is None:
         return []
     splits = load_splits(spec)
-    for name, part in (("training", splits.train), ("test", splits.test)):
-        if not part:
-            raise UserError(f"{spec.task_data} has no {name} examples: add rows, or lower validation_examples")
     return list(getattr(splits.task, "notes", list)())

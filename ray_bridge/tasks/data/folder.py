@@ -2,11 +2,12 @@
 
 import codecs
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bridge_common.errors import UserError
+from ray_bridge.tasks.data.hub import HubData, chosen_configs, numbered_rows
 from ray_bridge.tasks.data.rows import DataRow
 
 OTHER_FORMATS = (".parquet", ".csv", ".arrow")
@@ -33,14 +34,13 @@ def check_folder(folder: str | None) -> None:
         raise UserError(f"no {lacking[0]}.jsonl in {folder}: {_FORMS}")
 
 
-def folder_rows(folder: str, split: str, config: str | None, split_names: Mapping[str, str]) -> Iterator[DataRow]:
+def folder_rows(folder: str, split: str, data: HubData) -> Iterator[DataRow]:
     """Read the rows of a split.
 
     Args:
         folder: the data's folder.
         split: "train" or "test".
-        config: the data set's configuration, if the folder has several.
-        split_names: the split's names in the data set, where they differ from ours.
+        data: the data set that it may be a snapshot of: its configurations, and what it calls its splits.
 
     Raises:
         UserError: in one line with file, line and remedy.
@@ -48,7 +48,7 @@ def folder_rows(folder: str, split: str, config: str | None, split_names: Mappin
     file = Path(folder) / f"{split}.jsonl"
     if file.is_file():
         return json_lines(file)
-    return _dataset_rows(Path(folder).resolve(), split, config, split_names)
+    return _dataset_rows(Path(folder).resolve(), split, data)
 
 
 def json_lines(file: Path) -> Iterator[DataRow]:
@@ -101,27 +101,28 @@ def _has_other_format(folder: Path) -> bool:
     return any(path.suffix in OTHER_FORMATS for path in folder.rglob("*"))
 
 
-def _dataset_rows(folder: Path, split: str, config: str | None, split_names: Mapping[str, str]) -> Iterator[DataRow]:
+def _dataset_rows(folder: Path, split: str, data: HubData) -> Iterator[DataRow]:
     from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset
     from datasets.exceptions import DatasetGenerationError
 
     try:
-        configs = get_dataset_config_names(str(folder))
-        chosen = config if config in configs else configs[0]
-        if config not in configs and len(configs) > 1:
-            raise UserError(f"{folder} has no configuration {config}: there are {', '.join(configs)}")
-        splits = get_dataset_split_names(str(folder), chosen)
-        name = split_names.get(split, split)
+        there = get_dataset_config_names(str(folder))
+        configs = chosen_configs(data.config, there) if len(there) > 1 else there
+        if missing := [config for config in configs if config not in there]:
+            raise UserError(f"{folder} has no configuration {missing[0]}: there are {', '.join(there)}")
+        splits = get_dataset_split_names(str(folder), configs[0])
+        name = data.split_names.get(split, split)
         name = name if name in splits else split
         if name not in splits:
             raise UserError(f"{folder} has no split {name}: there are {', '.join(splits)}; name files after splits")
-        rows = load_dataset(str(folder), chosen, split=name)
+        parts = [(config, load_dataset(str(folder), config, split=name)) for config in configs]
     except (OSError, ValueError, DatasetGenerationError) as error:
         if isinstance(error, UserError):
             raise
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise UserError(f"cannot read {folder} as a data set ({reason}): {_FORMS}") from error
-    if not len(rows):
+    if not any(len(rows) for _, rows in parts):
         raise UserError(f"{folder}, split {name} holds no rows")
-    for number, row in enumerate(rows, 1):
-        yield DataRow(fields=row, file=f"{folder}, split {name}", place=f"row {number}")
+    for config, rows in parts:
+        several = f"{config}, " if len(there) > 1 else ""
+        yield from numbered_rows(rows, config if several else None, f"{folder}, {several}split {name}")

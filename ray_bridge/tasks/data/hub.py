@@ -1,12 +1,15 @@
 """Rows of data sets on the Hugging Face hub, and the commit that a name there stands for."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge_common.errors import UserError
 from ray_bridge.tasks.data.rows import DataRow
+
+ALL = "*"
+"""Stands for all configurations of a data set."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATIENCE = 10.0  # seconds for the hub's answer
@@ -22,30 +25,46 @@ class HubData:
 
     Attributes:
         name: OWNER/NAME.
-        config: its configuration, or None if it has one only.
+        config: its configuration, several of them, `ALL`, or None if it has one only.
         split_names: the names of its splits, where they differ from "train" and "test".
     """
 
     name: str
-    config: str | None = None
+    config: str | tuple[str, ...] | None = None
     split_names: Mapping[str, str] = field(default_factory=dict)
 
 
 def hub_rows(data: HubData, split: str, revision: str | None) -> Iterator[DataRow]:
-    """Read the rows of a split.
+    """Read the rows of a split, configuration by configuration.
 
     Raises:
         UserError: if the data set cannot be loaded.
     """
-    from datasets import load_dataset
+    from datasets import get_dataset_config_names, load_dataset
 
     name = data.split_names.get(split, split)
     try:
-        rows = load_dataset(data.name, data.config, split=name, revision=revision)
+        there = get_dataset_config_names(data.name, revision=revision) if data.config == ALL else ()
+        configs = chosen_configs(data.config, there)
+        parts = [(config, load_dataset(data.name, config, split=name, revision=revision)) for config in configs]
     except (OSError, ConnectionError, ValueError) as error:
         raise UserError(f"cannot load {data.name} from the hub ({error}); give its files with --data DIR") from error
+    for config, rows in parts:
+        yield from numbered_rows(rows, config, f"{data.name}, {f'{config}, ' if config else ''}split {name}")
+
+
+def chosen_configs(config: str | tuple[str, ...] | None, there: Sequence[str]) -> list[str | None]:
+    """Return the configurations to read, in a fixed order, of those that a data set has."""
+    if config == ALL:
+        return sorted(there)
+    return list(config) if isinstance(config, tuple) else [config]
+
+
+def numbered_rows(rows: Iterator[Mapping[str, object]], config: str | None, file: str) -> Iterator[DataRow]:
+    """Return rows with their place; each also holds its configuration, as `config`, unless it has such a field."""
     for number, row in enumerate(rows, 1):
-        yield DataRow(fields=row, file=f"{data.name}, split {name}", place=f"row {number}")
+        fields = row if config is None or "config" in row else {**row, "config": config}
+        yield DataRow(fields=fields, file=file, place=f"row {number}")
 
 
 def hub_commit(name: str, revision: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import Self
 from bridge_common.errors import UserError
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.tasks.question_answering import QuestionTask
-from ray_bridge.tasks.scoring import score_number
+from ray_bridge.tasks.scoring import gold_number, score_number
 from ray_bridge.tasks.synthetic.problems import SyntheticItem, make_examples
 from ray_bridge.tasks.task import Example, Score
 
@@ -37,7 +37,11 @@ class SyntheticTask(QuestionTask):
 
     def score(self, output: str, example: Example) -> Score:
         """Score the number after `####` strictly, the last number flexibly."""
-        return score_number(self.answer_text(output), example.gold)
+        return score_number(self.answer_text(output, example), example.gold)
+
+    def gold_of(self, text: str, example: Example) -> str:
+        """Return the number of a gold answer or solution in its one written form."""
+        return gold_number(text)
 
     def train(self) -> Sequence[Example]:
         """Return the training problems, most of which hold number words."""

@@ -10,7 +10,7 @@ from bridge_common.errors import UserError
 from cluster.cli.app import app
 from ray_bridge import tiny
 from tune_spaces.design.phases import phase3
-from tune_spaces.design.plan import build
+from tune_spaces.design.plan import make_plan
 
 GOOD = json.dumps({"question": "How many?", "answer": "#### 7"})
 
@@ -68,6 +68,6 @@ def test_rows_that_are_left_out_are_said(tmp_path: Path) -> None:
 
 def test_variants_with_another_task_read_that_task_s_data(tmp_path: Path) -> None:
     place = data(tmp_path / "data", GOOD)
-    trials = build(phase3(tiny()), tiny(task="gsm8k", task_data=place)).trials.values()
+    trials = make_plan(phase3(tiny()), tiny(task="gsm8k", task_data=place)).trials.values()
     folders = {trial.spec.task: trial.spec.task_data for trial in trials}
     assert folders == {"gsm8k": place, "hotpotqa": None, "math": None}

@@ -16,6 +16,7 @@ from cluster.preflight.check import MODULES, PreflightSettings
 from cluster.preflight.environment_modules import judge_modules
 from cluster.preflight.gpu_runtime import judge_runtime, runtime_facts
 from cluster.preflight.run import Check
+from ray_bridge import tiny, tiny_run
 from ray_bridge.tasks.gsm8k import GSM8K
 
 STUB = "() {  if [ \"$*\" = '-t list' ]; then printf 'Currently Loaded Modulefiles:\\n%s\\n' 'gcc/13.1.0'; fi\n}"
@@ -143,8 +144,26 @@ def test_data_in_a_folder(tmp_path):
     assert reachability.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n").status == "pass"
 
 
-def test_the_hub_name_is_the_tasks_own():
-    assert reachability.HUB_DATA["gsm8k"] == GSM8K.hub.name
+def test_data_in_another_format(tmp_path):
+    asked = PreflightSettings(task="gsm8k", task_data=str(tmp_path))
+    assert reachability.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n").status == "fail"
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main" / "train-00000-of-00001.parquet").write_text("")
+    assert reachability.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n").status == "pass"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"task": "gsm8k"}, GSM8K.hub.name),
+        ({"task": "hotpotqa"}, "hotpotqa/hotpot_qa"),
+        ({"task": "openbookqa"}, "allenai/openbookqa"),
+        ({"task": "gsm8k", "task_data": "/data"}, None),
+        ({}, None),
+    ],
+)
+def test_the_hub_name_is_the_tasks_own(changes, name):
+    assert PreflightSettings.for_run(tiny(**changes), tiny_run()).dataset == name
 
 
 # ---------------------------------------------------------------- judgements

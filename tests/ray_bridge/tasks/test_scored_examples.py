@@ -5,13 +5,23 @@ from pathlib import Path
 
 import pytest
 
+from ray_bridge.config.task_mapping import known_mapping
 from ray_bridge.tasks.competition_math import CompetitionMath
 from ray_bridge.tasks.gsm8k import GSM8K
 from ray_bridge.tasks.hotpotqa import HotpotQA
+from ray_bridge.tasks.mapped import MappedTask
 from ray_bridge.tasks.task import Example, Task
 
 PAGE = Path(__file__).parents[3] / "docs" / "scored_examples.md"
-TASKS: dict[str, Task] = {"gsm8k": GSM8K(), "math": CompetitionMath(), "hotpotqa": HotpotQA()}
+CHOICES = ("Venus", "Mars", "Mercury", "Earth")
+TASKS: dict[str, Task] = {
+    "gsm8k": GSM8K(),
+    "math": CompetitionMath(),
+    "hotpotqa": HotpotQA(),
+    "arc_challenge": MappedTask(known_mapping("arc_challenge")),
+    "ceval": MappedTask(known_mapping("ceval")),
+    "choice_likelihood": MappedTask(known_mapping("arc_challenge").replace(kind="choice_likelihood")),
+}
 _CELLS = re.compile(r"(?<!\\)\|")
 
 
@@ -38,6 +48,11 @@ LINES = lines_of(PAGE)
 @pytest.mark.parametrize(("task", "number", "cells"), LINES, ids=[f"{task}-{number}" for task, number, _ in LINES])
 def test_each_line_of_the_page_is_scored_as_it_says(task: str, number: int, cells: list[str]) -> None:
     output, gold, strict, flexible = text_of(cells[0]), text_of(cells[1]), cells[2].strip(), cells[3].strip()
-    score = TASKS[task].score(output, Example(id="x", index=0, question="?", answer=gold, gold=gold))
+    score = TASKS[task].score(output, Example(id="x", index=0, question="?", answer=gold, gold=gold, choices=CHOICES))
     verdict = "right" if score.correct else "wrong" if score.valid else "invalid"
     assert (verdict, "right" if score.flexible else "wrong") == (strict, flexible), f"line {number}: {output!r}"
+
+
+def test_the_page_has_lines_of_every_task() -> None:
+    assert {task for task, _, _ in LINES} == TASKS.keys()
+    assert len(LINES) >= 200

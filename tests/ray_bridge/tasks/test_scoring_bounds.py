@@ -7,10 +7,12 @@ import time
 import psutil
 import pytest
 
+from ray_bridge.config.task_mapping import known_mapping
 from ray_bridge.tasks.bounded.pool import MEMORY
 from ray_bridge.tasks.competition_math import EQUIVALENT, CompetitionMath
 from ray_bridge.tasks.gsm8k import GSM8K
 from ray_bridge.tasks.hotpotqa import HotpotQA
+from ray_bridge.tasks.mapped import MappedTask
 from ray_bridge.tasks.task import Example, Task
 
 SIZE = 64_000
@@ -18,11 +20,15 @@ TASKS: dict[str, tuple[Task, str]] = {
     "gsm8k": (GSM8K(), "18"),
     "math": (CompetitionMath(), r"\frac{1}{2}"),
     "hotpotqa": (HotpotQA(), "The Eiffel Tower"),
+    "letter": (MappedTask(known_mapping("arc_challenge")), "C"),
+    "choice_likelihood": (MappedTask(known_mapping("arc_challenge").replace(kind="choice_likelihood")), "C"),
 }
+CHOICES = ("Venus", "Mars", "Mercury", "Earth")
 PIECES = (
     *("####", "#### ", "\\boxed{", "\\fbox{", "\\boxed ", "}", "{", "$", "$$", "\\(", "\\)", "\\[", "\\]", "\\", "\n"),
     *("1", "9", "12,345", ".", ",", "-", "−", "e9", "1e5", "9^{9^{9}}", "^{9", "!", "\\frac{1}{", "\\sqrt{", "x", "+"),
     *("=", "<", "(", ")", "[", "]", "\\text{", " and ", " or ", "The final answer is ", "answer: ", "I hope", "\\cup"),
+    *("The answer is ", "(C)", "C", "A -1.0 -1.0\n", "答案是", "Mercury", "answer" + " " * 50),
     *("\\begin{pmatrix}", "\\\\", "&", "\\end{pmatrix}", "\\int_0^1", "\\sum_{n=1}^{9}", "\\%", " ", "é", "\x00", "٣"),
 )
 
@@ -59,7 +65,7 @@ def cpu_seconds() -> float:
 @pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 40))])
 def test_any_bytes_are_scored_in_bounds(task: str, seed: int) -> None:
     scorer, gold = TASKS[task]
-    example = Example(id="x", index=0, question="?", answer=gold, gold=gold)
+    example = Example(id="x", index=0, question="?", answer=gold, gold=gold, choices=CHOICES)
     scorer.score("#### 1", example)  # starts what scoring needs
     for text in inputs(seed):
         before, memory = cpu_seconds(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,85 @@
+"""`score FILE --task NAME`: both rules beside each other, and the lines on which they differ."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bridge_common.errors import UserError
+from cluster.cli.app import app
+
+DATA = Path(__file__).parents[3].parent / "shared" / "data"
+MAPPING = 'name = "trivia"\nkind = "letter"\nquestion = "q"\ngold = "a"\nchoices = "c"\ngold_form = "label"\n'
+
+
+def score(tmp_path: Path, rows: list[dict[str, object]], *arguments: str) -> Result:
+    file = tmp_path / "outputs.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return CliRunner().invoke(app, ["score", str(file), *arguments])
+
+
+def test_shares_and_the_lines_that_differ(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": "a", "gold": "18", "output": "#### 18"},
+        {"id": "b", "gold": "2 x 500\n#### 1,000", "output": "it is 1000"},
+        {"id": "c", "gold": 5, "output": "#### 5\nso #### 6"},
+        {"id": "d", "gold": 5, "output": "no idea"},
+    ]
+    written = tmp_path / "scores.jsonl"
+    done = score(tmp_path, rows, "--task", "gsm8k", "--out", str(written))
+    assert done.exit_code == 0, done.output
+    assert "4 outputs, scored as gsm8k" in done.output
+    assert "strict             2   50.0%" in done.output
+    assert "flexible           2   50.0%" in done.output
+    assert "in the format      2   50.0%" in done.output
+    assert "strict and flexible differ in 2 of 4 lines" in done.output
+    assert "line 2  b  gold '1000': strict wrong, flexible right; no answer in the format" in done.output
+    assert "line 3  c  gold '5': strict right, flexible wrong; read '5'" in done.output
+    scores = [json.loads(line) for line in written.read_text().splitlines()]
+    assert [row["correct"] for row in scores] == [True, False, True, False]
+    assert scores[1] == {
+        **{"id": "b", "gold": "1000", "answer": None},
+        **{"correct": False, "flexible": True, "valid": False, "stopped": None},
+    }
+
+
+def test_what_was_stopped_is_listed(tmp_path: Path) -> None:
+    done = score(tmp_path, [{"id": "a", "gold": "7", "output": r"\boxed{10^{10^{10^{10}}}}"}], "--task", "math")
+    assert "1 stopped at a limit of time or memory, counted as wrong:" in done.output
+    assert "line 1  a: more than 0.9 s of CPU time" in done.output
+
+
+def test_a_task_may_be_a_mapping(tmp_path: Path) -> None:
+    (tmp_path / "trivia.toml").write_text(MAPPING)
+    rows: list[dict[str, object]] = [{"id": 1, "gold": "B", "output": "(B)", "choices": ["Rome", "Paris"]}]
+    done = score(tmp_path, rows, "--task", str(tmp_path / "trivia.toml"))
+    assert "strict             1  100.0%" in done.output, done.output
+
+
+@pytest.mark.parametrize(
+    ("row", "task", "message"),
+    [
+        ({"gold": "1"}, "gsm8k", "line 1: no field output; the row has gold"),
+        ({"gold": "18%", "output": "x"}, "gsm8k", 'line 1: the gold answer is "18%"; write a plain number'),
+        ({"gold": None, "output": "x"}, "gsm8k", "line 1: gold is null"),
+        ({"gold": "1", "output": None}, "gsm8k", "line 1: output is null; text in quotes is expected"),
+        ({"output": "x"}, "gsm8k", "line 1: no field gold"),
+        ({"gold": "B", "output": "B"}, "arc_challenge", "a letter of the row's list `choices` is expected"),
+        ({"gold": "1", "output": "1"}, "gsm9k", "there are synthetic, gsm8k"),
+        ({"gold": "1", "output": "1"}, "nothing.toml", "task mapping nothing.toml"),
+    ],
+)
+def test_faults_are_one_line(tmp_path: Path, row: dict[str, object], task: str, message: str) -> None:
+    done = score(tmp_path, [row], "--task", task)
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)
+    assert "\n" not in str(done.exception)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real data files are not beside this checkout")
+def test_a_file_of_a_real_run() -> None:
+    file = str(DATA / "reference_runs" / "full.jsonl")
+    done = CliRunner().invoke(app, ["score", file, "--task", "gsm8k", "--field", "bridged_output"])
+    assert "strict           128   64.0%" in done.output, done.output
+    assert "flexible         129   64.5%" in done.output
