@@ -53,7 +53,7 @@ def hub_rows(data: HubData, split: str, revision: str | None) -> Iterator[DataRo
         yield from numbered_rows(rows, config, f"{data.name}, {f'{config}, ' if config else ''}split {name}")
 
 
-def chosen_configs(config: str | tuple[str, ...] | None, there: Sequence[str]) -> list[str | None]:
+def chosen_configs(config: str | tuple[str, ...] | None, there: Sequence[str]) -> Sequence[str | None]:
     """Return the configurations to read, in a fixed order, of those that a data set has."""
     if config == ALL:
         return sorted(there)
