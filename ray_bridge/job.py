@@ -1,12 +1,15 @@
 """Run one job with Ray Train: workers on one node, resumed from checkpoints, the result written last."""
 
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
+from ray_bridge.config.fingerprint import fingerprint
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
 from ray_bridge.config.validation import build
 
@@ -80,10 +83,26 @@ def run_job(
     )
     outcome = trainer.fit()
     if outcome.error is not None:
-        raise RuntimeError(f"the training job in {trial.path} failed") from outcome.error
+        raise RuntimeError(f"the training job in {trial.path} failed{_reason(outcome.error)}") from outcome.error
     result = trial.result()
     assert result is not None, f"the training job in {trial.path} ended without a result"
     return result
+
+
+def _reason(error: Exception) -> str:
+    """Return what a worker was refused, such as a plug-in that its node does not have; else nothing."""
+    failures = getattr(error, "worker_failures", {}).values()
+    return next((f": {failure}" for failure in failures if isinstance(failure, UserError)), "")
+
+
+def _refuse_other_contents(spec: JobSpec, trial: TrialFolder) -> None:
+    planned = (trial.spec() or {}).get("fingerprint")
+    named = (spec.plugins, ":" in spec.task, ":" in spec.bridge)
+    if any(named) and planned is not None and fingerprint(spec) != planned:
+        raise UserError(
+            f"{socket.gethostname()} has another version of a plug-in than {trial.path.name} was planned with: use one on "
+            "all nodes, and another --name after an edit"
+        )
 
 
 def _worker(config: Mapping[str, Any]) -> None:
@@ -97,6 +116,8 @@ def _worker(config: Mapping[str, Any]) -> None:
 
     startup = StartupTimer(config["called_at"])
     spec, run = build(JobSpec, dict(config["spec"])), build(RunSpec, dict(config["run"]))
+    folder = Path(config["folder"])
+    _refuse_other_contents(spec, TrialFolder(folder))
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     read_ahead([(spec.source, spec.source_revision), (spec.target, spec.target_revision)], rank, world)
@@ -107,7 +128,6 @@ def _worker(config: Mapping[str, Any]) -> None:
 
     torch.set_num_threads(max(1, int(run.cpus_per_worker)))
     worker = Worker(rank=rank, world=world, device=get_device())
-    folder = Path(config["folder"])
     startup.done("imports")
     trainer = Trainer(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), startup)
     result = trainer.run() | {"node_id": ray.get_runtime_context().get_node_id()}

@@ -13,7 +13,7 @@ from typing import Any
 
 from bridge_common import metric_names, trial_files
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge import JobSpec, RunSpec
+from ray_bridge import JobSpec, RunSpec, build
 from tune_spaces.gate.outcome import BRIDGED
 from tune_spaces.ray_tune.nodes import is_alive
 
@@ -65,10 +65,10 @@ def tune_trial(config: dict[str, Any], job: Job | str = DEFAULT_JOB, attempt: st
 def _run(job: Job, config: dict[str, Any], trial: TrialFolder, attempt: str) -> dict[str, Any]:
     record = trial.spec()
     assert record is not None, f"{trial.path} has no {trial_files.SPEC}: the searcher writes it first"
-    spec, run = JobSpec.model_validate(record["spec"]), RunSpec.model_validate(record["run"])
     trial.append_status(trial_files.RUNNING)
     started = time.time()
     try:
+        spec, run = build(JobSpec, record["spec"]), build(RunSpec, record["run"])
         result = _run_on_node(job, spec, run, trial.path, config.get("prefer_node"))
     except Exception as error:
         trial.append_status(trial_files.FAILED)
