@@ -100,8 +100,8 @@ def _refuse_other_contents(spec: JobSpec, trial: TrialFolder) -> None:
     named = (spec.plugins, ":" in spec.task, ":" in spec.bridge)
     if any(named) and planned is not None and fingerprint(spec) != planned:
         raise UserError(
-            f"{socket.gethostname()} has another version of a plug-in than {trial.path.name} was planned with: use one on "
-            "all nodes, and another --name after an edit"
+            f"{socket.gethostname()} has another version of a plug-in than {trial.path.name} was planned with: use one "
+            "version on all nodes, and another --name after an edit"
         )
 
 

@@ -3,6 +3,7 @@
 Commands import what is heavy when they run, so that help and mistakes answer at once.
 """
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import click
 
 from bridge_common.errors import UserError
-from cluster.cli import campaigns, jobs, phases, preflight, reports, score
+from cluster.cli import campaigns, jobs, phases, preflight, registries, reports, score
 
 
 class Sections(click.Group):
@@ -36,6 +37,7 @@ app = Sections(
         "Run a phase": phases.COMMANDS,
         "Campaigns": campaigns.COMMANDS,
         "Results": (*reports.COMMANDS, *score.COMMANDS),
+        "What a request may name": registries.COMMANDS,
         "Clusters": (*preflight.COMMANDS, *jobs.COMMANDS),
     },
     name="ablate",
@@ -49,6 +51,7 @@ def main() -> int:
 
     A command returns its exit code, or None for 0. What is wrong with a request is one line on standard error.
     """
+    sys.path.append(os.getcwd())  # where plug-ins lie; `python -m` looks there by itself, the installed script does not
     try:
         return app.main(standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:

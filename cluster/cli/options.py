@@ -10,6 +10,7 @@ import click
 
 from bridge_common.errors import UserError
 from cluster.default_paths import default_reports, default_storage
+from ray_bridge.config.plugins import import_plugin
 
 Command = Callable[..., Any]
 FOLDER = click.Path(path_type=Path)
@@ -23,12 +24,29 @@ address_option = click.option(
 env_option = click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="environment variable for the job")
 job_option = click.option("--job", hidden=True, help="MODULE:FUNCTION that replaces the translator job")
 
+
+def _import_plugins(context: click.Context, parameter: click.Parameter, modules: tuple[str, ...]) -> tuple[str, ...]:
+    for module in modules:
+        import_plugin(module)
+    return modules
+
+
+plugin_option = click.option(
+    "--plugin",
+    multiple=True,
+    metavar="MODULE",
+    is_eager=True,  # so that a --help after it shows what the module registers
+    callback=_import_plugins,
+    help="module with tasks, bridges or toggles of your own; repeatable",
+)
+
 _PHASE = (
     click.option("--preset", default="tiny", help="tiny: embedded pair, CPU; paper: 8B models, 4 GPUs"),
     click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="a field of the job or the run"),
     click.option("--source", help="checkpoint that reads: folder or hub name"),
     click.option("--target", help="checkpoint that answers: folder or hub name"),
-    click.option("--task", help="gsm8k, math, ... (docs/tasks.md), MODULE:CLASS, or a mapping's FILE.toml"),
+    click.option("--task", help="name that `tasks` lists, MODULE:CLASS, or a mapping's FILE.toml"),
+    plugin_option,
     click.option("--data", type=FOLDER, help="folder with train.jsonl and test.jsonl, or with parquet, csv or arrow"),
     click.option("--seeds", default="0", help="seeds of every variant, as in 0,1,2"),
     storage_option,
@@ -58,6 +76,7 @@ class PhaseRequest:
     source: str | None
     target: str | None
     task: str | None
+    plugin: tuple[str, ...]
     data: Path | None
     seeds: str
     storage: Path

@@ -14,9 +14,10 @@ from ray_bridge.config.presets import preset, split_settings
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
 from ray_bridge.config.task_mapping import MAPPED, read_mapping
 from ray_bridge.tasks.data.folder import check_folder
+from ray_bridge.tasks.registry import TASKS
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import PHASES, Phase, ablate
-from tune_spaces.design.toggles import all_toggles
+from tune_spaces.design.toggles import all_toggles, applicable
 from tune_spaces.gate.decision import GateSettings, Mode
 
 
@@ -61,9 +62,15 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     _check_phase(phase)
     base, run_spec = make_specs(request)
     check_folder(base.task_data)
+    TASKS.load(base.task).from_spec(base)  # refuses data that the task cannot read
     base, planned = pin_campaign_data(base, _phase(phase, base, request))
     settings = {**parse_settings(request.settings), **_shortcuts(request)}
     toggles = {toggle.field for toggle in all_toggles()}
+    for toggle in all_toggles():
+        if toggle not in applicable(base.task, base.bridge):
+            print(
+                f"note: task {base.task} and bridge {base.bridge} have no {toggle.field}, which {toggle.key} switches"
+            )
     return Campaign(
         planned,
         base,
@@ -77,7 +84,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
             mode=_mode(request.gate),
             budget=request.gate_budget,
         ),
-        held={name: getattr(base, name) for name in settings if name in toggles},
+        held={name: value for name, value in base.flat().items() if name in settings and name in toggles},
         request={
             "preset": request.preset,
             "settings": settings,
@@ -99,10 +106,12 @@ def _mode(text: str) -> Mode:
 
 def _shortcuts(request: PhaseRequest) -> dict[str, Any]:
     given: dict[str, Any] = {"source": request.source, "target": request.target}
-    changes = {name: _absolute(value) for name, value in given.items() if value is not None}
+    changes: dict[str, Any] = {name: _absolute(value) for name, value in given.items() if value is not None}
     changes |= {} if request.task is None else task_fields(request.task)
     if request.data is not None:
         changes["task_data"] = str(request.data.expanduser().resolve())
+    if request.plugin:
+        changes["plugins"] = request.plugin
     return changes
 
 

@@ -23,7 +23,14 @@ def print_status(storage: Path, name: str | None) -> None:
     if not names:
         raise UserError(f"no campaign in {storage}: start one with phase1, or name its folder with --storage")
     for each in names:
-        _print_campaign(console, Campaign.load(storage, each), trials=len(names) == 1)
+        try:
+            campaign = Campaign.load(storage, each)
+        except UserError as error:  # a plug-in that is not here must not hide the other campaigns
+            if len(names) == 1:
+                raise
+            console.print(f"{each}: {error}", markup=False, soft_wrap=True)
+        else:
+            _print_campaign(console, campaign, trials=len(names) == 1)
 
 
 def _print_campaign(console: Any, campaign: Campaign, trials: bool) -> None:

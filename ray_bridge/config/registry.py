@@ -6,6 +6,7 @@ A class is imported when it is used, so that the command line can check a name o
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -93,6 +94,22 @@ class Registry:
     def entries(self) -> tuple[Entry, ...]:
         """Return all entries, in order of registration."""
         return tuple(self._entries.values())
+
+    def classes_in(self, module: ModuleType) -> tuple[Entry, ...]:
+        """Return the classes of a module, or of a package's modules, that have the interface and are not registered."""
+        known = {entry.target for entry in self._entries.values()}
+        classes = [
+            found
+            for found in vars(module).values()
+            if isinstance(found, type) and f"{found.__module__}.".startswith(f"{module.__name__}.")
+        ]
+        entries = [
+            Entry(name=target, target=target, meaning=(found.__doc__ or "").strip().partition("\n")[0].rstrip("."))
+            for found in classes
+            if (target := f"{found.__module__}:{found.__name__}") not in known
+            and all(hasattr(found, part) for part in self.interface)
+        ]
+        return tuple(entries)
 
     def check(self, name: str) -> str:
         """Return a name that can be used; a class outside the package is imported and checked.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from bridge_common.errors import UserError
 from ray_bridge import JobSpec
-from tune_spaces.design import variants
+from tune_spaces.design import toggles, variants
 from tune_spaces.design.variants import Variant, attribution, full
 from tune_spaces.gate.decision import Branch
 
@@ -148,13 +148,19 @@ def ablate(base: JobSpec, designs: Iterable[str] = ("leave-one-out",), among: It
         among: keys or fields of the toggles; all by default.
 
     Raises:
-        UserError: for an unknown design or toggle.
+        UserError: for an unknown design or toggle, or a toggle of a setting that the base does not have.
     """
-    keys = None if among is None else list(among)
+    applied = [toggle.key for toggle in toggles.applicable(base.task, base.bridge)]
+    keys = applied if among is None else [toggles.find(name).key for name in among]
+    if absent := [key for key in keys if key not in applied]:
+        raise UserError(
+            f"toggle {absent[0]!r} switches {toggles.find(absent[0]).field}, which neither task {base.task} nor bridge "
+            f"{base.bridge} has: --set bridge or --task to a class that has it"
+        )
     make: dict[str, Callable[[], list[Variant]]] = {
         "leave-one-out": lambda: variants.leave_one_out(keys),
         "add-one-in": lambda: variants.add_one_in(keys),
-        "factorial": lambda: variants.factorial(keys),
+        "factorial": lambda: variants.factorial(keys, applied),
         "compression": variants.compression,
     }
     chosen: list[Variant] = []
@@ -163,7 +169,8 @@ def ablate(base: JobSpec, designs: Iterable[str] = ("leave-one-out",), among: It
             raise UserError(f"unknown design {design!r}: there are {', '.join(make)}")
         known = [dict(variant.changes) for variant in chosen]
         chosen += [variant for variant in make[design]() if dict(variant.changes) not in known]
-    return Phase(name="ablate", goal="effects of " + (", ".join(keys) if keys else "all toggles"), first=tuple(chosen))
+    named = "all toggles" if among is None else ", ".join(keys)
+    return Phase(name="ablate", goal=f"effects of {named}", first=tuple(chosen))
 
 
 PHASES: dict[str, Callable[..., Phase]] = {"phase1": phase1, "phase2": phase2, "phase3": phase3, "ablate": ablate}

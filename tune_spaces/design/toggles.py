@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge_common.errors import UserError
+from ray_bridge import settings_of
 
 ON, OFF = "on", "off"
 
@@ -59,6 +60,15 @@ def unregister(key: str) -> None:
 def all_toggles() -> tuple[Toggle, ...]:
     """Return the registered toggles, in order of registration."""
     return tuple(_REGISTRY.values())
+
+
+def applicable(task: str, bridge: str) -> tuple[Toggle, ...]:
+    """Return the toggles whose field a job has.
+
+    A toggle of a setting `extra.NAME` applies where the class of the task or the bridge declares that setting.
+    """
+    known = {f"extra.{name}" for name in settings_of(task, bridge)}
+    return tuple(t for t in all_toggles() if not t.field.startswith("extra.") or t.field in known)
 
 
 def find(name: str) -> Toggle:

@@ -10,7 +10,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any
 
-from ray_bridge import JobSpec, settings_of
+from ray_bridge import JobSpec
 from tune_spaces.design import toggles
 
 COMPRESSIONS = (64, 128, 256, 512)
@@ -43,7 +43,7 @@ class Variant:
         return [seed + self.replicate * span for seed in block]
 
     def spec(self, base: JobSpec, seed: int, held: Mapping[str, Any] = MappingProxyType({})) -> JobSpec:
-        """Return the variant's spec under a seed.
+        """Return the variant's spec under a seed, without toggles of settings that its task and bridge do not have.
 
         Args:
             base: the campaign's base spec.
@@ -51,12 +51,9 @@ class Variant:
             held: fields, with their values, that no variant changes: they take precedence over `changes`.
         """
         changes = {**self.changes, **held, "seed": seed}
-        switched = {t.field for t in toggles.all_toggles() if t.field.startswith("extra.")}
-        if switched and changes.keys() & {"task", "bridge"}:  # the other class may lack what a toggle switches
-            known = settings_of(changes.get("task", base.task), changes.get("bridge", base.bridge))
-            unknown = switched - {f"extra.{name}" for name in known}
-            changes = {name: value for name, value in changes.items() if name not in unknown}
-        return base.replace(**changes)
+        applied = toggles.applicable(changes.get("task", base.task), changes.get("bridge", base.bridge))
+        absent = {t.field for t in toggles.all_toggles()} - {t.field for t in applied}
+        return base.replace(**{name: value for name, value in changes.items() if name not in absent})
 
 
 def full() -> Variant:
@@ -110,9 +107,14 @@ def add_one_in(among: Iterable[str] | None = None) -> list[Variant]:
     return [only()] + [only(key, name=f"only-{key}") for key in _keys(among)]
 
 
-def factorial(among: Iterable[str] | None = None) -> list[Variant]:
-    """Return all 2^k combinations of the named toggles, others off: main effects and interactions."""
-    keys, everything = _keys(among), _keys(None)
+def factorial(among: Iterable[str] | None = None, everything: Iterable[str] | None = None) -> list[Variant]:
+    """Return all 2^k combinations of toggles, from which main effects and interactions follow.
+
+    Args:
+        among: the toggles that are combined, all others off; by default all.
+        everything: the toggles that are on in the combination named `full`; by default all.
+    """
+    keys, everything = _keys(among), _keys(everything)
     combinations = [[k for k, on in zip(keys, bits, strict=True) if on] for bits in product((1, 0), repeat=len(keys))]
     return [only(*on, name="full" if on == everything else None) for on in combinations]
 

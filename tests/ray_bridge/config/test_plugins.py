@@ -11,20 +11,20 @@ import pytest
 import torch
 
 from bridge_common.errors import UserError
-from ray_bridge import BRIDGES, TASKS, JobSpec, build, fingerprint, tiny
+from ray_bridge import BRIDGES, TASKS, JobSpec, Setting, build, fingerprint, tiny
 from ray_bridge.bridges.translator import build_bridge, build_translator
 from ray_bridge.config.plugins import import_plugins
 from ray_bridge.tasks.splits import load_splits, make_task
 from tests.support.model_pairs import frozen
 from tests.support.plugin_modules import EXAMPLE, importable
 
-OWN: dict[str, Any] = {"task": "lab:Sums", "bridge": "lab:Scaled"}
+OWN: dict[str, Any] = {"task": "my_plugin:Sums", "bridge": "my_plugin:LowRank"}
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Path]:
     with importable(tmp_path) as folder:
-        (folder / "lab.py").write_text(EXAMPLE)
+        (folder / "my_plugin.py").write_text(EXAMPLE)
         yield folder
 
 
@@ -41,10 +41,16 @@ def lab(tmp_path: Path) -> Iterator[Path]:
         ({"plugins": "lab.py/x"}, "give a module's dotted name, as in `import NAME`, not a path"),
         ({"plugins": "broken"}, "(SyntaxError: "),
         ({"plugins": "needy"}, "(ModuleNotFoundError: No module named 'absent'): `python -c 'import needy'` shows"),
-        ({"task": "lab:Absent"}, "task='lab:Absent': module lab has no class 'Absent'; give MODULE:CLASS"),
-        ({"task": "lab:register"}, "module lab has no class 'register'"),
-        ({"task": "lab:Scaled"}, "task='lab:Scaled': the class lacks name, instruction, stops, "),
-        ({"bridge": "lab:Sums"}, "the class lacks forward, moments, fit, parameters, buffers; see docs/plugins.md"),
+        (
+            {"task": "my_plugin:Absent"},
+            "task='my_plugin:Absent': module my_plugin has no class 'Absent'; give MODULE:CLASS",
+        ),
+        ({"task": "my_plugin:register"}, "module my_plugin has no class 'register'"),
+        ({"task": "my_plugin:LowRank"}, "task='my_plugin:LowRank': the class lacks name, instruction, stops, "),
+        (
+            {"bridge": "my_plugin:Sums"},
+            "the class lacks forward, moments, fit, parameters, buffers; see docs",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_line_with_a_remedy(lab: Path, change: dict[str, Any], message: str) -> None:
@@ -73,33 +79,33 @@ def test_every_registered_class_has_the_interface() -> None:
 
 def test_a_plug_in_may_register_names(lab: Path) -> None:
     (lab / "named.py").write_text(
-        'from ray_bridge import TASKS\nTASKS.register("sums", "lab:Sums", "sums of two numbers")\n'
+        'from ray_bridge import TASKS\nTASKS.register("additions", "my_plugin:Sums", "sums of two numbers")\n'
     )
-    spec = tiny(plugins=("named",), task="sums")
+    spec = tiny(plugins=("named",), task="additions")
     assert make_task(spec).name == "sums"
-    assert "lab:Sums" in [entry.target for entry in TASKS.entries()]
-    with pytest.raises(UserError, match="task 'sums' is lab:Sums already: register lab:Other under another name"):
-        TASKS.register("sums", "lab:Other", "other sums")
+    assert ("additions", "my_plugin:Sums") in [(entry.name, entry.target) for entry in TASKS.entries()]
+    with pytest.raises(UserError, match="task 'additions' is my_plugin:Sums already: register my:Other under another"):
+        TASKS.register("additions", "my:Other", "other sums")
     with pytest.raises(UserError, match="task 'math' is ray_bridge"):
-        TASKS.register("math", "lab:Sums", "sums")
+        TASKS.register("math", "my_plugin:Sums", "sums")
 
 
 # -- use --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_task_and_a_bridge_of_ones_own_are_built(lab: Path) -> None:
-    spec = tiny(**OWN, **{"extra.largest": "3"}, num_fewshot=2, validation_examples=4)
+    spec = tiny(**OWN, **{"extra.largest": "3", "extra.rank": 2}, num_fewshot=2, validation_examples=4)
     splits = load_splits(spec)
-    assert len(splits.test) == 40
+    assert len(splits.test) == 100
     assert splits.header.count("Question:") == 2
-    assert max(int(example.gold) for example in splits.test) <= 4
+    assert max(int(example.gold) for example in splits.test) == 4
     built = build_translator(spec, frozen("mistral", 48), frozen("llama", 32))
-    assert type(built.bridge).__name__ == "Scaled"
+    assert type(built.bridge).__name__ == "LowRank"
     assert built.flow is None
-    usual = build_translator(spec.replace(bridge="resampler"), frozen("mistral", 48), frozen("llama", 32))
-    built.bridge.load_state_dict(usual.bridge.state_dict())
-    read = torch.randn(2, 6, 32), torch.ones(2, 6, dtype=torch.long), torch.randn(2, 16, 32)
-    assert torch.equal(built.bridge(*read), 2.0 * usual.bridge(*read))
+    z = built.bridge(torch.randn(2, 6, 32), torch.ones(2, 6, dtype=torch.long), torch.randn(2, 16, 32))  # (B, K, d_t)
+    offset = built.bridge.head[1].bias.expand(1, 1, -1)
+    directions = torch.cat([z.flatten(0, 1), offset.flatten(0, 1)])
+    assert torch.linalg.matrix_rank(directions, rtol=1e-4) <= 3, "two directions and the offset"
 
 
 def test_a_bridge_that_continues_a_flow_is_one(lab: Path) -> None:
@@ -111,7 +117,7 @@ def test_a_bridge_that_continues_a_flow_is_one(lab: Path) -> None:
     spec = tiny(bridge="flows:Mine")
     assert build_translator(spec, frozen("mistral", 48), frozen("llama", 32)).flow is not None
     assert "flow" in [term.name for term in objective_terms(spec)]
-    assert "flow" not in [term.name for term in objective_terms(tiny(bridge="lab:Scaled"))]
+    assert "flow" not in [term.name for term in objective_terms(tiny(bridge="my_plugin:LowRank"))]
 
 
 def test_a_bridge_without_a_scale_is_named(lab: Path) -> None:
@@ -127,22 +133,23 @@ def test_a_bridge_without_a_scale_is_named(lab: Path) -> None:
 
 
 def test_settings_are_read_as_their_default_s_type(lab: Path) -> None:
-    spec = tiny(**OWN, **{"extra.factor": "3", "extra.flipped": "true"})
-    assert spec.extra == {"largest": 20, "factor": 3.0, "flipped": True}
-    assert [type(value) for value in spec.extra.values()] == [int, float, bool]
-    assert tiny(**OWN, extra={"factor": 3}).extra["factor"] == 3.0
+    assert tiny(**OWN, **{"extra.rank": "3"}).extra == {"largest": 20, "rank": 3}
+    assert tiny(**OWN, extra={"rank": 3}).extra["rank"] == 3
+    for default, text, value in ((8, "3", 3), (0.5, "3", 3.0), (False, "on", True), ("plain", "3", "3")):
+        read = Setting(name="x", default=default, meaning="a test").read(text)
+        assert (read, type(read)) == (value, type(default))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"extra.factr": 1}, "unknown field 'extra.factr': there are extra.largest, extra.factor, extra.flipped"),
+        ({"extra.rnak": 1}, "unknown field 'extra.rnak': there are extra.largest, extra.rank"),
         ({"extra.largest": "many"}, "extra.largest='many': input should be a valid integer"),
         ({"extra.largest": 1.5}, "extra.largest=1.5: input should be a valid integer"),
-        ({"bridge": "dit", "extra.factor": 1}, "unknown field 'extra.factor': there are extra.largest"),
+        ({"bridge": "dit", "extra.rank": 1}, "unknown field 'extra.rank': there are extra.largest"),
         (
-            {"task": "synthetic", "bridge": "dit", "extra.factor": 1},
-            "unknown field 'extra.factor': task synthetic and bridge dit have no settings of their own",
+            {"task": "synthetic", "bridge": "dit", "extra.rank": 1},
+            "unknown field 'extra.rank': task synthetic and bridge dit have no settings of their own",
         ),
     ],
 )
@@ -153,9 +160,9 @@ def test_settings_that_cannot_be(lab: Path, change: dict[str, Any], message: str
 
 
 def test_two_settings_of_one_name_are_refused(lab: Path) -> None:
-    (lab / "twin.py").write_text(EXAMPLE.replace('name="factor"', 'name="largest"'))
-    with pytest.raises(UserError, match="lab:Sums and twin:Scaled both have a setting 'largest': rename one of them"):
-        tiny(task="lab:Sums", bridge="twin:Scaled")
+    (lab / "twin.py").write_text(EXAMPLE.replace('name="rank"', 'name="largest"'))
+    with pytest.raises(UserError, match="my_plugin:Sums and twin:LowRank both have a setting 'largest': rename"):
+        tiny(task="my_plugin:Sums", bridge="twin:LowRank")
 
 
 def test_a_setting_must_be_a_setting(lab: Path) -> None:
@@ -165,18 +172,18 @@ def test_a_setting_must_be_a_setting(lab: Path) -> None:
 
 
 def test_settings_of_a_bridge_that_is_replaced_go_with_it(lab: Path) -> None:
-    spec = tiny(**OWN, **{"extra.factor": 5})
-    assert spec.replace(soft_tokens=8).extra["factor"] == 5.0
+    spec = tiny(**OWN, **{"extra.rank": 5})
+    assert spec.replace(soft_tokens=8).extra["rank"] == 5
     assert spec.replace(bridge="dit").extra == {"largest": 20}
-    assert spec.replace(**{"extra.factor": 7, "bridge": "lab:Scaled"}).extra["factor"] == 7.0
+    assert spec.replace(**{"extra.rank": 7, "bridge": "my_plugin:LowRank"}).extra["rank"] == 7
     assert spec.replace(task="synthetic", bridge="dit").flat() == tiny(bridge="dit").flat()
 
 
 def test_a_record_reads_back(lab: Path) -> None:
-    spec = tiny(**OWN, plugins=("lab",), **{"extra.factor": 5})
+    spec = tiny(**OWN, plugins=("my_plugin",), **{"extra.rank": 5})
     record = spec.model_dump()
-    assert record["extra.factor"] == 5.0
-    assert list(record["plugins"]) == ["lab"]
+    assert record["extra.rank"] == 5
+    assert list(record["plugins"]) == ["my_plugin"]
     assert build(JobSpec, record) == spec
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
 
@@ -188,8 +195,8 @@ def test_a_record_without_plug_ins_is_what_it_was() -> None:
 
 
 def test_a_record_s_modules_are_imported(lab: Path) -> None:
-    import_plugins({"task": "synthetic", "bridge": "lab:Scaled"})
-    assert "lab" in sys.modules
+    import_plugins({"task": "synthetic", "bridge": "my_plugin:LowRank"})
+    assert "my_plugin" in sys.modules
     import_plugins({"task": "synthetic", "bridge": "dit"})
     with pytest.raises(UserError, match="plug-in gone cannot be imported"):
         import_plugins({"plugins": ["gone"]})
@@ -200,37 +207,37 @@ def test_a_record_s_modules_are_imported(lab: Path) -> None:
 
 def test_an_edited_plug_in_is_another_experiment_and_a_moved_one_is_not(lab: Path) -> None:
     own = fingerprint(tiny(**OWN))
-    shutil.copy(lab / "lab.py", lab / "elsewhere.py")
-    assert own == fingerprint(tiny(task="elsewhere:Sums", bridge="elsewhere:Scaled"))
-    named = fingerprint(tiny(plugins=("lab",)))
+    shutil.copy(lab / "my_plugin.py", lab / "elsewhere.py")
+    assert own == fingerprint(tiny(task="elsewhere:Sums", bridge="elsewhere:LowRank"))
+    named = fingerprint(tiny(plugins=("my_plugin",)))
     assert named == fingerprint(tiny(plugins=("elsewhere",)))
-    assert len({own, named, fingerprint(tiny()), fingerprint(tiny(bridge="lab:Scaled"))}) == 4
-    (lab / "lab.py").write_text(EXAMPLE + "\n# edited\n")
+    assert len({own, named, fingerprint(tiny()), fingerprint(tiny(bridge="my_plugin:LowRank"))}) == 4
+    (lab / "my_plugin.py").write_text(EXAMPLE + "\n# edited\n")
     assert own != fingerprint(tiny(**OWN))
-    assert named != fingerprint(tiny(plugins=("lab",)))
+    assert named != fingerprint(tiny(plugins=("my_plugin",)))
     assert fingerprint(tiny()) == fingerprint(tiny(plugins=()))
 
 
 def test_every_file_of_a_package_counts(lab: Path) -> None:
     (lab / "pack").mkdir()
-    (lab / "pack" / "__init__.py").write_text("from pack.inner import Scaled\n")
+    (lab / "pack" / "__init__.py").write_text("from pack.inner import LowRank\n")
     (lab / "pack" / "inner.py").write_text(EXAMPLE)
-    before = fingerprint(tiny(bridge="pack:Scaled"))
+    before = fingerprint(tiny(bridge="pack:LowRank"))
     (lab / "pack" / "__pycache__").mkdir(exist_ok=True)
     (lab / "pack" / "__pycache__" / "inner.cpython-311.pyc").write_bytes(b"compiled")
-    assert before == fingerprint(tiny(bridge="pack:Scaled")), "compiled files do not count"
+    assert before == fingerprint(tiny(bridge="pack:LowRank")), "compiled files do not count"
     (lab / "pack" / "inner.py").write_text(EXAMPLE + "\n")
-    assert before != fingerprint(tiny(bridge="pack:Scaled"))
+    assert before != fingerprint(tiny(bridge="pack:LowRank"))
 
 
 def test_order_of_plug_ins_does_not_matter(lab: Path) -> None:
     (lab / "other.py").write_text("x = 1\n")
-    assert fingerprint(tiny(plugins="lab,other")) == fingerprint(tiny(plugins=("other", "lab", "other")))
+    assert fingerprint(tiny(plugins="my_plugin,other")) == fingerprint(tiny(plugins=("other", "my_plugin", "other")))
 
 
 def test_the_value_of_a_setting_counts_and_its_default_spelled_out_does_not(lab: Path) -> None:
-    assert fingerprint(tiny(**OWN)) == fingerprint(tiny(**OWN, **{"extra.factor": 2}))
-    assert fingerprint(tiny(**OWN)) != fingerprint(tiny(**OWN, **{"extra.factor": 3}))
+    assert fingerprint(tiny(**OWN)) == fingerprint(tiny(**OWN, **{"extra.rank": 8}))
+    assert fingerprint(tiny(**OWN)) != fingerprint(tiny(**OWN, **{"extra.rank": 3}))
 
 
 def test_a_module_without_source_is_refused(lab: Path) -> None:

@@ -12,6 +12,7 @@ from bridge_common import files
 from bridge_common.errors import UserError
 from ray_bridge.config.presets import tiny
 from tune_spaces.appendix.from_campaign import campaign_appendix
+from tune_spaces.design import toggles
 from tune_spaces.design.variants import Variant, attribution, full
 
 ITEMS = 120
@@ -96,3 +97,30 @@ def test_a_folder_without_trials_is_refused(tmp_path: Path, campaign: Path) -> N
         campaign_appendix(tmp_path / "empty")
     with pytest.raises(UserError, match="has no trial of phase9 yet"):
         campaign_appendix(campaign, phases=["phase9"])
+
+
+def test_a_toggle_of_a_plug_in_s_setting(campaign: Path) -> None:
+    """A trial without the setting counts as off; with a third value the setting is no toggle in this campaign."""
+    toggles.register(
+        toggles.Toggle(
+            key="rank", field="extra.rank", on=8, off=64, meaning="8", without="64", reference="a test", column="rank"
+        )
+    )
+    try:
+
+        def effects() -> set[str]:
+            frame = pd.read_csv(campaign_appendix(campaign)["effects.csv"])
+            return set(frame["toggles"])
+
+        def set_rank(variant: str, rank: int) -> None:
+            for path in campaign.glob(f"trials/{variant}-*/spec.json"):
+                record = files.read_json(path)
+                files.write_json(path, {**record, "spec": {**record["spec"], "extra.rank": rank}})
+
+        assert "extra.rank" not in effects(), "no trial has the setting"
+        set_rank("full", 8)
+        assert "extra.rank" in effects()
+        set_rank("B", 16)
+        assert "extra.rank" not in effects()
+    finally:
+        toggles.unregister("rank")
