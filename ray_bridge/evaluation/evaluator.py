@@ -234,7 +234,7 @@ class Evaluator:
                 asked, offered = [rows[i] for i in batch], [choices[i] for i in batch]
                 tables = likelihood_tables(lm, asked, soft, offered, self.batch_size)
                 for i, table in zip(batch, tables, strict=True):
-                    mine[i] = {"text": table, "tokens": 0, "truncated": False}
+                    own_outputs[i] = {"text": table, "tokens": 0, "truncated": False}
                 continue
             tokens = decode_rows(
                 lm,
