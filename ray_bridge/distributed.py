@@ -1,4 +1,4 @@
-"""The few collective operations of a job, the same with one worker as with many."""
+"""The few collective operations of a job, which work the same with one worker as with many."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ class Worker:
     """One process of a job.
 
     Attributes:
-        rank: 0 writes files.
+        rank: 0 to world - 1; rank 0 writes files.
         world: number of workers.
         device: where it computes.
     """
@@ -22,26 +22,27 @@ class Worker:
 
     @property
     def first(self) -> bool:
+        """Whether this is rank 0."""
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """This worker's indices out of `count`: every world-th one, none lost where they do not divide."""
+        """Return this worker's indices out of `count`: every world-th one, so that none is left out."""
         return range(self.rank, count, self.world)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum over workers, in place."""
+        """Sum a tensor over workers, in place."""
         if self.world > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
 
-    def same(self, tensor: Tensor) -> Tensor:
-        """Rank 0's numbers on every worker, in place."""
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        """Overwrite a tensor by rank 0's, in place."""
         if self.world > 1:
             torch.distributed.broadcast(tensor, 0)
         return tensor
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """Equal shares (b, ...) of all workers in rank order, (world * b, ...), without gradient."""
+        """Concatenate equal shares (b, ...) of all workers in rank order, (world * b, ...), without gradient."""
         if self.world == 1:
             return rows.detach()
         shares = [torch.empty_like(rows) for _ in range(self.world)]
@@ -49,7 +50,7 @@ class Worker:
         return torch.cat(shares)
 
     def gather(self, value: object) -> list[object]:
-        """Any picklable value of all workers, in rank order, on every worker."""
+        """Return a picklable value of every worker, in rank order, on every worker."""
         if self.world == 1:
             return [value]
         values: list[object] = [None] * self.world
@@ -57,5 +58,6 @@ class Worker:
         return values
 
     def barrier(self) -> None:
+        """Wait until every worker has called this."""
         if self.world > 1:
             torch.distributed.barrier()

@@ -1,4 +1,4 @@
-"""The frozen pair of a job with its task, loaded once by each worker."""
+"""The two frozen models of a job, loaded once by each worker, with the task and the encoder for both."""
 
 import copy
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ from ray_bridge.tasks.task import Task
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPair:
-    """Source and target, the task, and the encoder that serves both.
+    """The frozen models of a job.
 
     Attributes:
         spec: the job.
-        source: the frozen model that reads.
+        source: the frozen model that reads the question.
         target: the frozen model that answers.
-        task: prompts and scores.
-        encoder: tokenises examples for both.
+        task: makes prompts and scores answers.
+        encoder: tokenises examples for both models.
     """
 
     spec: JobSpec
@@ -43,7 +43,7 @@ class ModelPair:
         """Load both models onto a device.
 
         Raises:
-            UserError: when a checkpoint cannot be loaded.
+            UserError: if a checkpoint cannot be loaded.
         """
         texts = [splits.task.prompt(example) + splits.task.continuation(example) for example in splits.train[:8]]
 
@@ -71,7 +71,7 @@ class ModelPair:
         return metrics
 
     def for_evaluation(self) -> "ModelPair":
-        """The pair in evaluation's arithmetic: itself, or a float64 copy."""
+        """Return the pair in evaluation's arithmetic: itself, or under eval_dtype=float64 a copy."""
         if self.spec.eval_dtype == "as_trained":
             return self
         source, target = _double(self.source), _double(self.target)
@@ -79,19 +79,20 @@ class ModelPair:
         return ModelPair(spec=self.spec, source=source, target=target, task=self.task, encoder=encoder)
 
     def once(self, cache: NodeCache, worker: Worker) -> Once:
-        """How workers and trials on a node share one map between the embedding tables."""
+        """Return what fits the map between the embedding tables once for all workers and trials on a node."""
         digests = [self.digest_of(lm) for lm in (self.source, self.target)]
         return once_a_node(cache, worker, [*digests, self.spec.model_dtype, self.spec.geometry_init])
 
     def digest_of(self, lm: FrozenLM) -> str:
-        """What identifies one of the two models: its files, or its hub name and revision."""
+        """Return what identifies one of the two models: a digest of its files, or its hub name and commit."""
         is_source = lm is self.source
         name = self.spec.source if is_source else self.spec.target
-        place = resolve(name)
-        if Path(place).is_dir():
-            return folder_digest(Path(place))
-        asked = self.spec.source_revision if is_source else self.spec.target_revision
-        return f"{name}@{getattr(lm.model.config, '_commit_hash', None) or asked}"  # a branch moves, a commit does not
+        location = resolve(name)
+        if Path(location).is_dir():
+            return folder_digest(Path(location))
+        revision = self.spec.source_revision if is_source else self.spec.target_revision
+        commit = getattr(lm.model.config, "_commit_hash", None)  # preferred, since a branch moves
+        return f"{name}@{commit or revision}"
 
 
 def _double(lm: FrozenLM) -> FrozenLM:

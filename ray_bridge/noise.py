@@ -1,4 +1,4 @@
-"""Noise that depends on what it is for and on nothing else, so that no rank, batch, day or restart changes a number."""
+"""Seeded noise that depends on what it is drawn for and nothing else: not on rank, batch, restart or device."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,22 +10,22 @@ from torch import Tensor
 
 
 def stable_seed(*parts: int | str) -> int:
-    """A 63-bit seed from named parts, the same in every process (Python's own `hash` is not)."""
+    """Return a 63-bit seed made from named parts, the same in every process (Python's own `hash` is not)."""
     text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator seeded by named parts. Drawn on the CPU always, so that devices agree."""
+    """Return a generator seeded by named parts. It is on the CPU, whose numbers do not differ between devices."""
     return torch.Generator().manual_seed(stable_seed(*parts))
 
 
 def normal(shape: Sequence[int], keys: Sequence[Sequence[int | str]]) -> Tensor:
-    """Standard normal noise, one independent draw a key.
+    """Draw standard normal noise, independently for each key.
 
     Args:
         shape: shape of one draw.
-        keys: one key an example, e.g. ("evaluation", noise seed, example id).
+        keys: one key for each example, e.g. ("evaluation", noise seed, example id).
 
     Returns:
         (len(keys), *shape), fp32 on the CPU.
@@ -34,7 +34,7 @@ def normal(shape: Sequence[int], keys: Sequence[Sequence[int | str]]) -> Tensor:
 
 
 def draw_ahead(shape: Sequence[int], keys: Sequence[Sequence[int | str]]) -> None:
-    """Begin to draw what `normal` will be asked for soon, in a thread; what is drawn is the same with or without."""
+    """Start to draw in a thread what `normal` will be asked for soon. The numbers are the same without it."""
     while len(_ahead) > _MOST_AHEAD:
         _ahead.pop(next(iter(_ahead)))
     for key in keys:
@@ -51,8 +51,8 @@ def _thread() -> ThreadPoolExecutor:
 
 
 def _drawn(shape: tuple[int, ...], key: tuple[int | str, ...]) -> Tensor:
-    begun = _ahead.pop((shape, key), None)
-    return _draw(shape, key) if begun is None else begun.result()
+    started = _ahead.pop((shape, key), None)
+    return _draw(shape, key) if started is None else started.result()
 
 
 def _draw(shape: tuple[int, ...], key: tuple[int | str, ...]) -> Tensor:
@@ -60,5 +60,5 @@ def _draw(shape: tuple[int, ...], key: tuple[int | str, ...]) -> Tensor:
 
 
 def uniform(key: Sequence[int | str]) -> float:
-    """One number in [0, 1) for a key."""
+    """Draw one number in [0, 1) for a key."""
     return float(torch.rand((), generator=generator(*key)))

@@ -124,7 +124,7 @@ class Translator(nn.Module):
                 worker.sum(tensor)
         bridge.fit(total)
         for statistics in self.bridge.buffers():
-            worker.same(statistics)
+            worker.broadcast(statistics)
 
     def flow_error(self, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None, *inputs: Tensor) -> Tensor:
         """Return the flow loss of each row, (B,), for data (B, K, d_t) at unit RMS, from `bridge_inputs`.

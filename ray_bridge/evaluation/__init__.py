@@ -1,1 +1,1 @@
-"""Evaluation: conditions, metrics, checkpoint selection and diagnosis."""
+"""Evaluation: decoding and scoring under all conditions, metrics, checkpoint selection, and diagnosis."""

@@ -1,8 +1,7 @@
-"""What a trained bridge says to the target, looked at on a few examples.
+"""Diagnose a trained translator on a few examples, where an accuracy does not say why.
 
-An accuracy does not tell why. Here is, for each example: how large the soft tokens are and which words they lie
-closest to, whether they make the target surer of its first word, how much attention they get there, and what was
-written under every condition, side by side.
+For each example: the size of the soft tokens and the words nearest to them, the entropy of the target's first answer
+token with and without them, the attention that they get there, and the outputs of all conditions side by side.
 """
 
 from collections.abc import Sequence
@@ -35,20 +34,20 @@ from ray_bridge.tasks.splits import load_splits
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleDiagnosis:
-    """One example under the microscope.
+    """What the soft tokens of one example are and do.
 
     Attributes:
-        id: the example's.
-        question: what was asked.
+        id: the example's id.
+        question: the question.
         gold: the right answer.
-        rms: (K,), root mean square of each soft token over that of the target's median embedding.
-        nearest: (K,), the target token whose embedding each soft token is closest to by cosine.
+        rms: (K,), root mean square of each soft token over the median of the target's embeddings.
+        nearest: (K,), the target token whose embedding has the largest cosine with each soft token.
         cosine: (K,), that cosine.
-        entropy_with: nats of the first answer token's distribution, with soft tokens.
+        entropy_with: entropy of the first answer token's distribution with soft tokens, in nats.
         entropy_without: the same without them.
-        attention: (layers,), share of attention that the place before the first answer token gives to soft tokens,
-            mean over heads; empty where the model does not say, or no soft tokens stand in its sequence.
-        even_attention: that share were all tokens looked at alike.
+        attention: (layers,), share of attention that the last position of the prompt gives to soft tokens, mean over
+            heads; empty if the model returns no attention weights or no soft tokens are in its sequence.
+        even_attention: that share if attention were spread evenly over all positions.
         outputs: text by condition.
         correct: strict score by condition.
     """
@@ -70,16 +69,16 @@ class ExampleDiagnosis:
 def diagnose(
     folder: Path, *, count: int = 4, device: torch.device | str = "cpu", cache: Path | None = None
 ) -> list[ExampleDiagnosis]:
-    """Look at a finished trial's selected checkpoint on the first test examples.
+    """Diagnose a trial's selected checkpoint on the first test examples.
 
     Args:
         folder: the trial's folder, with spec.json and selected/.
         count: number of examples.
         device: where the models run.
-        cache: folder of shared outputs, used when the trial has no samples.jsonl.
+        cache: folder of outputs that trials share, read if the trial has no samples.jsonl.
 
     Raises:
-        UserError: when the folder is no trial's, or the trial has not selected a checkpoint yet.
+        UserError: if the folder is no trial's, or the trial has not selected a checkpoint yet.
     """
     folder = Path(folder)
     trial = TrialFolder(folder)
@@ -105,47 +104,54 @@ def diagnose(
     items = pair.encoder(examples)
     soft = evaluator.soft(items, translator)  # of all examples
     return [
-        look(pair.target, item, soft.rows([i]), sample)
+        diagnose_example(pair.target, item, soft.rows([i]), sample)
         for i, (item, sample) in enumerate(zip(items, samples, strict=True))
     ]
 
 
 @torch.no_grad()
-def look(lm: FrozenLM, item: Encoded, given: SoftContext, sample: dict[str, Any]) -> ExampleDiagnosis:
-    """Diagnose one example from what the target is given for it, one row, and its scored outputs."""
-    soft = given.tokens[0]  # (K, d_t)
-    own = assemble(lm, [item.row.question()], given, pad="right")
-    alone = assemble(lm, [item.text_row.question()], None, pad="right")
-    cosine, nearest = nearest_tokens(lm, soft)  # (K,), (K,)
-    count = inserted([item.row], given)
+def diagnose_example(lm: FrozenLM, item: Encoded, soft: SoftContext, sample: dict[str, Any]) -> ExampleDiagnosis:
+    """Diagnose one example.
+
+    Args:
+        lm: the target.
+        item: the example.
+        soft: its soft tokens, (1, K, d_t), and the adapters that read them.
+        sample: its row of samples.jsonl.
+    """
+    tokens = soft.tokens[0]  # (K, d_t)
+    with_soft = assemble(lm, [item.row.question()], soft, pad="right")
+    text_only = assemble(lm, [item.text_row.question()], None, pad="right")
+    cosine, nearest = nearest_tokens(lm, tokens)  # (K,), (K,)
+    count = inserted([item.row], soft)
     names = [name for name in CONDITIONS if f"{name}_output" in sample]
     return ExampleDiagnosis(
         id=item.example.id,
         question=item.example.question,
         gold=item.example.gold,
-        rms=(soft.pow(2).mean(-1).sqrt() / lm.embedding_rms).tolist(),
+        rms=(tokens.pow(2).mean(-1).sqrt() / lm.embedding_rms).tolist(),
         nearest=[lm.tokenizer.decode([i]) for i in nearest.tolist()],
         cosine=cosine.tolist(),
-        entropy_with=_first_entropy(lm, own),
-        entropy_without=_first_entropy(lm, alone),
-        attention=soft_attention(lm, own, count) if count else [],
-        even_attention=count / own.embeds.shape[1],
+        entropy_with=_first_entropy(lm, with_soft),
+        entropy_without=_first_entropy(lm, text_only),
+        attention=soft_attention(lm, with_soft, count) if count else [],
+        even_attention=count / with_soft.embeds.shape[1],
         outputs={name: sample[f"{name}_output"] for name in names},
         correct={name: bool(sample[f"{name}_correct"]) for name in names},
     )
 
 
 def nearest_tokens(lm: FrozenLM, soft: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine to, and id of, the target embedding nearest to each soft token, (K,) each."""
+    """Return the largest cosine of each soft token (K, d_t) with the target's embeddings, and the token's id, (K,)."""
     table = F.normalize(lm.embedding.weight.to(torch.promote_types(lm.dtype, torch.float32)), dim=-1)  # (V, d_t)
     best = (F.normalize(soft, dim=-1).to(table.dtype) @ table.T).max(-1)  # (K,)
     return best.values, best.indices
 
 
 def soft_attention(lm: FrozenLM, batch: Batch, count: int) -> list[float]:
-    """Each layer's attention from the last place of a single row to its `count` soft tokens, mean over heads."""
+    """Return each layer's attention from a single row's last position to its `count` soft tokens, mean over heads."""
     usual = lm.model.config._attn_implementation
-    lm.model.set_attn_implementation("eager")  # the only one that gives its weights
+    lm.model.set_attn_implementation("eager")  # the only one that returns its weights
     try:
         output = lm.model.base_model(
             inputs_embeds=batch.embeds,
@@ -167,27 +173,28 @@ def _first_entropy(lm: FrozenLM, batch: Batch) -> float:
 
 
 def render(diagnoses: Sequence[ExampleDiagnosis]) -> str:
-    """The diagnoses as text for a terminal or a Markdown file."""
+    """Render diagnoses as Markdown, which also reads well in a terminal."""
     return "\n".join(line for diagnosis in diagnoses for line in _lines(diagnosis))
 
 
-def _lines(one: ExampleDiagnosis) -> list[str]:
-    words = ", ".join(f"{token!r} {cosine:.2f}" for token, cosine in zip(one.nearest, one.cosine, strict=True))
-    layers = " ".join(f"{share:.2f}" for share in one.attention) or "none"
-    K = len(one.rms)
+def _lines(example: ExampleDiagnosis) -> list[str]:
+    words = ", ".join(f"{token!r} {cosine:.2f}" for token, cosine in zip(example.nearest, example.cosine, strict=True))
+    layers = " ".join(f"{share:.2f}" for share in example.attention) or "none"
+    K = len(example.rms)
     lines = [
-        f"## {one.id}",
+        f"## {example.id}",
         "",
-        f"{one.question}",
-        f"gold: {one.gold}",
+        f"{example.question}",
+        f"gold: {example.gold}",
         "",
-        f"- size of the {K} soft tokens over the median embedding's: {min(one.rms):.2f} to {max(one.rms):.2f}",
-        f"- cosine to the nearest embedding: mean {sum(one.cosine) / K:.2f}; {words}",
-        f"- entropy of the first token: {one.entropy_with:.2f} nats with them, {one.entropy_without:.2f} without",
-        f"- attention on soft tokens by layer: {layers} (evenly spread: {one.even_attention:.2f})",
+        f"- size of the {K} soft tokens over the median embedding's: {min(example.rms):.2f} to {max(example.rms):.2f}",
+        f"- cosine to the nearest embedding: mean {sum(example.cosine) / K:.2f}; {words}",
+        f"- entropy of the first token: {example.entropy_with:.2f} nats with them, "
+        f"{example.entropy_without:.2f} without",
+        f"- attention on soft tokens by layer: {layers} (evenly spread: {example.even_attention:.2f})",
         "",
     ]
-    for condition, text in one.outputs.items():
-        verdict = "right" if one.correct[condition] else "wrong"
+    for condition, text in example.outputs.items():
+        verdict = "right" if example.correct[condition] else "wrong"
         lines += [f"{condition} ({verdict}):", *(f"    {line}" for line in text.strip().splitlines()), ""]
     return lines

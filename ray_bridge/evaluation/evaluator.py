@@ -1,14 +1,14 @@
-"""Evaluation: the bridged accuracy, and the conditions without which it cannot be read.
+"""Decode and score examples under every condition: the bridged one, its baselines and its controls.
 
-    bridged         the target with its own soft tokens
-    target_alone    the target with the text alone
-    source_alone    the source with the text alone
-    shuffled_soft   the target with another example's soft tokens
-    random_soft     the target with noise of the same size
-    text_bridge     the target with the source's written answer pasted into its prompt
+    bridged         the target with the example's own soft tokens: what the translator reaches
+    target_alone    the target with the text alone: what it knows by itself
+    source_alone    the source with the text alone: what there is to transfer
+    text_bridge     the target with the source's written answer pasted into its prompt: what plain text transfers
+    shuffled_soft   the target with another example's soft tokens: whether they are about this question
+    random_soft     the target with noise of the same size: whether any soft tokens would do
 
-Outputs are a function of the weights, the spec and the example: batches are formed over the whole split and dealt to
-workers, noise is keyed by example, and where the spec asks for float64 not even rounding depends on the batch.
+Outputs are a function of the weights, the spec and the example. Batches are formed over the whole split and shared out
+among the workers, noise is seeded by the example, and under eval_dtype=float64 not even rounding depends on the batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,21 +36,24 @@ from ray_bridge.noise import normal
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example
 
-READ = 32
-"""Prompts that the source and the bridge read at once."""
+SOURCE_BATCH = 32
+"""Examples that the source and the bridge read at once."""
 
 Output = dict[str, Any]
-"""{"text": str, "tokens": int, "truncated": bool} of one example under one condition."""
+"""{"text": str, "tokens": int, "truncated": bool}: what one example led to under one condition."""
 
 
 class Evaluator:
-    """Decodes and scores examples with a pair of frozen models.
+    """Decodes greedily with a pair of frozen models and scores what they wrote.
 
     Args:
         pair: the models and the encoder, in evaluation's arithmetic.
-        worker: this process among its peers.
+        worker: this process among its peers, which share the examples.
         batch_size: examples decoded together; changes speed only.
-        cache: where the baselines' outputs are kept.
+        cache: keeps the outputs that do not depend on a translator.
+
+    Attributes:
+        statistics: counts of decoding, over all calls.
     """
 
     def __init__(self, pair: ModelPair, worker: Worker, batch_size: int, cache: NodeCache) -> None:
@@ -61,16 +64,24 @@ class Evaluator:
     def evaluate(
         self, examples: Sequence[Example], translator: Translator | None, conditions: Sequence[str]
     ) -> list[dict[str, Any]]:
-        """Samples of the examples under the conditions, in the examples' order, the same on every worker.
+        """Decode and score examples under conditions.
+
+        Args:
+            examples: of one split.
+            translator: makes the soft tokens, in evaluation's arithmetic; None if no condition needs any.
+            conditions: some of `CONDITIONS`.
+
+        Returns:
+            One row an example, as in samples.jsonl, in the examples' order, the same on every worker.
 
         Raises:
             UserError: for an unknown condition, or `shuffled_soft` with a single example.
         """
         outputs: dict[str, list[Output]] = {}
         for condition in conditions:
-            written = outputs.get("source_alone")
+            source_outputs = outputs.get("source_alone")
             outputs[condition] = (
-                self._text_bridge(examples, written)
+                self._text_bridge(examples, source_outputs)
                 if condition == "text_bridge"
                 else self._outputs(condition, examples, translator)
             )
@@ -107,21 +118,21 @@ class Evaluator:
             raise UserError(f"unknown condition {condition!r}: use {', '.join(CONDITIONS)}")
         if translator is None:
             raise ValueError(f"{condition} needs a translator")
-        givers: Sequence[Example] = examples
+        soft_examples: Sequence[Example] = examples
         if condition == "shuffled_soft":
             if len(examples) < 2:
                 raise UserError("shuffled_soft needs two examples or more: raise test_examples")
             half = len(examples) // 2  # a fixed shift never pairs an example with itself
-            givers = [examples[(i + half) % len(examples)] for i in range(len(examples))]
-        readers, sources = self.pair.encoder(examples), self.pair.encoder(givers)
-        rows = [item.row.question() for item in readers]
+            soft_examples = [examples[(i + half) % len(examples)] for i in range(len(examples))]
+        items, soft_items = self.pair.encoder(examples), self.pair.encoder(soft_examples)
+        rows = [item.row.question() for item in items]
 
-        def soft_tokens(batch: Sequence[int]) -> SoftContext:
+        def soft_of(batch: Sequence[int]) -> SoftContext:
             if condition == "random_soft":
-                return self._random([readers[i] for i in batch], translator)
-            return self.soft([sources[i] for i in batch], translator)
+                return self._random_soft([items[i] for i in batch], translator)
+            return self.soft([soft_items[i] for i in batch], translator)
 
-        return self._decode(self.pair.target, rows, soft_tokens)
+        return self._decode(self.pair.target, rows, soft_of)
 
     def _alone(self, lm: FrozenLM, condition: str, examples: Sequence[Example]) -> list[Output]:
         if condition == "target_alone":
@@ -130,16 +141,16 @@ class Evaluator:
             rows = [self.pair.encoder.source_row(example) for example in examples]
         return self._baseline(lm, condition, rows)
 
-    def _text_bridge(self, examples: Sequence[Example], written: list[Output] | None) -> list[Output]:
-        """What the source wrote about each example (decoded here where it is not given), read by the target."""
-        if written is None:
-            written = self._alone(self.pair.source, "source_alone", examples)
-        texts = [cut(output["text"], self.pair.task.stops).strip() for output in written]
+    def _text_bridge(self, examples: Sequence[Example], source_outputs: list[Output] | None) -> list[Output]:
+        """Decode the target on the source's written answers, which are decoded first if they are not given."""
+        if source_outputs is None:
+            source_outputs = self._alone(self.pair.source, "source_alone", examples)
+        texts = [cut(output["text"], self.pair.task.stops).strip() for output in source_outputs]
         rows = [self.pair.encoder.pasted_row(example, text) for example, text in zip(examples, texts, strict=True)]
         return self._baseline(self.pair.target, "text_bridge", rows)
 
     def _baseline(self, lm: FrozenLM, condition: str, rows: Sequence[Row]) -> list[Output]:
-        """Decode what does not depend on the bridge, once for all evaluations, trials and phases."""
+        """Decode what does not depend on the translator, once for all evaluations, trials and phases."""
         identity = {
             "model": self.pair.digest_of(lm),
             "dtype": str(lm.dtype),
@@ -154,12 +165,12 @@ class Evaluator:
     def soft(self, items: Sequence[Encoded], translator: Translator) -> SoftContext:
         """Return what `bridged` gives the target for B examples; its noise depends on the example alone."""
         source = read_source(self.pair.source, items, self.spec.source_layer)
-        kind = next(translator.parameters()).dtype
-        source = SourceBatch(states=source.states.to(kind), mask=source.mask, items=items)
-        return translator.injection(translator(source, self._noise("evaluation", items).to(kind)))
+        dtype = next(translator.parameters()).dtype
+        source = SourceBatch(states=source.states.to(dtype), mask=source.mask, items=items)
+        return translator.injection(translator(source, self._noise("evaluation", items).to(dtype)))
 
     @torch.no_grad()
-    def _random(self, items: Sequence[Encoded], translator: Translator) -> SoftContext:
+    def _random_soft(self, items: Sequence[Encoded], translator: Translator) -> SoftContext:
         scale = translator.scale
         noise = scale(self._noise("random soft", items).to(scale.gain.dtype))  # (B, K, d_t)
         return translator.injection(noise)
@@ -170,21 +181,27 @@ class Evaluator:
         return normal(shape, keys).to(self.pair.target.device)  # (B, K, d_t)
 
     def _decode(
-        self, lm: FrozenLM, rows: Sequence[Row], soft_tokens: Callable[[Sequence[int]], SoftContext] | None
+        self, lm: FrozenLM, rows: Sequence[Row], soft_of: Callable[[Sequence[int]], SoftContext] | None
     ) -> list[Output]:
-        """Decode rows in batches of similar length, dealt to the workers; the whole list on every worker."""
+        """Decode rows in batches of similar length, shared out among workers; every worker gets all outputs.
+
+        Args:
+            lm: the model that writes.
+            rows: what it reads, one row an example.
+            soft_of: returns the soft tokens of some examples, by their indices; None for text alone.
+        """
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i].before) + len(rows[i].prompt), i))
         # No worker waits for another's last batch; with graphs as many rows are decoded at once as memory holds.
-        share = -(-len(order) // self.worker.world)
-        size = share if uses_graphs(lm, self.statistics) else min(self.batch_size, share)
+        rows_each = -(-len(order) // self.worker.world)
+        size = rows_each if uses_graphs(lm, self.statistics) else min(self.batch_size, rows_each)
         batches = [order[at : at + size] for at in range(0, len(order), size)]
         stopping = Stopping.of(lm, self.pair.task.stops)
-        mine: dict[int, Output] = {}
+        own_outputs: dict[int, Output] = {}
         for number in self.worker.share(len(batches)):
             batch = batches[number]
             soft = None
-            if soft_tokens is not None:
-                parts = [soft_tokens(batch[at : at + READ]) for at in range(0, len(batch), READ)]
+            if soft_of is not None:
+                parts = [soft_of(batch[at : at + SOURCE_BATCH]) for at in range(0, len(batch), SOURCE_BATCH)]
                 soft = SoftContext.concatenate(parts)
             tokens = decode_rows(
                 lm,
@@ -195,8 +212,9 @@ class Evaluator:
                 stops=self.pair.task.stops,
             )
             for i, ids in zip(batch, tokens, strict=True):
-                mine[i] = {"text": stopping.text(ids), "tokens": len(ids), "truncated": not stopping.cut(ids)[1]}
-        together: dict[int, Output] = {}
-        for part in self.worker.gather(mine):
-            together.update(part)  # type: ignore[call-overload]
-        return [together[i] for i in range(len(rows))]
+                text, truncated = stopping.text(ids), not stopping.cut(ids)[1]
+                own_outputs[i] = {"text": text, "tokens": len(ids), "truncated": truncated}
+        outputs: dict[int, Output] = {}
+        for part in self.worker.gather(own_outputs):
+            outputs.update(part)  # type: ignore[call-overload]
+        return [outputs[i] for i in range(len(rows))]

@@ -1,4 +1,4 @@
-"""From scored examples to the numbers that are reported: always with their interval."""
+"""Compute the reported metrics from scored examples, accuracies with their intervals."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,18 @@ from bridge_common.intervals import wilson
 def metrics_of(
     samples: Sequence[Mapping[str, Any]], conditions: Sequence[str], groups: Sequence[str]
 ) -> dict[str, float]:
-    """Flat metrics of a set of samples.
+    """Compute the metrics of scored examples, by the names under which they are recorded.
 
     Args:
         samples: rows of samples.jsonl.
         conditions: conditions that the rows hold, e.g. "bridged".
-        groups: fields by whose value accuracy is reported separately, e.g. "words".
+        groups: fields of the rows by whose values accuracy is reported as well, e.g. "words".
 
     Returns:
-        accuracy/C with Wilson bounds accuracy_low/C and accuracy_high/C, correct/C, flexible/C, valid/C, tokens/C,
-        truncated/C (share of answers that hit the limit of new tokens), accuracy/C/VALUE and n/VALUE for each value of
-        each group, n; and gain (bridged − target_alone) and
-        information (bridged − shuffled_soft) where both sides are there.
+        For every condition C: accuracy/C with its 95 % Wilson bounds accuracy_low/C and accuracy_high/C; correct/C
+        (a count); the shares flexible/C, valid/C and truncated/C (answers that reached the limit of new tokens);
+        tokens/C (mean); f1/C (mean) if the task has one. For every value V of a group: accuracy/C/V and n/V. Further n,
+        and if both sides are there, gain (bridged - target_alone) and information (bridged - shuffled_soft).
     """
     n = len(samples)
     metrics: dict[str, float] = {"n": n}

@@ -1,4 +1,4 @@
-"""Where attention pooling looks: its entropy, its mass on the question, and a picture at every evaluation."""
+"""Report on attention pooling: entropy of its weights, their mass on the question, and a heat map of them."""
 
 import io
 from collections.abc import Sequence
@@ -16,26 +16,29 @@ from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.task import Example
 
 EXAMPLES = 32
+"""Examples over which the metrics are computed."""
 PICTURED = 4
+"""Examples in the heat map."""
 
 
 def pooling_metrics(weights: Tensor, mask: Tensor) -> dict[str, float]:
-    """How spread out the weights are, and whether they lie where they should.
+    """Measure how spread out pooling weights are, and whether they lie on the question.
 
     Args:
         weights: (B, heads, S), each head's distribution over tokens.
         mask: (B, S), 1 on the question's tokens.
 
     Returns:
-        pooling/entropy (nats, mean over rows and heads), pooling/entropy_share (of the entropy of equal weights: 1 is
-        mean pooling, 0 a single token) and pooling/question_mass (1 unless pads are looked at).
+        Means over rows and heads: pooling/entropy, in nats; pooling/entropy_share, the entropy as a share of that of
+        equal weights (1 is mean pooling, 0 a single token); pooling/question_mass, the weight on the question's tokens
+        (1 unless pads get weight).
     """
     entropy = torch.special.entr(weights).sum(-1)  # (B, h)
-    most = mask.sum(1, keepdim=True).clamp(min=2).to(weights).log()  # (B, 1)
+    uniform_entropy = mask.sum(1, keepdim=True).clamp(min=2).to(weights).log()  # (B, 1)
     mass = (weights * mask[:, None]).sum(-1)  # (B, h)
     return {
         "pooling/entropy": float(entropy.mean()),
-        "pooling/entropy_share": float((entropy / most).mean()),
+        "pooling/entropy_share": float((entropy / uniform_entropy).mean()),
         "pooling/question_mass": float(mass.mean()),
     }
 
@@ -44,21 +47,21 @@ def pooling_metrics(weights: Tensor, mask: Tensor) -> dict[str, float]:
 def pooling_report(
     pair: ModelPair, translator: Translator, examples: Sequence[Example], picture: Path
 ) -> dict[str, float]:
-    """Metrics of attention pooling over the first examples, and a heat map of a few of them.
+    """Compute metrics of attention pooling over the first examples, and draw a heat map of a few of them.
 
     Args:
-        pair: the models that read the examples.
-        translator: one whose bridge pools by attention.
+        pair: the models that read the examples, in evaluation's arithmetic.
+        translator: whose bridge may pool by attention.
         examples: the evaluated split.
-        picture: PNG that is written.
+        picture: where the PNG is written.
 
     Returns:
-        See `pooling_metrics`; empty for a translator that does not pool by attention.
+        See `pooling_metrics`; empty, and nothing drawn, if the bridge does not pool by attention.
     """
     items = pair.encoder(examples[:EXAMPLES])
     source = read_source(pair.source, items, pair.spec.source_layer)
-    kind = next(translator.parameters()).dtype
-    pooled = translator.pooled(SourceBatch(states=source.states.to(kind), mask=source.mask, items=items))
+    dtype = next(translator.parameters()).dtype
+    pooled = translator.pooled(SourceBatch(states=source.states.to(dtype), mask=source.mask, items=items))
     if pooled is None:
         return {}
     weights, mask = (part.cpu() for part in pooled)  # (B, h, S), (B, S)
@@ -71,7 +74,7 @@ def pooling_report(
 
 
 def token_texts(pair: ModelPair, item: Encoded) -> list[str]:
-    """The question's tokens as the bridge reads them: the target's under geometry_projection, else the source's."""
+    """Decode the question's tokens one by one: the target's under geometry_projection, else the source's."""
     if item.alignment is None:
         ids, tokenizer = item.source_ids[slice(*item.question_span)], pair.source.tokenizer
     else:
@@ -81,7 +84,7 @@ def token_texts(pair: ModelPair, item: Encoded) -> list[str]:
 
 
 def heat_map(rows: Sequence[tuple[str, Sequence[str], Tensor]]) -> bytes:
-    """A PNG with one panel a row: its name, its tokens, and the weights (heads, tokens) on them."""
+    """Draw a PNG with one panel a row, given its name, its tokens and their weights (heads, tokens)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -101,5 +104,5 @@ def heat_map(rows: Sequence[tuple[str, Sequence[str], Tensor]]) -> bytes:
 
 
 def _label(token: str) -> str:
-    drawn = "".join(c if ord(c) < 0x3000 else "▯" for c in token)  # the default font ends there
-    return drawn.replace("\n", "↵").replace("$", r"\$").strip() or "␣"
+    printable = "".join(c if ord(c) < 0x3000 else "▯" for c in token)  # the default font has no glyphs above
+    return printable.replace("\n", "↵").replace("$", r"\$").strip() or "␣"

@@ -214,9 +214,9 @@ def test_a_job_opens_the_gates(
     torch.set_num_threads(1)
     changes = {"steps": 3, "eval_every": 3, "batch_size": 2, "warmup_steps": 0, "decode_aware": decode_aware}
     spec, *_ = bench(folders["llama"], injection, **changes)
-    job = Trainer(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None)
-    job.run()
-    gates = [p for name, p in job.translator.injection.named_parameters() if name.endswith("gate")]
+    trainer = Trainer(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None)
+    trainer.run()
+    gates = [p for name, p in trainer.translator.injection.named_parameters() if name.endswith("gate")]
     assert all(float(gate.detach()) != 0 for gate in gates)
     values = [event["values"] for event in read_jsonl(tmp_path / "events.jsonl") if event["kind"] == "metrics"]
     assert any("loss/on_policy_distill" in named for named in values) == decode_aware

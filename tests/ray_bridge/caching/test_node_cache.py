@@ -46,7 +46,7 @@ def fetch(worker: Worker, folder: Path, kept: bool) -> None:
         return {"x": torch.full((4,), 5.0)}
 
     found = NodeCache(folder / "cache" if kept else None).tensors("map", "it", worker, compute)
-    found["same"] = worker.same(torch.full((2,), float(worker.rank)))
+    found["same"] = worker.broadcast(torch.full((2,), float(worker.rank)))
     save_file(found, folder / f"{worker.rank}.safetensors")
 
 

@@ -11,7 +11,7 @@ from bridge_common.errors import UserError
 from bridge_common.files import read_jsonl, write_json
 from ray_bridge.bridges.injection import Injection
 from ray_bridge.config.presets import tiny, tiny_run
-from ray_bridge.evaluation.diagnose import diagnose, look, render
+from ray_bridge.evaluation.diagnose import diagnose, diagnose_example, render
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.tasks.synthetic.task import SyntheticTask
@@ -67,12 +67,12 @@ def test_soft_tokens_outside_the_sequence_get_no_attention(injection: str) -> No
     with torch.no_grad():
         for gate in (p for name, p in module.named_parameters() if name.endswith("gate")):
             gate.fill_(1.0)
-    heard = look(target, item, SoftContext(adapters=module.adapters, tokens=torch.randn(1, 2, 32)), {})
-    deaf = look(target, item, SoftContext(adapters=module.adapters, tokens=torch.zeros(1, 2, 32)), {})
-    assert heard.attention == []
-    assert heard.even_attention == 0
-    assert heard.entropy_with != heard.entropy_without == deaf.entropy_without
-    assert (deaf.entropy_with == pytest.approx(deaf.entropy_without, abs=1e-5)) == (injection == "residual")
+    opened = diagnose_example(target, item, SoftContext(adapters=module.adapters, tokens=torch.randn(1, 2, 32)), {})
+    zeros = diagnose_example(target, item, SoftContext(adapters=module.adapters, tokens=torch.zeros(1, 2, 32)), {})
+    assert opened.attention == []
+    assert opened.even_attention == 0
+    assert opened.entropy_with != opened.entropy_without == zeros.entropy_without
+    assert (zeros.entropy_with == pytest.approx(zeros.entropy_without, abs=1e-5)) == (injection == "residual")
 
 
 @pytest.mark.parametrize(("name", "message"), [("", "spec.json"), ("selected", "checkpoint")])
@@ -92,7 +92,7 @@ def test_numbers_are_those_of_the_model(arch: Arch) -> None:
     soft = torch.stack([2 * table[9] + 0.01, -table[17]])  # (2, d_t)
     sample: dict[str, Any] = {"bridged_output": "4", "bridged_correct": True}
     usual = target.model.config._attn_implementation
-    one = look(target, item, SoftContext(tokens=soft[None]), sample)
+    one = diagnose_example(target, item, SoftContext(tokens=soft[None]), sample)
     assert target.model.config._attn_implementation == usual
     assert one.nearest[0] == target.tokenizer.decode([9])
     cosines = F.cosine_similarity(soft[:, None], table[None], dim=-1).max(1).values

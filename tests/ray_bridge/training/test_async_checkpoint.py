@@ -37,7 +37,7 @@ class Through(LocalSession):
         super().report(step, metrics, lambda folder: self.around(step, folder, fill))
 
 
-def make_job(spec: JobSpec, folder: Path, around: Around) -> Trainer:
+def make_trainer(spec: JobSpec, folder: Path, around: Around) -> Trainer:
     torch.set_num_threads(1)
     return Trainer(spec, tiny_run(workers=1, checkpoint_every=3), folder, Through(folder, around), None)
 
@@ -54,20 +54,20 @@ def test_training_goes_on_and_what_is_written_is_the_step_of_the_report(
         gate.wait(60)
         fill(folder)
 
-    job = make_job(spec.replace(ema_decay=ema_decay), tmp_path, held)
-    job._train_step()
-    job.best.offer(1, 0.5, job.average or job.translator.state_dict())
-    weights, average = copy_weights(job.translator.state_dict()), copy_weights(job.average)
-    moments = [copy_weights(state) for state in job.optimiser.state_dict()["state"].values()]
-    rates = [group["lr"] for group in job.optimiser.param_groups]
-    job._checkpoint()
+    trainer = make_trainer(spec.replace(ema_decay=ema_decay), tmp_path, held)
+    trainer._train_step()
+    trainer.best.offer(1, 0.5, trainer.average or trainer.translator.state_dict())
+    weights, average = copy_weights(trainer.translator.state_dict()), copy_weights(trainer.average)
+    moments = [copy_weights(state) for state in trainer.optimiser.state_dict()["state"].values()]
+    rates = [group["lr"] for group in trainer.optimiser.param_groups]
+    trainer._checkpoint()
     for _ in range(2):
-        job._train_step()
-    job.best.offer(3, 0.6, job.average or job.translator.state_dict())
-    assert job.session.latest() is None, "nothing is called a checkpoint before it is whole"
+        trainer._train_step()
+    trainer.best.offer(3, 0.6, trainer.average or trainer.translator.state_dict())
+    assert trainer.session.latest() is None, "nothing is called a checkpoint before it is whole"
     gate.set()
-    job.session.wait()
-    latest = job.session.latest()
+    trainer.session.wait()
+    latest = trainer.session.latest()
     assert latest is not None
     found = TrainingState.load(latest)
     assert (found.step, found.best.step, found.best.accuracy) == (1, 1, 0.5)
@@ -76,8 +76,8 @@ def test_training_goes_on_and_what_is_written_is_the_step_of_the_report(
     assert same(found.best.weights, average or weights)
     assert all(map(same, found.optimiser["state"].values(), moments))
     assert [group["lr"] for group in found.optimiser["param_groups"]] == rates
-    assert not same(job.translator.state_dict(), weights)
-    assert rates != [group["lr"] for group in job.optimiser.param_groups]
+    assert not same(trainer.translator.state_dict(), weights)
+    assert rates != [group["lr"] for group in trainer.optimiser.param_groups]
 
 
 def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
@@ -94,14 +94,14 @@ def test_a_report_waits_for_the_writing_before_it(spec: JobSpec, tmp_path: Path)
         fill(folder)
         done.append((step, list(session.reported)))
 
-    job = make_job(spec, tmp_path, held)
-    session = job.session
+    trainer = make_trainer(spec, tmp_path, held)
+    session = trainer.session
     assert isinstance(session, Through)
-    job._train_step()
-    job._checkpoint()
-    job._train_step()
+    trainer._train_step()
+    trainer._checkpoint()
+    trainer._train_step()
     threading.Timer(0.3, first_is_held.set).start()
-    job._checkpoint()
+    trainer._checkpoint()
     session.wait()
     assert done == [(1, [1]), (2, [1, 2])], "the first was written before the second was reported"
 
@@ -119,12 +119,12 @@ def test_an_error_in_the_writing_ends_the_job_and_leaves_the_checkpoint_before(
         if step == broken:
             raise OSError(28, "No space left on device")
 
-    job = make_job(spec, tmp_path, breaks)
+    trainer = make_trainer(spec, tmp_path, breaks)
     with pytest.raises(OSError, match="No space left"):
-        job.run()
-    assert isinstance(job.session, Through)
-    assert job.session.reported[-1] == broken
-    latest = job.session.latest()
+        trainer.run()
+    assert isinstance(trainer.session, Through)
+    assert trainer.session.reported[-1] == broken
+    latest = trainer.session.latest()
     assert (latest and latest.name) == (None if broken == 3 else "checkpoint-000009")
 
 
@@ -132,14 +132,14 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from ray_bridge.config.spec import JobSpec
-from tests.ray_bridge.training.test_async_checkpoint import make_job
+from tests.ray_bridge.training.test_async_checkpoint import make_trainer
 def dies(step, folder, fill):
     fill(folder)
     if step == 6:
         state = folder / "state.pt"
         os.truncate(state, state.stat().st_size // 2)
         os.kill(os.getpid(), signal.SIGKILL)
-make_job(JobSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), dies).run()
+make_trainer(JobSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), dies).run()
 """
 
 
@@ -154,10 +154,10 @@ def test_killed_while_it_writes_it_goes_on_from_the_whole_checkpoint_before(
     names = sorted(path.name for path in (tmp_path / "local").iterdir())
     assert names[0] == "checkpoint-000003"
     assert [name.partition("-")[0] for name in names] == ["checkpoint", "unfinished"]
-    job = make_job(spec, tmp_path, lambda _step, folder, fill: fill(folder))
-    job.run()
-    assert isinstance(job.session, Through)
-    assert job.session.reported == [6, 9, 12]
+    trainer = make_trainer(spec, tmp_path, lambda _step, folder, fill: fill(folder))
+    trainer.run()
+    assert isinstance(trainer.session, Through)
+    assert trainer.session.reported == [6, 9, 12]
     assert recorded(tmp_path) == recorded(finished)
     assert [path.name for path in (tmp_path / "local").iterdir()] == ["checkpoint-000012"]
 
@@ -241,14 +241,14 @@ def test_going_on_trains_the_average_and_not_the_best_that_was_written_with_it(
     def through(_: int, folder: Path, fill: Fill) -> None:
         fill(folder)
 
-    job = make_job(spec, tmp_path, through)
-    job._train_step()
-    job.best.offer(1, 0.5, job.average)
-    job._checkpoint()
-    job.session.wait()
-    again = make_job(spec, tmp_path, through)
+    trainer = make_trainer(spec, tmp_path, through)
+    trainer._train_step()
+    trainer.best.offer(1, 0.5, trainer.average)
+    trainer._checkpoint()
+    trainer.session.wait()
+    again = make_trainer(spec, tmp_path, through)
     again._resume()
-    kept = copy_weights(job.best.weights)
+    kept = copy_weights(trainer.best.weights)
     again._train_step()
     assert same(again.best.weights, kept)
     assert not same(again.average, kept)

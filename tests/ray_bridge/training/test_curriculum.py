@@ -59,14 +59,14 @@ def test_a_job_trains_on_longer_rows_where_a_step_sees_the_prompt(folders: PairF
         **{"decode_aware": False, "eval_dtype": "as_trained"},
     )
     torch.set_num_threads(1)
-    job = Trainer(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None)
-    job.run()
+    trainer = Trainer(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None)
+    trainer.run()
     values = [event["values"] for event in read_jsonl(tmp_path / "events.jsonl") if event["kind"] == "metrics"]
     trained = [v["tokens_per_second"] * v["seconds_per_step"] for v in values if "seconds_per_step" in v]
     expected = []
-    for job.step in range(6):
-        items = job.pair.encoder([job.splits.train[i] for i in job._batch(job.step)])
-        rows = [item.row for item in (with_prompt(items) if sees_prompt(spec, job.step) else items)]
+    for trainer.step in range(6):
+        items = trainer.pair.encoder([trainer.splits.train[i] for i in trainer._batch(trainer.step)])
+        rows = [item.row for item in (with_prompt(items) if sees_prompt(spec, trainer.step) else items)]
         expected.append(sum(len(row.before) + 2 + len(row.prompt) + len(row.answer) for row in rows))
     assert 0 < sum(sees_prompt(spec, step) for step in range(6)) < 6
     assert trained == pytest.approx(expected, abs=1)

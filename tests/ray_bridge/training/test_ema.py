@@ -90,9 +90,9 @@ class DiesAt(LocalSession):
 
 @pytest.fixture(scope="module")
 def finished(spec: JobSpec, tmp_path_factory: pytest.TempPathFactory) -> Watched:
-    job = Watched(spec, tmp_path_factory.mktemp("finished"))
-    job.run()
-    return job
+    trainer = Watched(spec, tmp_path_factory.mktemp("finished"))
+    trainer.run()
+    return trainer
 
 
 def averages(live: list[Weights]) -> list[Weights]:
@@ -131,23 +131,23 @@ def test_later_steps_do_not_change_what_was_chosen(finished: Watched) -> None:
 
 
 def test_without_average_the_live_weights_are_evaluated(spec: JobSpec, tmp_path: Path) -> None:
-    job = Watched(spec.replace(ema_decay=0.0, steps=2), tmp_path)
-    job.run()
-    assert job.average == {}
-    assert same(job.evaluated[1], job.live[2])
+    trainer = Watched(spec.replace(ema_decay=0.0, steps=2), tmp_path)
+    trainer.run()
+    assert trainer.average == {}
+    assert same(trainer.evaluated[1], trainer.live[2])
 
 
 @pytest.mark.parametrize("reports", [1, 2, 3])  # after 2 steps the best weights are the average itself, perhaps
 def test_a_killed_job_goes_on_bit_for_bit(spec: JobSpec, finished: Watched, tmp_path: Path, reports: int) -> None:
     with pytest.raises(KilledError):
         Watched(spec, tmp_path, DiesAt(tmp_path, reports)).run()
-    job = Watched(spec, tmp_path)
-    job.run()
-    assert len(job.live) == 1 + 6 - reports
-    assert same(job.average, finished.average)
-    assert same(job.live[-1], finished.live[-1])
-    assert job.best.step == finished.best.step
-    assert same(job.best.weights, finished.best.weights)
+    trainer = Watched(spec, tmp_path)
+    trainer.run()
+    assert len(trainer.live) == 1 + 6 - reports
+    assert same(trainer.average, finished.average)
+    assert same(trainer.live[-1], finished.live[-1])
+    assert trainer.best.step == finished.best.step
+    assert same(trainer.best.weights, finished.best.weights)
     for name in ("samples.jsonl", "selected/translator.safetensors"):
         assert (tmp_path / name).read_bytes() == (finished.folder / name).read_bytes()
 
