@@ -1,1 +1,1 @@
-"""Bridges: networks that turn source states (B, S, d_s) and their mask into soft tokens (B, K, d_t)."""
+"""Everything that is trained: bridges from source states (B, S, d_s) to soft tokens (B, K, d_t), and their injection."""

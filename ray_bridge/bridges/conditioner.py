@@ -1,4 +1,4 @@
-"""From a sequence of source states to what conditions a bridge."""
+"""Turn a sequence of source states into the condition of a bridge."""
 
 import math
 from typing import Literal
@@ -11,14 +11,21 @@ from ray_bridge.bridges.whitening import Moments, Whitening
 
 
 class Conditioner(nn.Module):
-    """Standardises source states, brings them to the bridge's width, and pools them over the question's tokens.
+    """Whitens source states, projects them to the bridge's width, and pools them over the question's tokens.
 
-    Tokens and their mean are whitened each by its own statistics: the mean varies far less than its parts. `mean`
-    pools with equal weights. `attention` has learned queries, one a head, each of which picks the tokens it needs (Set
-    Transformer's pooling by attention, Lee et al. 2019); their weights are kept for diagnostics.
+    Tokens and their mean are whitened by statistics of their own, since the mean varies far less than the tokens.
+    `mean` weighs tokens equally. `attention` has one learned query a head (Set Transformer's pooling by multihead
+    attention, Lee et al. 2019), whose weights are kept for diagnosis.
+
+    Args:
+        source_size: width of the states.
+        width: w, width of the bridge.
+        pooling: `mean` or `attention`.
+        heads: queries of attention pooling.
+        sequence: whether the bridge reads the projected tokens, besides the pooled condition.
 
     Attributes:
-        sequence: whether the projected tokens are made, for a bridge that cross-attends or for attention pooling.
+        sequence: whether tokens are projected, for the bridge or for attention pooling.
         weights: (B, heads, S) of the last forward pass under `attention`, None under `mean`.
     """
 
@@ -50,7 +57,7 @@ class Conditioner(nn.Module):
             mask: (B, S), 1 on tokens that are pooled.
 
         Returns:
-            The projected sequence (B, S, w), None where nothing reads it, and the condition (B, w).
+            The projected tokens (B, S, w), None if nothing reads them, and the condition (B, w).
         """
         normed = self.norm(states)  # (B, S, d_s)
         tokens = self.project(self.each(normed)) if self.sequence else None  # (B, S, w)
@@ -60,17 +67,17 @@ class Conditioner(nn.Module):
         scores = scores.masked_fill(mask[:, None] == 0, torch.finfo(scores.dtype).min)
         weights = scores.softmax(-1)  # (B, h, S)
         self.weights = weights.detach()
-        picked = torch.einsum("bhs,bsw->bhw", weights, F.gelu(self.values(tokens)))  # (B, h, w)
-        return tokens, self.merge(picked.flatten(1))  # (B, S, w), (B, w)
+        pooled = torch.einsum("bhs,bsw->bhw", weights, F.gelu(self.values(tokens)))  # (B, h, w)
+        return tokens, self.merge(pooled.flatten(1))  # (B, S, w), (B, w)
 
     def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
-        """Moments of what the standardising layers read, to be summed over training prompts and handed to `fit`."""
+        """Compute moments of what the whitening layers read; sum them over training prompts and pass them to `fit`."""
         normed = self.norm(states)  # (B, S, d_s)
-        found = [Moments.of(normed[mask.bool()])] if self.sequence else []
-        return [*found, Moments.of(mean_of(normed, mask))] if self.pooling == "mean" else found
+        of_tokens = [Moments.of(normed[mask.bool()])] if self.sequence else []
+        return [*of_tokens, Moments.of(mean_of(normed, mask))] if self.pooling == "mean" else of_tokens
 
     def fit(self, moments: list[Moments]) -> None:
-        """Set the statistics of the standardising layers."""
+        """Set the statistics of the whitening layers."""
         if self.sequence:
             self.each.fit(moments[0])
         if self.pooling == "mean":
@@ -78,6 +85,6 @@ class Conditioner(nn.Module):
 
 
 def mean_of(states: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens of a mask, (B, S, d), (B, S) -> (B, d)."""
+    """Average states over the tokens of a mask, (B, S, d), (B, S) -> (B, d)."""
     real = mask.to(states.dtype)  # (B, S)
     return torch.einsum("bsd,bs->bd", states, real) / real.sum(1, keepdim=True).clamp(min=1)  # (B, d)

@@ -1,10 +1,10 @@
-"""Toggle `geometry_projection`: source states brought into the target's tokens, space and positions before the bridge.
+"""Toggle `geometry_projection`: bring source states to the target's tokens, embedding space and position code.
 
 1. Segmentation. States of the source's tokens are averaged over the bytes of each of the target's tokens.
-2. Linear map d_s -> d_t, learned, which starts as the map between the two embedding tables (embedding_map.py).
-3. Phase. Hidden states carry no rotation (RoPE turns queries and keys only), so there is nothing to undo. What can be
-   supplied is the target's position code: the rotation that its attention applies at the token's index, a learned
-   share of it for each frequency, which starts at 0.
+2. Linear map d_s -> d_t. It is trained, and starts as a fit between the two embedding tables (embedding_map.py).
+3. Phase. RoPE (Su et al. 2021) rotates queries and keys only, so hidden states have no rotation to undo. What can be
+   added is the target's position code: the rotation that its attention applies at the token's index, times a learned
+   gain for each frequency that starts at 0.
 
 Off: the bridge's own input layer reads the raw source states.
 """
@@ -24,10 +24,17 @@ from ray_bridge.models.token_alignment import Alignment
 
 
 class GeometryProjection(nn.Module):
-    """States (B, S, d_s) of the source's tokens -> states (B, T, d_t) of the target's.
+    """Maps states (B, S, d_s) of the source's tokens to states (B, T, d_t) of the target's tokens.
+
+    Args:
+        source: the frozen source.
+        target: the frozen target.
+        soft_tokens: number of soft tokens in the target's sequence, which shift the tokens' positions.
+        init: kind of the fit from which the linear map starts; see `fit_map`.
+        once: fits the map once for all workers and trials on a node.
 
     Attributes:
-        facts: how the linear map was initialised: number of shared vocabulary strings and held-out R².
+        initialisation: metrics of that fit: number of shared vocabulary strings, and R² on held-out ones.
     """
 
     def __init__(
@@ -36,13 +43,13 @@ class GeometryProjection(nn.Module):
         target: FrozenLM,
         *,
         soft_tokens: int,
-        start: Literal["ridge", "procrustes"],
+        init: Literal["ridge", "procrustes"],
         once: Once = anew,
     ) -> None:
         super().__init__()
         self.soft_tokens = soft_tokens
-        fitted = once(lambda: fit_map(*shared_embeddings(source, target), start))
-        self.facts = {"geometry/pairs": float(fitted.pairs), "geometry/held_out_r2": fitted.held_out_r2}
+        fitted = once(lambda: fit_map(*shared_embeddings(source, target), init))
+        self.initialisation = {"geometry/pairs": float(fitted.pairs), "geometry/held_out_r2": fitted.held_out_r2}
         self.linear = nn.Linear(source.hidden_size, target.hidden_size)
         with torch.no_grad():
             self.linear.weight.copy_(fitted.weight)
@@ -80,16 +87,19 @@ class GeometryProjection(nn.Module):
 
 
 class RotaryPhase(nn.Module):
-    """Rotation by an index, a learned share (`gain`) of it for each frequency; at gain 0 exactly the identity.
+    """Rotates states by their token's index, times a learned gain for each frequency; at gain 0 it is the identity.
 
-    The share is taken of the angle's principal value, in (-pi, pi]: gain 1 is the target's own rotation, any gain is a
-    rotation, and a change of gain has the same small effect on the thousandth token as on the first.
+    The gain multiplies the angle's principal value, in (-pi, pi]. So gain 1 is the target's own rotation, every gain
+    is a rotation, and a change of gain has as small an effect on the thousandth token as on the first.
+
+    Args:
+        frequencies: (F,) inverse frequencies of the target.
+        size: d_t; blocks of 2F dimensions are rotated, the remainder is left as it is.
     """
 
     frequencies: Tensor
 
     def __init__(self, frequencies: Tensor, size: int) -> None:
-        """frequencies (F,) inverse frequencies, size d_t: blocks of 2F dimensions are turned, a remainder is not."""
         super().__init__()
         count = min(len(frequencies), size // 2)
         self.blocks = size // (2 * count)
@@ -97,22 +107,25 @@ class RotaryPhase(nn.Module):
         self.gain = nn.Parameter(torch.zeros(count))
 
     def forward(self, states: Tensor, index: Tensor) -> Tensor:
-        """states (B, T, d_t), index (B, T) -> (B, T, d_t)."""
+        """Rotate states (B, T, d_t) by their index (B, T) -> (B, T, d_t)."""
         angle = index.to(states)[..., None] * self.frequencies  # (B, T, F)
         angle = self.gain * (math.pi - torch.remainder(math.pi - angle, 2 * math.pi))  # (B, T, F)
         cos, sin = angle.cos()[:, :, None], angle.sin()[:, :, None]  # (B, T, 1, F)
-        turned = self.blocks * 2 * len(self.gain)
-        first, second = states[..., :turned].unflatten(-1, (self.blocks, 2, -1)).unbind(-2)  # (B, T, blocks, F)
+        rotated = self.blocks * 2 * len(self.gain)
+        first, second = states[..., :rotated].unflatten(-1, (self.blocks, 2, -1)).unbind(-2)  # (B, T, blocks, F)
         pairs = torch.stack([first * cos - second * sin, second * cos + first * sin], -2)  # (B, T, blocks, 2, F)
-        return torch.cat([pairs.flatten(-3), states[..., turned:]], -1)  # (B, T, d_t)
+        return torch.cat([pairs.flatten(-3), states[..., rotated:]], -1)  # (B, T, d_t)
 
 
 def pooling_matrices(
     alignments: Sequence[Alignment], length: int, rounded: Callable[[int], int] = int
 ) -> tuple[Tensor, Tensor]:
-    """Dense pooling matrices (B, T, S) with S = length, and the mask (B, T) of their rows, on the CPU.
+    """Return dense pooling matrices (B, T, S) and the mask (B, T) of their rows, on the CPU.
 
-    T is the most tokens, rounded up.
+    Args:
+        alignments: B of them.
+        length: S, source tokens.
+        rounded: rounds T, the largest number of target tokens, up.
     """
     T = rounded(max(len(alignment.tokens) for alignment in alignments))
     matrix = torch.zeros(len(alignments), T, length)  # (B, T, S)
@@ -125,7 +138,7 @@ def pooling_matrices(
 
 
 def inverse_frequencies(lm: FrozenLM) -> Tensor | None:
-    """The inverse frequencies that a model's own rotary module uses, scaling included, (F,); None without one."""
+    """Return the inverse frequencies of a model's rotary module, with its scaling, (F,); None if it has none."""
     buffers = {name: value for name, value in lm.model.named_buffers() if name.endswith("inv_freq")}
     if not buffers:
         return None

@@ -1,10 +1,10 @@
-"""How soft tokens reach the target.
+"""Injection: how soft tokens enter the target.
 
-    prepend     as tokens of their own, before the prompt
+    prepend     as tokens of the sequence, before the prompt or the question
     residual    added to the embeddings of the question's tokens, through a gate
-    adapter     read by gated cross-attention in chosen layers of the target (Flamingo, Alayrac et al. 2022)
+    adapter     read by gated cross-attention in some layers of the target (Flamingo, Alayrac et al. 2022)
 
-The last two keep the prompt as it is. Their gates start at 0: before any training the target answers as it does alone.
+The last two add no positions. Their gates start at 0, so that before training the target answers as it does alone.
 """
 
 from collections.abc import Mapping
@@ -21,19 +21,25 @@ from ray_bridge.models.soft_context import SoftContext
 
 
 class Residual(nn.Module):
-    """One learned gate on all that is added."""
+    """Multiplies soft tokens by one learned gate, before they are added to embeddings."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, soft: Tensor) -> Tensor:
-        """(B, K, d_t) -> (B, K, d_t)."""
+        """Scale soft tokens, (B, K, d_t) -> (B, K, d_t)."""
         return self.gate * soft
 
 
 class Adapter(nn.Module):
-    """What is added to a layer's output: gated cross-attention of its tokens to the soft tokens."""
+    """Adds to a layer's output gated cross-attention of its tokens to the soft tokens.
+
+    Args:
+        size: d_t.
+        width: w, of the attention.
+        heads: attention heads.
+    """
 
     def __init__(self, size: int, width: int, heads: int) -> None:
         super().__init__()
@@ -44,10 +50,10 @@ class Adapter(nn.Module):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
-        """hidden (B, L, d_t), context (B, K, d_t) -> (B, L, d_t), in the dtype of `hidden`."""
-        kind = self.gate.dtype
-        x = self.down(self.norm(hidden.to(kind)))  # (B, L, w)
-        y = self.attention(x, self.context_down(self.context_norm(context.to(kind))))  # (B, L, w)
+        """Apply the adapter: hidden (B, L, d_t), context (B, K, d_t) -> (B, L, d_t), in the dtype of `hidden`."""
+        dtype = self.gate.dtype
+        x = self.down(self.norm(hidden.to(dtype)))  # (B, L, w)
+        y = self.attention(x, self.context_down(self.context_norm(context.to(dtype))))  # (B, L, w)
         return hidden + (self.gate.tanh() * self.up(y)).to(hidden.dtype)  # (B, L, d_t)
 
 
@@ -63,7 +69,7 @@ class Injection(nn.Module):
 
     @property
     def adapters(self) -> Mapping[int, nn.Module]:
-        """Adapters by the number of the layer whose output they change, from 1."""
+        """Adapters by the number of the layer whose output they change, counted from 1."""
         return {int(layer): module for layer, module in self._adapters.items()}
 
     def forward(self, soft: Tensor) -> SoftContext:
@@ -73,14 +79,14 @@ class Injection(nn.Module):
 
 
 def adapted_layers(spec: JobSpec, target: FrozenLM) -> tuple[int, ...]:
-    """The target's layers that get an adapter.
+    """Return the target's layers that get an adapter, in order.
 
     Raises:
         UserError: for a layer that the target does not have.
     """
     layers = spec.adapter_layers or tuple(range(2, target.num_layers + 1, 2)) or (1,)
-    wrong = [layer for layer in layers if not 1 <= layer <= target.num_layers]
-    if wrong:
-        named = ",".join(map(str, wrong))
-        raise UserError(f"adapter_layers={named}: {target.name} has layers 1 to {target.num_layers}")
+    missing = [layer for layer in layers if not 1 <= layer <= target.num_layers]
+    if missing:
+        listed = ",".join(map(str, missing))
+        raise UserError(f"adapter_layers={listed}: {target.name} has layers 1 to {target.num_layers}")
     return tuple(sorted(set(layers)))

@@ -1,4 +1,4 @@
-"""Layers that bridges share."""
+"""Building blocks that several trained modules share: attention, sinusoidal embeddings, adaLN, and the output's scale."""
 
 import math
 
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def time_features(t: Tensor, width: int) -> Tensor:
-    """Sinusoidal features of a time in [0, 1], (B,) -> (B, width)."""
+def time_embedding(t: Tensor, width: int) -> Tensor:
+    """Return sinusoidal features of a time in [0, 1], (B,) -> (B, width), as in DiT (Peebles & Xie 2023)."""
     half = width // 2
     rates = torch.exp(-math.log(1e4) * torch.arange(half, device=t.device, dtype=t.dtype) / half)  # (half,)
     angles = 1000 * t[:, None] * rates  # (B, half)
@@ -16,12 +16,17 @@ def time_features(t: Tensor, width: int) -> Tensor:
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """adaLN: (B, K, w) with shift and scale (B, w)."""
+    """Shift and scale normalised activations (adaLN): x (B, K, w), shift and scale (B, w) -> (B, K, w)."""
     return x * (1 + scale[:, None]) + shift[:, None]
 
 
 class Attention(nn.Module):
-    """Multi-head attention of slots over themselves, or over a given sequence."""
+    """Multi-head attention (Vaswani et al. 2017) of slots over themselves, or over another sequence.
+
+    Args:
+        width: w, of inputs and outputs.
+        heads: a divisor of it.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -31,17 +36,26 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """x (B, K, w), context (B, S, w) with mask (B, S) -> (B, K, w)."""
-        over = x if context is None else context
+        """Attend.
+
+        Args:
+            x: (B, K, w), from which queries are made.
+            context: (B, S, w), from which keys and values are made; None for self-attention.
+            mask: (B, S), 1 where attention is allowed; None allows it everywhere.
+
+        Returns:
+            (B, K, w).
+        """
+        keys_from = x if context is None else context
         q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, K, w/h)
-        k, v = self.key_value(over).unflatten(-1, (2, self.heads, -1)).transpose(1, 3).unbind(2)  # (B, h, S, w/h)
+        k, v = self.key_value(keys_from).unflatten(-1, (2, self.heads, -1)).transpose(1, 3).unbind(2)  # (B, h, S, w/h)
         allowed = None if mask is None else mask[:, None, None, :].bool()  # (B, 1, 1, S)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)  # (B, h, K, w/h)
         return self.out(y.transpose(1, 2).flatten(2))  # (B, K, w)
 
 
-def sinusoids(tokens: Tensor) -> Tensor:
-    """Sines and cosines of each token's place (Vaswani et al. 2017), (B, S, w) -> (S, w), RMS 0.7."""
+def position_embedding(tokens: Tensor) -> Tensor:
+    """Return sinusoidal features of each token's position (Vaswani et al. 2017), (B, S, w) -> (S, w), RMS 0.7."""
     length, width = tokens.shape[1:]
     half = (width + 1) // 2
     rates = torch.exp(-math.log(1e4) * torch.arange(half, device=tokens.device) / half)  # (half,)
@@ -50,7 +64,11 @@ def sinusoids(tokens: Tensor) -> Tensor:
 
 
 class ExactScale(nn.Module):
-    """Rescales each token to a given root mean square, times one learned gain that starts at 1."""
+    """Rescales each token to a given root mean square, times one learned gain that starts at 1.
+
+    Args:
+        rms: root mean square of the target's embeddings.
+    """
 
     def __init__(self, rms: float) -> None:
         super().__init__()
@@ -59,6 +77,6 @@ class ExactScale(nn.Module):
         self.gain = nn.Parameter(torch.ones(()))
 
     def forward(self, z: Tensor) -> Tensor:
-        """(B, K, d_t) -> (B, K, d_t), each token's RMS equal to rms * |gain|."""
+        """Rescale, (B, K, d_t) -> (B, K, d_t), so that each token's RMS is rms * |gain|."""
         size = z.pow(2).mean(-1, keepdim=True).sqrt()  # (B, K, 1)
         return z * (self.rms * self.gain / size)  # (B, K, d_t)

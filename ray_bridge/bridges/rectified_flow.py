@@ -1,7 +1,7 @@
 """Rectified flow (Liu et al. 2022; Lipman et al. 2022) between noise at t = 0 and data at t = 1, in unit-RMS space.
 
-Kept apart from the network that predicts: the same four steps are taken in training, where the language-model loss
-goes through them, and in evaluation.
+It is separate from the network that predicts. Training takes the same N steps as evaluation, and the language-model
+loss is taken through all of them.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Network = Callable[[Tensor, Tensor], Tensor]
 
 
 def sample(network: Network, noise: Tensor, steps: int, prediction: Literal["x1", "velocity"]) -> Tensor:
-    """Euler steps at t_i = i / steps from noise to data.
+    """Integrate from noise to data by Euler steps at t_i = i / steps, i = 0 .. steps - 1.
 
     Args:
         network: predicts the clean x1 or the velocity v = x1 - x0 at (x_t, t).
@@ -38,7 +38,7 @@ def sample(network: Network, noise: Tensor, steps: int, prediction: Literal["x1"
 def flow_error(
     network: Network, data: Tensor, noise: Tensor, times: Tensor, prediction: Literal["x1", "velocity"]
 ) -> Tensor:
-    """Squared error of the network's prediction on the straight path from noise to data.
+    """Compute the squared error of the network's prediction on the straight path from noise to data.
 
     Args:
         network: as in `sample`.

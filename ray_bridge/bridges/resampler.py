@@ -1,7 +1,7 @@
-"""The regression baseline that a diffusion bridge has to beat: learned queries that read the source sequence.
+"""The regression baseline that a diffusion bridge has to beat: learned queries that read the source tokens in one pass.
 
-One pass, no noise, no time: Perceiver's cross-attention (Jaegle et al. 2021) in blocks with self-attention among the
-queries, as in Q-Former (Li et al. 2023).
+Perceiver's cross-attention (Jaegle et al. 2021) alternates with self-attention among the queries, as in Q-Former
+(Li et al. 2023). There is no noise and no time.
 """
 
 from typing import Self
@@ -9,13 +9,13 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from ray_bridge.bridges.layers import Attention, ExactScale, sinusoids
+from ray_bridge.bridges.layers import Attention, ExactScale, position_embedding
 from ray_bridge.bridges.whitening import Moments, Whitening
 from ray_bridge.config.spec import JobSpec
 
 
 class ResamplerBlock(nn.Module):
-    """Queries attend to the source, then to each other, then to nothing (MLP); pre-norm residuals."""
+    """Cross-attention to the source, self-attention among the queries and an MLP, as pre-norm residuals."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -25,14 +25,24 @@ class ResamplerBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
-        """x (B, K, w), context (B, S, w), mask (B, S) -> (B, K, w)."""
+        """Apply the block: x (B, K, w), context (B, S, w), mask (B, S) -> (B, K, w)."""
         x = x + self.cross(self.norms[0](x), context, mask)  # (B, K, w)
         x = x + self.attention(self.norms[1](x))  # (B, K, w)
         return x + self.mlp(self.norms[2](x))  # (B, K, w)
 
 
 class Resampler(nn.Module):
-    """K learned queries that cross-attend to the source's tokens and their order."""
+    """K learned queries that cross-attend to the source's tokens, which have position embeddings.
+
+    Args:
+        source_size: width of the states that it reads.
+        target_size: d_t.
+        target_rms: root mean square of the target's embeddings.
+        soft_tokens: K.
+        width: w, of the transformer.
+        depth: number of blocks.
+        heads: attention heads.
+    """
 
     def __init__(
         self,
@@ -69,27 +79,27 @@ class Resampler(nn.Module):
         )
 
     def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
-        """Moments of what the standardising layer reads, to be summed over training prompts and handed to `fit`."""
+        """Compute moments of what the whitening layer reads; sum them over training prompts and pass them to `fit`."""
         return [Moments.of(self.norm(states)[mask.bool()])]
 
     def fit(self, moments: list[Moments]) -> None:
-        """Set the statistics of the standardising layer."""
+        """Set the statistics of the whitening layer."""
         self.each.fit(moments[0])
 
     def forward(self, states: Tensor, mask: Tensor, noise: Tensor, dropped: Tensor | None = None) -> Tensor:
-        """Soft tokens at the target's scale; `noise` and `dropped` are a flow's and have no part in it.
+        """Make soft tokens at the target's scale.
 
         Args:
             states: (B, S, d_s).
             mask: (B, S), 1 on tokens that may be read.
-            noise: (B, K, d_t), not used.
-            dropped: (B,), not used: without guidance no condition is withheld.
+            noise: (B, K, d_t), not used: this is no flow.
+            dropped: (B,), not used: there is no guidance.
 
         Returns:
             (B, K, d_t).
         """
         context = self.project(self.each(self.norm(states)))  # (B, S, w)
-        context = context + sinusoids(context)  # (B, S, w)
+        context = context + position_embedding(context)  # (B, S, w)
         x = self.queries.expand(len(states), -1, -1)  # (B, K, w)
         for block in self.blocks:
             x = block(x, context, mask)

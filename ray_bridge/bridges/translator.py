@@ -1,4 +1,4 @@
-"""The trained part of a job: from what the source read to the soft tokens that the target reads."""
+"""The trained part of a job, from the states of the source to the soft tokens that the target reads."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol, Self, cast
@@ -23,7 +23,11 @@ from ray_bridge.noise import stable_seed
 
 
 class Bridge(Protocol):
-    """(states (B, S, d), mask (B, S), noise (B, K, d_t), dropped (B,)) -> soft tokens (B, K, d_t)."""
+    """A network from source states to soft tokens; it is also an `nn.Module`.
+
+    Attributes:
+        scale: its last layer, which gives soft tokens the size of the target's embeddings.
+    """
 
     scale: ExactScale
 
@@ -38,26 +42,46 @@ class Bridge(Protocol):
             target_rms: root mean square of the target's embeddings, the size of its soft tokens.
         """
 
-    def __call__(self, states: Tensor, mask: Tensor, noise: Tensor, dropped: Tensor | None = None) -> Tensor: ...
+    def __call__(self, states: Tensor, mask: Tensor, noise: Tensor, dropped: Tensor | None = None) -> Tensor:
+        """Make soft tokens.
 
-    def moments(self, states: Tensor, mask: Tensor) -> list[Moments]: ...
+        Args:
+            states: (B, S, d) states of the source's tokens.
+            mask: (B, S), 1 on tokens that may be read.
+            noise: (B, K, d_t), standard normal, for bridges that start from noise.
+            dropped: (B,) bool, rows whose condition is withheld, or None.
 
-    def fit(self, moments: list[Moments]) -> None: ...
+        Returns:
+            (B, K, d_t).
+        """
+
+    def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
+        """Compute moments of what the bridge's whitening layers read; an empty list if it has none."""
+
+    def fit(self, moments: list[Moments]) -> None:
+        """Set the statistics of the whitening layers from moments of all training prompts."""
 
 
 class Translator(nn.Module):
-    """A bridge with whatever stands before it.
+    """A bridge with the projection before it and the injection after it.
+
+    Args:
+        spec: the job.
+        source: the frozen source.
+        target: the frozen target.
+        once: fits the map between the embedding tables once for all workers and trials on a node.
 
     Attributes:
-        flow: the bridge where it is a flow and so has a flow loss, else None.
-        injection: how soft tokens reach the target.
-        geometry: the projection in front of the bridge, None with its toggle off.
+        geometry: the projection before the bridge, None if `geometry_projection` is off.
+        bridge: makes soft tokens.
+        injection: how they enter the target.
+        flow: the bridge if it is a flow and so has a flow loss, else None.
     """
 
     def __init__(self, spec: JobSpec, source: FrozenLM, target: FrozenLM, once: Once = anew) -> None:
         super().__init__()
         self.geometry = (
-            GeometryProjection(source, target, soft_tokens=spec.inserted, start=spec.geometry_init, once=once)
+            GeometryProjection(source, target, soft_tokens=spec.inserted, init=spec.geometry_init, once=once)
             if spec.geometry_projection
             else None
         )
@@ -67,14 +91,14 @@ class Translator(nn.Module):
 
     @property
     def scale(self) -> ExactScale:
-        """What sets the size of the soft tokens."""
+        """The bridge's last layer, which sets the size of the soft tokens."""
         return cast(Bridge, self.bridge).scale
 
     def forward(self, source: SourceBatch, noise: Tensor, dropped: Tensor | None = None) -> Tensor:
-        """Soft tokens Z.
+        """Make soft tokens Z.
 
         Args:
-            source: what the frozen source made of B prompts.
+            source: the source's states of B prompts.
             noise: (B, K, d_t), standard normal.
             dropped: (B,) bool, rows whose condition is withheld, or None.
 
@@ -111,6 +135,9 @@ class Translator(nn.Module):
         Args:
             sources: this worker's share of the prompts.
             worker: sums the moments, so that every worker ends with the same statistics.
+
+        Raises:
+            ValueError: if this worker has no prompts.
         """
         bridge = cast(Bridge, self.bridge)
         total: list[Moments] | None = None
@@ -137,16 +164,16 @@ class Translator(nn.Module):
         return self.flow.flow_loss(*self._bridge_states(*inputs), data, noise, times, dropped)
 
     @property
-    def facts(self) -> dict[str, float]:
-        """Measurements of how the translator was initialised."""
-        return {} if self.geometry is None else self.geometry.facts
+    def initialisation(self) -> dict[str, float]:
+        """Metrics of how the translator was initialised, by name."""
+        return {} if self.geometry is None else self.geometry.initialisation
 
-    def pooled(self, source: SourceBatch) -> tuple[Tensor, Tensor] | None:
-        """Weights (B, heads, S) of attention pooling and the mask (B, S) of what is pooled, None without it."""
+    def pooling_weights(self, source: SourceBatch) -> tuple[Tensor, Tensor] | None:
+        """Return weights (B, heads, S) of attention pooling and the mask (B, S) of what is pooled, None without it."""
         if self.flow is None or self.flow.conditioner.pooling != "attention":
             return None
         states, mask = self._bridge_states(*self.bridge_inputs(source))
-        self.flow.condition(states, mask)
+        self.flow.conditioned_on(states, mask)
         return cast(Tensor, self.flow.conditioner.weights), mask
 
     def _bridge_states(self, states: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -170,10 +197,13 @@ def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:
 
 
 def build_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM, once: Once = anew) -> Translator:
-    """A translator with the seed's initial weights, in fp32 on the target's device.
+    """Make a translator with the seed's initial weights, in fp32 on the target's device.
 
-    Initialised on the CPU, so that every device and every worker starts from the same numbers; the map between the
-    embedding tables is fitted on the device, and through `once` for all workers.
+    Weights are drawn on the CPU, so that every device and every worker starts from the same numbers. The map between
+    the embedding tables is fitted on the device, by `once` for all workers.
+
+    Raises:
+        UserError: if a setting does not fit the models.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_seed("initial weights", spec.seed))

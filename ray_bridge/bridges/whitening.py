@@ -1,8 +1,8 @@
-"""Source states as a bridge can read them: centred and whitened by fixed statistics of training prompts.
+"""Whiten source states by fixed statistics of training prompts, so that a bridge can tell questions apart.
 
-Hidden states share a large common part and have a few directions of huge variance; what tells two questions apart is
-small beside them, above all once it is averaged over a question. Without this step a pooled condition is nearly the
-same vector for every question, and bridges on the embedded pair learned nothing in 500 steps; with it they learn.
+Hidden states share a large mean and have a few directions of very large variance. What distinguishes two questions is
+small beside them, above all once it is averaged over a question's tokens. Without whitening the pooled condition is
+nearly the same vector for every question, and bridges on the embedded pair learned nothing in 500 steps.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _FLOOR = 1e-3  # share of the largest variance below which a direction is not am
 
 @dataclass(kw_only=True)
 class Moments:
-    """First and second moments of rows, in float64, that may be added over batches and workers.
+    """First and second moments of rows, in float64, which add up over batches and workers.
 
     Attributes:
         count: number of rows.
@@ -29,7 +29,7 @@ class Moments:
 
     @classmethod
     def of(cls, rows: Tensor) -> "Moments":
-        """Moments of rows (N, d)."""
+        """Compute the moments of rows (N, d)."""
         x = rows.double()  # (N, d)
         return cls(count=torch.tensor(float(len(x)), dtype=x.dtype, device=x.device), total=x.sum(0), square=x.T @ x)
 
@@ -42,7 +42,10 @@ class Moments:
 class Whitening(nn.Module):
     """Symmetric (ZCA) whitening with fixed statistics (Kessy, Lewin & Strimmer 2018); the identity until `fit`.
 
-    The statistics are buffers: they travel with the weights, so that a reloaded translator reads as the trained one.
+    The statistics are buffers, so they are saved and loaded with the weights.
+
+    Args:
+        size: d.
     """
 
     def __init__(self, size: int) -> None:
@@ -53,12 +56,12 @@ class Whitening(nn.Module):
         self.register_buffer("whiten", torch.eye(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) -> (..., d)."""
+        """Centre and whiten, (..., d) -> (..., d)."""
         return (x - self.center) @ self.whiten
 
     @torch.no_grad()
     def fit(self, moments: Moments) -> None:
-        """Set the statistics from moments of what `forward` will read."""
+        """Compute the statistics from moments of what `forward` will read."""
         center = moments.total / moments.count  # (d,)
         covariance = moments.square / moments.count - torch.outer(center, center)  # (d, d)
         variances, directions = torch.linalg.eigh(covariance)  # (d,), (d, d)

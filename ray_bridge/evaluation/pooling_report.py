@@ -61,7 +61,7 @@ def pooling_report(
     items = pair.encoder(examples[:EXAMPLES])
     source = read_source(pair.source, items, pair.spec.source_layer)
     dtype = next(translator.parameters()).dtype
-    pooled = translator.pooled(SourceBatch(states=source.states.to(dtype), mask=source.mask, items=items))
+    pooled = translator.pooling_weights(SourceBatch(states=source.states.to(dtype), mask=source.mask, items=items))
     if pooled is None:
         return {}
     weights, mask = (part.cpu() for part in pooled)  # (B, h, S), (B, S)

@@ -98,7 +98,7 @@ class Trainer:
         self._resume()
         if self.events:
             self.events.tags(environment(self.worker.device))
-            self.events.metrics(0, self.pair.fast_paths() | self.translator.facts)
+            self.events.metrics(0, self.pair.fast_paths() | self.translator.initialisation)
         resumed = self.step > 0
         if not resumed:
             self._fit_whitening()
@@ -269,7 +269,7 @@ class Trainer:
             "workers": self.worker.world,
             "checkpoint": CHECKPOINT,
             "trained_parameters": sum(p.numel() for p in self.parameters),
-            "initialisation": self.translator.facts,
+            "initialisation": self.translator.initialisation,
         }
 
     def _autocast(self) -> AbstractContextManager[Any]:

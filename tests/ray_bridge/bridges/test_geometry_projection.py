@@ -113,7 +113,7 @@ def test_models_without_rotary_get_no_phase() -> None:
     tokenizer = make_tokenizer("gpt_neox")
     config = GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=32, n_layer=1, n_head=2)
     plain = FrozenLM(GPT2LMHeadModel(config), tokenizer, "gpt2")
-    projection = GeometryProjection(frozen("mistral", 48), plain, soft_tokens=3, start="ridge")
+    projection = GeometryProjection(frozen("mistral", 48), plain, soft_tokens=3, init="ridge")
     assert projection.phase is None
     spec = tiny(**SMALL)
     read = batch(spec, frozen("mistral", 48), plain)
@@ -127,7 +127,7 @@ def test_states_stand_at_the_targets_tokens_and_indices(layout: str) -> None:
     source, target = frozen("mistral", 48), frozen("llama", 32)
     spec = tiny(**SMALL, layout=layout)
     read = batch(spec, source, target)
-    projection = GeometryProjection(source, target, soft_tokens=3, start="ridge")
+    projection = GeometryProjection(source, target, soft_tokens=3, init="ridge")
     seen: list[Tensor] = []
     assert projection.phase is not None
     projection.phase.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
@@ -189,11 +189,11 @@ def test_off_is_the_raw_source() -> None:
     read = batch(spec, source, target)
     translator(read, torch.randn(2, 3, 32))
     assert torch.equal(seen[0], read.states)
-    assert translator.facts == {}
+    assert translator.initialisation == {}
     assert all(item.alignment is None for item in read.items)
 
 
-def test_the_map_starts_from_the_fit_and_facts_name_it() -> None:
+def test_the_map_starts_from_the_fit_and_is_reported() -> None:
     source, target = frozen("mistral", 48), frozen("llama", 32)
     X, Y = shared_embeddings(source, target)
     for kind in ("ridge", "procrustes"):
@@ -202,4 +202,4 @@ def test_the_map_starts_from_the_fit_and_facts_name_it() -> None:
         assert translator.geometry is not None
         assert torch.equal(translator.geometry.linear.weight, fitted.weight.float())
         assert torch.equal(translator.geometry.linear.bias, fitted.bias.float())
-        assert translator.facts == {"geometry/pairs": len(X), "geometry/held_out_r2": fitted.held_out_r2}
+        assert translator.initialisation == {"geometry/pairs": len(X), "geometry/held_out_r2": fitted.held_out_r2}

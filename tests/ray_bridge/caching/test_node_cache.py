@@ -70,7 +70,7 @@ def test_the_map_of_a_pair_is_fitted_once_and_kept_by_both_models_and_kind(tmp_p
     assert len(list(tmp_path.iterdir())) == 1
     fitted = fit_map(*shared_embeddings(pair.source, pair.target), spec.geometry_init)
     for translator in found:
-        assert translator.facts == plain.facts
+        assert translator.initialisation == plain.initialisation
         assert {k: v.tolist() for k, v in translator.state_dict().items()} == {
             k: v.tolist() for k, v in plain.state_dict().items()
         }

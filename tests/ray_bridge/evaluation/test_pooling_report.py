@@ -49,7 +49,7 @@ def test_weights_and_labels_are_those_of_the_question(folders: PairFolders, geom
     pair = ModelPair.load(spec, splits, torch.device("cpu"))
     translator = build_translator(spec, pair.source, pair.target)
     items = pair.encoder(splits.validation)
-    pooled = translator.pooled(read_source(pair.source, items, -1))
+    pooled = translator.pooling_weights(read_source(pair.source, items, -1))
     assert pooled is not None
     weights, mask = pooled
     assert mask.sum(1).min() < mask.shape[1]  # there are pads to be looked at
