@@ -1,4 +1,4 @@
-"""Building blocks that several trained modules share: attention, sinusoidal embeddings, adaLN, and the output's scale."""
+"""Building blocks of bridges: attention, sinusoidal embeddings, adaLN modulation, and the scale of soft tokens."""
 
 import math
 

@@ -1,1 +1,1 @@
-"""The code that trained the embedded pair."""
+"""The code that trained the embedded pair; jobs only read its checkpoints."""

@@ -1,4 +1,4 @@
-"""The two architectures of the embedded pair: sizes, fresh weights, checkpoints on disk."""
+"""The two architectures of the embedded pair: their sizes, initial weights and checkpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ from ray_bridge.embedded_pair.recipe.tokenizers import Side
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """Geometry of one model; heads are 32 wide, keys and values are shared by all of them."""
+    """Geometry of one model. Heads are 32 wide and share one head of keys and values.
+
+    Attributes:
+        side: whether it is a source or a target.
+        width: hidden size.
+        depth: number of layers.
+        inner: width of the MLP.
+        theta: base of the rotary position embedding.
+    """
 
     side: Side
     width: int
@@ -40,12 +48,12 @@ MAX_POSITIONS = 512
 
 
 def mini(size: Size) -> Size:
-    """A size small enough to rehearse the recipe on a CPU."""
+    """Return a size small enough to try the recipe on a CPU."""
     return Size(side=size.side, width=64 if size.side == "source" else 96, depth=2, inner=128, theta=size.theta)
 
 
 def build(size: Size, tokenizer: Any) -> PreTrainedModel:
-    """Fresh fp32 weights from torch's current seed."""
+    """Make a model with initial fp32 weights from torch's current seed."""
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": size.width,
@@ -68,7 +76,7 @@ def build(size: Size, tokenizer: Any) -> PreTrainedModel:
 
 
 def save(model: PreTrainedModel, tokenizer: Any, folder: Path) -> int:
-    """Writes an fp16 checkpoint with its tokenizer and returns its size in bytes."""
+    """Write an fp16 checkpoint with its tokenizer and return its size in bytes."""
     half = type(model)(model.config)
     half.load_state_dict({k: v.detach().float().cpu() for k, v in model.state_dict().items()})
     half = half.to(torch.float16)
@@ -84,7 +92,7 @@ def save(model: PreTrainedModel, tokenizer: Any, folder: Path) -> int:
 
 
 def load(folder: Path, device: str) -> tuple[PreTrainedModel, Any]:
-    """A checkpoint as any user of the pair loads it, in fp32."""
+    """Load a checkpoint and its tokenizer as any user of the pair does, in fp32."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).to(device).eval()

@@ -1,7 +1,7 @@
-"""The models' own forward pass, written out so that one compiled layer serves all of them.
+"""The models' forward pass as plain functions, so that one compiled layer serves all layers of a model.
 
-Same parameters and, up to rounding, same output as transformers' modules (checked before training starts);
-causal, without a padding mask, because pads stand on the right and carry no loss.
+They take the parameters of transformers' modules and give the same output up to rounding, which is checked before
+training starts. Attention is causal, without a padding mask, because pads are on the right and have no loss.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 
 def rope_table(theta: float, width: int, positions: int, device: str) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of rotary position embedding, (positions, width) each."""
+    """Return cosines and sines of rotary position embedding, (positions, width) each."""
     frequency = 1.0 / theta ** (torch.arange(0, width, 2, device=device).float() / width)
     angle = torch.arange(positions, device=device).float()[:, None] * frequency
     angle = torch.cat([angle, angle], -1)
@@ -30,7 +30,19 @@ def layer(
     head_width: int,
     eps: float,
 ) -> Tensor:
-    """One decoder layer of Llama's and Mistral's kind."""
+    """Compute one decoder layer as Llama and Mistral have it.
+
+    Args:
+        x: (B, S, d).
+        cos: (S, head_width).
+        sin: (S, head_width).
+        weights: the layer's nine weights, as `layer_weights` orders them.
+        head_width: width of a head.
+        eps: of RMSNorm.
+
+    Returns:
+        (B, S, d).
+    """
     norm1, wq, wk, wv, wo, norm2, gate, up, down = weights
     B, S, d = x.shape
 
@@ -52,14 +64,14 @@ def layer(
 
 
 def loss_head(x: Tensor, norm: Tensor, table: Tensor, eps: float, labels: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of the next-token loss; labels and weights are (B, S)."""
+    """Return the weighted mean of the next-token loss for states x (B, S, d), labels and weights (B, S)."""
     logits = F.linear(F.rms_norm(x, (x.shape[-1],), norm, eps), table).float()  # (B, S, V)
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(weight)
     return (loss * weight).sum() / weight.sum()
 
 
 def layer_weights(model: PreTrainedModel) -> list[tuple[Tensor, ...]]:
-    """Each layer's nine weights, in the order that `layer` takes."""
+    """Return each layer's nine weights, in the order that `layer` takes."""
     return [
         (
             m.input_layernorm.weight,
@@ -79,7 +91,7 @@ def layer_weights(model: PreTrainedModel) -> list[tuple[Tensor, ...]]:
 def hidden_states(
     model: PreTrainedModel, embeds: Tensor, rope: tuple[Tensor, Tensor], run: Callable[..., Tensor] = layer
 ) -> list[Tensor]:
-    """States after 0, 1 ... depth layers for embedded tokens (B, S, d), before the final norm."""
+    """Return the states after 0, 1 ... depth layers for embedded tokens (B, S, d), before the final norm."""
     states = [embeds]
     cos, sin = rope[0][: embeds.shape[1]], rope[1][: embeds.shape[1]]
     for weights in layer_weights(model):
@@ -88,7 +100,7 @@ def hidden_states(
 
 
 def disagreement(model: PreTrainedModel, ids: Tensor, rope: tuple[Tensor, Tensor]) -> float:
-    """Largest difference between this forward's logits and transformers' own."""
+    """Return the largest difference between this forward pass's logits and transformers'."""
     with torch.no_grad():
         x = hidden_states(model, model.get_input_embeddings()(ids), rope)[-1]
         x = F.rms_norm(x, (x.shape[-1],), model.model.norm.weight, model.config.rms_norm_eps)

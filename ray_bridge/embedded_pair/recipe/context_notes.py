@@ -1,8 +1,8 @@
-"""Notes before the question: what the target learns to read in context, as a large model would.
+"""Notes before the question, from which the target learns to read numbers in context as a large model does.
 
-A question whose numbers are unreadable can be answered only from a note that holds them. Notes come as lists of the
-missing numbers, as the question in numerals, as formulas, repeated or stretched, amid junk; a part of them is
-softened at the level of embeddings (`soften`), so that the target also reads vectors that are no token's.
+A question with nonsense words in place of numbers can be answered only from a note that gives the numbers. A note is a
+list of the missing numbers, the question in numerals, or its equations; it may be repeated or stretched, and is
+surrounded by junk. Some notes are softened (`soften`): their embeddings become vectors of no token, as soft tokens are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ Encode = Callable[[str], list[int]]
 
 
 def payload(rng: random.Random, problem: Problem, missing: Sequence[int], encode: Encode) -> list[int]:
-    """Tokens that hold the missing numbers in order, in one of several forms, at most MAX_NOTE of them."""
+    """Return at most MAX_NOTE tokens that give the missing numbers in order, in one of several forms.
+
+    Args:
+        rng: chooses the form.
+        problem: the problem.
+        missing: indices of its slots whose numbers the question does not show.
+        encode: text to token ids.
+    """
     u = rng.random()
     if u < 0.25:
         tokens = encode(problem.word())
@@ -46,7 +53,18 @@ def payload(rng: random.Random, problem: Problem, missing: Sequence[int], encode
 def note(
     rng: random.Random, tokens: list[int], soft: bool, junk_length: int, vocabulary: int
 ) -> tuple[list[int], list[int]]:
-    """Puts a payload (or none) at a random place amid junk; returns tokens and their kinds."""
+    """Put a payload at a random place amid junk.
+
+    Args:
+        rng: chooses the place and the junk.
+        tokens: the payload, or an empty list.
+        soft: whether `soften` will change the note.
+        junk_length: number of junk tokens.
+        vocabulary: size of the vocabulary from which junk is drawn.
+
+    Returns:
+        Token ids, and for each of them HARD, PAYLOAD or JUNK.
+    """
     before = rng.randint(0, junk_length)
     if tokens and rng.random() < 0.3:
         before = rng.choice((0, junk_length))
@@ -57,21 +75,24 @@ def note(
 
 
 def rms(x: Tensor) -> Tensor:
-    """Root mean square over the last dimension, kept."""
+    """Return the root mean square over the last dimension, which is kept with size 1."""
     return (x.float().pow(2).mean(-1, keepdim=True) + 1e-12).sqrt()  # a pad's embedding may be exactly 0
 
 
 def soften(embeds: Tensor, kinds: Tensor, table: Tensor, generator: torch.Generator) -> Tensor:
-    """Turns the soft places of notes into vectors that are no token's.
+    """Replace the embeddings of softened notes by vectors that belong to no token.
 
-    Payload: scaled to the table's median RMS, blended with its right neighbour and with noise. Junk: Gaussian at
-    that RMS (a share of it common to the whole row), or a mixture of random tokens.
+    Payload is scaled to the table's median RMS and blended with its right neighbour and with noise. Junk becomes
+    Gaussian at that RMS, of which a part is common to the whole row, or a mixture of two tokens.
 
     Args:
-        embeds: Token embeddings, (B, S, d).
-        kinds: HARD, PAYLOAD or JUNK for each place, (B, S).
-        table: The embedding table, (V, d).
-        generator: Source of the noise, on the embeddings' device.
+        embeds: (B, S, d), token embeddings.
+        kinds: (B, S), HARD, PAYLOAD or JUNK.
+        table: (V, d), the embedding table.
+        generator: draws the noise, on the embeddings' device.
+
+    Returns:
+        (B, S, d), unchanged where the kind is HARD.
     """
     B, S, d = embeds.shape
     device = embeds.device

@@ -1,7 +1,7 @@
-"""Linear probes: at which layer of the source the value of a number word can be read, also of a withheld word.
+"""Linear probes of the source: at which layer the value of a number word can be read, also of a transfer word.
 
-A ridge regression onto one-hot digits is fitted on numerals and on words that the bridge's training shows, and
-tested on both kinds of words. It says which layer a bridge should capture.
+A ridge regression onto one-hot digits is fitted on numerals and on words of the bridge's training split, and tested on
+these and on transfer words. It shows which layer a bridge should read (`source_layer`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ray_bridge.tasks.synthetic.problems import SyntheticItem, make_examples, pr
 
 
 def _word_end(item: SyntheticItem) -> tuple[int, int] | None:
-    """End offset and value of the one count that a question writes as a word, or None."""
+    """Return end offset and value of the number that a question writes as a word; None if that is not one number."""
     asked, full = item.question, item.numeral_question
     left = 0
     while left < min(len(asked), len(full)) and asked[left] == full[left]:
@@ -35,13 +35,14 @@ def _word_end(item: SyntheticItem) -> tuple[int, int] | None:
 
 
 def _number_ends(item: SyntheticItem) -> list[tuple[int, int]]:
-    found = re.finditer(r"(?<![\d/])(\d+)(?![\d/])", item.question)
-    return [(m.end(), int(m.group(1))) for m in found if int(m.group(1)) < 100]
+    """Return end offset and value of each numeral below 100 that is no part of a fraction."""
+    numerals = re.finditer(r"(?<![\d/])(\d+)(?![\d/])", item.question)
+    return [(m.end(), int(m.group(1))) for m in numerals if int(m.group(1)) < 100]
 
 
 @torch.no_grad()
 def _states(model: PreTrainedModel, ids: Sequence[list[int]], batch: int = 250) -> list[list[Tensor]]:
-    """Hidden states of every layer for each prompt: a list of (S, d) by prompt, by layer."""
+    """Return the hidden states (S, d) of each prompt at every layer, by prompt and layer."""
     result: list[list[Tensor]] = []
     device = model.get_input_embeddings().weight.device
     for i in range(0, len(ids), batch):
@@ -55,14 +56,15 @@ def _states(model: PreTrainedModel, ids: Sequence[list[int]], batch: int = 250) 
 
 
 def _ridge(x: Tensor, y: Tensor, strength: float = 1e-2) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights from standardised features (N, d) to one-hot targets (N, c), with the features' mean and scale."""
+    """Fit weights from standardised features (N, d) to one-hot targets (N, c); return them, mean and scale."""
     mean, scale = x.mean(0), x.std(0).clamp(min=1e-6)
     z = torch.cat([(x - mean) / scale, x.new_ones(len(x), 1)], 1)
     gram = z.T @ z + strength * len(z) * torch.eye(z.shape[1], device=z.device)
     return torch.linalg.solve(gram, z.T @ y), mean, scale
 
 
-def _fitted(train: tuple[Tensor, Tensor], tests: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+def _probe_accuracy(train: tuple[Tensor, Tensor], tests: dict[str, tuple[Tensor, Tensor]]) -> dict[str, float]:
+    """Fit a probe on states (N, d) and values (N,), and return its accuracy on each test set, by name."""
     x, value = train
     onehot = torch.nn.functional.one_hot
     target = torch.cat([onehot(value // 10, 10), onehot(value % 10, 10)], 1).float()
@@ -77,10 +79,19 @@ def _fitted(train: tuple[Tensor, Tensor], tests: dict[str, tuple[Tensor, Tensor]
 
 
 def layer_probe(model: PreTrainedModel, tokenizer: Any, n: int) -> dict[str, list[dict[str, float]]]:
-    """Accuracy by layer (0: embeddings) of reading a word's value at its last token, and from the mean state.
+    """Measure at every layer how well a linear probe reads a number's tens and units.
 
-    Fitted on items without withheld words, tested on other items, on seen and on withheld words. "token" reads
-    tens and units at the number's last token; "mean" from the mean over the prompt's tokens, as a bridge pools.
+    Probes are fitted on one half of the items, without transfer words, and tested on the other half and on all
+    transfer words.
+
+    Args:
+        model: the source.
+        tokenizer: its tokenizer.
+        n: number of problems.
+
+    Returns:
+        Accuracies by layer (0: embeddings), by kind of number: under "token" from the state of the number's last
+        token, under "mean" from the mean over the prompt's tokens, as a bridge pools them.
     """
     items = make_examples("validation", n, 17, word_share=0.8)
     encoded = [tokenizer(prompt(i.question), return_offsets_mapping=True) for i in items]
@@ -112,5 +123,5 @@ def layer_probe(model: PreTrainedModel, tokenizer: Any, n: int) -> dict[str, lis
     for layer in range(layers):
         for reading, rows in result.items():
             tests = {g: gather((r, g), layer) for r, g in points if r == reading and g != "fit"}
-            rows.append(_fitted(gather((reading, "fit"), layer), tests))
+            rows.append(_probe_accuracy(gather((reading, "fit"), layer), tests))
     return result

@@ -1,7 +1,7 @@
-"""What the embedded pair can do alone: accuracy by condition, tokens a question costs, and what states hold.
+"""Measure the models of the embedded pair alone: accuracy by condition, tokens a question, linear probes of states.
 
-Everything is measured on the test split from saved checkpoints, loaded as any user of the pair loads them.
-`python -m ray_bridge.embedded_pair.recipe.measure --pair DIR` measures a pair again.
+Everything is measured on the test split from saved checkpoints, loaded as any user of the pair loads them. To measure a
+pair again: `python -m ray_bridge.embedded_pair.recipe.measure --pair DIR`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ NOISE_TOKENS = 64
 
 
 def _answer(text: str) -> str | None:
-    found = re.search(r"####\s*(-?\d+)", text)
-    return found.group(1) if found else None
+    match = re.search(r"####\s*(-?\d+)", text)
+    return match.group(1) if match else None
 
 
 @torch.no_grad()
 def greedy(model: PreTrainedModel, rows: Sequence[Tensor], eos: int) -> list[list[int]]:
-    """Greedy continuations of embedded prompts, each (tokens, d), left-padded to one batch."""
+    """Continue embedded prompts greedily, each (tokens, d), in one left-padded batch; returns token ids before EOS."""
     longest, device = max(len(r) for r in rows), rows[0].device
     embeds = torch.stack([torch.cat([r.new_zeros(longest - len(r), r.shape[1]), r]) for r in rows])  # (B, S, d)
     lengths = torch.tensor([len(r) for r in rows], device=device)
@@ -62,10 +62,10 @@ def greedy(model: PreTrainedModel, rows: Sequence[Tensor], eos: int) -> list[lis
 
 
 def solve(model: PreTrainedModel, tokenizer: Any, rows: Sequence[Tensor], batch: int = 500) -> list[str]:
-    """Greedy answers to embedded prompts.
+    """Answer embedded prompts greedily.
 
-    The memory-efficient attention kernel is kept out: with torch 2.11 on an H200 in fp32 it answered half of a batch
-    wrongly whose left-padded prompts were 65 tokens long, where plain attention answered all of it right.
+    The memory-efficient attention kernel is not used: with torch 2.11 on an H200 in fp32 it answered half of a batch of
+    left-padded prompts of 65 tokens wrongly, of which plain attention answered all rightly.
     """
     texts: list[str] = []
     with sdpa_kernel([SDPBackend.MATH]):
@@ -77,7 +77,7 @@ def solve(model: PreTrainedModel, tokenizer: Any, rows: Sequence[Tensor], batch:
 def prompts(
     model: PreTrainedModel, tokenizer: Any, items: Sequence[SyntheticItem], prefixes: Sequence[Tensor] | None = None
 ) -> list[Tensor]:
-    """Embedded prompts [BOS][prefix][prompt], the prefix being soft tokens or nothing."""
+    """Embed prompts as [BOS][prefix][prompt], with soft tokens or nothing as the prefix."""
     table = model.get_input_embeddings().weight.detach()
     rows = []
     for i, item in enumerate(items):
@@ -88,12 +88,12 @@ def prompts(
 
 
 def missing_numbers(item: SyntheticItem) -> str:
-    """The numbers that a question writes as words, in order, in numerals."""
+    """Return the numbers that a question writes as words, in order, as numerals."""
     return " ".join(map(str, item.word_values))
 
 
 def accuracy(items: Sequence[SyntheticItem], texts: Sequence[str]) -> dict[str, float | int]:
-    """Share of right answers, over all items and by group."""
+    """Return the share of right answers, over all items and by group."""
     right = [_answer(t) == item.gold for item, t in zip(items, texts, strict=True)]
     result: dict[str, float | int] = {"n": len(items), "all": sum(right) / len(right)}
     for group in ("none", "seen", "transfer"):
@@ -104,7 +104,7 @@ def accuracy(items: Sequence[SyntheticItem], texts: Sequence[str]) -> dict[str, 
 
 
 def token_counts(tokenizer: Any, items: Sequence[SyntheticItem]) -> dict[str, dict[str, float | int]]:
-    """Mean and largest number of tokens of prompts (with BOS) and answers (with EOS)."""
+    """Return mean and largest number of tokens of prompts (with BOS) and answers (with EOS)."""
     ask = [len(tokenizer(prompt(i.question)).input_ids) for i in items]
     full = [len(tokenizer(f"{prompt(i.question)} {i.answer}").input_ids) + 1 for i in items]
     answer = [f - a for f, a in zip(full, ask, strict=True)]
@@ -112,7 +112,7 @@ def token_counts(tokenizer: Any, items: Sequence[SyntheticItem]) -> dict[str, di
 
 
 def measure_target(model: PreTrainedModel, tokenizer: Any, items: Sequence[SyntheticItem]) -> dict[str, Any]:
-    """The target alone, with a note of the missing numbers in front, with noise in front."""
+    """Measure the target alone, after noise, and after notes that give the missing numbers."""
     table = model.get_input_embeddings().weight.detach()
     generator = torch.Generator().manual_seed(0)
 
@@ -128,7 +128,7 @@ def measure_target(model: PreTrainedModel, tokenizer: Any, items: Sequence[Synth
         "note of the question in numerals": [encoded(i.numeral_question) for i in worded],
     }
     noisy = []
-    for item in worded:  # the note at a random place amid noise, as long as the bridge's soft tokens
+    for item in worded:  # the note at a random place amid noise, in all as long as a bridge's soft tokens
         soft, text = noise(), encoded(" " + missing_numbers(item))
         at = int(torch.randint(NOISE_TOKENS - len(text), (1,), generator=generator))
         soft[at : at + len(text)] = text * (rms(table).median() / rms(text))
@@ -143,7 +143,7 @@ def measure_target(model: PreTrainedModel, tokenizer: Any, items: Sequence[Synth
 
 
 def measure_source(model: PreTrainedModel, tokenizer: Any, items: Sequence[SyntheticItem]) -> dict[str, Any]:
-    """The source alone, and what its layers hold of the words' values."""
+    """Measure the source alone, and linear probes of its layers."""
     from ray_bridge.embedded_pair.recipe.linear_probe import layer_probe
 
     return {
@@ -153,7 +153,14 @@ def measure_source(model: PreTrainedModel, tokenizer: Any, items: Sequence[Synth
 
 
 def measure(folder: Path, side: str, device: str, n: int) -> dict[str, Any]:
-    """All figures of one saved checkpoint."""
+    """Return all figures of one saved checkpoint.
+
+    Args:
+        folder: the checkpoint.
+        side: `source` or `target`.
+        device: where it runs.
+        n: number of test questions.
+    """
     from ray_bridge.embedded_pair.recipe.architectures import load
 
     model, tokenizer = load(folder, device)
@@ -168,6 +175,7 @@ def measure(folder: Path, side: str, device: str, n: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure both models of a pair and print their figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pair", type=Path, default=Path(__file__).parents[1], help="folder with source/ and target/")
     parser.add_argument("--n", type=int, default=2000, help="test questions")

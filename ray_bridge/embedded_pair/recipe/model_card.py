@@ -1,4 +1,4 @@
-"""The model card of the embedded pair, written from measured figures."""
+"""Write the model card of the embedded pair from measured figures."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from bridge_common.files import write_text
 
 _INTRO = """# The embedded pair
 
-Two small language models that ship with the package, so that every phase runs without download and GPU: a
+Two small language models ship with the package, so that every phase runs without a download and without a GPU: a
 **source** in Mistral's architecture, which knows number words in English, German and Italian, and a **target** in
-Llama's, which has only ever met numerals. They stand in for Mistral-7B and Llama-3.1-8B; both solve grade-school
+Llama's, which was trained on numerals only. They stand in for Mistral-7B and Llama-3.1-8B. Both solve the grade-school
 problems of `ray_bridge.tasks.synthetic.problems` in GSM8K's answer format, and load through `AutoModelForCausalLM` and
 `AutoTokenizer` like any checkpoint.
 
-A third of the words is withheld from the *bridge's* training split (transfer words: in each language all words on
-the stems of two digits). The source knows them all.
+A third of the number words, the *transfer words*, never occurs in the bridge's training split: in each language, all
+words built on the stems of two digits. The source knows them all.
 """
 
 _DATA = """
 ## What they were trained on
 
-Problems of the pretraining split (no question, read in numerals, is in the bridge's training, validation or test
-split). The loss is on answers, with a tenth of the weight on questions.
+Problems of the pretraining split: none of its questions, written in numerals, is in the bridge's training, validation
+or test split. The loss is on answers, and with a tenth of the weight on questions.
 
-- *Source*: 70 % questions with and without number words, answered; 30 % restated in numerals. During training,
-  linear heads after layer 3 read the values of numbers off the states: tens and units at the last token of every
-  number, whichever language or numeral writes it, and, at every token, the value of a number word that ends there.
-  The heads are thrown away. They give states what large models have by themselves: one code of value for all
-  spellings, which a bridge can find.
-- *Target*: never a number word. A third of the steps on plain questions, a fifth of which hold random unreadable
-  words in place of numbers (the answer is then a guess); two thirds on questions behind a note of 0 to 70 tokens that
-  lists the missing numbers, restates the question or is junk. Two thirds of the notes are softened: scaled to the
-  embeddings' RMS, blended with neighbours and noise, junk as Gaussian vectors, so that vectors that are no token's
-  neither disturb it nor escape it.
+- *Source*: 70 % of the questions, with and without number words, are followed by their answer, 30 % by themselves in
+  numerals. During training, linear heads on the states after layer 3 predict the values of numbers: tens and units at
+  the last token of every number, in any language or as a numeral, and at every token the value of a number word that
+  ends there. The heads are discarded. They give the states what large models have without them: one representation of
+  a value for all its spellings, which a bridge can find.
+- *Target*: no number word at all. A third of the steps are on plain questions, a fifth of which have nonsense words in
+  place of numbers, so that the answer is a guess. Two thirds are on questions after a note of 0 to 70 tokens, which
+  lists the missing numbers, restates the question or is junk. Two thirds of the notes are softened: embeddings are
+  scaled to the table's RMS and blended with neighbours and noise, junk becomes Gaussian vectors. So the target learns
+  to ignore vectors that belong to no token if they mean nothing, and to read them if they do.
 """
 
 
@@ -79,10 +79,10 @@ def _probe(figures: dict[str, Any]) -> list[str]:
         return []
     lines = [
         "",
-        "## Where the source holds a word's value",
+        "## At which layer the value of a word can be read",
         "",
-        "Linear probes, fitted on numerals and seen words: tens and units both right at the word's last token, and",
-        "from the mean state of the prompt.",
+        "Accuracy of linear probes, fitted on numerals and seen words, for tens and units both: from the state of the",
+        "word's last token, and from the mean state of the prompt.",
         "",
         "| layer | token: numerals | token: seen | token: transfer | mean: seen | mean: transfer |",
         "|---|" + "---|" * 5,
@@ -100,7 +100,7 @@ def _probe(figures: dict[str, Any]) -> list[str]:
 
 
 def write_card(folder: Path, figures: dict[str, Any]) -> None:
-    """Writes README.md in a folder from the figures that `ray_bridge.embedded_pair.recipe.train` collected."""
+    """Write README.md into a folder, from the figures that `ray_bridge.embedded_pair.recipe.train` collected."""
     lines = [
         _INTRO,
         "## Measured",
@@ -122,6 +122,6 @@ def write_card(folder: Path, figures: dict[str, Any]) -> None:
             f"{first['seconds']} s of training on one {machine['device']}, all models at once; "
             f"Python {machine['python']}, torch {machine['torch']}, "
             f"transformers {machine['transformers']}. Data and initial weights are seeded; the schedule follows the "
-            "clock, so the number of steps, and with it the weights, are the machine's.",
+            "clock, so the number of steps, and with it the weights, depend on the machine.",
         ]
     write_text(folder / "README.md", "\n".join(lines).rstrip() + "\n")

@@ -1,7 +1,7 @@
-"""Muon (Jordan et al. 2024): momentum whose matrix updates are orthogonalised; AdamW for everything else.
+"""Muon (Jordan et al. 2024): momentum with orthogonalised updates for matrices, AdamW for all other parameters.
 
-On models of this size it needs about half the steps of AdamW. Matrices of one shape are orthogonalised together,
-which keeps the number of kernels small.
+On models of this size it needs about half the steps of AdamW. Matrices of one shape are orthogonalised together, so
+that fewer kernels are launched.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def orthogonalised(update: Tensor) -> Tensor:
-    """Five Newton-Schulz steps towards the nearest semi-orthogonal matrix, over the last two dimensions."""
+    """Take five Newton-Schulz steps towards the nearest semi-orthogonal matrix, over the last two dimensions."""
     x = update.to(torch.bfloat16) if update.is_cuda else update
     tall = x.shape[-2] > x.shape[-1]
     if tall:
@@ -26,7 +26,15 @@ def orthogonalised(update: Tensor) -> Tensor:
 
 
 class Muon:
-    """Optimiser over a model's hidden matrices (Muon) and its other parameters (AdamW)."""
+    """Optimises a model's hidden matrices by Muon and its other parameters by AdamW.
+
+    Args:
+        model: the model.
+        extra: further parameters for AdamW.
+        lr: peak learning rate of Muon.
+        adam_lr: peak learning rate of AdamW.
+        weight_decay: of Muon's matrices.
+    """
 
     def __init__(
         self,
@@ -51,7 +59,7 @@ class Muon:
 
     @torch.no_grad()
     def step(self, scale: float) -> None:
-        """Applies the gradients, at a share of the peak learning rates."""
+        """Apply the gradients, with the peak learning rates times `scale`."""
         for group in self.adam.param_groups:
             group["lr"] = self.adam_lr * scale
         self.adam.step()
@@ -67,5 +75,5 @@ class Muon:
 
 
 def trapezoid(progress: float, warmup: float = 0.02, hold: float = 0.45) -> float:
-    """Learning-rate schedule over progress 0..1: short warm-up, plateau, linear decay to 0."""
+    """Return the share of the peak learning rate at progress 0..1: short warm-up, plateau, linear decay to 0."""
     return min(1.0, progress / warmup) if progress < hold else max(0.0, (1 - progress) / (1 - hold))

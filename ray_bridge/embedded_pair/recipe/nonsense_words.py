@@ -1,7 +1,7 @@
-"""Unreadable words: what stands for a number where the target model is to learn that something is missing.
+"""Nonsense words in place of numbers, from which the target learns that it cannot read a number.
 
-The target must meet number words as a model meets a language that it cannot read. In its pretraining those places
-hold random pronounceable strings, never a word of the lexicon.
+To the target, number words have to be what a foreign language is to a model that never saw it. In its pretraining their
+places have random pronounceable strings, never a word of the lexicon.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def word(rng: random.Random) -> str:
-    """One unreadable word of one to six syllables, in one case of eight of random letters."""
+    """Return a nonsense word of one to six syllables, or, in one case of eight, of random letters."""
     while True:
         if rng.random() < 0.125:
             text = "".join(rng.choices(_LETTERS, k=rng.randint(2, 9)))
@@ -35,7 +35,7 @@ def word(rng: random.Random) -> str:
 
 
 def phrase(rng: random.Random, slot: Slot) -> str:
-    """Unreadable words for a slot, shaped as the lexicon's phrases are: compounds, articles, units."""
+    """Return nonsense words for a slot, in the forms of the lexicon's phrases: compounds, articles, units."""
     u = rng.random()
     text = word(rng) if u < 0.62 else f"{word(rng)}-{word(rng)}" if u < 0.82 else f"{word(rng)} {word(rng)}"
     if rng.random() < 0.12:

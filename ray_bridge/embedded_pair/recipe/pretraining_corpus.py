@@ -1,4 +1,4 @@
-"""The pair's pretraining rows: token matrices with their loss weights and labels, made by background workers."""
+"""Pretraining rows of the embedded pair: token matrices with loss weights and labels, made by background processes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,22 @@ from ray_bridge.tasks.synthetic.problems import Problem, choose_words, problems,
 Stream = Literal["source", "target-plain", "target-noted"]
 LENGTH: dict[Stream, int] = {"source": 120, "target-plain": 120, "target-noted": 176}
 
-# What a row of the matrices W and T means.
+# Values of W. In T, 1 or 2 says that the first or second number word ends at a token, and 0 that none does; V is the
+# value of the number that ends there, or -1.
 PAD, QUESTION, ANSWER = 0, 1, 2
-# T: 0 none; 1, 2: a first, a second number word ends here. V: value of the number that ends here, -1 none.
 
 
 @dataclass(slots=True)
 class Row:
-    """One pretraining row before padding."""
+    """One pretraining row before padding.
+
+    Attributes:
+        ids: token ids.
+        answer_from: index of the first answer token.
+        ordinals: by index of a number word's last token, 1 for the first such word, 2 for the second and so on.
+        values: by index of a number's last token, its value.
+        kinds: of a note's tokens; see `context_notes`.
+    """
 
     ids: list[int]
     answer_from: int
@@ -41,7 +49,7 @@ def _fast(tokenizer: Any) -> Any:
 
 
 def source_row(rng: random.Random, problem: Problem, tokenizer: Any) -> Row:
-    """A question with or without number words, answered, or restated in numerals."""
+    """Make a question with or without number words, followed by its answer or by itself in numerals."""
     restate = rng.random() < 0.3
     words: dict[int, str] = {}
     if rng.random() < (0.9 if restate else 0.6):
@@ -73,19 +81,26 @@ def source_row(rng: random.Random, problem: Problem, tokenizer: Any) -> Row:
 
 
 def _joined(tokenizer: Any) -> int:
-    """How many leading tokens a text that begins with a space gains when it is encoded apart from its prompt."""
+    """Return how many leading tokens a text with a leading space gains if it is encoded apart from its prompt."""
     alone = _fast(tokenizer).encode(" a", add_special_tokens=False).tokens
     return int(alone[0] == "▁")
 
 
 def _pieces(pattern: str) -> list[str]:
-    """Splits "x {0} y {1} z" into texts (even places) and slot indices (odd places)."""
+    """Split "x {0} y {1} z" into texts (at even indices) and slot indices (at odd ones)."""
     first, *rest = pattern.split("{")
     return [first, *(part for piece in rest for part in piece.split("}", 1))]
 
 
 def target_row(rng: random.Random, problem: Problem, tokenizer: Any, noted: bool) -> Row:
-    """Numerals only; unreadable words in place of numbers, with or without a note that holds them."""
+    """Make a question in numerals, or with nonsense words in place of some numbers, and its answer.
+
+    Args:
+        rng: draws the row.
+        problem: the problem.
+        tokenizer: the target's.
+        noted: whether a note precedes the question; it may give the missing numbers.
+    """
     encode = _encoder(tokenizer)
     u = rng.random()
     readable, unreadable = ((u >= 0.32), 0.2 <= u < 0.92) if noted else (False, u >= 0.8)
@@ -122,7 +137,12 @@ def _encoder(tokenizer: Any) -> context_notes.Encode:
 
 
 def shard(stream: Stream, folder: Path, n: int, seed: int) -> dict[str, np.ndarray]:
-    """A block of rows: X tokens, W what each token is, V and T the source's labels, K the kinds of a note's places."""
+    """Make a block of n rows.
+
+    Returns:
+        (n, length) matrices: X token ids; W whether each is pad, question or answer; V and T the source's labels; K the
+        kinds of a note's tokens.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -150,7 +170,7 @@ def shard(stream: Stream, folder: Path, n: int, seed: int) -> dict[str, np.ndarr
         block["W"][i, 1 : row.answer_from] = QUESTION
         block["W"][i, row.answer_from : end] = ANSWER
         block["K"][i, : len(row.kinds)] = row.kinds
-        if stream == "target-noted":  # what stands in a note, and unreadable words, are not worth predicting
+        if stream == "target-noted":  # notes and nonsense words cannot be predicted
             block["W"][i, 1 : row.answer_from] = PAD
         for at, value in row.values.items():
             block["V"][i, at] = value % 100
@@ -165,7 +185,15 @@ def _shard(job: tuple[Stream, Path, int, int]) -> dict[str, np.ndarray]:
 
 
 class Feed:
-    """Rows made in forked processes (started before the GPU is touched) and kept on the device as they come."""
+    """Makes rows in forked processes, which start before the GPU is used, and collects them on the device.
+
+    Args:
+        stream: which kind of rows.
+        folder: of the tokenizer.
+        total: number of rows, rounded up to whole blocks.
+        processes: number of processes.
+        seed: of the rows.
+    """
 
     def __init__(self, stream: Stream, folder: Path, total: int, processes: int, seed: int) -> None:
         self.size = min(10000, max(200, total // (processes * 2)))
@@ -183,18 +211,22 @@ class Feed:
             self.queue.put(block)
 
     def place(self, device: str) -> None:
-        """Reserves room on the device; call it once the processes are forked."""
+        """Allocate memory for all rows on the device; call it after the processes were forked."""
         import torch
 
-        kinds = {"X": torch.int16, "W": torch.int8}
-        kinds |= {"V": torch.int8, "T": torch.int8} if self.stream == "source" else {"K": torch.int8}
-        self.data = {k: torch.empty(self.total, LENGTH[self.stream], dtype=t, device=device) for k, t in kinds.items()}
+        dtypes = {"X": torch.int16, "W": torch.int8}
+        dtypes |= {"V": torch.int8, "T": torch.int8} if self.stream == "source" else {"K": torch.int8}
+        self.data = {k: torch.empty(self.total, LENGTH[self.stream], dtype=t, device=device) for k, t in dtypes.items()}
 
     def pull(self, least: int = 0, patience: float = 120) -> int:
-        """Takes over what is ready, waiting for `least` rows; returns how many there are.
+        """Move finished rows to the device, and return how many there are by now.
+
+        Args:
+            least: wait until there are this many.
+            patience: seconds to wait at most.
 
         Raises:
-            TimeoutError: The workers did not make them in time.
+            TimeoutError: if the processes did not make them in time.
         """
         import torch
 
@@ -209,18 +241,18 @@ class Feed:
                     raise TimeoutError(f"{self.stream}: only {self.filled} rows in {patience} s") from None
                 time.sleep(0.05)
                 continue
-            for name, room in self.data.items():
-                room[self.filled : self.filled + self.size] = torch.from_numpy(block[name]).to(room.device)
+            for name, rows in self.data.items():
+                rows[self.filled : self.filled + self.size] = torch.from_numpy(block[name]).to(rows.device)
             self.filled += self.size
 
     def batch(self, size: int, generator: Any) -> dict[str, Any]:
-        """Random rows of those there are."""
+        """Draw random rows from those that are on the device, as int64 matrices by name."""
         import torch
 
         device = self.data["X"].device
         index = torch.randint(self.filled, (size,), device=device, generator=generator)
-        return {name: room[index].long() for name, room in self.data.items()}
+        return {name: rows[index].long() for name, rows in self.data.items()}
 
     def close(self) -> None:
-        """Ends this feed's own processes."""
+        """Terminate this feed's processes."""
         self.pool.terminate()

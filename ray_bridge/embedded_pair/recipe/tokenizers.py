@@ -1,9 +1,9 @@
-"""The two tokenizers of the embedded pair, made from the task's own text.
+"""The two tokenizers of the embedded pair, trained on the task's own text.
 
-They differ as those of the default large pair do: the source's is of Mistral's kind (metaspace, byte fallback,
-one digit a token), the target's of Llama 3's kind (byte level, other special tokens). The source's vocabulary
-holds the stems of the number words; the target's is made from numerals and unreadable words alone, so that number
-words fall into pieces that mean nothing to it. In both a number's first digit carries the space before it.
+They differ as those of the default large pair do: the source's is built like Mistral's (metaspace, byte fallback, one
+digit a token), the target's like Llama 3's (byte level, other special tokens). The source's vocabulary has the stems of
+the number words. The target's is trained on numerals and nonsense words alone, so that number words are split into
+pieces without meaning to it. In both, the token of a number's first digit includes the space before it.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def _texts(side: Side, n: int, seed: int) -> Iterator[str]:
 
 
 def make_source(n: int = 12000, seed: int = 7) -> Tokenizer:
-    """A BPE with metaspace, byte fallback and single digits; number words are learned stem by stem."""
+    """Train a BPE tokenizer with metaspace, byte fallback and single digits, which learns number words stem by stem."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     pieces = pre_tokenizers.Split(Regex(r"\n|▁?\p{N}|▁?\p{L}+|▁?[^▁\s\p{L}\p{N}]+|▁"), "isolated")
-    # While learning, merges may not cross a stem's border: a compound is then read stem by stem.
+    # In training, merges may not cross a stem's border, so that a compound is split into its stems.
     stem = pre_tokenizers.Split(Regex("▁?(?:" + "|".join(map(re.escape, stems())) + ")"), "isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, stem])
     special = ["<unk>", "<s>", "</s>"]
@@ -78,7 +78,7 @@ def make_source(n: int = 12000, seed: int = 7) -> Tokenizer:
 
 
 def make_target(n: int = 12000, seed: int = 8) -> Tokenizer:
-    """A byte-level BPE with single digits that has met numerals and unreadable words only."""
+    """Train a byte-level BPE tokenizer with single digits, on numerals and nonsense words only."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -105,7 +105,7 @@ def make_target(n: int = 12000, seed: int = 8) -> Tokenizer:
 
 
 def as_pretrained(tokenizer: Tokenizer, side: Side) -> PreTrainedTokenizerFast:
-    """Wraps a tokenizer so that AutoTokenizer loads it from a checkpoint's folder."""
+    """Wrap a tokenizer so that AutoTokenizer loads it from a checkpoint's folder."""
     from transformers import PreTrainedTokenizerFast
 
     names = (
@@ -119,7 +119,7 @@ def as_pretrained(tokenizer: Tokenizer, side: Side) -> PreTrainedTokenizerFast:
 
 
 def write(folder: Path) -> None:
-    """Makes both tokenizers and saves them below a folder, as source/ and target/."""
+    """Train both tokenizers and save them below a folder, as source/ and target/."""
     makers: dict[Side, Callable[[], Tokenizer]] = {"source": make_source, "target": make_target}
     for side, make in makers.items():
         (folder / side).mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,11 @@
-"""The recipe that makes the embedded pair: tokenizers, two models trained at once on one GPU, figures, model card.
+"""Train the embedded pair: tokenizers, both models at once on one GPU, then their figures and model card.
 
-    python -m ray_bridge.embedded_pair.recipe.train --out DIR --minutes 8           on a GPU
-    python -m ray_bridge.embedded_pair.recipe.train --out DIR --minutes 2 --scale mini   a rehearsal on a CPU
+    python -m ray_bridge.embedded_pair.recipe.train --out DIR --minutes 8                on a GPU
+    python -m ray_bridge.embedded_pair.recipe.train --out DIR --minutes 2 --scale mini   to try it on a CPU
 
-Each model is a worker process with its own data-making processes. The schedule follows the clock, so the learning
-rate reaches 0 when the time is over; data and initial weights are seeded, the number of steps is the machine's.
+Each model is trained by a process of its own, whose data is made by further processes. The learning-rate schedule
+follows the clock and reaches 0 when the time is over. Data and initial weights are seeded; the number of steps depends
+on the machine.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _worker_command(args: argparse.Namespace, name: str, deadline: float, device
 
 
 def _wait(workers: dict[str, subprocess.Popen[bytes]], deadline: float) -> dict[str, int | None]:
-    """Waits for the workers; one that is late is ended. Returns exit codes."""
+    """Wait for the workers, terminate those that are late, and return exit codes."""
     while time.time() < deadline and any(p.poll() is None for p in workers.values()):
         time.sleep(0.2)
     for process in workers.values():
@@ -77,6 +78,7 @@ def _wait(workers: dict[str, subprocess.Popen[bytes]], deadline: float) -> dict[
 
 
 def main() -> None:
+    """Run the recipe, or with --worker train one of its models."""
     args = _arguments()
     if args.worker:
         from ray_bridge.embedded_pair.recipe.train_one_model import train_one

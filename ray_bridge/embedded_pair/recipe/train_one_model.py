@@ -1,4 +1,4 @@
-"""Training of one model of the pair: what a worker process of `ray_bridge.embedded_pair.recipe.train` runs."""
+"""Train one model of the pair, in a worker process of `ray_bridge.embedded_pair.recipe.train`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ray_bridge.embedded_pair.recipe.measure import measure
 from ray_bridge.embedded_pair.recipe.muon import Muon, trapezoid
 from ray_bridge.embedded_pair.recipe.pretraining_corpus import LENGTH, QUESTION, Feed
 
-# The layer after which the source's states are asked for the values of numbers (of five layers).
 VALUE_LAYER = 3
+"""The source's layer, of five, from whose states linear heads read the values of numbers during training."""
 VALUE_WEIGHT = 0.3
 MEASURE_SECONDS = {"cuda": 45.0, "cpu": 60.0}
 _BATCH = {"source": 512, "target-plain": 512, "target-noted": 384}
@@ -30,11 +30,14 @@ _QUESTION_WEIGHT = 0.1
 
 
 class ValueHeads(nn.Module):
-    """Reads values off the source's states while it is trained; thrown away afterwards.
+    """Linear heads that read the values of numbers from the source's states while it is trained, then discarded.
 
-    One head reads tens and units at the last token of every number, whatever writes it, so that numerals and the
-    three languages share one code. Two more mark, at every token, which value a first or a second number word has
-    that ends there (or none): a code that survives averaging over the question.
+    One head reads tens and units at the last token of every number, so that numerals and the three languages get one
+    representation. Two more predict, at every token, the value of the first or second number word if it ends there, a
+    representation that survives averaging over the question.
+
+    Args:
+        width: d, of the states.
     """
 
     def __init__(self, width: int) -> None:
@@ -43,7 +46,7 @@ class ValueHeads(nn.Module):
         self.marks = nn.Linear(width, 44)
 
     def forward(self, states: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """The heads' loss on states (B, S, d) of one layer."""
+        """Return the heads' loss on states (B, S, d) of one layer."""
         states = F.rms_norm(states.float(), (states.shape[-1],))
         values, ordinals = batch["V"][:, :-1], batch["T"][:, :-1]  # (B, S)
         question = (batch["W"][:, :-1] == QUESTION).float()
@@ -59,13 +62,17 @@ class ValueHeads(nn.Module):
 
 
 def _mean(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean loss of two digits: logits (B, S, 2, c), labels (B, S, 2), weights (B, S)."""
+    """Return the weighted mean loss of two digits: logits (B, S, 2, c), labels (B, S, 2), weights (B, S)."""
     loss = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), reduction="none").view(labels.shape).sum(-1)
     return (loss * weight).sum() / weight.sum().clamp(min=1)
 
 
-class Trainer:
-    """One model, its data and its loss."""
+class ModelTrainer:
+    """One model with its data, loss and optimiser.
+
+    Args:
+        args: the command line of the worker process.
+    """
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.name, self.device = args, args.worker, args.device
@@ -97,13 +104,14 @@ class Trainer:
         self.head: Any = compiled_forward.loss_head
 
     def log(self, *what: Any) -> None:
+        """Print values on a line that starts with the model's name."""
         print(f"{self.name}|", *what, flush=True)
 
     def prepare(self) -> None:
-        """Waits for the first rows, checks the written-out forward pass and compiles it.
+        """Wait for the first rows, check `compiled_forward` against transformers, and compile it.
 
         Raises:
-            RuntimeError: It does not agree with transformers' own.
+            RuntimeError: if their logits differ.
         """
         for feed in self.feeds.values():
             feed.place(self.device)
@@ -112,7 +120,7 @@ class Trainer:
         gap = compiled_forward.disagreement(self.model, batch["X"][:, :-1], self.rope)
         self.log(f"parameters {sum(p.numel() for p in self.model.parameters())}, forward differs by {gap:.1e}")
         if gap > 2e-2:
-            raise RuntimeError(f"the written-out forward pass differs from transformers' by {gap}")
+            raise RuntimeError(f"compiled_forward differs from transformers by {gap:.1e}: compare their modules")
         if self.device == "cuda":
             began = time.time()
             self.layer = torch.compile(compiled_forward.layer, dynamic=False)
@@ -123,10 +131,11 @@ class Trainer:
             self.log(f"compiled in {time.time() - began:.0f} s")
 
     def batch_size(self, feed: Feed) -> int:
+        """Return the number of rows of a step."""
         return 16 if self.args.scale == "mini" else _BATCH[feed.stream]
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """The next-token loss of a batch, plus the value heads' for the source."""
+        """Return the next-token loss of a batch, for the source with that of the value heads."""
         table = self.model.get_input_embeddings().weight
         x = batch["X"]
         embeds = F.embedding(x[:, :-1], table)  # (B, S, d)
@@ -140,7 +149,11 @@ class Trainer:
         return loss + VALUE_WEIGHT * self.heads(states[self.value_layer], batch) if self.heads else loss
 
     def run(self) -> dict[str, Any]:
-        """Trains until the time is over, saves, and returns what there is to say about it."""
+        """Train until the time is over, save the checkpoint, and return the figures of the training.
+
+        Raises:
+            RuntimeError: if the loss is not finite.
+        """
         self.prepare()
         start, end = time.time(), self.args.deadline - MEASURE_SECONDS[self.device]
         step, saved = 0, 0.0
@@ -162,7 +175,7 @@ class Trainer:
             step += 1
             if step % 500 < len(self.order) or step <= len(self.order):
                 if not torch.isfinite(loss):
-                    raise RuntimeError(f"the loss is {loss.item()} at step {step}")
+                    raise RuntimeError(f"training diverged at step {step}: the loss is {loss.item()}")
                 rows = {f.stream: f.filled for f in self.feeds.values()}
                 self.log(f"step {step} progress {progress:.2f} {feed.stream} loss {loss.item():.4f} rows {rows}")
             if progress > 0.6 and progress - saved > 0.15:
@@ -187,8 +200,8 @@ class Trainer:
 
 
 def train_one(args: argparse.Namespace) -> None:
-    """Trains, saves and measures one model; writes OUT/NAME/ and OUT/NAME.json."""
-    trainer = Trainer(args)
+    """Train, save and measure one model; writes OUT/NAME/ and OUT/NAME.json."""
+    trainer = ModelTrainer(args)
     figures = trainer.run()
     figures["machine"] = {
         "device": torch.cuda.get_device_name() if args.device == "cuda" else platform.processor() or "CPU",

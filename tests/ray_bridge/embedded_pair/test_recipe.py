@@ -16,6 +16,7 @@ from ray_bridge.embedded_pair.recipe import compiled_forward, context_notes
 from ray_bridge.embedded_pair.recipe.architectures import load
 from ray_bridge.embedded_pair.recipe.linear_probe import layer_probe
 from ray_bridge.embedded_pair.recipe.measure import accuracy, measure_target, missing_numbers, prompts, solve
+from ray_bridge.embedded_pair.recipe.model_card import write_card
 from ray_bridge.embedded_pair.recipe.muon import orthogonalised, trapezoid
 from ray_bridge.embedded_pair.recipe.pretraining_corpus import ANSWER, shard
 from ray_bridge.tasks.synthetic.lexicon import lexicon, vocabulary
@@ -30,7 +31,7 @@ def pair():
     return {side: load(PAIR / side, "cpu") for side in SIDES}
 
 
-def test_geometry_differs_as_in_the_large_pair(pair):
+def test_the_architectures_differ_as_in_the_large_pair(pair):
     (source, read), (target, write) = pair["source"], pair["target"]
     assert type(source).__name__ == "MistralForCausalLM"
     assert type(target).__name__ == "LlamaForCausalLM"
@@ -100,7 +101,7 @@ def test_source_knows_the_words_and_target_only_numerals(pair):
     assert figures["note of missing numbers amid noise"]["all"] >= 0.95
 
 
-def test_the_card_says_what_was_measured():
+def test_the_card_is_written_from_what_was_measured(tmp_path):
     figures = read_json(PAIR / "figures.json")
     assert figures["source"]["alone"]["transfer"] >= 0.95
     assert figures["source"]["alone"]["none"] >= 0.95
@@ -109,6 +110,8 @@ def test_the_card_says_what_was_measured():
     assert 0.55 <= figures["target"]["alone"]["all"] <= 0.65
     card = (PAIR / "README.md").read_text()
     assert f"{figures['source']['parameters']:,}" in card
+    write_card(tmp_path, figures)
+    assert (tmp_path / "README.md").read_text() == card
     for side in SIDES:
         assert figures[side]["bytes"] == sum(f.stat().st_size for f in (PAIR / side).iterdir())
 
@@ -181,7 +184,7 @@ def test_notes_keep_their_payload_together():
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_written_out_forward_is_the_models_own(pair, side):
+def test_the_compiled_forward_pass_is_the_models_own(pair, side):
     model, tokenizer = pair[side]
     config = model.config
     rope = compiled_forward.rope_table(config.rope_parameters["rope_theta"], config.head_dim, 64, "cpu")
