@@ -1,1 +1,1 @@
-"""Job and run specs, presets, fingerprints and checkpoint names."""
+"""What a job is: its specs, presets and fingerprint, the names of checkpoints, and plug-ins."""

@@ -1,4 +1,4 @@
-"""Where a checkpoint's name leads: the embedded pair, a folder, or the hub."""
+"""Resolve a checkpoint's name: to the embedded pair, a folder, or a name on the Hugging Face hub."""
 
 from pathlib import Path
 
@@ -9,10 +9,10 @@ _PREFIX = "embedded:"
 
 
 def resolve(name: str) -> str:
-    """The folder or hub name behind a checkpoint's name; `embedded:source` and `embedded:target` ship in the package.
+    """Return the folder or hub name of a checkpoint; `embedded:source` and `embedded:target` ship in the package.
 
     Raises:
-        UserError: for an unknown embedded name, or a name that looks like a path and leads nowhere.
+        UserError: for an unknown embedded name, a folder without config.json, or a path that does not exist.
     """
     if name.startswith(_PREFIX):
         part = name.removeprefix(_PREFIX)

@@ -1,7 +1,7 @@
-"""A name for an experiment that is the same wherever it runs, so that nothing finished is ever run again.
+"""Fingerprint a job: a name that is the same wherever the job runs, so that a finished job is never run again.
 
-The fingerprint covers the fields of the `JobSpec` and the *content* of the files it names: a checkpoint that moved
-keeps its fingerprint, one that was retrained in place gets another.
+It covers the fields of the `JobSpec` and the *content* of the files that they name: a checkpoint keeps its fingerprint
+when it is moved, and gets another when it is retrained in place.
 """
 
 import hashlib
@@ -14,22 +14,22 @@ from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.config.plugins import import_plugin, source_of
 from ray_bridge.config.spec import JobSpec
 
-_WHOLE = 1 << 22  # files up to this size are hashed whole
-_SAMPLE = 1 << 16  # larger ones at their start, middle and end
-_WORDS = {None: "null", True: "true", False: "false"}
+_WHOLE = 1 << 22  # bytes; files up to this size are hashed completely
+_SAMPLE = 1 << 16  # bytes at start, middle and end of larger ones
+_CONSTANTS = {None: "null", True: "true", False: "false"}
 _quoted = json.encoder.encode_basestring_ascii  # what json.dumps does to text, at a tenth of its cost a call
 
 
 def canonical(value: Any) -> str:
-    """One string for a value, the same on every machine and in every process.
+    """Return one string for a value, the same on every machine and in every process.
 
     Raises:
-        TypeError: for values without a stable form (sets, objects, NaN): their text may differ between processes.
+        TypeError: for sets, objects and NaN, whose text may differ between processes.
     """
     if isinstance(value, str):
         return _quoted(value)
     if value is None or isinstance(value, bool):
-        return _WORDS[value]
+        return _CONSTANTS[value]
     if isinstance(value, int):
         return int.__repr__(value)
     if isinstance(value, float):
@@ -46,15 +46,15 @@ def canonical(value: Any) -> str:
 
 
 def digest(value: Any, length: int = 16) -> str:
-    """Hexadecimal digest of a value's canonical form."""
+    """Return the hexadecimal digest, of `length` digits, of a value's canonical form."""
     return hashlib.blake2b(canonical(value).encode(), digest_size=length // 2).hexdigest()
 
 
 def folder_digest(folder: Path) -> str:
-    """Digest of a folder's files: names, sizes and contents (of large files three samples, as weights differ anywhere).
+    """Return a digest of a folder's files: their names, sizes and contents.
 
-    A trained checkpoint differs from its ancestor all over, so start, middle and end of a weight file suffice; reading
-    16 GB on every plan would not.
+    Of large files only start, middle and end are read, so that a plan does not read 16 GB: training changes weights
+    everywhere in their file.
     """
     files = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and _counts(p.relative_to(folder))):
@@ -72,11 +72,14 @@ def folder_digest(folder: Path) -> str:
 
 
 def fingerprint(spec: JobSpec, contents: dict[str, str] | None = None) -> str:
-    """Sixteen hexadecimal digits that identify what `spec` measures.
+    """Return sixteen hexadecimal digits that identify what a spec trains and measures.
 
     Args:
-        spec: what is measured.
-        contents: digests of folders read so far, kept by a caller that names thousands of specs on the same files.
+        spec: the job.
+        contents: digests of folders read so far, for a caller with thousands of specs on the same files; is added to.
+
+    Raises:
+        UserError: if a checkpoint or a plug-in does not exist.
     """
     contents = {} if contents is None else contents
     fields = spec.flat()

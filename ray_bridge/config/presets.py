@@ -1,7 +1,7 @@
-"""The two configurations people start from; every other one is a small change to them.
+"""The two presets, from which every other configuration differs by a few fields.
 
-`tiny` runs on two CPU cores in minutes with the models that ship in the package; `paper` is the configuration
-`1b_dit_4step_64tok_soft_plus_text` of the plan, on four GPUs of one node.
+`tiny` runs in minutes on two CPU cores, with the models that ship in the package. `paper` is the plan's configuration
+`1b_dit_4step_64tok_soft_plus_text`, on four GPUs of one node.
 """
 
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from ray_bridge.config.validation import build
 
 
 def tiny(**changes: Any) -> JobSpec:
-    """The embedded pair on the synthetic task: minutes on two cores."""
+    """Return the job of preset `tiny`, with changes: the embedded pair on the synthetic task."""
     values: dict[str, Any] = {
-        # Where linear probes read the value of a number word best (ray_bridge/embedded_pair/README.md).
+        # Linear probes read the value of a number word best there (ray_bridge/embedded_pair/README.md).
         "source_layer": 3,
         "bridge": "dit_xattn",
         "soft_tokens": 16,
         "hidden_size": 128,
         "depth": 2,
         "num_heads": 4,
-        "geometry_init": "procrustes",  # keeps what ridge shrinks
-        # Only the few tokens of a number are uncertain here, so the likelihood per token is small: so are these.
+        "geometry_init": "procrustes",  # keeps the scale of directions that ridge shrinks
+        # Only a number's few tokens are uncertain here: the loss per token is small, and these weights in proportion.
         "flow_weight": 0.01,
         "contrast_weight": 0.005,
         "train_examples": 20_000,
@@ -41,7 +41,7 @@ def tiny(**changes: Any) -> JobSpec:
 
 
 def paper(**changes: Any) -> JobSpec:
-    """Mistral-7B to Llama-3.1-8B on GSM8K, eight exemplars: per-device batch 2 on four GPUs."""
+    """Return the job of preset `paper`, with changes: Mistral-7B to Llama-3.1-8B on GSM8K with eight exemplars."""
     values: dict[str, Any] = {
         "source": "mistralai/Mistral-7B-Instruct-v0.3",
         "target": "meta-llama/Llama-3.1-8B-Instruct",
@@ -65,12 +65,12 @@ def paper(**changes: Any) -> JobSpec:
 
 
 def tiny_run(**changes: Any) -> RunSpec:
-    """Two gloo workers on CPU."""
+    """Return the run of preset `tiny`, with changes: two workers on CPUs."""
     return build(RunSpec, {"workers": 2, "eval_batch_size": 64, "checkpoint_every": 100, **changes})
 
 
 def paper_run(**changes: Any) -> RunSpec:
-    """Four GPU workers packed on one node, evaluation batch 36 as in the plan."""
+    """Return the run of preset `paper`, with changes: four workers with a GPU each, evaluation batch 36."""
     return build(
         RunSpec,
         {
@@ -91,7 +91,12 @@ PRESETS: dict[str, tuple[Callable[..., JobSpec], Callable[..., RunSpec]]] = {
 
 
 def preset(name: str, job: dict[str, Any] | None = None, run: dict[str, Any] | None = None) -> tuple[JobSpec, RunSpec]:
-    """Both specs of a preset, with changes.
+    """Return both specs of a preset.
+
+    Args:
+        name: `tiny` or `paper`.
+        job: changes to the job's fields.
+        run: changes to the run's fields.
 
     Raises:
         UserError: for an unknown preset, an unknown field or an impossible value.
@@ -103,9 +108,9 @@ def preset(name: str, job: dict[str, Any] | None = None, run: dict[str, Any] | N
 
 
 def split_settings(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Part `--set field=value` settings into those of the job and those of the run.
+    """Split settings, as from `--set field=value`, into those of the job and those of the run.
 
-    Unknown names stay with the job's, whose validation names the closest field.
+    Unknown names count as the job's, whose validation suggests the closest field.
     """
     run = {name: value for name, value in settings.items() if name in RunSpec.model_fields}
     job = {name: value for name, value in settings.items() if name not in RunSpec.model_fields}

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 
 from bridge_common.errors import UserError
+from ray_bridge import BRIDGES, TASKS
 from ray_bridge.config.fingerprint import canonical, fingerprint
 from ray_bridge.config.presets import paper, paper_run, preset, split_settings, tiny, tiny_run
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
@@ -58,8 +59,10 @@ def test_a_toggles_field_names_its_key_and_column_and_says_what_false_does() -> 
 
 
 def test_every_choice_of_a_field_is_named_in_its_description() -> None:
+    registered = {"task": TASKS, "bridge": BRIDGES}
     for name, field in JobSpec.model_fields.items():
         choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        choices = [entry.name for entry in registered[name].entries()] if name in registered else choices
         if name != "model_dtype":  # names of dtypes need no words
             assert [choice for choice in choices if choice not in str(field.description)] == [], name
 
