@@ -91,7 +91,7 @@ def test_the_same_spec_and_seed_give_the_same_job_and_another_seed_another(
     assert other != first
 
 
-def test_a_killed_job_goes_on_bit_for_bit(spec: JobSpec, finished: Path, tmp_path: Path) -> None:
+def test_a_killed_job_resumes_bit_for_bit(spec: JobSpec, finished: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from ray_bridge.config.spec import JobSpec\n"
@@ -151,14 +151,16 @@ def test_a_run_that_does_not_fit_its_job_is_refused_before_ray_starts(spec: JobS
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_record_says_where_the_seconds_before_the_first_step_went(spec: JobSpec, tmp_path: Path) -> None:
+def test_each_stage_of_startup_is_recorded(spec: JobSpec, tmp_path: Path) -> None:
     session = LocalSession(tmp_path)
     start = StartupTimer(time.time() - 5)
     start.done("imports")
     result = Trainer(spec, tiny_run(workers=1), tmp_path, session, tmp_path / "cache", start).run()
-    found = [e for e in read_jsonl(tmp_path / "events.jsonl") if e.get("step") == 0 and "start/launch" in e["values"]]
-    assert len(found) == 1
-    values = dict(found[0]["values"])
+    startup_events = [
+        e for e in read_jsonl(tmp_path / "events.jsonl") if e.get("step") == 0 and "start/launch" in e["values"]
+    ]
+    assert len(startup_events) == 1
+    values = dict(startup_events[0]["values"])
     total = values.pop("start/seconds_to_first_step")
     assert list(values) == [
         f"start/{part}"

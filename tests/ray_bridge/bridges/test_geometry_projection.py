@@ -60,10 +60,10 @@ def test_the_map_recovers_a_rotation(kind: Any, width: int) -> None:
     assert len(X) > 200
     alike = ((X @ rotation.double() * 2 + 0.1 - Y).abs().amax(1) < 1e-5).nonzero()[:, 0]  # bytes have no twin above
     assert len(alike) > 0.5 * len(X)
-    found = fit_map(X[alike], Y[alike], kind)
-    assert found.held_out_r2 >= 0.99
-    torch.testing.assert_close(found.weight, 2 * rotation.double().T, atol=0.01, rtol=0)
-    torch.testing.assert_close(X[alike] @ found.weight.T + found.bias, Y[alike], atol=0.02, rtol=0)
+    fitted = fit_map(X[alike], Y[alike], kind)
+    assert fitted.held_out_r2 >= 0.99
+    torch.testing.assert_close(fitted.weight, 2 * rotation.double().T, atol=0.01, rtol=0)
+    torch.testing.assert_close(X[alike] @ fitted.weight.T + fitted.bias, Y[alike], atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["ridge", "procrustes"])
@@ -74,9 +74,9 @@ def test_held_out_r2_does_not_flatter(kind: Any) -> None:
 
 def test_too_few_shared_strings_start_from_an_isometry() -> None:
     X = torch.randn(5, 6, dtype=torch.float64)
-    found = fit_map(X, torch.randn(5, 8, dtype=torch.float64), "ridge")
-    assert (found.pairs, found.held_out_r2) == (5, 0.0)
-    torch.testing.assert_close((X @ found.weight.T).norm(dim=1), X.norm(dim=1))
+    fitted = fit_map(X, torch.randn(5, 8, dtype=torch.float64), "ridge")
+    assert (fitted.pairs, fitted.held_out_r2) == (5, 0.0)
+    torch.testing.assert_close((X @ fitted.weight.T).norm(dim=1), X.norm(dim=1))
 
 
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "gpt_neox"])
@@ -123,7 +123,7 @@ def test_models_without_rotary_get_no_phase() -> None:
 
 
 @pytest.mark.parametrize("layout", ["soft_plus_text", "soft_only"])
-def test_states_stand_at_the_targets_tokens_and_indices(layout: str) -> None:
+def test_states_are_at_the_targets_tokens_and_indices(layout: str) -> None:
     source, target = frozen("mistral", 48), frozen("llama", 32)
     spec = tiny(**SMALL, layout=layout)
     read = batch(spec, source, target)

@@ -52,7 +52,7 @@ def bench(pair: PairFolders, injection: str, **changes: Any) -> tuple[JobSpec, S
 def open_gates(translator: Translator, gate: float = 1.5) -> None:
     noise = torch.Generator().manual_seed(2)
     with torch.no_grad():
-        for parameter in translator.bridge.parameters():  # as after training: what it says depends on what it reads
+        for parameter in translator.bridge.parameters():  # as after training: its output depends on its input
             parameter.add_(torch.randn(parameter.shape, generator=noise))
         for name, parameter in translator.injection.named_parameters():
             if name.endswith("gate"):
@@ -80,25 +80,25 @@ def test_at_the_start_the_target_answers_as_it_does_alone(
     spec, splits, pair, translator = bench(folders[arch], injection)
     step = step_of(spec, splits, pair, translator)
     assert torch.equal(step.student_hidden, step.teacher_hidden)
-    found = texts(pair, splits, translator, 64, ["bridged", "target_alone", "random_soft"])
-    assert found["bridged"] == found["target_alone"] == found["random_soft"]
+    outputs_of = texts(pair, splits, translator, 64, ["bridged", "target_alone", "random_soft"])
+    assert outputs_of["bridged"] == outputs_of["target_alone"] == outputs_of["random_soft"]
 
 
 @cases
-def test_an_open_injection_is_heard_whatever_the_batch(
+def test_an_open_injection_changes_the_answer_whatever_the_batch(
     folders: dict[str, PairFolders], injection: str, arch: str
 ) -> None:
     _, splits, pair, translator = bench(folders[arch], injection)
     open_gates(translator)
     names = ["bridged", "target_alone", "shuffled_soft", "random_soft"]
-    found = texts(pair, splits, translator, 64, names)
-    assert len({tuple(outputs) for outputs in found.values()}) == len(names)
-    assert texts(pair, splits, translator, 1, ["bridged"])["bridged"] == found["bridged"]
+    outputs_of = texts(pair, splits, translator, 64, names)
+    assert len({tuple(outputs) for outputs in outputs_of.values()}) == len(names)
+    assert texts(pair, splits, translator, 1, ["bridged"])["bridged"] == outputs_of["bridged"]
 
 
 @pytest.mark.parametrize("fewshot", [0, 2])
 @pytest.mark.parametrize("place", ["first", "before_question"])
-def test_the_residual_lies_on_the_question(folders: dict[str, PairFolders], fewshot: int, place: str) -> None:
+def test_the_residual_is_added_to_the_question(folders: dict[str, PairFolders], fewshot: int, place: str) -> None:
     spec, splits, pair, _ = bench(folders["llama"], "residual", num_fewshot=fewshot, soft_position=place)
     items = pair.encoder(splits.train)
     soft = torch.randn(len(items), 3, 32)
@@ -120,14 +120,14 @@ def test_the_residual_lies_on_the_question(folders: dict[str, PairFolders], fews
     assert spec.inserted == 0
 
 
-def test_the_misaligned_kl_starts_behind_what_is_inserted(folders: dict[str, PairFolders]) -> None:
+def test_the_misaligned_kl_starts_after_the_inserted_tokens(folders: dict[str, PairFolders]) -> None:
     for injection, inserted in (("prepend", 3), ("residual", 0)):
         spec, splits, pair, translator = bench(folders["llama"], injection, kl_alignment=False)
         _, student_at, teacher_at = misaligned_positions(step_of(spec, splits, pair, translator))
         assert (student_at - teacher_at).unique().tolist() == [1 + inserted]
 
 
-def test_adapters_sit_in_the_chosen_layers(folders: dict[str, PairFolders]) -> None:
+def test_adapters_are_in_the_given_layers(folders: dict[str, PairFolders]) -> None:
     _, splits, pair, translator = bench(folders["llama"], "adapter", adapter_layers="2")
     open_gates(translator)
     rows = [item.text_row for item in pair.encoder(splits.train)]
@@ -229,11 +229,11 @@ def test_a_job_opens_the_gates(
         ({"adapter_layers": "1"}, "injection adapter"),
     ],
 )
-def test_what_does_not_go_together_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_settings_that_exclude_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         tiny(**changes)
 
 
-def test_a_layer_that_is_not_there_is_refused(folders: dict[str, PairFolders]) -> None:
+def test_a_layer_that_does_not_exist_is_refused(folders: dict[str, PairFolders]) -> None:
     with pytest.raises(UserError, match="layers 1 to 3"):
         bench(folders["llama"], "adapter", adapter_layers="1,4")

@@ -39,7 +39,7 @@ def inputs() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("prediction", ["x1", "velocity"])
-def test_an_exact_network_carries_noise_to_data(prediction: str) -> None:
+def test_an_exact_network_takes_noise_to_data(prediction: str) -> None:
     data, noise = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
     network = (lambda x, t: data) if prediction == "x1" else (lambda x, t: data - noise)
     assert torch.allclose(sample(network, noise, 4, prediction), data, atol=1e-6)  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ def test_pads_of_the_source_are_never_read(pooling: str, cross: bool) -> None:
         assert torch.allclose(bridge(states, mask, noise)[1:2], alone, atol=1e-5)
 
 
-def test_guidance_of_1_is_none_and_0_forgets_the_source() -> None:
+def test_guidance_of_1_is_none_and_0_ignores_the_source() -> None:
     plain, free, strong = make_bridge(), make_bridge(guidance=0.0), make_bridge(guidance=3.0)
     for bridge in (plain, free, strong):
         _open_gates(bridge)

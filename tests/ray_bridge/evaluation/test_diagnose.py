@@ -35,14 +35,14 @@ def trial(folders: PairFolders, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_a_trial_is_shown_as_it_was_scored(trial: Path) -> None:
-    found = diagnose(trial, count=3)
+    diagnoses = diagnose(trial, count=3)
     samples = read_jsonl(trial / "samples.jsonl")[:3]
-    assert [one.id for one in found] == [row["id"] for row in samples]
-    for one, row in zip(found, samples, strict=True):
+    assert [one.id for one in diagnoses] == [row["id"] for row in samples]
+    for one, row in zip(diagnoses, samples, strict=True):
         assert one.outputs == {name: row[f"{name}_output"] for name in one.outputs}
         assert set(one.outputs) == {key.removesuffix("_output") for key in row if key.endswith("_output")}
         assert max(one.rms) == pytest.approx(min(one.rms))
-    text = render(found)
+    text = render(diagnoses)
     for row in samples:
         assert row["question"] in text
         assert all(line in text for line in row["bridged_output"].strip().splitlines())
@@ -76,7 +76,7 @@ def test_soft_tokens_outside_the_sequence_get_no_attention(injection: str) -> No
 
 
 @pytest.mark.parametrize(("name", "message"), [("", "spec.json"), ("selected", "checkpoint")])
-def test_what_is_no_finished_trial_is_refused(name: str, message: str, tmp_path: Path) -> None:
+def test_a_folder_of_no_finished_trial_is_refused(name: str, message: str, tmp_path: Path) -> None:
     if name:
         write_json(tmp_path / "spec.json", {"spec": tiny().model_dump()})
     with pytest.raises(UserError, match=message):

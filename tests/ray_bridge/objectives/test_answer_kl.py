@@ -62,16 +62,16 @@ def test_padding_side_does_not_matter(frame: Frame, student_side: str, teacher_s
     soft = SoftContext(tokens=moved.soft)
     moved.student = assemble(target, [i.row for i in items], soft, pad=student_side)  # type: ignore[misc, arg-type]
     moved.teacher = assemble(target, [i.text_row for i in items], None, pad=teacher_side)  # type: ignore[misc, arg-type]
-    expected, found = answer_kl(step), answer_kl(moved)
-    assert found.count == expected.count
-    torch.testing.assert_close(found.total, expected.total, rtol=1e-5, atol=1e-6)
+    expected, term = answer_kl(step), answer_kl(moved)
+    assert term.count == expected.count
+    torch.testing.assert_close(term.total, expected.total, rtol=1e-5, atol=1e-6)
     rows, student_at, teacher_at = aligned_positions(moved)
     for batch, at in ((moved.student, student_at), (moved.teacher, teacher_at)):
         assert bool((batch.mask[rows, at] == 1).all())
         assert bool((batch.mask[rows, at + 1] == 1).all())
 
 
-def test_rows_of_a_batch_do_not_touch_each_other(frame: Frame) -> None:
+def test_rows_of_a_batch_are_independent(frame: Frame) -> None:
     items = frame.items(6)
     whole = answer_kl(frame.step(items))
     alone = [answer_kl(frame.step([item])) for item in items]
@@ -80,9 +80,7 @@ def test_rows_of_a_batch_do_not_touch_each_other(frame: Frame) -> None:
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-def test_what_stands_in_the_pads_is_never_read(
-    frame: Frame, off: Frame, aligned: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pads_are_never_read(frame: Frame, off: Frame, aligned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     used = frame if aligned else off
     totals = []
     for pad in (used.pair.target.pad, 17, 101):
@@ -137,7 +135,7 @@ def test_off_is_the_misaligned_slice(off: Frame) -> None:
     assert float(answer_kl(off.step(items)).total.detach()) > 0
 
 
-def test_a_short_row_gives_what_it_has(off: Frame) -> None:
+def test_a_short_row_gives_fewer_positions(off: Frame) -> None:
     item = off.items(1)[0]
     short = replace(
         item,

@@ -28,9 +28,9 @@ def test_losses_and_gradients_equal_those_by_hand(folders: PairFolders, layout: 
     expected = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss in losses]
     values, gradients = accumulate_gradients(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens)
     torch.testing.assert_close(values, torch.stack(losses).detach(), rtol=1e-4, atol=1e-4)
-    for (found,), expected_gradients in zip(gradients, expected, strict=True):
+    for (accumulated,), expected_gradients in zip(gradients, expected, strict=True):
         assert float(expected_gradients.norm()) > 0.1
-        torch.testing.assert_close(found, expected_gradients, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(accumulated, expected_gradients, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("micro_tokens", [1, 150, UNLIMITED])
@@ -46,9 +46,9 @@ def test_adapters_get_their_part_of_losses_and_gradients(folders: PairFolders, l
     expected = [torch.autograd.grad(loss, trained, retain_graph=True) for loss in losses]
     values, gradients = accumulate_gradients(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens)
     torch.testing.assert_close(values, torch.stack(losses).detach(), rtol=1e-4, atol=1e-4)
-    for found, expected_gradients in zip(gradients, expected, strict=True):
+    for accumulated, expected_gradients in zip(gradients, expected, strict=True):
         assert all(float(gradient.norm()) > 1e-3 for gradient in expected_gradients)
-        torch.testing.assert_close(found, list(expected_gradients), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(accumulated, list(expected_gradients), rtol=1e-3, atol=1e-4)
 
 
 def test_pads_are_never_read(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_pads_are_never_read(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> N
         results.append(accumulate_gradients(frame.pair.target, soft, completions, advantages, 1.0, UNLIMITED))
     for values, gradients in results[1:]:
         assert torch.equal(values, results[0][0])
-        assert all(torch.equal(found, first) for (found,), (first,) in zip(gradients, results[0][1], strict=True))
+        assert all(torch.equal(gradient, first) for (gradient,), (first,) in zip(gradients, results[0][1], strict=True))
 
 
 def test_micro_batches_hold_to_their_limit(frame: Frame) -> None:

@@ -89,21 +89,21 @@ def test_a_kept_teacher_changes_nothing(
     frame.translator.double()
     items = frame.pair.encoder([frame.splits.train[i] for i in (5, 17, 2, 11)])
     items = with_prompt(items) if seen else items
-    found = {}
+    results = {}
     for kind, kept in ((Wide, None), (AloneWide, states_of(frame, tmp_path)(items))):
         step = step_of(frame, items, kind, kept)
         losses = backward(step, objective_terms(frame.spec), frame.parameters)
         gradient = torch.cat([p.grad.flatten() for p in frame.parameters if p.grad is not None])
         own = answer_kl(step_of(frame, items, kind, kept))
-        found[kind] = (own.total.detach(), own.count, losses.terms, gradient)
-    total, count, terms, gradient = found[Wide]
+        results[kind] = (own.total.detach(), own.count, losses.terms, gradient)
+    total, count, terms, gradient = results[Wide]
     assert gradient.dtype == torch.float64
     assert float(total) > 1e-3
     assert float(gradient.norm()) > 1e-4
-    torch.testing.assert_close(found[AloneWide][0], total, rtol=1e-9, atol=1e-9)
-    assert found[AloneWide][1] == count
-    assert found[AloneWide][2] == pytest.approx(terms, rel=1e-9, abs=1e-9)
-    torch.testing.assert_close(found[AloneWide][3], gradient, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(results[AloneWide][0], total, rtol=1e-9, atol=1e-9)
+    assert results[AloneWide][1] == count
+    assert results[AloneWide][2] == pytest.approx(terms, rel=1e-9, abs=1e-9)
+    torch.testing.assert_close(results[AloneWide][3], gradient, rtol=1e-9, atol=1e-9)
 
 
 def test_states_belong_to_the_positions_that_the_kl_compares(frame: Frame) -> None:

@@ -156,7 +156,7 @@ def test_the_estimate_is_the_gradient_of_the_expected_reward(toy: tuple[ModelPai
         term = decode.rloo(step)
         gradient = flat(torch.autograd.grad(term.total, parameters, allow_unused=True), parameters)
         estimates.append(-gradient / (pair.spec.decode_questions * pair.spec.decode_samples))
-    found = torch.stack(estimates)  # (STEPS, P)
+    gradients = torch.stack(estimates)  # (STEPS, P)
 
     whole = torch.stack([expected_reward(pair, translator, step) for step in steps_of(pair, translator)]).mean()
     steepest = flat(torch.autograd.grad(whole, parameters, allow_unused=True), parameters)  # (P,)
@@ -173,7 +173,7 @@ def test_the_estimate_is_the_gradient_of_the_expected_reward(toy: tuple[ModelPai
                 moved(parameters, direction, -size)
             slopes.append((ends[0] - ends[1]) / 0.02)
         truth = torch.tensor(slopes)  # (STEPS,)
-        gap = found @ direction - truth  # (STEPS,)
+        gap = gradients @ direction - truth  # (STEPS,)
         error = float(gap.std()) / math.sqrt(STEPS)
         assert abs(float(gap.mean())) < 4 * error
         if has_signal:
@@ -221,7 +221,7 @@ def test_recomputing_layers_changes_no_gradient(
     assert not any("forward" in layer.__dict__ for layer in frame.pair.target.layers)
 
 
-def test_layers_keep_a_forward_that_was_put_on_them(frame: Frame) -> None:
+def test_a_forward_set_on_a_layer_is_restored(frame: Frame) -> None:
     layer = frame.pair.target.layers[0]
     own = layer.forward
     layer.forward = own
@@ -240,7 +240,7 @@ def kept_for_backward(sizes: list[int]) -> Iterator[None]:
         yield
 
 
-def test_recomputing_layers_keeps_their_inputs_alone(frame: Frame) -> None:
+def test_recomputed_layers_keep_only_their_inputs(frame: Frame) -> None:
     target = frame.pair.target
     soft = frame.step(frame.items(4)).soft.detach().requires_grad_()
     mask = torch.ones(4, soft.shape[1], dtype=torch.long)

@@ -83,11 +83,11 @@ def test_a_completion_does_not_depend_on_its_batch(frame: Frame, batch_size: int
 @pytest.mark.parametrize("world", [2, 3])
 def test_a_completion_does_not_depend_on_its_worker(frame: Frame, world: int) -> None:
     expected = {c.key: (c.tokens, c.item.example.id) for c in sample(frame, 0, all_keys(frame, 4), batch_size=16)}
-    found = {}
+    tokens_of = {}
     for rank in range(world):
         keys = worker_completions(Worker(rank=rank, world=world), 4, frame.spec.decode_samples)
-        found |= {c.key: (c.tokens, c.item.example.id) for c in sample(frame, 0, keys, batch_size=16)}
-    assert found == expected
+        tokens_of |= {c.key: (c.tokens, c.item.example.id) for c in sample(frame, 0, keys, batch_size=16)}
+    assert tokens_of == expected
 
 
 def test_seed_step_example_and_sample_make_a_completion(frame: Frame) -> None:

@@ -94,7 +94,7 @@ def test_flow_falls_on_a_fixed_batch(folders: PairFolders, teacher: str) -> None
     assert values[-1] < 0.8 * values[0]
 
 
-def test_flow_data_carries_no_gradient_and_is_the_chosen_text(folders: PairFolders) -> None:
+def test_flow_data_has_no_gradient_and_is_the_chosen_text(folders: PairFolders) -> None:
     frames = {name: make_frame(folders, flow_teacher=name) for name in ("question", "answer")}
     values = {name: float(flow(f.step(f.items(4))).total.detach()) for name, f in frames.items()}
     assert values["question"] != values["answer"]

@@ -24,18 +24,18 @@ def measure(folders: PairFolders, injection: str, worker: Worker) -> dict[str, A
     every += objective_terms(frame.spec)
     items = frame.items(BATCH)
     mine = [items[i] for i in worker.share(BATCH)]
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for terms in [*([term] for term in every), every]:
         losses = backward(frame.step(mine, worker=worker), terms, frame.parameters, term_norms=True)
         flat = torch.cat([p.grad.flatten() for p in frame.parameters if p.grad is not None])
-        found["+".join(term.name for term in terms)] = {
+        results["+".join(term.name for term in terms)] = {
             "total": losses.total,
             "terms": dict(losses.terms),
             "norms": dict(losses.gradient_norms),
             "metrics": dict(losses.metrics),
             "gradient": flat,
         }
-    return found
+    return results
 
 
 def part(worker: Worker, folders: PairFolders, injection: str, place: Path) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints written beside training: whole or absent, of one moment, one at a time, and no error of theirs lost."""
+"""Asynchronous checkpoints: complete or absent, of one step, one at a time, and no error of a write is lost."""
 
 import os
 import signal
@@ -20,30 +20,30 @@ from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
 from tests.support.local_jobs import recorded
 
-Around = Callable[[int, Path, Fill], None]
+Intercept = Callable[[int, Path, Fill], None]
 
 
-class Through(LocalSession):
-    """Hands each writing, with its step, to a function that may hold it up or end it; the writing itself is real."""
+class InterceptedSession(LocalSession):
+    """Calls a function in place of each write, which may delay it or make it fail; the write itself is real."""
 
-    def __init__(self, folder: Path, around: Around) -> None:
+    def __init__(self, folder: Path, intercept: Intercept) -> None:
         super().__init__(folder)
-        self.around = around
+        self.intercept = intercept
         self.reported: list[int] = []
 
     def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
         assert fill is not None
         self.reported.append(step)
-        super().report(step, metrics, lambda folder: self.around(step, folder, fill))
+        super().report(step, metrics, lambda folder: self.intercept(step, folder, fill))
 
 
-def make_trainer(spec: JobSpec, folder: Path, around: Around) -> Trainer:
+def make_trainer(spec: JobSpec, folder: Path, intercept: Intercept) -> Trainer:
     torch.set_num_threads(1)
-    return Trainer(spec, tiny_run(workers=1, checkpoint_every=3), folder, Through(folder, around), None)
+    return Trainer(spec, tiny_run(workers=1, checkpoint_every=3), folder, InterceptedSession(folder, intercept), None)
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.5])
-def test_training_goes_on_and_what_is_written_is_the_step_of_the_report(
+def test_training_continues_while_the_state_at_the_report_is_written(
     spec: JobSpec,
     tmp_path: Path,
     ema_decay: float,
@@ -64,18 +64,18 @@ def test_training_goes_on_and_what_is_written_is_the_step_of_the_report(
     for _ in range(2):
         trainer._train_step()
     trainer.best.offer(3, 0.6, trainer.average or trainer.translator.state_dict())
-    assert trainer.session.latest() is None, "nothing is called a checkpoint before it is whole"
+    assert trainer.session.latest() is None, "a checkpoint is listed only once it is complete"
     gate.set()
     trainer.session.wait()
     latest = trainer.session.latest()
     assert latest is not None
-    found = TrainingState.load(latest)
-    assert (found.step, found.best.step, found.best.accuracy) == (1, 1, 0.5)
-    assert same(found.weights, weights)
-    assert same(found.average, average)
-    assert same(found.best.weights, average or weights)
-    assert all(map(same, found.optimiser["state"].values(), moments))
-    assert [group["lr"] for group in found.optimiser["param_groups"]] == rates
+    loaded = TrainingState.load(latest)
+    assert (loaded.step, loaded.best.step, loaded.best.accuracy) == (1, 1, 0.5)
+    assert same(loaded.weights, weights)
+    assert same(loaded.average, average)
+    assert same(loaded.best.weights, average or weights)
+    assert all(map(same, loaded.optimiser["state"].values(), moments))
+    assert [group["lr"] for group in loaded.optimiser["param_groups"]] == rates
     assert not same(trainer.translator.state_dict(), weights)
     assert rates != [group["lr"] for group in trainer.optimiser.param_groups]
 
@@ -84,7 +84,7 @@ def same(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) 
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_report_waits_for_the_writing_before_it(spec: JobSpec, tmp_path: Path) -> None:
+def test_a_report_waits_for_the_write_before_it(spec: JobSpec, tmp_path: Path) -> None:
     first_is_held = threading.Event()
     done: list[tuple[int, list[int]]] = []
 
@@ -96,7 +96,7 @@ def test_a_report_waits_for_the_writing_before_it(spec: JobSpec, tmp_path: Path)
 
     trainer = make_trainer(spec, tmp_path, held)
     session = trainer.session
-    assert isinstance(session, Through)
+    assert isinstance(session, InterceptedSession)
     trainer._train_step()
     trainer._checkpoint()
     trainer._train_step()
@@ -107,7 +107,7 @@ def test_a_report_waits_for_the_writing_before_it(spec: JobSpec, tmp_path: Path)
 
 
 @pytest.mark.parametrize("broken", [3, 12])
-def test_an_error_in_the_writing_ends_the_job_and_leaves_the_checkpoint_before(
+def test_an_error_in_a_write_ends_the_job_and_keeps_the_checkpoint_before(
     spec: JobSpec,
     tmp_path: Path,
     broken: int,
@@ -122,7 +122,7 @@ def test_an_error_in_the_writing_ends_the_job_and_leaves_the_checkpoint_before(
     trainer = make_trainer(spec, tmp_path, breaks)
     with pytest.raises(OSError, match="No space left"):
         trainer.run()
-    assert isinstance(trainer.session, Through)
+    assert isinstance(trainer.session, InterceptedSession)
     assert trainer.session.reported[-1] == broken
     latest = trainer.session.latest()
     assert (latest and latest.name) == (None if broken == 3 else "checkpoint-000009")
@@ -143,7 +143,7 @@ make_trainer(JobSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), dies).
 """
 
 
-def test_killed_while_it_writes_it_goes_on_from_the_whole_checkpoint_before(
+def test_a_job_killed_in_a_write_resumes_from_the_last_complete_checkpoint(
     spec: JobSpec,
     finished: Path,
     tmp_path: Path,
@@ -156,13 +156,13 @@ def test_killed_while_it_writes_it_goes_on_from_the_whole_checkpoint_before(
     assert [name.partition("-")[0] for name in names] == ["checkpoint", "unfinished"]
     trainer = make_trainer(spec, tmp_path, lambda _step, folder, fill: fill(folder))
     trainer.run()
-    assert isinstance(trainer.session, Through)
+    assert isinstance(trainer.session, InterceptedSession)
     assert trainer.session.reported == [6, 9, 12]
     assert recorded(tmp_path) == recorded(finished)
     assert [path.name for path in (tmp_path / "local").iterdir()] == ["checkpoint-000012"]
 
 
-def test_a_folder_written_twice_is_replaced_and_a_failed_one_never_seen(tmp_path: Path) -> None:
+def test_a_folder_written_twice_is_replaced_and_a_failed_write_leaves_no_trace(tmp_path: Path) -> None:
     place = tmp_path / "checkpoint"
 
     def fails(folder: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_folder_written_twice_is_replaced_and_a_failed_one_never_seen(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def progress(step: int, best: Best, *, average: bool = False, weights: Weights | None = None) -> TrainingState:
+def make_state(step: int, best: Best, *, average: bool = False, weights: Weights | None = None) -> TrainingState:
     value = torch.full((50_000,), float(step))
     return TrainingState(
         step=step,
@@ -199,12 +199,12 @@ def test_the_best_weights_are_right_in_every_copy_and_written_once(tmp_path: Pat
     bests = {step: Best(step=step, accuracy=0.1 * step, weights=weights(step, average)) for step in (1, 4, 5)}
     for step, best in ((2, 1), (3, 1), (4, 4), (5, 4), (6, 5), (7, 5)):
         folder = tmp_path / str(step)
-        write_folder(folder, snapshot.take(progress(step, bests[best], average=average)).save)
-        found = TrainingState.load(folder)
-        assert found.best.step == best
-        assert same(found.best.weights, weights(best, average))
-        assert found.weights["w"][0] == step
-        assert found.optimiser["state"][0]["exp_avg"][0] == step + 0.25
+        write_folder(folder, snapshot.take(make_state(step, bests[best], average=average)).save)
+        loaded = TrainingState.load(folder)
+        assert loaded.best.step == best
+        assert same(loaded.best.weights, weights(best, average))
+        assert loaded.weights["w"][0] == step
+        assert loaded.optimiser["state"][0]["exp_avg"][0] == step + 0.25
         sizes.append(round((folder / "state.pt").stat().st_size / 200_000))
     copies = 3 if average else 2
     assert sizes == [copies + (step != best) for step, best in ((2, 1), (3, 1), (4, 4), (5, 4), (6, 5), (7, 5))]
@@ -214,27 +214,27 @@ def weights(step: int, average: bool) -> dict[str, torch.Tensor]:
     return {"w": torch.full((50_000,), step + (0.5 if average else 0.0))}
 
 
-def test_host_memory_is_used_again(tmp_path: Path) -> None:
+def test_host_memory_is_reused(tmp_path: Path) -> None:
     snapshot, best = Snapshot(), Best(step=0, accuracy=0.0, weights=weights(0, False))
-    first, second = (snapshot.take(progress(step, best)) for step in (1, 2))
+    first, second = (snapshot.take(make_state(step, best)) for step in (1, 2))
     assert first.weights["w"].data_ptr() == second.weights["w"].data_ptr()
     assert first.best.weights["w"].data_ptr() == second.best.weights["w"].data_ptr()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_copy_from_a_gpu_is_pinned_and_whole_before_the_state_changes() -> None:
+def test_a_copy_from_a_gpu_is_pinned_and_complete_before_the_state_changes() -> None:
     snapshot = Snapshot()
     state = torch.arange(2**24, device="cuda", dtype=torch.float32)
     for _ in range(3):
         expected = state.cpu()
-        found = snapshot.take(progress(1, Best(step=0, weights={"w": state + 1}), weights={"w": state}))
+        copy = snapshot.take(make_state(1, Best(step=0, weights={"w": state + 1}), weights={"w": state}))
         state.add_(1)
-        assert found.weights["w"].is_pinned()
-        assert torch.equal(found.weights["w"], expected)
+        assert copy.weights["w"].is_pinned()
+        assert torch.equal(copy.weights["w"], expected)
         state.add_(1)
 
 
-def test_going_on_trains_the_average_and_not_the_best_that_was_written_with_it(
+def test_a_resumed_job_trains_the_average_and_not_the_best_weights_saved_with_it(
     spec: JobSpec,
     tmp_path: Path,
 ) -> None:

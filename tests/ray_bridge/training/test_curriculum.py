@@ -16,7 +16,7 @@ from ray_bridge.training.trainer import Trainer
 from tests.support.model_pairs import PairFolders, frozen
 
 
-def test_the_share_falls_linearly_to_nothing() -> None:
+def test_the_share_falls_linearly_to_zero() -> None:
     spec = tiny(layout="soft_only", prompt_share=0.8, steps=1000)
     assert [prompt_share(spec, step) for step in (0, 500, 1000)] == pytest.approx([0.8, 0.4, 0.0])
     seen = [sees_prompt(spec, step) for step in range(1000)]
@@ -27,12 +27,12 @@ def test_the_share_falls_linearly_to_nothing() -> None:
     assert seen != [sees_prompt(spec.replace(seed=1), step) for step in range(1000)]
 
 
-def test_without_it_no_step_sees_the_prompt() -> None:
+def test_without_a_share_no_step_sees_the_prompt() -> None:
     spec = tiny(layout="soft_only", steps=50)
     assert not any(sees_prompt(spec, step) for step in range(50))
 
 
-def test_only_soft_only_has_one() -> None:
+def test_only_soft_only_takes_a_prompt_share() -> None:
     with pytest.raises(UserError, match="soft_only"):
         tiny(prompt_share=0.5)
 
@@ -42,10 +42,10 @@ def test_a_step_with_the_prompt_reads_what_soft_plus_text_reads() -> None:
     sizes = {"train_examples": 3, "validation_examples": 2, "test_examples": 2}
     spec = tiny(layout="soft_only", prompt_share=0.5, **sizes)
     splits = load_splits(spec)
-    weaned = Encoder(spec, splits.task, "", source, target)(splits.train)
+    instructed = Encoder(spec, splits.task, "", source, target)(splits.train)
     plain = Encoder(tiny(**sizes), splits.task, "", source, target)(splits.train)
-    assert [item.row for item in with_prompt(weaned)] == [item.row for item in plain]
-    for short, whole in zip(weaned, plain, strict=True):
+    assert [item.row for item in with_prompt(instructed)] == [item.row for item in plain]
+    for short, whole in zip(instructed, plain, strict=True):
         assert short.row != whole.row
         assert short.row.answer == whole.row.answer
         assert short.text_row == whole.text_row

@@ -1,4 +1,4 @@
-"""The moving average of the weights: evaluated, chosen, resumed; and when decode-aware terms are recorded."""
+"""The moving average of the weights is evaluated, selected and resumed; and when decode-aware terms are recorded."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,12 +95,12 @@ def finished(spec: JobSpec, tmp_path_factory: pytest.TempPathFactory) -> Watched
     return trainer
 
 
-def averages(live: list[Weights]) -> list[Weights]:
+def averages_of(live: list[Weights]) -> list[Weights]:
     """The average after each step, by the definition: decay x average + (1 - decay) x weights."""
-    found = [live[0]]
+    averages = [live[0]]
     for weights in live[1:]:
-        found.append({name: DECAY * found[-1][name] + (1 - DECAY) * weights[name] for name in weights})
-    return found
+        averages.append({name: DECAY * averages[-1][name] + (1 - DECAY) * weights[name] for name in weights})
+    return averages
 
 
 def same(first: Weights, second: Weights, tolerance: float = 0.0) -> bool:
@@ -109,7 +109,7 @@ def same(first: Weights, second: Weights, tolerance: float = 0.0) -> bool:
 
 
 def test_the_average_is_what_is_evaluated(finished: Watched) -> None:
-    expected = averages(finished.live)
+    expected = averages_of(finished.live)
     assert len(finished.live) == 7
     assert len(finished.evaluated) == 5  # before training, after steps 2, 4 and 6, and the chosen one on the test split
     for step, evaluated in zip((0, 2, 4, 6), finished.evaluated, strict=False):
@@ -117,15 +117,15 @@ def test_the_average_is_what_is_evaluated(finished: Watched) -> None:
         assert step == 0 or not same(evaluated, finished.live[step], 1e-5)
 
 
-def test_the_average_is_what_is_chosen(finished: Watched) -> None:
+def test_the_average_is_what_is_selected(finished: Watched) -> None:
     chosen = load_file(finished.folder / "selected" / "translator.safetensors")
     step = read_json(finished.folder / "selected" / "selected.json")["step"]
     assert step in (0, 2, 4, 6)
-    assert same(chosen, averages(finished.live)[step], 1e-6)
+    assert same(chosen, averages_of(finished.live)[step], 1e-6)
     assert same(chosen, finished.evaluated[-1])
 
 
-def test_later_steps_do_not_change_what_was_chosen(finished: Watched) -> None:
+def test_later_steps_do_not_change_the_best_weights(finished: Watched) -> None:
     assert len(finished.chosen) == 4
     assert all(same(kept, as_chosen) for kept, as_chosen in finished.chosen)
 
@@ -138,7 +138,7 @@ def test_without_average_the_live_weights_are_evaluated(spec: JobSpec, tmp_path:
 
 
 @pytest.mark.parametrize("reports", [1, 2, 3])  # after 2 steps the best weights are the average itself, perhaps
-def test_a_killed_job_goes_on_bit_for_bit(spec: JobSpec, finished: Watched, tmp_path: Path, reports: int) -> None:
+def test_a_killed_job_resumes_bit_for_bit(spec: JobSpec, finished: Watched, tmp_path: Path, reports: int) -> None:
     with pytest.raises(KilledError):
         Watched(spec, tmp_path, DiesAt(tmp_path, reports)).run()
     trainer = Watched(spec, tmp_path)
