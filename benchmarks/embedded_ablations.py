@@ -102,6 +102,7 @@ def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str,
     import numpy as np
 
     from bridge_common.files import read_jsonl
+    from bridge_common.metric_names import CONDITIONS
     from tune_spaces.analysis.bootstrap import bootstrap_means, contrast
 
     cells: dict[str, dict[int, list[dict[str, Any]]]] = {}
@@ -113,7 +114,7 @@ def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str,
     for name, by_seed in ((name, cells[name]) for name in names if name in cells):
         first = next(iter(by_seed.values()))
         row: dict[str, Any] = {"variant": name, "seeds": sorted(by_seed), "n": len(first)}
-        for condition in ("bridged", "target_alone", "shuffled_soft", "random_soft", "source_alone"):
+        for condition in CONDITIONS:
             row[condition] = _mean(by_seed, condition, None)
         for group in ("none", "seen", "transfer"):
             row[f"bridged/{group}"] = _mean(by_seed, "bridged", group)

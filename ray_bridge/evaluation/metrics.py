@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridge_common.intervals import wilson
+from bridge_common.metric_names import GAIN, INFORMATION, N, accuracy, accuracy_high, accuracy_low
 
 
 def metrics_of(
@@ -24,13 +25,13 @@ def metrics_of(
         and if both sides are there, gain (bridged - target_alone) and information (bridged - shuffled_soft).
     """
     n = len(samples)
-    metrics: dict[str, float] = {"n": n}
+    metrics: dict[str, float] = {N: n}
     for condition in conditions:
         correct = sum(bool(row[f"{condition}_correct"]) for row in samples)
         low, high = wilson(correct, n)
-        metrics[f"accuracy/{condition}"] = correct / n
-        metrics[f"accuracy_low/{condition}"] = low
-        metrics[f"accuracy_high/{condition}"] = high
+        metrics[accuracy(condition)] = correct / n
+        metrics[accuracy_low(condition)] = low
+        metrics[accuracy_high(condition)] = high
         metrics[f"correct/{condition}"] = correct
         metrics[f"flexible/{condition}"] = sum(bool(row[f"{condition}_flexible"]) for row in samples) / n
         metrics[f"valid/{condition}"] = sum(bool(row[f"{condition}_valid"]) for row in samples) / n
@@ -43,9 +44,9 @@ def metrics_of(
             for row in samples:
                 parts[row[group]].append(bool(row[f"{condition}_correct"]))
             for value, outcomes in sorted(parts.items()):
-                metrics[f"accuracy/{condition}/{value}"] = sum(outcomes) / len(outcomes)
+                metrics[f"{accuracy(condition)}/{value}"] = sum(outcomes) / len(outcomes)
                 metrics[f"n/{value}"] = len(outcomes)
-    for name, baseline in (("gain", "target_alone"), ("information", "shuffled_soft")):
+    for name, baseline in ((GAIN, "target_alone"), (INFORMATION, "shuffled_soft")):
         if {"bridged", baseline} <= set(conditions):
-            metrics[name] = metrics["accuracy/bridged"] - metrics[f"accuracy/{baseline}"]
+            metrics[name] = metrics[accuracy("bridged")] - metrics[accuracy(baseline)]
     return metrics

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from bridge_common.event_log import EventLog
+from bridge_common.metric_names import LOSS, accuracy
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import Translator
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
@@ -199,8 +200,8 @@ class Trainer:
             return
         tokens = sum(len(item.row.before) + len(item.row.prompt) + len(item.row.answer) for item in items)
         tokens = (tokens + self.spec.inserted * len(items)) * self.worker.world
-        values = {f"loss/{name}": value for name, value in losses.terms.items()}
-        values |= {"loss/total": losses.total, "grad_norm": norm, "lr": learning_rate(self.spec, self.step - 1)}
+        values = {f"{LOSS}{name}": value for name, value in losses.terms.items()}
+        values |= {f"{LOSS}total": losses.total, "grad_norm": norm, "lr": learning_rate(self.spec, self.step - 1)}
         values |= {f"grad_norm/{name}": value for name, value in losses.gradient_norms.items()}
         values |= losses.metrics
         values |= {"seconds_per_step": round(spent, 5), "tokens_per_second": round(tokens / spent, 1)}
@@ -211,7 +212,7 @@ class Trainer:
         translator = self._for_evaluation(self.average or None)
         samples = self.evaluator.evaluate(self.splits.validation, translator, ["bridged"])
         metrics = metrics_of(samples, ["bridged"], list(self.splits.test[0].groups))
-        self.best.offer(self.step, metrics["accuracy/bridged"], self.average or self.translator.state_dict())
+        self.best.offer(self.step, metrics[accuracy("bridged")], self.average or self.translator.state_dict())
         if self.events:
             values = {f"validation/{name}": value for name, value in metrics.items()}
             values |= self._pooling(translator)
