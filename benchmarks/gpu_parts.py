@@ -16,7 +16,7 @@ from torch.nn.attention.bias import causal_lower_right
 from benchmarks.decoding import decode_by, step_time
 from benchmarks.harness import ceilings, clock, environment, peak_gib, timed
 from benchmarks.random_models import Rig, bench_spec, rows_of
-from benchmarks.train_step import bench_job, measure, way_of
+from benchmarks.train_step import make_trainer, measure, way_of
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
@@ -298,23 +298,23 @@ class Bench:
             spec = bench_spec(
                 self.size, decode_aware=True, batch_size=2, eval_every=1, steps=100, decode_questions=1, **few
             )
-            job = bench_job(self.rig, spec, Path(name), Worker(device=self.device))
+            trainer = make_trainer(self.rig, spec, Path(name), Worker(device=self.device))
             begin = clock(self.device)
-            job._train_step()
+            trainer._train_step()
             return {"seconds": round(clock(self.device) - begin, 2), "peak_gib": peak_gib(self.device)}
 
     def evaluate(self, worker: Worker, position: str, count: int) -> dict[str, Any]:
         """Seconds of one bridged evaluation of `count` items over all processes, scored and gathered."""
         with tempfile.TemporaryDirectory() as name:
             spec = bench_spec(self.size, soft_position=position)
-            job = bench_job(self.rig, spec, Path(name), worker)
-            evaluator = Evaluator(job.pair, worker, 1000, NodeCache(None))
-            examples = job.splits.test[:count]
-            job.pair.encoder(examples)
+            trainer = make_trainer(self.rig, spec, Path(name), worker)
+            evaluator = Evaluator(trainer.pair, worker, 1000, NodeCache(None))
+            examples = trainer.splits.test[:count]
+            trainer.pair.encoder(examples)
             worker.barrier()
             begin = clock(self.device)
             with no_end(self.rig):
-                samples = evaluator.evaluate(examples, job.translator.eval(), ["bridged"])
+                samples = evaluator.evaluate(examples, trainer.translator.eval(), ["bridged"])
             worker.barrier()
             spent = clock(self.device) - begin
         tokens = sum(row["bridged_tokens"] for row in samples)
@@ -332,11 +332,11 @@ class Bench:
         """Where a training step's time goes: launches, time on the device, and the largest kernels."""
         with way_of(self.rig, way) as position, tempfile.TemporaryDirectory() as name:
             spec = bench_spec(self.size, soft_position=position, batch_size=2, steps=10_000, eval_every=5000)
-            job = bench_job(self.rig, spec, Path(name), Worker(device=self.device))
-            job.prepare()
+            trainer = make_trainer(self.rig, spec, Path(name), Worker(device=self.device))
+            trainer.prepare()
             for _ in range(12):
-                job._train_step()
-            return self._profile(job._train_step)
+                trainer._train_step()
+            return self._profile(trainer._train_step)
 
     def profile_decode(self) -> dict[str, Any]:
         """Where a decode step's time goes, uncaptured so that kernels have names."""

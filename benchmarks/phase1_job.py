@@ -22,7 +22,7 @@ import torch
 from benchmarks.gpu_parts import no_end
 from benchmarks.harness import environment, save, wait
 from benchmarks.random_models import Rig, bench_spec
-from benchmarks.train_step import bench_job
+from benchmarks.train_step import make_trainer
 from ray_bridge.distributed import Worker
 from ray_bridge.generation.statistics import DecodingStatistics
 
@@ -40,7 +40,7 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
     spent: dict[str, float] = {}
     peaks: dict[str, float] = {}
     steps: list[float] = []
-    job = bench_job(rig, spec, folder / f"rank{worker.rank}", worker, log_every=10, cache=folder / "cache")
+    trainer = make_trainer(rig, spec, folder / f"rank{worker.rank}", worker, log_every=10, cache=folder / "cache")
 
     def note(name: str) -> None:
         if rig.device.type == "cuda":
@@ -49,7 +49,7 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
             torch.cuda.reset_peak_memory_stats(rig.device)
 
     def clocked(name: str) -> None:
-        action = getattr(job, name)
+        action = getattr(trainer, name)
 
         def run(*arguments: Any) -> Any:
             wait(rig.device)
@@ -63,27 +63,28 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
                 if name == "_train_step":
                     steps.append(time.perf_counter() - begin)
 
-        setattr(job, name, run)
+        setattr(trainer, name, run)
 
     for name in ("_fit_whitening", "_train_step", "_validate", "_checkpoint"):
         clocked(name)
     begin = time.perf_counter()
-    job.prepare()
+    trainer.prepare()
     spent["prepare"] = time.perf_counter() - begin
-    if job.step == 0:
-        job._fit_whitening()
-    job.pair.encoder([*job.splits.validation, *job.splits.test])  # with the tokenizer's own end, which training reads
-    while job.step < spec.steps:
-        job._train_step()
-        if job.step % spec.eval_every == 0:
+    if trainer.step == 0:
+        trainer._fit_whitening()
+    # Encoded before `no_end`, with the tokenizer's own EOS, which training supervises.
+    trainer.pair.encoder([*trainer.splits.validation, *trainer.splits.test])
+    while trainer.step < spec.steps:
+        trainer._train_step()
+        if trainer.step % spec.eval_every == 0:
             with no_end(rig):
-                job._validate()
-    job._checkpoint()
-    job.session.wait()
-    job.evaluator.statistics = DecodingStatistics()
+                trainer._validate()
+    trainer._checkpoint()
+    trainer.session.wait()
+    trainer.evaluator.statistics = DecodingStatistics()
     with no_end(rig):
         begin = time.perf_counter()
-        job.evaluator.evaluate(job.splits.test, job._for_evaluation(), ["bridged"])
+        trainer.evaluator.evaluate(trainer.splits.test, trainer._for_evaluation(), ["bridged"])
         spent["gate"] = time.perf_counter() - begin
         note("gate")
     return {
@@ -91,12 +92,12 @@ def run_job(rig: Rig, worker: Worker, folder: Path, asked: argparse.Namespace) -
         "workers": worker.world,
         "steps": spec.steps,
         "evaluations": asked.evaluations,
-        "items": [len(job.splits.validation), len(job.splits.test)],
+        "items": [len(trainer.splits.validation), len(trainer.splits.test)],
         "step_ms": round(1e3 * median(steps[len(steps) // 3 :]), 1),
         "seconds": {name: round(value, 2) for name, value in spent.items()},
         "total_s": round(sum(spent.values()), 1),
         "peak_gib": peaks,
-        "last_evaluation": f"{job.evaluator.statistics.batches} batches",
+        "last_evaluation": f"{trainer.evaluator.statistics.batches} batches",
     }
 
 

@@ -37,10 +37,10 @@ WAYS = (
 )
 
 
-def bench_job(
+def make_trainer(
     rig: Rig, spec: JobSpec, folder: Path, worker: Worker, *, log_every: int = 1, cache: Path | None = None
 ) -> Trainer:
-    """The job of a spec on the rig's models, as one worker runs it."""
+    """Make the trainer of a spec on the rig's models, as one worker has it."""
 
     def load(_kind: type[ModelPair], _spec: JobSpec, splits: Any, _device: torch.device) -> ModelPair:
         return rig.pair(spec, splits)
@@ -95,16 +95,16 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
     with way_of(rig, way) as position, tempfile.TemporaryDirectory() as name:
         spec = bench_spec(rig.size, soft_position=position, batch_size=2 * worker.world, steps=10_000, eval_every=5000)
         shared = os.environ.get("BENCH_CACHE")  # a folder that all processes see
-        job = bench_job(rig, spec, Path(name), worker, cache=Path(shared or name) / f"cache-{rig.size}")
-        job.prepare()
-        job.passes.graphed = job.passes.graphed and "without graphs" not in way and "unfused" not in way
-        losses = _watch(job)
+        trainer = make_trainer(rig, spec, Path(name), worker, cache=Path(shared or name) / f"cache-{rig.size}")
+        trainer.prepare()
+        trainer.passes.graphed = trainer.passes.graphed and "without graphs" not in way and "unfused" not in way
+        losses = _watch(trainer)
         spent = []
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         for _ in range(steps):
             begin = clock(device)
-            job._train_step()
+            trainer._train_step()
             spent.append(clock(device) - begin)
         spent = sorted(spent[len(spent) // 2 :])  # shapes come up, are planned and recorded in the first half
     return {
@@ -115,22 +115,22 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
         "slowest_ms": round(1e3 * spent[-1], 2),
         "floor_ms": round(1e3 * floor_seconds(rig, spec, way, limits, 2), 2),
         "peak_gib": peak_gib(device),
-        "graphs": {name: len(calls.graphs) for name, calls in job.passes.graphs.items()},
-        "eager_calls": {name: calls.eager_calls for name, calls in job.passes.graphs.items()},
+        "graphs": {name: len(calls.graphs) for name, calls in trainer.passes.graphs.items()},
+        "eager_calls": {name: calls.eager_calls for name, calls in trainer.passes.graphs.items()},
         "losses": losses[:4] + losses[-2:],
     }
 
 
-def _watch(job: Trainer) -> list[list[float]]:
+def _watch(trainer: Trainer) -> list[list[float]]:
     """Loss and gradient norm of each step to come, to compare ways by."""
     seen: list[list[float]] = []
-    log = job._log_step
+    log = trainer._log_step
 
     def watched(losses: Any, norm: float, *rest: Any) -> None:
         seen.append([round(losses.total, 5), round(norm, 5)])
         log(losses, norm, *rest)
 
-    job._log_step = watched  # type: ignore[method-assign]
+    trainer._log_step = watched  # type: ignore[method-assign]
     return seen
 
 
