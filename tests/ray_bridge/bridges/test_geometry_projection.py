@@ -111,7 +111,8 @@ def test_models_without_rotary_get_no_phase() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     tokenizer = make_tokenizer("gpt_neox")
-    config = GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=32, n_layer=1, n_head=2)
+    ids = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=512, n_embd=32, n_layer=1, n_head=2, **ids)
     plain = FrozenLM(GPT2LMHeadModel(config), tokenizer, "gpt2")
     projection = GeometryProjection(frozen("mistral", 48), plain, soft_tokens=3, init="ridge")
     assert projection.phase is None
