@@ -1,1 +1,1 @@
-"""Tasks: where examples come from, how they are prompted, and how an answer is scored."""
+"""Tasks: their examples, prompts and scoring."""

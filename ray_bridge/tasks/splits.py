@@ -1,4 +1,4 @@
-"""From the name of a task to its examples: test, training, the validation slice, and the few-shot exemplars."""
+"""Load a task's examples by its name and divide them: training, validation, test and few-shot exemplars."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from ray_bridge.noise import stable_seed
 from ray_bridge.tasks.registry import TASKS
 from ray_bridge.tasks.task import Example, Task, with_written_answer
 
-_SLICE_SEED = 20_260  # the validation slice is part of the data, not of a run: every seed selects on the same one
+_SLICE_SEED = 20_260  # fixed, so that runs of every seed select their checkpoint on the same examples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class Splits:
     Attributes:
         task: prompts and scores them.
         train: what the bridge is trained on.
-        validation: held out of train; the checkpoint is chosen on it.
-        test: what is reported.
+        validation: held out of train; the checkpoint is selected on it.
+        test: what results are reported on.
         header: the few-shot part of every prompt.
         written_header: the same for `text_bridge`, whose exemplars show another reader's answer: their own.
     """
@@ -45,14 +45,14 @@ def load_splits(spec: JobSpec) -> Splits:
     """Load a job's examples.
 
     Raises:
-        UserError: when the data cannot be read, or has fewer examples than were asked for.
+        UserError: if the data cannot be read, or have too few training examples.
     """
     task = make_task(spec)
     pool = task.train()
     held = spec.num_fewshot + spec.validation_examples
     if len(pool) <= held:
         raise UserError(
-            f"{spec.task} has {len(pool)} training examples; num_fewshot + validation_examples take {held}: lower them"
+            f"{task.name} has {len(pool)} training examples; num_fewshot + validation_examples take {held}: lower them"
         )
     exemplars, rest = pool[: spec.num_fewshot], pool[spec.num_fewshot :]
     order = np.random.default_rng(stable_seed("validation slice", _SLICE_SEED)).permutation(len(rest))

@@ -1,4 +1,4 @@
-"""What a task is: examples, a prompt, and a score."""
+"""The interface of a task: its examples, its prompt, and its scoring."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +12,8 @@ class Example:
     """One question.
 
     Attributes:
-        id: stable name, the same in every run; noise and order hang on it.
-        index: place in its split.
+        id: stable name, the same in every run; it seeds the example's noise.
+        index: index of its row in the split.
         question: what is asked.
         answer: the worked solution in the data's own format, for training.
         gold: the final answer that is scored.
@@ -35,9 +35,9 @@ class Score:
     """How one output was scored.
 
     Attributes:
-        answer: what was read from the output under the strict rule, None where it breaks the format.
-        correct: strict score.
-        flexible: score under the lenient rule (the last number).
+        answer: what the strict rule read from the output; None if the output is not in the task's format.
+        correct: whether the answer is right under the strict rule.
+        flexible: whether it is right under the flexible rule, which takes the answer from anywhere in the output.
         valid: whether the output has the answer format at all.
         f1: token F1 with gold, for tasks that have one.
         stopped: why scoring was stopped at a limit of time or memory, which counts as wrong; None if it was not.
@@ -69,22 +69,22 @@ class Task(Protocol):
     """The short instruction that stands in for the prompt under `soft_only`."""
 
     stops: tuple[str, ...]
-    """Texts after which an output is over, where a model goes on with an exemplar of its own."""
+    """Texts that end an output, such as the opening of a further exemplar that a model makes up."""
 
     def train(self) -> Sequence[Example]:
-        """Examples for training; validation and exemplars are taken from these."""
+        """Return the training examples, from which validation examples and exemplars are also taken."""
 
     def test(self) -> Sequence[Example]:
-        """Examples of the test split."""
+        """Return the test examples."""
 
     def header(self, exemplars: Sequence[Example]) -> str:
-        """The few-shot part of a prompt, empty without exemplars."""
+        """Return the few-shot part of a prompt, empty without exemplars."""
 
     def prompt(self, example: Example) -> str:
-        """The question with its cue, to which the answer is the continuation."""
+        """Return the question with its cue, which the answer continues."""
 
     def continuation(self, example: Example) -> str:
-        """The answer as it continues the prompt."""
+        """Return the answer as it continues the prompt."""
 
     def answer_text(self, output: str, example: Example) -> str:
         """Return the part of an output that is the answer: what stands before the first of `stops`."""
@@ -93,4 +93,4 @@ class Task(Protocol):
         """Return the continuations of a prompt of which the likeliest is the answer; None if answers are generated."""
 
     def score(self, output: str, example: Example) -> Score:
-        """Score an output; called from several threads at the same time."""
+        """Score an output; several threads may call it at the same time."""

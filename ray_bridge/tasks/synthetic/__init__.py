@@ -1,1 +1,1 @@
-"""The synthetic task of the embedded pair: problems, number words and templates."""
+"""The synthetic task of the embedded pair: number words, templates and problems."""

@@ -1,7 +1,7 @@
-"""How a problem is drafted: numbers first, wording later.
+"""Draft problems: a template draws the numbers and writes the solution, before the question is put into words.
 
-A template draws numbers and writes the solution; the numbers stand in its question as numbered slots. The same
-draft can then be worded with numerals, with words of the lexicon, or with anything else that stands for a number.
+In the question the numbers are numbered slots, so the same draft can be written with numerals, with words of the
+lexicon, or with any other names of its numbers.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ MAX_RESULT = 299
 
 
 class RejectedError(Exception):
-    """The numbers drawn do not make a sensible problem; draw again."""
+    """The numbers drawn make no sensible problem; draw again."""
 
 
 @dataclass(slots=True)
 class Slot:
-    """A number of the question; formats as its own placeholder."""
+    """A number of the question; formatting it gives its placeholder, such as `{0}`."""
 
     index: int
     kind: SlotKind
@@ -50,7 +50,7 @@ class Slot:
         return f"{{{self.index}}}"
 
     def numeral(self) -> str:
-        """The slot's phrase in numerals."""
+        """Return the slot's phrase in numerals."""
         if self.kind == "count":
             return str(self.value)
         if self.kind == "times":
@@ -60,7 +60,7 @@ class Slot:
 
 @cache
 def phrases(kind: SlotKind, value: int, transfer: bool) -> tuple[str, ...]:
-    """The lexicon's phrases that may stand in a slot of this kind and value, withheld ones or the others."""
+    """Return the lexicon's phrases that fit a slot of a kind and value: those withheld from training, or the others."""
     allowed = {
         "count": {"cardinal": "", "dozen": ""},
         "times": {"multiplier": "", "cardinal": " times"},
@@ -75,7 +75,7 @@ def phrases(kind: SlotKind, value: int, transfer: bool) -> tuple[str, ...]:
 
 
 class Draft:
-    """One problem being written: draws names and numbers and collects the solution's sentences."""
+    """A problem while it is written: draws names and numbers, and collects the sentences of the solution."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -96,43 +96,43 @@ class Draft:
         return slot
 
     def count(self, low: int, high: int) -> Slot:
-        """A number of things, between two bounds, both included."""
+        """Draw a number of things between two bounds, both included."""
         if high < low:
             raise RejectedError
         return self._slot("count", low + int(self.rng.random() * (high - low + 1)))
 
     def multiple(self, of: int, low: int, high: int) -> Slot:
-        """A number of things that a divisor divides."""
+        """Draw a number of things between two bounds that is a multiple of `of`."""
         first, last = -(-low // of), high // of
         if last < first:
             raise RejectedError
         return self._slot("count", of * self.rng.randint(first, last))
 
     def given(self, value: int) -> Slot:
-        """A number of things that the template fixed."""
+        """Add a number of things that the template has fixed."""
         if value < 2:
             raise RejectedError
         return self._slot("count", value)
 
     def times(self, high: int = 9) -> Slot:
-        """A factor of 2 to 9: "3 times", "thrice"."""
+        """Draw a factor, from 2: "3 times", "thrice"."""
         return self._slot("times", self.rng.randint(2, high))
 
     def share(self, divisor: int) -> Slot:
-        """A unit fraction, given by its divisor: "1/3", "a third"."""
+        """Add a unit fraction, given by its divisor: "1/3", "a third"."""
         return self._slot("share", divisor)
 
     def days(self, high: int = 21) -> Slot:
-        """A duration in days, half of the time of whole weeks."""
+        """Draw a duration in days, half of the time in whole weeks."""
         if self.rng.random() < 0.5:
             return self._slot("days", 7 * self.rng.randint(1, max(1, high // 7)))
         return self._slot("days", self.rng.randint(2, min(high, 20)))
 
     def step(self, before: str, a: Slot | int, op: str, b: Slot | int, after: str) -> int:
-        """Writes one sentence of the solution and returns its result.
+        """Write one sentence of the solution and return its result.
 
         Raises:
-            RejectedError: The result is not a whole number between 1 and 299.
+            RejectedError: if the result is not a whole number between 1 and 299.
         """
         x = a.value if isinstance(a, Slot) else a
         y = b.value if isinstance(b, Slot) else b

@@ -1,11 +1,10 @@
-"""The number words of the synthetic task: what the source model knows and the target model never saw.
+"""The number words of the synthetic task, which the source model knows and the target model has never seen.
 
-Three languages write the same values, so that a source which unifies values across languages can carry a word
-to the target that the bridge never saw. The words withheld from the bridge's training split (*transfer* words)
-are chosen by stem: in each language two digits are withheld together with everything built on them (English 4
-and 7 take away four, fourteen, forty, forty-six, twenty-seven, fourfold, a quarter ...). A withheld word can
-therefore not be composed from pieces that the bridge has seen, while its value stays visible through the other
-two languages. Spelling is ASCII.
+Three languages name the same values, so a source that represents values alike in all languages can convey a word that
+the bridge was never trained on. The words withheld from the bridge's training split (*transfer* words) are chosen by
+stem: in each language two digits are withheld with every word built on them (English 4 and 7: four, fourteen, forty,
+forty-six, twenty-seven, fourfold, a quarter ...). A withheld word therefore cannot be put together from pieces that the
+bridge has seen, while its value occurs in training through the other two languages. Spelling is ASCII.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ class Entry:
     """One number word or phrase.
 
     Attributes:
-        text: The words as they stand in a question, without the noun ("a dozen", "dreifach").
-        value: What it stands for: a count, a factor, a divisor (fractions) or a number of days (durations).
-        kind: Which sort of phrase it is, hence in which slots it may stand.
-        language: The language whose stems it is built from.
-        transfer: Whether it holds a withheld stem, so that the bridge's training split never shows it.
+        text: the words as a question has them, without the noun ("a dozen", "dreifach").
+        value: a count, a factor, a divisor (fractions) or a number of days (durations).
+        kind: sort of phrase, which decides the slots that it fits.
+        language: the language of its stems.
+        transfer: whether it holds a withheld stem, so that the bridge is never trained on it.
     """
 
     text: str
@@ -84,10 +83,10 @@ _WEEKS: dict[Language, tuple[str, str]] = {
 
 
 def cardinal(value: int, language: Language) -> str:
-    """The cardinal of 1 to 99 in one language.
+    """Return the cardinal of 1 to 99 in a language.
 
     Raises:
-        ValueError: The value is outside 1..99.
+        ValueError: if the value is outside 1..99.
     """
     if not 1 <= value <= 99:
         raise ValueError(f"no cardinal for {value}: the lexicon holds 1 to 99")
@@ -108,7 +107,7 @@ def cardinal(value: int, language: Language) -> str:
 
 
 def _digits(value: int) -> frozenset[int]:
-    """The digits whose stems a cardinal is built on; ten and eleven have stems of their own."""
+    """Return the digits on whose stems a cardinal is built; ten and eleven have stems of their own."""
     if value in (10, 11):
         return frozenset()
     return frozenset({value // 10, value % 10} - {0, 1}) if value > 19 else frozenset({value % 10})
@@ -120,7 +119,7 @@ def _family(language: Language) -> list[Entry]:
     def entry(text: str, value: int, kind: Kind, digits: frozenset[int]) -> Entry:
         return Entry(text=text, value=value, kind=kind, language=language, transfer=bool(digits & withheld))
 
-    # Twelve, zwoelf and dodici count as words on the stem of 2: the cautious reading.
+    # Twelve, zwoelf and dodici count as words on the stem of 2, to be on the safe side.
     entries = [entry(cardinal(v, language), v, "cardinal", _digits(v)) for v in range(1, 100)]
     half, one, plural = _DOZENS[language]
     entries += [entry(half, 6, "dozen", frozenset()), entry(one, 12, "dozen", frozenset())]
@@ -136,7 +135,7 @@ def _family(language: Language) -> list[Entry]:
     entries.append(entry(one_week, 7, "duration", frozenset()))
     entries += [entry(f"{_UNITS[language][k]} {weeks}", 7 * k, "duration", frozenset({k})) for k in range(2, 10)]
     if language == "english":
-        # Fortnight begins like forty, so it goes with the withheld stem of 4.
+        # Fortnight begins like forty, so it belongs to the withheld stem of 4.
         entries += [
             entry("a fortnight", 14, "duration", frozenset({4})),
             entry("a weekend", 2, "duration", frozenset()),
@@ -146,7 +145,7 @@ def _family(language: Language) -> list[Entry]:
 
 @cache
 def lexicon() -> tuple[Entry, ...]:
-    """Every entry, in a fixed order."""
+    """Return every entry, in a fixed order."""
     return tuple(e for language in LANGUAGES for e in _family(language))
 
 
@@ -156,25 +155,27 @@ def _by_text() -> dict[str, Entry]:
 
 
 def is_transfer(word: str) -> bool:
-    """Whether a word or phrase of the lexicon is withheld from the bridge's training split.
+    """Return whether a word or phrase is withheld from the bridge's training split.
 
     Raises:
-        KeyError: The text is not in the lexicon.
+        KeyError: if the lexicon does not have it.
     """
     return _by_text()[word].transfer
 
 
 @cache
 def vocabulary() -> frozenset[str]:
-    """Every single word (split at spaces and hyphens) that occurs in an entry."""
+    """Return every single word of the entries, split at spaces and hyphens."""
     return frozenset(w for e in lexicon() for w in e.text.replace("-", " ").split())
 
 
 @cache
 def stems() -> tuple[str, ...]:
-    """The indivisible strings that compounds are built from, longest first."""
-    found = {s for table in (_UNITS, _TEENS, _TENS) for words in table.values() for s in words if s}
-    found |= {s[:-1] for s in _TENS["italian"] if s}
-    found |= {"und", "fold", "fach", "volte"}
-    found |= {w for e in lexicon() if e.kind in ("dozen", "fraction", "duration") for w in e.text.split() if len(w) > 3}
-    return tuple(sorted(found, key=lambda s: (-len(s), s)))
+    """Return the strings that compounds are built from, longest first."""
+    strings = {s for table in (_UNITS, _TEENS, _TENS) for words in table.values() for s in words if s}
+    strings |= {s[:-1] for s in _TENS["italian"] if s}
+    strings |= {"und", "fold", "fach", "volte"}
+    strings |= {
+        w for e in lexicon() if e.kind in ("dozen", "fraction", "duration") for w in e.text.split() if len(w) > 3
+    }
+    return tuple(sorted(strings, key=lambda s: (-len(s), s)))

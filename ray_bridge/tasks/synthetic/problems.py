@@ -1,7 +1,7 @@
-"""The synthetic task: grade-school problems in GSM8K's answer format, some numbers of which are written as words.
+"""Generate grade-school problems in GSM8K's answer format, some of whose numbers are written as words.
 
-Which split a problem belongs to follows from a hash of its question in numerals, so the splits (and the corpora
-that the embedded pair was trained on) share no question, and no list of them has to be carried along.
+A hash of the question in numerals decides its split, so the splits, and the corpora that the embedded pair was trained
+on, share no question, and no list of questions has to be kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ray_bridge.tasks.synthetic.templates import TEMPLATES
 Split = Literal["train", "validation", "test", "pretraining"]
 WordGroup = Literal["none", "seen", "transfer"]
 
-# Sixteenths of all questions: 0..5 pretraining of the pair, 6..11 training of the bridge, then validation and test.
+# By sixteenths of the hash: 0..5 pretraining of the pair, 6..11 training of the bridge, then validation and test.
 _SPLIT_OF_HASH: tuple[Split, ...] = ("pretraining",) * 6 + ("train",) * 6 + ("validation",) * 2 + ("test",) * 2
 _NAMES = tuple(TEMPLATES)
 _SLOT = re.compile(r"\{(\d+)\}")
@@ -35,15 +35,15 @@ class SyntheticItem:
     """One problem.
 
     Attributes:
-        id: Stable name within the split: "synthetic-test-000123".
-        question: The question as it is asked.
-        answer: The solution, one sentence a step, ending in "#### gold".
-        gold: The result, in digits.
-        words: Whether the question holds no number word, words that the bridge's training shows, or withheld ones.
-        word_values: What those words stand for, in the order of the question.
-        numeral_question: The same question with numerals only.
-        template: Which template wrote it.
-        steps: Number of equations in the solution.
+        id: stable name, such as "synthetic-test-000123".
+        question: the question as it is asked.
+        answer: the solution, one sentence a step, ending in "#### gold".
+        gold: the result, in digits.
+        words: number words of the question: none, words that the bridge is trained on (seen), or withheld ones.
+        word_values: values of those words, in the order of the question.
+        numeral_question: the same question with numerals only.
+        template: name of its template.
+        steps: number of equations in the solution.
     """
 
     id: str
@@ -59,7 +59,7 @@ class SyntheticItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """A problem before it is worded: a question with slots, and its solution."""
+    """A problem whose question still has slots for its numbers, with its solution."""
 
     pattern: str
     slots: tuple[Slot, ...]
@@ -69,33 +69,33 @@ class Problem:
     template: str
 
     def word(self, phrase: Callable[[Slot], str] = Slot.numeral) -> str:
-        """The question with each slot written by a function; numerals by default."""
+        """Return the question with each slot written by a function; by default, in numerals."""
         return self.pattern.format(*[phrase(s) for s in self.slots])
 
     @property
     def split(self) -> Split:
-        """The split that the question in numerals falls into."""
+        """Return the split of the question in numerals."""
         return split_of(self.word())
 
 
 def split_of(numeral_question: str) -> Split:
-    """The split that a question in numerals belongs to: the low four bits of its CRC-32."""
+    """Return the split of a question in numerals, by the low four bits of its CRC-32."""
     return _SPLIT_OF_HASH[zlib.crc32(numeral_question.encode()) & 15]
 
 
 def prompt(question: str) -> str:
-    """The text a model is asked; its answer follows as " " + answer."""
+    """Return the prompt of a question; the answer follows as " " + answer."""
     return f"Question: {question}\nAnswer:"
 
 
 def _renumbered(pattern: str) -> str:
-    """The pattern with its slots numbered from left to right."""
+    """Return a pattern with its slots numbered from left to right."""
     numbers = itertools.count()
     return _SLOT.sub(lambda _: f"{{{next(numbers)}}}", pattern)
 
 
 def draw_problem(rng: random.Random, templates: Sequence[str] = _NAMES) -> Problem:
-    """Draws one problem of any split."""
+    """Draw a problem of any split."""
     while True:
         name = templates[int(rng.random() * len(templates))]
         draft = Draft(rng)
@@ -103,7 +103,7 @@ def draw_problem(rng: random.Random, templates: Sequence[str] = _NAMES) -> Probl
             pattern = TEMPLATES[name](draft)
         except RejectedError:
             continue
-        # Slots are numbered as they were drawn; a problem counts them as they are read.
+        # Slots are numbered in the order of drawing; a problem numbers them in the order of reading.
         order = [int(i) for i in _SLOT.findall(pattern)]
         slots = [draft.slots[i] for i in order]
         for index, slot in enumerate(slots):
@@ -119,25 +119,25 @@ def draw_problem(rng: random.Random, templates: Sequence[str] = _NAMES) -> Probl
 
 
 def choose_words(rng: random.Random, problem: Problem, transfer: bool) -> dict[int, str] | None:
-    """Picks one or two slots and a phrase for each, all of them withheld or all of them not.
+    """Pick one or two slots and a phrase for each; all phrases are withheld ones, or none is.
 
     Returns:
-        Phrases by slot index, or None when no slot of the problem has such a phrase.
+        Phrases by slot index, or None if no slot of the problem has such a phrase.
     """
-    options = [(s.index, found) for s in problem.slots if (found := phrases(s.kind, s.value, transfer))]
+    options = [(s.index, fitting) for s in problem.slots if (fitting := phrases(s.kind, s.value, transfer))]
     if not options:
         return None
     number = 2 if len(options) > 1 and rng.random() < _TWO_WORDS else 1
-    return {index: rng.choice(found) for index, found in rng.sample(options, number)}
+    return {index: rng.choice(fitting) for index, fitting in rng.sample(options, number)}
 
 
 def worded(problem: Problem, words: dict[int, str]) -> str:
-    """The question with the given phrases in their slots and numerals elsewhere."""
+    """Return the question with the given phrases in their slots and numerals in the others."""
     return problem.word(lambda s: words.get(s.index) or s.numeral())
 
 
 def problems(split: Split, rng: random.Random) -> Iterator[Problem]:
-    """An endless stream of the problems of one split."""
+    """Yield problems of one split without end."""
     while True:
         problem = draw_problem(rng)
         if problem.split == split:
@@ -147,18 +147,18 @@ def problems(split: Split, rng: random.Random) -> Iterator[Problem]:
 def make_examples(
     split: Split, n: int, seed: int, *, word_share: float = WORD_SHARE, transfer_share: float | None = None
 ) -> list[SyntheticItem]:
-    """The first n problems of a split's stream; a shorter list is a prefix of a longer one.
+    """Return the first n problems of a split's stream; a shorter list is a prefix of a longer one.
 
     Args:
-        split: Which questions to draw from. "pretraining" is what the embedded pair was trained on.
-        n: How many.
-        seed: Seed of the stream.
-        word_share: Share of items that hold number words. An item in numerals teaches a bridge only to keep
-            out of the way, so its training may want more words than the default.
-        transfer_share: Share of those whose words are all withheld ones. By default 0.4, but none in "train".
+        split: the split to draw from; the embedded pair was trained on "pretraining".
+        n: number of problems.
+        seed: seed of the stream.
+        word_share: share of items with number words. The target solves items in numerals by itself, so training a bridge
+            may need more words than the default.
+        transfer_share: share of those whose words are all withheld ones; by default 0.4, but 0 for "train".
 
     Raises:
-        ValueError: The bridge's training split was asked for withheld words, or the split is unknown.
+        ValueError: if the split is unknown, or withheld words are requested for "train".
     """
     if split not in _SPLIT_OF_HASH:
         raise ValueError(f"unknown split {split!r}: choose train, validation or test")

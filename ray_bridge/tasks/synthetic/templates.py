@@ -1,7 +1,7 @@
-"""The problem templates: one function a template, from one to four steps of arithmetic.
+"""The problem templates: one function each, with one to four steps of arithmetic.
 
-A template takes a draft, draws its numbers, writes the solution's sentences and returns the question, in which
-the numbers stand as the draft's slots. Texts are short because every token is paid for in training the bridge.
+A template takes a draft, draws its numbers, writes the sentences of the solution and returns the question, with the
+draft's slots in place of the numbers. Texts are short because every token costs time in training the bridge.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TEMPLATES: dict[str, Template] = {}
 
 
 def template(make: Template) -> Template:
-    """Registers a template under its function's name."""
+    """Register a template under its function's name."""
     TEMPLATES[make.__name__] = make
     return make
 
