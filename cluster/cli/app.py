@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from bridge_common.errors import UserError
-from cluster.cli import campaigns, jobs, phases, preflight, registries, reports, score
+from cluster.cli import campaigns, jobs, launch, phases, preflight, registries, reports, score
 
 
 class Sections(click.Group):
@@ -38,7 +38,7 @@ app = Sections(
         "Campaigns": campaigns.COMMANDS,
         "Results": (*reports.COMMANDS, *score.COMMANDS),
         "What a request may name": registries.COMMANDS,
-        "Clusters": (*preflight.COMMANDS, *jobs.COMMANDS),
+        "Clusters": (*preflight.COMMANDS, *launch.COMMANDS, *jobs.COMMANDS),
     },
     name="ablate",
     help="Ablations of cross-model translators on a Ray cluster.",

@@ -153,8 +153,8 @@ def make_examples(
         split: the split to draw from; the embedded pair was trained on "pretraining".
         n: number of problems.
         seed: seed of the stream.
-        word_share: share of items with number words. The target solves items in numerals by itself, so training a bridge
-            may need more words than the default.
+        word_share: share of items with number words. The target solves items in numerals by itself, so training a
+            bridge may need more words than the default.
         transfer_share: share of those whose words are all withheld ones; by default 0.4, but 0 for "train".
 
     Raises:
