@@ -47,7 +47,7 @@ WRONG = [
     (["ablate", "--toggle", "kk"], "unknown toggle 'kk'"),
     (["ablate", "--design", "all"], "unknown design 'all'"),
     (["ablate", "--campaign", "nothing:here"], "give MODULE:FUNCTION"),
-    (["phase1", "--task", "sums"], "task='sums': there are synthetic, gsm8k, math, hotpotqa; a class of your own is"),
+    (["phase1", "--task", "sums"], "task='sums': there are synthetic, gsm8k, math, hotpotqa, arc_challenge"),
     (["phase1", "--task", "nothing:Here"], "plug-in nothing cannot be imported on "),
     (["phase1", "--set", "bridge=json:JSONDecoder"], "the class lacks from_spec, forward, moments, fit"),
     (["phase1", "--set", "extra.rank=4"], "unknown field 'extra.rank': task synthetic and bridge dit_xattn have no"),
