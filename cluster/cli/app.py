@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from bridge_common.errors import UserError
-from cluster.cli import campaigns, jobs, phases, preflight, reports
+from cluster.cli import campaigns, jobs, launch, phases, preflight, reports
 
 
 class Sections(click.Group):
@@ -36,7 +36,7 @@ app = Sections(
         "Run a phase": phases.COMMANDS,
         "Campaigns": campaigns.COMMANDS,
         "Results": reports.COMMANDS,
-        "Clusters": (*preflight.COMMANDS, *jobs.COMMANDS),
+        "Clusters": (*preflight.COMMANDS, *launch.COMMANDS, *jobs.COMMANDS),
     },
     name="ablate",
     help="Ablations of cross-model translators on a Ray cluster.",

@@ -21,6 +21,7 @@ address_option = click.option(
     "--address", metavar="URL", help="of the Ray dashboard, http://HOST:8265  [default: $RAY_ADDRESS]"
 )
 env_option = click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="environment variable for the job")
+profile_option = click.option("--profile", help="settings of a site: hpc, or a TOML file")
 job_option = click.option("--job", hidden=True, help="MODULE:FUNCTION that replaces the translator job")
 
 _PHASE = (

@@ -2,24 +2,30 @@
 
 import click
 
-from cluster.cli.options import PhaseRequest, ablation_options
+from cluster.cli.options import PhaseRequest, ablation_options, profile_option
 from cluster.cli.phases import PhaseCommand
 from tune_spaces.design.phases import PHASES
 
 
 @click.command(cls=PhaseCommand)
 @click.argument("phase", metavar=f"[{'|'.join(PHASES)}]", default="phase1")
+@profile_option
 @ablation_options
-def preflight(request: PhaseRequest, phase: str) -> int:
+def preflight(request: PhaseRequest, phase: str, profile: str | None) -> int:
     """Check everything that a phase needs, on every node that may be used, before any GPU-hour is spent."""
     from cluster.cli.request import make_campaign
+    from cluster.launchers.site import load_site
     from cluster.preflight.check import PreflightSettings
     from cluster.preflight.run import preflight as run_checks
     from cluster.preflight.run import print_checks
 
     campaign = make_campaign(phase, request)
     settings = PreflightSettings.for_run(
-        campaign.base, campaign.run_spec, storage=campaign.storage, tracking_uri=request.tracking_uri
+        campaign.base,
+        campaign.run_spec,
+        modules=load_site(profile).modules,
+        storage=campaign.storage,
+        tracking_uri=request.tracking_uri,
     )
     checks = run_checks(settings)
     print_checks(checks)

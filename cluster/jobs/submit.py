@@ -16,17 +16,12 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from bridge_common.git import GIT_FACTS, git_facts
-from cluster.default_paths import STORAGE, default_storage
+from cluster.default_paths import default_storage
 from cluster.jobs.client import PROJECT, connect
 from cluster.jobs.follow import follow_job, write_out
+from cluster.jobs.variables import job_variables
 
 EXCLUDES = ("/runs/", "/.venv/", "/venv/", "/.git", "/mlruns/", "/mlartifacts/", "*.db", "__pycache__/", ".*_cache/")
-# Settings of a run that live in the environment. Secrets are not among them: Ray keeps a job's variables readable for
-# whoever can see its dashboard, so a token travels only when it is named.
-PASSED_ON = (
-    "MLFLOW_TRACKING_URI", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE",
-    "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "NCCL_DEBUG",
-)  # fmt: skip
 
 
 def submit(
@@ -68,7 +63,7 @@ def submit(
     environment = dict(runtime_env or {})
     environment["working_dir"] = str(working_dir)
     environment["excludes"] = [*EXCLUDES, *environment.get("excludes", [])]
-    environment["env_vars"] = {**_variables(env), GIT_FACTS: json.dumps(git), **environment.get("env_vars", {})}
+    environment["env_vars"] = {**job_variables(env), GIT_FACTS: json.dumps(git), **environment.get("env_vars", {})}
     try:
         job = client.submit_job(
             entrypoint=shlex.join(command),
@@ -97,15 +92,3 @@ def _with_storage(arguments: Sequence[str], storage: Path | None) -> list[str]:
             given[index] = f"--storage={os.path.abspath(part.removeprefix('--storage='))}"
             return given
     return [*given, "--storage", os.path.abspath(storage or default_storage())]
-
-
-def _variables(names: Sequence[str]) -> dict[str, str]:
-    """Return the job's environment variables: those of PASSED_ON that are set here, and those asked for by name."""
-    values = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    for text in names:
-        name, given, value = text.partition("=")
-        if not given and name not in os.environ:
-            raise UserError(f"--env {name}: no such variable here; write --env {name}=VALUE")
-        values[name] = value if given else os.environ[name]
-    values.pop(STORAGE, None)
-    return values

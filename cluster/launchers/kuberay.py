@@ -1,62 +1,69 @@
 """A KubeRay RayJob: a cluster of its own for one run, removed when the run ends; campaigns stay on a shared volume.
 
-A retry makes a new cluster and goes on from the volume. Fields: KubeRay's API reference, ray.io/v1.
+A retry makes a new cluster and continues from the volume. Fields: KubeRay's API reference, ray.io/v1.
 """
 
 import shlex
 from typing import Any
 
-from cluster.launchers.settings import RAY_VERSION, LaunchSettings
+from cluster.launchers.launch import Launch
 
-_MOUNT = "/mnt/ablate"
+RAY_VERSION = "2.60.0"
+GCS_PORT = 6379
+MOUNT = "/mnt/ablate"
 
 _HEADER = """\
-# {phase} on {gpus} GPUs of one node. Start with: kubectl apply -f FILE; follow with: kubectl logs -f job/{name}
-# Needs KubeRay 1.6 or newer, a ReadWriteMany volume claim {claim}, and an image with this project installed.
+# {phase} on {nodes} x {gpus} GPUs. Start with: kubectl create -f FILE; follow with: kubectl logs -f job/{name}
+# To run it again, delete it first (kubectl delete rayjob {name}): the run continues where it stopped.
+# Needs KubeRay 1.6 or newer, a ReadWriteMany volume claim {claim}, and the image {image} with this project installed.
 """
 
 
-def render(settings: LaunchSettings) -> str:
-    """The RayJob as YAML."""
+def render(launch: Launch) -> str:
+    """Return the RayJob as YAML."""
     import yaml
 
-    header = _HEADER.format(phase=settings.phase, gpus=settings.gpus, name=settings.name, claim=settings.claim)
-    return header + yaml.safe_dump(rayjob(settings), sort_keys=False, width=120)
+    site = launch.site
+    header = _HEADER.format(
+        phase=launch.phase, nodes=launch.nodes, gpus=launch.gpus, name=launch.name, claim=site.claim, image=site.image
+    )
+    return header + yaml.safe_dump(rayjob(launch), sort_keys=False, width=120)
 
 
-def rayjob(settings: LaunchSettings) -> dict[str, Any]:
-    """The RayJob as plain values."""
+def rayjob(launch: Launch) -> dict[str, Any]:
+    """Return the RayJob as plain values: a head without GPUs, and a group of equal workers."""
     import yaml
 
-    runtime = {"env_vars": {"PYTHONUNBUFFERED": "1", **settings.variables}}
+    site = launch.site
+    runtime = {"env_vars": {"PYTHONUNBUFFERED": "1", **launch.variables}}
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": {"name": settings.name, "namespace": settings.namespace},
+        "metadata": {"name": launch.name, "namespace": site.namespace},
         "spec": {
-            "entrypoint": shlex.join(settings.command(f"{_MOUNT}/{settings.storage.strip('/')}")),
+            "entrypoint": shlex.join(launch.command(f"{MOUNT}/{site.storage.strip('/')}")),
             "runtimeEnvYAML": yaml.safe_dump(runtime),
             "submissionMode": "K8sJobMode",
             "backoffLimit": 2,
-            "activeDeadlineSeconds": settings.hours * 3600,
+            "activeDeadlineSeconds": site.hours * 3600,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 600,
             "rayClusterSpec": {
                 "rayVersion": RAY_VERSION,
-                "authOptions": {"mode": settings.auth_mode},
+                "authOptions": {"mode": site.auth_mode},
                 "headGroupSpec": {
-                    "rayStartParams": {"dashboard-host": "0.0.0.0", "num-gpus": "0", "port": str(settings.gcs_port)},
-                    "template": _pod("ray-head", settings, cpus=8, memory_gb=32, gpus=0),
+                    "rayStartParams": {"dashboard-host": "0.0.0.0", "num-gpus": "0", "port": str(GCS_PORT)},
+                    "template": _pod("ray-head", launch, cpus=8, memory_gb=32, gpus=0),
                 },
                 "workerGroupSpecs": [
                     {
-                        "groupName": "gpus",
-                        "replicas": 1,
-                        "minReplicas": 1,
-                        "maxReplicas": 1,
-                        "rayStartParams": {"num-gpus": str(settings.gpus)},
+                        "groupName": "workers",
+                        "replicas": launch.nodes,
+                        "minReplicas": launch.nodes,
+                        "maxReplicas": launch.nodes,
+                        "rayStartParams": {"num-gpus": str(launch.gpus)},
                         "template": _pod(
-                            "ray-worker", settings, cpus=settings.cpus, memory_gb=settings.memory_gb, gpus=settings.gpus
+                            "ray-worker", launch, cpus=launch.cpus, memory_gb=launch.memory_gb, gpus=launch.gpus
                         ),
                     }
                 ],
@@ -65,31 +72,33 @@ def rayjob(settings: LaunchSettings) -> dict[str, Any]:
     }
 
 
-def _pod(name: str, settings: LaunchSettings, *, cpus: int, memory_gb: int, gpus: int) -> dict[str, Any]:
+def _pod(name: str, launch: Launch, *, cpus: int, memory_gb: int, gpus: int) -> dict[str, Any]:
+    site = launch.site
     resources: dict[str, Any] = {"cpu": str(cpus), "memory": f"{memory_gb}Gi"}
     variables = {"RAY_USAGE_STATS_ENABLED": "0"}
-    if settings.auth_mode == "disabled":  # with tokens KubeRay sets mode and token on every pod itself
+    if site.auth_mode == "disabled":  # with tokens KubeRay sets mode and token on every pod itself
         variables["RAY_AUTH_MODE"] = "disabled"
     spec: dict[str, Any] = {}
     if gpus:
         resources["nvidia.com/gpu"] = str(gpus)
-        spec["nodeSelector"] = {"nvidia.com/gpu.product": settings.gpu_product}
         spec["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+        if site.gpu_product:
+            spec["nodeSelector"] = {"nvidia.com/gpu.product": site.gpu_product}
     container: dict[str, Any] = {
         "name": name,
-        "image": settings.image,
+        "image": site.image,
         "env": [{"name": key, "value": value} for key, value in variables.items()],
         "resources": {"limits": resources, "requests": dict(resources)},
-        "volumeMounts": [{"name": "runs", "mountPath": _MOUNT}, {"name": "shm", "mountPath": "/dev/shm"}],
+        "volumeMounts": [{"name": "runs", "mountPath": MOUNT}, {"name": "shm", "mountPath": "/dev/shm"}],
     }
-    if not gpus:
-        ports = {"gcs-server": settings.gcs_port, "dashboard": 8265, "client": 10001}
+    if name == "ray-head":
+        ports = {"gcs-server": GCS_PORT, "dashboard": 8265, "client": 10001}
         container["ports"] = [{"name": key, "containerPort": port} for key, port in ports.items()]
     # Ray's object store and NCCL share memory through /dev/shm, of which a pod has 64 MiB by default.
-    shm = {"medium": "Memory", "sizeLimit": f"{max(8, memory_gb // 4)}Gi"}
+    shm = {"medium": "Memory", "sizeLimit": f"{max(2, memory_gb // 4)}Gi"}
     spec["containers"] = [container]
     spec["volumes"] = [
-        {"name": "runs", "persistentVolumeClaim": {"claimName": settings.claim}},
+        {"name": "runs", "persistentVolumeClaim": {"claimName": site.claim}},
         {"name": "shm", "emptyDir": shm},
     ]
     return {"spec": spec}

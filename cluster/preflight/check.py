@@ -9,8 +9,6 @@ from bridge_common.threads import NoAnswerError, bounded
 
 Status = Literal["pass", "warn", "fail", "skip"]
 
-MODULES = ("gcc/13.1.0", "conda/24.3.0-0", "stockcuda/12.6.2", "cudnn/cuda12/9.3.0.75")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
@@ -76,7 +74,6 @@ class PreflightSettings:
         settings = cls(
             gpus=run.workers if run.use_gpu else 0,
             cpus=run.workers * run.cpus_per_worker,
-            modules=MODULES if run.use_gpu else (),
             min_free_gb=50 if run.use_gpu else 2,
             models=(job.source, job.target),
             task=job.task,

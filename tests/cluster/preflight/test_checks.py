@@ -11,13 +11,15 @@ from typing import ClassVar
 
 import pytest
 
+from cluster.launchers.site import load_site
 from cluster.preflight import node_probe, reachability, shared_storage
-from cluster.preflight.check import MODULES, PreflightSettings
+from cluster.preflight.check import PreflightSettings
 from cluster.preflight.environment_modules import judge_modules
 from cluster.preflight.gpu_runtime import judge_runtime, runtime_facts
 from cluster.preflight.run import Check
 from ray_bridge.tasks.gsm8k import HUB_NAME
 
+MODULES = load_site("hpc").modules
 STUB = "() {  if [ \"$*\" = '-t list' ]; then printf 'Currently Loaded Modulefiles:\\n%s\\n' 'gcc/13.1.0'; fi\n}"
 
 

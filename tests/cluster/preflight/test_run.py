@@ -14,12 +14,14 @@ import pytest
 
 from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
+from cluster.launchers.site import load_site
 from cluster.preflight import run as module
-from cluster.preflight.check import MODULES, PreflightSettings, checked
+from cluster.preflight.check import PreflightSettings, checked
 from cluster.preflight.gpus import live_nodes, require_node, reserve
 from cluster.preflight.run import Check, preflight, print_checks, require
 from ray_bridge.config.presets import preset
 
+MODULES = load_site("hpc").modules
 STUB = "() {  if [ \"$*\" = '-t list' ]; then printf 'Currently Loaded Modulefiles:\\n%s\\n' 'gcc/13.1.0'; fi\n}"
 
 
@@ -195,7 +197,7 @@ def test_a_probe_that_never_returns_becomes_a_failed_check():
 
 def test_what_a_preset_needs():
     job, run = preset("paper")
-    paper = PreflightSettings.for_run(job, run, gpu_kind="H100")
+    paper = PreflightSettings.for_run(job, run, modules=MODULES, gpu_kind="H100")
     assert (paper.gpus, paper.cpus, paper.modules, paper.strict_git, paper.gpu_kind) == (4, 16, MODULES, True, "H100")
     assert paper.models == (job.source, job.target)
     tiny = PreflightSettings.for_run(*preset("tiny"))

@@ -1,0 +1,40 @@
+"""Environment variables of a run: those that are named, and settings of libraries that every job needs."""
+
+import os
+from collections.abc import Sequence
+
+from bridge_common.errors import UserError
+from cluster.default_paths import STORAGE
+
+# Settings of a run that live in the environment. Secrets are not among them: Ray keeps a job's variables readable for
+# whoever can see its dashboard, so a token is sent only if it is named.
+PASSED_ON = (
+    "MLFLOW_TRACKING_URI", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "NCCL_DEBUG",
+)  # fmt: skip
+
+
+def named_variables(names: Sequence[str]) -> dict[str, str]:
+    """Return the variables of `--env`: `NAME=VALUE`, or `NAME` for the value that it has here.
+
+    Raises:
+        UserError: if a variable without a value is not set here.
+    """
+    values = {}
+    for text in names:
+        name, given, value = text.partition("=")
+        if not given and name not in os.environ:
+            raise UserError(f"--env {name}: no such variable here; write --env {name}=VALUE")
+        values[name] = value if given else os.environ[name]
+    return values
+
+
+def job_variables(names: Sequence[str]) -> dict[str, str]:
+    """Return the variables of a submitted job: those of `PASSED_ON` that are set here, and the named ones.
+
+    Raises:
+        UserError: if a variable that is named without a value is not set here.
+    """
+    values = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | named_variables(names)
+    values.pop(STORAGE, None)  # the storage is an argument of the phase
+    return values

@@ -1,0 +1,88 @@
+"""`launch` and what it hands to a scheduler, which is a stub on the path here."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+SCHEDULER = """#!/usr/bin/env bash
+echo "$*" >"$0.arguments"
+cat >"$0.input"
+echo "Submitted batch job 4711"
+"""
+
+
+def launch(*arguments: str, tools: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    path = f"{tools}:{os.environ['PATH']}" if tools else "/nowhere"  # so that no scheduler is installed
+    return subprocess.run(
+        [sys.executable, "-m", "cluster", "launch", *arguments],
+        capture_output=True, text=True, timeout=120, cwd=ROOT, env={**os.environ, "PATH": path}, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    for name in ("sbatch", "kubectl"):
+        (tmp_path / name).write_text(SCHEDULER)
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
+
+
+def test_the_phases_options_are_passed_on() -> None:
+    options = ["--preset", "paper", "--set", "steps=100", "--seeds", "0,1", "--gate", "confident", "--name", "mine"]
+    printed = launch("slurm", "phase1", *options, "--nodes", "2", "--profile", "hpc", "--site", "partition=gpu")
+    assert printed.returncode == 0, printed.stderr
+    assert f"python -m cluster phase1 {' '.join(options)} --storage runs &" in printed.stdout
+    for line in ("nodes=2", "partition=gpu", "gres=gpu:h100:4"):
+        assert f"#SBATCH --{line}\n" in printed.stdout
+
+
+def test_out_writes_what_print_shows(tmp_path: Path) -> None:
+    options = ["kuberay", "phase3", "--preset", "paper", "--env", "NOTE=x"]
+    file = tmp_path / "job.yaml"
+    written = launch(*options, "--out", str(file))
+    assert (written.returncode, written.stdout) == (0, f"{file}\n"), written.stderr
+    assert file.read_text() == launch(*options, "--print").stdout
+
+
+@pytest.mark.parametrize(
+    ("launcher", "command", "arguments"), [("slurm", "sbatch", ""), ("kuberay", "kubectl", "create -f -")]
+)
+def test_submit_hands_the_file_to_the_scheduler(tools: Path, launcher: str, command: str, arguments: str) -> None:
+    submitted = launch(launcher, "phase1", "--submit", tools=tools)
+    assert (submitted.returncode, submitted.stdout) == (0, "Submitted batch job 4711\n"), submitted.stderr
+    assert (tools / f"{command}.arguments").read_text().strip() == arguments
+    assert (tools / f"{command}.input").read_text() == launch(launcher, "phase1").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["lsf", "phase1"], "unknown launcher 'lsf'"),
+        (["slurm", "phase9"], "unknown phase 'phase9'"),
+        (["slurm", "phase1", "--soft-tokens", "3"], "No such option '--soft-tokens'"),
+        (["slurm", "phase1", "--set", "soft_token=3"], "did you mean soft_tokens"),
+        (["slurm", "phase1", "--site", "hour=3"], "did you mean hours"),
+        (["slurm", "phase1", "--nodes", "0"], "0 is not in the range"),
+        (["slurm", "phase1", "--preset", "paper", "--gpus", "2"], "--set workers=2"),
+        (["slurm", "phase1", "--submit"], "sbatch is not installed here"),
+        (["ray-up", "phase1"], "name as many hosts"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], line: str) -> None:
+    done = launch(*arguments)
+    assert done.returncode == 2, done.stdout
+    assert line in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_scheduler_that_refuses_is_quoted(tools: Path) -> None:
+    refusal = "sbatch: error: invalid partition specified: gpu"
+    (tools / "sbatch").write_text(f"#!/usr/bin/env bash\necho '{refusal}' >&2\nexit 1\n")
+    done = launch("slurm", "phase1", "--submit", tools=tools)
+    assert done.returncode == 2
+    assert done.stderr == f"error: sbatch refused: {refusal}\n"
