@@ -13,7 +13,6 @@ from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
 from ray_bridge.config.task_mapping import MAPPED, read_mapping
-from ray_bridge.tasks.data.folder import check_folder
 from ray_bridge.tasks.registry import TASKS
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import PHASES, Phase, ablate
@@ -61,7 +60,6 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     """
     _check_phase(phase)
     base, run_spec = make_specs(request)
-    check_folder(base.task_data)
     TASKS.load(base.task).from_spec(base)  # refuses data that the task cannot read
     base, planned = pin_campaign_data(base, _phase(phase, base, request))
     settings = {**parse_settings(request.settings), **_shortcuts(request)}

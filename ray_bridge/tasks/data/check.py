@@ -3,7 +3,6 @@
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.registry import TASKS
-from ray_bridge.tasks.splits import load_splits
 
 
 def hub_name(spec: JobSpec) -> str | None:
@@ -36,5 +35,7 @@ def check_data(spec: JobSpec) -> list[str]:
     """
     if spec.task_data is None and spec.task_mapping is None:
         return []
+    from ray_bridge.tasks.splits import load_splits  # numpy: not for --help
+
     splits = load_splits(spec)
     return list(getattr(splits.task, "notes", list)())

@@ -35,7 +35,7 @@ def lab(tmp_path: Path) -> Iterator[Path]:
     ("change", "message"),
     [
         ({"bridge": "rnn"}, "bridge='rnn': there are dit, resampler, dit_xattn; a class of your own is MODULE:CLASS"),
-        ({"task": "sums"}, "task='sums': there are synthetic, gsm8k, math, hotpotqa; a class of your own is"),
+        ({"task": "sums"}, "task='sums': there are synthetic, gsm8k, math, hotpotqa, arc_challenge"),
         ({"task": "nowhere:Sums"}, "plug-in nowhere cannot be imported on "),
         ({"plugins": "nowhere.inside"}, "start in the folder that holds it"),
         ({"plugins": "lab.py/x"}, "give a module's dotted name, as in `import NAME`, not a path"),
