@@ -19,11 +19,12 @@ from cluster.jobs.client import connect
 from cluster.jobs.follow import exit_code
 from cluster.jobs.manage import print_jobs, stop_jobs
 from cluster.jobs.submit import submit
+from cluster.jobs.variables import PASSED_ON, job_variables
 
 
 @pytest.fixture(autouse=True)
 def no_cluster(monkeypatch):
-    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", STORAGE, *module.PASSED_ON):
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", STORAGE, *PASSED_ON):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -49,11 +50,11 @@ def test_the_default_storage_is_not_the_copy_that_a_job_runs_in(monkeypatch):
 def test_variables_are_passed_on_but_no_secret_unasked(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m:5000")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    assert module._variables([]) == {"MLFLOW_TRACKING_URI": "http://m:5000"}
-    asked = module._variables(["HF_TOKEN", "NOTE=a=b", "MLFLOW_TRACKING_URI=http://n:5000"])
+    assert job_variables([]) == {"MLFLOW_TRACKING_URI": "http://m:5000"}
+    asked = job_variables(["HF_TOKEN", "NOTE=a=b", "MLFLOW_TRACKING_URI=http://n:5000"])
     assert asked == {"HF_TOKEN": "hf_secret", "NOTE": "a=b", "MLFLOW_TRACKING_URI": "http://n:5000"}
     with pytest.raises(UserError, match="--env ABSENT_ONE"):
-        module._variables(["ABSENT_ONE"])
+        job_variables(["ABSENT_ONE"])
 
 
 @pytest.mark.parametrize(
