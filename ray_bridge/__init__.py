@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ray_bridge.config.spec import JobSpec, RunSpec, check_run
     from ray_bridge.config.validation import build
     from ray_bridge.job import run_job
+    from ray_bridge.tasks.data.check import check_data, pin_data
     from ray_bridge.tasks.registry import TASKS
     from ray_bridge.tasks.scoring import normalise_number
 
@@ -24,6 +25,7 @@ __all__ = [
     "RunSpec",
     "Setting",
     "build",
+    "check_data",
     "check_run",
     "fingerprint",
     "import_plugin",
@@ -31,6 +33,7 @@ __all__ = [
     "normalise_number",
     "paper",
     "paper_run",
+    "pin_data",
     "preset",
     "run_job",
     "settings_of",
@@ -46,6 +49,7 @@ _HOMES = {
     "fingerprint": "ray_bridge.config.fingerprint",
     "normalise_number": "ray_bridge.tasks.scoring",
     "run_job": "ray_bridge.job",
+    **dict.fromkeys(("check_data", "pin_data"), "ray_bridge.tasks.data.check"),
     **dict.fromkeys(("import_plugin", "import_plugins"), "ray_bridge.config.plugins"),
     **dict.fromkeys(("Setting", "settings_of"), "ray_bridge.config.registry"),
     **dict.fromkeys(("JobSpec", "RunSpec", "check_run"), "ray_bridge.config.spec"),

@@ -60,7 +60,7 @@ def score_file(file: Path, task: Task, output_field: str = "output") -> list[Sco
         except RowError as error:
             raise UserError(f"{row.file}, {row.place}: {error}") from error
         places.append(row.place)
-    scores = score_outputs(task, outputs, examples, len(os.sched_getaffinity(0)))
+    scores = score_outputs(task, outputs, examples, os.cpu_count() or 1)
     lines = zip(places, examples, outputs, scores, strict=True)
     return [ScoredLine(place=p, example=e, output=o, score=s) for p, e, o, s in lines]
 

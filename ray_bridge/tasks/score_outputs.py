@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from ray_bridge.distributed import Worker
 from ray_bridge.tasks.task import Example, Score, Task
 
+MOST_THREADS = 8
+"""Outputs that one process scores at the same time, each with up to 70 MB of scoring processes."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -20,7 +23,7 @@ def score_outputs(task: Task, outputs: Sequence[str], examples: Sequence[Example
         threads: outputs that are scored at the same time; changes speed only.
     """
     if threads > 1 and len(outputs) > 1:
-        with ThreadPoolExecutor(threads, thread_name_prefix="score") as pool:
+        with ThreadPoolExecutor(min(threads, MOST_THREADS), thread_name_prefix="score") as pool:
             scores = list(pool.map(task.score, outputs, examples))
     else:
         scores = [task.score(output, example) for output, example in zip(outputs, examples, strict=True)]

@@ -26,6 +26,7 @@ from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.noise import draw_ahead
 from ray_bridge.objectives.objective import Losses, backward
 from ray_bridge.objectives.step_context import StepContext, StepKey
+from ray_bridge.tasks.splits import Splits
 from ray_bridge.training.async_checkpoint import Snapshot
 from ray_bridge.training.build import build_parts
 from ray_bridge.training.checkpoint import TrainingState
@@ -98,7 +99,7 @@ class Trainer:
         started = time.monotonic()
         self._resume()
         if self.events:
-            self.events.tags(environment(self.worker.device))
+            self.events.tags(environment(self.worker.device) | _data_tags(self.splits))
             self.events.metrics(0, self.pair.fast_paths() | self.translator.initialisation)
         resumed = self.step > 0
         if not resumed:
@@ -277,6 +278,12 @@ class Trainer:
         if self.run_spec.autocast and self.worker.device.type == "cuda" and torch.cuda.is_bf16_supported():
             return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # CUDA graphs need the cache off
         return contextlib.nullcontext()
+
+
+def _data_tags(splits: Splits) -> dict[str, str]:
+    """Return what a user should know of the data, such as rows that were left out; nothing if there is nothing."""
+    notes = getattr(splits.task, "notes", list)()
+    return {"data_notes": "; ".join(notes)} if notes else {}
 
 
 def environment(device: torch.device) -> dict[str, str]:

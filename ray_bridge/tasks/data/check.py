@@ -35,7 +35,7 @@ def check_data(spec: JobSpec) -> list[str]:
     """
     if spec.task_data is None and spec.task_mapping is None:
         return []
-    from ray_bridge.tasks.splits import load_splits  # numpy: not for --help
+    from ray_bridge.tasks.splits import load_splits
 
     splits = load_splits(spec)
     return list(getattr(splits.task, "notes", list)())

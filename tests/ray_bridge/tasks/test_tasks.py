@@ -75,6 +75,12 @@ def test_hotpotqa_scores(output: str, gold: str, exact: bool, flexible: bool, f1
     assert score.f1 == pytest.approx(f1)
 
 
+def test_what_is_scored_is_what_text_bridge_pastes() -> None:
+    task, example = HotpotQA(), Example(id="x", index=0, question="?", answer="Paris", gold="Paris")
+    assert task.score("\nParis\nRome", example).correct
+    assert task.answer_text("\nParis\nRome", example) == "Paris"
+
+
 def test_f1_counts_repeated_tokens_once_each() -> None:
     assert token_f1("new new york", "new york") == pytest.approx(0.8)
 
