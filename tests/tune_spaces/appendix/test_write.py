@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from bridge_common.errors import UserError
+from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.analyse import Appendix, analyse
 from tune_spaces.analysis.scored_trials import read_trials
 from tune_spaces.appendix.write import write_appendix
@@ -284,9 +285,8 @@ def test_only_declared_pairs_are_a_family(campaign: Campaign) -> None:
 @pytest.mark.slow
 def test_two_hundred_trials_of_a_whole_test_set(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    conditions = ("bridged", "target_alone", "source_alone", "shuffled_soft", "random_soft", "text_bridge")
     for number in range(8):
-        write_samples(tmp_path / f"{number}.jsonl", {name: rng.random(1_319) < 0.65 for name in conditions})
+        write_samples(tmp_path / f"{number}.jsonl", {name: rng.random(1_319) < 0.65 for name in CONDITIONS})
     rows = [
         {
             "variant": "full" if trial % 16 == 15 else f"v{trial % 16}",
