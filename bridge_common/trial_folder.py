@@ -1,7 +1,7 @@
 """The folder of one trial: the paths of its files, what they say, and the writes that several packages share.
 
-Driver, job, recorder and reports meet in this folder and nowhere else. A trial is finished once its `result.json` is
-there, because that file is written last; nothing else says so.
+Driver, job, recorder and reports exchange data through this folder alone. A trial is finished once it has a
+`result.json`, because that file is written last; nothing else says so.
 """
 
 import time

@@ -34,6 +34,7 @@ def appendix(samples: tuple[str, ...], as_json: bool, out: Path | None, storage:
 @click.option("--out", type=FOLDER, default=default_reports(), help="folder of the reports")
 def report(storage: Path, name: str | None, out: Path) -> None:
     """Update CODEX_REPORT.md, LOG.md and EXPERIMENTS_SUMMARY.md, and send to MLflow what it still lacks."""
+    from cluster.monitoring.tracking import tracking_uri_of
     from mlflow_utils.reports import markdown
     from mlflow_utils.tracker import Tracker
     from tune_spaces.campaign import Campaign
@@ -42,7 +43,7 @@ def report(storage: Path, name: str | None, out: Path) -> None:
     campaign = Campaign.load(storage, choose(storage, name))
     changed = markdown.update(campaign.folder, out)
     print("\n".join(map(str, changed)) or "the reports are up to date")
-    if unsent := Tracker.replay(campaign.request["tracking_uri"], campaign.name, campaign.folder):
+    if unsent := Tracker.replay(tracking_uri_of(campaign), campaign.name, campaign.folder):
         print(f"warning: {unsent}")
 
 
@@ -69,12 +70,13 @@ def ui(storage: Path, tracking_uri: str | None, host: str, port: int, allowed_ho
 @click.option("--base", metavar="URL", help="address of the MLflow server")
 def compare(storage: Path, name: str | None, phase: str | None, base: str | None) -> None:
     """Print the address of MLflow's page that shows a phase's trials side by side."""
+    from cluster.monitoring.tracking import tracking_uri_of
     from mlflow_utils.server import phase_url
     from tune_spaces.campaign import Campaign
     from tune_spaces.records.campaigns import choose
 
     campaign = Campaign.load(storage, choose(storage, name))
-    print(phase_url(campaign.folder, campaign.request["tracking_uri"], phase or campaign.phase.name, base))
+    print(phase_url(campaign.folder, tracking_uri_of(campaign), phase or campaign.phase.name, base))
 
 
 @click.command()

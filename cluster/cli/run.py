@@ -10,6 +10,7 @@ from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign
 from cluster.default_paths import default_reports
+from cluster.monitoring.tracking import recorded, tracking_uri_of
 from mlflow_utils.tracking_uri import check
 from tune_spaces.campaign import Campaign
 from tune_spaces.ray_tune.connect import cluster_address
@@ -37,9 +38,8 @@ def carry_out(campaign: Campaign, *, force: bool = False, job: str | None = None
     from cluster.monitoring.toggle_effects import print_effects
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    uri = campaign.request["tracking_uri"]
     campaign.storage.mkdir(parents=True, exist_ok=True)
-    check(uri)
+    check(tracking_uri_of(campaign))
     if cluster_address() is None:
         check_local(campaign.run_spec)
     check_campaign_data(campaign, need_commits=job is None and not force)
@@ -55,9 +55,8 @@ def _watched(reports: Path, campaign: Campaign) -> Iterator[None]:
     from cluster.monitoring.progress import Progress
     from cluster.monitoring.reports import reported
     from cluster.monitoring.toggle_effects import write_attribution
-    from cluster.monitoring.tracking import recorded
 
-    with recorded(campaign, campaign.request["tracking_uri"], SEND_FOR) as tracker:
+    with recorded(campaign, tracking_uri_of(campaign), SEND_FOR) as tracker:
         with reported(campaign, reports), Progress(campaign):
             yield
         if folder := write_attribution(campaign):

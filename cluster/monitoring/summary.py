@@ -6,6 +6,7 @@ from bridge_common import metric_names
 from bridge_common.intervals import wilson
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
+from cluster.monitoring.tracking import tracking_uri_of
 from tune_spaces.analysis.gains import gain_lines
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.decision import Branch, Decision
@@ -109,7 +110,7 @@ def _standing(campaign: Campaign, policy: Policy) -> list[str]:
 def _places(campaign: Campaign) -> list[str]:
     return [
         f"records: {campaign.folder}",
-        f"tracking: {campaign.request.get('tracking_uri', 'none')}",
+        f"tracking: {tracking_uri_of(campaign)}",
         f"to look at them: python -m cluster ui --storage {campaign.storage}",
     ]
 

@@ -7,11 +7,17 @@ from bridge_common import trial_files
 from bridge_common.threads import repeating
 from mlflow_utils import names
 from mlflow_utils.tracker import Tracker
+from mlflow_utils.tracking_uri import default_tracking_uri
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.toggles import parameters, values
 from tune_spaces.records.plan_file import settings_shared
 
 POLL = 1.0
+
+
+def tracking_uri_of(campaign: Campaign) -> str:
+    """Return the MLflow store of a campaign: the one it names, or its storage's own, as for campaigns from Python."""
+    return campaign.request.get("tracking_uri") or default_tracking_uri(campaign.storage)
 
 
 @contextmanager

@@ -282,7 +282,7 @@ class Trainer:
 
 def _data_tags(splits: Splits) -> dict[str, str]:
     """Return what a user should know of the data, such as rows that were left out; nothing if there is nothing."""
-    notes = getattr(splits.task, "notes", list)()
+    notes: list[str] = getattr(splits.task, "notes", list)()
     return {"data_notes": "; ".join(notes)} if notes else {}
 
 

@@ -42,8 +42,8 @@ def test_draws_of_a_cell_do_not_depend_on_other_cells_nor_on_their_order() -> No
     rng = np.random.default_rng(6)
     cells = [rng.random((seeds, 101)) < np.linspace(0.4, 0.8, seeds)[:, None] for seeds in (3, 1, 7, 2)]
     means = bootstrap_means(cells, draws=1_200)
-    turned = bootstrap_means(cells[::-1], draws=1_200)
-    assert np.array_equal(turned.draws[:, ::-1], means.draws)
+    reversed_means = bootstrap_means(cells[::-1], draws=1_200)
+    assert np.array_equal(reversed_means.draws[:, ::-1], means.draws)
     for index, cell in enumerate(cells):
         assert np.array_equal(bootstrap_means([cell], draws=1_200).draws[:, 0], means.draws[:, index])
     pair = contrast(bootstrap_means([cells[2], cells[0]], draws=1_200), [1, -1])
@@ -51,8 +51,8 @@ def test_draws_of_a_cell_do_not_depend_on_other_cells_nor_on_their_order() -> No
     assert contrast(bootstrap_means(cells, draws=1_200, seed=1), [-1, 0, 1, 0]) != pair
 
 
-def test_seeds_of_different_cells_are_drawn_apart() -> None:
-    """Else the seeds of two configurations would seem to rise and fall together, and their difference to be certain."""
+def test_seeds_of_different_cells_are_drawn_independently() -> None:
+    """Otherwise the seeds of two configurations would seem correlated, and their difference certain."""
     rng = np.random.default_rng(8)
     shifts = np.linspace(-0.2, 0.2, 5)[:, None]
     first, second = (rng.random((5, 400)) < 0.5 + shifts for _ in range(2))
@@ -68,7 +68,7 @@ def test_refuses_cells_on_different_items() -> None:
 
 
 def coverage(seeds: int, spread: float, repeats: int = 300, items: int = 300) -> float:
-    """How often the hierarchical interval of no difference covers 0, with seeds that move accuracy by `spread`."""
+    """Return how often the hierarchical interval covers 0 if nothing differs but seeds, with deviation `spread`."""
     rng = np.random.default_rng(11)
     hits = 0
     for _ in range(repeats):
@@ -125,7 +125,7 @@ def test_no_replicate_means_no_noise_floor() -> None:
     assert noise_floor([]) is None
 
 
-def test_draws_carry_the_variance_of_seeds_and_of_items() -> None:
+def test_draws_have_the_variance_of_seeds_and_of_items() -> None:
     rng = np.random.default_rng(7)
     seeds, items, spread = 40, 400, 0.1
     scores = rng.random((seeds, items)) < np.clip(0.6 + rng.normal(0, spread, (seeds, 1)), 0, 1)

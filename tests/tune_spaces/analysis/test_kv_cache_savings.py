@@ -1,4 +1,4 @@
-"""Memory that soft tokens save, against figures worked out by hand."""
+"""Memory that soft tokens save, against values calculated by hand."""
 
 import pytest
 

@@ -21,7 +21,7 @@ N, P, DRAWS = 200, 0.65, 5_000
 
 
 def pair_of_runs(rng: np.random.Generator, discordance: float, difference: float) -> tuple[np.ndarray, np.ndarray]:
-    """Counts n10 and n01 of many draws of two correlated runs with accuracies P and P - difference."""
+    """Draw n10 and n01 of many pairs of correlated runs with accuracies P and P - difference."""
     cells = [(discordance + difference) / 2, (discordance - difference) / 2, 1 - discordance]
     counts = rng.multinomial(N, cells, size=DRAWS)
     return counts[:, 0], counts[:, 1]
@@ -49,7 +49,7 @@ def test_discordant_counts_and_refuses_unequal_lengths() -> None:
 
 
 def score_by_maximisation(n10: int, n01: int, n: int, delta: float) -> float:
-    """Score statistic with the nuisance parameter found by a numerical search of the constrained likelihood."""
+    """Return the score statistic with the nuisance parameter from a numerical search of the constrained likelihood."""
 
     def minus_log_likelihood(p01: float) -> float:
         p10, rest = p01 + delta, 1 - 2 * p01 - delta

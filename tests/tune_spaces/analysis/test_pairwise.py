@@ -1,4 +1,4 @@
-"""Comparison of runs, first of all on the figures of the reference runs."""
+"""Comparison of runs, with the figures of the reference runs first."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def write_run(path: Path, correct: np.ndarray, invalid: int = 0) -> Samples:
 
 
 def reference_like(tmp_path: Path) -> dict[str, Samples]:
-    """Two made runs with the counts of the reference: 129 and 125 of 200, 14 : 10 discordant."""
+    """Return two made-up runs with the counts of the reference: 129 and 125 of 200, 14 : 10 discordant."""
     full, other = np.zeros(200, bool), np.zeros(200, bool)
     full[:129] = True
     other[14:139] = True
@@ -32,22 +32,22 @@ def reference_like(tmp_path: Path) -> dict[str, Samples]:
 
 
 def check_reference(runs: dict[str, Samples], b: str) -> None:
-    found = compare_runs(runs).as_json()
-    assert set(found) == {"runs", "pairs", "verdict"}
-    full, other = found["runs"]["full"], found["runs"][b]
+    comparison = compare_runs(runs).as_json()
+    assert set(comparison) == {"runs", "pairs", "verdict"}
+    full, other = comparison["runs"]["full"], comparison["runs"][b]
     assert (full["correct"], full["n"], full["invalid"]) == (129, 200, 15)
     assert (full["accuracy"], full["ci_low"], full["ci_high"]) == pytest.approx((0.645, 0.5765, 0.7080), abs=5e-5)
     assert (other["correct"], other["ci_low"], other["ci_high"]) == pytest.approx((125, 0.5561, 0.6891), abs=5e-5)
-    (pair,) = found["pairs"]
+    (pair,) = comparison["pairs"]
     assert set(pair) == {"a", "b", "n10", "n01", "difference", "ci_low", "ci_high", "p_mcnemar", "p_adjusted"}
     assert (pair["a"], pair["b"], pair["n10"], pair["n01"]) == ("full", b, 14, 10)
     assert pair["difference"] == pytest.approx(0.02)
     assert pair["ci_low"] < 0 < pair["ci_high"]
     assert pair["p_mcnemar"] == pair["p_adjusted"] == pytest.approx(0.541, abs=5e-4)
-    (sentence,) = found["verdict"]
+    (sentence,) = comparison["verdict"]
     assert sentence.startswith(f"full against {b}: no difference was shown")
     assert "200 items could have shown a difference of 7." in sentence
-    json.dumps(found, allow_nan=False)
+    json.dumps(comparison, allow_nan=False)
 
 
 def test_counts_of_the_reference(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_the_reference_runs() -> None:
     check_reference({name: load_samples(REFERENCE / f"{name}.jsonl") for name in ("full", "ablation_b")}, "ablation_b")
 
 
-def test_a_difference_that_is_there_is_said_with_its_direction(tmp_path: Path) -> None:
+def test_a_true_difference_is_reported_with_its_direction(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     low = rng.random(300) < 0.5
     runs = {

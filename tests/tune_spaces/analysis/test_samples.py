@@ -64,7 +64,7 @@ def test_reads_a_foreign_file_with_its_other_conditions(tmp_path: Path) -> None:
     assert samples.conditions["source_alone"].invalid == 1
 
 
-def test_our_own_verdict_is_used_where_the_file_has_it(tmp_path: Path) -> None:
+def test_a_verdict_in_the_file_counts(tmp_path: Path) -> None:
     rows = [
         row(0, "\\frac{1}{2}", "0.5", bridged_correct=True, bridged_valid=True, id="a"),
         row(1, "5", "5", bridged_correct=False, bridged_valid=False, id="b"),

@@ -1,4 +1,4 @@
-"""Effects of toggles: sums that must hold, and designs that leave some of them open."""
+"""Effects of toggles: identities between them, and designs that do not determine all of them."""
 
 from collections.abc import Callable
 from itertools import chain, combinations
@@ -20,26 +20,26 @@ def subsets(toggles: tuple[str, ...] = TOGGLES) -> list[frozenset[str]]:
 
 
 def made(value: Callable[[frozenset[str]], float], which: list[frozenset[str]], items: int = 1_000) -> Cells:
-    """Cells with exactly the accuracies that `value` gives, on items of random order."""
+    """Return cells with exactly the accuracies that `value` gives, on items in random order."""
     rng = np.random.default_rng(0)
     return {cell: (rng.permutation(items) < round(items * value(cell)))[None] for cell in which}
 
 
-def of_kind(found: Attribution, kind: str) -> dict[tuple[str, ...], Effect]:
-    return {effect.toggles: effect for effect in found.effects if effect.kind == kind}
+def of_kind(attribution: Attribution, kind: str) -> dict[tuple[str, ...], Effect]:
+    return {effect.toggles: effect for effect in attribution.effects if effect.kind == kind}
 
 
 def additive(cell: frozenset[str]) -> float:
-    worth = {KL: 0.10, PROMPT: 0.05, DECODE: 0.02, PROJECTION: -0.03}
-    return 0.5 + sum(worth[toggle] for toggle in cell)
+    effect_of = {KL: 0.10, PROMPT: 0.05, DECODE: 0.02, PROJECTION: -0.03}
+    return 0.5 + sum(effect_of[toggle] for toggle in cell)
 
 
-def test_where_effects_add_all_measures_agree() -> None:
-    found = attribute(made(additive, subsets()), TOGGLES, draws=200)
-    for toggle, worth in ((KL, 0.10), (PROMPT, 0.05), (DECODE, 0.02), (PROJECTION, -0.03)):
+def test_if_effects_add_up_all_measures_agree() -> None:
+    attribution = attribute(made(additive, subsets()), TOGGLES, draws=200)
+    for toggle, effect_of in ((KL, 0.10), (PROMPT, 0.05), (DECODE, 0.02), (PROJECTION, -0.03)):
         for kind in ("leave_one_out", "add_one_in", "shapley"):
-            assert of_kind(found, kind)[(toggle,)].estimate == pytest.approx(worth), (kind, toggle)
-    interactions = [effect for effect in found.effects if effect.kind.startswith("interaction")]
+            assert of_kind(attribution, kind)[(toggle,)].estimate == pytest.approx(effect_of), (kind, toggle)
+    interactions = [effect for effect in attribution.effects if effect.kind.startswith("interaction")]
     assert len(interactions) == 12
     assert all(effect.estimate == pytest.approx(0) for effect in interactions)
 
@@ -48,56 +48,56 @@ def test_where_effects_add_all_measures_agree() -> None:
 @given(st.lists(st.integers(0, 40), min_size=16, max_size=16))
 def test_shapley_sums_to_full_minus_base(correct: list[int]) -> None:
     cells = dict(zip(subsets(), correct, strict=True))
-    found = attribute(made(lambda cell: cells[cell] / 40, subsets(), items=40), TOGGLES, draws=50)
-    total = sum(effect.estimate for effect in of_kind(found, "shapley").values() if effect.estimate is not None)
+    attribution = attribute(made(lambda cell: cells[cell] / 40, subsets(), items=40), TOGGLES, draws=50)
+    total = sum(effect.estimate for effect in of_kind(attribution, "shapley").values() if effect.estimate is not None)
     assert total == pytest.approx((cells[frozenset(TOGGLES)] - cells[frozenset()]) / 40, abs=1e-12)
 
 
 def test_shapley_of_a_known_game() -> None:
-    # Two toggles help only together: each is worth half, leaving either out loses all, either alone gains nothing.
+    # Two toggles help only together: each contributes half, leaving either out loses all, either alone gains nothing.
     together = made(lambda cell: 0.7 if {KL, DECODE} <= cell else 0.5, subsets())
-    found = attribute(together, TOGGLES, draws=200)
-    assert of_kind(found, "shapley")[(KL,)].estimate == pytest.approx(0.1)
-    assert of_kind(found, "shapley")[(PROMPT,)].estimate == pytest.approx(0.0)
-    assert of_kind(found, "leave_one_out")[(KL,)].estimate == pytest.approx(0.2)
-    assert of_kind(found, "add_one_in")[(KL,)].estimate == pytest.approx(0.0)
-    assert of_kind(found, "interaction_at_base")[(KL, DECODE)].estimate == pytest.approx(0.2)
-    assert of_kind(found, "interaction_at_full")[(KL, PROMPT)].estimate == pytest.approx(0.0)
+    attribution = attribute(together, TOGGLES, draws=200)
+    assert of_kind(attribution, "shapley")[(KL,)].estimate == pytest.approx(0.1)
+    assert of_kind(attribution, "shapley")[(PROMPT,)].estimate == pytest.approx(0.0)
+    assert of_kind(attribution, "leave_one_out")[(KL,)].estimate == pytest.approx(0.2)
+    assert of_kind(attribution, "add_one_in")[(KL,)].estimate == pytest.approx(0.0)
+    assert of_kind(attribution, "interaction_at_base")[(KL, DECODE)].estimate == pytest.approx(0.2)
+    assert of_kind(attribution, "interaction_at_full")[(KL, PROMPT)].estimate == pytest.approx(0.0)
 
 
-def test_the_plans_design_gives_what_it_gives_and_imputes_nothing() -> None:
+def test_the_plans_design_determines_some_effects_and_imputes_no_other() -> None:
     full, c, b = frozenset(TOGGLES), frozenset(TOGGLES[:3]), frozenset({KL})
     value = {full: 0.68, c: 0.66, b: 0.62}
-    found = attribute(made(lambda cell: value[cell], list(value)), TOGGLES)
-    projection = of_kind(found, "leave_one_out")[(PROJECTION,)]
+    attribution = attribute(made(lambda cell: value[cell], list(value)), TOGGLES)
+    projection = of_kind(attribution, "leave_one_out")[(PROJECTION,)]
     assert projection.estimate == pytest.approx(0.02)
     assert projection.test == "exact McNemar"
     assert projection.n10 is not None
     assert projection.n01 is not None
     assert projection.n10 - projection.n01 == 20
-    joint = of_kind(found, "joint")
+    joint = of_kind(attribution, "joint")
     assert joint[(PROMPT, DECODE)].estimate == pytest.approx(0.04)
-    not_run = {(effect.kind, effect.toggles) for effect in found.effects if not effect.ran}
+    not_run = {(effect.kind, effect.toggles) for effect in attribution.effects if not effect.ran}
     assert ("leave_one_out", (PROMPT,)) in not_run
     assert ("shapley", (PROJECTION,)) in not_run
-    for effect in found.effects:
+    for effect in attribution.effects:
         if not effect.ran:
             numbers = (effect.estimate, effect.low, effect.high, effect.p, effect.p_adjusted, effect.n10, effect.n01)
             assert numbers == (None,) * 7
             assert effect.reason
-    kl = of_kind(found, "leave_one_out")[(KL,)]
+    kl = of_kind(attribution, "leave_one_out")[(KL,)]
     assert not kl.ran
     assert "on in every run" in kl.reason
-    assert found.fixed == {KL: True}
-    assert of_kind(found, "add_one_in")[(PROMPT,)].reason == "no run with kl_alignment + prompt_alignment"
+    assert attribution.fixed == {KL: True}
+    assert of_kind(attribution, "add_one_in")[(PROMPT,)].reason == "no run with kl_alignment + prompt_alignment"
 
 
 def test_steps_of_a_ladder() -> None:
     ladder = [frozenset(TOGGLES[:k]) for k in range(1, 5)]
-    found = attribute(made(lambda cell: 0.5 + 0.05 * len(cell), ladder), TOGGLES, draws=200)
-    assert of_kind(found, "add_one_in")[(PROMPT,)].estimate == pytest.approx(0.05)
-    assert of_kind(found, "step")[(DECODE,)].estimate == pytest.approx(0.05)
-    assert of_kind(found, "leave_one_out")[(PROJECTION,)].estimate == pytest.approx(0.05)
+    attribution = attribute(made(lambda cell: 0.5 + 0.05 * len(cell), ladder), TOGGLES, draws=200)
+    assert of_kind(attribution, "add_one_in")[(PROMPT,)].estimate == pytest.approx(0.05)
+    assert of_kind(attribution, "step")[(DECODE,)].estimate == pytest.approx(0.05)
+    assert of_kind(attribution, "leave_one_out")[(PROJECTION,)].estimate == pytest.approx(0.05)
 
 
 def test_one_ablation_is_one_hypothesis() -> None:
@@ -107,10 +107,12 @@ def test_one_ablation_is_one_hypothesis() -> None:
 
 
 def test_family_is_holm_and_the_rest_benjamini_hochberg() -> None:
-    found = attribute(made(additive, subsets()), TOGGLES, draws=200)
-    assert {e.correction for e in found.effects if e.kind in ("leave_one_out", "add_one_in")} == {"holm"}
-    assert {e.correction for e in found.effects if e.kind in ("shapley", "interaction_at_full")} == {"fdr_bh"}
-    assert all(e.p_adjusted >= e.p for e in found.effects if e.ran and e.p is not None and e.p_adjusted is not None)
+    attribution = attribute(made(additive, subsets()), TOGGLES, draws=200)
+    assert {e.correction for e in attribution.effects if e.kind in ("leave_one_out", "add_one_in")} == {"holm"}
+    assert {e.correction for e in attribution.effects if e.kind in ("shapley", "interaction_at_full")} == {"fdr_bh"}
+    assert all(
+        e.p_adjusted >= e.p for e in attribution.effects if e.ran and e.p is not None and e.p_adjusted is not None
+    )
     swept = attribute(made(additive, subsets()), TOGGLES, draws=200, family=())
     assert {e.correction for e in swept.effects} == {"fdr_bh"}
 
@@ -125,7 +127,9 @@ def test_seeds_give_a_noise_floor_and_a_wider_interval() -> None:
     full, without = frozenset(TOGGLES), frozenset(TOGGLES[:3])
     calm = attribute({full: cell(0, (0, 0, 0)), without: cell(-0.05, (0, 0, 0))}, TOGGLES)
     restless = attribute({full: cell(0, (-0.1, 0, 0.1)), without: cell(-0.05, (-0.1, 0, 0.1))}, TOGGLES)
-    calm_effect, restless_effect = (of_kind(found, "leave_one_out")[(PROJECTION,)] for found in (calm, restless))
+    calm_effect, restless_effect = (
+        of_kind(attribution, "leave_one_out")[(PROJECTION,)] for attribution in (calm, restless)
+    )
     assert calm_effect.test == "hierarchical bootstrap"
     assert restless_effect.high - restless_effect.low > 2 * (calm_effect.high - calm_effect.low)
     assert calm.noise_floor is not None
@@ -140,9 +144,9 @@ def test_an_effect_below_the_noise_floor_is_not_shown_however_small_its_p() -> N
     effect = of_kind(attribute(cells, TOGGLES), "leave_one_out")[(KL,)]
     assert effect.shown(None)
     cells[frozenset(TOGGLES)] = np.concatenate([cells[frozenset(TOGGLES)], rng.random((1, 5_000)) < 0.3])
-    found = attribute(cells, TOGGLES)
-    assert found.noise_floor is not None
-    assert not effect.shown(found.noise_floor)
+    attribution = attribute(cells, TOGGLES)
+    assert attribution.noise_floor is not None
+    assert not effect.shown(attribution.noise_floor)
 
 
 def test_deterministic() -> None:
@@ -150,8 +154,8 @@ def test_deterministic() -> None:
     assert attribute(cells, TOGGLES, draws=300).effects == attribute(cells, TOGGLES, draws=300).effects
 
 
-def test_nothing_varied_gives_nothing_but_says_so() -> None:
-    found = attribute(made(additive, [frozenset(TOGGLES)]), TOGGLES)
-    assert not any(effect.ran for effect in found.effects)
-    assert {effect.toggles[0] for effect in found.effects if effect.kind == "leave_one_out"} == set(TOGGLES)
+def test_if_no_toggle_varied_every_effect_is_not_run() -> None:
+    attribution = attribute(made(additive, [frozenset(TOGGLES)]), TOGGLES)
+    assert not any(effect.ran for effect in attribution.effects)
+    assert {effect.toggles[0] for effect in attribution.effects if effect.kind == "leave_one_out"} == set(TOGGLES)
     assert attribute({}, TOGGLES).effects == []

@@ -52,7 +52,7 @@ def campaign(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_appendix_lies_in_the_campaign_by_default(campaign: Path) -> None:
+def test_the_appendix_is_written_into_the_campaign_by_default(campaign: Path) -> None:
     paths = campaign_appendix(campaign)
     assert {path.parent for path in paths.values()} == {campaign / "appendix"}
     assert {"curves.png", "gate.png", "effects.png", "pairs.png"} <= set(paths)
@@ -61,21 +61,21 @@ def test_the_appendix_lies_in_the_campaign_by_default(campaign: Path) -> None:
     effects = pd.read_csv(paths["effects.csv"])
     projection = effects[(effects.kind == "leave_one_out") & (effects.toggles == "geometry_projection")]
     assert projection["status"].tolist() == ["estimated"]
-    found = json.loads(paths["appendix.json"].read_text(encoding="utf-8"))
-    assert found["noise_floor"]["pairs"] == 1
-    assert list(found["runs"]) == ["full", "A", "B", "C"]
+    record = json.loads(paths["appendix.json"].read_text(encoding="utf-8"))
+    assert record["noise_floor"]["pairs"] == 1
+    assert list(record["runs"]) == ["full", "A", "B", "C"]
 
 
 def test_replicates_differ_in_their_seed_alone(campaign: Path) -> None:
-    found = json.loads(campaign_appendix(campaign)["appendix.json"].read_text(encoding="utf-8"))
-    a, b = (found["runs"][name]["accuracy"] for name in "AB")
-    assert found["noise_floor"]["largest"] == pytest.approx(abs(a - b))
+    record = json.loads(campaign_appendix(campaign)["appendix.json"].read_text(encoding="utf-8"))
+    a, b = (record["runs"][name]["accuracy"] for name in "AB")
+    assert record["noise_floor"]["largest"] == pytest.approx(abs(a - b))
 
 
 def test_unfinished_trials_and_other_phases(campaign: Path) -> None:
     write_trial(campaign, Variant(name="late"), 0)
-    found = json.loads(campaign_appendix(campaign)["appendix.json"].read_text(encoding="utf-8"))
-    assert found["without_samples"] == ["late (seed 0)"]
+    record = json.loads(campaign_appendix(campaign)["appendix.json"].read_text(encoding="utf-8"))
+    assert record["without_samples"] == ["late (seed 0)"]
     assert "Without samples: late (seed 0)." in (campaign / "appendix" / "appendix.md").read_text(encoding="utf-8")
     part = campaign_appendix(campaign, campaign / "part", phases=["phase1.5"])
     assert list(json.loads(part["appendix.json"].read_text(encoding="utf-8"))["runs"]) == ["A", "B", "C"]

@@ -1,4 +1,4 @@
-"""The pictures exist, are PNG, hold what they were given, and do not need a display or a global state."""
+"""Plots exist, are PNG, show their data, and need neither a display nor global state."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The registry is the only place that knows a toggle: search space, help, parameters and columns follow it."""
+"""A toggle is registered once: search space, help, parameters and columns are derived from the registry."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from tune_spaces.ray_tune.search_space import search_space
 
 @pytest.fixture
 def pooling() -> Iterator[Toggle]:
-    """A fifth toggle, on a field that is no boolean."""
+    """Register a fifth toggle, on a field that is not a boolean."""
     toggle = Toggle(
         key="pool",
         field="pooling",
@@ -30,7 +30,7 @@ def pooling() -> Iterator[Toggle]:
     toggles.unregister("pool")
 
 
-def test_a_new_toggle_is_found_in_search_space_help_parameters_and_columns(pooling: Toggle) -> None:
+def test_a_new_toggle_appears_in_search_space_help_parameters_and_columns(pooling: Toggle) -> None:
     assert sorted(search_space()["pooling"].categories) == ["attention", "mean"]
     shown = " ".join(CliRunner().invoke(app, ["ablate", "--help"]).output.split())
     assert "pool (pooling): on: attention over source tokens; off: their mean. [a test]" in shown
@@ -45,7 +45,7 @@ def test_a_new_toggle_joins_the_variants(pooling: Toggle) -> None:
     assert [v.name for v in variants.leave_one_out()][-1] == "no-pool"
 
 
-def test_without_it_nothing_is_left() -> None:
+def test_an_unregistered_toggle_is_gone() -> None:
     assert set(search_space()) == {
         "kl_alignment",
         "prompt_alignment",

@@ -71,7 +71,7 @@ def test_compression_changes_k_alone() -> None:
     assert specs[0].replace(soft_tokens=8) == specs[1]
 
 
-def test_held_fields_win() -> None:
+def test_held_fields_take_precedence_over_changes() -> None:
     spec = variants.full().spec(tiny(), 0, {"decode_aware": False})
     assert not spec.decode_aware
     assert spec.kl_alignment

@@ -1,4 +1,4 @@
-"""The gate: half-open boundaries, honest uncertainty, probabilities that add up."""
+"""The gate: inclusive boundaries, uncertainty by the interval, probabilities that add up to 1."""
 
 import math
 
@@ -49,7 +49,7 @@ def test_boundaries_are_settings() -> None:
     assert decide(evidence(0.72), settings).branch is Branch.SOME
 
 
-def test_uncertain_exactly_where_the_interval_straddles_a_boundary() -> None:
+def test_uncertain_exactly_if_the_interval_straddles_a_boundary() -> None:
     assert decide(evidence(0.72, 200)).uncertain
     assert not decide(evidence(0.72, 10_000)).uncertain
     assert not decide(evidence(0.30, 200)).uncertain

@@ -1,4 +1,4 @@
-"""Pooling runs of one configuration: exact where counts agree, never surer than the items allow."""
+"""Pooling runs of one configuration: exact for equal counts, never narrower than the items allow."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_one_run_has_wilsons_interval(tmp_path: Path) -> None:
     assert (evidence.low, evidence.high) == pytest.approx(wilson(140, 200))
 
 
-def test_the_same_answers_twice_are_worth_one_run(tmp_path: Path) -> None:
+def test_the_same_answers_twice_count_as_one_run(tmp_path: Path) -> None:
     answers = [True] * 140 + [False] * 60
     one, two = run(tmp_path / "a", answers), run(tmp_path / "b", answers)
     assert pool([one, two]).high - pool([one, two]).low == pytest.approx(pool([one]).high - pool([one]).low, rel=0.01)

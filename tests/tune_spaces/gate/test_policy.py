@@ -84,7 +84,7 @@ def test_confident_mode_ends_with_its_budget() -> None:
     assert tree.record()["status"] == "decided"
 
 
-def test_confident_mode_asks_nothing_where_the_first_run_is_certain() -> None:
+def test_confident_mode_asks_nothing_if_the_first_run_is_certain() -> None:
     tree = policy(gate=CONFIDENT, extras=("more",))
     assert run_all(tree, {"full": 0.9}) == ["full"]
 
