@@ -172,6 +172,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 def machine(device: str) -> dict[str, str]:
+    """Return the device, cores and versions."""
     import torch
 
     name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
@@ -184,6 +185,7 @@ def machine(device: str) -> dict[str, str]:
 
 
 def main() -> None:
+    """Run the jobs that are missing, in parallel processes, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--processes", type=int, default=1)

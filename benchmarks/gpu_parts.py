@@ -41,9 +41,11 @@ class Bench:
         self.paper = size == "paper"
 
     def environment(self) -> dict[str, Any]:
+        """Return machine and versions."""
         return environment(self.device)
 
     def ceilings(self) -> dict[str, float]:
+        """Measure what the device can do, for the floors of the other parts."""
         self.limits = ceilings(self.device)
         return self.limits
 
@@ -116,6 +118,7 @@ class Bench:
         ]
 
     def decode(self, way: str, rows: int, length: int, header: int = 0, **tokens: int) -> dict[str, Any]:
+        """Time one way to decode."""
         target = self.rig.models["target"]
         if not self.paper:
             tokens = {"few": 3, "many": 8}

@@ -59,7 +59,8 @@ class Follower:
     def __init__(
         self, client: Any, job: str, out: Callable[[str], Any], *, gone_s: float = GONE_S, answer_s: float = ANSWER_S
     ) -> None:
-        """
+        """Initialise the follower.
+
         Args:
             client: Ray's job client.
             job: id of the job.

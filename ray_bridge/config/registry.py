@@ -61,7 +61,8 @@ class Registry:
     """The classes that one field of the spec may name."""
 
     def __init__(self, field: str, interface: tuple[str, ...]) -> None:
-        """
+        """Initialise the registry.
+
         Args:
             field: the spec's field, such as `task`.
             interface: attributes that every class must have.

@@ -61,7 +61,8 @@ class Encoder:
         *,
         written_header: str | None = None,
     ) -> None:
-        """
+        """Initialise the encoder.
+
         Args:
             spec: the layout.
             task: prompts and answers.

@@ -118,7 +118,7 @@ class AttendBehind:
         return None if self.prefix is None else self.prefix.by_place(layer)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q (B, T, h, D), k and v (B, H + T, h_kv, D) -> (B, T, h, D)."""
+        """Q (B, T, h, D), k and v (B, H + T, h_kv, D) -> (B, T, h, D)."""
         plain_causal = self.real is None
         half = q.is_cuda and q.dtype.itemsize == 2
         if plain_causal and half and self.prefix is not None:

@@ -28,7 +28,7 @@ class Attend(Protocol):
         """Keys and values (H, h_kv, D) that stand before every row's own, or None."""
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q (B, T, h, D), k and v (B, H + T, h_kv, D), rotated -> (B, T, h, D)."""
+        """Q (B, T, h, D), k and v (B, H + T, h_kv, D), rotated -> (B, T, h, D)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ def load_model(place: str, name: str, *, revision: str | None, dtype: str) -> An
 
 
 def auto_classes() -> tuple[Any, Any]:
-    """transformers' AutoModelForCausalLM and AutoTokenizer, imported without what generation alone would ask for."""
+    """Transformers' AutoModelForCausalLM and AutoTokenizer, imported without what generation alone would ask for."""
     with _without("sklearn"):  # for one way of assisted generation; brings SciPy, a second for every worker
         from transformers import AutoModelForCausalLM, AutoTokenizer
     return AutoModelForCausalLM, AutoTokenizer

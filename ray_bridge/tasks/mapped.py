@@ -29,7 +29,8 @@ class MappedTask(HubTask):
     instruction = "Answer the question above.\nAnswer:"
 
     def __init__(self, mapping: TaskMapping, data: str | None = None) -> None:
-        """
+        """Initialise the mapped task.
+
         Args:
             mapping: which fields of a row hold what.
             data: folder with the rows, or None for the hub.

@@ -75,7 +75,8 @@ class HubTask(QuestionTask):
     """Largest share of rows without a usable answer that are left out instead of refused."""
 
     def __init__(self, data: str | None = None, revision: str | None = None) -> None:
-        """
+        """Initialise the hub task.
+
         Args:
             data: the folder, or None for the hub.
             revision: revision of the hub's data set.
