@@ -49,5 +49,4 @@ def plan(request: PhaseRequest, phase: str) -> None:
     print_plan(phase, request)
 
 
-RUN = {name: _run_command(name) for name in PHASES}
-COMMANDS = (*RUN.values(), plan)
+COMMANDS = (*(_run_command(name) for name in PHASES), plan)

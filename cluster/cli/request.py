@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+
 from bridge_common.errors import UserError
 from cluster.cli.data import pin_campaign_data
-from cluster.cli.options import PhaseRequest, parse_seeds, parse_settings
+from cluster.cli.options import PhaseRequest, ablation_options, parse_seeds, parse_settings, phase_options
 from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
@@ -29,10 +31,10 @@ def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
         UserError: for an unknown phase, an unknown field or an impossible value.
         click.UsageError: for an unknown option.
     """
-    from cluster.cli.phases import RUN
-
     _check_phase(phase)
-    with RUN[phase].make_context(phase, list(arguments)) as context:
+    options = ablation_options if phase == "ablate" else phase_options
+    command = click.command(phase)(options(lambda request: request))
+    with command.make_context(phase, list(arguments)) as context:
         request = PhaseRequest(**context.params)
     make_specs(request)
     parse_seeds(request.seeds)
