@@ -1,10 +1,10 @@
-"""What a checkpoint costs the training loop: written before it goes on, and copied to be written beside it.
+"""Measure what a checkpoint costs the training loop: written while the loop waits, and copied and written by a thread.
 
     python -m benchmarks.checkpointing [--parameters 50000000] [--repeats 5]
 
-A state as AdamW has it (weights, two moments, best weights) of random numbers: 16 bytes a parameter, on the GPU if
-there is one. The paper's bridge has 150 million parameters. `meanwhile` is how much longer a step of host work (and a
-product on the device) takes while the thread writes.
+The state is that of AdamW (weights, two moments, best weights) with random numbers: 16 bytes a parameter, on the GPU if
+there is one. The paper's bridge has 150 million parameters. `meanwhile` is the time of a piece of host work (and a
+matrix product on the device) while the thread writes, `alone` its time otherwise.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from ray_bridge.training.checkpoint import TrainingState
 
 
 def state(parameters: int, device: torch.device, step: int, best: int) -> TrainingState:
-    """A job's state in pieces of 2 million numbers."""
+    """Return a job's state of random numbers, in tensors of 2 million."""
     sizes = [2_000_000] * (parameters // 2_000_000)
 
     def numbers() -> dict[str, torch.Tensor]:
@@ -48,14 +48,14 @@ def _two(numbers: Callable[[], dict[str, torch.Tensor]]) -> tuple[list[torch.Ten
 
 
 def before(progress: TrainingState, folder: Path) -> None:
-    """As it was: saved into a temporary folder, which is copied, while the loop waits."""
+    """Save as before: into a temporary folder, which is copied, while the loop waits."""
     with tempfile.TemporaryDirectory() as name:
         progress.save(Path(name))
         shutil.copytree(name, folder)
 
 
 def unit(device: torch.device) -> Callable[[], None]:
-    """A piece of work such as a training step has: launches, and a product."""
+    """Return a piece of work like a part of a training step: kernel launches and a matrix product."""
     a = torch.rand(256, 256, device=device)
 
     def work() -> None:
@@ -68,7 +68,7 @@ def unit(device: torch.device) -> Callable[[], None]:
 
 
 def seconds(action: Callable[[], Any]) -> float:
-    """Of the wall: what the loop stands still for is the disk as much as the processor."""
+    """Return the wall time of an action: the loop waits for the disk as much as for the processor."""
     begin = time.perf_counter()
     action()
     return time.perf_counter() - begin
@@ -77,35 +77,37 @@ def seconds(action: Callable[[], Any]) -> float:
 def main() -> None:
     """Measure and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parameters", type=int, default=None, help="150 million on a GPU, 37 on a CPU")
+    parser.add_argument(
+        "--parameters", type=int, default=None, help="by default 150 million on a GPU, 37 million on a CPU"
+    )
     parser.add_argument("--repeats", type=int, default=5)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     device = default_device()
-    parameters = asked.parameters or (150_000_000 if device.type == "cuda" else 37_000_000)
+    parameters = arguments.parameters or (150_000_000 if device.type == "cuda" else 37_000_000)
     work, snapshot, writer = unit(device), Snapshot(), Writer()
-    found: dict[str, list[float]] = {name: [] for name in ("before", "now", "written", "alone", "meanwhile")}
+    seconds_of: dict[str, list[float]] = {name: [] for name in ("before", "now", "written", "alone", "meanwhile")}
     with tempfile.TemporaryDirectory() as name:
-        for number in range(asked.repeats):
+        for number in range(arguments.repeats):
             progress = state(parameters, device, step=number, best=min(number, 1))
-            found["alone"] += [seconds(work) for _ in range(20)][5:]
+            seconds_of["alone"] += [seconds(work) for _ in range(20)][5:]
             wait(device)
-            found["before"].append(seconds(partial(before, progress, Path(name) / f"before-{number}")))
+            seconds_of["before"].append(seconds(partial(before, progress, Path(name) / f"before-{number}")))
             begin = time.perf_counter()
             fill = snapshot.take(progress).save
             writing = writer.start(partial(write_folder, Path(name) / f"now-{number}", fill))
-            found["now"].append(time.perf_counter() - begin)
+            seconds_of["now"].append(time.perf_counter() - begin)
             while not writing.done():
-                found["meanwhile"].append(seconds(work))
+                seconds_of["meanwhile"].append(seconds(work))
             writer.wait()
-            found["written"].append(time.perf_counter() - begin)
+            seconds_of["written"].append(time.perf_counter() - begin)
             for path in Path(name).iterdir():
                 shutil.rmtree(path)
     result = {
         "environment": environment(device),
         "parameters": parameters,
-        "first": {key: round(found[key][0], 3) for key in ("before", "now", "written")},
-        "then": {key: round(median(found[key][1:]), 3) for key in ("before", "now", "written")},
-        "work_ms": {key: round(1e3 * median(found[key]), 2) for key in ("alone", "meanwhile")},
+        "first": {key: round(seconds_of[key][0], 3) for key in ("before", "now", "written")},
+        "then": {key: round(median(seconds_of[key][1:]), 3) for key in ("before", "now", "written")},
+        "work_ms": {key: round(1e3 * median(seconds_of[key]), 2) for key in ("alone", "meanwhile")},
     }
     print(result)
     save(f"checkpoint-{device.type}", result)

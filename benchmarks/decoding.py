@@ -1,6 +1,6 @@
-"""Decoding: milliseconds a token step, prefill, and tokens a second, each beside its floor.
+"""Measure decoding: milliseconds a token step, prefill, and tokens a second, each beside its lower bound.
 
-python -m benchmarks.decoding --size tiny          a minute on a CPU; ratios to the plain way
+python -m benchmarks.decoding --size tiny          a minute on a CPU; only ratios to eager decoding mean something
 python -m benchmarks.decoding --size paper         Llama-3.1-8B's geometry, batch 50, 1,264-token prompts
 """
 
@@ -19,7 +19,7 @@ from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import generator
 
 WAYS = ("graphed", "torch", "transformers", "sampled", "eager")
-"""The default; without own kernels; transformers' layers under a graph; sampled instead of greedy; eager decoding."""
+"""The default; without Triton kernels; transformers' layers under a graph; sampled, not greedy; eager decoding."""
 
 
 def decode_by(
@@ -53,7 +53,7 @@ def decode_by(
 def step_time(
     lm: FrozenLM, rows: Sequence[Row], way: str, limits: dict[str, float], *, few: int = 17, many: int = 97
 ) -> dict[str, Any]:
-    """Seconds a token step (the difference between two lengths), and of all that comes before the first step.
+    """Measure the seconds of a token step, from the difference between two lengths, and of all before the first step.
 
     No row may end early, so that steps are all alike.
     """
@@ -94,23 +94,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=WAYS)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     device = default_device()
-    lm = Rig(asked.size, device, "target").models["target"]
-    if asked.size == "tiny":
+    lm = Rig(arguments.size, device, "target").models["target"]
+    if arguments.size == "tiny":
         lm.fuse()
     limits = ceilings(device)
     shapes = (
-        [(50, 1264, 0), (50, 1450, 1330), (160, 1514, 0)] if asked.size == "paper" else [(8, 200, 0), (8, 200, 160)]
+        [(50, 1264, 0), (50, 1450, 1330), (160, 1514, 0)] if arguments.size == "paper" else [(8, 200, 0), (8, 200, 160)]
     )
-    found = []
-    for way in asked.ways:
+    results = []
+    for way in arguments.ways:
         for count, length, header in shapes[: None if way == "graphed" else 2 if way != "eager" else 1]:
-            lengths = {} if asked.size == "paper" else {"few": 5, "many": 25}
+            lengths = {} if arguments.size == "paper" else {"few": 5, "many": 25}
             row = step_time(lm, rows_of(lm, count, length, header=header), way, limits, **lengths)
-            found.append(row)
+            results.append(row)
             print(row, flush=True)
-    save(f"decode-{asked.size}", {"environment": environment(device), "ceilings": limits, "rows": found})
+    save(f"decode-{arguments.size}", {"environment": environment(device), "ceilings": limits, "rows": results})
 
 
 if __name__ == "__main__":

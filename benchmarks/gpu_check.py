@@ -1,11 +1,11 @@
-"""Every fast path against the plain one at true geometry, and what each costs: one call, a few minutes, four GPUs.
+"""Compare every fast path with the eager one at full geometry, and time each: one call, a few minutes, four GPUs.
 
     python -m benchmarks.gpu_check --size paper --processes 4    Mistral-7B and Llama-3.1-8B geometry, random weights
     python -m benchmarks.gpu_check --size tiny --processes 2     the same parts in miniature on a CPU
 
-One process a GPU. Each first measures parts of its own, then all of them train and evaluate together. A part that fails
-or takes too long is recorded as such and the next one begins; results are written after every part, to $OUT (or
-benchmarks/results) as gpu-check-RANK.json.
+One process per GPU. Each first measures parts of its own; then all train and evaluate together. If a part fails or
+exceeds its time limit, that is recorded and the next part begins. Results are written after every part, to $OUT (or
+benchmarks/results), as gpu-check-RANK.json.
 """
 
 import argparse
@@ -26,25 +26,25 @@ BEGAN = float(os.environ.get("GPU_CHECK_BEGAN") or time.time())
 
 
 class Part:
-    """Runs named pieces of work one after another and keeps what they found."""
+    """Runs named parts one after another and keeps their results."""
 
     def __init__(self, rank: int, folder: Path, deadline: float) -> None:
         self.rank, self.folder, self.deadline = rank, folder, deadline
-        self.found: dict[str, Any] = {"rank": rank}
+        self.results: dict[str, Any] = {"rank": rank}
 
     def __call__(self, name: str, limit: float, work: Callable[[], Any]) -> Any:
-        """Do a piece of work within `limit` seconds and what is left until the deadline."""
+        """Run a part for at most `limit` seconds, and not beyond the deadline; return its result, None if it failed."""
         from benchmarks.harness import save
 
-        left = min(limit, self.deadline - (time.time() - BEGAN))
+        seconds = min(limit, self.deadline - (time.time() - BEGAN))
         begin = time.time()
         entry: dict[str, Any] = {"began": round(begin - BEGAN, 1)}
         value = None
-        if left < 3:
+        if seconds < 3:
             entry["skipped"] = "no time is left"
         else:
-            signal.signal(signal.SIGALRM, _late)
-            signal.setitimer(signal.ITIMER_REAL, left)
+            signal.signal(signal.SIGALRM, _time_out)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
             try:
                 value = work()
                 entry["result"] = value
@@ -53,10 +53,10 @@ class Part:
                 entry["trace"] = traceback.format_exc()[-1500:]
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-        _forget()
+        _free_memory()
         entry["seconds"] = round(time.time() - begin, 1)
-        self.found[name] = entry
-        save(f"gpu-check-{self.rank}", self.found, self.folder)
+        self.results[name] = entry
+        save(f"gpu-check-{self.rank}", self.results, self.folder)
         shown = entry.get("result", entry.get("failed", entry.get("skipped")))
         print(
             f"[{time.time() - BEGAN:6.1f}s rank {self.rank}] {name} ({entry['seconds']}s): {str(shown)[:700]}",
@@ -65,11 +65,11 @@ class Part:
         return value
 
 
-def _late(_signal: int, _frame: FrameType | None) -> None:
+def _time_out(_signal: int, _frame: FrameType | None) -> None:
     raise TimeoutError("took longer than its limit")
 
 
-def _forget() -> None:
+def _free_memory() -> None:
     import gc
 
     import torch
@@ -83,7 +83,7 @@ def _forget() -> None:
 def work(
     rank: int, world: int, size: str, folder: Path, store: Path, solo: float, deadline: float, only: list[str]
 ) -> None:
-    """One process: its own parts, then the joint ones; where `only` is given, the parts it names."""
+    """Run one process: its own parts, then the joint ones; only those named in `only`, if it is not empty."""
     import torch
 
     from benchmarks.gpu_parts import Bench
@@ -122,26 +122,26 @@ def work(
     for name, limit, piece in bench.joint_parts(rank, world):
         if not only or name in only:
             part(name, limit, piece)
-    # A rank that failed in a collective leaves others waiting: do not wait for them here.
+    # If a rank failed in a collective, others are still waiting in it: do not wait for them here.
     sys.stdout.flush()
     os._exit(0)
 
 
 def main() -> int:
-    """Start the processes, wait for them until the deadline, and end what is left."""
+    """Start the processes, wait for them until the deadline, and kill those that remain."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=300, help="of the whole call")
+    parser.add_argument("--seconds", type=float, default=300, help="time limit of the whole call")
     parser.add_argument("--solo", type=float, default=165, help="seconds by which each process ends its own parts")
-    parser.add_argument("--only", nargs="*", default=[], help="names of parts, all by default")
+    parser.add_argument("--only", nargs="*", default=[], help="names of the parts to run, all by default")
     parser.add_argument("--rank", type=int, default=-1, help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, default=None, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     folder = Path(os.environ.get("OUT") or Path(__file__).parent / "results")
-    if asked.rank >= 0:
-        arguments = (asked.size, folder, asked.store, asked.solo, asked.seconds - 10, asked.only)
-        work(asked.rank, asked.processes, *arguments)
+    if options.rank >= 0:
+        arguments = (options.size, folder, options.store, options.solo, options.seconds - 10, options.only)
+        work(options.rank, options.processes, *arguments)
         return 0
     with tempfile.TemporaryDirectory() as name:
         command = [
@@ -155,14 +155,14 @@ def main() -> int:
         ]
         environment = os.environ | {
             "GPU_CHECK_BEGAN": str(BEGAN),
-            "OMP_NUM_THREADS": "4" if asked.size == "paper" else "1",
+            "OMP_NUM_THREADS": "4" if options.size == "paper" else "1",
             "TOKENIZERS_PARALLELISM": "false",
             "BENCH_CACHE": name,
         }
-        processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(asked.processes)]
+        processes = [subprocess.Popen([*command, str(rank)], env=environment) for rank in range(options.processes)]
         try:
             for process in processes:
-                process.wait(timeout=max(1, asked.seconds - (time.time() - BEGAN)))
+                process.wait(timeout=max(1, options.seconds - (time.time() - BEGAN)))
         except subprocess.TimeoutExpired:
             print("the time is up", flush=True)
         finally:

@@ -1,4 +1,4 @@
-"""The parts of gpu_check: equality at true geometry, the costs of each path, and the job's own loop on all GPUs."""
+"""The parts of gpu_check: equality at full geometry, the cost of each path, and the job's own loop on all GPUs."""
 
 import copy
 import tempfile
@@ -29,11 +29,11 @@ from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 
 Piece = tuple[str, float, Callable[[], Any]]
-"""Name, limit in seconds, and the work."""
+"""A part's name, its limit in seconds, and the function that measures it."""
 
 
 class Bench:
-    """What one process measures."""
+    """The measurements of one process."""
 
     def __init__(self, size: str, device: torch.device) -> None:
         self.size, self.device = size, device
@@ -50,7 +50,7 @@ class Bench:
         return self.limits
 
     def load(self) -> dict[str, Any]:
-        """Both models, made on the device; says whether their layers are fused and what that changed."""
+        """Make both models on the device; return whether their layers are fused."""
         begin = time.time()
         self.rig = Rig(self.size, self.device)
         for lm in self.rig.models.values():
@@ -60,7 +60,7 @@ class Bench:
         return {"seconds": round(time.time() - begin, 1), "fused": fused, "gib": peak_gib(self.device)}
 
     def own_parts(self, rank: int, world: int) -> list[Piece]:
-        """Parts of one process, by its rank; all of them where there are few processes."""
+        """Return the parts of one process by its rank; fewer processes get more parts each."""
         n, long, header = (50, 1264, 1330) if self.paper else (4, 100, 80)
         decode: list[Piece] = [
             ("kernels", 60, self.kernels),
@@ -96,10 +96,10 @@ class Bench:
         return [piece for i, part in enumerate(everything) if i % world == rank for piece in part]
 
     def joint_parts(self, rank: int, world: int) -> list[Piece]:
-        """Parts of all processes together, in one order."""
+        """Return the parts that all processes run together, in the same order."""
         worker = Worker(rank=rank, world=world, device=self.device)
         few, all_items = (200, 1319) if self.paper else (8, 12)
-        if world == 1:  # one GPU measures what each of four would have to do
+        if world == 1:  # one GPU does the share of one in four
             few, all_items = -(-few // 4), -(-all_items // 4)
 
         def train(way: str) -> Callable[[], Any]:
@@ -125,10 +125,10 @@ class Bench:
         return step_time(target, rows_of(target, rows, length, header=header), way, self.limits, **tokens)
 
     def kernels(self) -> Any:
-        """Disagreement of the kernels with torch at the target's geometry; says where they do not run."""
+        """Compare the kernels with PyTorch at the target's geometry; return their largest errors."""
         body = self.rig.models["target"].body
         if self.device.type != "cuda" or body is None:
-            return "no kernels on a CPU"
+            return "kernels need a GPU"
         geometry = (self.device, torch.bfloat16, body.heads, body.kv_heads, body.head_dim)
         return {
             "decode": decode_step.max_error(*geometry),
@@ -137,10 +137,10 @@ class Bench:
         }
 
     def attention(self) -> Any:
-        """Milliseconds of 32 layers' attention, forward and with the backward pass, by torch and by the kernels."""
+        """Time 32 layers' attention in milliseconds, forward and with the backward pass, in PyTorch and by kernels."""
         if self.device.type != "cuda":
-            return "no kernels on a CPU"
-        found = {}
+            return "kernels need a GPU"
+        results: dict[str, Any] = {}
         for T, H in ((352, 1330), (288, 1330), (1664, 0)):
             draw = [
                 torch.randn(2, n, h, 128, device=self.device).bfloat16() for n, h in ((T, 32), (H + T, 8), (H + T, 8))
@@ -149,10 +149,10 @@ class Bench:
 
             def flash() -> Tensor:
                 mask = causal_lower_right(T, H + T)  # noqa: B023
-                turned = (x.transpose(1, 2) for x in (q, k, v))  # noqa: B023
-                return F.scaled_dot_product_attention(*turned, attn_mask=mask, enable_gqa=True).transpose(1, 2)
+                heads_first = (x.transpose(1, 2) for x in (q, k, v))  # noqa: B023
+                return F.scaled_dot_product_attention(*heads_first, attn_mask=mask, enable_gqa=True).transpose(1, 2)
 
-            def mine() -> Tensor:
+            def kernels() -> Tensor:
                 return prefix_attention.attend_after_prefix(q, k, v, 128**-0.5)  # noqa: B023
 
             blocks: list[Any] = [
@@ -169,42 +169,43 @@ class Bench:
                 ),
             ]
             for block in blocks:
-                for kind in ("FORWARD", "QUERIES", "KEYS") if block else ("",):
-                    kept = {name: dict(getattr(prefix_attention, name)) for name in ("FORWARD", "QUERIES", "KEYS")}
-                    if kind:
-                        getattr(prefix_attention, kind).update(block)
-                    for name, way in (("torch", flash), ("kernels", mine)) if not block else (("kernels", mine),):
-                        label = f"{T}+{H} {name} {kind} {list(block.values()) if block else ''}"
+                for kernel in ("FORWARD", "QUERIES", "KEYS") if block else ("",):
+                    defaults = {name: dict(getattr(prefix_attention, name)) for name in ("FORWARD", "QUERIES", "KEYS")}
+                    if kernel:
+                        getattr(prefix_attention, kernel).update(block)
+                    ways = (("torch", flash), ("kernels", kernels)) if not block else (("kernels", kernels),)
+                    for name, way in ways:
+                        label = f"{T}+{H} {name} {kernel} {list(block.values()) if block else ''}"
                         try:
-                            found[label] = self._both_ways(way, (q, k, v))
+                            results[label] = self._forward_and_backward(way, (q, k, v))
                         except Exception as error:
-                            found[label] = f"{type(error).__name__}: {error}"[:100]
-                    for name, values in kept.items():
+                            results[label] = f"{type(error).__name__}: {error}"[:100]
+                    for name, values in defaults.items():
                         getattr(prefix_attention, name).update(values)
-        return found
+        return results
 
-    def _both_ways(self, way: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> list[float]:
-        outer = torch.randn_like(way())
+    def _forward_and_backward(self, way: Callable[[], Tensor], inputs: tuple[Tensor, ...]) -> list[float]:
+        grad_output = torch.randn_like(way())
         graphs = []
         for both in (False, True):
             graph = torch.cuda.CUDAGraph()
             with torch.enable_grad():
                 for _ in range(2):
-                    torch.autograd.grad(way(), inputs, outer)
+                    torch.autograd.grad(way(), inputs, grad_output)
                 with torch.cuda.graph(graph):
                     for _ in range(8):
                         y = way()
                         if both:
-                            torch.autograd.grad(y, inputs, outer)
+                            torch.autograd.grad(y, inputs, grad_output)
             graphs.append(graph)
         return [round(4e3 * timed(graph.replay, self.device, repeats=7), 3) for graph in graphs]
 
     def same_text(self) -> dict[str, Any]:
-        """Of real prompts under the embedded target's real weights, how many get the plain way's text from each way."""
-        found: dict[str, Any] = {}
+        """Count for each way the prompts whose text equals that of eager decoding, under the embedded target."""
+        results: dict[str, Any] = {}
         task = SyntheticTask(train_examples=20, test_examples=48 if self.paper else 8)
-        for kind in ("float32", "bfloat16"):
-            lm = FrozenLM.load("embedded:target", dtype=kind, device=self.device)
+        for dtype in ("float32", "bfloat16"):
+            lm = FrozenLM.load("embedded:target", dtype=dtype, device=self.device)
             lm = lm if lm.body is not None else lm.fuse()
             header = task.header(task.train()[:3])
             rows = [answer_row(lm, header, task.prompt(e), None, soft_after_header=True) for e in task.test()]
@@ -212,15 +213,15 @@ class Bench:
             for way in ("graphed", "torch", "transformers", "sampled"):
                 texts = decode_by(lm, rows, 64, way, statistics)
                 eager = decode_by(lm, rows, 64, "eager sampled" if way == "sampled" else "eager", statistics)
-                found[f"{kind} {way}"] = f"{sum(a == b for a, b in zip(texts, eager, strict=True))} of {len(rows)}"
-            found[f"{kind} captured"] = statistics.captured
-        return found
+                results[f"{dtype} {way}"] = f"{sum(a == b for a, b in zip(texts, eager, strict=True))} of {len(rows)}"
+            results[f"{dtype} captured"] = statistics.captured
+        return results
 
     @torch.no_grad()
     def equality(self) -> dict[str, Any]:
-        """Relative error of each way's logits against fp32, beside that of transformers' own layers in bf16.
+        """Compare the relative error of each way's logits against fp32 with that of transformers' own layers in bf16.
 
-        A fast way is right where its error is that of rounding, which is what the plain way's is.
+        A fast way is right if its error is that of rounding, which is all of the eager way's error.
         """
         target = self.rig.models["target"]
         header, length, new = (400, 500, 8) if self.paper else (60, 80, 4)
@@ -237,7 +238,7 @@ class Bench:
             hidden = lm.hidden(batch.embeds, batch.mask, batch.positions)
             return torch.stack([lm.logits(hidden[i, where]) for i, where in enumerate(at)])  # (3, n + 1, V)
 
-        def behind_header(lm: Any) -> Tensor:
+        def after_header(lm: Any) -> Tensor:
             prefix = common_prefix(lm, rows, soft=False)
             batch = assemble(
                 lm,
@@ -249,11 +250,11 @@ class Bench:
             hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, prefix=prefix, right_padded=True)
             return torch.stack([lm.logits(hidden[i, where - header]) for i, where in enumerate(at)])
 
-        def stepped(kind: Any, shared: bool, use_kernels: bool) -> Callable[[Any], Tensor]:
+        def stepped(cache_class: Any, shared: bool, use_kernels: bool) -> Callable[[Any], Tensor]:
             def go(lm: Any) -> Tensor:
                 prefix = common_prefix(lm, rows, soft=False) if shared else None
                 past = header if shared else 0
-                cache = kind(lm, 3, length - past, new, prefix)
+                cache = cache_class(lm, 3, length - past, new, prefix)
                 if hasattr(cache, "kernels"):
                     cache.kernels = cache.kernels and use_kernels
                 logits = [lm.logits(cache.fill(0, assemble(lm, rows, None, pad=cache.pad, prefix=prefix)))]
@@ -265,7 +266,7 @@ class Bench:
         fused, own = kv_caches.FusedCache, kv_caches.TransformersCache
         ways: dict[str, Callable[[Any], Tensor]] = {
             "fused": full,
-            "fused header": behind_header,
+            "fused header": after_header,
             "step kernels": stepped(fused, False, True),
             "step kernels header": stepped(fused, True, True),
             "step torch": stepped(fused, False, False),
@@ -274,8 +275,8 @@ class Bench:
         results = {name: way(target).cpu() for name, way in ways.items()}
         body, target.body = target.body, None
         try:
-            results["plain"] = full(target).cpu()
-            results["plain header"] = behind_header(target).cpu()
+            results["eager"] = full(target).cpu()
+            results["eager header"] = after_header(target).cpu()
             results["step transformers"] = stepped(own, False, False)(target).cpu()
             kept = target.model
             target._prefixes.clear()
@@ -290,12 +291,12 @@ class Bench:
             target.body = body
             target._prefixes.clear()
         errors = {name: float((x - truth).norm() / truth.norm()) for name, x in results.items()}
-        allowed = 1.5 * errors["plain"] + 1e-5
+        allowed = 1.5 * errors["eager"] + 1e-5
         wrong = [name for name, error in errors.items() if not error <= allowed]
         return {"equal": not wrong, "wrong": wrong, "errors": {k: round(v, 7) for k, v in errors.items()}}
 
     def decode_aware(self) -> dict[str, Any]:
-        """A decode-aware step with many soft tokens and the header in every row: its time and peak of memory."""
+        """Measure time and peak memory of a decode-aware step with many soft tokens and the header in every row."""
         few = {"soft_tokens": 512} if self.paper else {}
         with tempfile.TemporaryDirectory() as name:
             spec = bench_spec(
@@ -307,7 +308,7 @@ class Bench:
             return {"seconds": round(clock(self.device) - begin, 2), "peak_gib": peak_gib(self.device)}
 
     def evaluate(self, worker: Worker, position: str, count: int) -> dict[str, Any]:
-        """Seconds of one bridged evaluation of `count` items over all processes, scored and gathered."""
+        """Time one bridged evaluation of `count` items over all processes, scored and gathered."""
         with tempfile.TemporaryDirectory() as name:
             spec = bench_spec(self.size, soft_position=position)
             trainer = make_trainer(self.rig, spec, Path(name), worker)
@@ -332,7 +333,7 @@ class Bench:
         }
 
     def profile_step(self, way: str) -> dict[str, Any]:
-        """Where a training step's time goes: launches, time on the device, and the largest kernels."""
+        """Profile a training step: launches, time on the device, and the kernels that take most of it."""
         with way_of(self.rig, way) as position, tempfile.TemporaryDirectory() as name:
             spec = bench_spec(self.size, soft_position=position, batch_size=2, steps=10_000, eval_every=5000)
             trainer = make_trainer(self.rig, spec, Path(name), Worker(device=self.device))
@@ -342,7 +343,7 @@ class Bench:
             return self._profile(trainer._train_step)
 
     def profile_decode(self) -> dict[str, Any]:
-        """Where a decode step's time goes, uncaptured so that kernels have names."""
+        """Profile a decode step, not captured, so that its kernels have names."""
         target = self.rig.models["target"]
         n, length = (50, 1264) if self.paper else (4, 60)
         rows = rows_of(target, n, length)
@@ -375,12 +376,12 @@ class Bench:
 
 @contextmanager
 def no_end(rig: Rig) -> Iterator[None]:
-    """Within it no answer ends before its limit, as in the figures that are compared with."""
-    before = {side: lm.ends for side, lm in rig.models.items()}
+    """Within it no answer ends before its limit, as in the reference measurements."""
+    ends = {side: lm.ends for side, lm in rig.models.items()}
     try:
         for lm in rig.models.values():
             lm.ends = frozenset()
         yield
     finally:
         for side, lm in rig.models.items():
-            lm.ends = before[side]
+            lm.ends = ends[side]

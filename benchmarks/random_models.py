@@ -18,7 +18,7 @@ from ray_bridge.inputs.encoding import Encoded, Encoder
 from ray_bridge.inputs.rows import Row
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.token_alignment import Alignment
+from ray_bridge.models.token_alignment import TokenAlignment
 from ray_bridge.noise import stable_seed
 from ray_bridge.tasks.splits import Splits, load_splits
 from ray_bridge.tasks.task import Example
@@ -116,7 +116,7 @@ class SizedEncoder(Encoder):
             text_row=row.text_only(),
             question_ids=question,
             source_header=len(header_s),
-            alignment=Alignment(
+            alignment=TokenAlignment(
                 source_span=span,
                 tokens=each + len(header_t),
                 bytes=np.ones(n, np.float32),

@@ -68,7 +68,7 @@ def way_of(rig: Rig, way: str) -> Iterator[str]:
             for lm in rig.models.values():
                 lm.body = None
         if "read again" in way:
-            stack.enter_context(mock.patch.object(prefix_cache, "WORTHWHILE", 1 << 30))
+            stack.enter_context(mock.patch.object(prefix_cache, "MIN_HEADER", 1 << 30))
         try:
             yield way.split(maxsplit=1)[0]
         finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ray_bridge.caching.embedding_map import once_a_node
+from ray_bridge.caching.embedding_map import fit_once_per_node
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.config.fingerprint import folder_digest
@@ -14,7 +14,7 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.generation.verify import judge_decoding
 from ray_bridge.inputs.encoding import Encoder
-from ray_bridge.models.embedding_map import Once
+from ray_bridge.models.embedding_map import FitOnce
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.splits import Splits
 from ray_bridge.tasks.task import Task
@@ -79,10 +79,10 @@ class ModelPair:
         encoder = Encoder(self.spec, self.task, self.encoder.header, source, target, written_header=written_header)
         return ModelPair(spec=self.spec, source=source, target=target, task=self.task, encoder=encoder)
 
-    def once(self, cache: NodeCache, worker: Worker) -> Once:
+    def fit_once(self, cache: NodeCache, worker: Worker) -> FitOnce:
         """Return what fits the map between the embedding tables once for all workers and trials on a node."""
         digests = [self.digest_of(lm) for lm in (self.source, self.target)]
-        return once_a_node(cache, worker, [*digests, self.spec.model_dtype, self.spec.geometry_init])
+        return fit_once_per_node(cache, worker, [*digests, self.spec.model_dtype, self.spec.geometry_init])
 
     def digest_of(self, lm: FrozenLM) -> str:
         """Return what identifies one of the two models: a digest of its files, or its hub name and commit."""

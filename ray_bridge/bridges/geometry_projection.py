@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from ray_bridge.gpu.transfer import send
 from ray_bridge.inputs.encoding import Encoded
-from ray_bridge.models.embedding_map import Once, anew, fit_map, shared_embeddings
+from ray_bridge.models.embedding_map import FitOnce, fit_here, fit_map, shared_embeddings
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.token_alignment import Alignment
+from ray_bridge.models.token_alignment import TokenAlignment
 
 
 class GeometryProjection(nn.Module):
@@ -31,7 +31,7 @@ class GeometryProjection(nn.Module):
         target: the frozen target.
         soft_tokens: number of soft tokens in the target's sequence, which shift the tokens' positions.
         init: kind of the fit from which the linear map starts; see `fit_map`.
-        once: fits the map once for all workers and trials on a node.
+        fit_once: fits the map once for all workers and trials on a node.
 
     Attributes:
         initialisation: metrics of that fit: number of shared vocabulary strings, and R² on held-out ones.
@@ -44,11 +44,11 @@ class GeometryProjection(nn.Module):
         *,
         soft_tokens: int,
         init: Literal["ridge", "procrustes"],
-        once: Once = anew,
+        fit_once: FitOnce = fit_here,
     ) -> None:
         super().__init__()
         self.soft_tokens = soft_tokens
-        fitted = once(lambda: fit_map(*shared_embeddings(source, target), init))
+        fitted = fit_once(lambda: fit_map(*shared_embeddings(source, target), init))
         self.initialisation = {"geometry/pairs": float(fitted.pairs), "geometry/held_out_r2": fitted.held_out_r2}
         self.linear = nn.Linear(source.hidden_size, target.hidden_size)
         with torch.no_grad():
@@ -118,7 +118,7 @@ class RotaryPhase(nn.Module):
 
 
 def pooling_matrices(
-    alignments: Sequence[Alignment], length: int, rounded: Callable[[int], int] = int
+    alignments: Sequence[TokenAlignment], length: int, rounded: Callable[[int], int] = int
 ) -> tuple[Tensor, Tensor]:
     """Return dense pooling matrices (B, T, S) and the mask (B, T) of their rows, on the CPU.
 
@@ -146,7 +146,7 @@ def inverse_frequencies(lm: FrozenLM) -> Tensor | None:
     return buffers[name].detach().float().cpu()
 
 
-def _alignment(alignment: Alignment | None) -> Alignment:
+def _alignment(alignment: TokenAlignment | None) -> TokenAlignment:
     if alignment is None:
         raise ValueError("examples were encoded without geometry_projection")
     return alignment

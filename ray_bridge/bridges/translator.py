@@ -17,7 +17,7 @@ from ray_bridge.bridges.whitening import Moments
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.inputs.source_batch import SourceBatch
-from ray_bridge.models.embedding_map import Once, anew
+from ray_bridge.models.embedding_map import FitOnce, fit_here
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import stable_seed
 
@@ -69,7 +69,7 @@ class Translator(nn.Module):
         spec: the job.
         source: the frozen source.
         target: the frozen target.
-        once: fits the map between the embedding tables once for all workers and trials on a node.
+        fit_once: fits the map between the embedding tables once for all workers and trials on a node.
 
     Attributes:
         geometry: the projection before the bridge, None if `geometry_projection` is off.
@@ -78,10 +78,10 @@ class Translator(nn.Module):
         flow: the bridge if it is a flow and so has a flow loss, else None.
     """
 
-    def __init__(self, spec: JobSpec, source: FrozenLM, target: FrozenLM, once: Once = anew) -> None:
+    def __init__(self, spec: JobSpec, source: FrozenLM, target: FrozenLM, fit_once: FitOnce = fit_here) -> None:
         super().__init__()
         self.geometry = (
-            GeometryProjection(source, target, soft_tokens=spec.inserted, init=spec.geometry_init, once=once)
+            GeometryProjection(source, target, soft_tokens=spec.inserted, init=spec.geometry_init, fit_once=fit_once)
             if spec.geometry_projection
             else None
         )
@@ -196,16 +196,16 @@ def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:
     return bridge
 
 
-def build_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM, once: Once = anew) -> Translator:
+def build_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM, fit_once: FitOnce = fit_here) -> Translator:
     """Make a translator with the seed's initial weights, in fp32 on the target's device.
 
     Weights are drawn on the CPU, so that every device and every worker starts from the same numbers. The map between
-    the embedding tables is fitted on the device, by `once` for all workers.
+    the embedding tables is fitted on the device, by `fit_once` for all workers.
 
     Raises:
         UserError: if a setting does not fit the models.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_seed("initial weights", spec.seed))
-        translator = Translator(spec, source, target, once)
+        translator = Translator(spec, source, target, fit_once)
     return translator.to(device=target.device, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Fit the map between embedding tables once a node and share it with every worker and trial."""
+"""Fit the map between embedding tables once per node, and share it with every worker and trial."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,26 +8,26 @@ from torch import Tensor
 
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
-from ray_bridge.models.embedding_map import EmbeddingMap, Once
+from ray_bridge.models.embedding_map import EmbeddingMap, FitOnce
 
 
-def once_a_node(cache: NodeCache, worker: Worker, identity: Any) -> Once:
-    """Fit on rank 0 alone and keep the map with what trials on a node share: all workers start from the same bits.
+def fit_once_per_node(cache: NodeCache, worker: Worker, identity: Any) -> FitOnce:
+    """Return a `FitOnce` that fits on rank 0 and stores the map in the node's cache: all workers get the same bits.
 
     Args:
-        cache: where it is kept, in fp32.
-        worker: of the job.
-        identity: what the map depends on: both models, their dtype, and the kind of fit.
+        cache: stores the map, in fp32.
+        worker: this process.
+        identity: what the map depends on: both models, their dtype, and the method of the fit.
     """
 
-    def once(fit: Callable[[], EmbeddingMap]) -> EmbeddingMap:
-        def found() -> dict[str, Tensor]:
+    def fit_once(fit: Callable[[], EmbeddingMap]) -> EmbeddingMap:
+        def compute() -> dict[str, Tensor]:
             fitted = fit()
             facts = torch.tensor([fitted.pairs, fitted.held_out_r2], dtype=torch.float64)  # (2,)
             return {"weight": fitted.weight.float(), "bias": fitted.bias.float(), "facts": facts}
 
-        kept = cache.tensors("embedding-map", identity, worker, found)
-        pairs, r2 = kept["facts"].tolist()
-        return EmbeddingMap(weight=kept["weight"], bias=kept["bias"], pairs=int(pairs), held_out_r2=r2)
+        stored = cache.tensors("embedding-map", identity, worker, compute)
+        pairs, r2 = stored["facts"].tolist()
+        return EmbeddingMap(weight=stored["weight"], bias=stored["bias"], pairs=int(pairs), held_out_r2=r2)
 
-    return once
+    return fit_once

@@ -1,4 +1,4 @@
-"""What does not depend on the bridge is decoded once and shared by evaluations, trials and phases."""
+"""Results that do not depend on the bridge, computed once per node and shared by evaluations, trials and phases."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,62 +11,65 @@ from bridge_common.files import read_jsonl, write_bytes, write_jsonl
 from ray_bridge.config.fingerprint import digest
 from ray_bridge.distributed import Worker
 
-Row = dict[str, Any]
+Record = dict[str, Any]
 
 
 class NodeCache:
-    """A folder of finished row lists, keyed by what they were made from.
+    """A folder of finished results, keyed by everything they were computed from.
 
-    Files appear whole under their final name, so concurrent trials may share a folder: the worst that happens is that
-    two of them compute the same rows.
+    Files are complete when they get their final name, so concurrent trials may share a folder; at worst, two of them
+    compute the same result.
+
+    Args:
+        folder: the folder; None stores nothing.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
-    def rows(self, kind: str, identity: Any, worker: Worker, compute: Callable[[], list[Row]]) -> list[Row]:
-        """The rows made from `identity`: read where they are there, else computed by all workers together.
+    def records(self, name: str, identity: Any, worker: Worker, compute: Callable[[], list[Record]]) -> list[Record]:
+        """Return the records computed from `identity`: read from their file, or computed by all workers together.
 
         Args:
-            kind: readable part of the file's name.
-            identity: everything the rows depend on, in a form with a stable digest.
-            worker: rank 0 looks and writes; all workers take the same way.
-            compute: makes the rows; called on every worker or on none.
+            name: readable part of the file's name.
+            identity: everything the records depend on, in a form with a stable digest.
+            worker: rank 0 reads and writes the file; all workers compute, or none does.
+            compute: computes the records; called on every worker or on none.
         """
         if self.folder is None:
             return compute()
-        path = self.folder / f"{kind}-{digest(identity, 32)}.jsonl"
-        found = worker.gather(read_jsonl(path) if worker.first and path.is_file() else None)[0]
-        if found is not None:
-            return found  # type: ignore[return-value]
-        rows = compute()
+        path = self.folder / f"{name}-{digest(identity, 32)}.jsonl"
+        stored = worker.gather(read_jsonl(path) if worker.first and path.is_file() else None)[0]
+        if stored is not None:
+            return stored  # type: ignore[return-value]
+        records = compute()
         if worker.first:
-            write_jsonl(path, rows)
-        return rows
+            write_jsonl(path, records)
+        return records
 
     def tensors(
-        self, kind: str, identity: Any, worker: Worker, compute: Callable[[], dict[str, Tensor]]
+        self, name: str, identity: Any, worker: Worker, compute: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
-        """Tensors made from `identity`, the same bits on every worker: read where they are there, else made by rank 0.
+        """Return the tensors computed from `identity`, the same bits on every worker: read, or computed by rank 0.
 
         Args:
-            kind: readable part of the file's name.
+            name: readable part of the file's name.
             identity: everything the tensors depend on, in a form with a stable digest.
-            worker: rank 0 looks, makes and writes.
-            compute: makes the tensors; called on rank 0 alone.
+            worker: rank 0 reads, computes and writes.
+            compute: computes the tensors; called on rank 0 only.
 
         Returns:
             The tensors, on the CPU.
         """
         if self.folder is None:
-            made = save(_plain(compute())) if worker.first else b""
-            return load(worker.gather(made)[0])
-        path = self.folder / f"{kind}-{digest(identity, 32)}.safetensors"
+            data = save(_on_cpu(compute())) if worker.first else b""
+            return load(worker.gather(data)[0])
+        path = self.folder / f"{name}-{digest(identity, 32)}.safetensors"
         if worker.first and not path.is_file():
-            write_bytes(path, save(_plain(compute())))
+            write_bytes(path, save(_on_cpu(compute())))
         worker.barrier()
         return load_file(path)
 
 
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

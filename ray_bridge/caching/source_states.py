@@ -20,15 +20,15 @@ class SourceStates(FrozenStates):
 
     Args:
         source: the frozen source.
-        encode: examples to their tokens.
-        examples: whose states are asked for.
-        layer: which hidden state.
+        encode: encodes examples.
+        examples: the examples whose states are stored.
+        layer: 0 for the embeddings, n for the output of layer n, negative from the end.
         identity: the source's digest.
-        folder: where files are kept; see `FrozenStates`.
+        folder: folder of the files; see `FrozenStates`.
         limit: bytes that all files of the folder may take.
     """
 
-    kind = "source"
+    name = "source"
 
     def __init__(
         self,
@@ -45,16 +45,18 @@ class SourceStates(FrozenStates):
         self.layer = layer
 
     def extract(self, item: Encoded) -> Extract:
+        """Return the question's span of the source's prompt."""
         begin, end = item.question_span
         return Extract(ids=item.source_ids, begin=begin, end=end)
 
-    def read(self, items: Sequence[Encoded]) -> Tensor:
+    def compute(self, items: Sequence[Encoded]) -> Tensor:
+        """Run the source; return the questions' states, (tokens, d_s)."""
         batch = read_source(self.lm, items, self.layer)
         return batch.states[batch.mask.bool()]  # (tokens, d_s)
 
     def __call__(self, items: Sequence[Encoded]) -> SourceBatch:
-        """As `read_source`: states of the questions' tokens, and their mask."""
-        rows = self.rows(items)
+        """Return what `read_source` does, from stored states if all items have them."""
+        rows = self.lookup(items)
         if rows is None:
             return read_source(self.lm, items, self.layer)
         S = max(len(row) for row in rows)

@@ -25,7 +25,7 @@ from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.selection import RECORD_FILE, SELECTED, load_selected
 from ray_bridge.inputs.encoding import Encoded
-from ray_bridge.inputs.layout import Batch, assemble, inserted
+from ray_bridge.inputs.layout import Batch, assemble, inserted_tokens
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
@@ -120,10 +120,10 @@ def diagnose_example(lm: FrozenLM, item: Encoded, soft: SoftContext, sample: dic
         sample: its row of samples.jsonl.
     """
     tokens = soft.tokens[0]  # (K, d_t)
-    with_soft = assemble(lm, [item.row.question()], soft, pad="right")
-    text_only = assemble(lm, [item.text_row.question()], None, pad="right")
+    with_soft = assemble(lm, [item.row.without_answer()], soft, pad="right")
+    text_only = assemble(lm, [item.text_row.without_answer()], None, pad="right")
     cosine, nearest = nearest_tokens(lm, tokens)  # (K,), (K,)
-    count = inserted([item.row], soft)
+    count = inserted_tokens([item.row], soft)
     names = [name for name in CONDITIONS if f"{name}_output" in sample]
     return ExampleDiagnosis(
         id=item.example.id,

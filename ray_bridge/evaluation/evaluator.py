@@ -142,7 +142,7 @@ class Evaluator:
             half = len(examples) // 2  # a fixed shift never pairs an example with itself
             soft_examples = [examples[(i + half) % len(examples)] for i in range(len(examples))]
         items, soft_items = self.pair.encoder(examples), self.pair.encoder(soft_examples)
-        rows = [item.row.question() for item in items]
+        rows = [item.row.without_answer() for item in items]
 
         def soft_of(batch: Sequence[int]) -> SoftContext:
             if condition == "random_soft":
@@ -153,7 +153,7 @@ class Evaluator:
 
     def _alone(self, lm: FrozenLM, condition: str, examples: Sequence[Example]) -> list[Output]:
         if condition == "target_alone":
-            rows = [item.text_row.question() for item in self.pair.encoder(examples)]
+            rows = [item.text_row.without_answer() for item in self.pair.encoder(examples)]
         else:
             rows = [self.pair.encoder.source_row(example) for example in examples]
         return self._baseline(lm, condition, rows, examples)
@@ -165,7 +165,7 @@ class Evaluator:
         task = self.pair.task
         pairs = zip(examples, source_outputs, strict=True)
         texts = [task.answer_text(output["text"], example).strip() for example, output in pairs]
-        rows = [self.pair.encoder.pasted_row(example, text) for example, text in zip(examples, texts, strict=True)]
+        rows = [self.pair.encoder.text_bridge_row(example, text) for example, text in zip(examples, texts, strict=True)]
         return self._baseline(self.pair.target, "text_bridge", rows, examples)
 
     def _baseline(self, lm: FrozenLM, condition: str, rows: Sequence[Row], examples: Sequence[Example]) -> list[Output]:
@@ -180,7 +180,7 @@ class Evaluator:
             "stops": list(self.pair.task.stops),
         }
         identity |= {"choices": [list(map(list, one.tokens)) for one in choices]} if choices else {}
-        return self.cache.rows(condition, identity, self.worker, lambda: self._answer(lm, rows, None, choices))
+        return self.cache.records(condition, identity, self.worker, lambda: self._answer(lm, rows, None, choices))
 
     @torch.no_grad()
     def soft(self, items: Sequence[Encoded], translator: Translator) -> SoftContext:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ray_bridge.inputs.layout import answer_row, assemble_shared
+from ray_bridge.inputs.layout import answer_row, assemble_after_prefix
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
@@ -74,7 +74,7 @@ def likelihood_tables(
 @torch.no_grad()
 def log_likelihoods(lm: FrozenLM, rows: Sequence[Row], soft: SoftContext | None) -> Tensor:
     """Return the log-likelihood in nats of each row's answer after its prompt, (B,)."""
-    batch = assemble_shared(lm, rows, soft, pad="right")
+    batch = assemble_after_prefix(lm, rows, soft, pad="right")
     hidden = lm.hidden(
         batch.embeds, batch.mask, batch.positions, prefix=batch.prefix, context=batch.context, right_padded=True
     )  # (B, L, d)

@@ -19,7 +19,7 @@ from ray_bridge.generation.kv_caches import FusedCache, TransformersCache
 from ray_bridge.generation.sampling import Sampling, choose, fix_draws
 from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.generation.stopping import Stopping
-from ray_bridge.inputs.layout import Batch, assemble, common_prefix, inserted, read_by_adapters
+from ray_bridge.inputs.layout import Batch, assemble, common_prefix, inserted_tokens, read_by_adapters
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.prefix_cache import Prefix, attends_fully
@@ -100,7 +100,7 @@ def decode_graphed(
     capture = lm.device.type == "cuda" if capture is None else capture
     prefix = common_prefix(lm, rows, soft=soft is not None)
     uniforms = None if sampling is None else sampling.uniforms(max_new_tokens)  # (B, T)
-    extra = inserted(rows, soft) - (0 if prefix is None else len(prefix))
+    extra = inserted_tokens(rows, soft) - (0 if prefix is None else len(prefix))
     lengths = [len(row.before) + len(row.prompt) + extra for row in rows]
     order = sorted(range(len(rows)), key=lambda i: (lengths[i], i))
     outputs: list[list[int]] = [[] for _ in rows]
@@ -219,7 +219,7 @@ class _GraphedBatch:
 
     def _prefill(self) -> Tensor:
         parts, first = [], 0
-        K = inserted(self.rows, self.soft)
+        K = inserted_tokens(self.rows, self.soft)
         past = 0 if self.prefix is None else len(self.prefix)
         lengths = [len(row.before) + len(row.prompt) + K - past for row in self.rows]
         while first < len(self.rows):

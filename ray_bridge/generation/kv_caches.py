@@ -1,4 +1,4 @@
-"""The two fixed caches of `static_decoding`: one for fused layers, one for any model as transformers runs it."""
+"""The two fixed KV caches of `decode_graphed`: one for fused layers, one for any model of transformers."""
 
 from typing import Literal, cast
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from ray_bridge.gpu.kernels import decode_step as kernels
 from ray_bridge.inputs.layout import Batch
-from ray_bridge.models.attention import AttendBehind, softmax, use_grouped_attention
+from ray_bridge.models.attention import AttendAfterPrefix, softmax, use_grouped_attention
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.fused_decoder import FusedBody
 from ray_bridge.models.prefix_cache import Prefix
@@ -16,7 +16,15 @@ from ray_bridge.models.soft_context import SoftContext
 
 
 class FusedCache:
-    """Keys and values of rows that each begin at slot 0, behind a prefix that is stored once for all of them.
+    """A cache for fused layers. Each row begins at slot 0, after a prefix that is stored once for all rows.
+
+    Args:
+        lm: a model with fused layers.
+        rows: B.
+        length: positions of the longest prompt after the prefix.
+        new_tokens: positions to be generated.
+        prefix: text before every row, or None.
+        context: what the adapters read in each step, one set of soft tokens for each row, or None.
 
     Attributes:
         keys: (B, h_kv, slots, D) of each layer.
@@ -40,7 +48,7 @@ class FusedCache:
         self.past = 0 if prefix is None else len(prefix)
         slots = -(-(length + new_tokens) // 16) * 16
         shape = (rows, body.kv_heads, slots, body.head_dim)
-        # Zeros: a slot that is not in use has weight 0, and 0 times what memory happens to hold may be no number.
+        # Zeros: an unused slot has weight 0, but 0 times uninitialised memory may be NaN.
         self.keys = [torch.zeros(shape, dtype=lm.dtype, device=lm.device) for _ in body.layers]
         self.values = [torch.zeros(shape, dtype=lm.dtype, device=lm.device) for _ in body.layers]
         self.lengths = torch.zeros(rows, dtype=torch.long, device=lm.device)  # (B,)
@@ -50,30 +58,31 @@ class FusedCache:
             self.kernels = kernels.usable(lm.device, lm.dtype, body.heads, body.kv_heads, body.head_dim)
 
     def fill(self, first: int, batch: Batch) -> Tensor:
+        """Read n prompts into rows `first` and following; return their last hidden states (n, d)."""
         count, L = batch.mask.shape
         rows = slice(first, first + count)
-
-        keep = _Keep(self, rows, L)
-        x = self.body(batch.embeds, batch.positions, keep, context=batch.context)  # (n, L, d)
+        attend = _AttendAndStore(self, rows, L)
+        x = self.body(batch.embeds, batch.positions, attend, context=batch.context)  # (n, L, d)
         used = batch.mask.sum(-1)  # (n,)
         self.lengths[rows] = used
         last = x[torch.arange(count, device=x.device), used - 1]  # (n, d)
         return self.body.finish(last)
 
     def step(self, embeds: Tensor) -> Tensor:
+        """Read one token a row, (b, 1, d); return the last hidden states (b, d)."""
         return self._kernel_step(embeds[:, 0]) if self.kernels else self._torch_step(embeds)
 
     def _kernel_step(self, x: Tensor) -> Tensor:
-        """The step as ten launches a layer, (b, d) -> (b, d)."""
+        """Run the step in ten launches a layer, (b, d) -> (b, d)."""
         body, context, y = self.body, self.context, None
-        turn = body.rotary(x[:, None], self.lengths[:, None] + self.past)  # (b, 1, D) twice
-        cos, sin = (part[:, 0].contiguous() for part in turn)  # (b, D) each
+        angles = body.rotary(x[:, None], self.lengths[:, None] + self.past)  # (b, 1, D) twice
+        cos, sin = (part[:, 0].contiguous() for part in angles)  # (b, D) each
         for i, layer in enumerate(body.layers):
             x, h = kernels.add_norm(x, y, layer.norm.weight, layer.norm.variance_epsilon)  # (b, d) each
             qkv = F.linear(h, layer.qkv, layer.qkv_bias)  # (b, (h + 2 h_kv) D)
             q = kernels.rotate_store(qkv, cos, sin, self.lengths, self.keys[i], self.values[i], body.heads)  # (b, h, D)
-            before = None if self.prefix is None else (self.prefix.keys[i][0], self.prefix.values[i][0])
-            a = kernels.attention(q, self.keys[i], self.values[i], self.lengths, body.scale, before)  # (b, h, D)
+            prefix = None if self.prefix is None else (self.prefix.keys[i][0], self.prefix.values[i][0])
+            a = kernels.attention(q, self.keys[i], self.values[i], self.lengths, body.scale, prefix)  # (b, h, D)
             x, h = kernels.add_norm(x, layer.out(a.flatten(1)), layer.mlp_norm.weight, layer.mlp_norm.variance_epsilon)
             y = layer.down(kernels.swiglu(F.linear(h, layer.gate_up, layer.gate_up_bias)))  # (b, d)
             if context is not None:
@@ -83,12 +92,21 @@ class FusedCache:
 
     def _torch_step(self, embeds: Tensor) -> Tensor:
         positions = self.lengths[:, None] + self.past  # (b, 1)
-        x = self.body(embeds, positions, _OneMore(self), context=self.context)  # (b, 1, d)
+        x = self.body(embeds, positions, _AttendToCache(self), context=self.context)  # (b, 1, d)
         self.lengths.add_(1)
         return self.body.finish(x[:, 0])  # (b, d)
 
     def attention(self, layer: int, q: Tensor, seen: Tensor) -> Tensor:
-        """Attention of one token a row, q (b, 1, h, D) with `seen` (b, 1, 1, slots) -> (b, 1, h, D)."""
+        """Attend with one token a row to the cache.
+
+        Args:
+            layer: the layer's number, from 0.
+            q: (b, 1, h, D).
+            seen: (b, 1, 1, slots), True on slots in use.
+
+        Returns:
+            (b, 1, h, D).
+        """
         B, _, h, D = q.shape
         keys, values = self.keys[layer], self.values[layer]
         kv = keys.shape[1]
@@ -96,16 +114,17 @@ class FusedCache:
         scores = (grouped @ keys.transpose(-1, -2)).masked_fill(~seen, float("-inf"))  # (b, h_kv, g, slots)
         if self.prefix is None:
             return (softmax(scores * self.body.scale) @ values).view(B, 1, h, D)
-        # All rows share these keys, so they are read once, as one product with the queries of all rows.
-        before_k, before_v = self.prefix.keys[layer][0], self.prefix.values[layer][0]  # (h_kv, H, D)
-        together = grouped.transpose(0, 1).reshape(kv, -1, D)  # (h_kv, b g, D)
-        past = (together @ before_k.transpose(-1, -2)).view(kv, B, h // kv, -1).transpose(0, 1)  # (b, h_kv, g, H)
+        # All rows share the prefix's keys, so they are read once, in one product with the queries of all rows.
+        prefix_k, prefix_v = self.prefix.keys[layer][0], self.prefix.values[layer][0]  # (h_kv, H, D)
+        all_rows = grouped.transpose(0, 1).reshape(kv, -1, D)  # (h_kv, b g, D)
+        past = (all_rows @ prefix_k.transpose(-1, -2)).view(kv, B, h // kv, -1).transpose(0, 1)  # (b, h_kv, g, H)
         weights = softmax(torch.cat([past, scores], -1) * self.body.scale)  # (b, h_kv, g, H + slots)
         y = weights[..., self.past :] @ values  # (b, h_kv, g, D)
-        shared = weights[..., : self.past].transpose(0, 1).reshape(kv, -1, self.past) @ before_v  # (h_kv, b g, D)
+        shared = weights[..., : self.past].transpose(0, 1).reshape(kv, -1, self.past) @ prefix_v  # (h_kv, b g, D)
         return (y + shared.view(kv, B, h // kv, D).transpose(0, 1)).reshape(B, 1, h, D)
 
     def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these."""
         self.context = None if self.context is None else self.context.rows(rows)
         self.lengths = self.lengths[rows]
         for layer in range(len(self.keys)):
@@ -113,8 +132,8 @@ class FusedCache:
             self.values[layer] = self.values[layer][rows]
 
 
-class _Keep(AttendBehind):
-    """Reads prompts, and keeps the keys and values of their own tokens."""
+class _AttendAndStore(AttendAfterPrefix):
+    """Attention over prompts that stores the keys and values of their own tokens in the cache."""
 
     def __init__(self, cache: FusedCache, rows: slice, length: int) -> None:
         super().__init__(cache.prefix, None, cache.body.scale)
@@ -127,8 +146,8 @@ class _Keep(AttendBehind):
         return super().__call__(layer, q, k, v)  # (n, L, h, D)
 
 
-class _OneMore:
-    """Puts one token's keys and values a row into the cache, and reads it."""
+class _AttendToCache:
+    """Attention of one new token a row, whose keys and values are added to the cache."""
 
     def __init__(self, cache: FusedCache) -> None:
         self.cache = cache
@@ -136,17 +155,20 @@ class _OneMore:
         self.seen = cache.slots <= self.at  # (b, 1, 1, slots)
 
     def prefix_states(self, _layer: int) -> None:
-        """The prefix is read where it is."""
+        """Return None: `FusedCache.attention` reads the prefix in place."""
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        for kept, new in ((self.cache.keys[layer], k), (self.cache.values[layer], v)):
+        for cached, new in ((self.cache.keys[layer], k), (self.cache.values[layer], v)):
             one = new.transpose(1, 2)  # (b, h_kv, 1, D)
-            kept.scatter_(2, self.at.expand_as(one), one)
+            cached.scatter_(2, self.at.expand_as(one), one)
         return self.cache.attention(layer, q, self.seen)  # (b, 1, h, D)
 
 
 class TransformersCache:
-    """transformers' own static cache under the model's own layers, with grouped attention; rows end at one slot."""
+    """transformers' static cache under the model's own layers, with grouped attention. All rows end at the same slot.
+
+    The arguments are those of `FusedCache`, for any model of transformers.
+    """
 
     pad: Literal["left", "right"] = "left"
 
@@ -173,6 +195,7 @@ class TransformersCache:
         self.at = torch.full((1,), self.length, device=lm.device)  # (1,)
 
     def fill(self, first: int, batch: Batch) -> Tensor:
+        """Read n prompts into rows `first` and following; return their last hidden states (n, d)."""
         from transformers import DynamicCache
 
         count, L = batch.mask.shape
@@ -196,14 +219,15 @@ class TransformersCache:
                 like = read.keys.new_zeros(()).expand(self.rows, read.keys.shape[1], 1, read.keys.shape[-1])
                 own.lazy_initialization(like, read.values[:1, :, :1].expand(self.rows, -1, -1, -1))
                 own.cumulative_length.fill_(self.length)
-            for kept, new in ((own.keys, read.keys), (own.values, read.values)):
-                kept[rows, :, : self.past] = new[:, :, : self.past]
-                kept[rows, :, begin : self.length] = new[:, :, self.past :]
+            for cached, new in ((own.keys, read.keys), (own.values, read.values)):
+                cached[rows, :, : self.past] = new[:, :, : self.past]
+                cached[rows, :, begin : self.length] = new[:, :, self.past :]
         self.seen[rows, 0, 0, begin : self.length] = batch.mask.bool()
         self.position[rows] = batch.positions[:, -1:]
         return hidden[:, -1]
 
     def step(self, embeds: Tensor) -> Tensor:
+        """Read one token a row, (b, 1, d); return the last hidden states (b, d)."""
         self.seen.index_fill_(3, self.at, True)
         self.position.add_(1)
         with use_grouped_attention(self.lm.model):
@@ -219,6 +243,7 @@ class TransformersCache:
         return hidden[:, 0]
 
     def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these."""
         self.context = None if self.context is None else self.context.rows(rows)
         self.seen, self.position, self.rows = self.seen[rows], self.position[rows], len(rows)
         for layer in self.cache.layers:

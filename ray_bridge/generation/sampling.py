@@ -9,25 +9,31 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn: from each row's softmax at `temperature`, with that row's generator."""
+    """Draw each row's tokens from its softmax at a temperature, with the row's own generator.
+
+    Attributes:
+        temperature: divides the logits.
+        generators: one for each row.
+    """
 
     temperature: float
     generators: Sequence[torch.Generator]
 
     def uniforms(self, count: int) -> Tensor:
-        """Where in (0, 1) each row's next `count` draws fall, (B, count) fp64 on the CPU."""
+        """Return each row's next `count` uniform numbers in (0, 1), (B, count) fp64 on the CPU."""
         return torch.stack([torch.rand(count, generator=g, dtype=torch.float64) for g in self.generators])
 
 
 def choose(logits: Tensor, uniform: Tensor | None, sampling: Sampling | None) -> Tensor:
-    """The next token of each row: the likeliest, or the one whose share of the distribution holds a given number.
+    """Choose the next token of each row: the most likely one, or one drawn from the distribution.
 
-    Drawn by inversion, one number a token, so that devices and batches agree and a captured step needs no generator.
+    Tokens are drawn by inverting the cumulative distribution at one uniform number each, so that devices and batches
+    agree and a captured step needs no generator.
 
     Args:
         logits: (b, V).
-        uniform: (b,) in (0, 1), None where the likeliest is taken.
-        sampling: gives the temperature.
+        uniform: (b,) in (0, 1), or None for the most likely tokens.
+        sampling: its temperature is used; None also means the most likely tokens.
 
     Returns:
         (b,).
@@ -40,14 +46,14 @@ def choose(logits: Tensor, uniform: Tensor | None, sampling: Sampling | None) ->
 
 
 def fix_draws(sampling: Sampling | None, uniforms: Tensor | None) -> Sampling | None:
-    """Sampling that draws again what was drawn already."""
+    """Return sampling that uses uniform numbers (B, T) that were drawn before; None if either argument is."""
     if sampling is None or uniforms is None:
         return None
-    return _Drawn(temperature=sampling.temperature, generators=sampling.generators, drawn=uniforms)
+    return _FixedDraws(temperature=sampling.temperature, generators=sampling.generators, drawn=uniforms)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Drawn(Sampling):
+class _FixedDraws(Sampling):
     drawn: Tensor
 
     def uniforms(self, count: int) -> Tensor:

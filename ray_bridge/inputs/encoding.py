@@ -8,7 +8,7 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.inputs.layout import answer_row
 from ray_bridge.inputs.rows import Row, token_ids
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.token_alignment import Alignment, align, byte_spans
+from ray_bridge.models.token_alignment import TokenAlignment, align_tokens, byte_spans
 from ray_bridge.tasks.task import Example, Task, with_written_answer
 
 KEPT_TOKENS = 1 << 25
@@ -17,18 +17,18 @@ KEPT_TOKENS = 1 << 25
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """One example, tokenised.
+    """One example, tokenised for both models.
 
     Attributes:
-        example: where it comes from.
+        example: the example.
         source_ids: the prompt for the source, BOS first.
         question_span: first and one past the last source token of the question.
         row: the target's row under the spec's layout, answer included.
         text_row: the target's row without soft tokens: target alone, and the KL teacher.
-        prompted_row: under soft_only with a curriculum, the row that holds the prompt after all, else None.
+        prompted_row: the row with the prompt, for the prompt curriculum under soft_only, else None.
         question_ids: the question's target tokens alone.
-        source_header: how many source tokens, BOS first, are the few-shot header's.
-        alignment: how the question's source tokens pool onto the target's; only where geometry_projection asks.
+        source_header: how many of the first source tokens, BOS included, are the few-shot header's.
+        alignment: how the question's source tokens are pooled onto the target's; None without geometry_projection.
     """
 
     example: Example
@@ -38,7 +38,7 @@ class Encoded:
     text_row: Row
     question_ids: tuple[int, ...]
     source_header: int = 0
-    alignment: Alignment | None = None
+    alignment: TokenAlignment | None = None
     prompted_row: Row | None = None
 
     @property
@@ -97,10 +97,10 @@ class Encoder:
         return known
 
     def source_row(self, example: Example) -> Row:
-        """The source's own prompt, for source_alone."""
+        """Return the source's own prompt, for source_alone."""
         return answer_row(self.source, self.header, self.task.prompt(example), None, soft_after_header=False)
 
-    def pasted_row(self, example: Example, written: str) -> Row:
+    def text_bridge_row(self, example: Example, written: str) -> Row:
         """Return the target's prompt with what the source wrote after the question, for text_bridge."""
         prompt = self.task.prompt(with_written_answer(example, written))
         return answer_row(self.target, self.written_header, prompt, None, soft_after_header=False)
@@ -129,18 +129,18 @@ class Encoder:
             text_row=text_row,
             question_ids=token_ids(self.target.tokenizer, example.question),
             source_header=answer_row(self.source, header, prompt, None, soft_after_header=False).header,
-            alignment=self._align(header, prompt, example.question) if self.spec.geometry_projection else None,
+            alignment=self._alignment(header, prompt, example.question) if self.spec.geometry_projection else None,
             prompted_row=prompted_row,
         )
 
-    def _align(self, header: str, prompt: str, question: str) -> Alignment:
+    def _alignment(self, header: str, prompt: str, question: str) -> TokenAlignment:
         begin = len(header) + prompt.rindex(question)
         end = begin + len(question)
-        return align(self.source.tokenizer, self.target.tokenizer, header + prompt, begin, end)
+        return align_tokens(self.source.tokenizer, self.target.tokenizer, header + prompt, begin, end)
 
 
 def question_span(lm: FrozenLM, header: str, prompt: str, question: str) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """The prompt's ids with BOS, and the half-open range of tokens that hold bytes of the question."""
+    """Return the prompt's ids with BOS, and the half-open range of the tokens that cover bytes of the question."""
     before = header + prompt[: prompt.rindex(question)]
     begin, end = len(before.encode()), len((before + question).encode())
     spans = byte_spans(lm.tokenizer, header + prompt)  # (tokens, 2)

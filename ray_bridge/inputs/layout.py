@@ -1,11 +1,11 @@
-"""The one sequence layout. Training, the KL teacher, evaluation and every baseline build their inputs here.
+"""The sequence layout of training, the KL teacher, evaluation and every baseline.
 
     soft_plus_text   [BOS] [Z_1..Z_K] [prompt] [answer] [EOS]
     soft_only        [BOS] [Z_1..Z_K] [short instruction] [answer] [EOS]
     text_only        [BOS]            [prompt] [answer] [EOS]
 
-With `soft_position = before_question` the few-shot header stands before Z. A row is one block of real tokens; pads lie
-on one side of it, are never attended, and do not count as positions.
+With `soft_position = before_question` the few-shot header comes before Z. A row is one block of real tokens; pads are
+on one side of it, no token attends to them, and they do not count as positions.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Inputs of one forward pass. L is the longest row, K soft tokens included.
+    """Inputs of one forward pass. L is the length of the longest row, its K soft tokens included.
 
     Attributes:
         embeds: (B, L, d).
@@ -37,8 +37,8 @@ class Batch:
         labels: (B, L), token ids on answer and EOS, -100 elsewhere.
         answer_start: (B,), index of the first answer token (or of the first token to be generated).
         soft_start: (B,), index of the first soft token.
-        answers: where the next token is supervised.
-        prefix: text before every row that is not in `embeds`; `positions` count it, all indices do not.
+        answers: the positions whose next token is supervised.
+        prefix: text before every row, which is not in `embeds`; `positions` count it, indices do not.
         context: what the target's adapters read, None unless the rows' injection is `adapter`.
     """
 
@@ -55,13 +55,13 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerPositions:
-    """The places of a batch whose logits predict answer tokens, packed over rows; N answer tokens with EOS.
+    """The positions of a batch whose logits predict answer tokens, packed over rows; N answer tokens with EOS.
 
     Attributes:
-        rows: (N,).
-        at: (N,), one before the token's own place.
-        tokens: (N,).
-        ids: the tokens on the host, with their rows: what can be compared without waiting for a device.
+        rows: (N,), row in the batch.
+        at: (N,), index in the row, one before the token's own.
+        tokens: (N,), the token that is predicted.
+        ids: the tokens of each row on the host, which can be compared without waiting for a device.
     """
 
     rows: Tensor
@@ -71,20 +71,20 @@ class AnswerPositions:
 
 
 def common_prefix(lm: FrozenLM, rows: Sequence[Row], *, soft: bool) -> Prefix | None:
-    """What opens all rows, BOS and few-shot header, already read; None where nothing worth keeping does.
+    """Return the states of what opens all rows, BOS and few-shot header; None if they share no long header.
 
     Args:
-        lm: the model that reads.
+        lm: the model that reads the rows.
         rows: rows of one batch.
-        soft: whether soft tokens will stand behind each row's `before`.
+        soft: whether soft tokens come after each row's `before`.
     """
     return lm.prefix(shared_header(rows, soft=soft))
 
 
-def assemble_shared(
+def assemble_after_prefix(
     lm: FrozenLM, rows: Sequence[Row], soft: SoftContext | None, *, pad: Literal["left", "right"]
 ) -> Batch:
-    """`assemble` behind what opens all rows, where there is such a thing."""
+    """Build the inputs for `rows` as `assemble` does, after their common prefix if they have one."""
     return assemble(lm, rows, soft, pad=pad, prefix=common_prefix(lm, rows, soft=soft is not None))
 
 
@@ -103,16 +103,19 @@ def assemble(
         rows: one row an example.
         soft: soft tokens of each row and the adapters that read them, or None for text alone.
         pad: "right" for training, "left" for generation.
-        prefix: what opens all rows and need not be read again, from `common_prefix` of the same rows.
+        prefix: `common_prefix` of the same rows, which is not read again, or None.
 
     Returns:
         A batch in which each row's embeddings, labels and positions do not depend on the other rows.
+
+    Raises:
+        ValueError: if the prefix is longer than what comes before the soft tokens.
     """
-    K = inserted(rows, soft)
+    K = inserted_tokens(rows, soft)
     past = 0 if prefix is None else len(prefix)
     if soft is not None and any(past > len(row.before) for row in rows):
         raise ValueError("the prefix reaches past the place of the soft tokens")
-    rows = [row.without(past) for row in rows] if past else rows
+    rows = [row.after(past) for row in rows] if past else rows
     lengths = [len(row.before) + K + len(row.prompt) + len(row.answer) for row in rows]
     L = max(lengths)
     ids = torch.full((len(rows), L), lm.pad)  # (B, L)
@@ -141,7 +144,7 @@ def assemble(
     ids, mask, labels, starts, answer_starts = (send(x, lm.device) for x in (ids, mask, labels, starts, answer_starts))
     embeds = lm.embed(ids)  # (B, L, d)
     if soft is not None and rows[0].injection == "residual":
-        embeds = embeds + _spread(rows, soft.tokens, soft_starts, L).to(embeds.dtype)  # (B, L, d)
+        embeds = embeds + _over_question(rows, soft.tokens, soft_starts, L).to(embeds.dtype)  # (B, L, d)
     if soft is not None and K:
         slots = starts[:, None] + torch.arange(K, device=lm.device)  # (B, K)
         index = slots[..., None].expand(-1, -1, embeds.shape[-1])  # (B, K, d)
@@ -164,13 +167,13 @@ def read_by_adapters(rows: Sequence[Row], soft: SoftContext | None) -> SoftConte
     return soft if rows[0].injection == "adapter" else None
 
 
-def inserted(rows: Sequence[Row], soft: SoftContext | None) -> int:
-    """How many soft tokens stand in each row; none where they are added to its text or read by adapters."""
+def inserted_tokens(rows: Sequence[Row], soft: SoftContext | None) -> int:
+    """Return how many soft tokens are inserted into each row, 0 if they are added to its text or read by adapters."""
     return 0 if soft is None or rows[0].injection != "prepend" else soft.tokens.shape[1]
 
 
-def _spread(rows: Sequence[Row], soft: Tensor, starts: Sequence[int], length: int) -> Tensor:
-    """Soft tokens resampled over each question's tokens, zero elsewhere, (B, K, d) -> (B, L, d)."""
+def _over_question(rows: Sequence[Row], soft: Tensor, starts: Sequence[int], length: int) -> Tensor:
+    """Resample soft tokens over each question's tokens, zero elsewhere, (B, K, d) -> (B, L, d)."""
     parts = []
     for row, z, start in zip(rows, soft, starts, strict=True):
         low, high = start + row.span[0], start + row.span[1]
@@ -179,18 +182,18 @@ def _spread(rows: Sequence[Row], soft: Tensor, starts: Sequence[int], length: in
 
 
 def answer_row(lm: FrozenLM, header: str, prompt: str, answer: str | None, *, soft_after_header: bool) -> Row:
-    """The row of one example for `lm`: BOS, header and prompt, and for training the answer with its EOS.
+    """Return the row of one example for a model: BOS, header and prompt, and for training the answer with its EOS.
 
     Args:
-        lm: the model that reads or writes the row.
+        lm: the model that reads the row or continues it.
         header: few-shot exemplars, may be empty.
         prompt: the question with its cue.
-        answer: continuation that is supervised, or None where it is to be generated.
-        soft_after_header: whether soft tokens stand between header and prompt, or right after BOS.
+        answer: the continuation that is supervised, or None if it is to be generated.
+        soft_after_header: whether soft tokens come between header and prompt, or right after BOS.
 
     Raises:
-        ValueError: when the prompt's ids differ with and without the answer, so that training would see a prompt that
-            generation never meets.
+        ValueError: if the prompt's ids differ with and without the answer, so that training would see a prompt that
+            generation never does.
     """
     header_ids, prompt_ids = (
         split_ids(lm.tokenizer, header, prompt) if header else ((), token_ids(lm.tokenizer, prompt))

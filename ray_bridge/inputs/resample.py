@@ -1,11 +1,11 @@
-"""A sequence at another length: a text of any number of tokens against a fixed number of soft tokens."""
+"""Resample sequences, such as a text of any number of tokens to a fixed number of soft tokens."""
 
 import torch
 from torch import Tensor
 
 
 def resample(sequence: Tensor, count: int) -> Tensor:
-    """Linear interpolation of a sequence's valid tokens to `count` slots, ends on ends, (T, d) -> (count, d)."""
+    """Interpolate a sequence linearly at `count` points, first and last included, (T, d) -> (count, d)."""
     T = len(sequence)
     if T == 0:
         return sequence.new_zeros(count, sequence.shape[1])

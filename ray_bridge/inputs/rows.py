@@ -1,20 +1,25 @@
-"""Rows of token ids, before any model has embedded them, and the way from text to them."""
+"""Rows of token ids, before a model embeds them, and the tokenising of their parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-WORTHWHILE = 16
-"""Shorter headers are read again: less is saved than the joining of keys and values costs."""
+MIN_HEADER = 16
+"""Shorter headers are read again in every row, which costs less than joining their keys and values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Token ids of one sequence: `before` stands before the soft tokens (BOS first), `prompt` after them.
+    """Token ids of one sequence.
 
-    `answer` is what is supervised, EOS included; it is empty when the answer is to be generated. `header` says how many
-    ids, BOS first, are the few-shot header's: the same in all rows of a job. Where `injection` is not "prepend" no soft
-    tokens are inserted: they are added to the embeddings of `prompt[slice(*span)]`, or read by adapters.
+    Attributes:
+        before: ids before the soft tokens, BOS first; empty if the row has no place for soft tokens.
+        prompt: ids after the soft tokens.
+        answer: ids that are supervised, EOS included; empty if the answer is to be generated.
+        header: how many of the first ids, BOS included, are the few-shot header's, the same in all rows of a job.
+        injection: how soft tokens reach the target: inserted after `before`, added to the embeddings of
+            `prompt[slice(*span)]`, or read by adapters.
+        span: the question's tokens in `prompt`.
     """
 
     before: tuple[int, ...]
@@ -25,32 +30,36 @@ class Row:
     span: tuple[int, int] = (0, 0)
 
     def text_only(self) -> "Row":
-        """The same text as one block without a place for soft tokens."""
+        """Return the same text without a place for soft tokens."""
         return Row(before=(), prompt=self.before + self.prompt, answer=self.answer, header=self.header)
 
-    def question(self) -> "Row":
-        """The same row with its answer to be generated."""
+    def without_answer(self) -> "Row":
+        """Return the same row with its answer to be generated."""
         return replace(self, answer=())
 
-    def without(self, count: int) -> "Row":
-        """The row behind its first `count` ids; soft tokens may follow where those all stand before their place."""
+    def after(self, count: int) -> "Row":
+        """Return what follows the first `count` ids; a row for soft tokens must have all of these in `before`."""
         rest = max(0, count - len(self.before))
         return replace(self, before=self.before[count:], prompt=self.prompt[rest:], header=0)
 
 
 def token_ids(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """Ids of a text that stands at the start of a sequence, without BOS or EOS."""
+    """Return the ids of a text at the start of a sequence, without BOS and EOS."""
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def split_ids(tokenizer: Any, *parts: str) -> list[tuple[int, ...]]:
-    """Token ids of consecutive parts of one text, as they are when the whole is tokenised as one string.
+    """Return the token ids of consecutive parts of one text, tokenised as one string.
 
     An answer tokenised by itself differs from the same answer after its prompt (SentencePiece-like tokenizers put a
-    space before it), so that training would supervise tokens that generation never meets.
+    space before it), so that training would supervise tokens that generation never produces.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        *parts: consecutive parts of the text.
 
     Raises:
-        ValueError: when one token lies across two parts; prompts must end where tokenizers cut.
+        ValueError: if one token lies across two parts; prompts must end where tokenizers split.
     """
     encoded = tokenizer("".join(parts), add_special_tokens=False, return_offsets_mapping=True)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
@@ -67,16 +76,16 @@ def split_ids(tokenizer: Any, *parts: str) -> list[tuple[int, ...]]:
 
 
 def shared_header(rows: Sequence[Row], *, soft: bool) -> tuple[int, ...]:
-    """The ids that open all rows and do not depend on soft tokens; empty where they are not worth keeping.
+    """Return the ids that open all rows and do not depend on soft tokens; empty if shorter than `MIN_HEADER`.
 
     Args:
         rows: rows of one batch.
-        soft: whether soft tokens will stand behind each row's `before`.
+        soft: whether soft tokens come after each row's `before`.
     """
     first = rows[0]
     length = first.header
-    if length < WORTHWHILE or (soft and (length > len(first.before) or first.injection == "adapter")):
-        return ()  # adapters change what the header's tokens hold, too
+    if length < MIN_HEADER or (soft and (length > len(first.before) or first.injection == "adapter")):
+        return ()  # adapters change the states of the header's tokens, too
     ids = (first.before + first.prompt)[:length]
     same = all(row.header == length and (row.before + row.prompt)[:length] == ids for row in rows)
     return ids if same else ()

@@ -14,12 +14,12 @@ from ray_bridge.models.frozen_lm import FrozenLM
 
 @dataclass(frozen=True, kw_only=True)
 class SourceBatch:
-    """What the bridge reads.
+    """Hidden states of the source on the questions of B examples, which the bridge reads.
 
     Attributes:
-        states: (B, S, d_s), captured hidden states, fp32 or wider.
+        states: (B, S, d_s), hidden states of one layer, fp32 or wider.
         mask: (B, S), 1 on the question's tokens.
-        items: the examples they come from, for what depends on text (token alignment).
+        items: the examples, for what depends on their text (token alignment).
     """
 
     states: Tensor
@@ -28,11 +28,18 @@ class SourceBatch:
 
 
 def read_source(source: FrozenLM, items: Sequence[Encoded], layer: int) -> SourceBatch:
-    """Run the frozen source on prompts and keep one layer's states of the questions' tokens.
+    """Run the frozen source on prompts and return one layer's states of the questions' tokens.
 
-    Only the span that holds the question is kept; what precedes it (the few-shot header) has been attended to.
+    The rest of the prompt, such as the few-shot header, is attended to, but its states are not returned.
+
+    Args:
+        source: the frozen source.
+        items: B examples.
+        layer: 0 for the embeddings, n for the output of layer n, negative from the end.
+
+    Raises:
+        UserError: if the source has no such layer.
     """
-    # What opens every prompt is read once; a prompt's own states follow it.
     rows = [Row(before=(), prompt=item.source_ids, header=item.source_header) for item in items]
     prefix = common_prefix(source, rows, soft=False)
     past = 0 if prefix is None else len(prefix)

@@ -1,9 +1,9 @@
-"""Attention that reads keys and values once a group of query heads, instead of repeating them for every head.
+"""Attention that reads keys and values once for a group of query heads, instead of repeating them for every head.
 
-In a decode step the keys and values are nearly all that is read, so repeating them four times (Llama-3.1-8B: 32 query
-heads over 8) makes the step several times slower. Here the query heads that share a key head stand side by side as the
-query positions of one product. Registered with transformers under `NAME`, so that any model that takes its attention
-from there (llama, mistral, qwen2, gpt_neox ...) can use it.
+In a decode step keys and values are nearly all that is read, so repeating them four times (Llama-3.1-8B: 32 query heads
+on 8 key heads) makes the step several times slower. Here the query heads that share a key head become query positions
+of one matrix product. It is registered with transformers under `NAME`, for any model that looks its attention up there
+(llama, mistral, qwen2, gpt_neox ...).
 """
 
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ NAME = "ray_bridge_grouped"
 
 
 def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """Attention of one new token a row over a cache.
+    """Attend with one new token a row to a cache.
 
     Args:
         q: (B, h, 1, D).
         k: (B, h_kv, L, D), h a multiple of h_kv.
         v: (B, h_kv, L, D).
-        mask: (B, 1, 1, L) bool, True where a row may look, or an additive mask of that shape, or None.
+        mask: (B, 1, 1, L) bool, True where a row may attend, or an additive mask of that shape, or None.
         scale: factor on the scores.
 
     Returns:
@@ -44,15 +44,22 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scal
 
 
 def softmax(scores: Tensor) -> Tensor:
-    """Softmax over the last dimension in fp32 or wider, in the scores' dtype."""
+    """Compute the softmax over the last dimension in fp32 or wider; return it in the scores' dtype."""
     wide = torch.promote_types(scores.dtype, torch.float32)
     return torch.softmax(scores, -1, dtype=wide).to(scores.dtype)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Causal attention without a past, (B, h, T, D), (B, h_kv, T, D) twice -> (B, T, h, D).
+    """Attend causally without a past; PyTorch's kernel applies the mask and shares keys within groups.
 
-    Causality is left to the kernel, which then knows groups as well.
+    Args:
+        q: (B, h, T, D).
+        k: (B, h_kv, T, D).
+        v: (B, h_kv, T, D).
+        scale: factor on the scores.
+
+    Returns:
+        (B, T, h, D).
     """
     groups = q.shape[1] // k.shape[1]
     y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=groups > 1)  # (B, h, T, D)
@@ -60,29 +67,29 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
 
 
 def group_mask(T: int, L: int, groups: int, real: Tensor | None, like: Tensor) -> Tensor:
-    """The additive mask of `masked_attention`, made once for all layers.
+    """Return the additive mask of `masked_attention`, the same for all layers.
 
     Args:
         T: queries, the last of L positions.
         L: positions.
         groups: query heads on one key head.
-        real: (B, T), 1 on real tokens among the last T positions, or None where pads lie on the right alone.
-        like: gives device and dtype.
+        real: (B, T), 1 on real tokens among the last T positions, or None if all pads are on the right.
+        like: a tensor with the mask's device and dtype.
 
     Returns:
-        (1 or B, 1, groups * T, L), 0 where a query may look.
+        (1 or B, 1, groups * T, L), 0 where a query may attend.
     """
     seen = torch.ones(T, L, dtype=torch.bool, device=like.device).tril(L - T)[None, None]  # (1, 1, T, L)
     if real is not None:
-        open_to = F.pad(real.bool(), (L - T, 0), value=True)[:, None, None]  # (B, 1, 1, L)
-        # A pad on the left would see nothing at all, whose softmax is no number.
-        seen = (seen & open_to) | ~real.bool()[:, None, :, None]  # (B, 1, T, L)
+        is_real = F.pad(real.bool(), (L - T, 0), value=True)[:, None, None]  # (B, 1, 1, L)
+        # A pad on the left would see no position at all, and its softmax would be NaN.
+        seen = (seen & is_real) | ~real.bool()[:, None, :, None]  # (B, 1, T, L)
     mask = torch.zeros(seen.shape, dtype=like.dtype, device=like.device).masked_fill(~seen, float("-inf"))
     return mask.repeat(1, 1, groups, 1)  # (1 or B, 1, g T, L)
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """Attention under `group_mask` without repeated keys: a group's queries stand behind each other.
+    """Attend under `group_mask` without repeating keys: the query heads of a group become further query positions.
 
     Args:
         q: (B, h, T, D).
@@ -100,12 +107,12 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
     return y.reshape(B, h, T, D).transpose(1, 2)
 
 
-class AttendBehind:
-    """How fused layers attend: to their own tokens, and to a prefix that all rows see before them.
+class AttendAfterPrefix:
+    """Attention of fused layers: causal over each row's own tokens, and over a prefix that all rows share.
 
     Args:
-        prefix: or None.
-        real: (B, T), 1 on real tokens, or None where pads lie on the right alone and so hide themselves.
+        prefix: states of the prefix, or None.
+        real: (B, T), 1 on real tokens, or None if all pads are on the right, where causality alone hides them.
         scale: factor on the scores.
     """
 
@@ -114,24 +121,24 @@ class AttendBehind:
         self.mask: Tensor | None = None
 
     def prefix_states(self, layer: int) -> tuple[Tensor, Tensor] | None:
-        """Keys and values (H, h_kv, D) of the prefix."""
-        return None if self.prefix is None else self.prefix.by_place(layer)
+        """Return keys and values of the prefix, (H, h_kv, D) each, or None without a prefix."""
+        return None if self.prefix is None else self.prefix.by_position(layer)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Q (B, T, h, D), k and v (B, H + T, h_kv, D) -> (B, T, h, D)."""
-        plain_causal = self.real is None
+        """Attend, q (B, T, h, D), k and v (B, H + T, h_kv, D) -> (B, T, h, D)."""
+        causal_only = self.real is None
         half = q.is_cuda and q.dtype.itemsize == 2
-        if plain_causal and half and self.prefix is not None:
+        if causal_only and half and self.prefix is not None:
             geometry = (q.device, q.dtype, q.shape[2], k.shape[2], q.shape[3])
             if prefix_attention.usable(*geometry):
                 return prefix_attention.attend_after_prefix(q, k, v, self.scale)  # (B, T, h, D)
         q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, h, T, D), (B, h_kv, H + T, D) twice
-        if plain_causal and self.prefix is None:
+        if causal_only and self.prefix is None:
             return causal_attention(q, k, v, self.scale)  # (B, T, h, D)
         T, L, groups = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
-        if plain_causal and half:
-            # The flash kernel knows a causal mask whose last row ends at the last key, and groups. Imported late:
-            # with it comes torch's compiler, which takes seconds.
+        if causal_only and half:
+            # The flash kernel supports groups, and a causal mask whose last row ends at the last key. Imported late:
+            # it imports PyTorch's compiler, which takes seconds.
             from torch.nn.attention.bias import causal_lower_right
 
             mask = causal_lower_right(T, L)
@@ -145,7 +152,7 @@ class AttendBehind:
 def _interface(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
 ) -> tuple[Tensor, None]:
-    """The form in which transformers calls an attention."""
+    """Adapt `grouped_attention` to the signature by which transformers calls an attention function."""
     if query.shape[2] == 1:
         scale = settings.get("scaling") or query.shape[-1] ** -0.5
         return grouped_attention(query, key, value, attention_mask, scale), None
@@ -156,7 +163,7 @@ def _interface(
 
 @contextmanager
 def use_grouped_attention(model: Any) -> Iterator[None]:
-    """Within it, a transformers model attends through `NAME`."""
+    """Within it, a transformers model uses the attention registered as `NAME`."""
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 

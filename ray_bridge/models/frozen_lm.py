@@ -1,7 +1,7 @@
-"""A frozen language model: any causal-LM checkpoint behind the few operations that a translator needs.
+"""A frozen language model: any causal-LM checkpoint, with the few operations that a translator needs.
 
-Architectures differ in where their layers, embeddings and heads sit, and a few scale or cap their logits. All of that
-is settled here once, and checked at load, so that no other module knows an architecture.
+Architectures differ in where their layers, embeddings and heads are, and a few scale or cap their logits. This module
+handles all of that and checks it at load, so that no other module depends on an architecture.
 """
 
 import warnings
@@ -16,9 +16,9 @@ from bridge_common.errors import UserError
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.models.accuracy import TOKENS, Verdict, judge, probes, reference_states
-from ray_bridge.models.attention import AttendBehind
+from ray_bridge.models.attention import AttendAfterPrefix
 from ray_bridge.models.fused_decoder import FusedBody
-from ray_bridge.models.prefix_cache import Prefix, PrefixStates, additive_mask, attends_fully, read_prefix
+from ray_bridge.models.prefix_cache import Prefix, PrefixAsCache, additive_mask, attends_fully, read_prefix
 from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
 from ray_bridge.models.weights import auto_classes, load_model, to_device
 
@@ -29,15 +29,15 @@ class FrozenLM:
     Attributes:
         model: the checkpoint, in eval mode, without gradients on its weights.
         tokenizer: its fast tokenizer.
-        bos: id that opens every sequence (the end-of-text id where a tokenizer has no BOS).
+        bos: id that opens every sequence (the end-of-text id if a tokenizer has no BOS).
         eos: id that ends an answer in training.
         ends: all ids that end a text: of tokenizer, config and generation config.
-        pad: id that fills a batch; never attended.
+        pad: id that fills a batch; no token attends to it.
         hidden_size: d, width of its embeddings.
         longest: positions that its configuration allows.
-        embedding_rms: median over the vocabulary of the embeddings' root mean square, without all-zero rows.
+        embedding_rms: median over the vocabulary of each embedding's root mean square, without all-zero rows.
         fused: how accurate its fused layers are, None if they were not judged.
-        body: its layers as few large operations, None if they are run as transformers wrote them.
+        body: its fused layers, None if transformers' own are run.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
@@ -52,7 +52,9 @@ class FrozenLM:
         generation = getattr(model, "generation_config", None) or self.config
         self.eos = _token_id(tokenizer.eos_token_id, self.config.eos_token_id, name)
         self.ends = frozenset({self.eos, *_ids(self.config.eos_token_id), *_ids(generation.eos_token_id)})
-        self.bos = next(i for i in (tokenizer.bos_token_id, *_ids(self.config.bos_token_id), self.eos) if i is not None)
+        vocabulary = self.embedding.weight.shape[0]  # a config's default may name ids that its model does not have
+        configured = [i for i in _ids(self.config.bos_token_id) if i < vocabulary]
+        self.bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else [*configured, self.eos][0]
         self.pad = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.longest: int = getattr(self.config, "max_position_embeddings", None) or TOKENS
         self.layers = _decoder_layers(model, self.num_layers, name)
@@ -121,7 +123,7 @@ class FrozenLM:
         Args:
             texts: text of the task to judge on.
         """
-        if not FusedBody.fits(self.model):
+        if not FusedBody.supports(self.model):
             return self
         vocabulary = self.embedding.weight.shape[0]
         inputs = [ids.to(self.device) for ids in probes(self.tokenizer, vocabulary, texts, self.longest)]
@@ -151,7 +153,7 @@ class FrozenLM:
         return reference_states(self.model, self.embed(ids), count_positions(torch.ones_like(ids)))
 
     def embed(self, ids: Tensor) -> Tensor:
-        """Input embeddings, (...,) -> (..., d)."""
+        """Return input embeddings, (...,) -> (..., d)."""
         return self.embedding(ids)
 
     def hidden(
@@ -170,8 +172,8 @@ class FrozenLM:
         Args:
             embeds: (B, L, d) inputs in embedding space.
             mask: (B, L), 1 on real tokens.
-            positions: (B, L), positions that count real tokens only, those of the prefix included.
-            prefix: text before every row that is not in `embeds`.
+            positions: (B, L), counting real tokens only, those of the prefix included.
+            prefix: text before every row, which is not in `embeds`.
             context: what adapters read, one set of soft tokens for each row; None applies no adapters.
             right_padded: whether all pads are on the right; None finds out from the mask, which waits for the device.
             recompute: if the layers are fused, keep each one's input only and run it again in the backward pass.
@@ -180,9 +182,9 @@ class FrozenLM:
             (B, L, d).
         """
         if self.body is not None:
-            # Pads on the right are behind whatever reads, so causality alone hides them.
+            # Pads on the right come after every real token, so causality alone hides them.
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
-            attend = AttendBehind(prefix, None if right_padded else mask, self.body.scale)
+            attend = AttendAfterPrefix(prefix, None if right_padded else mask, self.body.scale)
             return self.body.finish(self.body(embeds, positions, attend, recompute=recompute, context=context))
         if prefix is None:
             return self.run_transformers(
@@ -193,12 +195,12 @@ class FrozenLM:
             inputs_embeds=embeds,
             attention_mask=additive_mask(mask, len(prefix), embeds.dtype),
             position_ids=positions,
-            past_key_values=PrefixStates(prefix),
+            past_key_values=PrefixAsCache(prefix),
             use_cache=True,
         )
 
     def run_transformers(self, context: SoftContext | None, **inputs: Any) -> Tensor:
-        """Run the layers as transformers wrote them, with the context's adapters.
+        """Run transformers' own layers, with the context's adapters.
 
         Args:
             context: as in `hidden`.
@@ -211,17 +213,20 @@ class FrozenLM:
             return self.model.base_model(**inputs).last_hidden_state
 
     def prefix(self, ids: tuple[int, ...]) -> Prefix | None:
-        """Keys and values of ids that open many sequences, computed once; None without ids or with windowed layers."""
+        """Return the keys and values of ids that open many sequences, computed once.
+
+        None without ids, or if a layer attends to a window only.
+        """
         if not ids or not attends_fully(self.config):
             return None
         if ids not in self._prefixes:
-            while len(self._prefixes) >= 2:  # training's header and perhaps another's
+            while len(self._prefixes) >= 2:  # training's header and perhaps one more
                 self._prefixes.pop(next(iter(self._prefixes)))
             self._prefixes[ids] = read_prefix(self.model, ids, self.device)
         return self._prefixes[ids]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """The head on any selection of last hidden states, (..., d) -> (..., V), in fp32 or wider."""
+        """Apply the head to any selection of last hidden states, (..., d) -> (..., V), in fp32 or wider."""
         logits = self.head(hidden)  # (..., V)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         scale = getattr(self.config, "logit_scale", None)  # Cohere
@@ -250,7 +255,7 @@ class FrozenLM:
             ids: (B, S) right-padded token ids.
             mask: (B, S).
             layer: 0 embeddings, n output of layer n, negative from the end (-1 the last layer's output).
-            prefix: text before every row that is not in `ids`.
+            prefix: text before every row, which is not in `ids`.
             context: as in `hidden`; the states are those that the layer's adapter returns.
 
         Returns:
@@ -268,7 +273,7 @@ class FrozenLM:
             return embeds
         if self.body is not None:
             with torch.no_grad():
-                attend = AttendBehind(prefix, None, self.body.scale)
+                attend = AttendAfterPrefix(prefix, None, self.body.scale)
                 return self.body(embeds, positions, attend, stop=index, context=context)  # (B, S, d_s)
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -294,13 +299,13 @@ class FrozenLM:
         gap = float((whole - parts).abs().max() / whole.abs().max().clamp(min=1e-6))
         if not gap < tolerance:
             raise UserError(
-                f"{self.name}: a {type(self.model).__name__} computes its logits in a way that is not known here "
-                f"(relative gap {gap:.2g}); use a model whose logits are its head on its last hidden state"
+                f"{self.name}: a {type(self.model).__name__} does not compute its logits as its head on its last "
+                f"hidden state (relative difference {gap:.2g}); use a model that does"
             )
 
 
 class _CapturedError(Exception):
-    """Leaves a forward pass as soon as the layer that is wanted has run; not a failure."""
+    """Ends a forward pass as soon as the requested layer has run; not a failure."""
 
     def __init__(self, states: Tensor) -> None:
         super().__init__("captured")
@@ -308,7 +313,7 @@ class _CapturedError(Exception):
 
 
 def count_positions(mask: Tensor) -> Tensor:
-    """Positions that count real tokens only, (B, L) -> (B, L); pads read 0."""
+    """Return positions that count real tokens only, (B, L) -> (B, L); leading pads get 0."""
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 

@@ -1,9 +1,9 @@
-"""The layers of a llama-like model as few large operations, for decoding and for passes through the frozen weights.
+"""The layers of a Llama-like model as few large operations, for decoding and for passes through the frozen weights.
 
-Transformers' own layers spend about forty-five small kernels each, which is most of a decode step and all of a short
-training step's launch time. Here query, key and value are one product, gate and up another, and the norm is one kernel.
-The model's parameters become views of the joined weights, so nothing is held twice and the model itself still works.
-In fp32 and fp64 every operation is the model's own, so that both ways give the same text.
+Transformers' own layers launch about forty-five small kernels each, which is most of a decode step and all of the
+launch time of a short training step. Here query, key and value are one product, gate and up another, and the norm is
+one kernel. The model's parameters become views of the joined weights, so nothing is stored twice and the model itself
+still works. In fp32 and fp64 every operation is the model's own, so that both ways give the same text.
 """
 
 from dataclasses import dataclass
@@ -19,21 +19,22 @@ from ray_bridge.models.prefix_cache import attends_fully
 from ray_bridge.models.soft_context import SoftContext
 
 LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
+"""Layer classes of transformers that can be fused."""
 
 
 class Attend(Protocol):
-    """What the queries of each layer look at."""
+    """The attention of fused layers."""
 
     def prefix_states(self, layer: int) -> tuple[Tensor, Tensor] | None:
-        """Keys and values (H, h_kv, D) that stand before every row's own, or None."""
+        """Return keys and values that come before every row's own, (H, h_kv, D) each, or None."""
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Q (B, T, h, D), k and v (B, H + T, h_kv, D), rotated -> (B, T, h, D)."""
+        """Attend, q (B, T, h, D), k and v (B, H + T, h_kv, D), all rotated -> (B, T, h, D)."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layer:
-    """Weights of one layer, joined; biases are None where the model has none."""
+class FusedLayer:
+    """Joined weights of one layer; biases are None if the model has none."""
 
     norm: Any
     qkv: Tensor
@@ -46,13 +47,15 @@ class Layer:
 
 
 class FusedBody:
-    """A frozen decoder of `LAYERS`' kind.
+    """A frozen decoder whose layers are of one of the classes in `LAYERS`.
 
     Attributes:
-        heads, kv_heads, head_dim: geometry of its attention.
-        scale: factor on attention's scores.
+        heads: h, query heads.
+        kv_heads: h_kv, key heads.
+        head_dim: D.
+        scale: factor on the attention scores.
         layers: joined weights.
-        silu: whether its gate is a SiLU.
+        silu: whether the MLP's gate is a SiLU.
     """
 
     def __init__(self, model: Any) -> None:
@@ -65,11 +68,11 @@ class FusedBody:
         self.activation = first.mlp.act_fn
         self.silu = "silu" in type(self.activation).__name__.lower()
         self.rotary, self.final_norm = base.rotary_emb, base.norm
-        self.layers = [_join(layer) for layer in base.layers]
+        self.layers = [_fuse(layer) for layer in base.layers]
 
     @staticmethod
-    def fits(model: Any) -> bool:
-        """Whether the model is of a kind that is known here: full attention, SwiGLU-like, RMS norms."""
+    def supports(model: Any) -> bool:
+        """Return whether a model's layers can be fused: known classes (gated MLP, RMS norms) with full attention."""
         layers = getattr(model.base_model, "layers", None)
         if layers is None or any(type(layer).__name__ not in LAYERS for layer in layers):
             return False
@@ -90,9 +93,9 @@ class FusedBody:
         Args:
             x: (B, T, d) inputs in embedding space.
             positions: (B, T).
-            attend: what the queries of each layer look at.
-            stop: number of layers, all where None.
-            recompute: keep each layer's input alone, and run it again in the backward pass (Chen et al. 2016).
+            attend: the layers' attention.
+            stop: number of layers to run; None runs all.
+            recompute: keep each layer's input only, and run it again in the backward pass (Chen et al. 2016).
             context: its adapters change the layers' outputs, under the caller's autocast.
 
         Returns:
@@ -114,10 +117,10 @@ class FusedBody:
                         x = context.apply(i + 1, x)
         return x
 
-    def layer(self, i: int, layer: Layer, x: Tensor, angles: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
-        """One layer, (B, T, d) -> (B, T, d)."""
+    def layer(self, i: int, layer: FusedLayer, x: Tensor, angles: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+        """Run one layer, (B, T, d) -> (B, T, d)."""
         B, T, _ = x.shape
-        kernels = self.kernels(x)
+        kernels = self.uses_kernels(x)
         qkv = F.linear(normed(layer.norm, x), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
         qkv = qkv.view(B, T, -1, self.head_dim)  # (B, T, h + 2 h_kv, D)
         rotated = layer_kernels.rotate if kernels else rotate
@@ -129,14 +132,14 @@ class FusedBody:
         gate, up = gate_up.chunk(2, -1)  # (B, T, m) each
         return x + layer.down(self.activation(gate) * up)  # (B, T, d)
 
-    def kernels(self, x: Tensor) -> bool:
-        """Whether an input goes through `kernels.layer`: in half precision on a GPU where they are right."""
+    def uses_kernels(self, x: Tensor) -> bool:
+        """Return whether an input goes through the kernels: in half precision, on a GPU where they are right."""
         if not x.is_cuda or x.dtype.itemsize != 2:
             return False
         return layer_kernels.usable(x.device, x.dtype, self.heads, self.kv_heads, self.head_dim)
 
     def finish(self, x: Tensor) -> Tensor:
-        """The final norm, (..., d) -> (..., d)."""
+        """Apply the final norm, (..., d) -> (..., d)."""
         return normed(self.final_norm, x)
 
 
@@ -165,17 +168,17 @@ def rotate(
 
 
 def normed(norm: Any, x: Tensor) -> Tensor:
-    """RMS norm: one kernel for half precision on a GPU, the model's own operations elsewhere."""
+    """Apply an RMS norm: one kernel for half precision on a GPU, the model's own operations elsewhere."""
     if x.is_cuda and x.dtype in (torch.bfloat16, torch.float16):
         return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)
     return norm(x)
 
 
-def _join(layer: Any) -> Layer:
+def _fuse(layer: Any) -> FusedLayer:
     attention, mlp = layer.self_attn, layer.mlp
-    qkv, qkv_bias = join([attention.q_proj, attention.k_proj, attention.v_proj])
-    gate_up, gate_up_bias = join([mlp.gate_proj, mlp.up_proj])
-    return Layer(
+    qkv, qkv_bias = join_linears([attention.q_proj, attention.k_proj, attention.v_proj])
+    gate_up, gate_up_bias = join_linears([mlp.gate_proj, mlp.up_proj])
+    return FusedLayer(
         norm=layer.input_layernorm,
         qkv=qkv,
         qkv_bias=qkv_bias,
@@ -187,8 +190,8 @@ def _join(layer: Any) -> Layer:
     )
 
 
-def join(parts: list[nn.Linear]) -> tuple[Tensor, Tensor | None]:
-    """One weight and bias for several linear maps of the same input, which become views of it."""
+def join_linears(parts: list[nn.Linear]) -> tuple[Tensor, Tensor | None]:
+    """Join linear maps of the same input into one weight and bias, of which their own become views."""
     weight = torch.cat([part.weight.detach() for part in parts])  # (sum of outputs, inputs)
     has_bias = parts[0].bias is not None
     bias = torch.cat([part.bias.detach() for part in parts]) if has_bias else None

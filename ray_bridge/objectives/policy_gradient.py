@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ray_bridge.distributed import Worker
-from ray_bridge.inputs.layout import assemble_shared
+from ray_bridge.inputs.layout import assemble_after_prefix
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.objectives.answer_kl import kl_divergence
@@ -98,7 +98,8 @@ def token_losses(
     Raises:
         ValueError: if student and teacher do not read the same tokens.
     """
-    student = assemble_shared(target, [replace(c.item.row, answer=c.tokens) for c in completions], soft, pad="right")
+    rows = [replace(c.item.row, answer=c.tokens) for c in completions]
+    student = assemble_after_prefix(target, rows, soft, pad="right")
     with recompute_layers(target.layers):
         hidden = target.hidden(
             student.embeds,
@@ -109,19 +110,19 @@ def token_losses(
             right_padded=True,
             recompute=True,
         )  # (b, L, d_t)
-    rows, tokens = student.answers.rows, student.answers.tokens  # (N,) each
-    logits = target.logits(hidden[rows, student.answers.at]) / temperature  # (N, V)
+    at_rows, tokens = student.answers.rows, student.answers.tokens  # (N,) each
+    logits = target.logits(hidden[at_rows, student.answers.at]) / temperature  # (N, V)
     with torch.no_grad():
         texts = [replace(c.item.text_row, answer=c.tokens) for c in completions]
-        teacher = assemble_shared(target, texts, None, pad="right")
+        teacher = assemble_after_prefix(target, texts, None, pad="right")
         if student.answers.ids != teacher.answers.ids:
             raise ValueError("student and teacher do not read the same completions")
         hidden = target.hidden(
             teacher.embeds, teacher.mask, teacher.positions, prefix=teacher.prefix, right_padded=True
         )  # (b, L', d_t)
-        teacher_logits = target.logits(hidden[rows, teacher.answers.at]) / temperature  # (N, V)
+        teacher_logits = target.logits(hidden[at_rows, teacher.answers.at]) / temperature  # (N, V)
     nll = F.cross_entropy(logits, tokens, reduction="none")  # (N,)
-    return (advantages[rows] * nll).sum(), kl_divergence(teacher_logits, logits).sum()
+    return (advantages[at_rows] * nll).sum(), kl_divergence(teacher_logits, logits).sum()
 
 
 @contextmanager

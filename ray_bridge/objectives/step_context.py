@@ -13,7 +13,7 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.gpu.transfer import send
 from ray_bridge.inputs.encoding import Encoded
-from ray_bridge.inputs.layout import Batch, assemble, assemble_shared
+from ray_bridge.inputs.layout import Batch, assemble, assemble_after_prefix
 from ray_bridge.inputs.resample import resample
 from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.models.frozen_lm import FrozenLM
@@ -102,7 +102,7 @@ class StepContext:
     def student(self) -> Batch:
         """Inputs of the target with soft tokens and the gold answer."""
         soft = self.translator.injection(self.soft)
-        return assemble_shared(self.target, [item.row for item in self.items], soft, pad="right")
+        return assemble_after_prefix(self.target, [item.row for item in self.items], soft, pad="right")
 
     @cached_property
     def student_hidden(self) -> Tensor:
@@ -115,7 +115,7 @@ class StepContext:
         rows = [item.text_row for item in self.items]
         if not self.spec.kl_alignment:  # the misaligned KL compares positions in the few-shot header
             return assemble(self.target, rows, None, pad="right")
-        return assemble_shared(self.target, rows, None, pad="right")
+        return assemble_after_prefix(self.target, rows, None, pad="right")
 
     @cached_property
     def teacher_hidden(self) -> Tensor:

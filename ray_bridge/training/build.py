@@ -71,7 +71,7 @@ def build_parts(
     startup.done("models")
     source_states, teacher_states = _frozen_states(spec, pair, splits, cache)
     node_cache = NodeCache(cache)
-    translator = build_translator(spec, pair.source, pair.target, pair.once(node_cache, worker))
+    translator = build_translator(spec, pair.source, pair.target, pair.fit_once(node_cache, worker))
     parameters = [p for p in translator.parameters() if p.requires_grad]
     # Decode-aware terms come first, so that their peak of memory does not add to what the other terms keep.
     decode_aware = decode_terms(spec, pair, splits.train, batch_size=run.eval_batch_size)

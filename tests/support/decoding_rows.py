@@ -25,7 +25,7 @@ def rows_of(
         lm: the target model.
         count: number of questions.
         header: number of few-shot examples in front of each question.
-        soft_after_header: whether the soft tokens stand between header and question instead of first.
+        soft_after_header: whether soft tokens come between header and question, or first.
         answers: whether the rows end with the gold answer, as in training.
     """
     text = TASK.header(TASK.train()[:header]) if header else ""

@@ -157,7 +157,7 @@ def test_rows_that_go_on_keep_their_own_soft_tokens(
     _, splits, pair, translator = bench(folders["llama"], "adapter", eval_dtype="as_trained")
     open_gates(translator)
     target = pair.for_evaluation().target
-    rows = [item.row.question() for item in pair.encoder(splits.train)]
+    rows = [item.row.without_answer() for item in pair.encoder(splits.train)]
     soft = translator.injection(3 * torch.randn(len(rows), 3, 32, generator=torch.Generator().manual_seed(1)))
     first = decode_rows(target, rows, soft, 1)
     ends = next(ids[0] for ids in first if 0 < sum(other == ids for other in first) < len(rows))
@@ -178,7 +178,7 @@ def test_header_states_are_not_reused_under_adapters(folders: dict[str, PairFold
     written = evaluator.evaluate(splits.test[:2], translator, ["bridged"])
     items = pair.encoder(splits.test[:2])
     soft = evaluator.soft(items, translator)
-    batch = assemble(pair.target, [item.row.question() for item in items], soft, pad="right")
+    batch = assemble(pair.target, [item.row.without_answer() for item in items], soft, pad="right")
     with torch.no_grad():
         hidden = pair.target.hidden(batch.embeds, batch.mask, batch.positions, context=batch.context)
     for i, row in enumerate(written):

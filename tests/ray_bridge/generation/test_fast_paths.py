@@ -1,4 +1,4 @@
-"""Every fast path gives what the plain one gives: decoding, fused layers, the header read once, the early stop."""
+"""Every fast path gives what the eager one gives: decoding, fused layers, the header read once, early stopping."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ def load(folder: str, *, fused: bool) -> FrozenLM:
     return lm.fuse() if fused else lm
 
 
-@pytest.fixture(scope="module", params=["plain", "fused"])
+@pytest.fixture(scope="module", params=["eager", "fused"])
 def lm(request: pytest.FixtureRequest, folder: str) -> FrozenLM:
     model = load(folder, fused=request.param == "fused")
     if request.param == "fused" and model.body is None:
@@ -122,28 +122,28 @@ def test_batches_are_as_even_as_can_be() -> None:
 
 
 def test_fused_layers_give_the_models_own_states_and_gradients(folder: str) -> None:
-    plain, fused = load(folder, fused=False), load(folder, fused=True)
+    eager, fused = load(folder, fused=False), load(folder, fused=True)
     if fused.body is None:
         pytest.skip("this architecture is not fused")
     for pad in ("left", "right"):
         states = {}
-        for name, lm in {"plain": plain, "fused": fused, "recomputed": fused}.items():
+        for name, lm in {"eager": eager, "fused": fused, "recomputed": fused}.items():
             soft = tokens_of(lm, 4).requires_grad_()
             batch = assemble(lm, rows_of(lm, 4, answers=True), SoftContext(tokens=soft), pad=pad)  # type: ignore[arg-type]
             hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, recompute=name == "recomputed")
             loss = (hidden * batch.mask[..., None]).sin().sum()
             states[name] = (hidden[batch.mask.bool()], torch.autograd.grad(loss, soft)[0])
         for name in ("fused", "recomputed"):
-            assert torch.allclose(states[name][0], states["plain"][0], rtol=0, atol=2e-6)  # norms round to fp32
-            assert torch.allclose(states[name][1], states["plain"][1], rtol=1e-5, atol=1e-5)
+            assert torch.allclose(states[name][0], states["eager"][0], rtol=0, atol=2e-6)  # norms round to fp32
+            assert torch.allclose(states[name][1], states["eager"][1], rtol=1e-5, atol=1e-5)
 
 
 def test_adapters_in_fused_layers_give_the_same_states_and_gradients(folder: str) -> None:
-    plain, fused = load(folder, fused=False), load(folder, fused=True)
+    eager, fused = load(folder, fused=False), load(folder, fused=True)
     if fused.body is None:
         pytest.skip("this architecture is not fused")
-    found = {}
-    for name, lm in {"plain": plain, "fused": fused, "recomputed": fused}.items():
+    results = {}
+    for name, lm in {"eager": eager, "fused": fused, "recomputed": fused}.items():
         soft, injection = tokens_of(lm, 4).requires_grad_(), adapters_of(lm)
         rows = [replace(row, injection="adapter") for row in rows_of(lm, 4, answers=True)]
         batch = assemble(lm, rows, SoftContext(adapters=injection.adapters, tokens=soft), pad="right")
@@ -153,9 +153,9 @@ def test_adapters_in_fused_layers_give_the_same_states_and_gradients(folder: str
         trained = [soft, *injection.parameters()]
         gradients = torch.autograd.grad((hidden * batch.mask[..., None]).sin().sum(), trained)
         assert all(float(gradient.norm()) > 1e-6 for gradient in gradients)
-        found[name] = (hidden[batch.mask.bool()], *gradients)
+        results[name] = (hidden[batch.mask.bool()], *gradients)
     for name in ("fused", "recomputed"):
-        torch.testing.assert_close(found[name], found["plain"], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(results[name], results["eager"], rtol=1e-5, atol=1e-5)
 
 
 def test_fused_weights_are_the_models_own_memory(folder: str) -> None:
@@ -188,16 +188,16 @@ def test_the_header_read_once_gives_values_and_gradients_of_the_full_forward(lm:
 
 
 def test_a_header_is_shared_only_where_soft_tokens_do_not_come_before_it(lm: FrozenLM) -> None:
-    first, behind = rows_of(lm, 3, header=2), rows_of(lm, 3, header=2, soft_after_header=True)
+    first, after_header = rows_of(lm, 3, header=2), rows_of(lm, 3, header=2, soft_after_header=True)
     assert common_prefix(lm, first, soft=True) is None
-    assert common_prefix(lm, first, soft=False) is common_prefix(lm, behind, soft=True)
+    assert common_prefix(lm, first, soft=False) is common_prefix(lm, after_header, soft=True)
     assert common_prefix(lm, [row.text_only() for row in first], soft=False) is not None
     assert common_prefix(lm, rows_of(lm, 3), soft=False) is None
     with pytest.raises(ValueError, match="past the place"):
-        assemble(lm, first, soft_of(lm, 3), pad="right", prefix=common_prefix(lm, behind, soft=True))
+        assemble(lm, first, soft_of(lm, 3), pad="right", prefix=common_prefix(lm, after_header, soft=True))
 
 
-def test_capture_stops_behind_its_layer(lm: FrozenLM) -> None:
+def test_capture_stops_after_its_layer(lm: FrozenLM) -> None:
     ids = torch.tensor([rows_of(lm, 1, header=2)[0].text_only().prompt] * 2)
     mask = torch.ones_like(ids)
     whole = [lm.capture(ids, mask, layer) for layer in (1, -1)]
@@ -207,10 +207,10 @@ def test_capture_stops_behind_its_layer(lm: FrozenLM) -> None:
         assert torch.allclose(rest, states[:, 30:], rtol=0, atol=1e-9)
     last = lm.layers[-1].mlp
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(last, "forward", lambda *_: pytest.fail("a layer behind the captured one was run"))
+        patch.setattr(last, "forward", lambda *_: pytest.fail("a layer after the captured one was run"))
         assert torch.equal(lm.capture(ids, mask, 1), whole[0])
-    plain = lm.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[1]
-    assert torch.allclose(whole[0], plain, rtol=0, atol=1e-6)
+    own = lm.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[1]
+    assert torch.allclose(whole[0], own, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("layer", [1, 2, 3])
@@ -218,15 +218,15 @@ def test_captured_states_are_those_after_the_layers_adapter(lm: FrozenLM, layer:
     ids = torch.tensor([rows_of(lm, 1)[0].prompt] * 2)
     mask, soft = torch.ones_like(ids), soft_of(lm, 2, adapters_of(lm))
     states = lm.capture(ids, mask, layer, context=soft)
-    last = lm.capture(ids, mask, layer)
-    assert not torch.allclose(states, last, rtol=0, atol=1e-3)
+    without = lm.capture(ids, mask, layer)
+    assert not torch.allclose(states, without, rtol=0, atol=1e-3)
     if layer == 3:  # the last layer, whose output the final norm reads
         norm = next(module for name, module in lm.model.base_model.named_children() if "norm" in name)
         whole = lm.hidden(lm.embed(ids), mask, count_positions(mask), context=soft)
         assert torch.allclose(norm(states), whole, rtol=0, atol=1e-6)
 
 
-def test_positions_behind_a_prefix_go_on(lm: FrozenLM) -> None:
+def test_positions_go_on_after_a_prefix(lm: FrozenLM) -> None:
     rows = rows_of(lm, 3, header=2, soft_after_header=True)
     prefix = common_prefix(lm, rows, soft=True)
     assert prefix is not None

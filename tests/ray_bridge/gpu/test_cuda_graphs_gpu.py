@@ -35,9 +35,9 @@ def train(folder: Path, device: torch.device, position: str, *, graphed: bool) -
     losses = []
     log = job._log_step
 
-    def watch(found: object, norm: float, *rest: object) -> None:
-        losses.extend([found.total, norm])  # type: ignore[attr-defined]
-        log(found, norm, *rest)  # type: ignore[arg-type]
+    def watch(step_losses: object, norm: float, *rest: object) -> None:
+        losses.extend([step_losses.total, norm])  # type: ignore[attr-defined]
+        log(step_losses, norm, *rest)  # type: ignore[arg-type]
 
     job._log_step = watch  # type: ignore[method-assign, assignment]
     for _ in range(24):

@@ -1,4 +1,4 @@
-"""On a GPU: captured decoding writes the plain text under real weights; half precision stays within rounding."""
+"""On a GPU: captured decoding writes the eager text under trained weights; half precision stays within rounding."""
 
 from dataclasses import replace
 
@@ -77,9 +77,9 @@ def test_fused_layers_and_the_header_stay_within_rounding(lm: FrozenLM, monkeypa
     whole, short = assemble(lm, rows, None, pad="right"), assemble(lm, rows, None, pad="right", prefix=prefix)
     with torch.no_grad():
         fused = lm.logits(lm.hidden(whole.embeds, whole.mask, whole.positions)[whole.labels >= 0])
-        behind = lm.logits(lm.hidden(short.embeds, short.mask, short.positions, prefix=prefix)[short.labels >= 0])
+        after_prefix = lm.logits(lm.hidden(short.embeds, short.mask, short.positions, prefix=prefix)[short.labels >= 0])
         monkeypatch.setattr(lm, "body", None)
-        plain = lm.logits(lm.hidden(whole.embeds, whole.mask, whole.positions)[whole.labels >= 0])
+        eager = lm.logits(lm.hidden(whole.embeds, whole.mask, whole.positions)[whole.labels >= 0])
     tolerance = 1e-4 if lm.dtype == torch.float32 else 3e-2
-    for mine in (fused, behind):
-        assert float((mine - plain).norm() / plain.norm()) < tolerance
+    for logits in (fused, after_prefix):
+        assert float((logits - eager).norm() / eager.norm()) < tolerance

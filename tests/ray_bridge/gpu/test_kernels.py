@@ -51,12 +51,12 @@ def compare_steps(folder: str) -> None:
     """Steps of the kernels beside those of torch, with adapters that read soft tokens and with ones that do not."""
     lm = FrozenLM.load(folder).fuse()
     rows = [replace(row, injection="adapter") for row in rows_of(lm, 3)]
-    found = []
+    results = []
     for soft in (soft_of(lm, 3), soft_of(lm, 3, adapters_of(lm))):
         with torch.no_grad():
-            found.append([_states(lm, assemble(lm, rows, soft, pad="right"), kernels) for kernels in (True, False)])
-            torch.testing.assert_close(*found[-1], rtol=1e-4, atol=1e-5)
-    assert not torch.allclose(found[0][0], found[1][0], atol=0.01)
+            results.append([_states(lm, assemble(lm, rows, soft, pad="right"), kernels) for kernels in (True, False)])
+            torch.testing.assert_close(*results[-1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(results[0][0], results[1][0], atol=0.01)
 
 
 def _states(lm: FrozenLM, batch: Batch, kernels: bool) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from ray_bridge.config.checkpoint_names import EMBEDDED
-from ray_bridge.models.token_alignment import Alignment, align, byte_spans, vocabulary_bytes
+from ray_bridge.models.token_alignment import TokenAlignment, align_tokens, byte_spans, vocabulary_bytes
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from tests.support.model_pairs import Arch, make_tokenizer
 
@@ -43,7 +43,7 @@ def expected(source: Arch, target: Arch, text: str, begin: int, end: int) -> tup
     return counts, first, start
 
 
-def matrix(alignment: Alignment) -> np.ndarray:
+def matrix(alignment: TokenAlignment) -> np.ndarray:
     dense = np.zeros((len(alignment.tokens), alignment.source_span[1] - alignment.source_span[0]))
     np.add.at(dense, (alignment.row, alignment.column), alignment.share)
     return dense
@@ -58,7 +58,7 @@ def test_rows_hold_the_bytes_that_two_tokens_share(source: Arch, target: Arch, p
         return
     text = f"Question: {question}\nAnswer:"
     begin = len("Question: ")
-    alignment = align(make_tokenizer(source), make_tokenizer(target), text, begin, begin + len(question))
+    alignment = align_tokens(make_tokenizer(source), make_tokenizer(target), text, begin, begin + len(question))
     counts, first, start = expected(source, target, text, begin, begin + len(question.encode()))
     assert alignment.tokens.tolist() == list(range(first, first + len(counts)))
     assert alignment.source_span == (start, start + counts.shape[1])
@@ -77,7 +77,7 @@ def test_the_embedded_pair_shares_bytes() -> None:
         question = example.question + " 1,234 – 東 😀\n"
         text = f"Question: {question}\nAnswer:"
         begin = len("Question: ")
-        alignment = align(source, target, text, begin, begin + len(question))
+        alignment = align_tokens(source, target, text, begin, begin + len(question))
         np.testing.assert_allclose(matrix(alignment).sum(1), 1, atol=1e-5)
         assert alignment.bytes.sum() == len(question.encode())
         for tokenizer in (source, target):
@@ -88,16 +88,16 @@ def test_the_embedded_pair_shares_bytes() -> None:
 
 
 def test_grouped_digits_pool_single_digits() -> None:
-    alignment = align(make_tokenizer("mistral"), make_tokenizer("llama"), "Tom has 1234", 8, 12)
+    alignment = align_tokens(make_tokenizer("mistral"), make_tokenizer("llama"), "Tom has 1234", 8, 12)
     np.testing.assert_allclose(matrix(alignment), [[1 / 3, 1 / 3, 1 / 3, 0], [0, 0, 0, 1]], atol=1e-6)
 
 
 def test_single_digits_repeat_the_state_of_their_group() -> None:
-    alignment = align(make_tokenizer("llama"), make_tokenizer("mistral"), "Tom has 1234", 8, 12)
+    alignment = align_tokens(make_tokenizer("llama"), make_tokenizer("mistral"), "Tom has 1234", 8, 12)
     np.testing.assert_allclose(matrix(alignment), [[1, 0], [1, 0], [1, 0], [0, 1]])
 
 
-def test_trimmed_spaces_belong_to_the_token_that_carries_them() -> None:
+def test_trimmed_spaces_belong_to_the_token_that_spells_them() -> None:
     tokenizer = make_tokenizer("gpt_neox")
     text = "Tom has  12"
     assert tokenizer(text, return_offsets_mapping=True)["offset_mapping"][1] == (4, 7)
@@ -114,7 +114,7 @@ def test_bytes_of_a_split_character_go_to_their_own_tokens() -> None:
 def test_normalised_text_is_aligned_by_offsets(pieces: list[str]) -> None:
     question = "cafe\u0301 " + "".join(pieces)
     tokenizer = make_tokenizer("gpt_neox")  # NFC: its tokens spell fewer bytes than the text has
-    alignment = align(tokenizer, make_tokenizer("llama"), question, 0, len(question))
+    alignment = align_tokens(tokenizer, make_tokenizer("llama"), question, 0, len(question))
     np.testing.assert_allclose(matrix(alignment).sum(1), 1, atol=1e-5)
     assert alignment.bytes.sum() == pytest.approx(len(question.encode()))
     spans = byte_spans(tokenizer, question)
@@ -137,7 +137,7 @@ def test_vocabularies_meet_in_bytes(arch: Arch, spelled: dict[bytes, str]) -> No
         assert tokenizer.convert_ids_to_tokens(vocabulary[data]) == token
 
 
-def test_bytes_that_stand_in_for_strings_are_left_out() -> None:
+def test_byte_tokens_are_left_out_of_the_vocabulary() -> None:
     tokenizer = make_tokenizer("mistral")
     vocabulary = vocabulary_bytes(tokenizer)
     assert b"\xff" not in vocabulary

@@ -34,32 +34,32 @@ def everything(model: torch.nn.Module) -> Weights:
 
 def assert_same(mine: Any, theirs: Any) -> None:
     ids = torch.arange(3, 40)[None]  # (1, 37)
-    found, expected = everything(mine), everything(theirs)
-    assert found.keys() == expected.keys()
-    assert any(name.endswith("inv_freq") for name in found)
+    tensors, expected = everything(mine), everything(theirs)
+    assert tensors.keys() == expected.keys()
+    assert any(name.endswith("inv_freq") for name in tensors)
     for name, value in expected.items():
-        assert found[name].dtype == value.dtype, name
-        assert torch.equal(found[name].cpu(), value), name
+        assert tensors[name].dtype == value.dtype, name
+        assert torch.equal(tensors[name].cpu(), value), name
     with torch.no_grad():
         assert torch.equal(mine(input_ids=ids).logits, theirs(input_ids=ids).logits)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("kind", ["whole", "sharded", "bin"])
+@pytest.mark.parametrize("storage", ["whole", "sharded", "bin"])
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("arch", ARCHS)
 def test_a_checkpoint_loads_as_transformers_loads_it(
-    arch: Arch, tied: bool, kind: str, dtype: str, tmp_path: Path
+    arch: Arch, tied: bool, storage: str, dtype: str, tmp_path: Path
 ) -> None:
     tokenizer = make_tokenizer(arch)
     torch.manual_seed(1)
     model = make_model(arch, tokenizer, tied=tied)
     tokenizer.save_pretrained(tmp_path)
-    model.save_pretrained(tmp_path, **({"max_shard_size": "60KB"} if kind == "sharded" else {}))
-    if kind == "bin":
+    model.save_pretrained(tmp_path, **({"max_shard_size": "60KB"} if storage == "sharded" else {}))
+    if storage == "bin":
         (tmp_path / "model.safetensors").unlink()
         torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
-    assert (len(weight_files(str(tmp_path))) > 1) == (kind == "sharded")
+    assert (len(weight_files(str(tmp_path))) > 1) == (storage == "sharded")
     loaded = FrozenLM.load(str(tmp_path), dtype=dtype).model
     assert_same(loaded, reference(tmp_path, getattr(torch, dtype)))
     shared = loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
@@ -82,7 +82,7 @@ UP = "model.layers.1.mlp.up_proj.weight"
         (lambda weights: weights.update({UP: torch.zeros(3, 4)}), f"{UP} is [3, 4] instead of [64, 32];"),
         (
             lambda weights: weights.update({"model.layers.0.self_attn.q_proj.bias": torch.zeros(32)}),
-            "its config.json says nothing of model.layers.0.self_attn.q_proj.bias;",
+            "its config.json does not describe model.layers.0.self_attn.q_proj.bias;",
         ),
     ],
 )
@@ -107,7 +107,7 @@ def test_wrong_tensors_are_one_clear_line(
         lambda path: path.unlink(),
         lambda path: path.rename(path.with_name("pytorch_model.bin")),
     ],
-    ids=["cut", "empty", "gone", "of another kind"],
+    ids=["truncated", "empty", "missing", "wrong format"],
 )
 def test_damaged_files_are_one_clear_line(damage: Callable[[Path], Any], sound: Path, tmp_path: Path) -> None:
     spoil(sound, tmp_path, damage)
@@ -115,10 +115,10 @@ def test_damaged_files_are_one_clear_line(damage: Callable[[Path], Any], sound: 
         FrozenLM.load(str(tmp_path))
 
 
-def test_a_head_that_is_of_no_use_is_told_and_left_out(sound: Path, tmp_path: Path) -> None:
+def test_tensors_that_are_not_used_are_named_and_left_out(sound: Path, tmp_path: Path) -> None:
     weights = load_file(sound / "model.safetensors") | {"v_head.summary.weight": torch.zeros(1, 32)}
     spoil(sound, tmp_path, lambda path: save_file(weights, path, metadata={"format": "pt"}))
-    with pytest.warns(UserWarning, match=r"1 tensors are of no use here, as v_head.summary.weight"):
+    with pytest.warns(UserWarning, match=r"1 tensors are not used, such as v_head.summary.weight"):
         loaded = FrozenLM.load(str(tmp_path)).model
     assert_same(loaded, reference(sound, torch.float32))
 
@@ -151,14 +151,14 @@ def test_weights_are_mapped_and_not_copied(tmp_path: Path) -> None:
     assert private < 0.2 * total
 
 
-def test_what_only_generation_asks_for_is_not_imported() -> None:
+def test_what_only_generation_needs_is_not_imported() -> None:
     code = (
         "import sys\n"
         "from ray_bridge.models.frozen_lm import FrozenLM\n"
         "FrozenLM.load('embedded:source')\n"
-        "found = {'sklearn', 'mlflow', 'pandas', 'matplotlib', 'statsmodels'} & set(sys.modules)\n"
+        "imported = {'sklearn', 'mlflow', 'pandas', 'matplotlib', 'statsmodels'} & set(sys.modules)\n"
         "import sklearn\n"
-        "sys.exit(' '.join(found) or None)\n"
+        "sys.exit(' '.join(imported) or None)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -167,7 +167,7 @@ def test_what_only_generation_asks_for_is_not_imported() -> None:
 def test_reading_ahead_reaches_every_byte_once(sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray_bridge.models import weights
 
-    monkeypatch.setattr(weights, "READ_AT_ONCE", 4096)
+    monkeypatch.setattr(weights, "READ_BYTES", 4096)
     path, seen = sound / "model.safetensors", []
     opened = Path.open
 
@@ -208,7 +208,7 @@ def test_a_gpu_gets_the_same_weights(tied: bool, piece: int, tmp_path: Path, mon
     save_checkpoint(tmp_path, "llama", width=64, tied=tied)
     expected = everything(reference(tmp_path, torch.bfloat16))
     moved = to_device(load_model(str(tmp_path), "it", revision=None, dtype="bfloat16"), torch.device("cuda"))
-    found = everything(moved)
-    assert found.keys() == expected.keys()
-    assert all(value.is_cuda and torch.equal(value.cpu(), expected[name]) for name, value in found.items())
-    assert (found["lm_head.weight"] is found["model.embed_tokens.weight"]) == tied
+    tensors = everything(moved)
+    assert tensors.keys() == expected.keys()
+    assert all(value.is_cuda and torch.equal(value.cpu(), expected[name]) for name, value in tensors.items())
+    assert (tensors["lm_head.weight"] is tensors["model.embed_tokens.weight"]) == tied

@@ -54,7 +54,7 @@ def test_reading_the_header_once_changes_nothing(
             lm.model.double()
             if "fused" in way:
                 lm.fuse()
-        monkeypatch.setattr(rows, "WORTHWHILE", 1 << 30 if way == "in every row" else 16)
+        monkeypatch.setattr(rows, "MIN_HEADER", 1 << 30 if way == "in every row" else 16)
         translator = build_translator(spec, pair.source, pair.target).double()
         parameters = [p for p in translator.parameters() if p.requires_grad]
         items = pair.encoder(splits.train[:3])
