@@ -43,8 +43,8 @@ def run_job(
         The content of result.json: metrics, node_id, seconds, checkpoint and whatever else describes the run.
 
     Raises:
-        UserError: if spec and run do not fit together.
-        RuntimeError: if the job failed more often than `run.max_failures` allows.
+        UserError: if spec and run do not fit together, or a worker refuses, as without a plug-in on its node.
+        ray.train.TrainingFailedError: if the job failed more often than `run.max_failures` allows.
     """
     called_at = time.time()
     trial = TrialFolder(folder.resolve())
@@ -81,18 +81,16 @@ def run_job(
             callbacks=list(callbacks),
         ),
     )
-    outcome = trainer.fit()
-    if outcome.error is not None:
-        raise RuntimeError(f"the training job in {trial.path} failed{_reason(outcome.error)}") from outcome.error
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        refusals = [failure for failure in error.worker_failures.values() if isinstance(failure, UserError)]
+        if refusals:  # such as a plug-in that a worker's node does not have
+            raise UserError(str(refusals[0])) from error
+        raise
     result = trial.result()
     assert result is not None, f"the training job in {trial.path} ended without a result"
     return result
-
-
-def _reason(error: Exception) -> str:
-    """Return what a worker was refused, such as a plug-in that its node does not have; else nothing."""
-    failures = getattr(error, "worker_failures", {}).values()
-    return next((f": {failure}" for failure in failures if isinstance(failure, UserError)), "")
 
 
 def _refuse_other_contents(spec: JobSpec, trial: TrialFolder) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from bridge_common import files
+from bridge_common.errors import UserError
 from tests.support.campaigns import ROOT, fast_ray
 from tests.support.plugin_modules import EXAMPLE, importable
 
@@ -64,7 +65,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str]:
 def test_a_task_a_bridge_and_a_toggle_of_ones_own(place: Path) -> None:
     settings = [f"--set={name}={value}" for name, value in SMALL.items()]
     own = ["--plugin=my_plugin", "--task=my_plugin:Sums", "--set=bridge=my_plugin:LowRank", "--toggle=rank"]
-    code, log = run(place, "ablate", *own, *settings)
+    code, log = run(place, "ablate", *own, *settings, "--reports=paper_writing")
     assert code == 0, log
     campaign = place / "runs" / "ablate-tiny"
     trials = {path.name.rpartition("-")[0]: path for path in (campaign / "trials").iterdir()}
@@ -144,12 +145,12 @@ def test_a_worker_without_the_plug_in_or_with_another_version_says_so(
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         with importable(ours):
-            with pytest.raises(RuntimeError, match=r"failed: plug-in only_here cannot be imported on .*: start in the"):
+            with pytest.raises(UserError, match=r"plug-in only_here cannot be imported on .*: start in the folder"):
                 run_job(tiny(plugins=("only_here",), **{"batch_size": 4}), run_settings, place / "a" / "trials" / "one")
             spec = tiny(plugins=("two_versions",), **{"batch_size": 4})
             folder = place / "a" / "trials" / "two"
             files.write_json(folder / "spec.json", {"spec": spec.model_dump(), "fingerprint": fingerprint(spec)})
-            with pytest.raises(RuntimeError, match="has another version of a plug-in than two was planned with"):
+            with pytest.raises(UserError, match="has another version of a plug-in than two was planned with"):
                 run_job(spec, run_settings, folder)
     finally:
         ray.shutdown()

@@ -10,7 +10,9 @@ from bridge_common.errors import UserError
 from ray_bridge import JobSpec, tiny
 from tests.support.plugin_modules import EXAMPLE, importable
 from tune_spaces.campaign import Campaign
-from tune_spaces.design import phases, plan, toggles, variants
+from tune_spaces.design import phases, toggles, variants
+from tune_spaces.design.plan import Plan, make_plan
+from tune_spaces.ray_tune.search_space import search_space
 from tune_spaces.records import plan_file
 
 
@@ -21,19 +23,19 @@ def base(tmp_path: Path) -> Iterator[JobSpec]:
         yield tiny(plugins=("my_plugin",), task="sums", bridge="low_rank")
 
 
-def positions(planned: plan.Plan) -> dict[str, Any]:
+def positions(planned: Plan) -> dict[str, Any]:
     return {trial.variant: trial.spec.extra.get("rank") for trial in planned.trials.values()}
 
 
 def test_it_is_found_in_search_space_parameters_and_columns(base: JobSpec) -> None:
-    assert sorted(toggles.search_space()["extra.rank"].categories) == [8, 64]
+    assert sorted(search_space()["extra.rank"].categories) == [8, 64]
     assert toggles.parameters(base.flat())["toggle.rank"] == "on"
     assert toggles.values(base.flat())["extra.rank"] == 8
     assert toggles.columns()["extra.rank"] == "rank"
 
 
 def test_designs_switch_it(base: JobSpec) -> None:
-    planned = plan.build(phases.ablate(base, ("leave-one-out", "add-one-in"), ["rank"]), base)
+    planned = make_plan(phases.ablate(base, ("leave-one-out", "add-one-in"), ["rank"]), base)
     assert positions(planned) == {"full": 8, "no-rank": 64, "none": 64, "only-rank": 8}
     one = next(trial for trial in planned.trials.values() if trial.variant == "no-rank")
     assert planned.changes(one) == {"extra.rank": 64}
@@ -43,7 +45,7 @@ def test_designs_switch_it(base: JobSpec) -> None:
 
 def test_a_job_without_the_setting_has_no_such_toggle(base: JobSpec) -> None:
     other = base.replace(bridge="dit")
-    planned = plan.build(phases.ablate(other, ["factorial"]), other)
+    planned = make_plan(phases.ablate(other, ["factorial"]), other)
     assert set(positions(planned).values()) == {None}
     assert len(planned.trials) == 2**4
     assert "full" in positions(planned)
@@ -54,14 +56,14 @@ def test_a_job_without_the_setting_has_no_such_toggle(base: JobSpec) -> None:
 
 
 def test_a_variant_with_another_bridge_leaves_it_out(base: JobSpec) -> None:
-    found = positions(plan.build(phases.phase3(base), base))
+    found = positions(make_plan(phases.phase3(base), base))
     assert found["dit-xattn"] is None
     assert found["hotpotqa"] == found["k64"] == 8
 
 
 def test_a_held_setting_is_not_switched(base: JobSpec) -> None:
     fixed = base.replace(**{"extra.rank": 16})
-    planned = plan.build(phases.phase1(fixed), fixed, held={"extra.rank": 16})
+    planned = make_plan(phases.phase1(fixed), fixed, held={"extra.rank": 16})
     assert set(positions(planned).values()) == {16}
 
 
