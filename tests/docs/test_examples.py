@@ -12,22 +12,16 @@ import pytest
 from cluster.preflight.check import PreflightSettings
 from ray_bridge import tiny, tiny_run
 from ray_bridge.objectives.objective import backward
+from tests.support.documents import ROOT, blocks
 from tests.support.model_pairs import make_pair
 from tests.support.objective_steps import make_frame
 from tune_spaces import Campaign
 
-ROOT = Path(__file__).parents[2]
-
-
-def python_blocks(page: str) -> list[str]:
-    """Return the Python code blocks of a page, in order."""
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
-
 
 @pytest.mark.slow
 def test_the_quickstart_and_the_page_of_the_python_api_run(tmp_path: Path) -> None:
-    (quickstart,) = python_blocks("README.md")
-    code = "\n".join([quickstart, *python_blocks("docs/python-api.md")])
+    (quickstart,) = blocks("README.md")
+    code = "\n".join([quickstart, *blocks("docs/python-api.md")])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False
@@ -39,7 +33,7 @@ def test_the_quickstart_and_the_page_of_the_python_api_run(tmp_path: Path) -> No
 
 
 def test_a_quickstart_is_about_ten_lines() -> None:
-    (quickstart,) = python_blocks("README.md")
+    (quickstart,) = blocks("README.md")
     assert len([line for line in quickstart.splitlines() if line.strip()]) <= 10
 
 
@@ -47,7 +41,7 @@ def test_a_quickstart_is_about_ten_lines() -> None:
 def architecture() -> dict[str, Any]:
     """Return the names that the code blocks of the architecture's page define."""
     names: dict[str, Any] = {}
-    for block in python_blocks("docs/architecture.md"):
+    for block in blocks("docs/architecture.md"):
         exec(compile(block, "docs/architecture.md", "exec"), names)
     return names
 

@@ -29,7 +29,7 @@ def run(line: str) -> str:
     return done.output
 
 
-COMMANDS = [line for block in blocks("plugins.md", "bash") for line in block.splitlines()]
+COMMANDS = [line for block in blocks("docs/plugins.md", "bash") for line in block.splitlines()]
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -10,7 +10,7 @@ from ray_bridge import BRIDGES, TASKS
 from tests.support.documents import blocks
 from tune_spaces.design import toggles
 
-EXAMPLE = "\n".join(blocks("plugins.md", "python"))
+EXAMPLE = "\n".join(blocks("docs/plugins.md", "python"))
 
 
 @contextmanager

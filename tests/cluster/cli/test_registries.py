@@ -18,7 +18,7 @@ from tests.support.plugin_modules import EXAMPLE, importable
 def plugin(tmp_path: Path) -> Iterator[str]:
     """A module with a task, a bridge and a toggle, which gives its classes no names."""
     with importable(tmp_path):
-        unnamed = [block for block in blocks("plugins.md", "python") if "TASKS.register" not in block]
+        unnamed = [block for block in blocks("docs/plugins.md", "python") if "TASKS.register" not in block]
         (tmp_path / "my_plugin.py").write_text("\n".join(unnamed))
         yield "my_plugin"
 
