@@ -38,11 +38,15 @@ services:
 	dpkg -s $(SERVICES) >/dev/null 2>&1 || \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SERVICES); }
 
+# Two workers with one thread each; ARGS="-n 0" runs all tests in one process.
+JOBS ?= 2
+test fast: export OMP_NUM_THREADS ?= 1
+
 test: setup
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n $(JOBS) $(ARGS)
 
 fast: setup
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+	$(RUN) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
 
 check: setup
 	$(VENV)/bin/ruff check .

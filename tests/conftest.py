@@ -1,19 +1,41 @@
-"""What every test shares: nothing is written into the checkout, and a real model where `make real` has fetched one."""
+"""What all tests share: nothing is written into the checkout, and what is slow to make is made once."""
 
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.mlflow_store import copy_database, make_database
 from tests.support.real_model import REAL_MODEL
 
 os.environ["ABLATE_REPORTS"] = tempfile.mkdtemp(prefix="reports-")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share out the tests file by file, the integration tests as one."""
+    from tests.support.xdist_schedule import OneClusterAtATime
+
+    return OneClusterAtATime(config, log)
+
+
 @pytest.fixture(scope="session")
 def real_model() -> Path:
-    """The folder of SmolLM2-135M-Instruct; tests that use it carry the mark `real`."""
+    """Return the folder of SmolLM2-135M-Instruct; tests that use it carry the mark `real`."""
     if not (REAL_MODEL / "model.safetensors").is_file():
         pytest.skip(f"no real model in {REAL_MODEL}: `make real` fetches it")
     return REAL_MODEL
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an MLflow database with tables and without experiments, to be copied."""
+    return make_database(tmp_path_factory.mktemp("mlflow"))
+
+
+@pytest.fixture
+def storage(tmp_path: Path, mlflow_database: Path) -> Path:
+    """Return an empty storage whose MLflow database has its tables already."""
+    return copy_database(mlflow_database, tmp_path)

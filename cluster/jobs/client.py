@@ -12,6 +12,7 @@ from bridge_common.threads import NoAnswerError, bounded
 
 PROJECT = "ablate"  # marks the jobs of this project
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+ANSWER_S = 15.0
 
 
 def first_line(text: str | None) -> str:
@@ -39,7 +40,7 @@ def connect(address: str | None = None) -> Any:
     remedy = "start Ray (ray start --head), or give the dashboard's address with --address http://HOST:8265"
     try:
         with _environment("RAY_API_SERVER_ADDRESS", url):
-            return bounded(lambda: JobSubmissionClient(url), 15)
+            return bounded(lambda: JobSubmissionClient(url), ANSWER_S)
     except (NoAnswerError, OSError, RuntimeError) as error:
         raise UserError(f"no Ray dashboard at {url} ({first_line(str(error))}): {remedy}") from error
 

@@ -223,6 +223,7 @@ class ConditionedNetwork:
         self.bridge, self.tokens, self.mask, self.pooled = bridge, tokens, mask, pooled
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
+        """Evaluate it, x_t (B, K, d_t) at t (B,) -> (B, K, d_t)."""
         return self.bridge.predict(x, t, self.tokens, self.mask, self.pooled)
 
     def without_condition(self) -> "ConditionedNetwork":

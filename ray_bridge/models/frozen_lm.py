@@ -108,10 +108,12 @@ class FrozenLM:
 
     @property
     def device(self) -> torch.device:
+        """Device of its weights."""
         return self.embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """Dtype of its weights."""
         return self.embedding.weight.dtype
 
     def fuse(self, texts: Sequence[str] = ()) -> "FrozenLM":

@@ -1,4 +1,4 @@
-"""A real run on real input: any two causal LMs, GSM8K from files, two Ray Train workers, through the command line."""
+"""The command line on a pair of other architectures and on GSM8K from files, with two Ray Train workers."""
 
 import json
 import os
@@ -16,7 +16,7 @@ REAL = Path(__file__).parents[2].parent / "shared" / "data" / "gsm8k"
 
 
 def gsm8k_files(folder: Path) -> Path:
-    """The real files where they are beside the checkout, else a few rows in their format."""
+    """Return the folder of the real files if it lies beside the checkout, else of a few rows in their format."""
     if REAL.is_dir():
         return REAL
     rows = [

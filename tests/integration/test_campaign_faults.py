@@ -1,122 +1,99 @@
-"""A driver that is killed, stopped, or doubled: no variant twice, none lost, the decision unchanged."""
+"""A driver or a trial that is killed, stopped or started twice: no trial runs twice, none is lost, the branch stays."""
 
 import os
 import random
 import signal
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bridge_common import files
-from tests.support.campaigns import NAME, campaign, driver, end, events, journal, prepare, ray_cluster
+from tests.support.campaigns import NAME, campaign, driver, driver_log, end, events, journal, prepare, steps
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.slow
 ACCURACY = {"full": 0.67, "A": 0.6, "B": 0.61, "C": 0.62}
 STEPS = 8
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with ray_cluster() as cluster:
-        yield cluster.address
-
-
-def steps(storage: Path, variant: str) -> list[int]:
-    return [row["step"] for row in journal(storage) if row["event"] == "step" and row["variant"] == variant]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_killed_at_random_moments_it_ends_as_if_undisturbed(tmp_path: Path, address: str, seed: int) -> None:
-    """SIGKILL in full, between variants and in B, and at moments drawn at random."""
-    rng = random.Random(seed)
-    prepare(tmp_path, ACCURACY, steps=STEPS, pause=0.3)
-    moments = [
-        lambda: len(steps(tmp_path, "full")) >= rng.randint(1, STEPS - 1),
-        lambda: "full" in events(tmp_path, "end"),
-        lambda: len(steps(tmp_path, "B")) >= rng.randint(1, STEPS - 1),
-    ]
-    decided = None
-    for moment in moments if seed == 0 else moments[1:]:
-        process = driver(tmp_path, address=address)
-        try:
-            wait_for(moment, 90, (tmp_path / "driver.log").read_text())
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait(30)
-        gate = files.read_json(tmp_path / NAME / "gate.json")
-        decided = decided or (gate["branch"] if gate["branch"] else None)
-    process = driver(tmp_path, address=address)
+@contextmanager
+def driving(storage: Path, ray_head: Any, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    """Run a driver that joins the tests' Ray, and kill it if it still runs afterwards."""
+    process = driver(storage, *arguments, address=ray_head.address)
     try:
-        assert process.wait(180) == 0, (tmp_path / "driver.log").read_text()
+        yield process
     finally:
         end(process)
-    assert events(tmp_path, "end") == ["full", "B", "C"]
-    for variant in ("full", "B", "C"):
-        done = steps(tmp_path, variant)
-        assert sorted(set(done)) == list(range(STEPS))
-        assert len(done) <= STEPS + 1, "a job goes on from where it was"
-    frame = campaign(tmp_path).results()
+
+
+def statuses(storage: Path, variant: str) -> list[str]:
+    (folder,) = (storage / NAME / "trials").glob(f"{variant}-*")
+    return [row["status"] for row in files.read_jsonl(folder / "events.jsonl") if row["kind"] == "status"]
+
+
+def test_killed_trials_and_drivers_end_as_if_undisturbed(storage: Path, ray_head: Any) -> None:
+    """SIGKILL the process of `full`, then drivers in `full`, between variants and in B, at moments drawn at random."""
+    draw = random.Random(time.time_ns())
+    prepare(storage, ACCURACY, steps=STEPS, pause=0.3)
+    with driving(storage, ray_head):
+        wait_for(lambda: len(steps(storage, "full")) >= 2, 90, "full has worked")
+        os.kill(journal(storage)[-1]["pid"], signal.SIGKILL)
+        wait_for(lambda: events(storage, "start") == ["full"] * 2, 60, "the same driver starts it again")
+        before, more = len(steps(storage, "full")), draw.randint(1, STEPS - 4)
+        wait_for(lambda: len(steps(storage, "full")) >= before + more, 60, "full goes on")
+    in_b = draw.randint(1, STEPS - 1)
+    for moment in (lambda: "full" in events(storage, "end"), lambda: len(steps(storage, "B")) >= in_b):
+        with driving(storage, ray_head):
+            wait_for(moment, 90, driver_log(storage))
+        assert files.read_json(storage / NAME / "gate.json")["branch"] in (None, "attribute")
+    with driving(storage, ray_head) as process:
+        assert process.wait(180) == 0, driver_log(storage)
+    assert events(storage, "end") == ["full", "B", "C"]
+    for variant, kills in (("full", 2), ("B", 1), ("C", 0)):
+        assert sorted(set(steps(storage, variant))) == list(range(STEPS))
+        assert len(steps(storage, variant)) <= STEPS + kills, "at most the step that was cut short is done again"
+    frame = campaign(storage).results()
     assert sorted(frame["variant"]) == ["B", "C", "full"]
     assert set(frame["status"]) == {"finished"}
-    gate = files.read_json(tmp_path / NAME / "gate.json")
-    assert gate["branch"] == "attribute"
-    assert decided in (None, "attribute")
+    assert files.read_json(storage / NAME / "gate.json")["branch"] == "attribute"
 
 
-@pytest.mark.slow
-def test_stop_a_second_driver_and_resume(tmp_path: Path, address: str) -> None:
+def test_stop_a_second_driver_and_resume(storage: Path, ray_head: Any) -> None:
     from cluster.cli.campaigns import stop_campaign
 
-    prepare(tmp_path, ACCURACY, steps=1000, pause=0.2)
-    process = driver(tmp_path, address=address)
-    try:
-        wait_for(lambda: steps(tmp_path, "full"), 90, "full starts")
-        second = driver(tmp_path, address=address)
-        assert second.wait(60) == 2
-        assert "is being run by process" in (tmp_path / "driver.log").read_text()
-        assert stop_campaign(tmp_path, NAME, 60) == 0
-        assert process.wait(30) == 1, "what is not finished is no success"
-    finally:
-        end(process)
-    log = (tmp_path / "driver.log").read_text()
-    assert "not finished: full" in log
-    statuses = [e["status"] for e in _spool(tmp_path, "full") if e["kind"] == "status"]
-    assert statuses == ["RUNNING", "KILLED"]
-    before = len(steps(tmp_path, "full"))
-    prepare(tmp_path, ACCURACY, steps=before + 2)
-    process = driver(tmp_path, address=address)
-    try:
-        assert process.wait(180) == 0, (tmp_path / "driver.log").read_text()
-    finally:
-        end(process)
-    assert before + 2 <= len(steps(tmp_path, "full")) <= before + 3
-    assert events(tmp_path, "end") == ["full", "B", "C"]
+    prepare(storage, ACCURACY, steps=1000, pause=0.2)
+    with driving(storage, ray_head) as process:
+        wait_for(lambda: steps(storage, "full"), 90, "full starts")
+        with driving(storage, ray_head) as second:
+            assert second.wait(60) == 2
+        assert "is being run by process" in driver_log(storage)
+        assert stop_campaign(storage, NAME, 60) == 0
+        assert process.wait(30) == 1, "an unfinished campaign is no success"
+    assert "not finished: full" in driver_log(storage)
+    assert statuses(storage, "full") == ["RUNNING", "KILLED"]
+    before = len(steps(storage, "full"))
+    prepare(storage, ACCURACY, steps=before + 2)
+    with driving(storage, ray_head) as process:
+        assert process.wait(180) == 0, driver_log(storage)
+    assert before + 2 <= len(steps(storage, "full")) <= before + 3
+    assert events(storage, "end") == ["full", "B", "C"]
 
 
-@pytest.mark.slow
-def test_a_killed_trial_is_started_again_where_it_was(tmp_path: Path, address: str) -> None:
-    prepare(tmp_path, {**ACCURACY, "full": 0.72}, steps=STEPS, pause=0.5)
-    process = driver(tmp_path, address=address)
-    try:
-        wait_for(lambda: len(steps(tmp_path, "full")) >= 2, 90, "full has worked")
-        os.kill(journal(tmp_path)[-1]["pid"], signal.SIGKILL)
-        assert process.wait(180) == 0, (tmp_path / "driver.log").read_text()
-    finally:
-        end(process)
-    assert events(tmp_path, "start") == ["full", "full"]
-    assert len(steps(tmp_path, "full")) <= STEPS + 1
-
-
-@pytest.mark.slow
-def test_an_error_is_exit_code_1_and_interrupt_too(tmp_path: Path, address: str) -> None:
-    prepare(tmp_path, ACCURACY, fail=["full"])
-    process = driver(tmp_path, address=address)
-    assert process.wait(120) == 1
-    assert "RuntimeError: full cannot be run" in (tmp_path / "driver.log").read_text()
-
-
-def _spool(storage: Path, variant: str) -> list[dict[str, object]]:
-    (folder,) = (storage / NAME / "trials").glob(f"{variant}-*")
-    return files.read_jsonl(folder / "events.jsonl")
+def test_an_interrupt_and_an_error_are_exit_code_1(storage: Path, ray_head: Any) -> None:
+    prepare(storage, ACCURACY, steps=1000, pause=0.2)
+    with driving(storage, ray_head) as process:
+        wait_for(lambda: steps(storage, "full"), 90, "full starts")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 1
+    assert "not finished: full" in driver_log(storage)
+    assert "Traceback" not in driver_log(storage)
+    assert statuses(storage, "full") == ["RUNNING", "KILLED"]
+    prepare(storage, ACCURACY, fail=["full"])
+    with driving(storage, ray_head) as process:
+        assert process.wait(120) == 1
+    assert "RuntimeError: full cannot be run" in driver_log(storage)

@@ -21,6 +21,7 @@ from mlflow_utils.server import Server
 from mlflow_utils.tracker import Tracker
 from tests.support import mlflow_records
 from tests.support.campaign_folder import START, begin_trial, emit, end_trial, make_campaign, status_event, step_event
+from tests.support.mlflow_store import copy_database
 from tests.support.ports import free_port
 from tests.support.tracked_campaigns import declare
 from tests.support.waiting import wait_for
@@ -29,9 +30,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def home(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Iterator[Server]:
     """A server that is not started yet."""
-    root = tmp_path_factory.mktemp("server")
+    root = copy_database(mlflow_database, tmp_path_factory.mktemp("server"))
     server = Server(f"sqlite:///{root}/mlflow.db", root / "artifacts", port=free_port(), log=root / "server.log")
     yield server
     server.stop(signal.SIGKILL)

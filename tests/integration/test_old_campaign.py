@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.support.mlflow_store import copy_database
 from tune_spaces.campaign import Campaign
 
 ROOT = Path(__file__).parents[2]
@@ -24,10 +25,10 @@ ACCURACY = {"full": 15 / 24, "A": 15 / 24, "B": 16 / 24}
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Path:
+def storage(tmp_path: Path, mlflow_database: Path) -> Path:
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path / "runs", filter="data")
-    return tmp_path / "runs"
+    return copy_database(mlflow_database, tmp_path / "runs")
 
 
 def cluster(*arguments: str | Path) -> str:

@@ -1,34 +1,30 @@
-"""`python -m cluster phase1` from its first line to its last: what is printed, recorded, written, and how it exits."""
+"""`python -m cluster phase1` on a local Ray: what it prints, records and writes, and its exit code."""
 
+import re
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from bridge_common import files
+from bridge_common.metric_names import CONDITIONS
 from ray_bridge.config.checkpoint_names import EMBEDDED
-from tests.support.campaigns import DIRECT, NAME, driver, end, events, fast_ray, prepare
+from tests.support.campaigns import DIRECT, NAME, driver, driver_log, end, events, prepare
 
-
-@pytest.fixture(autouse=True)
-def _quick() -> Iterator[None]:
-    with fast_ray():
-        yield
+pytestmark = pytest.mark.slow
 
 
 def run(storage: Path, *arguments: str, job: str = DIRECT) -> tuple[int, str]:
-    log = storage / "driver.log"
-    log.unlink(missing_ok=True)
+    """Run the command to its end; return its exit code and its output."""
+    (storage / "driver.log").unlink(missing_ok=True)
     process = driver(storage, *arguments, job=job)
     try:
-        return process.wait(560), log.read_text()
+        return process.wait(560), driver_log(storage)
     finally:
         end(process)
 
 
-@pytest.mark.slow
 def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> None:
     prepare(tmp_path, {"full": 0.62, "A": 0.60, "B": 0.58, "C": 0.61}, steps=2, samples=True)
     code, log = run(tmp_path, "--set", "test_examples=400", "--reports", str(tmp_path / "paper"))
@@ -58,7 +54,7 @@ def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> No
     assert len(names) == 6, "two phases and four trials"
     assert statuses == {"FINISHED"}
     assert toggles == {f"toggle.{key}": 4 for key in ("kl", "prompt", "decode", "projection")}
-    # A second start runs nothing, and says the same.
+    # A second start runs nothing and prints the same.
     code, again = run(tmp_path, "--set", "test_examples=400")
     assert code == 0, again
     assert events(tmp_path, "start") == ["full", "A", "B", "C"]
@@ -67,10 +63,9 @@ def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> No
         assert len(list(database.execute("select name from runs"))) == 6
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not (EMBEDDED["source"] / "config.json").is_file(), reason="the embedded pair is not there")
 def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Path) -> None:
-    """Few steps, so the accuracies mean nothing; the way is the real one: models, Ray Train, evaluation, appendix."""
+    """With few steps the accuracies mean nothing; models, Ray Train, evaluation and appendix are the real ones."""
     small = {
         "steps": 2,
         "batch_size": 4,
@@ -88,5 +83,6 @@ def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Pa
     effects = pd.read_parquet(tmp_path / NAME / "appendix" / "effects.parquet")
     assert len(effects) > 0
     assert sorted(path.name.split("-")[0] for path in (tmp_path / NAME / "trials").iterdir()) == ["A", "B", "C", "full"]
-    for condition in ("bridged", "target alone", "source alone", "shuffled soft", "random soft"):
-        assert condition in log
+    for condition in CONDITIONS:
+        row = rf"\W {condition.replace('_', ' ')} +\W +\d+ +\W +12 "
+        assert len(re.findall(row, log)) == 4, f"{condition}, with its n, in the table of each trial"

@@ -15,8 +15,8 @@ import pytest
 
 from bridge_common import files
 from bridge_common.errors import UserError
-from tests.support.campaigns import ROOT, fast_ray
 from tests.support.plugin_modules import EXAMPLE, importable
+from tests.support.ray_clusters import ROOT, ray_environment
 
 pytestmark = pytest.mark.slow
 SMALL = {
@@ -36,7 +36,7 @@ SMALL = {
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Path]:
     """The folder from which commands are started, with `my_plugin.py` in it and the packages elsewhere."""
-    with fast_ray():
+    with ray_environment():
         folder = tmp_path / "place"
         folder.mkdir()
         (folder / "my_plugin.py").write_text(EXAMPLE)

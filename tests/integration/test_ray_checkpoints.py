@@ -1,38 +1,34 @@
-"""Checkpoints under Ray Train on two workers: whole ones are known, torn ones never, errors end the run."""
+"""Checkpoints under Ray Train on two workers: Ray knows complete ones alone, and an error in writing ends the run."""
 
 import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge_common import files
-from tests.support.campaigns import ray_cluster
 from tests.support.waiting import wait_for
 
 STEPS = 5
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _ray() -> Iterator[None]:
-    with ray_cluster({"num_cpus": 4}):
-        yield
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("connected_ray")]
 
 
 def _known(run: Path) -> list[str]:
-    """Checkpoints that Ray would resume from."""
+    """Return the names of the checkpoints that Ray would resume from."""
     state = run / "checkpoint_manager_snapshot.json"
     found = json.loads(state.read_text()) if state.is_file() else {"checkpoint_results": []}
     return [row["checkpoint_dir_name"] for row in found["checkpoint_results"]]
 
 
 def _loop(config: dict[str, Any]) -> None:
-    """Checkpoints of two files; `fault` at step 3: "killed" by SIGKILL between both, or "full", as a disk may be."""
+    """Train five steps with a checkpoint of two files after each.
+
+    At step 3 of the first attempt, `fault` strikes between the two files: "killed" by SIGKILL, or a "full" disk. In
+    the attempt after a full disk, a checkpoint is completed only once both workers have gone on training.
+    """
     import ray.train
     import torch
 
@@ -54,13 +50,13 @@ def _loop(config: dict[str, Any]) -> None:
         (place / "a").write_text(str(step))
         if step == 3 and config["fault"] and not (folder / "once").exists():
             wait_for(lambda: "checkpoint_00000002" in _known(run), 60, "Ray knows of the checkpoint before")
-            time.sleep(1.5)  # Ray has looked again: a report of this one would have been heard
+            time.sleep(1.5)  # Ray polls meanwhile: it would have noticed a report of this checkpoint
             (folder / "once").touch()
             if config["fault"] == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             raise OSError(28, "No space left on device")
-        if not config["fault"]:
-            # Its own training thread and the other worker's are past the report while this is being written.
+        if config["fault"] == "full":
+            # The training threads of both workers are past the report while this is being written.
             wait_for(lambda: _passed(journal, step) == {0, 1}, 60, f"both workers train while {step} is written")
         (place / "b").write_text(str(step))
 
@@ -104,27 +100,17 @@ def _kept(folder: Path) -> list[str]:
 LAST_TWO = ["checkpoint_00000004", "checkpoint_00000005"]
 
 
-def test_all_workers_train_while_a_checkpoint_is_written_and_the_last_is_whole_before_the_result(
-    tmp_path: Path,
-) -> None:
-    outcome = _fit(tmp_path, "")
-    assert Path(outcome.checkpoint.path).name == LAST_TWO[-1]
-    assert outcome.metrics["step"] == STEPS
-    assert files.read_json(tmp_path / "result.json")[-1] == LAST_TWO[-1], "whole when the result was written"
-    assert _known(tmp_path / "train") == LAST_TWO
-    assert _kept(tmp_path) == LAST_TWO, "two are kept, nothing lies about"
-
-
-def test_killed_while_it_writes_it_goes_on_from_the_whole_checkpoint_before(tmp_path: Path) -> None:
+def test_a_worker_killed_while_it_writes_resumes_from_the_complete_checkpoint_before(tmp_path: Path) -> None:
     outcome = _fit(tmp_path, "killed")
     starts = [row for row in files.read_jsonl(tmp_path / "journal.jsonl") if row["event"] == "start"]
     assert sorted((row["step"], row["rank"]) for row in starts) == [(0, 0), (0, 1), (2, 0), (2, 1)]
     assert starts[-1]["known"] == ["checkpoint_00000001", "checkpoint_00000002"]
     assert Path(outcome.checkpoint.path).name == LAST_TWO[-1]
-    assert _kept(tmp_path) == LAST_TWO, "what the killed one left is gone"
+    assert _kept(tmp_path) == LAST_TWO, "the incomplete folder of the killed worker is removed"
 
 
-def test_an_error_in_the_writing_ends_the_run_with_its_cause(tmp_path: Path) -> None:
+def test_an_error_in_the_writing_ends_the_run_and_the_next_one_trains_while_it_writes(tmp_path: Path) -> None:
+    """The last checkpoint is complete before the result is written."""
     import ray.train
 
     with pytest.raises(ray.train.TrainingFailedError, match="No space left on device"):
@@ -133,5 +119,9 @@ def test_an_error_in_the_writing_ends_the_run_with_its_cause(tmp_path: Path) -> 
     assert not (tmp_path / "result.json").exists()
     outcome = _fit(tmp_path, "full")  # the same command again, with room on the disk
     assert Path(outcome.checkpoint.path).name == LAST_TWO[-1]
+    assert outcome.metrics["step"] == STEPS
+    assert files.read_json(tmp_path / "result.json")[-1] == LAST_TWO[-1], "complete when the result was written"
+    assert _known(tmp_path / "train") == LAST_TWO
+    assert _kept(tmp_path) == LAST_TWO, "two are kept, and no incomplete folder"
     starts = [row["step"] for row in files.read_jsonl(tmp_path / "journal.jsonl") if row["event"] == "start"]
     assert starts == [0, 0, 2, 2]

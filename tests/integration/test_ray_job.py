@@ -1,4 +1,4 @@
-"""Jobs on a real `ray start --head`: exit codes, logs, variables, stop, resume, and connections that break."""
+"""Jobs on a real `ray start --head`: exit codes, logs, variables, stop, resume and broken connections."""
 
 import contextlib
 import json
@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from bridge_common.errors import UserError
-from bridge_common.files import read_jsonl, write_json
 from bridge_common.git import GIT_FACTS, git_facts
 from cluster.jobs.client import connect
 from cluster.jobs.follow import Follower
@@ -25,6 +24,7 @@ from cluster.jobs.manage import stop_jobs, submitted_jobs
 from cluster.jobs.submit import submit
 from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support import mlflow_records
+from tests.support.campaigns import DIRECT, prepare, steps
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_for
 
@@ -57,7 +57,7 @@ sys.exit(int(os.environ.get("CODE", "0")))
 
 @pytest.fixture(scope="module")
 def head():
-    """The dashboard's address of a head of our own, on ports and in a folder of its own, ended by its process id."""
+    """Start a head on ports and in a folder of its own, and yield its dashboard's address."""
     temporary = tempfile.mkdtemp(prefix="rj", dir="/tmp")
     gcs, dashboard, agent, agent_grpc, environment_agent, metrics, client = free_ports(7)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
@@ -99,7 +99,7 @@ def head():
 
 @pytest.fixture
 def project(tmp_path):
-    """A small project whose `python -m cluster` is `ENTRY`, with things that must not travel."""
+    """Make a small project whose `python -m cluster` is `ENTRY`, with files that must not be uploaded."""
     folder = tmp_path / "project"
     for name in ("cluster", "runs/old", ".venv/lib", ".git"):
         (folder / name).mkdir(parents=True)
@@ -111,21 +111,21 @@ def project(tmp_path):
 
 
 def test_a_job_sees_its_code_and_variables_and_nothing_else(head, project):
-    said: list[str] = []
+    printed: list[str] = []
     code = submit(
         "look",
         ["--storage", "/data/runs"],
         address=head,
         env=["NOTE=seen", "CODE=2"],
         working_dir=project,
-        out=said.append,
+        out=printed.append,
     )
-    log = "".join(said)
+    log = "".join(printed)
     assert code == 2, log
     note, files, there, git, arguments = json.loads(log.split("found ")[1].splitlines()[0])
     assert (note, files, arguments) == ("seen", ["cluster"], ["--storage", "/data/runs"])
-    assert there == ["seen", ["cluster"]], "the workers have the same"
-    assert json.loads(git)["problem"], "a repository without commits is told as such"
+    assert there == ["seen", ["cluster"]], "workers see the same as the driver"
+    assert json.loads(git)["problem"], "a repository without commits is reported as a problem"
     assert "failed with exit code 2" in log
     [row] = [row for row in submitted_jobs(connect(head)) if row.phase == "look"]
     assert (row.status, row.exit_code, row.ours) == ("FAILED", 2, True)
@@ -147,8 +147,8 @@ def cluster_command(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
-class Cutter:
-    """A TCP relay in front of the dashboard that can cut what runs through it, or stay silent."""
+class Relay:
+    """A TCP relay in front of the dashboard that can close its connections, or hold back the answers."""
 
     def __init__(self, address: str) -> None:
         self.target = int(address.rpartition(":")[2])
@@ -161,21 +161,21 @@ class Cutter:
     def accept(self) -> None:
         while True:
             try:
-                near = self.server.accept()[0]
-                far = socket.create_connection(("127.0.0.1", self.target))
+                client = self.server.accept()[0]
+                dashboard = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 return
-            self.pairs.append((near, far))
-            for one, other in ((near, far), (far, near)):
-                threading.Thread(target=self.relay, args=(one, other), daemon=True).start()
+            self.pairs.append((client, dashboard))
+            for source, sink in ((client, dashboard), (dashboard, client)):
+                threading.Thread(target=self.forward, args=(source, sink), daemon=True).start()
 
-    def relay(self, one: socket.socket, other: socket.socket) -> None:
+    def forward(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := one.recv(65536):
+            while data := source.recv(65536):
                 while self.silent:
                     time.sleep(0.1)
-                other.sendall(data)
-            other.shutdown(socket.SHUT_WR)
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
 
     def cut(self) -> None:
         pairs, self.pairs = self.pairs, []
@@ -185,33 +185,33 @@ class Cutter:
                     one.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_log_is_whole_and_printed_once_over_cut_connections(head, project):
-    relay = Cutter(head)
-    said: list[str] = []
+def test_a_log_is_complete_and_printed_once_although_connections_break(head, project):
+    relay = Relay(head)
+    printed: list[str] = []
 
     def out(text: str) -> None:
-        said.append(text)
+        printed.append(text)
         if any(f"line {number} " in text for number in (10, 30)):
             threading.Thread(target=relay.cut).start()
 
     assert submit("count", ["--storage", "/x"], address=relay.address, working_dir=project, out=out) == 0
-    lines = [line.split()[1] for line in "".join(said).splitlines() if line.startswith("line ")]
+    lines = [line.split()[1] for line in "".join(printed).splitlines() if line.startswith("line ")]
     assert lines == [str(number) for number in range(60)]
     relay.server.close()
 
 
-def test_a_silent_head_ends_the_following_and_a_stop_frees_the_gpus(head, project):
-    relay = Cutter(head)
+def test_following_ends_when_the_head_is_silent_and_a_stop_frees_the_gpus(head, project):
+    relay = Relay(head)
     client = connect(relay.address)
-    said: list[str] = []
-    code = submit("hold", ["--storage", "/x"], address=head, working_dir=project, follow=False, out=said.append)
+    printed: list[str] = []
+    code = submit("hold", ["--storage", "/x"], address=head, working_dir=project, follow=False, out=printed.append)
     assert code == 0
-    job = said[0].split()[1]
+    job = printed[0].split()[1]
     wait_for(lambda: free_gpus(head) == 0, 90)
     relay.silent = True
     start = time.monotonic()
     with pytest.raises(UserError, match=r"has not answered for 2 s .* submit again"):
-        Follower(client, job, said.append, gone_s=2, answer_s=3).run()
+        Follower(client, job, printed.append, gone_s=2, answer_s=3).run()
     assert time.monotonic() - start < 30
     assert stop_jobs(job, address=head) == [job]
     stopped = time.monotonic()
@@ -224,41 +224,35 @@ def test_a_silent_head_ends_the_following_and_a_stop_frees_the_gpus(head, projec
     assert (row.status, row.exit_code) == ("STOPPED", 1)
 
 
-# ---------------------------------------------------------------- the command line itself
+# -- the command line -------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def campaign(tmp_path):
-    """A storage with a cheap job: its steps are counted in a file, and every one is written down."""
-    storage = tmp_path / "storage"
-    storage.mkdir()
-    write_json(storage / "cheap.json", {"accuracy": {"full": 0.72}, "n": 1000, "steps": 40, "pause": 0.25})
-    return storage, ["--storage", str(storage), "--job", "tests.support.cheap_jobs:direct"]
+def arguments(storage):
+    """Return the arguments of a phase 1 of cheap jobs."""
+    prepare(storage, {"full": 0.72}, n=1000, steps=40, pause=0.5)
+    return ["--storage", str(storage), "--job", DIRECT]
 
 
-def steps(storage: Path) -> list[int]:
-    journal = storage / "journal.jsonl"
-    return [row["step"] for row in (read_jsonl(journal) if journal.is_file() else []) if row["event"] == "step"]
-
-
-def test_stopped_and_submitted_again_it_goes_on(head, campaign):
-    storage, arguments = campaign
-    said: list[str] = []
-    submit("phase1", arguments, address=head, working_dir=ROOT, follow=False, out=said.append)
-    job = said[0].split()[1]
-    wait_for(lambda: len(steps(storage)) >= 3, 180)
+def test_a_job_that_was_stopped_resumes_when_submitted_again(head, storage, arguments):
+    printed: list[str] = []
+    submit("phase1", arguments, address=head, working_dir=ROOT, follow=False, out=printed.append)
+    job = printed[0].split()[1]
+    wait_for(lambda: len(steps(storage, "full")) >= 3, 180)
     assert job in stop_jobs(address=head)
-    done = len(steps(storage))
-    assert done < 40
+    assert len(steps(storage, "full")) < 40
     assert not list(storage.glob("*/trials/*/result.json"))
-    assert submit("phase1", arguments, address=head, working_dir=ROOT, out=said.append) == 0, "".join(said)
-    assert sorted(set(steps(storage))) == list(range(40))
-    assert len(steps(storage)) <= 41, "at most the step that was cut short is done again"
+    prepare(storage, {"full": 0.72}, n=1000, steps=40)
+    assert submit("phase1", arguments, address=head, working_dir=ROOT, out=printed.append) == 0, "".join(printed)
+    assert sorted(set(steps(storage, "full"))) == list(range(40))
+    assert len(steps(storage, "full")) <= 41, "at most the step that was cut short is done again"
     assert len(list(storage.glob("*/trials/*/result.json"))) == 1
     [folder] = [path.parent for path in storage.glob("*/plan.json")]
     recorded = mlflow_records.runs(default_tracking_uri(storage), folder.name)
     commit = git_facts(ROOT)["commit"]
-    assert {run.data.tags.get("git_commit") for run in recorded} == {commit}, "the job's copy has no git history"
+    assert {run.data.tags.get("git_commit") for run in recorded} == {commit}, (
+        "although the uploaded copy has no git history"
+    )
 
 
 def free_gpus(address: str) -> float:
@@ -267,8 +261,7 @@ def free_gpus(address: str) -> float:
     return usage[1] - usage[0]
 
 
-def test_rays_own_client_and_ours_hand_on_what_was_asked_wrongly(head, campaign):
-    storage, arguments = campaign
+def test_rays_own_client_and_ours_report_a_wrong_request(head, storage, arguments):
     environment = {**os.environ, "RAY_API_SERVER_ADDRESS": head}
     ray = str(Path(sys.executable).parent / "ray")
     command = [ray, "job", "submit", "--working-dir", ".", "--", "python", "-m", "cluster", "phase1", *arguments]
@@ -276,9 +269,9 @@ def test_rays_own_client_and_ours_hand_on_what_was_asked_wrongly(head, campaign)
     done = subprocess.run(
         [*command, *wrong], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
-    assert done.returncode == 1, "all that Ray's client can say"
+    assert done.returncode == 1, "Ray's client knows no other code"
     assert "error: unknown field 'stepps': did you mean" in done.stdout
-    said: list[str] = []
-    assert submit("phase1", [*arguments, *wrong], address=head, working_dir=ROOT, out=said.append) == 2
-    assert "error: unknown field 'stepps'" in "".join(said)
-    assert not steps(storage)
+    printed: list[str] = []
+    assert submit("phase1", [*arguments, *wrong], address=head, working_dir=ROOT, out=printed.append) == 2
+    assert "error: unknown field 'stepps'" in "".join(printed)
+    assert not steps(storage, "full")

@@ -1,8 +1,6 @@
 """Scoring in Ray workers: in threads of theirs, as Ray Train runs a job; nothing is left when a worker is killed."""
 
-import logging
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -12,13 +10,6 @@ import ray
 from tests.support.waiting import wait_for
 
 TOWER = r"\boxed{10^{10^{10^{10}}}}"
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
-    yield
-    ray.shutdown()
 
 
 @ray.remote
@@ -46,7 +37,7 @@ class Scorer:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("local_ray")
+@pytest.mark.usefixtures("connected_ray")
 def test_threads_of_ray_workers_score_and_leave_nothing_behind() -> None:
     workers = [Scorer.remote() for _ in range(2)]
     outputs = [r"\boxed{0.5}", TOWER, r"\boxed{2}", r"so \boxed{\frac12}", r"\boxed{50\%}"]

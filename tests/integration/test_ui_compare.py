@@ -120,10 +120,10 @@ return [...document.querySelectorAll('tr, [role=row]')].map(row =>
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no Chromium: apt-get install chromium chromium-driver")
-def test_a_browser_shows_the_variants_of_a_phase_with_their_toggles(tmp_path: Path) -> None:
-    campaign, uri = make_campaign(tmp_path), default_tracking_uri(tmp_path)
+def test_a_browser_shows_the_variants_of_a_phase_with_their_toggles(storage: Path) -> None:
+    campaign, uri = make_campaign(storage), default_tracking_uri(storage)
     record(uri, campaign)
-    with served(uri, tmp_path) as address, browser() as page:
+    with served(uri, storage) as address, browser() as page:
         port = int(address.rsplit(":", 1)[1])
         listening = Path("/proc/net/tcp").read_text()
         assert f" 0100007F:{port:04X}" in listening, "on the loopback interface"
@@ -139,7 +139,7 @@ def test_a_browser_shows_the_variants_of_a_phase_with_their_toggles(tmp_path: Pa
         for toggle in TOGGLES:
             assert rows[toggle] == [str(toggle in VARIANTS[name]) for name in names]
         assert not any(cell.startswith("-") for cell in rows["Duration"])
-        shot = tmp_path / "compare.png"
+        shot = storage / "compare.png"
         page.screenshot(shot)
         width, height = struct.unpack(">II", shot.read_bytes()[16:24])
         assert width >= 1200
@@ -150,11 +150,11 @@ def test_a_browser_shows_the_variants_of_a_phase_with_their_toggles(tmp_path: Pa
         page.open(f"{address}/#/experiments/1/runs/{run}/model-metrics")
         groups = ("accuracy\n(6)", "loss\n(7)")
         wait_for(lambda: all(group in page.run("return document.body.innerText") for group in groups))
-        page.screenshot(tmp_path / "metrics.png")
+        page.screenshot(storage / "metrics.png")
 
 
-def test_the_address_is_known_without_a_server(tmp_path: Path) -> None:
-    campaign, uri = make_campaign(tmp_path, variants=["full"]), default_tracking_uri(tmp_path)
+def test_the_address_is_known_without_a_server(storage: Path) -> None:
+    campaign, uri = make_campaign(storage, variants=["full"]), default_tracking_uri(storage)
     record(uri, campaign)
     with pytest.raises(UserError, match="1 of 1 trials"):
         phase_url(campaign, uri, "phase1")

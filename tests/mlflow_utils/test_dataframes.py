@@ -35,8 +35,8 @@ def test_the_folder_alone_gives_one_row_per_trial(tmp_path: Path) -> None:
     assert not [name for name in frame.columns if name.startswith(("loss/", "grad_norm", "lr"))]
 
 
-def test_mlflow_gives_the_same_table(tmp_path: Path) -> None:
-    campaign, uri = make_campaign(tmp_path), default_tracking_uri(tmp_path)
+def test_mlflow_gives_the_same_table(storage: Path) -> None:
+    campaign, uri = make_campaign(storage), default_tracking_uri(storage)
     make_trial(campaign, "E", status="FAILED", seed=3)
     assert Tracker.replay(uri, "demo", campaign) is None
     folder, mlflow = dataframes.from_folder(campaign), dataframes.from_mlflow(uri, "demo")
@@ -77,12 +77,12 @@ def test_trials_that_run_or_never_ran_have_the_status_of_their_phase(tmp_path: P
     assert set(dataframes.from_folder(campaign).status) == {"KILLED"}
 
 
-def test_a_missing_campaign_is_an_error_and_an_empty_one_has_the_columns(tmp_path: Path) -> None:
+def test_a_missing_campaign_is_an_error_and_an_empty_one_has_the_columns(storage: Path) -> None:
     with pytest.raises(UserError, match="no campaign"):
-        dataframes.from_folder(tmp_path / "none")
+        dataframes.from_folder(storage / "none")
     with pytest.raises(UserError, match="no campaign"):
-        dataframes.from_mlflow(default_tracking_uri(tmp_path), "none")
-    assert list(dataframes.from_folder(make_campaign(tmp_path, variants=[])).columns) == list(dataframes.IDENTITY)
+        dataframes.from_mlflow(default_tracking_uri(storage), "none")
+    assert list(dataframes.from_folder(make_campaign(storage, variants=[])).columns) == list(dataframes.IDENTITY)
 
 
 def test_a_parameter_with_the_name_of_a_metric_gets_a_prefix(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from tests.support.campaign_folder import (
 from tests.support.tracked_campaigns import declare, record
 
 
-def test_a_campaign_arrives_completely(tmp_path: Path) -> None:
-    campaign, uri = make_campaign(tmp_path), default_tracking_uri(tmp_path)
+def test_a_campaign_arrives_completely(storage: Path) -> None:
+    campaign, uri = make_campaign(storage), default_tracking_uri(storage)
     record(uri, campaign)
     by_variant = mlflow_records.trials(uri)
     assert sorted(by_variant) == ["A", "B", "C", "full"]
@@ -59,13 +59,13 @@ def test_a_campaign_arrives_completely(tmp_path: Path) -> None:
         assert tags["version.torch"]
         paths = {file.path for file in mlflow.list_artifacts(run.info.run_id)}
         assert paths == {"spec.json", "samples.jsonl", "metrics.json", "result.json"}
-        local = Path(mlflow.download_artifacts(run.info.run_id, "samples.jsonl", str(tmp_path)))
+        local = Path(mlflow.download_artifacts(run.info.run_id, "samples.jsonl", str(storage)))
         assert local.read_bytes() == (folder / "samples.jsonl").read_bytes()
-    assert list((tmp_path / "mlartifacts").iterdir()), "artifacts are beside the database"
+    assert list((storage / "mlartifacts").iterdir()), "artifacts are beside the database"
 
 
-def test_replaying_changes_nothing_and_losing_the_state_files_duplicates_nothing(tmp_path: Path) -> None:
-    campaign, uri = make_campaign(tmp_path, variants=["full"]), default_tracking_uri(tmp_path)
+def test_replaying_changes_nothing_and_losing_the_state_files_duplicates_nothing(storage: Path) -> None:
+    campaign, uri = make_campaign(storage, variants=["full"]), default_tracking_uri(storage)
     record(uri, campaign)
     before = [(run.info.run_id, mlflow_records.points(uri, run.info.run_id)) for run in mlflow_records.runs(uri)]
     assert Tracker.replay(uri, "demo", campaign) is None
@@ -78,8 +78,8 @@ def test_replaying_changes_nothing_and_losing_the_state_files_duplicates_nothing
     ] == before
 
 
-def test_a_replay_needs_only_the_folders_of_the_trials(tmp_path: Path) -> None:
-    campaign, uri = make_campaign(tmp_path, variants=["full", "B"]), default_tracking_uri(tmp_path)
+def test_a_replay_needs_only_the_folders_of_the_trials(storage: Path) -> None:
+    campaign, uri = make_campaign(storage, variants=["full", "B"]), default_tracking_uri(storage)
     assert Tracker.replay(uri, "demo", campaign) is None
     by_variant = mlflow_records.trials(uri)
     assert by_variant["B"].data.params["decode_aware"] == "False"
@@ -87,12 +87,12 @@ def test_a_replay_needs_only_the_folders_of_the_trials(tmp_path: Path) -> None:
     assert {run.info.status for run in by_variant.values()} == {"FINISHED"}
 
 
-def test_another_or_an_emptied_store_gets_everything(tmp_path: Path) -> None:
-    campaign = make_campaign(tmp_path, variants=["full"])
-    for uri in (default_tracking_uri(tmp_path), f"sqlite:///{tmp_path}/other.db"):
+def test_another_or_an_emptied_store_gets_everything(storage: Path) -> None:
+    campaign = make_campaign(storage, variants=["full"])
+    for uri in (default_tracking_uri(storage), f"sqlite:///{storage}/other.db"):
         record(uri, campaign)
         assert len(mlflow_records.runs(uri)) == 2
-    (tmp_path / "other.db").unlink()
+    (storage / "other.db").unlink()
     assert Tracker.replay(uri, "demo", campaign) is None
     (run,) = mlflow_records.trials(uri).values()
     assert sum(mlflow_records.logged_points(Path(run.data.tags["folder"])).values()) == sum(
@@ -100,8 +100,8 @@ def test_another_or_an_emptied_store_gets_everything(tmp_path: Path) -> None:
     ), "a store that was emptied gets everything again"
 
 
-def test_a_resumed_trial_continues_its_run(tmp_path: Path) -> None:
-    campaign, uri = tmp_path / "demo", default_tracking_uri(tmp_path)
+def test_a_resumed_trial_continues_its_run(storage: Path) -> None:
+    campaign, uri = storage / "demo", default_tracking_uri(storage)
     folder = begin_trial(campaign, "full")
     emit(folder, status_event("RUNNING"), *(step_event(step, START + step) for step in range(1, 31)))
     tracker = Tracker(uri, "demo", campaign)
@@ -133,8 +133,8 @@ def test_a_resumed_trial_continues_its_run(tmp_path: Path) -> None:
     assert [metric.step for metric in history] == list(range(1, 41))
 
 
-def test_metrics_of_the_result_that_the_events_lack_are_recorded(tmp_path: Path) -> None:
-    campaign, uri = tmp_path / "demo", default_tracking_uri(tmp_path)
+def test_metrics_of_the_result_that_the_events_lack_are_recorded(storage: Path) -> None:
+    campaign, uri = storage / "demo", default_tracking_uri(storage)
     folder = make_trial(campaign, "full")
     result = files.read_json(folder / "result.json")
     result["metrics"] |= {"accuracy/bridged": 0.5, "only_here": 3.0}
@@ -144,8 +144,8 @@ def test_metrics_of_the_result_that_the_events_lack_are_recorded(tmp_path: Path)
     assert (run.data.metrics["accuracy/bridged"], run.data.metrics["only_here"]) == (0.5, 3.0)
 
 
-def test_parameters_that_change_are_recorded_in_a_tag(tmp_path: Path) -> None:
-    campaign, uri = make_campaign(tmp_path, variants=["full"]), default_tracking_uri(tmp_path)
+def test_parameters_that_change_are_recorded_in_a_tag(storage: Path) -> None:
+    campaign, uri = make_campaign(storage, variants=["full"]), default_tracking_uri(storage)
     record(uri, campaign)
     tracker = Tracker(uri, "demo", campaign)
     tracker.start()
@@ -157,8 +157,8 @@ def test_parameters_that_change_are_recorded_in_a_tag(tmp_path: Path) -> None:
     assert parent.data.tags["params_changed"] == "bridge=resampler"
 
 
-def test_points_that_mlflow_refuses_do_not_block_others(tmp_path: Path) -> None:
-    campaign, uri = make_campaign(tmp_path, variants=["full", "B"]), default_tracking_uri(tmp_path)
+def test_points_that_mlflow_refuses_do_not_block_others(storage: Path) -> None:
+    campaign, uri = make_campaign(storage, variants=["full", "B"]), default_tracking_uri(storage)
     (folder,) = (campaign / "trials").glob("full-*")
     before = mlflow_records.logged_points(folder)
     emit(folder, {"kind": "metrics", "time": -5.0, "step": 41, "values": {"loss/total": 1.0}})
@@ -175,8 +175,8 @@ def test_points_that_mlflow_refuses_do_not_block_others(tmp_path: Path) -> None:
     assert paths == {"spec.json", "samples.jsonl", "metrics.json", "result.json"}
 
 
-def test_without_a_store_the_driver_is_not_blocked_and_close_reports_what_is_unsent(tmp_path: Path) -> None:
-    campaign = make_campaign(tmp_path)
+def test_without_a_store_the_driver_is_not_blocked_and_close_reports_what_is_unsent(storage: Path) -> None:
+    campaign = make_campaign(storage)
     uri = "http://127.0.0.1:9"
     begin = time.monotonic()
     tracker = Tracker(uri, "demo", campaign)
@@ -192,13 +192,13 @@ def test_without_a_store_the_driver_is_not_blocked_and_close_reports_what_is_uns
     logged = sum(sum(mlflow_records.logged_points(folder).values()) for folder in (campaign / "trials").iterdir())
     assert (unsent.trials, unsent.points) == (4, logged)
     assert str(campaign) in str(unsent)
-    other = default_tracking_uri(tmp_path)
+    other = default_tracking_uri(storage)
     assert Tracker.replay(other, "demo", campaign) is None
     assert len(mlflow_records.trials(other)) == 4
 
 
-def test_one_process_at_a_time_sends_a_campaign(tmp_path: Path) -> None:
-    campaign, uri = make_campaign(tmp_path, variants=["full"]), default_tracking_uri(tmp_path)
+def test_one_process_at_a_time_sends_a_campaign(storage: Path) -> None:
+    campaign, uri = make_campaign(storage, variants=["full"]), default_tracking_uri(storage)
     holder = (
         "import sys, time; from filelock import FileLock\n"
         "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); time.sleep(60)"
@@ -215,9 +215,9 @@ def test_one_process_at_a_time_sends_a_campaign(tmp_path: Path) -> None:
 
 
 def test_without_mlflow_installed_a_campaign_is_declared_for_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    storage: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    campaign, uri = make_campaign(tmp_path, variants=["full"]), default_tracking_uri(tmp_path)
+    campaign, uri = make_campaign(storage, variants=["full"]), default_tracking_uri(storage)
     with monkeypatch.context() as patch:
         patch.setattr(importlib.util, "find_spec", lambda name: None)
         tracker = Tracker(uri, "demo", campaign)

@@ -1,7 +1,8 @@
-"""Job functions without models, with the surface of `ray_bridge.job.run_job`, steered by a file in the storage.
+"""Job functions without models that are called like `ray_bridge.job.run_job` and read what to do from a file.
 
-`STORAGE/cheap.json`: {"accuracy": {variant: number}, "n": items, "steps": of work, "pause": seconds a step,
-"fail": [variants], "journal": path}. Accuracies are by variant, or by "variant/seed".
+`STORAGE/cheap.json` holds {"accuracy": {variant: number}, "n": items, "steps": number of steps, "pause": seconds a
+step, "fail": [variants that raise], "samples": whether to write samples}. Accuracies are by variant or "variant/seed".
+What the jobs do is appended to `STORAGE/journal.jsonl`.
 """
 
 import json
@@ -17,14 +18,17 @@ from bridge_common import files
 
 
 def settings(folder: Path) -> dict[str, Any]:
+    """Return what the storage of a trial asks of its jobs."""
     return files.read_json(folder.parents[2] / "cheap.json")
 
 
 def journal(folder: Path, **what: Any) -> None:
+    """Append an event to the journal."""
     files.append_jsonl(folder.parents[2] / "journal.jsonl", {**what, "time": time.time(), "pid": os.getpid()})
 
 
 def finish(folder: Path, node_id: str | None, started: float) -> dict[str, Any]:
+    """Write metrics, samples if asked for, and the result of a trial."""
     asked, given = settings(folder), files.read_json(folder / "spec.json")
     n = given["spec"]["test_examples"] or asked.get("n", 1000)
     wanted = asked["accuracy"]
@@ -40,7 +44,7 @@ def finish(folder: Path, node_id: str | None, started: float) -> dict[str, Any]:
         "checkpoint": None,
     }
     if asked.get("samples"):
-        # Which items are right is drawn by seed alone, so that variants share items, as runs of one model do.
+        # Which items are correct depends on the seed alone, so that variants share items, as runs of one model do.
         order = np.random.default_rng(given["seed"]).permutation(n)
         rows = [
             {"id": f"q{i}", "index": i, "question": f"q{i}?", "gold": "1", "bridged_answer": "1" if right else "0"}
@@ -55,7 +59,7 @@ def finish(folder: Path, node_id: str | None, started: float) -> dict[str, Any]:
 
 
 def direct(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
-    """Works in the trial's own process: steps that are counted in a file, from which it goes on."""
+    """Run in the trial's own process; steps are counted in a file, from which a later attempt goes on."""
     started, asked = time.time(), settings(folder)
     given = files.read_json(folder / "spec.json")
     state = folder / "steps.json"
@@ -86,14 +90,14 @@ def _loop(config: dict[str, Any]) -> None:
     asked, first = settings(folder), context.get_world_rank() == 0
     variant = files.read_json(folder / "spec.json")["variant"]
     node = ray.get_runtime_context().get_node_id()
-    if variant in asked.get("fail", []):
-        raise RuntimeError(f"{variant} cannot be run")
     step, checkpoint = 0, ray.train.get_checkpoint()
     if checkpoint:
         with checkpoint.as_directory() as place:
             step = json.loads((Path(place) / "step.json").read_text()) + 1
     if first:
         journal(folder, event="loop", variant=variant, step=step, node=node)
+    if variant in asked.get("fail", []):
+        raise RuntimeError(f"{variant} cannot be run")
     for number in range(step, asked.get("steps", 1)):
         torch.distributed.barrier()
         time.sleep(asked.get("pause", 0))
@@ -111,7 +115,7 @@ def _loop(config: dict[str, Any]) -> None:
 
 
 def trained(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
-    """A real Ray Train run of gloo workers, with fake GPUs where the run asks for them."""
+    """Run a real Ray Train job of gloo workers, with fake GPUs if the run asks for GPUs."""
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 

@@ -1,4 +1,4 @@
-"""Counts the bytes of tensors that are alive on the CPU, where the allocator keeps no such record."""
+"""Count the bytes of live tensors on the CPU, whose allocator keeps no record of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class LiveBytes(TorchDispatchMode):
-    """Within it, `peak` is the most bytes that tensors made within it held at once."""
+    """Context manager whose `peak` is the largest number of bytes that tensors made inside it held at once."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """Small random checkpoints of several architectures with real fast tokenizers, for tests that need a pair of models.
 
-Each tokenizer is of its family's kind: Mistral's (metaspace, byte fallback, one digit a token), Llama 3's (byte level,
+Each tokenizer works as its family's: Mistral's (metaspace, byte fallback, one digit a token), Llama 3's (byte level,
 digits in groups of up to three), GPT-NeoX's (GPT-2 splitting, no BOS) and Qwen 2's (byte level, single digits, no BOS).
 """
 
@@ -51,7 +51,7 @@ def make_pair(
     tied: bool = False,
     seed: int = 0,
 ) -> PairFolders:
-    """Save two random fp32 checkpoints below `folder` and return where they are."""
+    """Save two random fp32 checkpoints below a folder and return their folders."""
     places = {"source": (source_arch, source_width), "target": (target_arch, target_width)}
     for number, (side, (arch, width)) in enumerate(places.items()):
         save_checkpoint(Path(folder) / side, arch, width=width, depth=depth, tied=tied, seed=seed + number)
@@ -75,7 +75,7 @@ def save_checkpoint(
 
 
 def make_model(arch: Arch, tokenizer: Any, *, width: int = 32, depth: int = 3, tied: bool = False) -> Any:
-    """A model with weights from torch's current seed, large enough to make its outputs depend on its inputs."""
+    """Return a model with weights from torch's current seed, large enough that its outputs depend on its inputs."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     heads = width // 16
@@ -112,7 +112,7 @@ def make_model(arch: Arch, tokenizer: Any, *, width: int = 32, depth: int = 3, t
 
 @cache
 def frozen(arch: Arch, width: int) -> FrozenLM:
-    """A random model in memory, one for all tests: do not change its weights."""
+    """Return a random model in memory, shared by all tests: do not change its weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(width)
         return FrozenLM(make_model(arch, make_tokenizer(arch), width=width), make_tokenizer(arch), arch)
@@ -120,7 +120,7 @@ def frozen(arch: Arch, width: int) -> FrozenLM:
 
 @cache
 def make_tokenizer(arch: Arch) -> Any:
-    """A trained fast tokenizer of an architecture's kind, as AutoTokenizer loads it."""
+    """Return a trained fast tokenizer that works as the architecture's, as AutoTokenizer loads it."""
     from transformers import PreTrainedTokenizerFast
 
     backend = _metaspace() if arch == "mistral" else _byte_level(arch)

@@ -1,4 +1,4 @@
-"""Small real pairs, examples and steps for the tests of the objective."""
+"""Small pairs, examples and training steps for the tests of the objective."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SMALL: dict[str, Any] = {
 
 
 class ParityTask(SyntheticTask):
-    """Scores that vary under random models: an even number of characters is correct, more than ten well-formed."""
+    """Score completions of random models variously: an even number of characters is correct, over ten well-formed."""
 
     def score(self, output: str, example: Example) -> Score:
         even = len(output) % 2 == 0
@@ -45,7 +45,7 @@ class ParityTask(SyntheticTask):
 
 
 class SameTask(SyntheticTask):
-    """Every completion is worth the same."""
+    """Score every completion the same."""
 
     def score(self, output: str, example: Example) -> Score:
         return Score(answer="1", correct=True, flexible=True, valid=True)
@@ -53,7 +53,7 @@ class SameTask(SyntheticTask):
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A loaded pair with its data and a translator whose weights are off their special start."""
+    """A loaded pair with its data and a translator whose weights are no longer the zeros they start from."""
 
     spec: JobSpec
     splits: Splits
@@ -74,7 +74,7 @@ class Frame:
 
 
 def make_frame(folders: PairFolders, task: type[SyntheticTask] = SyntheticTask, **changes: Any) -> Frame:
-    """Load a pair for a small spec; the task may be scored by other rules."""
+    """Load a pair for a small spec, with a task that may score by other rules."""
     spec = JobSpec(source=folders.source, target=folders.target, **(SMALL | changes))
     splits = load_splits(spec)
     scored: Task = task(train_examples=1, test_examples=1)

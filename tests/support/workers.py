@@ -1,4 +1,4 @@
-"""Workers of a job as processes of their own, without Ray."""
+"""Run the workers of a job as processes of their own, without Ray."""
 
 import tempfile
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from ray_bridge.distributed import Worker
 
 
 def on_two_workers(work: Callable[..., None], *arguments: Any) -> None:
-    """Call `work(worker, *arguments)` in two processes that form a group; raises what one of them raised."""
+    """Call `work(worker, *arguments)` in two processes that form a group, and raise what one of them raised."""
     on_workers(2, work, *arguments)
 
 
 def on_workers(world: int, work: Callable[..., None], *arguments: Any) -> None:
-    """Call `work(worker, *arguments)` in as many processes, which form a group; raises what one of them raised."""
+    """Call `work(worker, *arguments)` in as many processes, which form a group, and raise what one of them raised."""
     with tempfile.TemporaryDirectory() as folder:
         torch.multiprocessing.spawn(_join, (world, f"file://{folder}/meet", work, arguments), nprocs=world)
 

@@ -9,7 +9,8 @@ import pytest
 import ray_bridge
 import tune_spaces
 from ray_bridge import JobSpec, tiny, tiny_run
-from tests.support.campaigns import DIRECT, fast_ray, prepare
+from tests.support.campaigns import DIRECT, prepare
+from tests.support.ray_clusters import ray_environment
 from tune_spaces import Campaign, Phase, full, only, phase1
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,7 +40,7 @@ def test_a_phase_may_be_given_as_the_function_that_returns_it(tmp_path: Path) ->
 def test_a_campaign_is_run_and_read_from_python(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     prepare(tmp_path, {"full": 0.72})
     campaign = Campaign(phase1, tiny(test_examples=10_000), tiny_run(), storage=tmp_path)
-    with fast_ray():
+    with ray_environment():
         policy = campaign.run(DIRECT)
     assert policy.finished
     table = campaign.results()

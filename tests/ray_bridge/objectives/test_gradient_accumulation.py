@@ -12,30 +12,31 @@ from tests.support.model_pairs import PairFolders
 from tests.support.objective_steps import Frame, ParityTask, make_frame
 from tests.support.rollouts import LAYOUTS, UNLIMITED, losses_by_hand, rollout
 
+MICRO_TOKENS = (1, 150, UNLIMITED)
+
 
 @pytest.fixture(scope="module")
 def frame(folders: PairFolders) -> Frame:
     return make_frame(folders, ParityTask, max_new_tokens=30, decode_temperature=1.5)
 
 
-@pytest.mark.parametrize("micro_tokens", [1, 150, UNLIMITED])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_losses_and_gradients_equal_those_by_hand(folders: PairFolders, layout: str, micro_tokens: int) -> None:
+def test_losses_and_gradients_equal_those_by_hand(folders: PairFolders, layout: str) -> None:
     frame = make_frame(folders, ParityTask, max_new_tokens=30, decode_temperature=1.5, **LAYOUTS[layout])
     soft, completions, advantages = rollout(frame)
     leaf = soft.tokens.clone().requires_grad_()
     losses = losses_by_hand(frame, replace(soft, tokens=leaf), completions, advantages)
     expected = [torch.autograd.grad(loss, leaf, retain_graph=True)[0] for loss in losses]
-    values, gradients = accumulate_gradients(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens)
-    torch.testing.assert_close(values, torch.stack(losses).detach(), rtol=1e-4, atol=1e-4)
-    for (accumulated,), expected_gradients in zip(gradients, expected, strict=True):
-        assert float(expected_gradients.norm()) > 0.1
-        torch.testing.assert_close(accumulated, expected_gradients, rtol=1e-3, atol=1e-4)
+    for micro_tokens in MICRO_TOKENS:
+        values, gradients = accumulate_gradients(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens)
+        torch.testing.assert_close(values, torch.stack(losses).detach(), rtol=1e-4, atol=1e-4)
+        for (accumulated,), expected_gradients in zip(gradients, expected, strict=True):
+            assert float(expected_gradients.norm()) > 0.1
+            torch.testing.assert_close(accumulated, expected_gradients, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("micro_tokens", [1, 150, UNLIMITED])
 @pytest.mark.parametrize("layout", ["first", "before_question"])
-def test_adapters_get_their_part_of_losses_and_gradients(folders: PairFolders, layout: str, micro_tokens: int) -> None:
+def test_adapters_get_their_part_of_losses_and_gradients(folders: PairFolders, layout: str) -> None:
     changes = {"max_new_tokens": 30, "decode_temperature": 1.5, "injection": "adapter", **LAYOUTS[layout]}
     frame = make_frame(folders, ParityTask, **changes)
     parameters = list(frame.translator.injection.parameters())
@@ -44,11 +45,12 @@ def test_adapters_get_their_part_of_losses_and_gradients(folders: PairFolders, l
     losses = losses_by_hand(frame, replace(soft, tokens=leaf), completions, advantages)
     trained = [leaf, *parameters]
     expected = [torch.autograd.grad(loss, trained, retain_graph=True) for loss in losses]
-    values, gradients = accumulate_gradients(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens)
-    torch.testing.assert_close(values, torch.stack(losses).detach(), rtol=1e-4, atol=1e-4)
-    for accumulated, expected_gradients in zip(gradients, expected, strict=True):
-        assert all(float(gradient.norm()) > 1e-3 for gradient in expected_gradients)
-        torch.testing.assert_close(accumulated, list(expected_gradients), rtol=1e-3, atol=1e-4)
+    for micro_tokens in MICRO_TOKENS:
+        values, gradients = accumulate_gradients(frame.pair.target, soft, completions, advantages, 1.5, micro_tokens)
+        torch.testing.assert_close(values, torch.stack(losses).detach(), rtol=1e-4, atol=1e-4)
+        for accumulated, expected_gradients in zip(gradients, expected, strict=True):
+            assert all(float(gradient.norm()) > 1e-3 for gradient in expected_gradients)
+            torch.testing.assert_close(accumulated, list(expected_gradients), rtol=1e-3, atol=1e-4)
 
 
 def test_pads_are_never_read(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,20 +1,40 @@
-"""Plots exist, are PNG, show their data, and need neither a display nor global state."""
+"""Plots show the series they were given, with their labels and limits, and need neither a display nor global state."""
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from tune_spaces.appendix import plots
 
-ROWS = [
+EFFECTS = [
     {"label": "geometry_projection (leave one out)", "estimate": 0.02, "low": -0.01, "high": 0.05, "shown": False},
     {"label": "kl_alignment (leave one out)", "estimate": 0.08, "low": 0.05, "high": 0.11, "shown": True},
     {"label": "prompt_alignment (leave one out)", "estimate": None, "low": None, "high": None},
 ]
+
+
+@pytest.fixture
+def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """Return a list that takes every figure that is written."""
+    written: list[Figure] = []
+    save = plots._save
+
+    def kept(figure: Figure, path: Path) -> Path:
+        written.append(figure)
+        return save(figure, path)
+
+    monkeypatch.setattr(plots, "_save", kept)
+    return written
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -25,48 +45,155 @@ def size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-def test_forest(tmp_path: Path) -> None:
-    path = plots.forest(tmp_path / "new" / "forest.png", ROWS, noise_floor=0.025, title="Effects")
+def points(line: Line2D) -> list[tuple[float, float]]:
+    """Return the points of a line, rounded."""
+    return [(round(float(x), 6), round(float(y), 6)) for x, y in zip(*line.get_data(), strict=True)]
+
+
+def series(axes: Axes) -> list[list[tuple[float, float]]]:
+    """Return the points of every line, in the order in which they were drawn."""
+    return [points(line) for line in axes.get_lines()]
+
+
+def texts(labels: Any) -> list[str]:
+    return [label.get_text() for label in labels]
+
+
+def bands(axes: Axes) -> list[tuple[float, float]]:
+    """Return from where to where each vertical band reaches."""
+    patches = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    return [(round(p.get_x(), 6), round(p.get_x() + p.get_width(), 6)) for p in patches]
+
+
+def test_forest_draws_effects_with_intervals_in_points_over_the_noise_band(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    path = plots.forest(tmp_path / "new" / "forest.png", EFFECTS, noise_floor=0.025, title="Effects")
     assert path == tmp_path / "new" / "forest.png"
-    _, short = size(path)
-    _, tall = size(plots.forest(tmp_path / "tall.png", ROWS * 10))
+    size(path)
+    (axes,) = figures[0].axes
+    zero, *effects = axes.get_lines()
+    assert [x for x, _ in points(zero)] == [0, 0]
+    assert [points(line) for line in effects] == [[(-1, 0), (5, 0)], [(2, 0)], [(5, 1), (11, 1)], [(8, 1)]]
+    not_shown, shown = effects[1], effects[3]
+    assert (not_shown.get_marker(), not_shown.get_markerfacecolor()) == ("o", "white")
+    assert to_hex(str(shown.get_markerfacecolor())) == to_hex(str(shown.get_color())), "filled, since it is shown"
+    assert bands(axes) == [(-2.5, 2.5)]
+    assert texts(axes.texts) == ["not run"]
+    assert axes.texts[0].xy == (0, 2)  # type: ignore[attr-defined]
+    assert texts(axes.get_yticklabels()) == [row["label"] for row in EFFECTS]
+    assert list(axes.get_yticks()) == [0, 1, 2]
+    bottom, top = axes.get_ylim()
+    assert bottom > 2, "the first effect is on top"
+    assert top < 0
+    low, high = axes.get_xlim()
+    assert low <= -2.5
+    assert high >= 11
+    assert "percentage points" in axes.get_xlabel()
+    assert axes.get_title().startswith("Effects\n")
+    assert "replicates" in axes.get_title()
+
+
+def test_forest_grows_with_its_rows(tmp_path: Path, figures: list[Figure]) -> None:
+    _, short = size(plots.forest(tmp_path / "short.png", EFFECTS))
+    _, tall = size(plots.forest(tmp_path / "tall.png", EFFECTS * 10))
     assert tall > 2 * short
+    assert not bands(figures[0].axes[0]), "no band without a noise floor"
+    assert figures[0].axes[0].get_title() == ""
 
 
-def test_forest_without_any_estimate_and_without_rows(tmp_path: Path) -> None:
-    size(plots.forest(tmp_path / "a.png", ROWS[2:]))
+def test_forest_without_any_estimate_and_without_rows(tmp_path: Path, figures: list[Figure]) -> None:
+    size(plots.forest(tmp_path / "a.png", EFFECTS[2:]))
     size(plots.forest(tmp_path / "b.png", []))
+    assert [figure.axes[0].get_xlim() for figure in figures] == [(-5, 5), (-5, 5)]
+    assert texts(figures[0].axes[0].texts) == ["not run"]
 
 
-def test_accuracy_by_soft_tokens(tmp_path: Path) -> None:
+def test_accuracy_by_soft_tokens_draws_accuracy_memory_and_baseline(tmp_path: Path, figures: list[Figure]) -> None:
+    sizes = (64, 128, 256, 512)
     rows = [
-        {"K": k, "accuracy": 0.6 + 0.02 * i, "low": 0.57 + 0.02 * i, "high": 0.63 + 0.02 * i, "saved": 1 - k / 1450}
-        for i, k in enumerate((64, 128, 256, 512))
+        {"K": k, "accuracy": 0.6 + 0.02 * i, "low": 0.57 + 0.02 * i, "high": 0.64 + 0.02 * i, "saved": 1 - k / 1024}
+        for i, k in enumerate(sizes)
     ]
-    with_memory = plots.accuracy_by_soft_tokens(tmp_path / "k.png", rows, baseline=0.6)
-    without = [{name: value for name, value in row.items() if name != "saved"} for row in rows]
-    size(with_memory)
-    size(plots.accuracy_by_soft_tokens(tmp_path / "plain.png", without))
+    size(plots.accuracy_by_soft_tokens(tmp_path / "k.png", rows[::-1], baseline=0.6))
+    left, right = figures[0].axes
+    ((line, caps, (bars,)),) = left.containers
+    assert points(line) == [(64, 60), (128, 62), (256, 64), (512, 66)], "in the order of K"
+    assert [points(cap) for cap in caps] == [
+        [(64, 57), (128, 59), (256, 61), (512, 63)],
+        [(64, 64), (128, 66), (256, 68), (512, 70)],
+    ]
+    assert np.allclose(bars.get_segments(), [[[k, 57 + 2 * i], [k, 64 + 2 * i]] for i, k in enumerate(sizes)])
+    (baseline,) = [line for line in left.get_lines() if line.get_label() == "target alone"]
+    assert [y for _, y in points(baseline)] == [60, 60]
+    assert series(right) == [[(64, 93.75), (128, 87.5), (256, 75), (512, 50)]]
+    assert left.get_xscale() == "log"
+    assert texts(left.get_xticklabels()) == ["64", "128", "256", "512"]
+    assert left.get_xlabel() == "soft tokens K"
+    assert left.get_ylabel().startswith("accuracy, %")
+    assert right.get_ylabel().startswith("KV-cache memory saved, %")
+    legend = left.get_legend()
+    assert legend is not None
+    assert sorted(texts(legend.get_texts())) == ["KV cache saved", "bridged accuracy", "target alone"]
 
 
-def test_training_curves(tmp_path: Path) -> None:
+def test_accuracy_by_soft_tokens_without_memory_and_baseline(tmp_path: Path, figures: list[Figure]) -> None:
+    rows = [{"K": k, "accuracy": 0.6, "low": 0.5, "high": 0.7} for k in (64, 128)]
+    size(plots.accuracy_by_soft_tokens(tmp_path / "plain.png", rows))
+    (axes,) = figures[0].axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert texts(legend.get_texts()) == ["bridged accuracy"]
+
+
+def test_training_curves_draw_every_variant_in_a_style_of_its_own(tmp_path: Path, figures: list[Figure]) -> None:
     steps = list(range(0, 2000, 10))
     curves = {f"variant {i}": (steps, [3 / (1 + s / 200) + 0.1 * i for s in steps]) for i in range(12)}
     size(plots.training_curves(tmp_path / "c.png", curves, value="loss/total"))
+    (axes,) = figures[0].axes
+    lines = axes.get_lines()
+    assert [line.get_label() for line in lines] == list(curves)
+    for line, (name, (x, y)) in zip(lines, curves.items(), strict=True):
+        assert np.array_equal(line.get_xdata(), x), name
+        assert np.array_equal(line.get_ydata(), y), name
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "loss/total")
+    legend = axes.get_legend()
+    assert legend is not None
+    assert texts(legend.get_texts()) == list(curves)
+
+
+def test_training_curves_survive_a_loss_that_is_not_a_number(tmp_path: Path, figures: list[Figure]) -> None:
     size(plots.training_curves(tmp_path / "one.png", {"full": ([1], [float("nan")])}, value="loss"))
+    size(plots.training_curves(tmp_path / "none.png", {}, value="loss"))
+    assert figures[1].axes[0].get_legend() is None
 
 
-def test_gate(tmp_path: Path) -> None:
-    points = [
+def test_gate_draws_runs_over_the_three_branches(tmp_path: Path, figures: list[Figure]) -> None:
+    rows = [
         {"label": "full", "accuracy": 0.66, "low": 0.634, "high": 0.685},
         {"label": "B", "accuracy": 0.62, "low": 0.594, "high": 0.646},
     ]
-    size(plots.gate(tmp_path / "g.png", points, passes=0.70, attribute=0.65, decision="B and C run (uncertain)"))
+    decision = "B and C run (uncertain)"
+    size(plots.gate(tmp_path / "g.png", rows, passes=0.70, attribute=0.65, decision=decision))
+    (axes,) = figures[0].axes
+    assert series(axes) == [[(63.4, 0), (68.5, 0)], [(66, 0)], [(59.4, 1), (64.6, 1)], [(62, 1)]]
+    judged, other = axes.get_lines()[1], axes.get_lines()[3]
+    assert judged.get_color() != other.get_color(), "the run that the gate judged stands out"
+    (low, attribute), (from_attribute, to_passes), (passes, high) = bands(axes)
+    assert (attribute, from_attribute, to_passes, passes) == (65, 65, 70, 70)
+    assert axes.get_xlim() == pytest.approx((low, high))
+    assert low < 59.4
+    assert high > 70
+    assert texts(axes.texts) == ["below 65 %", "65 to 70 %", "70 %: passed"]
+    assert texts(axes.get_yticklabels()) == ["full", "B"]
+    assert axes.get_xlabel().startswith("bridged accuracy, %")
+    assert axes.get_title() == decision
 
 
 def test_equal_data_give_equal_bytes(tmp_path: Path) -> None:
-    first = plots.forest(tmp_path / "1.png", ROWS).read_bytes()
-    assert plots.forest(tmp_path / "2.png", ROWS).read_bytes() == first
+    first = plots.forest(tmp_path / "1.png", EFFECTS).read_bytes()
+    assert plots.forest(tmp_path / "2.png", EFFECTS).read_bytes() == first
 
 
 @pytest.mark.parametrize("module", ["tune_spaces.appendix.plots"])
