@@ -90,6 +90,12 @@ def peak_gib(device: torch.device) -> float | None:
     return round(torch.cuda.max_memory_allocated(device) / 2**30, 2) if device.type == "cuda" else None
 
 
+def python_path() -> str:
+    """Return PYTHONPATH for the processes of a benchmark: this repository, then the caller's entries."""
+    root = str(Path(__file__).resolve().parents[1])
+    return os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def results_folder() -> Path:
     """Where results go: $OUT where it is set, else benchmarks/results."""
     return Path(os.environ.get("OUT") or RESULTS)

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import default_device, environment, save
+from benchmarks.harness import default_device, environment, python_path, save
 from bridge_common.files import read_jsonl
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec, RunSpec
@@ -53,8 +53,7 @@ def bare(spec: JobSpec, run: RunSpec, folder: Path) -> float:
     """Seconds of the job in processes of our own."""
     begin = time.perf_counter()
     arguments = [str(folder / "store"), str(folder), spec.model_dump_json(), run.model_dump_json()]
-    root = str(Path(__file__).resolve().parents[1])
-    surroundings = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    surroundings = os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen([sys.executable, "-c", BARE, str(rank), *arguments], env=surroundings)
         for rank in range(run.workers)
@@ -70,14 +69,13 @@ def under_ray(spec: JobSpec, run: RunSpec, folder: Path) -> float:
 
     from ray_bridge.job import run_job
 
-    root = str(Path(__file__).resolve().parents[1])
     os.environ["RAY_AUTH_MODE"] = "disabled"  # else a token file stays behind, which later clusters would ask for
     ray.init(
         address="local",
         num_cpus=int(run.workers * run.cpus_per_worker) + 1,
         include_dashboard=False,
         log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}},
+        runtime_env={"env_vars": {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}},
     )
     begin = time.perf_counter()
     try:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import default_device, environment, save, wait
+from benchmarks.harness import default_device, environment, python_path, save, wait
 from benchmarks.random_models import GEOMETRY, bench_spec
 from bridge_common.files import read_jsonl
 from ray_bridge.bridges.whitening import Moments, Whitening
@@ -61,7 +61,7 @@ def trials(size: str, names: dict[str, str], workers: int, folder: Path) -> dict
     spec = start_spec(size, names, workers)
     gpu = torch.cuda.is_available()
     run = paper_run(workers=workers, use_gpu=gpu, cpus_per_worker=1)
-    os.environ |= {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "RAY_AUTH_MODE": "disabled"}
+    os.environ |= {"PYTHONPATH": python_path(), "RAY_AUTH_MODE": "disabled"}
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     begin = time.perf_counter()
     ray.init(address="local", num_cpus=workers + 1, include_dashboard=True, log_to_driver=False)

@@ -21,8 +21,8 @@ from ray_bridge.bridges import geometry_projection
 from ray_bridge.config.presets import paper_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
+from ray_bridge.inputs import rows
 from ray_bridge.model_pair import ModelPair
-from ray_bridge.models import prefix_cache
 from ray_bridge.models.embedding_map import EmbeddingMap
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
@@ -68,7 +68,7 @@ def way_of(rig: Rig, way: str) -> Iterator[str]:
             for lm in rig.models.values():
                 lm.body = None
         if "read again" in way:
-            stack.enter_context(mock.patch.object(prefix_cache, "MIN_HEADER", 1 << 30))
+            stack.enter_context(mock.patch.object(rows, "MIN_HEADER", 1 << 30))
         try:
             yield way.split(maxsplit=1)[0]
         finally:
