@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from bridge_common.errors import UserError
 from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign
@@ -69,7 +70,10 @@ def run_campaign(
     from cluster.monitoring.toggle_effects import print_effects
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    campaign.storage.mkdir(parents=True, exist_ok=True)
+    try:
+        campaign.storage.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"no storage at {campaign.storage} ({error.strerror}): give another --storage") from error
     check(tracking_uri_of(campaign))
     campaign.check_prerequisites(force)
     with _ray_for(campaign):
