@@ -43,8 +43,9 @@ def check(tracking_uri: str, timeout: float = 5.0) -> None:
 
 def _check_server(uri: str, timeout: float) -> None:
     try:
-        with urlopen(uri.rstrip("/") + "/health", timeout=timeout):
-            return
+        with urlopen(uri.rstrip("/") + "/health", timeout=timeout) as answer:
+            if answer.read(100).strip() != b"OK":
+                raise URLError("what answers there is another program")
     except (URLError, OSError, ValueError) as error:
         raise UserError(
             f"no MLflow server at {uri} ({getattr(error, 'reason', error)}): start one with "

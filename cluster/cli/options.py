@@ -23,6 +23,10 @@ address_option = click.option(
 )
 env_option = click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="environment variable for the job")
 profile_option = click.option("--profile", help="settings of a site: hpc, or a TOML file")
+force_option = click.option("--force", is_flag=True, help="start although a required phase has not passed; recorded")
+skip_preflight_option = click.option(
+    "--skip-preflight", is_flag=True, help="start without checking models, storage, memory and nodes; recorded"
+)
 job_option = click.option("--job", hidden=True, help="MODULE:FUNCTION that replaces the translator job")
 
 
@@ -58,7 +62,8 @@ _PHASE = (
     click.option("--gate-passes", type=float, default=0.70, help="accuracy that passes"),
     click.option("--gate-attribute", type=float, default=0.65, help="accuracy below which A runs as well"),
     click.option("--gate-budget", type=int, default=3, help="runs that confident mode may add"),
-    click.option("--force", is_flag=True, help="start although a required phase has not passed; recorded"),
+    force_option,
+    skip_preflight_option,
     job_option,
 )
 _ABLATION = (
@@ -89,6 +94,7 @@ class PhaseRequest:
     gate_attribute: float
     gate_budget: int
     force: bool
+    skip_preflight: bool
     job: str | None
     design: tuple[str, ...] = ()
     toggle: tuple[str, ...] = ()

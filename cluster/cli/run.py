@@ -1,11 +1,13 @@
-"""Running a phase from the command line: progress and tracking around a campaign, and its exit code."""
+"""Run a phase from the command line: preflight, then the campaign with progress, tracking and reports."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from bridge_common.errors import UserError
 from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign
@@ -13,41 +15,120 @@ from cluster.default_paths import default_reports
 from cluster.monitoring.tracking import recorded, tracking_uri_of
 from mlflow_utils.tracking_uri import check
 from tune_spaces.campaign import Campaign
-from tune_spaces.ray_tune.connect import cluster_address
+from tune_spaces.ray_tune.connect import cluster_address, connected
 from tune_spaces.ray_tune.nodes import check_local
 
 DONE, FAILED = 0, 1
-SEND_FOR = 60.0
+SEND_FOR_S = 60.0
 
 
 def run_phase(phase: str, request: PhaseRequest) -> int:
-    """Run a phase to its end; returns the exit code."""
-    return carry_out(make_campaign(phase, request), force=request.force, job=request.job, reports=request.reports)
+    """Run a phase to its end and return the exit code."""
+    return run_campaign(
+        make_campaign(phase, request),
+        force=request.force,
+        skip_preflight=request.skip_preflight,
+        job=request.job,
+        reports=request.reports,
+    )
 
 
-def resume_campaign(storage: Path, name: str | None, *, force: bool = False, job: str | None = None) -> int:
-    """Go on with a campaign as it was asked for; returns the exit code."""
+def resume_campaign(
+    storage: Path, name: str | None, *, force: bool = False, skip_preflight: bool = False, job: str | None = None
+) -> int:
+    """Continue a campaign with the settings that it was started with and return the exit code."""
     from tune_spaces.records.campaigns import choose
 
-    return carry_out(Campaign.load(storage, choose(storage, name)), force=force, job=job)
+    campaign = Campaign.load(storage, choose(storage, name))
+    return run_campaign(campaign, force=force, skip_preflight=skip_preflight, job=job)
 
 
-def carry_out(campaign: Campaign, *, force: bool = False, job: str | None = None, reports: Path | None = None) -> int:
-    """Run a campaign, show it, record it, keep its reports, and sum it up."""
+def run_campaign(
+    campaign: Campaign,
+    *,
+    force: bool = False,
+    skip_preflight: bool = False,
+    job: str | None = None,
+    reports: Path | None = None,
+) -> int:
+    """Run a campaign, show and record it, keep its reports up to date, and print a summary.
+
+    Args:
+        campaign: what to run.
+        force: start although a required phase has not passed; the record says so.
+        skip_preflight: start without the checks of `quick_checks`; the record says so.
+        job: MODULE:FUNCTION that replaces the translator job.
+        reports: folder of the written reports.
+
+    Returns:
+        The exit code: 0, or 1 if a trial failed or something is left to run.
+
+    Raises:
+        UserError: if the campaign cannot start as asked.
+    """
     from cluster.monitoring.summary import print_summary
     from cluster.monitoring.toggle_effects import print_effects
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    campaign.storage.mkdir(parents=True, exist_ok=True)
+    try:
+        campaign.storage.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"no storage at {campaign.storage} ({error.strerror}): give another --storage") from error
     check(tracking_uri_of(campaign))
-    if cluster_address() is None:
-        check_local(campaign.run_spec)
-    check_campaign_data(campaign, need_commits=job is None and not force)
-    policy = campaign.run(job, force=force, watch=partial(_watched, reports or default_reports()))
+    campaign.check_prerequisites(force)
+    with _ray_for(campaign):
+        check_campaign_data(campaign, need_commits=job is None and not force)
+        earlier = (campaign.records.campaign() or {}).get("request", {}).get("preflight", [])
+        campaign.request["preflight"] = list(earlier)  # one line a start that had something to run
+        if not campaign.policy().finished:
+            campaign.request["preflight"].append("skipped" if skip_preflight else _preflight(campaign, job))
+        policy = campaign.run(job, force=force, watch=partial(_watched, reports or default_reports()))
     print_summary(campaign, policy)
     print_effects(campaign)
     failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())
     return FAILED if failed else DONE
+
+
+@contextmanager
+def _ray_for(campaign: Campaign) -> Iterator[None]:
+    """Join the cluster that the environment names, if anything is left to run; a local Ray starts when it is needed."""
+    if campaign.policy().finished:
+        yield
+    elif cluster_address() is None:
+        check_local(campaign.run_spec)
+        yield
+    else:
+        with connected(campaign.run_spec):
+            yield
+
+
+def _preflight(campaign: Campaign, job: str | None) -> str:
+    """Run the quick checks, print their warnings, and return a line for the record.
+
+    Raises:
+        UserError: in one line, every failed check with its remedy.
+    """
+    from cluster.preflight.check import PreflightSettings, require
+    from cluster.preflight.quick import quick_checks
+
+    specs = [campaign.base, *(campaign.plan.trials[name].spec for name in campaign.policy().wanted())]
+    settings = PreflightSettings.for_run(
+        campaign.base,
+        campaign.run_spec,
+        storage=campaign.storage,
+        tracking_uri=tracking_uri_of(campaign),
+        models=tuple(model for spec in specs for model in (spec.source, spec.target)),
+        min_free_gb=2,
+    )
+    if job is not None:  # another job, which need not read models and data
+        settings = replace(settings, models=(), task_data=None, dataset=None)
+    checks = quick_checks(settings)
+    require(checks)
+    warnings = [c for c in checks if c.status == "warn"]
+    for warning in warnings:
+        node = f" on {warning.node}" if warning.node else ""
+        print(f"note: {warning.name}{node}: {warning.detail} ({warning.remedy})")
+    return "passed" if not warnings else "warnings: " + "; ".join(f"{c.name}: {c.detail}" for c in warnings)
 
 
 @contextmanager
@@ -56,7 +137,7 @@ def _watched(reports: Path, campaign: Campaign) -> Iterator[None]:
     from cluster.monitoring.reports import reported
     from cluster.monitoring.toggle_effects import write_attribution
 
-    with recorded(campaign, tracking_uri_of(campaign), SEND_FOR) as tracker:
+    with recorded(campaign, tracking_uri_of(campaign), SEND_FOR_S) as tracker:
         with reported(campaign, reports), Progress(campaign):
             yield
         if folder := write_attribution(campaign):

@@ -1,11 +1,13 @@
-"""What every check takes and gives, and the bound that keeps a probe from hanging."""
+"""The outcome of a check, what a run needs, and the time limit that keeps a probe from hanging."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
+from ray_bridge.config.spec import JobSpec, RunSpec
 from ray_bridge.tasks.data.check import hub_name
 
 Status = Literal["pass", "warn", "fail", "skip"]
@@ -16,12 +18,12 @@ class Check:
     """The outcome of one check.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         status: `pass`; `warn`, a run is possible but something will surprise; `fail`, a run would be refused, break or
             not count; `skip`, does not apply here.
-        detail: what was found.
-        remedy: what to do about it; empty where there is nothing to do.
-        node: address of the node it was found on; empty for the driver or the cluster.
+        detail: what was seen.
+        remedy: what to do about it; empty if there is nothing to do.
+        node: address of the node that was checked; empty for the driver or the cluster.
     """
 
     name: str
@@ -33,9 +35,10 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class PreflightSettings:
-    """What a run will need.
+    """What a run needs.
 
     Attributes:
+        workers: worker processes of a job, on one node.
         gpus: GPUs on one node; 0 for a run on CPUs.
         gpu_kind: Ray's name of the accelerator, for example H100; any kind if None.
         cpus: CPUs on that node.
@@ -43,15 +46,20 @@ class PreflightSettings:
         storage: folder of the campaigns; every node must see the same one.
         min_free_gb: free space that the storage needs, in 10^9 bytes.
         tracking_uri: MLflow's; None for the default, a database beside the campaigns.
-        models: folders, hub names, or `embedded:...`.
-        task: name of the task; task_data: folder of its data, if any; dataset: their name on the hub, if any.
+        models: folders, hub names, or `embedded:...`; the first two are the base's source and target.
+        bytes_per_parameter: of the models once they are loaded.
+        task: name of the task.
+        task_data: folder of its data; None for the hub's.
+        dataset: hub name of its data; None if it reads none.
         repository: the checkout that is run.
-        branch, remote: where its latest state is.
-        strict_git: whether a checkout that is dirty or behind fails (a run that counts) or only warns.
+        branch: the remote's branch that the checkout should be on.
+        remote: name of the remote that others fetch from.
+        strict_git: fail, rather than warn, if the checkout has changes or is not at the remote's latest commit.
         address: Ray's; None for the Ray of this process, $RAY_ADDRESS, or a local one.
-        timeout_s: bound of each probe.
+        timeout_s: limit of each probe, in seconds.
     """
 
+    workers: int = 1
     gpus: int = 0
     gpu_kind: str | None = None
     cpus: float = 1
@@ -60,6 +68,7 @@ class PreflightSettings:
     min_free_gb: float = 2
     tracking_uri: str | None = None
     models: tuple[str, ...] = ()
+    bytes_per_parameter: int = 4
     task: str = "synthetic"
     task_data: str | None = None
     dataset: str | None = None
@@ -71,23 +80,25 @@ class PreflightSettings:
     timeout_s: float = 30
 
     @classmethod
-    def for_run(cls, job: Any, run: Any, **changes: Any) -> "PreflightSettings":
-        """What a job and run spec need. GPU runs are held to the module stack and to a clean, up-to-date checkout."""
+    def for_run(cls, job: JobSpec, run: RunSpec, **changes: object) -> "PreflightSettings":
+        """Return what a job and run spec need. GPU runs also need a clean, up-to-date checkout and 50 GB of disk."""
         settings = cls(
+            workers=run.workers,
             gpus=run.workers if run.use_gpu else 0,
             cpus=run.workers * run.cpus_per_worker,
             min_free_gb=50 if run.use_gpu else 2,
             models=(job.source, job.target),
+            bytes_per_parameter=4 if job.model_dtype == "float32" else 2,
             task=job.task,
             task_data=job.task_data,
             dataset=hub_name(job),
             strict_git=run.use_gpu,
         )
-        return replace(settings, **changes)
+        return replace(settings, **changes)  # type: ignore[arg-type]
 
 
 def checked(name: str, probe: Callable[[], list[Check]], timeout_s: float) -> list[Check]:
-    """The checks of a probe; one that hangs or breaks becomes a failed check instead of ending the others."""
+    """Return the checks of a probe; one that hangs or raises becomes a failed check instead of ending the others."""
     try:
         return bounded(probe, timeout_s)
     except NoAnswerError as error:
@@ -95,3 +106,19 @@ def checked(name: str, probe: Callable[[], list[Check]], timeout_s: float) -> li
     except Exception as error:
         detail = f"{type(error).__name__}: {error}".splitlines()[0]
         return [Check(name=name, status="fail", detail=detail, remedy=f"see why the {name} cannot be read")]
+
+
+def require(checks: Sequence[Check]) -> None:
+    """Refuse to continue after failed checks.
+
+    Raises:
+        UserError: in one line, every failed check with its remedy.
+    """
+    failed = [check for check in checks if check.status == "fail"]
+    if failed:
+        raise UserError("preflight: " + "; ".join(map(_describe, failed)))
+
+
+def _describe(check: Check) -> str:
+    node = f" on {check.node}" if check.node else ""
+    return f"{check.name}{node}: {check.detail} ({check.remedy})"

@@ -1,13 +1,16 @@
-"""What a node can tell of itself, gathered by one task on that node.
+"""Facts about a node, gathered by one task on that node.
 
-Sent by value and written with the standard library alone: it also answers where the package is not installed, which
-is one of the things it finds out.
+The module is sent by value and uses the standard library alone, so that it also runs on a node without this project,
+which is one of the facts.
 """
 
 import importlib.util
+import json
+import math
 import os
 import platform
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -22,11 +25,11 @@ PACKAGES = ("torch", "transformers", "ray")
 
 
 def node_facts(request: dict[str, Any]) -> dict[str, Any]:
-    """Facts that a later judgement needs; nothing here decides.
+    """Return the facts that the checks of a node need; nothing here decides.
 
     Args:
-        request: `storage` (absolute folder), `token` (file the driver wrote below it, or None), `models`, `data`
-            (folder or None), `dataset` (hub name or None), `timeout_s`.
+        request: `storage` (absolute folder), `token` (file that the driver wrote below it, or None), `models`, `data`
+            (folder or None), `dataset` (hub name or None), `gpus` (whether GPUs are needed), `timeout_s`.
     """
     timeout_s = request["timeout_s"]
     return {
@@ -35,6 +38,8 @@ def node_facts(request: dict[str, Any]) -> dict[str, Any]:
         "code": importlib.util.find_spec("ray_bridge") is not None,
         "modules": modules_facts(),
         "disk": {"storage": _space(request["storage"]), "temporary": _space(tempfile.gettempdir())},
+        "memory": _memory(),
+        "gpu_memory": _gpu_memory(timeout_s / 4) if request["gpus"] else [],
         "shared": _shared(request["token"], timeout_s / 4),
         "models": {name: _model(name, timeout_s / 4) for name in request["models"]},
         "data": _data(request["data"], request["dataset"], timeout_s / 4),
@@ -42,7 +47,7 @@ def node_facts(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def modules_facts() -> dict[str, Any]:
-    """Whether there is a module system, and what is loaded in this process (LOADEDMODULES, or `module list`)."""
+    """Return whether there is a module system, and what this process has loaded (LOADEDMODULES, or `module list`)."""
     function = any(name.startswith("BASH_FUNC_module") for name in os.environ)
     system = function or any(
         os.environ.get(name) for name in ("MODULESHOME", "LMOD_CMD", "MODULEPATH", "LOADEDMODULES")
@@ -68,7 +73,7 @@ def _installed(name: str) -> str | None:
 
 
 def _space(folder: str) -> dict[str, Any]:
-    """Free and total bytes of the disk that holds a folder, or would hold it."""
+    """Return free and total bytes of the disk that holds a folder, or would hold it."""
     path = Path(folder)
     while not path.exists() and path != path.parent:
         path = path.parent
@@ -77,7 +82,7 @@ def _space(folder: str) -> dict[str, Any]:
 
 
 def _shared(token: str | None, timeout_s: float) -> str:
-    """`yes` when the driver's file is seen here, with its content; file servers show new files some seconds late."""
+    """Return `yes` if the driver's file is here with its content. File servers show new files some seconds late."""
     if token is None:
         return "not written"
     path, deadline = Path(token), time.monotonic() + min(timeout_s, 10)
@@ -98,27 +103,68 @@ def _shared(token: str | None, timeout_s: float) -> str:
 
 
 def _model(name: str, timeout_s: float) -> dict[str, Any]:
-    """Where a model is: in the package, in a folder, in this node's cache, or on the hub."""
+    """Return where a model is (in the package, in a folder, in this node's cache, on the hub) and its parameters."""
     if name.startswith("embedded:"):
         package = importlib.util.find_spec("ray_bridge")
         places = package.submodule_search_locations if package else None
         folder = Path(places[0]) / "embedded_pair" / name.removeprefix("embedded:") if places else None
-        return {"where": "package", "missing": _missing(folder) if folder else "the package"}
+        if folder is None:
+            return {"where": "package", "missing": "the package"}
+        return {"where": "package", "missing": _missing(folder), "parameters": _parameters(folder)}
     path = Path(name).expanduser()
     if path.is_dir() or path.is_absolute() or name.startswith((".", "~")):
-        return {"where": "folder", "missing": _missing(path)}
-    if any((folder / "config.json").exists() for folder in _snapshots(f"models--{name.replace('/', '--')}")):
-        return {"where": "cache"}
+        return {"where": "folder", "missing": _missing(path), "parameters": _parameters(path)}
+    for folder in _snapshots(f"models--{name.replace('/', '--')}"):
+        if (folder / "config.json").exists():
+            return {"where": "cache", "parameters": _parameters(folder)}
     return {"where": "hub", **_hub(f"{name}/resolve/main/config.json", timeout_s)}
 
 
 def _missing(folder: Path) -> str:
-    """What a checkpoint's folder lacks, or nothing."""
+    """Return what a checkpoint's folder lacks; empty if nothing."""
     if not (folder / "config.json").is_file():
         return f"{folder}/config.json"
     if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin")):
         return f"weights in {folder}"
     return ""
+
+
+def _parameters(folder: Path) -> int | None:
+    """Return the number of a checkpoint's parameters, by the headers of its files; None for another format."""
+    count, files = 0, list(folder.glob("*.safetensors"))
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        except (OSError, ValueError, struct.error):
+            return None
+        shapes = (entry["shape"] for name, entry in header.items() if name != "__metadata__")
+        count += sum(math.prod(shape) for shape in shapes)
+    return count if files else None
+
+
+def _memory() -> dict[str, int]:
+    """Return the bytes of memory that this node, or the container, has available."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        usage = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no control groups, or no limit in them
+        return {"available": available}
+    reclaimable = int(usage.get("inactive_file", 0))  # file contents that are kept while nothing else needs the memory
+    return {"available": min(available, limit - used + reclaimable)}
+
+
+def _gpu_memory(timeout_s: float) -> list[int]:
+    """Return the total bytes of each GPU; empty if the driver does not tell."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+        return [int(line) * 2**20 for line in done.stdout.splitlines() if line.strip()]
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return []
 
 
 def _snapshots(entry: str) -> list[Path]:
@@ -143,7 +189,7 @@ def _data(folder: str | None, dataset: str | None, timeout_s: float) -> dict[str
 
 
 def _hub(path: str, timeout_s: float) -> dict[str, Any]:
-    """The hub's status code for a file, 0 where nothing answers."""
+    """Return the hub's status code for a file; 0 if nothing answers."""
     if any(os.environ.get(name, "") not in ("", "0") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")):
         return {"code": 0, "problem": "HF_HUB_OFFLINE is set"}
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
@@ -160,7 +206,7 @@ def _hub(path: str, timeout_s: float) -> dict[str, Any]:
 
 
 def python_facts() -> dict[str, Any]:
-    """The driver's side of the comparison of versions."""
+    """Return the versions of Python and of the packages that driver and nodes must share."""
     return {
         "python": platform.python_version(),
         "packages": {name: _installed(name) for name in PACKAGES},

@@ -11,10 +11,10 @@ from cluster.preflight.check import Check, Status
 
 @contextmanager
 def token_below(storage: Path) -> Iterator[Path]:
-    """A file in the storage that holds its own name, for the nodes to read.
+    """Make a file in the storage that holds its own name, for the nodes to read during the block.
 
     Raises:
-        OSError: the driver itself cannot write there.
+        OSError: if the driver itself cannot write there.
     """
     folder = storage / ".preflight"
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,9 +29,11 @@ def token_below(storage: Path) -> Iterator[Path]:
 
 
 def judge_disk(facts: dict[str, Any], *, min_free_gb: float, node: str) -> Check:
-    """Room for checkpoints where the campaign is, and for Ray's session and spilled objects."""
+    """Check that there is room for checkpoints in the storage, and for Ray's session and spilled objects."""
     storage, temporary = facts["storage"], facts["temporary"]
-    told = f"{storage['free'] / 1e9:.0f} GB free for the storage, {temporary['free'] / 1e9:.0f} GB for temporary files"
+    detail = (
+        f"{storage['free'] / 1e9:.0f} GB free for the storage, {temporary['free'] / 1e9:.0f} GB for temporary files"
+    )
     status: Status = "pass"
     remedy = ""
     if storage["free"] < min_free_gb * 1e9:
@@ -41,11 +43,17 @@ def judge_disk(facts: dict[str, Any], *, min_free_gb: float, node: str) -> Check
     elif temporary["free"] < 0.05 * temporary["total"]:
         # Ray stops creating objects on a disk that is more than 95 % full.
         status, remedy = "warn", "free some of the temporary disk, or start Ray with another --temp-dir"
-    return Check(name="disk", status=status, detail=told, remedy=remedy, node=node)
+    return Check(name="disk", status=status, detail=detail, remedy=remedy, node=node)
 
 
 def judge_shared(seen: str, *, storage: Path, node: str) -> Check:
-    """Whether a file that the driver wrote was read, and answered beside it, on the node."""
+    """Check that the node read a file of the driver's, and wrote one beside it.
+
+    Args:
+        seen: what the node said: `yes`, `no`, `another content`, `not written`, or an error.
+        storage: folder of the campaigns.
+        node: the node's address.
+    """
     if seen == "yes":
         return Check(name="shared storage", status="pass", detail=f"{storage} is read and written here", node=node)
     detail = {

@@ -27,7 +27,7 @@ def run(storage: Path, *arguments: str, job: str = DIRECT) -> tuple[int, str]:
 
 def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> None:
     prepare(tmp_path, {"full": 0.62, "A": 0.60, "B": 0.58, "C": 0.61}, steps=2, samples=True)
-    code, log = run(tmp_path, "--set", "test_examples=400", "--reports", str(tmp_path / "paper"))
+    code, log = run(tmp_path, "--set", "test_examples=400", "--reports", str(tmp_path / "paper"), "--skip-preflight")
     assert code == 0, log
     assert "full (seed 0): starts (all toggles on)" in log
     assert "gate: below 65%: A, B and C attribute what is missing: 62.0% [57.2%, 66.6%] at n = 400, UNCERTAIN" in log
@@ -54,9 +54,11 @@ def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> No
     assert len(names) == 6, "two phases and four trials"
     assert statuses == {"FINISHED"}
     assert toggles == {f"toggle.{key}": 4 for key in ("kl", "prompt", "decode", "projection")}
-    # A second start runs nothing and prints the same.
+    assert files.read_json(folder / "campaign.json")["request"]["preflight"] == ["skipped"]
+    # A second start runs nothing, and prints the same.
     code, again = run(tmp_path, "--set", "test_examples=400")
     assert code == 0, again
+    assert files.read_json(folder / "campaign.json")["request"]["preflight"] == ["skipped"], "nothing was left to check"
     assert events(tmp_path, "start") == ["full", "A", "B", "C"]
     assert again.count("at n = 400") == 1
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
@@ -80,6 +82,7 @@ def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Pa
     settings = [f"--set={name}={value}" for name, value in small.items()]
     code, log = run(tmp_path, *settings, "--gate-passes=1", "--gate-attribute=1", job="ray_bridge.job:run_job")
     assert code == 0, log
+    assert files.read_json(tmp_path / NAME / "campaign.json")["request"]["preflight"] == ["passed"]
     effects = pd.read_parquet(tmp_path / NAME / "appendix" / "effects.parquet")
     assert len(effects) > 0
     assert sorted(path.name.split("-")[0] for path in (tmp_path / NAME / "trials").iterdir()) == ["A", "B", "C", "full"]

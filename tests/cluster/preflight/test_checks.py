@@ -12,11 +12,11 @@ from typing import ClassVar
 import pytest
 
 from cluster.launchers.site import load_site
-from cluster.preflight import node_probe, reachability, shared_storage
-from cluster.preflight.check import PreflightSettings
+from cluster.preflight import models_and_data, node_probe, shared_storage
+from cluster.preflight.check import Check, PreflightSettings
 from cluster.preflight.environment_modules import judge_modules
 from cluster.preflight.gpu_runtime import judge_runtime, runtime_facts
-from cluster.preflight.run import Check
+from cluster.preflight.tracking import check_tracking
 from ray_bridge import tiny, tiny_run
 from ray_bridge.tasks.gsm8k import GSM8K
 
@@ -33,7 +33,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
     codes: ClassVar[dict[str, int]] = {"/open/model": 200, "/gated/model": 401, "/datasets/openai/gsm8k": 200}
 
     def do_GET(self):
-        self.reply(200 if self.path == "/health" else 404, b"OK")
+        self.reply(200 if self.path.endswith("/health") else 404, b"OK" if self.path == "/health" else b"<html>")
 
     def do_HEAD(self):
         self.reply(self.codes.get(self.path.split("/resolve/")[0], 404), b"")
@@ -63,15 +63,16 @@ def server():
         (None, "pass"),
         ("{server}", "pass"),
         ("{server}/elsewhere", "fail"),
+        ("{server}/elsewhere?", "fail"),
         ("http://127.0.0.1:1", "fail"),
         ("sqlite:///{folder}/mlflow.db", "pass"),
         ("{folder}/mlruns", "fail"),
-        ("databricks://profile", "warn"),
+        ("databricks://profile", "fail"),
     ],
 )
 def test_tracking_servers(server, tmp_path, uri, status):
     uri = uri and uri.format(server=server, folder=tmp_path)
-    [check] = reachability.check_tracking(PreflightSettings(tracking_uri=uri))
+    [check] = check_tracking(PreflightSettings(tracking_uri=uri))
     assert check.status == status, check
     assert bool(check.remedy) == (status != "pass")
 
@@ -90,16 +91,16 @@ def test_a_real_mlflow_server_passes(tmp_path):
     try:
         asked = PreflightSettings(tracking_uri=f"http://127.0.0.1:{port}")
         deadline = time.monotonic() + 90
-        while reachability.check_tracking(asked)[0].status != "pass" and time.monotonic() < deadline:
+        while check_tracking(asked)[0].status != "pass" and time.monotonic() < deadline:
             time.sleep(0.5)
-        assert reachability.check_tracking(asked)[0].status == "pass"
+        assert check_tracking(asked)[0].status == "pass"
     finally:
         os.killpg(process.pid, 15)
         process.wait(20)
 
 
 def models(name: str) -> Check:
-    [check] = reachability.judge_models({name: node_probe._model(name, 2)}, "n")
+    [check] = models_and_data.judge_models({name: node_probe._model(name, 2)}, "n")
     return check
 
 
@@ -126,7 +127,7 @@ def test_models_on_the_hub_and_in_the_cache(server, tmp_path, monkeypatch):
     assert "HF_TOKEN" in models("gated/model").remedy
     assert "does not have it" in models("no/model").detail
     data = node_probe._data(None, GSM8K.hub.name, 2)
-    assert reachability.judge_data(data, PreflightSettings(task="gsm8k"), "n").status == "warn"
+    assert models_and_data.judge_data(data, PreflightSettings(task="gsm8k"), "n").status == "warn"
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     assert "does not answer" in models("open/model").detail
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -140,18 +141,18 @@ def test_models_on_the_hub_and_in_the_cache(server, tmp_path, monkeypatch):
 def test_data_in_a_folder(tmp_path):
     asked = PreflightSettings(task="gsm8k", task_data=str(tmp_path))
     (tmp_path / "train.jsonl").write_text("")
-    check = reachability.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n")
+    check = models_and_data.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n")
     assert (check.status, "test.jsonl" in check.detail) == ("fail", True)
     (tmp_path / "test.jsonl").write_text("")
-    assert reachability.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n").status == "pass"
+    assert models_and_data.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n").status == "pass"
 
 
 def test_data_in_another_format(tmp_path):
     asked = PreflightSettings(task="gsm8k", task_data=str(tmp_path))
-    assert reachability.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n").status == "fail"
+    assert models_and_data.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n").status == "fail"
     (tmp_path / "main").mkdir()
     (tmp_path / "main" / "train-00000-of-00001.parquet").write_text("")
-    assert reachability.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n").status == "pass"
+    assert models_and_data.judge_data(node_probe._data(str(tmp_path), None, 2), asked, "n").status == "pass"
 
 
 @pytest.mark.parametrize(

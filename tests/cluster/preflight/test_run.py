@@ -15,10 +15,11 @@ import pytest
 from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
 from cluster.launchers.site import load_site
-from cluster.preflight import run as module
-from cluster.preflight.check import PreflightSettings, checked
+from cluster.preflight import nodes as nodes_module
+from cluster.preflight.check import Check, PreflightSettings, checked, require
 from cluster.preflight.gpus import live_nodes, require_node, reserve
-from cluster.preflight.run import Check, preflight, print_checks, require
+from cluster.preflight.quick import WITHIN_S, quick_checks
+from cluster.preflight.run import preflight, print_checks
 from ray_bridge.config.presets import preset
 
 MODULES = load_site("hpc").modules
@@ -98,8 +99,8 @@ def test_the_reserved_node_is_looked_at_and_given_back(nodes, settings):
 
 
 def test_every_node_that_may_be_used_is_looked_at(nodes, settings):
-    checks = module._node_checks(
-        live_nodes(), dataclasses.replace(settings, modules=("gcc/13.1.0", "stockcuda/12.6.2"))
+    checks = nodes_module.check_nodes(
+        live_nodes(), dataclasses.replace(settings, modules=("gcc/13.1.0", "stockcuda/12.6.2")), wait_s=45
     )
     modules = {c.status: c for c in checks if c.name == "modules"}
     assert sorted(modules) == ["fail", "pass", "skip"], "head without modules, one node with all, one with gcc alone"
@@ -160,7 +161,7 @@ def test_a_task_that_hangs_is_bounded_and_ended(nodes):
         raise OSError("stale file handle")
 
     start = time.monotonic()
-    values = module._results({"hangs": hang.remote(), "breaks": breaks.remote()}, 5)
+    values = nodes_module.gather({"hangs": hang.remote(), "breaks": breaks.remote()}, 5)
     assert time.monotonic() - start < 8
     assert values["hangs"] == "no answer in 5 s"
     assert "stale file handle" in values["breaks"]
@@ -168,7 +169,7 @@ def test_a_task_that_hangs_is_bounded_and_ended(nodes):
     while ray.available_resources().get("CPU", 0) < 9 and time.monotonic() < deadline:
         time.sleep(0.2)
     assert ray.available_resources()["CPU"] == 9
-    checks = module._judge_node(values["hangs"], live_nodes()[0], PreflightSettings(), Path("runs"))
+    checks = nodes_module.judge_node(values["hangs"], "n", PreflightSettings())
     assert [(c.name, c.status) for c in checks] == [("node", "fail")]
 
 
@@ -178,6 +179,27 @@ def test_a_storage_that_cannot_be_written_fails_on_every_node(nodes, settings, t
     shared = [c for c in preflight(asked) if c.name == "shared storage"]
     assert len(shared) == 3
     assert all(c.status == "fail" and "the driver cannot write" in c.detail for c in shared)
+
+
+def test_the_quick_checks_of_a_cluster_take_seconds_and_no_gpu(nodes, settings):
+    import ray
+
+    holder = ray.util.placement_group([{"GPU": 4, "accelerator_type:H100": 0.001}])
+    ray.get(holder.ready(), timeout=20)
+    start = time.monotonic()
+    checks = quick_checks(settings)
+    assert time.monotonic() - start < WITHIN_S + 1
+    ray.util.remove_placement_group(holder)
+    large = next(node.address for node in live_nodes() if node.id == nodes["big"])
+    assert {check.node for check in checks} == {"", large}, "only the node that could hold a job"
+    for name in ("software", "memory", "disk", "shared storage", "model", "data", "tracking server"):
+        assert found(checks, name).status == "pass", found(checks, name)
+    require(checks)
+    lost = quick_checks(dataclasses.replace(settings, models=("/no/where",)))
+    with pytest.raises(UserError, match=r"^preflight: model on [0-9.]+: /no/where: no /no/where/config.json \(name a"):
+        require(lost)
+    with pytest.raises(UserError, match="the largest live node has 4 GPUs"):
+        require(quick_checks(dataclasses.replace(settings, gpus=8)))
 
 
 # ---------------------------------------------------------------- bounds

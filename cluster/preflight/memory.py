@@ -1,0 +1,38 @@
+"""Check of memory: every worker holds both models, in the node's memory or on its GPU."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cluster.preflight.check import Check, PreflightSettings, Status
+
+PROCESS_BYTES = 0.8e9  # a worker with torch, transformers and Ray imported, as measured
+RAY_BYTES = 1.5e9  # Ray's own processes on a node, as measured
+
+
+def judge_memory(facts: Mapping[str, Any], settings: PreflightSettings, node: str) -> Check:
+    """Compare what the workers of a job load with the memory of a node.
+
+    Args:
+        facts: `memory`, with `available` bytes; `gpu_memory`, total bytes of each GPU, empty if not known; `models`,
+            with `parameters` of each, or None if they are not known.
+        settings: what the run needs.
+        node: the node's address.
+
+    Returns:
+        A failure if the weights alone do not fit, a warning if the whole may not.
+    """
+    parameters = [facts["models"][name].get("parameters") for name in settings.models[:2]]
+    weights = sum(number * settings.bytes_per_parameter for number in parameters if number)
+    smallest = min(facts["gpu_memory"], default=None)
+    if settings.gpus and smallest is not None and weights > smallest:
+        detail = f"both models need {weights / 1e9:.0f} GB on each GPU; the smallest has {smallest / 1e9:.0f} GB"
+        return Check(name="memory", status="fail", detail=detail, remedy="use larger GPUs or other models", node=node)
+    available = facts["memory"]["available"]
+    loaded = 0 if settings.gpus else weights * settings.workers
+    wanted = loaded + settings.workers * PROCESS_BYTES + RAY_BYTES
+    detail = f"{available / 1e9:.1f} GB available, about {wanted / 1e9:.1f} GB needed by {settings.workers} workers"
+    if available >= wanted:
+        return Check(name="memory", status="pass", detail=detail, node=node)
+    status: Status = "fail" if available < loaded else "warn"
+    remedy = "end other programs on this node, or lower workers by --set"
+    return Check(name="memory", status=status, detail=detail, remedy=remedy, node=node)
