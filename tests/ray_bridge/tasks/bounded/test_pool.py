@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -144,6 +143,4 @@ def test_a_call_that_hangs_is_ended_though_its_caller_is_gone() -> None:
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=30, check=False)
-    started = time.monotonic()
     wait_for(lambda: not psutil.pid_exists(int(done.stdout)), 20)
-    assert time.monotonic() - started < 20
