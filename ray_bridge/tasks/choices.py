@@ -34,7 +34,7 @@ def score_letter(text: str, example: Example) -> Score:
     r"""Score a generated answer to a question whose choices were shown with their letters.
 
     Strict: the answer begins with a letter that stands for itself (`B`, `(B)`, `B. Mars`). Flexible: the letter that is
-    stated last (`the answer is B`, `\\boxed{B}`), else that of the beginning, else the last one in brackets, else the
+    stated last (`the answer is B`, `\boxed{B}`), else that of the beginning, else the last one in brackets, else the
     only choice whose text is the answer.
     """
     letters = LETTERS[: len(example.choices)]

@@ -55,7 +55,7 @@ def normalise_number(text: str | None) -> str | None:
 def strict_answer(text: str) -> str | None:
     r"""Return the number that follows the first `####` that one follows; None if there is none, or it is only a part.
 
-    The number stands on the line of the mark, at most in Markdown or LaTeX (`**18**`, `\\boxed{18}`, `\\$18`). It is
+    The number stands on the line of the mark, at most in Markdown or LaTeX (`**18**`, `\boxed{18}`, `\$18`). It is
     refused if what follows makes it a part of something else: `1/2`, `5x`, `3 + 4 = 7`, `5:30`, `18 19`.
     """
     match = _STRICT.search(text)

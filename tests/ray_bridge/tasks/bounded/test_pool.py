@@ -37,6 +37,12 @@ def _serves(process: psutil.Process) -> bool:
         return False
 
 
+def cpu_seconds() -> float:
+    """CPU time of the scoring processes and of their children that ended."""
+    times = [process.cpu_times() for process in scoring_processes()]
+    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
+
+
 def test_a_value_comes_back_and_the_process_stays_warm(call: BoundedFunction) -> None:
     assert call("echo", {"a": [1, "√", None]}) == Outcome(value={"a": [1, "√", None]})
     assert call("pid").value == call("pid").value
@@ -55,9 +61,11 @@ def test_what_does_not_return_is_stopped_and_the_next_call_works(
     call: BoundedFunction, what: str, value: object, why: str
 ) -> None:
     call("echo", 1)
+    before = cpu_seconds()
     for _ in range(2):
         assert call(what, value) == Outcome(stopped=why)
         assert call("echo", 2) == Outcome(value=2)
+    assert cpu_seconds() - before < 2 * (call.seconds + 0.2)
 
 
 def test_a_message_of_a_megabyte_passes(call: BoundedFunction) -> None:
