@@ -66,7 +66,7 @@ def main() -> int:
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "trial"
-        with mock.patch.object(FusedBody, "fits", return_value=False) if asked.eager else nullcontext():
+        with mock.patch.object(FusedBody, "supports", return_value=False) if asked.eager else nullcontext():
             trainer = Trainer(
                 job_spec(asked),
                 RunSpec(workers=1, checkpoint_every=asked.steps),

@@ -21,7 +21,6 @@ GIT_COMMIT = "git_commit"
 GIT_BRANCH = "git_branch"
 GIT_DIRTY = "git_dirty"
 HOST = "host"
-NODE = "node"
 NODE_ID = "node_id"  # Ray's
 GPU = "gpu"
 RAY_JOB = "ray_job_id"
