@@ -25,6 +25,7 @@ from cluster.jobs.submit import submit
 from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support import mlflow_records
 from tests.support.campaigns import DIRECT, prepare, steps
+from tests.support.plugin_modules import EXAMPLE
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_for
 
@@ -253,6 +254,28 @@ def test_a_job_that_was_stopped_resumes_when_submitted_again(head, storage, argu
     assert {run.data.tags.get("git_commit") for run in recorded} == {commit}, (
         "although the uploaded copy has no git history"
     )
+
+
+def test_a_plug_in_in_the_folder_that_is_sent(head, storage, arguments, tmp_path):
+    """The job's driver and its trial find it; the packages are those that are installed."""
+    prepare(storage, {"full": 0.72}, n=1000)
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    (folder / "my_plugin.py").write_text(EXAMPLE)
+    own = ["--plugin", "my_plugin", "--task", "my_plugin:Sums", "--set", "bridge=my_plugin:LowRank"]
+    printed: list[str] = []
+    code = submit(
+        "phase1",
+        [*arguments, *own],
+        address=head,
+        env=[f"PYTHONPATH={ROOT}"],
+        working_dir=folder,
+        out=printed.append,
+    )
+    assert code == 0, "".join(printed)
+    [path] = storage.glob("*/trials/*/spec.json")
+    assert json.loads(path.read_text())["spec"]["extra.rank"] == 8
+    assert (path.parent / "result.json").is_file()
 
 
 def free_gpus(address: str) -> float:
