@@ -69,7 +69,7 @@ def archive(logs: Iterable[Path], into: Path, *, when: datetime | None = None) -
 
 
 def _outermost(paths: Iterable[Path]) -> list[Path]:
-    """The paths, each once, without those that lie in another of them."""
+    """Return the paths, each once, without those inside another of them."""
     unique = list(dict.fromkeys(paths))
     return [path for path in unique if not any(other in path.parents for other in unique)]
 
@@ -79,7 +79,7 @@ def _planned(plan: Path) -> list[str]:
 
 
 def _holds_anything_new(source: Path, folder: Path) -> bool:
-    """False for what the completed plan could not move, which would otherwise be tried for ever."""
+    """Return False for what the completed plan could not move, which would otherwise be tried for ever."""
     left = set(read_json(folder / MANIFEST)["left"]) if (folder / MANIFEST).is_file() else set()
     if source.is_symlink() or not source.is_dir():
         return str(source) not in left
@@ -154,7 +154,7 @@ def _carry_out(folder: Path) -> Path:
 
 
 def _move(old: Path, folder: Path, name: str, row: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Bring one file to its place, from whatever state a killed call left it in; the manifest's rows for it."""
+    """Move one file to its place, from any state that a killed call left; return its rows of the manifest."""
     new = folder / name
     here, there = os.path.lexists(old), os.path.lexists(new)
     if there and not here:

@@ -13,15 +13,15 @@ def default_storage() -> Path:
     A Ray job's working directory is an unpacked copy named after its content: after any edit it is another folder,
     and Ray deletes it when nobody uses it.
     """
-    if told := os.environ.get(STORAGE):
-        return Path(told)
+    if path := os.environ.get(STORAGE):
+        return Path(path)
     return Path.home() / "ablate-runs" if _in_ray_job() else Path("runs")
 
 
 def default_reports() -> Path:
     """`$ABLATE_REPORTS`; else `paper_writing`, beside the campaigns in a Ray job and in the working directory else."""
-    if told := os.environ.get(REPORTS):
-        return Path(told)
+    if path := os.environ.get(REPORTS):
+        return Path(path)
     return default_storage() / "paper_writing" if _in_ray_job() else Path("paper_writing")
 
 

@@ -109,7 +109,7 @@ def _needs(campaign: Campaign) -> list[str]:
 
 
 def resolution(campaign: Campaign) -> list[str]:
-    """What the gate and each comparison can tell apart at this number of test items."""
+    """Return what the gate and each comparison can resolve at this number of test items."""
     n = test_items(campaign.base.task, campaign.base.test_examples)
     if n is None:
         return ["what it can resolve depends on the number of test items, which only the data tell"]

@@ -35,7 +35,7 @@ class Watched:
 
     @property
     def label(self) -> str:
-        """How it is called on screen."""
+        """Name of the trial on screen."""
         return f"{self.trial.variant} (seed {self.trial.seed})"
 
 

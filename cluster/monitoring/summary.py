@@ -68,7 +68,7 @@ def _cells(accuracy: float, n: int) -> tuple[str, str, str, str]:
 
 
 def gate_lines(policy: Policy) -> list[str]:
-    """The gate's verdict in words."""
+    """Return the gate's verdict in words."""
     if not policy.branches:
         return []
     if failed := policy.failed_first:
@@ -90,7 +90,7 @@ def _verdict(decision: Decision, policy: Policy) -> str:
 
 
 def failure(folder: TrialFolder) -> str:
-    """Why a trial failed, in one line."""
+    """Return why a trial failed, in one line."""
     error = folder.error()
     if error is None:
         return "its process died; see Ray's logs"

@@ -47,7 +47,7 @@ print(json.dumps(facts))
 
 
 def runtime_facts(timeout_s: float = 60) -> dict[str, Any]:
-    """What torch sees of the GPUs that this process may use."""
+    """Return what torch sees of the GPUs that this process may use, from a process of its own."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=timeout_s, check=False
@@ -61,12 +61,12 @@ def runtime_facts(timeout_s: float = 60) -> dict[str, Any]:
 
 
 def judge_runtime(facts: dict[str, Any], *, gpus: int, kind: str | None, modules: tuple[str, ...], node: str) -> Check:
-    """Whether driver, CUDA and torch agree on the reserved GPUs."""
+    """Check that driver, CUDA and torch agree on the reserved GPUs."""
     name = "driver, CUDA, torch"
     problem = _unusable(facts) or _not_as_asked(facts["devices"], gpus, kind)
     if problem:
         return Check(name=name, status="fail", detail=problem[0], remedy=problem[1], node=node)
-    detail = f"{_told(facts)} for CUDA {facts['cuda']}, {gpus} x {facts['devices'][0]['name']}"
+    detail = f"{_versions(facts)} for CUDA {facts['cuda']}, {gpus} x {facts['devices'][0]['name']}"
     module = next((m for m in modules if m.startswith(("cuda/", "stockcuda/"))), None)
     if module and module.split("/")[1].split(".")[0] != facts["cuda"].split(".")[0]:
         remedy = "use a torch build for that CUDA if you compile extensions"
@@ -74,17 +74,17 @@ def judge_runtime(facts: dict[str, Any], *, gpus: int, kind: str | None, modules
     return Check(name=name, status="pass", detail=detail, node=node)
 
 
-def _told(facts: dict[str, Any]) -> str:
+def _versions(facts: dict[str, Any]) -> str:
     return f"driver {facts['driver'] or 'none'}, torch {facts['torch']}"
 
 
 def _unusable(facts: dict[str, Any]) -> tuple[str, str] | None:
-    """What keeps torch from computing at all, and the remedy."""
+    """Return what keeps torch from computing at all with its remedy, or None."""
     if facts["problem"]:
         return facts["problem"], "run `python -c 'import torch; torch.cuda.init()'` on this node"
-    told = _told(facts)
+    versions = _versions(facts)
     if facts["cuda"] is None:
-        return f"{told} is built without CUDA", "install a CUDA build of torch on this node"
+        return f"{versions} is built without CUDA", "install a CUDA build of torch on this node"
     if not facts["available"]:
         can = _version(facts["driver_cuda"])
         if can and float(can) >= float(facts["cuda"]):
@@ -93,16 +93,16 @@ def _unusable(facts: dict[str, Any]) -> tuple[str, str] | None:
             remedy = (
                 f"install a torch build for CUDA {can}, or update the driver" if can else "install the NVIDIA driver"
             )
-        return f"{told} for CUDA {facts['cuda']} finds no GPU; the driver serves CUDA {can or 'none'}", remedy
+        return f"{versions} for CUDA {facts['cuda']} finds no GPU; the driver serves CUDA {can or 'none'}", remedy
     broken = [d for d in facts["devices"] if d.get("problem") or not d.get("right")]
     if broken:
         what = "; ".join(f"{d['name']}: {d.get('problem', 'wrong product')}" for d in broken)
-        return f"{told}: {what}", "reset or exclude that GPU, or install a torch build for it"
+        return f"{versions}: {what}", "reset or exclude that GPU, or install a torch build for it"
     return None
 
 
 def _not_as_asked(devices: list[dict[str, Any]], gpus: int, kind: str | None) -> tuple[str, str] | None:
-    """What makes working GPUs the wrong ones, and the remedy."""
+    """Return what makes working GPUs the wrong ones with its remedy, or None."""
     if len(devices) != gpus:
         return f"torch sees {len(devices)} GPUs, Ray reserved {gpus}", "start Ray with the node's real GPUs"
     if kind and any(kind.lower() not in d["name"].lower() for d in devices):

@@ -1,7 +1,7 @@
-"""Enough free GPUs of the right kind on one node, held at once so that nobody else takes them in between.
+"""Reserve enough free GPUs of the right model on one node, all at once, so that nobody else takes some in between.
 
-A request that no node can ever meet is refused from the cluster's own table, in milliseconds: Ray and Tune would
-wait for ever.
+A request that no node can ever meet is refused from Ray's table of nodes, in milliseconds: Ray and Tune would wait for
+ever.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Node:
 
 
 def live_nodes() -> list[Node]:
-    """The cluster's live nodes, largest first. Ray must be connected."""
+    """Return the cluster's live nodes, largest first. Ray must be connected."""
     import ray
 
     nodes = []
@@ -44,7 +44,7 @@ def live_nodes() -> list[Node]:
 
 
 def candidates(nodes: Sequence[Node], settings: PreflightSettings) -> list[Node]:
-    """The nodes that can carry the run when they are free."""
+    """Return the nodes that can hold the run when they are free."""
     return [node for node in nodes if _lack(node, settings) is None]
 
 
@@ -57,7 +57,7 @@ def _lack(node: Node, settings: PreflightSettings) -> str | None:
 
 
 def judge_size(nodes: Sequence[Node], settings: PreflightSettings) -> Check | None:
-    """A failed check if no live node can ever carry the run, with what the largest one has; else None."""
+    """Return a failed check that names the largest node if no live node can ever hold the run; else None."""
     if candidates(nodes, settings):
         return None
     of_kind = [n for n in nodes if not settings.gpu_kind or (n.kind or "").lower() == settings.gpu_kind.lower()]
@@ -78,7 +78,7 @@ def judge_size(nodes: Sequence[Node], settings: PreflightSettings) -> Check | No
 
 
 def require_node(settings: PreflightSettings) -> None:
-    """Refuse at once what no node can carry. Ray must be connected.
+    """Refuse at once a run that no node can hold. Ray must be connected.
 
     Raises:
         UserError: with what the largest live node has.
@@ -93,7 +93,7 @@ class Reservation:
 
     Attributes:
         group: the STRICT_PACK placement group; its one bundle holds all GPUs and CPUs.
-        node: where it lies.
+        node: the node that it is on.
     """
 
     def __init__(self, group: Any, node: Node) -> None:
@@ -118,7 +118,7 @@ def reserve(settings: PreflightSettings) -> Reservation:
     """Hold the asked GPUs (and CPUs) on one node, all at once.
 
     Raises:
-        UserError: no node can ever carry it (at once), or none is free within `timeout_s`.
+        UserError: if no node can ever hold it (at once), or none is free within `timeout_s`.
     """
     import ray
     from ray.util.placement_group import placement_group
@@ -135,9 +135,9 @@ def reserve(settings: PreflightSettings) -> Reservation:
     if not group.wait(settings.timeout_s):
         ray.util.remove_placement_group(group)
         free = ray._private.state.available_resources_per_node()
-        told = [f"{n.address}: {free.get(n.id, {}).get('GPU', 0):g} of {n.gpus:g} GPUs free" for n in nodes.values()]
+        shown = [f"{n.address}: {free.get(n.id, {}).get('GPU', 0):g} of {n.gpus:g} GPUs free" for n in nodes.values()]
         raise UserError(
-            f"no node with {settings.gpus} free GPUs within {settings.timeout_s:g} s ({'; '.join(told)}): "
+            f"no node with {settings.gpus} free GPUs within {settings.timeout_s:g} s ({'; '.join(shown)}): "
             "wait for the jobs that hold them, or stop them (python -m cluster stop)"
         )
     table = ray.util.placement_group_table(group)

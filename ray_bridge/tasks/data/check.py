@@ -28,7 +28,7 @@ def pin_data(spec: JobSpec) -> JobSpec:
 def check_data(spec: JobSpec) -> list[str]:
     """Read a job's data as the job will, and return what a user should know of them, a line each.
 
-    Data that are generated are not looked at, nor what the package's own tasks read from the hub.
+    Generated data are not read, nor what the package's own tasks read from the hub.
 
     Raises:
         UserError: in one line with file, row and remedy, for whatever the job could not use.
