@@ -33,7 +33,7 @@ from tune_spaces.records.campaign_folder import CampaignFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-Job = Callable[..., dict[str, Any]]
+    from tune_spaces.ray_tune.trainable import Job
 
 
 class Campaign:
@@ -192,7 +192,7 @@ class Campaign:
 
     def run(
         self,
-        job: Job | str | None = None,
+        job: "Job | str | None" = None,
         *,
         force: bool = False,
         watch: Callable[["Campaign"], AbstractContextManager[Any]] | None = None,
@@ -237,7 +237,7 @@ class Campaign:
     def _make_plan(self) -> Plan:
         return make_plan(self.phase, self.base, seeds=self.seeds, gate=self.gate, held=self.held)
 
-    def _fit(self, policy: Policy, job: Job | str | None, wait: bool) -> None:
+    def _fit(self, policy: Policy, job: "Job | str | None", wait: bool) -> None:
         from tune_spaces.ray_tune import experiment
         from tune_spaces.ray_tune.trainable import DEFAULT_JOB
 

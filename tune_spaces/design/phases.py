@@ -1,7 +1,8 @@
 """What each phase runs and why. A phase is data; a campaign of one's own is a function that returns one.
 
-def ladder() -> Phase:
-    return Phase(name="ladder", goal="what each fix adds", first=(only("kl"), only("kl", "prompt"), full()))
+Example:
+    def ladder() -> Phase:
+        return Phase(name="ladder", goal="what each fix adds", first=(only("kl"), only("kl", "prompt"), full()))
 """
 
 from collections import Counter

@@ -25,7 +25,7 @@ class Toggle:
         off: the field's value when off, which is the behaviour without the fix.
         meaning: what happens when on.
         without: what happens when off.
-        reference: the paper or rule behind it.
+        reference: the paper or rule on which it rests.
         column: heading of its column in reports.
     """
 

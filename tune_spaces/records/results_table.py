@@ -27,8 +27,6 @@ SETTINGS = ("source", "target", "task", "layout", "soft_position", "bridge", "po
 PLUGIN_FIELDS = ("plugins", "extra")
 """Fields that the record of a spec without plug-ins does not have."""
 
-Row = dict[str, Any]
-
 
 def trial_table(
     trials: Iterable[TrialFolder],
@@ -70,7 +68,9 @@ def results(campaign: CampaignFolder, plan: Plan, more: Mapping[str, Mapping[str
     return trial_table(begun, fields={*differing, *SETTINGS} - hidden, more=more)
 
 
-def _row(trial: TrialFolder, record: Row, fields: Collection[str] | None, more: Mapping[str, Any]) -> Row:
+def _row(
+    trial: TrialFolder, record: dict[str, Any], fields: Collection[str] | None, more: Mapping[str, Any]
+) -> dict[str, Any]:
     result, spec = trial.result(), _complete(record["spec"])
     row = {
         "name": trial.name,
@@ -87,13 +87,13 @@ def _row(trial: TrialFolder, record: Row, fields: Collection[str] | None, more: 
     return row if result is None else {**row, **_measured(result)}
 
 
-def _complete(spec: Mapping[str, Any]) -> Row:
+def _complete(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recorded spec with the defaults of fields that were added after it was written."""
     defaults = {name: field.default for name, field in JobSpec.model_fields.items() if name not in PLUGIN_FIELDS}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in {**defaults, **spec}.items()}
 
 
-def _measured(result: Mapping[str, Any]) -> Row:
+def _measured(result: Mapping[str, Any]) -> dict[str, Any]:
     facts = {name: result.get(name) for name in ("node_id", "seconds", "checkpoint", "reused_from")}
     return {**facts, **result["metrics"]}
 
