@@ -29,7 +29,8 @@ def score(file: Path, task: str, field: str, out: Path | None, limit: int) -> No
     from ray_bridge.tasks.splits import make_task
 
     lines = score_file(file, make_task(tiny(**task_fields(task))), field)
-    print("\n".join(report(file, task, lines, limit)))
+    # Half a surrogate pair, which JSON can hold, has no form on a terminal.
+    print("\n".join(report(file, task, lines, limit)).encode(errors="replace").decode())
     if out is not None:
         write_jsonl(out, [line.record() for line in lines])
 

@@ -176,9 +176,11 @@ class MappedTask(HubTask):
         """Return which of the choices gold is."""
         if self.mapping.gold_form == "index":
             digits = str(value).strip()
-            return int(digits) if digits.isdecimal() and int(digits) < len(choices) else None
+            return int(digits) if digits.isdecimal() and len(digits) < 10 and int(digits) < len(choices) else None
         if self.mapping.gold_form == "label":
-            labels = field(fields, self.mapping.labels) if self.mapping.labels else LETTERS[: len(choices)]
+            labels = field(fields, self.mapping.labels) if self.mapping.labels else list(LETTERS[: len(choices)])
+            if not isinstance(labels, list | tuple):
+                raise RowError(f"{self.mapping.labels} is {shown(labels)}: it must be a list, a label for each choice")
             known = [str(label).strip() for label in labels]
             return known.index(str(value).strip()) if str(value).strip() in known[: len(choices)] else None
         return choices.index(str(value).strip()) if str(value).strip() in choices else None

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 from math_verify import grader, parse, verify
-from sympy import Basic, Float, MatrixBase, MatrixExpr, Rational
+from sympy import Basic, Float, MatrixBase, MatrixExpr, Rational, zoo
 
 WARM_UP = (r"$\frac{1}{2}$", "0.5")
 """Arguments of a call that loads and compiles what later calls need."""
@@ -79,6 +79,8 @@ def _equal(a: Any, b: Any) -> bool | None:
     a, b = _exact(a), _exact(b)
     if not (a.is_number and b.is_number):
         return None
+    if a.is_finite is False or b.is_finite is False:  # an infinity is close to no number, and 1/0 is none
+        return bool(a == b and a != zoo)
     size = max(abs(a.evalf(_DIGITS)), abs(b.evalf(_DIGITS)))
     gap = abs((a - b).evalf(_DIGITS))
     if not (gap.is_comparable and size.is_comparable):

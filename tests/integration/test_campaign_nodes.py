@@ -24,7 +24,6 @@ from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.variants import attribution, full
 from tune_spaces.ray_tune.nodes import check_fits, live_nodes
-from tune_spaces.records import campaign_folder
 
 ACCURACY = {"full": 0.67, "A": 0.6, "B": 0.61, "C": 0.62}
 RUN = {"workers": 2, "use_gpu": True, "cpus_per_worker": 0.5}
@@ -132,7 +131,7 @@ def test_when_the_node_dies_in_b_it_resumes_elsewhere_from_its_checkpoint(tmp_pa
     prepare(tmp_path, ACCURACY, steps=6, pause=0.5)
     asked = full_and_b(tmp_path)
     first = next(node["NodeID"] for node in live_nodes() if node["Resources"].get("GPU"))
-    trial = campaign_folder.begin(asked.folder, asked.plan.trials[asked.plan.first[0]], asked.run_spec)
+    trial = asked.records.begin(asked.plan.trials[asked.plan.first[0]], asked.run_spec)
     finish(trial.path, first, time.time())
 
     def b_has_worked() -> bool:

@@ -172,7 +172,7 @@ def test_a_job_that_sees_every_example_runs_no_teacher(
 
     monkeypatch.setattr(TeacherStates, "__call__", when_all_is_there)
     first = run(spec, tmp_path / "first", tmp_path / "cache")
-    monkeypatch.setattr(TeacherStates, "read", lambda *_: pytest.fail("the teacher was run again"))
+    monkeypatch.setattr(TeacherStates, "compute", lambda *_: pytest.fail("the teacher was run again"))
     again = run(spec, tmp_path / "again", tmp_path / "cache")
     assert again == first
     assert sum("loss/answer_kl" in values for values in first) == 6
@@ -184,5 +184,5 @@ def test_a_job_that_sees_every_example_runs_no_teacher(
 def test_a_job_that_needs_no_kept_teacher_keeps_none(
     folders: PairFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(TeacherStates, "read", lambda *_: pytest.fail("states were kept that no step asks for"))
+    monkeypatch.setattr(TeacherStates, "compute", lambda *_: pytest.fail("states were kept that no step asks for"))
     run(job_spec(folders, **changes), tmp_path / "job", tmp_path / "cache")

@@ -18,8 +18,13 @@ from tests.support.waiting import wait_for
 REFERENCE = "tests.support.unruly:do"
 
 
+OTHERS: set[int] = set()  # processes of other tests of this session, which score too
+
+
 @pytest.fixture
 def call() -> Iterator[BoundedFunction]:
+    OTHERS.clear()
+    OTHERS.update(process.pid for process in scoring_processes())
     function = BoundedFunction(REFERENCE, seconds=0.3, memory=200_000_000)
     yield function
     function.close()
@@ -27,7 +32,8 @@ def call() -> Iterator[BoundedFunction]:
 
 def scoring_processes() -> list[psutil.Process]:
     """Children and grandchildren of this process that serve bounded calls, zombies included."""
-    return [p for p in psutil.Process().children(recursive=True) if p.status() == "zombie" or _serves(p)]
+    children = [p for p in psutil.Process().children(recursive=True) if p.pid not in OTHERS]
+    return [p for p in children if p.status() == "zombie" or _serves(p)]
 
 
 def _serves(process: psutil.Process) -> bool:
