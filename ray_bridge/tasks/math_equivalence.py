@@ -90,9 +90,8 @@ def _equal(a: Any, b: Any) -> bool | None:
     if decimal and not (_ends(a) and _ends(b)):
         return bool(gap <= _APPROXIMATE * size and gap < _DECIMALS)
     a, b = grader.safe_sympy_doit(a), grader.safe_sympy_doit(b)
-    if a.is_Rational and b.is_Rational:
-        return bool(a == b)
-    return bool(gap <= size / 10 ** (_DIGITS - 10))
+    rational = a.is_Rational and b.is_Rational
+    return bool(a == b) if rational else bool(gap <= size / 10 ** (_DIGITS - 10))
 
 
 def _exact(value: Basic) -> Any:
