@@ -81,7 +81,7 @@ def trials(size: str, names: dict[str, str], workers: int, folder: Path) -> dict
 
 
 def start_spec(size: str, names: dict[str, str], workers: int) -> JobSpec:
-    """A job that is short behind its first step and as it is before it."""
+    """Return the job with few steps, unchanged up to its first step."""
     return bench_spec(
         size,
         source=names["source"],

@@ -245,7 +245,7 @@ class Evaluator:
                 stops=self.pair.task.stops,
             )
             for i, ids in zip(batch, tokens, strict=True):
-                text, truncated = stopping.text(ids), not stopping.cut(ids)[1]
+                text, truncated = stopping.text(ids), not stopping.has_ended(ids)
                 own_outputs[i] = {"text": text, "tokens": len(ids), "truncated": truncated}
         outputs: dict[int, Output] = {}
         for part in self.worker.gather(own_outputs):

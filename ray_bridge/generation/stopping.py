@@ -50,10 +50,9 @@ class Stopping:
         Returns:
             The ids, that one included, and whether the text ended there.
         """
-        end = next((at for at, token in enumerate(ids) if token in self.ends), None)
-        kept = list(ids) if end is None else list(ids[: end + 1])
+        kept, ended = self._until_end(ids)
         if self._stop_at(self._decode(kept)) is None:
-            return kept, end is not None
+            return kept, ended
         low, high = 1, len(kept)  # a text that holds a stop text holds it in all its continuations
         while low < high:
             middle = (low + high) // 2
@@ -62,8 +61,17 @@ class Stopping:
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids up to where it ends, without end-of-text ids and stop texts."""
-        text = self._decode(self.cut(ids)[0])
+        text = self._decode(self._until_end(ids)[0])
         return text[: self._stop_at(text)]
+
+    def has_ended(self, ids: Sequence[int]) -> bool:
+        """Return whether a decoded text ended by itself, and not at the limit of new tokens."""
+        return self._until_end(ids)[1] or self._stop_at(self._decode(ids)) is not None
+
+    def _until_end(self, ids: Sequence[int]) -> tuple[list[int], bool]:
+        """Return the ids up to the first that ends the text, and whether there is one."""
+        end = next((at for at, token in enumerate(ids) if token in self.ends), None)
+        return (list(ids), False) if end is None else (list(ids[: end + 1]), True)
 
     def _decode(self, ids: Sequence[int]) -> str:
         kept = [token for token in ids if token not in self.ends]  # some are no special tokens of their tokenizer
