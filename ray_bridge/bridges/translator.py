@@ -62,7 +62,7 @@ class Bridge(Protocol):
         """Set the statistics of the whitening layers from moments of all training prompts."""
 
 
-class Translator(nn.Module):
+class TranslatorModule(nn.Module):
     """A bridge with the projection before it and the injection after it.
 
     Args:
@@ -196,7 +196,9 @@ def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:
     return bridge
 
 
-def build_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM, fit_once: FitOnce = fit_here) -> Translator:
+def build_translator(
+    spec: JobSpec, source: FrozenLM, target: FrozenLM, fit_once: FitOnce = fit_here
+) -> TranslatorModule:
     """Make a translator with the seed's initial weights, in fp32 on the target's device.
 
     Weights are drawn on the CPU, so that every device and every worker starts from the same numbers. The map between
@@ -207,5 +209,5 @@ def build_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM, fit_once
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_seed("initial weights", spec.seed))
-        translator = Translator(spec, source, target, fit_once)
+        translator = TranslatorModule(spec, source, target, fit_once)
     return translator.to(device=target.device, dtype=torch.float32)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bridge_common.errors import UserError
 from bridge_common.metric_names import CONDITIONS
-from ray_bridge.bridges.translator import Translator
+from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.likelihood import Choices, choices_of, likelihood_tables
@@ -66,7 +66,7 @@ class Evaluator:
         self.statistics = DecodingStatistics()
 
     def evaluate(
-        self, examples: Sequence[Example], translator: Translator | None, conditions: Sequence[str]
+        self, examples: Sequence[Example], translator: TranslatorModule | None, conditions: Sequence[str]
     ) -> list[dict[str, Any]]:
         """Decode and score examples under conditions.
 
@@ -126,7 +126,9 @@ class Evaluator:
                 row[f"{condition}_f1"] = score.f1
         return row
 
-    def _outputs(self, condition: str, examples: Sequence[Example], translator: Translator | None) -> list[Output]:
+    def _outputs(
+        self, condition: str, examples: Sequence[Example], translator: TranslatorModule | None
+    ) -> list[Output]:
         if condition == "target_alone":
             return self._alone(self.pair.target, condition, examples)
         if condition == "source_alone":
@@ -183,7 +185,7 @@ class Evaluator:
         return self.cache.records(condition, identity, self.worker, lambda: self._answer(lm, rows, None, choices))
 
     @torch.no_grad()
-    def soft(self, items: Sequence[Encoded], translator: Translator) -> SoftContext:
+    def soft(self, items: Sequence[Encoded], translator: TranslatorModule) -> SoftContext:
         """Return what `bridged` gives the target for B examples; its noise depends on the example alone."""
         source = read_source(self.pair.source, items, self.spec.source_layer)
         dtype = next(translator.parameters()).dtype
@@ -191,7 +193,7 @@ class Evaluator:
         return translator.injection(translator(source, self._noise("evaluation", items).to(dtype)))
 
     @torch.no_grad()
-    def _random_soft(self, items: Sequence[Encoded], translator: Translator) -> SoftContext:
+    def _random_soft(self, items: Sequence[Encoded], translator: TranslatorModule) -> SoftContext:
         scale = translator.scale
         noise = scale(self._noise("random soft", items).to(scale.gain.dtype))  # (B, K, d_t)
         return translator.injection(noise)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bridge_common.files import write_bytes
-from ray_bridge.bridges.translator import Translator
+from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import SourceBatch, read_source
 from ray_bridge.model_pair import ModelPair
@@ -45,7 +45,7 @@ def pooling_metrics(weights: Tensor, mask: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def pooling_report(
-    pair: ModelPair, translator: Translator, examples: Sequence[Example], picture: Path
+    pair: ModelPair, translator: TranslatorModule, examples: Sequence[Example], picture: Path
 ) -> dict[str, float]:
     """Compute metrics of attention pooling over the first examples, and draw a heat map of a few of them.
 

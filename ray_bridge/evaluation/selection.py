@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bridge_common.files import read_json, write_bytes, write_json
-from ray_bridge.bridges.translator import Translator
+from ray_bridge.bridges.translator import TranslatorModule
 
 Weights = dict[str, Tensor]
 
@@ -54,7 +54,7 @@ def save_selected(folder: Path, best: Best) -> None:
     write_json(folder / RECORD_FILE, {"step": best.step, "validation_accuracy": best.accuracy})
 
 
-def load_selected(folder: Path, translator: Translator) -> int:
+def load_selected(folder: Path, translator: TranslatorModule) -> int:
     """Load the selected weights into a translator and return the step they are from."""
     translator.load_state_dict(load_file(folder / WEIGHTS_FILE))
     return int(read_json(folder / RECORD_FILE)["step"])

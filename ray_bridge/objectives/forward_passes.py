@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ray_bridge.bridges.translator import Translator
+from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.gpu.cuda_graphs import GraphedCalls
 from ray_bridge.inputs.layout import Batch
 from ray_bridge.inputs.source_batch import SourceBatch
@@ -38,7 +38,7 @@ class ForwardPasses:
         graphed: whether to round lengths up and use CUDA graphs; by default on a GPU only.
     """
 
-    def __init__(self, translator: Translator, target: FrozenLM, *, graphed: bool | None = None) -> None:
+    def __init__(self, translator: TranslatorModule, target: FrozenLM, *, graphed: bool | None = None) -> None:
         self.translator, self.target = translator, target
         self.graphed = target.device.type == "cuda" if graphed is None else graphed
         self.parameters = {name: p for name, p in translator.named_parameters() if p.requires_grad}
@@ -51,7 +51,7 @@ class ForwardPasses:
             graphs.paused = paused
 
     def bridge_inputs(self, source: SourceBatch) -> tuple[Tensor, ...]:
-        """Return what `soft` and `flow_error` read of a batch; see `Translator.bridge_inputs`."""
+        """Return what `soft` and `flow_error` read of a batch; see `TranslatorModule.bridge_inputs`."""
         return self.translator.bridge_inputs(source, _source_bucket if self.graphed else int)
 
     def soft(self, bridge_inputs: tuple[Tensor, ...], noise: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def _source_bucket(length: int) -> int:
 class _Caller(nn.Module):
     """A function of a translator as a module, so that `functional_call` can replace its parameters."""
 
-    def __init__(self, translator: Translator, function: Callable[..., Tensor]) -> None:
+    def __init__(self, translator: TranslatorModule, function: Callable[..., Tensor]) -> None:
         super().__init__()
         self.translator, self.function = translator, function
 

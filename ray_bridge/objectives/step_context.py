@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ray_bridge.bridges.translator import Translator
+from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.teacher_states import AnswerStates
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
@@ -67,7 +67,7 @@ class StepContext:
         self,
         spec: JobSpec,
         target: FrozenLM,
-        translator: Translator,
+        translator: TranslatorModule,
         source: SourceBatch,
         step_key: StepKey,
         worker: Worker,

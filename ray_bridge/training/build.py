@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ray_bridge.bridges.translator import Translator, build_translator
+from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.caching.source_states import SourceStates
 from ray_bridge.caching.teacher_states import TeacherStates
@@ -43,7 +43,7 @@ class TrainingParts:
     pair: ModelPair
     source_states: SourceStates
     teacher_states: TeacherStates
-    translator: Translator
+    translator: TranslatorModule
     parameters: list[torch.nn.Parameter]
     optimiser: torch.optim.Optimizer
     terms: list[WeightedTerm]

@@ -9,7 +9,7 @@ from bridge_common.event_log import EventLog
 from bridge_common.files import write_json, write_jsonl
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge.bridges.translator import Translator
+from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.evaluation.selection import CHECKPOINT, SELECTED, load_selected
@@ -41,7 +41,7 @@ class FinalEvaluation:
 
 
 def evaluate_selected(
-    evaluator: Evaluator, translator: Translator, folder: Path, examples: Sequence[Example]
+    evaluator: Evaluator, translator: TranslatorModule, folder: Path, examples: Sequence[Example]
 ) -> FinalEvaluation:
     """Load the selected checkpoint and evaluate it under every condition; every worker gets the whole result.
 

@@ -16,7 +16,7 @@ import torch
 from bridge_common.event_log import EventLog
 from bridge_common.metric_names import LOSS, accuracy
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge.bridges.translator import Translator
+from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
 from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.evaluation.pooling_report import pooling_report
@@ -219,14 +219,14 @@ class Trainer:
             values |= self._pooling(translator)
             self.events.metrics(self.step, values | {"soft_gain": float(self.translator.scale.gain.detach())})
 
-    def _pooling(self, translator: Translator) -> dict[str, float]:
+    def _pooling(self, translator: TranslatorModule) -> dict[str, float]:
         picture = Path("diagnostics") / f"pooling-{self.step:06d}.png"
         values = pooling_report(self.evaluator.pair, translator, self.splits.validation, self.folder / picture)
         if values and self.events:
             self.events.artifact(str(picture))
         return values
 
-    def _for_evaluation(self, weights: Weights | None = None) -> Translator:
+    def _for_evaluation(self, weights: Weights | None = None) -> TranslatorModule:
         """Return a copy of the translator in evaluation's arithmetic, with other weights if they are given."""
         translator = copy.deepcopy(self.translator).eval()
         if weights is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ray_bridge.bridges.translator import Translator, build_translator
+from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.inputs.encoding import Encoded
@@ -58,7 +58,7 @@ class Frame:
     spec: JobSpec
     splits: Splits
     pair: ModelPair
-    translator: Translator
+    translator: TranslatorModule
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -85,7 +85,7 @@ def make_frame(folders: PairFolders, task: type[SyntheticTask] = SyntheticTask, 
     return Frame(spec=spec, splits=splits, pair=pair, translator=translator)
 
 
-def unsettle(translator: Translator) -> None:
+def unsettle(translator: TranslatorModule) -> None:
     """Move the weights off their zero-initialised start, where most paths carry no gradient yet."""
     with torch.no_grad():
         for number, parameter in enumerate(translator.parameters()):

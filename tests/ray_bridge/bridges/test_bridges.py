@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ray_bridge.bridges.translator import Translator, build_translator
+from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.config.presets import tiny
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.inputs.source_batch import SourceBatch
@@ -21,7 +21,7 @@ def settings(bridge: str, **changes: Any) -> JobSpec:
     return tiny(**{**small, "bridge": bridge, "geometry_projection": False, **changes})
 
 
-def opened(spec: JobSpec) -> Translator:
+def opened(spec: JobSpec) -> TranslatorModule:
     """A translator as after some training: the gates that start at zero are open."""
     translator = build_translator(spec, frozen("mistral", 48), frozen("llama", 32))
     noise = torch.Generator().manual_seed(5)

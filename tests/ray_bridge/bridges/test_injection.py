@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bridge_common.errors import UserError
 from bridge_common.files import read_jsonl
-from ray_bridge.bridges.translator import Translator, build_translator
+from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
@@ -40,7 +40,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, PairFolders]:
     return {arch: make_pair(tmp_path_factory.mktemp(arch), target_arch=arch) for arch in arches}
 
 
-def bench(pair: PairFolders, injection: str, **changes: Any) -> tuple[JobSpec, Splits, ModelPair, Translator]:
+def bench(pair: PairFolders, injection: str, **changes: Any) -> tuple[JobSpec, Splits, ModelPair, TranslatorModule]:
     sizes = {"soft_tokens": 3, "hidden_size": 16, "num_heads": 2, "depth": 1, "max_new_tokens": 5}
     data = {"train_examples": 6, "validation_examples": 2, "test_examples": 5, "decode_aware": False}
     spec = tiny(**({"source": pair.source, "target": pair.target, "injection": injection} | sizes | data | changes))
@@ -49,7 +49,7 @@ def bench(pair: PairFolders, injection: str, **changes: Any) -> tuple[JobSpec, S
     return spec, splits, loaded, build_translator(spec, loaded.source, loaded.target)
 
 
-def open_gates(translator: Translator, gate: float = 1.5) -> None:
+def open_gates(translator: TranslatorModule, gate: float = 1.5) -> None:
     noise = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in translator.bridge.parameters():  # as after training: its output depends on its input
@@ -60,13 +60,13 @@ def open_gates(translator: Translator, gate: float = 1.5) -> None:
                 parameter.fill_(gate)
 
 
-def step_of(spec: JobSpec, splits: Splits, pair: ModelPair, translator: Translator) -> StepContext:
+def step_of(spec: JobSpec, splits: Splits, pair: ModelPair, translator: TranslatorModule) -> StepContext:
     source = read_source(pair.source, pair.encoder(splits.train), spec.source_layer)
     return StepContext(spec, pair.target, translator, source, StepKey(seed=0, step=0), Worker())
 
 
 def texts(
-    pair: ModelPair, splits: Splits, translator: Translator, batch: int, names: Sequence[str]
+    pair: ModelPair, splits: Splits, translator: TranslatorModule, batch: int, names: Sequence[str]
 ) -> dict[str, list[str]]:
     evaluator = Evaluator(pair.for_evaluation(), Worker(), batch, NodeCache(None))
     samples = evaluator.evaluate(splits.test, translator.double(), names)

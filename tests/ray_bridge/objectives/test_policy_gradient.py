@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_bridge.bridges.translator import Translator, build_translator
+from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.inputs.encoding import Encoded, Encoder
@@ -83,7 +83,7 @@ def two_token_model() -> FrozenLM:
 
 
 @pytest.fixture(params=[(1.0, "prepend"), (0.6, "prepend"), (1.0, "adapter")])
-def toy(request: pytest.FixtureRequest) -> tuple[ModelPair, Translator]:
+def toy(request: pytest.FixtureRequest) -> tuple[ModelPair, TranslatorModule]:
     temperature, injection = request.param
     spec = JobSpec(
         injection=injection,
@@ -106,14 +106,14 @@ def toy(request: pytest.FixtureRequest) -> tuple[ModelPair, Translator]:
     return pair, translator
 
 
-def steps_of(pair: ModelPair, translator: Translator) -> Iterator[StepContext]:
+def steps_of(pair: ModelPair, translator: TranslatorModule) -> Iterator[StepContext]:
     for number in range(STEPS):
         items = pair.encoder(pair.task.train()[:1])
         source = read_source(pair.source, items, pair.spec.source_layer)
         yield StepContext(pair.spec, pair.target, translator, source, StepKey(seed=3, step=number), Worker())
 
 
-def expected_reward(pair: ModelPair, translator: Translator, step: StepContext) -> Tensor:
+def expected_reward(pair: ModelPair, translator: TranslatorModule, step: StepContext) -> Tensor:
     """Mean over the step's questions of the reward's expectation, by enumeration of all completions."""
     spec, target, train = pair.spec, pair.target, pair.task.train()
     items = pair.encoder([train[i] for i in draw_questions(spec, step.step_key, len(train))])
@@ -147,7 +147,7 @@ def moved(parameters: Sequence[Tensor], direction: Tensor, size: float) -> None:
             start += p.numel()
 
 
-def test_the_estimate_is_the_gradient_of_the_expected_reward(toy: tuple[ModelPair, Translator]) -> None:
+def test_the_estimate_is_the_gradient_of_the_expected_reward(toy: tuple[ModelPair, TranslatorModule]) -> None:
     pair, translator = toy
     parameters = [p for p in translator.parameters() if p.requires_grad]
     decode = DecodeAware(pair, pair.task.train(), batch_size=64, micro_tokens=4096)
