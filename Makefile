@@ -6,13 +6,14 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup phase1 real services test fast check format clean
+.PHONY: help setup phase1 real services test fast mutants check format clean
 
 help:
 	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
 	@echo "make test     all tests;  make fast: those without the mark slow"
 	@echo "make real     a real public model of 135M parameters, for the tests with the mark real"
 	@echo "make services Debian packages that some tests use: Chromium, Slurm, PostgreSQL (needs apt-get and root)"
+	@echo "make mutants PIECE=tune_spaces.gate: small changes to pure modules that their tests notice, and those they don't"
 	@echo "make check    ruff, ruff format, mypy, import-linter;  make format: mend what ruff can"
 
 setup: $(VENV)/.installed
@@ -48,6 +49,12 @@ test: setup
 fast: setup
 	$(RUN) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
 
+# A piece goes on where it stopped; docs/mutants.md lists the pieces and what no test can notice.
+# ARGS="--share 0.3" runs a sample, ARGS="--record after" writes the figures into benchmarks/results/mutants.json.
+mutants: setup
+	$(RUN) -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev,mutants]"
+	$(RUN) -m tests.support.mutants $(PIECE) $(ARGS)
+
 check: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -60,4 +67,4 @@ format: setup
 	$(VENV)/bin/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .mutants

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge_common.errors import UserError
-from tune_spaces.gate.decision import Branch, GateSettings, branch_of, decide
+from tune_spaces.gate.decision import Branch, GateSettings, Mode, branch_of, decide
 from tune_spaces.gate.evidence import Evidence
 
 
@@ -87,11 +87,44 @@ def test_a_better_accuracy_never_asks_for_more(one: float, other: float) -> None
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"passes": 0.5}, {"passes": 1.2}, {"attribute": -0.1}, {"level": 1.0}, {"mode": "sure"}, {"budget": -1}]
+    "wrong",
+    [
+        {"passes": 0.5},
+        {"passes": 1.2},
+        {"attribute": -0.1},
+        {"level": 1.0},
+        {"level": 0.0},
+        {"mode": "sure"},
+        {"budget": -1},
+    ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError):
         GateSettings(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        {"passes": 1.0},
+        {"attribute": 0.0},
+        {"passes": 0.65},
+        {"passes": 0.0, "attribute": 0.0},
+        {"budget": 0},
+        {"mode": "confident"},
+    ],
+)
+def test_settings_at_their_limits_are_accepted(allowed: dict[str, float]) -> None:
+    GateSettings(**allowed)  # type: ignore[arg-type]
+
+
+def test_a_mode_may_be_given_by_its_name() -> None:
+    assert GateSettings(mode="confident").mode is Mode.CONFIDENT  # type: ignore[arg-type]
+
+
+def test_a_decision_keeps_its_settings() -> None:
+    settings = GateSettings(passes=0.9)
+    assert decide(evidence(0.7), settings).settings is settings
 
 
 def test_the_record_is_plain() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bridge_common.intervals import wilson
 from tune_spaces.gate.decision import GateSettings, Mode
 from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
@@ -61,6 +62,15 @@ def test_without_a_gate_all_run_whatever_fails() -> None:
     assert tree.record()["status"] == "open"
 
 
+def test_settings_of_the_gate_decide_and_not_the_defaults() -> None:
+    settings = GateSettings(passes=0.9, attribute=0.5, level=0.5)
+    tree = policy(gate=settings)
+    assert run_all(tree, {"full": 0.72, "B": 0.5, "C": 0.5}) == ["full", "B", "C"]
+    (decision,) = tree.decisions()
+    assert decision.settings == settings
+    assert (decision.evidence.low, decision.evidence.high) == wilson(7200, 10_000, 0.5)
+
+
 def test_the_gate_waits_for_all_seeds_and_decides_on_their_mean() -> None:
     tree = policy(first=("full", "full-s1"))
     assert run_all(tree, {"full": 0.72, "full-s1": 0.66, "B": 0.5, "C": 0.5}) == ["full", "full-s1", "B", "C"]
@@ -84,6 +94,33 @@ def test_confident_mode_ends_with_its_budget() -> None:
     assert tree.record()["status"] == "decided"
 
 
+def test_a_failed_further_run_stops_everything() -> None:
+    tree = policy(gate=CONFIDENT, extras=("more", "s1"))
+    assert run_all(tree, {"full": 0.69, "more": None}, n=100) == ["full", "more"]
+    assert tree.record()["status"] == "failed"
+    assert tree.record()["failed"] == "more"
+    assert tree.wanted() == ["full", "more"]
+
+
+def test_confident_mode_asks_for_one_further_run_at_a_time() -> None:
+    tree = policy(gate=CONFIDENT, extras=("more", "s1", "s2"))
+    tree.observe("full", outcome(0.69, 100))
+    assert tree.wanted() == ["full", "more"]
+    tree.observe("more", outcome(0.69, 100))
+    assert tree.wanted() == ["full", "more", "s1"]
+
+
+def test_further_runs_are_decided_with_the_settings_of_the_gate() -> None:
+    settings = GateSettings(passes=0.9, attribute=0.5, level=0.8, mode=Mode.CONFIDENT)
+    tree = policy(gate=settings, extras=("more",))
+    results = {"full": 0.88, "more": 0.92, "B": 0.5, "C": 0.5}
+    assert run_all(tree, results, n=100) == ["full", "more"]
+    last = tree.decisions()[-1]
+    assert last.settings == settings
+    assert last.evidence.runs == 2
+    assert (last.evidence.low, last.evidence.high) == wilson(90, 100, 0.8)
+
+
 def test_confident_mode_asks_nothing_if_the_first_run_is_certain() -> None:
     tree = policy(gate=CONFIDENT, extras=("more",))
     assert run_all(tree, {"full": 0.9}) == ["full"]
@@ -91,3 +128,41 @@ def test_confident_mode_asks_nothing_if_the_first_run_is_certain() -> None:
 
 def test_plain_mode_ignores_uncertainty() -> None:
     assert run_all(policy(extras=("more",)), {"full": 0.70}, n=100) == ["full"]
+
+
+SETTINGS = {"passes": 0.7, "attribute": 0.65, "level": 0.95, "mode": "plain", "budget": 3}
+PRIOR = "posterior of the accuracy under Jeffreys' prior, Beta(1/2, 1/2)"
+
+
+def test_the_record_of_a_gate_without_evidence_is_open() -> None:
+    assert policy().record() == {
+        "settings": SETTINGS,
+        "status": "open",
+        "failed": None,
+        "passed": False,
+        "branch": None,
+        "uncertain": None,
+        "decisions": [],
+        "probabilities_from": PRIOR,
+    }
+
+
+def test_the_record_of_a_decision_has_its_branch_and_its_settings() -> None:
+    tree = policy(gate=GateSettings(passes=0.8, attribute=0.6, level=0.9, mode=Mode.PLAIN, budget=1))
+    run_all(tree, {"full": 0.67, "B": 0.5, "C": 0.5})
+    record = tree.record()
+    assert record["settings"] == {"passes": 0.8, "attribute": 0.6, "level": 0.9, "mode": "plain", "budget": 1}
+    assert (record["status"], record["branch"], record["passed"]) == ("decided", "attribute", False)
+    assert record["uncertain"] is False
+    assert record["decisions"] == [decision.record() for decision in tree.decisions()]
+
+
+def test_the_record_follows_the_last_decision() -> None:
+    tree = policy(gate=CONFIDENT, extras=("more", "s1"))
+    tree.observe("full", outcome(0.66, 300))
+    assert (tree.record()["status"], tree.record()["branch"], tree.record()["uncertain"]) == ("open", None, True)
+    tree.observe("more", outcome(0.98, 300))
+    tree.observe("s1", outcome(0.98, 300))
+    record = tree.record()
+    assert [decision["branch"] for decision in record["decisions"]] == ["attribute", "pass"]
+    assert (record["status"], record["branch"], record["uncertain"]) == ("decided", "pass", False)
