@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ray_bridge.config.registry import Setting, settings_of
     from ray_bridge.config.spec import JobSpec, RunSpec, check_run
     from ray_bridge.config.validation import build
+    from ray_bridge.inference.answers import Answer, SoftTokens
+    from ray_bridge.inference.translator import Translator
     from ray_bridge.job import run_job
     from ray_bridge.tasks.data.check import check_data, pin_data
     from ray_bridge.tasks.registry import TASKS
@@ -21,9 +23,12 @@ __version__ = "0.2.0"
 __all__ = [
     "BRIDGES",
     "TASKS",
+    "Answer",
     "JobSpec",
     "RunSpec",
     "Setting",
+    "SoftTokens",
+    "Translator",
     "build",
     "check_data",
     "check_run",
@@ -49,6 +54,8 @@ _HOMES = {
     "fingerprint": "ray_bridge.config.fingerprint",
     "normalise_number": "ray_bridge.tasks.scoring",
     "run_job": "ray_bridge.job",
+    "Translator": "ray_bridge.inference.translator",
+    **dict.fromkeys(("Answer", "SoftTokens"), "ray_bridge.inference.answers"),
     **dict.fromkeys(("check_data", "pin_data"), "ray_bridge.tasks.data.check"),
     **dict.fromkeys(("import_plugin", "import_plugins"), "ray_bridge.config.plugins"),
     **dict.fromkeys(("Setting", "settings_of"), "ray_bridge.config.registry"),

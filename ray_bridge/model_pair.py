@@ -39,8 +39,16 @@ class ModelPair:
     encoder: Encoder
 
     @classmethod
-    def load(cls, spec: JobSpec, splits: Splits, device: torch.device) -> "ModelPair":
-        """Load both models onto a device.
+    def load(
+        cls,
+        spec: JobSpec,
+        splits: Splits,
+        device: torch.device,
+        *,
+        source: FrozenLM | None = None,
+        target: FrozenLM | None = None,
+    ) -> "ModelPair":
+        """Load both models onto a device, except one that is given.
 
         Raises:
             UserError: if a checkpoint cannot be loaded.
@@ -52,14 +60,14 @@ class ModelPair:
             judge_decoding(lm, texts)
             return lm
 
-        source, target = load(spec.source, spec.source_revision), load(spec.target, spec.target_revision)
-        return cls(
-            spec=spec,
-            source=source,
-            target=target,
-            task=splits.task,
-            encoder=Encoder(spec, splits.task, splits.header, source, target, written_header=splits.written_header),
-        )
+        source = source or load(spec.source, spec.source_revision)
+        return cls.of(spec, splits, source, target or load(spec.target, spec.target_revision))
+
+    @classmethod
+    def of(cls, spec: JobSpec, splits: Splits, source: FrozenLM, target: FrozenLM) -> "ModelPair":
+        """Return the pair of two models that are loaded."""
+        encoder = Encoder(spec, splits.task, splits.header, source, target, written_header=splits.written_header)
+        return cls(spec=spec, source=source, target=target, task=splits.task, encoder=encoder)
 
     def fast_paths(self) -> dict[str, float]:
         """Return, by metric name, whether each model's layers are fused, and their error over the eager path's."""
@@ -97,4 +105,6 @@ class ModelPair:
 
 
 def _double(lm: FrozenLM) -> FrozenLM:
+    if lm.dtype == torch.float64:
+        return lm
     return FrozenLM(copy.deepcopy(lm.model).double(), lm.tokenizer, lm.name)

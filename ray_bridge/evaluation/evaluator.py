@@ -83,12 +83,7 @@ class Evaluator:
         """
         outputs: dict[str, list[Output]] = {}
         for condition in conditions:
-            source_outputs = outputs.get("source_alone")
-            outputs[condition] = (
-                self._text_bridge(examples, source_outputs)
-                if condition == "text_bridge"
-                else self._outputs(condition, examples, translator)
-            )
+            outputs[condition] = self.outputs(condition, examples, translator, outputs.get("source_alone"))
         scores = self._scores(examples, outputs)
         return [self._sample(example, i, outputs, scores) for i, example in enumerate(examples)]
 
@@ -126,9 +121,26 @@ class Evaluator:
                 row[f"{condition}_f1"] = score.f1
         return row
 
-    def _outputs(
-        self, condition: str, examples: Sequence[Example], translator: TranslatorModule | None
+    def outputs(
+        self,
+        condition: str,
+        examples: Sequence[Example],
+        translator: TranslatorModule | None,
+        source_outputs: list[Output] | None = None,
     ) -> list[Output]:
+        """Answer examples under one condition, without scoring them.
+
+        Args:
+            condition: one of `CONDITIONS`.
+            examples: of one split.
+            translator: makes the soft tokens; None if the condition needs none.
+            source_outputs: those of `source_alone`, which text_bridge pastes; decoded if None.
+
+        Raises:
+            UserError: for an unknown condition, or `shuffled_soft` with a single example.
+        """
+        if condition == "text_bridge":
+            return self._text_bridge(examples, source_outputs)
         if condition == "target_alone":
             return self._alone(self.pair.target, condition, examples)
         if condition == "source_alone":

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from bridge_common.errors import UserError
 from bridge_common.files import read_json, write_bytes, write_json
 from ray_bridge.bridges.translator import TranslatorModule
 
@@ -56,5 +58,18 @@ def save_selected(folder: Path, best: Best) -> None:
 
 def load_selected(folder: Path, translator: TranslatorModule) -> int:
     """Load the selected weights into a translator and return the step they are from."""
-    translator.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    load_weights(folder / WEIGHTS_FILE, translator)
     return int(read_json(folder / RECORD_FILE)["step"])
+
+
+def load_weights(file: Path, translator: TranslatorModule) -> None:
+    """Load a file of weights into a translator.
+
+    Raises:
+        UserError: if the file is incomplete, or of a translator of another shape.
+    """
+    try:
+        translator.load_state_dict(load_file(file))
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{file} does not hold this translator's weights: {reason}") from error

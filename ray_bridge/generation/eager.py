@@ -4,7 +4,7 @@ Rows that have ended leave the batch, so a batch costs what its open rows cost. 
 that row's own generator, so a sample does not depend on its batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -19,7 +19,6 @@ CHECK_EVERY = 8
 """Tokens between two checks for stop texts."""
 
 
-@torch.no_grad()
 def decode_eager(
     lm: FrozenLM,
     rows: Sequence[Row],
@@ -40,6 +39,30 @@ def decode_eager(
 
     Returns:
         The new token ids of each row, up to its end-of-text id or the token that completes a stop text.
+    """
+    outputs: list[list[int]] = [[] for _ in rows]
+    for step in eager_steps(lm, rows, soft, max_new_tokens, sampling, stops):
+        for place, token in step:
+            outputs[place].append(token)
+    stopping = Stopping.of(lm, stops)
+    return [stopping.cut(ids)[0] for ids in outputs]
+
+
+@torch.no_grad()
+def eager_steps(
+    lm: FrozenLM,
+    rows: Sequence[Row],
+    soft: SoftContext | None,
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+    stops: Sequence[str] = (),
+) -> Iterator[list[tuple[int, int]]]:
+    """Decode as `decode_eager` does, and yield the tokens of each step as they come.
+
+    Up to `CHECK_EVERY` tokens may follow one that completes a stop text.
+
+    Yields:
+        The index and the new token of each row that was still open.
     """
     from transformers import DynamicCache
 
@@ -69,8 +92,10 @@ def decode_eager(
         logits = lm.logits(hidden[:, -1])  # (b, V)
         token = choose(logits, None if uniforms is None else uniforms[places, step], sampling)  # (b,)
         ended = torch.isin(token, end_ids)  # (b,)
-        for place, value in zip(places, token.tolist(), strict=True):
+        new = list(zip(places, token.tolist(), strict=True))
+        for place, value in new:
             outputs[place].append(value)
+        yield new
         if (step + 1) % CHECK_EVERY == 0:
             stopped = [stopping.is_complete(outputs[place], new=CHECK_EVERY) for place in places]
             ended |= torch.tensor(stopped, device=device)  # (b,)
@@ -92,4 +117,3 @@ def decode_eager(
             past_key_values=cache,
             use_cache=True,
         )  # (b, 1, d)
-    return [stopping.cut(ids)[0] for ids in outputs]

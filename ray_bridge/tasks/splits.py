@@ -23,6 +23,7 @@ class Splits:
         train: what the bridge is trained on.
         validation: held out of train; the checkpoint is selected on it.
         test: what results are reported on.
+        exemplars: solved examples before every question.
         header: the few-shot part of every prompt.
         written_header: the same for `text_bridge`, whose exemplars show another reader's answer: their own.
     """
@@ -31,8 +32,30 @@ class Splits:
     train: Sequence[Example]
     validation: Sequence[Example]
     test: Sequence[Example]
+    exemplars: Sequence[Example]
     header: str
     written_header: str
+
+    @classmethod
+    def of(
+        cls,
+        task: Task,
+        exemplars: Sequence[Example],
+        *,
+        train: Sequence[Example] = (),
+        validation: Sequence[Example] = (),
+        test: Sequence[Example] = (),
+    ) -> "Splits":
+        """Return the splits of a task whose prompts begin with these exemplars; empty splits if none are given."""
+        return cls(
+            task=task,
+            train=train,
+            validation=validation,
+            test=test,
+            exemplars=exemplars,
+            header=task.header(exemplars),
+            written_header=task.header([with_written_answer(e, e.answer) for e in exemplars]),
+        )
 
 
 def make_task(spec: JobSpec) -> Task:
@@ -58,12 +81,10 @@ def load_splits(spec: JobSpec) -> Splits:
     order = np.random.default_rng(stable_seed("validation slice", _SLICE_SEED)).permutation(len(rest))
     validation = [rest[i] for i in sorted(order[: spec.validation_examples])]
     train = [rest[i] for i in sorted(order[spec.validation_examples :])]
-    test = task.test()
-    return Splits(
-        task=task,
+    return Splits.of(
+        task,
+        exemplars,
         train=train[: spec.train_examples],
         validation=validation,
-        test=test[: spec.test_examples],
-        header=task.header(exemplars),
-        written_header=task.header([with_written_answer(e, e.answer) for e in exemplars]),
+        test=task.test()[: spec.test_examples],
     )

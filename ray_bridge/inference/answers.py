@@ -1,0 +1,60 @@
+"""What a translator is asked, and what it answers."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypedDict
+
+from torch import Tensor
+
+from ray_bridge.tasks.task import Example
+
+Question = str | Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model answered.
+
+    Attributes:
+        text: the whole answer; `str(answer)` gives it too.
+        final: the final answer that the task's strict rule reads from it, None if it has none.
+        tokens: tokens that were generated.
+        truncated: whether the answer reached the limit of new tokens.
+        seconds: wall time of the batch that it was part of.
+    """
+
+    text: str
+    final: str | None
+    tokens: int
+    truncated: bool
+    seconds: float
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Decoding(TypedDict, total=False):
+    """How answers are decoded.
+
+    Attributes:
+        temperature: 0, the default, decodes greedily; above, tokens are sampled.
+        seed: of the sampling, 0 by default. A question's sample depends on seed and question, not on its batch.
+        max_new_tokens: most tokens of an answer; by default the `max_new_tokens` of the job.
+        batch_size: questions answered together, 32 by default; changes speed only.
+    """
+
+    temperature: float
+    seed: int
+    max_new_tokens: int
+    batch_size: int
+
+
+class SoftTokens(NamedTuple):
+    """Soft tokens of B questions.
+
+    Attributes:
+        embeds: (B, K, d_t), in the space of the target's input embeddings.
+        mask: (B, K), 1 on tokens that are read, which are all.
+    """
+
+    embeds: Tensor
+    mask: Tensor

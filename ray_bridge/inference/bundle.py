@@ -1,0 +1,101 @@
+"""Bundles: an exported translator with everything that a third person needs to check or repeat its numbers."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bridge_common.errors import UserError
+from bridge_common.files import write_bytes, write_json
+from bridge_common.trial_files import EVENTS, RESULT, SAMPLES, SPEC
+from ray_bridge.inference.export import write_export
+from ray_bridge.inference.saved import sampled_example
+
+if TYPE_CHECKING:
+    from ray_bridge.inference.translator import Translator
+
+TRIAL_FILE = "trial.json"  # spec.json of the trial; a folder with that name would be taken for a trial's
+ENVIRONMENT_FILE = "environment.json"
+PLAN_FILE = "plan.json"
+FILES = {SAMPLES: SAMPLES, EVENTS: EVENTS, RESULT: RESULT, SPEC: TRIAL_FILE}
+"""Files of a trial, and their names in a bundle."""
+
+
+def write_bundle(translator: "Translator", folder: Path) -> None:
+    """Write a translator with its trial's spec, samples, events and result, the campaign's plan and the environment.
+
+    Raises:
+        UserError: if the translator was not loaded from a finished trial, or the folder cannot be written.
+    """
+    trial = translator.saved.folder
+    missing = [name for name in FILES if not (trial / name).is_file()]
+    if missing:
+        raise UserError(f"a bundle needs a finished trial's folder; {trial.name} has no {', '.join(missing)}")
+    plan = trial.parent.parent / PLAN_FILE
+    try:
+        for name, written in FILES.items():
+            write_bytes(folder / written, (trial / name).read_bytes())
+        if plan.is_file():
+            write_bytes(folder / PLAN_FILE, plan.read_bytes())
+        write_json(folder / ENVIRONMENT_FILE, _environment(translator.saved.record))
+    except OSError as error:
+        raise UserError(f"cannot write the bundle into {folder}: {error.strerror or error}") from error
+    write_export(translator, folder)
+
+
+def _environment(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "trained_on": dict(record.get("environment", {})),
+        "bundled_on": {"python": platform.python_version(), "platform": platform.platform()},
+        "command": "python -m cluster verify FOLDER",
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """How recorded answers compare with answers decoded again.
+
+    Attributes:
+        items: test items decoded again.
+        same: of them, answers equal byte for byte.
+        same_score: of them, answers with the recorded verdict under the strict rule.
+        differing: ids of the items whose answers differ.
+    """
+
+    items: int
+    same: int
+    same_score: int
+    differing: tuple[str, ...]
+
+
+def verify(translator: "Translator", items: int = 50, batch_size: int = 32) -> Verification:
+    """Decode test items again and compare the answers with the recorded ones.
+
+    Args:
+        translator: loaded from a bundle or from a finished trial.
+        items: how many, evenly spread over the test split.
+        batch_size: items decoded together.
+
+    Raises:
+        UserError: if no samples are recorded.
+    """
+    rows = _spread(translator.saved.samples, items)
+    if not rows:
+        raise UserError(f"{translator.saved.folder.name} has no recorded answers to verify: export it with --bundle")
+    examples = [sampled_example(row) for row in rows]
+    answers = translator.generate(examples, batch_size=batch_size)
+    same = [answer.text == row["bridged_output"] for answer, row in zip(answers, rows, strict=True)]
+    task = translator.pair.task
+    scored = [task.score(answer.text, example).correct for answer, example in zip(answers, examples, strict=True)]
+    return Verification(
+        items=len(rows),
+        same=sum(same),
+        same_score=sum(now == row["bridged_correct"] for now, row in zip(scored, rows, strict=True)),
+        differing=tuple(row["id"] for row, equal in zip(rows, same, strict=True) if not equal),
+    )
+
+
+def _spread(rows: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
+    count = min(count, len(rows))
+    return [rows[i * len(rows) // count] for i in range(count)]

@@ -1,0 +1,160 @@
+"""Read what a trained translator is made of: from a trial's folder, an exported folder, or the hub."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bridge_common.errors import UserError
+from bridge_common.files import read_json, read_jsonl
+from bridge_common.trial_folder import TrialFolder
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.config.validation import build
+from ray_bridge.evaluation.selection import CHECKPOINT, RECORD_FILE, SELECTED, WEIGHTS_FILE
+from ray_bridge.models.identity import ModelIdentity
+from ray_bridge.tasks.splits import Splits, load_splits, make_task
+from ray_bridge.tasks.task import Example
+
+CONFIG_FILE = "config.json"
+SAMPLES_FILE = "samples.jsonl"
+FORMAT = 1
+"""Version of an exported folder. A reader refuses newer ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedTranslator:
+    """A trained translator on disk.
+
+    Attributes:
+        folder: where it is.
+        spec: the job that trained it.
+        weights: its file of weights.
+        record: what is known of the trial: variant, fingerprint, metrics, and what else result.json says.
+        exemplars: the solved examples before every question; None if they are read from the task's data.
+        identities: of `source` and `target`, with which it was trained; empty if they were not recorded.
+        samples: rows of the test split with the recorded answers, if they are there.
+    """
+
+    folder: Path
+    spec: JobSpec
+    weights: Path
+    record: Mapping[str, Any]
+    exemplars: Sequence[Example] | None
+    identities: Mapping[str, ModelIdentity]
+    samples: Sequence[Mapping[str, Any]]
+
+    def splits(self) -> Splits:
+        """Return the task with the few-shot part of its prompts; without examples if they were exported.
+
+        Raises:
+            UserError: if the task's data are needed and cannot be read.
+        """
+        if self.exemplars is None:
+            return load_splits(self.spec)
+        return Splits.of(make_task(self.spec), self.exemplars)
+
+
+def read_saved(place: str | Path, *, revision: str | None = None) -> SavedTranslator:
+    """Read a translator from a trial's folder, an exported folder or bundle, or by its name on the hub.
+
+    Raises:
+        UserError: if there is no translator in that place, or it is incomplete.
+    """
+    folder = Path(place).expanduser()
+    if not folder.exists() and _may_be_on_hub(str(place)):
+        folder = _downloaded(str(place), revision)
+    if not folder.is_dir():
+        raise UserError(f"{place}: no such folder; name a trial's (STORAGE/CAMPAIGN/trials/NAME) or an exported one")
+    if TrialFolder(folder).begun:
+        return _of_trial(TrialFolder(folder))
+    if (folder / CONFIG_FILE).is_file():
+        return _of_export(folder)
+    raise UserError(
+        f"{folder} holds no translator: name a trial's folder, STORAGE/CAMPAIGN/trials/NAME, or one that was exported"
+    )
+
+
+def example_record(example: Example) -> dict[str, Any]:
+    """Return an example as it is written to a file."""
+    return dataclasses.asdict(example) | {"groups": dict(example.groups)}
+
+
+def read_example(record: Mapping[str, Any]) -> Example:
+    """Return an example that `example_record` wrote."""
+    return Example(**(dict(record) | {"choices": tuple(record.get("choices", ()))}))
+
+
+def sampled_example(row: Mapping[str, Any]) -> Example:
+    """Return the example of a row of samples.jsonl, without its worked solution, which the row does not have."""
+    known = {name: row[name] for name in ("id", "index", "question", "gold")}
+    return Example(**known, answer="", choices=tuple(row.get("choices", ())))
+
+
+def _of_trial(trial: TrialFolder) -> SavedTranslator:
+    if not (trial.path / SELECTED / RECORD_FILE).is_file():
+        raise UserError(f"{trial.name} has selected no checkpoint yet: it is written when training ends")
+    spec = trial.spec() or {}
+    return SavedTranslator(
+        folder=trial.path,
+        spec=build(JobSpec, spec["spec"]),
+        weights=trial.path / CHECKPOINT,
+        record=spec | (trial.result() or {}) | {"environment": _environment(trial)},
+        exemplars=None,
+        identities={},
+        samples=read_jsonl(trial.samples) if trial.samples else [],
+    )
+
+
+def _environment(trial: TrialFolder) -> dict[str, str]:
+    """Return versions, node and GPU of a trial's job, as it recorded them when it started."""
+    facts: dict[str, str] = {}
+    for event in trial.events() if trial.events_file.is_file() else ():
+        if event["kind"] == "tags":
+            facts |= {name: value for name, value in event["values"].items() if name != "node"}
+    return facts
+
+
+def _of_export(folder: Path) -> SavedTranslator:
+    config = _read_config(folder)
+    weights = folder / WEIGHTS_FILE
+    if not weights.is_file():
+        raise UserError(f"{folder} has no {WEIGHTS_FILE}: export the translator again")
+    samples = folder / SAMPLES_FILE
+    return SavedTranslator(
+        folder=folder,
+        spec=build(JobSpec, config["spec"]),
+        weights=weights,
+        record=config["record"],
+        exemplars=[read_example(record) for record in config["exemplars"]],
+        identities={role: ModelIdentity(**identity) for role, identity in config["models"].items()},
+        samples=read_jsonl(samples) if samples.is_file() else [],
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = read_json(folder / CONFIG_FILE)
+    except ValueError as error:
+        raise UserError(f"{folder / CONFIG_FILE} is no JSON ({error}): export the translator again") from error
+    wanted = {"translator_format", "spec", "record", "exemplars", "models"}
+    if not isinstance(config, dict) or not wanted <= config.keys():
+        raise UserError(f"{folder / CONFIG_FILE} is no translator's: `python -m cluster export` writes one")
+    if config["translator_format"] > FORMAT:
+        raise UserError(f"{folder} was exported by a newer version (format {config['translator_format']}): update")
+    return config
+
+
+def _may_be_on_hub(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _downloaded(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, revision=revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{name} is no folder, and the hub gave no translator of that name: {reason}") from error

@@ -1,0 +1,323 @@
+"""`Translator`: a trained bridge between its two frozen models, ready to answer questions."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self, Unpack, overload
+
+import torch
+from huggingface_hub import ModelHubMixin
+from torch import Tensor
+
+from bridge_common.errors import UserError
+from bridge_common.metric_names import CONDITIONS
+from ray_bridge.bridges.translator import TranslatorModule, build_translator
+from ray_bridge.caching.node_cache import NodeCache
+from ray_bridge.config.fingerprint import digest
+from ray_bridge.distributed import Worker
+from ray_bridge.evaluation.evaluator import Evaluator, Output
+from ray_bridge.evaluation.selection import load_weights
+from ray_bridge.generation.eager import eager_steps
+from ray_bridge.generation.generate import decode_rows
+from ray_bridge.generation.sampling import Sampling
+from ray_bridge.generation.stopping import Stopping
+from ray_bridge.generation.text_stream import TextStream
+from ray_bridge.inference.answers import Answer, Decoding, Question, SoftTokens
+from ray_bridge.inference.saved import SavedTranslator, read_saved, sampled_example
+from ray_bridge.inputs.layout import assemble
+from ray_bridge.model_pair import ModelPair
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.identity import ModelIdentity, identify
+from ray_bridge.models.soft_context import SoftContext
+from ray_bridge.noise import generator
+from ray_bridge.tasks.splits import Splits
+from ray_bridge.tasks.task import Example
+
+
+class Translator(ModelHubMixin):
+    """A trained translator with its frozen source and target.
+
+    Use `Translator.load`. Questions are put into the task's prompt, with its few-shot examples. A question's noise
+    depends on its text alone, or, for a question of the recorded test split, on its example: the answer is then the
+    recorded one.
+
+    Attributes:
+        spec: the job that trained it.
+        saved: what was read from disk.
+        pair: the frozen models, in the arithmetic of evaluation.
+        module: the trained part.
+        identities: of `source` and `target`.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make the object without the mixin's copy of its arguments, which hold both models."""
+        return object.__new__(cls)
+
+    def __init__(self, saved: SavedTranslator, splits: Splits, pair: ModelPair, module: TranslatorModule) -> None:
+        self.spec, self.saved, self.splits, self.pair, self.module = saved.spec, saved, splits, pair, module
+        self.identities = {role: _identity(lm) for role, lm in (("source", pair.source), ("target", pair.target))}
+        self._recorded = {row["question"]: sampled_example(row) for row in saved.samples}
+
+    @classmethod
+    def load(
+        cls,
+        place: str | Path,
+        *,
+        source: FrozenLM | str | Path | None = None,
+        target: FrozenLM | str | Path | None = None,
+        device: torch.device | str | None = None,
+        revision: str | None = None,
+    ) -> Self:
+        """Load a translator with its frozen models.
+
+        Args:
+            place: a trial's folder (STORAGE/CAMPAIGN/trials/NAME), an exported folder or bundle, or a hub name.
+            source: the source if it lies elsewhere than at training, or one that is loaded already, such as
+                `other.pair.source`.
+            target: the same for the target.
+            device: where the models go; a GPU if there is one.
+            revision: of a hub name.
+
+        Raises:
+            UserError: if there is no translator, a model cannot be loaded, or is not the one of training.
+        """
+        saved = read_saved(place, revision=revision)
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        spec = saved.spec
+        names = {
+            role: str(model)
+            for role, model in (("source", source), ("target", target))
+            if isinstance(model, str | Path)
+        }
+        splits = saved.splits()
+        at = spec.replace(**names)
+        pair = ModelPair.load(
+            at,
+            splits,
+            device,
+            source=source if isinstance(source, FrozenLM) else None,
+            target=target if isinstance(target, FrozenLM) else None,
+        )
+        for role, expected in saved.identities.items():
+            _check_identity(role, getattr(pair, role), expected, saved)
+        pair = pair.for_evaluation()
+        module = build_translator(spec, pair.source, pair.target).eval()
+        load_weights(saved.weights, module)
+        module.to(torch.float64 if spec.eval_dtype == "float64" else torch.float32)
+        return cls(saved, splits, pair, module)
+
+    # -- answers ------------------------------------------------------------------------------------------------------
+
+    @overload
+    def generate(self, questions: Question, **settings: Unpack[Decoding]) -> Answer: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def generate(self, questions: Sequence[Question], **settings: Unpack[Decoding]) -> list[Answer]: ...
+
+    def generate(self, questions: Question | Sequence[Question], **settings: Unpack[Decoding]) -> Answer | list[Answer]:
+        """Answer questions with the target, which reads the source's soft tokens.
+
+        Args:
+            questions: one question, or several: texts, or examples of the task.
+            **settings: see `Decoding`.
+
+        Returns:
+            One answer, or a list of them in the questions' order.
+
+        Raises:
+            UserError: if a question or a number cannot be used.
+        """
+        decoding = self._decoding(settings)
+        examples = self._examples(questions)
+        answers: list[Answer] = []
+        for at in range(0, len(examples), decoding["batch_size"]):
+            batch = examples[at : at + decoding["batch_size"]]
+            began = time.perf_counter()
+            outputs = (
+                self._sampled(batch, decoding)
+                if decoding["temperature"] > 0
+                else self._evaluator(decoding["max_new_tokens"], len(batch)).outputs("bridged", batch, self.module)
+            )
+            answers += self._answers(batch, outputs, time.perf_counter() - began)
+        return answers[0] if isinstance(questions, str | Example) else answers
+
+    def stream(self, question: Question, **settings: Unpack[Decoding]) -> Iterator[str]:
+        """Answer one question and yield its text in pieces as it is decoded, by eager decoding.
+
+        The pieces joined are what `generate` returns: exactly in float64, up to rounding on a GPU in bf16, where
+        `generate` decodes with fused layers.
+
+        Args:
+            question: the question.
+            **settings: as for `generate`.
+
+        Raises:
+            UserError: as `generate` does.
+        """
+        decoding = self._decoding(settings)
+        example, lm = self._example(question), self.pair.target
+        items = self.pair.encoder([example])
+        soft = self._evaluator(1, 1).soft(items, self.module)
+        stops = self.pair.task.stops
+        text = TextStream(Stopping.of(lm, stops))
+        rows = [items[0].row.without_answer()]
+        sampling = _sampling([example], decoding)
+        for step in eager_steps(lm, rows, soft, decoding["max_new_tokens"], sampling, stops):
+            if piece := text.push([token for _, token in step]):
+                yield piece
+        if piece := text.close():
+            yield piece
+
+    def compare(self, question: Question, conditions: Sequence[str] | None = None) -> dict[str, Answer]:
+        """Answer one question under several conditions, as the final evaluation does.
+
+        Args:
+            question: the question.
+            conditions: some of `CONDITIONS`; all by default. `shuffled_soft` takes the soft tokens of a recorded test
+                question, and is left out by default if none is recorded.
+
+        Raises:
+            UserError: for an unknown condition, or `shuffled_soft` without recorded samples.
+        """
+        example = self._example(question)
+        others = [other for other in self._recorded.values() if other.question != example.question]
+        wanted = conditions or [name for name in CONDITIONS if name != "shuffled_soft" or others]
+        evaluator = self._evaluator(self.spec.max_new_tokens, 1)
+        answers: dict[str, Answer] = {}
+        for condition in wanted:
+            examples = [example, *others[:1]] if condition == "shuffled_soft" else [example]
+            began = time.perf_counter()
+            outputs = evaluator.outputs(condition, examples, self.module)
+            answers[condition] = self._answers([example], outputs[:1], time.perf_counter() - began)[0]
+        return answers
+
+    # -- soft tokens --------------------------------------------------------------------------------------------------
+
+    def soft_tokens(self, questions: Question | Sequence[Question]) -> SoftTokens:
+        """Return the soft tokens that the target reads for questions.
+
+        Args:
+            questions: one question, or B of them.
+        """
+        examples = self._examples(questions)
+        embeds = self._evaluator(1, 1).soft(self.pair.encoder(examples), self.module).tokens  # (B, K, d_t)
+        return SoftTokens(embeds=embeds, mask=embeds.new_ones(embeds.shape[:2], dtype=torch.long))
+
+    @torch.no_grad()
+    def prompt_embeds(self, question: Question) -> Tensor:
+        """Return what the target reads for a question, soft tokens and text, as input embeddings.
+
+        Other engines take them as prompt embeddings; greedy decoding from them continues as `generate` does.
+
+        Args:
+            question: the question.
+
+        Returns:
+            (L, d_t), in the target's dtype.
+
+        Raises:
+            UserError: if the translator's adapters change the target's layers, so that embeddings do not say it all.
+        """
+        if self.spec.injection == "adapter":
+            raise UserError("injection=adapter acts inside the target's layers: no prompt embeddings say what it reads")
+        items = self.pair.encoder([self._example(question)])
+        soft = self._evaluator(1, 1).soft(items, self.module)
+        rows = [items[0].row.without_answer()]
+        return assemble(self.pair.target, rows, soft, pad="right").embeds[0]  # (L, d_t)
+
+    # -- the hub ------------------------------------------------------------------------------------------------------
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from ray_bridge.inference.export import write_export
+
+        write_export(self, save_directory)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, revision: str | None, **settings: Any) -> Self:
+        known = {name: settings[name] for name in ("source", "target", "device") if name in settings}
+        return cls.load(model_id, revision=revision, **known)
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _examples(self, questions: Question | Sequence[Question]) -> list[Example]:
+        several = [questions] if isinstance(questions, str | Example) else questions
+        return [self._example(question) for question in several]
+
+    def _example(self, question: Question) -> Example:
+        if isinstance(question, Example):
+            return question
+        if not question.strip():
+            raise UserError("the question is empty")
+        known = self._recorded.get(question)
+        name = f"question-{digest(question)}"
+        return known or Example(id=name, index=0, question=question, answer="", gold="")
+
+    def _decoding(self, settings: Decoding) -> Decoding:
+        """Return settings with their defaults.
+
+        Raises:
+            UserError: if one of them is impossible.
+        """
+        defaults: Decoding = {
+            "temperature": 0.0,
+            "seed": 0,
+            "max_new_tokens": self.spec.max_new_tokens,
+            "batch_size": 32,
+        }
+        decoding: Decoding = {**defaults, **settings}
+        for name in ("max_new_tokens", "batch_size"):
+            if decoding[name] < 1:
+                raise UserError(f"{name}={decoding[name]}: at least 1")
+        if not 0 <= decoding["temperature"] <= 100:
+            raise UserError(f"temperature={decoding['temperature']}: 0 for greedy decoding, or up to 100")
+        return decoding
+
+    def _evaluator(self, limit: int, batch_size: int) -> Evaluator:
+        pair = replace(self.pair, spec=self.spec.replace(max_new_tokens=limit))
+        return Evaluator(pair, Worker(device=self.pair.target.device), batch_size, NodeCache(None))
+
+    def _sampled(self, examples: Sequence[Example], decoding: Decoding) -> list[Output]:
+        lm, stops = self.pair.target, self.pair.task.stops
+        items = self.pair.encoder(examples)
+        soft: SoftContext = self._evaluator(1, 1).soft(items, self.module)
+        rows = [item.row.without_answer() for item in items]
+        tokens = decode_rows(lm, rows, soft, decoding["max_new_tokens"], _sampling(examples, decoding), stops=stops)
+        stopping = Stopping.of(lm, stops)
+        return [
+            {"text": stopping.text(ids), "tokens": len(ids), "truncated": not stopping.has_ended(ids)} for ids in tokens
+        ]
+
+    def _answers(self, examples: Sequence[Example], outputs: Sequence[Output], seconds: float) -> list[Answer]:
+        return [
+            Answer(
+                text=output["text"],
+                final=self.pair.task.score(output["text"], example).answer,
+                tokens=output["tokens"],
+                truncated=output["truncated"],
+                seconds=seconds,
+            )
+            for example, output in zip(examples, outputs, strict=True)
+        ]
+
+
+def _sampling(examples: Sequence[Example], decoding: Decoding) -> Sampling | None:
+    if decoding["temperature"] == 0:
+        return None
+    generators = [generator("translate", decoding["seed"], example.id) for example in examples]
+    return Sampling(temperature=decoding["temperature"], generators=generators)
+
+
+def _identity(lm: FrozenLM) -> ModelIdentity:
+    return identify(lm.model, lm.tokenizer)
+
+
+def _check_identity(role: str, lm: FrozenLM, expected: ModelIdentity, saved: SavedTranslator) -> None:
+    found = _identity(lm)
+    differs = [name for name, value in expected.record().items() if value != getattr(found, name)]
+    if differs:
+        what = " and ".join(name.replace("_", " ") for name in differs)
+        raise UserError(
+            f"{lm.name} is not the {role} that {saved.folder.name} was trained with (other {what}): give that one "
+            f"with {role}=PLACE"
+        )

@@ -1,0 +1,112 @@
+"""Exported translators and bundles: they answer as the trial does, and refuse other models and broken files."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bridge_common.errors import UserError
+from bridge_common.files import read_json, read_jsonl, write_json, write_jsonl
+from ray_bridge import Translator
+from ray_bridge.inference.bundle import verify, write_bundle
+from ray_bridge.inference.export import write_export
+from tests.support.model_pairs import PairFolders, make_pair
+
+QUESTION = "Tom has dodici apples and eats 5. How many are left?"
+
+
+@pytest.fixture(scope="module")
+def bundle(translator: Translator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published") / "bundle"
+    write_bundle(translator, folder)
+    return folder
+
+
+def test_an_export_answers_as_its_trial(translator: Translator, tmp_path: Path) -> None:
+    write_export(translator, tmp_path / "export")
+    assert sorted(path.name for path in (tmp_path / "export").iterdir()) == [
+        "README.md",
+        "config.json",
+        "translator.safetensors",
+    ]
+    loaded = Translator.load(tmp_path / "export", source=translator.pair.source, target=translator.pair.target)
+    assert loaded.generate(QUESTION).text == translator.generate(QUESTION).text
+
+
+def test_an_export_goes_through_the_hubs_own_methods(translator: Translator, tmp_path: Path) -> None:
+    translator.save_pretrained(tmp_path / "saved")
+    loaded = Translator.from_pretrained(tmp_path / "saved")
+    assert loaded.generate(QUESTION).text == translator.generate(QUESTION).text
+    again = tmp_path / "again"
+    loaded.save_pretrained(again)
+    assert read_json(again / "config.json") == read_json(tmp_path / "saved" / "config.json")
+
+
+def test_the_card_says_what_was_measured(translator: Translator, bundle: Path) -> None:
+    card = (bundle / "README.md").read_text()
+    accuracy = read_json(bundle / "result.json")["metrics"]["accuracy/bridged"]
+    assert f"| bridged | target with this translator's soft tokens | {100 * accuracy:.1f} % [" in card
+    assert "random_soft" in card
+    assert translator.identities["source"].weights in card
+    assert translator.spec.source not in card  # the folder of a machine
+    assert "torch" in card
+
+
+def test_a_bundle_is_verified_item_by_item(bundle: Path) -> None:
+    result = verify(Translator.load(bundle), items=10)
+    assert (result.items, result.same, result.same_score, result.differing) == (10, 10, 10, ())
+
+
+def test_a_changed_answer_is_noticed(bundle: Path, tmp_path: Path) -> None:
+    forged = shutil.copytree(bundle, tmp_path / "forged")
+    rows = read_jsonl(forged / "samples.jsonl")
+    write_jsonl(forged / "samples.jsonl", [rows[0] | {"bridged_output": "#### 7", "bridged_correct": True}, *rows[1:]])
+    result = verify(Translator.load(forged), items=len(rows))
+    assert result.differing == (rows[0]["id"],)
+    assert (result.same, result.same_score) == (len(rows) - 1, len(rows) - 1)
+
+
+def test_other_models_are_refused(bundle: Path, tmp_path: Path) -> None:
+    other = make_pair(tmp_path / "other", seed=7)
+    with pytest.raises(UserError, match=r"is not the source that bundle was trained with.*weights.*source=PLACE"):
+        Translator.load(bundle, source=other.source)
+
+
+def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolders, tmp_path: Path) -> None:
+    moved = shutil.copytree(folders.target, tmp_path / "moved")
+    (moved / "NOTES.md").write_text("beside the model")
+    assert Translator.load(bundle, target=moved).generate(QUESTION).text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: (f / "config.json").write_text("{"), "is no JSON"),
+        (lambda f: (f / "config.json").write_text("[]"), "is no translator's"),
+        (lambda f: write_json(f / "config.json", {"architectures": ["LlamaForCausalLM"]}), "is no translator's"),
+        (lambda f: write_json(f / "config.json", read_json(f / "config.json") | {"translator_format": 99}), "newer"),
+        (lambda f: (f / "translator.safetensors").unlink(), "has no translator.safetensors"),
+        (lambda f: (f / "translator.safetensors").write_bytes(b"torn"), "does not hold this translator's weights"),
+        (
+            lambda f: write_json(
+                f / "config.json",
+                (c := read_json(f / "config.json")) | {"spec": c["spec"] | {"hidden_size": 32}},
+            ),
+            "does not hold this translator's weights",
+        ),
+    ],
+)
+def test_a_broken_bundle_is_one_line(bundle: Path, tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    broken = shutil.copytree(bundle, tmp_path / "broken")
+    change(broken)
+    with pytest.raises(UserError, match=message) as raised:
+        Translator.load(broken)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_export_has_no_answers_to_verify(translator: Translator, tmp_path: Path) -> None:
+    write_export(translator, tmp_path / "export")
+    with pytest.raises(UserError, match="no recorded answers to verify"):
+        verify(Translator.load(tmp_path / "export"))
+    with pytest.raises(UserError, match="a bundle needs a finished trial's folder"):
+        write_bundle(Translator.load(tmp_path / "export"), tmp_path / "bundle")

@@ -1,0 +1,132 @@
+"""A trained translator loaded from its trial, asked questions: the recorded answers, in batches, streamed, sampled."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bridge_common.errors import UserError
+from bridge_common.files import read_jsonl, write_json
+from bridge_common.metric_names import CONDITIONS
+from ray_bridge import Translator
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.inference.saved import sampled_example
+
+
+def test_questions_of_the_test_split_get_their_recorded_answers(translator: Translator, trial: Path) -> None:
+    rows = read_jsonl(trial / "samples.jsonl")
+    answers = translator.generate([row["question"] for row in rows], batch_size=5)
+    assert [answer.text for answer in answers] == [row["bridged_output"] for row in rows]
+    assert [answer.final for answer in answers] == [row["bridged_answer"] for row in rows]
+    assert [answer.tokens for answer in answers] == [row["bridged_tokens"] for row in rows]
+    assert len({answer.text for answer in answers}) > 1
+
+
+def test_compare_gives_every_condition_as_it_was_recorded(translator: Translator, trial: Path) -> None:
+    row = read_jsonl(trial / "samples.jsonl")[0]
+    answers = translator.compare(row["question"])
+    assert list(answers) == list(CONDITIONS)
+    same = [name for name in CONDITIONS if name != "shuffled_soft"]  # another question's than in the evaluation
+    assert {name: answers[name].text for name in same} == {name: row[f"{name}_output"] for name in same}
+    assert set(translator.compare(row["question"], ["target_alone"])) == {"target_alone"}
+
+
+def test_an_answer_does_not_depend_on_its_batch(translator: Translator) -> None:
+    questions = ["Tom has dodici apples and eats 5. How many are left?", "Ann has 3 pens.", "How many legs has a cat?"]
+    alone = [translator.generate(question) for question in questions]
+    assert [a.text for a in translator.generate(questions, batch_size=2)] == [a.text for a in alone]
+    assert str(alone[0]) == alone[0].text
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_streamed_pieces_make_up_the_answer(translator: Translator, temperature: float) -> None:
+    question = "Tom has dodici apples and eats 5. How many are left?"
+    pieces = list(translator.stream(question, temperature=temperature, seed=3, max_new_tokens=24))
+    assert "".join(pieces) == translator.generate(question, temperature=temperature, seed=3, max_new_tokens=24).text
+    assert len(pieces) > 1
+
+
+def test_samples_depend_on_seed_and_question_alone(translator: Translator) -> None:
+    questions = ["Ann has 3 pens.", "Tom has 4 pens.", "Ann has 3 pens and 1 more."]
+
+    def texts(seed: int, batch_size: int) -> list[str]:
+        return [a.text for a in translator.generate(questions, temperature=2.0, seed=seed, batch_size=batch_size)]
+
+    assert texts(0, 3) == texts(0, 1)
+    assert texts(0, 3) != texts(1, 3)
+
+
+def test_a_limit_of_tokens_truncates_and_says_so(translator: Translator) -> None:
+    answer = translator.generate("Ann has 3 pens.", max_new_tokens=2)
+    assert (answer.tokens, answer.truncated) == (2, True)
+    assert answer.seconds > 0
+
+
+def test_soft_tokens_are_those_of_the_final_evaluation(translator: Translator, trial: Path, spec: JobSpec) -> None:
+    question = read_jsonl(trial / "samples.jsonl")[0]["question"]
+    soft = translator.soft_tokens([question, "Ann has 3 pens."])
+    assert soft.embeds.shape == (2, spec.soft_tokens, translator.pair.target.hidden_size)
+    assert soft.mask.shape == (2, spec.soft_tokens)
+    assert bool(soft.mask.all())
+    torch.testing.assert_close(translator.soft_tokens(question).embeds, soft.embeds[:1], rtol=1e-10, atol=1e-12)
+
+
+def test_transformers_continues_prompt_embeddings_as_generate_does(translator: Translator) -> None:
+    question = "Ann has 3 pens."
+    lm = translator.pair.target
+    embeds = translator.prompt_embeds(question)
+    with torch.no_grad():
+        ids = lm.model.generate(
+            inputs_embeds=embeds[None],
+            attention_mask=embeds.new_ones(1, len(embeds), dtype=torch.long),
+            max_new_tokens=6,
+            do_sample=False,
+            eos_token_id=sorted(lm.ends),
+            pad_token_id=lm.pad,
+        )
+    text = lm.tokenizer.decode(ids[0], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    assert translator.generate(question, max_new_tokens=6).text == text.split("\nQuestion:")[0]
+
+
+def test_translators_of_one_pair_share_its_models(translator: Translator, trial: Path) -> None:
+    second = Translator.load(trial, source=translator.pair.source, target=translator.pair.target)
+    assert second.pair.source is translator.pair.source
+    assert second.pair.target is translator.pair.target
+    assert second.generate("Ann has 3 pens.").text == translator.generate("Ann has 3 pens.").text
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda t: t.generate("  "), "the question is empty"),
+        (lambda t: t.generate("x", max_new_tokens=0), "max_new_tokens=0: at least 1"),
+        (lambda t: t.compare("x", ["nobody"]), "unknown condition 'nobody'"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(translator: Translator, ask, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UserError, match=message) as raised:
+        ask(translator)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("nowhere", "no such folder"),
+        ("empty", "holds no translator"),
+        ("unfinished", "has selected no checkpoint yet"),
+    ],
+)
+def test_what_is_no_translator_is_one_line(place: str, message: str, tmp_path: Path, spec: JobSpec) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "unfinished").mkdir()
+    write_json(tmp_path / "unfinished" / "spec.json", {"spec": spec.model_dump()})
+    with pytest.raises(UserError, match=message):
+        Translator.load(tmp_path / place)
+
+
+def test_an_example_keeps_its_own_noise(translator: Translator, trial: Path) -> None:
+    row = read_jsonl(trial / "samples.jsonl")[0]
+    renamed = sampled_example(row | {"id": "another"})
+    mine, other = translator.soft_tokens(sampled_example(row)).embeds, translator.soft_tokens(renamed).embeds
+    assert not torch.equal(mine, other)
