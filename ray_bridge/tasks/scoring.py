@@ -1,4 +1,4 @@
-"""Score numeric answers in GSM8K's format: `#### number` strictly, the last number of the text flexibly.
+r"""Score numeric answers in GSM8K's format: `#### number` strictly, the last number of the text flexibly.
 
 Follows GSM8K's own grader (Cobbe et al. 2021) and the two filters of lm-evaluation-harness, but compares numbers as
 numbers, and accepts a number only as a whole: `#### 1/2` is not 1. docs/scoring.md lists every difference.
@@ -13,33 +13,69 @@ from collections import deque
 from ray_bridge.tasks.data.rows import RowError, shown
 from ray_bridge.tasks.task import Score
 
-_MINUS = r"\-" "\N{MINUS SIGN}\N{EN DASH}\N{SMALL HYPHEN-MINUS}\N{FULLWIDTH HYPHEN-MINUS}"
+# Signs, points and commas that other keyboards and typesetters write, one character for one.
+_ASCII = str.maketrans(
+    {
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u207b\u2212\ufe58\ufe63\uff0d", "-"),
+        **dict.fromkeys("\u207a\ufb29\ufe62\uff0b", "+"),
+        **dict(zip("，．／＄％", ",./$%", strict=True)),
+    }
+)
 _FIXED_SPACES = "\N{NO-BREAK SPACE}\N{THIN SPACE}\N{NARROW NO-BREAK SPACE}"
-# Groups of three (1,000,000), India's groups of two before the last three (10,00,000), or none.
-_INTEGER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d+)"
+# Groups of three (1,000,000), India's groups of two before the last three (10,00,000), or none. A comma that is
+# followed by no group separates a list.
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d{1,3}(?:['’_]\d{3})+(?!\d)|\d+)"
+_NUMBER = (
+    r"(?P<sign>[+-]?)(?:\\?[$€£¥₹](?P<inner>-?))?"
+    r"(?P<digits>(?:{spaced}|{integer})(?:\.\d+)?|(?<!\d)\.\d+)"
+    r"(?:[eE](?P<exponent>[+-]?\d{{1,2}})(?!\d))?"
+)
 
 
-def _pattern(spaces: str) -> str:
-    """Return the pattern of a number whose groups of three digits may be separated by any of `spaces`."""
-    spaced = rf"\d{{1,3}}(?:[{spaces}]\d{{3}})+(?!\d)"
-    return (
-        rf"(?P<sign>[+{_MINUS}]?)(?:\\?[$€£¥₹](?P<inner>[{_MINUS}]?))?"
-        rf"(?P<digits>(?:{spaced}|{_INTEGER})(?:\.\d+)?|(?<!\d)\.\d+)"
-        rf"(?:[eE](?P<exponent>[+{_MINUS}]?\d{{1,2}})(?!\d))?"
-    )
+def _number(spaced: str) -> str:
+    """Return the pattern of a number whose groups of three digits are also separated as `spaced` says."""
+    return _NUMBER.format(spaced=spaced, integer=_INTEGER)
 
 
-_WHOLE = re.compile(_pattern(" " + _FIXED_SPACES) + r"\.?")
+_GROUPED = _number(rf"\d{{1,3}}(?:[ {_FIXED_SPACES}]\d{{3}})+(?!\d)")
+_WHOLE = re.compile(_GROUPED + r"\.?")
 # Markdown, LaTeX and brackets may stand around the number that follows the mark on its line.
 _WRAP = r"(?:\*\*|[*_`'\"(\[{]|\\boxed\s?\{?|\\[(\[]|\\?\$|[^\S\n]){0,12}?"
-_STRICT = re.compile(rf"####{_WRAP}{_pattern(' ' + _FIXED_SPACES)}")
-# What makes the number before it a part of something else: a further digit, a letter (5x, 3km), an operator, a power.
-_CONTINUED = re.compile(
-    rf"[.,:]?\d|[A-Za-z(√π²³½¼¾⅓⅔]|\{{,\}}\d|\\[,;:! ]\d|\s?\\(?:[dt]?frac|times|cdot|div|sqrt|pi)"
-    rf"|[^\S\n]+\d|[^\S\n]*(?:=|(?:\*\*?|[+/×÷·^x{_MINUS}])[^\S\n]*[\d(.$])"
+_STRICT = re.compile(rf"####{_WRAP}{_GROUPED}")
+
+_CLOSING = r"(?:[*_`'\"”’»)\]}$]|\\[)\]$]|</\w{1,20}>|<\|\w{1,30}\|>|<(?:eos|br|end_of_turn)>)"
+_SPACE = r"(?:\s|\\[ ,;:!])"
+_TEXT = r"\\(?:text|mathrm|textbf|textit)\s?\{\s?"
+_OPENING = rf"[*_`'\"“‘«(\[{{$]{{0,3}}(?:{_TEXT})?"
+_WORD = r"[^\W\d_]"
+_CHANGING = (
+    r"(?!(?i:and|or|to|plus|minus|over|out|point|squared|cubed|factorial|divided|multiplied|by|through|mod|pi|sqrt|"
+    r"log|sin|cos|hundreds?|thousands?|millions?|billions?|trillions?|dozens?)\b)"
 )
+# A unit's first word has two letters or more, or is one of the letters that are units. `x`, `k` and `M` may change the
+# number, and so do `million`, `and a half`, `to six`.
+_UNIT = rf"{_CHANGING}{_WORD}{{2}}|[ghlmsL]\b|a\s|°"
+_UNSPACED = r"[\u2e80-\u9fff\uac00-\ud7af\u0e00-\u0e7f]"  # Chinese, Japanese, Korean and Thai put no space between
+_SYMBOLS = r"✓✔✅\U0001f300-\U0001faff"
+# What may stand right after the number: all that closes, a percent sign or a currency, and then the line's end, a mark
+# of punctuation, a unit, a rate (18/day) or a compound (18-inch).
+_END = re.compile(
+    rf"{_CLOSING}*+(?:{_SPACE}?\\?[%$€£¥₹¢]|°(?:[CFK]\b)?|\^\{{?\\circ\}}?)?+{_CLOSING}*+"
+    rf"(?:\s*$|\s*[.,;!?。、；！？](?![\w.])|[:：](?![\w.])|\.(?=[A-Z][a-z])|(?={_UNSPACED})"
+    rf"|{_SPACE}+{_OPENING}(?:{_UNIT})|{_TEXT}(?:{_UNIT})|\s+[{_SYMBOLS}]"
+    rf"|[-—/]{_CHANGING}{_WORD}{{2}}|\s+[-—]{{1,3}}\s?{_OPENING}{_WORD}{{2}})"
+)
+# The rest of the line holds words and punctuation. Operators, and whatever else is not named here, make the number a
+# part of something.
+_REST = re.compile(
+    rf"(?:{_WORD}|[\s.,;:!?'\"“”‘’«»()\[\]{{}}`_$€£¥₹¢°%&/—…。、；：！？{_SYMBOLS}-]"
+    rf"|\*(?!\s)|(?<!\s)\*|\\[)\]$% ,;:!]|{_TEXT}|\^\{{?\\circ|{_CLOSING})*+"
+)
+_HALF = re.compile(r"\b(?:half|halves)\b")
+# Flexibly, `1 000` is one number if `000` cannot be one of its own; other groups after a space may well be numbers.
+_SPACED = rf"\d{{1,3}}(?:[{_FIXED_SPACES}]\d{{3}})+(?!\d)|\d{{1,3}}(?=(?: \d{{3}}){{0,5}} 0)(?: \d{{3}})+(?!\d)"
 # A sign right after a word, a digit or a closing bracket is a hyphen or an operator: `pages 3-5`, `COVID-19`, `(8)-5`.
-_ANY = re.compile(rf"(?:(?<=[\w)\]}}%])[+{_MINUS}])?{_pattern(_FIXED_SPACES)}")
+_ANY = re.compile(rf"(?:(?<=[^\W_]|[)\]}}%])[+-])?{_number(_SPACED)}")
 
 
 def normalise_number(text: str | None) -> str | None:
@@ -48,25 +84,30 @@ def normalise_number(text: str | None) -> str | None:
     Args:
         text: a number with optional sign, currency, digit groups (1,000 or 1 000), decimals and exponent (5e3).
     """
-    match = None if text is None else _WHOLE.fullmatch(text.strip())
+    match = None if text is None else _WHOLE.fullmatch(text.strip().translate(_ASCII))
     return _written(match) if match else None
 
 
 def strict_answer(text: str) -> str | None:
     r"""Return the number that follows the first `####` that one follows; None if there is none, or it is only a part.
 
-    The number stands on the line of the mark, at most in Markdown or LaTeX (`**18**`, `\boxed{18}`, `\$18`). It is
-    refused if what follows makes it a part of something else: `1/2`, `5x`, `3 + 4 = 7`, `5:30`, `18 19`.
+    The number stands on the line of the mark, at most in Markdown or LaTeX (`**18**`, `\boxed{18}`, `\$18`). What
+    follows on the line, up to a further `####`, may be punctuation, a unit and words. Another number, an operator, or a
+    letter right after the number makes it a part of something else: `1/2`, `5x`, `3 + 4 = 7`, `5:30`, `18 19`.
     """
+    text = text.translate(_ASCII)
     match = _STRICT.search(text)
-    if match is None or _CONTINUED.match(text, match.end()):
+    if match is None:
         return None
-    return _written(match)
+    rest = text[match.end() :].partition("\n")[0].partition("####")[0]
+    whole = _END.match(rest) and _REST.fullmatch(rest) and not _HALF.search(rest)
+    # Fractions, powers and numerals of other scripts (½, ², 万) count as numbers, too.
+    return _written(match) if whole and not any(map(str.isnumeric, rest)) else None
 
 
 def last_number(text: str) -> str | None:
     """Return the last number of a text in its one written form, or None if there is none."""
-    last = deque(_ANY.finditer(text), maxlen=1)
+    last = deque(_ANY.finditer(text.translate(_ASCII)), maxlen=1)
     return _written(last[0]) if last else None
 
 
@@ -103,13 +144,13 @@ def score_number(text: str, gold: str) -> Score:
 
 def _written(match: re.Match[str]) -> str:
     """Return the one written form of a matched number: ASCII digits, no superfluous zero, point or sign."""
-    negative = bool(match["inner"]) or match["sign"] not in ("", "+")
-    whole, _, decimals = re.sub(rf"[, {_FIXED_SPACES}]", "", match["digits"]).partition(".")
+    negative = "-" in (match["inner"], match["sign"])
+    whole, _, decimals = re.sub(rf"[,'’_ {_FIXED_SPACES}]", "", match["digits"]).partition(".")
     digits = "".join(str(unicodedata.decimal(digit)) for digit in whole + decimals)
     point = len(whole)
     if match["exponent"]:
         size = int("".join(str(unicodedata.decimal(c)) for c in match["exponent"] if c.isdecimal()))
-        point += -size if match["exponent"][0] in _MINUS else size
+        point += -size if match["exponent"][0] == "-" else size
     if point <= 0:
         digits, point = "0" * (1 - point) + digits, 1
     digits = digits.ljust(point, "0")

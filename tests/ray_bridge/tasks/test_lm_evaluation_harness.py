@@ -47,15 +47,13 @@ def same_value(one: str, other: str) -> bool:
 
 
 def real_outputs() -> list[tuple[str, str]]:
-    """Outputs with their solutions: two runs of 200 items, three conditions, whole and up to the first stop text."""
-    stops = GSM8K.stops
+    """Every output of every run that is there, with its solution: whole, and up to the first stop text."""
     pairs = []
-    for name in ("full", "ablation_b"):
-        for line in (DATA / "reference_runs" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            for condition in ("source", "target", "bridged"):
-                output = row[f"{condition}_output"]
-                pairs += [(output, row["gold_text"]), (cut(output, stops), row["gold_text"])]
+    for file in sorted((DATA / "reference_runs").glob("*.jsonl")):
+        for row in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+            for name, output in row.items():
+                if name.endswith("_output"):
+                    pairs += [(output, row["gold_text"]), (cut(output, GSM8K.stops), row["gold_text"])]
     return pairs
 
 
@@ -66,7 +64,7 @@ def solutions() -> list[tuple[str, str]]:
 
 def test_both_scores_agree_on_every_real_output_and_solution() -> None:
     pairs = [*real_outputs(), *solutions()]
-    assert len(pairs) == 2400 + 8792
+    assert len(pairs) >= 2400 + 8792
     for output, solution in pairs:
         gold = stripped(solution)
         score = score_number(output, gold)
@@ -75,13 +73,17 @@ def test_both_scores_agree_on_every_real_output_and_solution() -> None:
 
 
 def test_without_the_answer_line_they_differ_only_where_numbers_are_equal_as_numbers() -> None:
-    differences = 0
+    differences, groups = 0, 0
     for solution, _ in solutions():
         steps, gold = solution.rpartition("####")[0], stripped(solution)
         score, theirs = score_number(steps, gold), flexible_extract(steps)
         assert not score.valid
         if score.flexible != (theirs == gold):
             differences += 1
-            assert score.flexible  # $18.00 for 18; they compare text
-            assert same_value(theirs, gold), (steps[-100:], gold)
+            assert score.flexible
+            if theirs == "000":  # of $100 000
+                groups += 1
+            else:  # $18.00 for 18: they compare text
+                assert same_value(theirs, gold), (steps[-100:], gold)
     assert 0 < differences < 300
+    assert groups == 3
