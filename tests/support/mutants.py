@@ -86,7 +86,7 @@ KILLED, SURVIVED, NO_TESTS, TIMEOUT = (1, 3), (0,), (5, 33), (24, -24, 36, 152, 
 
 
 def copy_checkout(work: Path) -> None:
-    """Copy the files that git knows or would add; unchanged ones keep their times, by which mutmut tells what changed."""
+    """Copy the files that git knows or would add. Unchanged ones keep their times, which tell mutmut what changed."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.splitlines()

@@ -57,6 +57,45 @@ def test_confident_mode_plans_more_items_then_further_seeds() -> None:
     assert make_plan(phases.phase1(tiny()), tiny()).extras == ()
 
 
+def test_extra_runs_of_another_task_answer_its_whole_split() -> None:
+    """Only the synthetic task makes more items than it was asked for."""
+    limited = tiny(task="gsm8k", test_examples=200)
+    planned = make_plan(phases.phase1(limited), limited, gate=GateSettings(mode=Mode.CONFIDENT))
+    assert [(t.spec.test_examples, t.seed) for t in map(planned.trials.get, planned.extras) if t] == [
+        (None, 0),
+        (None, 1),
+        (None, 2),
+    ]
+
+
+def test_another_mode_or_budget_leaves_the_identity_of_a_plan() -> None:
+    """A campaign may be started again with more runs for the gate; what it compares stays the same."""
+    plain = make_plan(phases.phase1(tiny()), tiny())
+    one, three = (
+        make_plan(phases.phase1(tiny()), tiny(), gate=GateSettings(mode=Mode.CONFIDENT, budget=budget))
+        for budget in (1, 3)
+    )
+    assert len(one.extras) == 1
+    assert len(three.extras) == 3
+    assert plain.identity == one.identity == three.identity
+    assert set(plain.identity["trials"]) == set(plain.trials)
+
+
+def test_trials_stand_in_the_order_of_the_largest_branch() -> None:
+    gate = GateSettings(mode=Mode.CONFIDENT, budget=1)
+    planned = make_plan(phases.phase1(tiny()), tiny(), gate=gate)
+    assert [trial.variant for trial in planned.trials.values()] == ["full", "full", "A", "B", "C"]
+    assert [trial.phase for trial in planned.trials.values()] == ["phase1", "phase1", *["phase1.5"] * 3]
+    assert all(trial.purpose for trial in planned.trials.values())
+
+
+def test_variants_of_a_branch_belong_to_the_phase_if_it_names_no_other() -> None:
+    more = variants.Variant(name="more", changes={"soft_tokens": 3}, purpose="why")
+    phase = Phase(name="p", goal="g", first=(variants.full(),), branches={"pass": (more,)})
+    trial = next(t for t in make_plan(phase, tiny()).trials.values() if t.variant == "more")
+    assert (trial.phase, trial.purpose) == ("p", "why")
+
+
 @pytest.mark.parametrize("seeds", [(), (0, 0), (-1,)])
 def test_impossible_seeds(seeds: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="seeds"):

@@ -1,6 +1,7 @@
 """A toggle of a plug-in's setting: switched where the setting is, left out where it is not."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ def test_a_variant_with_another_bridge_leaves_it_out(base: JobSpec) -> None:
     found = positions(make_plan(phases.phase3(base), base))
     assert found["dit-xattn"] is None
     assert found["hotpotqa"] == found["k64"] == 8
+
+
+def test_a_variant_with_another_task_leaves_out_the_toggles_of_this_one(base: JobSpec) -> None:
+    largest = toggles.find("rank")
+    toggles.register(replace(largest, key="largest", field="extra.largest", on=10, off=30, column="largest"))
+    found = {trial.variant: trial.spec.extra for trial in make_plan(phases.phase3(base), base).trials.values()}
+    assert found["k64"] == {"rank": 8, "largest": 10}
+    assert found["hotpotqa"] == {"rank": 8}
+    assert found["dit-xattn"] == {"largest": 10}
 
 
 def test_a_held_setting_is_not_switched(base: JobSpec) -> None:

@@ -70,3 +70,18 @@ def test_positions_of_a_spec() -> None:
     spec = vars(tiny(kl_alignment=False))
     assert toggles.positions(spec)["kl_alignment"] == "off"
     assert toggles.positions(spec)["decode_aware"] == "on"
+
+
+def test_a_value_that_is_neither_position_is_shown_as_it_is(pooling: Toggle) -> None:
+    assert [pooling.position(value) for value in ("attention", "mean", "last", 3)] == ["on", "off", "last", "3"]
+
+
+def test_settings_may_be_limited_to_some_toggles() -> None:
+    kl, prompt = toggles.find("kl"), toggles.find("prompt")
+    assert toggles.settings(["kl"], among=[kl, prompt]) == {"kl_alignment": True, "prompt_alignment": False}
+
+
+def test_help_has_one_paragraph_for_each_toggle() -> None:
+    paragraphs = toggles.help_text().split("\n\n")
+    assert [text.split(" (", 1)[0] for text in paragraphs] == ["kl", "prompt", "decode", "projection"]
+    assert all(text.endswith("]") for text in paragraphs)

@@ -37,6 +37,18 @@ def test_replicates_never_repeat_a_seed(block: list[int]) -> None:
     assert len(set(seeds)) == len(seeds) == 3 * len(block)
 
 
+def test_replicates_run_under_the_next_seeds() -> None:
+    assert variants.replicate(variants.full(), 1).seeds([3, 7]) == [8, 12]
+    assert variants.replicate(variants.full(), 2).seeds([0, 1, 2]) == [6, 7, 8]
+
+
+def test_a_variant_keeps_its_changes() -> None:
+    given = {"soft_tokens": 3}
+    variant = Variant(name="v", changes=given)
+    given["soft_tokens"] = 4
+    assert variant.changes == {"soft_tokens": 3}
+
+
 def test_variants_share_everything_but_their_changes() -> None:
     base = tiny(learning_rate=0.5)
     for variant in phases.phase1(base).variants():
