@@ -13,6 +13,8 @@ from pydantic_core import PydanticUndefined
 from cluster.cli.options import plugin_option
 from ray_bridge import BRIDGES, TASKS, JobSpec, RunSpec, import_plugin
 from ray_bridge.config.registry import Entry, Registry, Setting
+from ray_bridge.config.task_mapping import MAPPED, known_mapping, known_mappings
+from ray_bridge.config.task_needs import NEEDS, task_needs
 from tune_spaces.design.toggles import all_toggles
 
 Row = dict[str, Any]
@@ -26,7 +28,7 @@ def field_rows(plugins: Sequence[str] = ()) -> list[Row]:
             "name": name,
             "spec": spec.__name__,
             "type": ", ".join([_type_text(field.annotation), *_bounds(field.metadata)]),
-            "default": None if field.default is PydanticUndefined else field.default,
+            "default": _default(field),
             "meaning": field.description,
         }
         for spec in (JobSpec, RunSpec)
@@ -61,6 +63,24 @@ def class_rows(registry: Registry, plugins: Sequence[str] = ()) -> list[Row]:
     ]
 
 
+def task_rows(plugins: Sequence[str] = ()) -> list[Row]:
+    """Return every task, with what those that say so need of a job."""
+    rows = class_rows(TASKS, plugins)
+    return [row | ({"needs": needs} if (needs := _needs(row["name"])) else {}) for row in rows]
+
+
+def _needs(task: str) -> Row:
+    if task == MAPPED:  # which depends on its mapping
+        return {}
+    found = TASKS.load(task)
+    if task in known_mappings():
+        mapping = known_mapping(task)
+        return {**task_needs(task, mapping), "stops": list(found(mapping).stops)}
+    if not any(hasattr(found, name) for name in NEEDS):
+        return {}
+    return {**task_needs(task), "stops": list(found.stops)}
+
+
 def toggle_rows(plugins: Sequence[str] = ()) -> list[Row]:
     """Return every registered toggle."""
     defaults = {row["name"]: row["default"] for row in field_rows(plugins)}
@@ -83,6 +103,12 @@ def toggle_rows(plugins: Sequence[str] = ()) -> list[Row]:
 def _entries(registry: Registry, plugins: Sequence[str]) -> list[tuple[Entry, tuple[Setting, ...]]]:
     found = [*registry.entries(), *(entry for name in plugins for entry in registry.classes_in(import_plugin(name)))]
     return [(entry, registry.settings(entry.name)) for entry in found]
+
+
+def _default(field: FieldInfo) -> Any:
+    if field.default_factory is not None and field.default is PydanticUndefined:
+        return "as the task needs"
+    return None if field.default is PydanticUndefined else field.default
 
 
 def _type_text(annotation: Any) -> str:
@@ -139,21 +165,23 @@ def fields(plugin: tuple[str, ...], as_json: bool) -> None:
     )
 
 
-def _list_classes(registry: Registry, plugins: tuple[str, ...], as_json: bool) -> None:
-    def line(row: Row) -> tuple[str, str]:
-        settings = [f"{name}={_as_text(value)}" for name, value in row["settings"].items()]
-        notes = [*(["the default"] if row["default"] else []), *settings]
-        return row["name"], row["meaning"] + (f" ({', '.join(notes)})" if notes else "")
+def _class_line(row: Row) -> tuple[str, str]:
+    settings = [f"{name}={_as_text(value)}" for name, value in row["settings"].items()]
+    needs = [f"{name}={_quoted(value)}" for name, value in row.get("needs", {}).items()]
+    notes = [*(["the default"] if row["default"] else []), *settings, *needs]
+    return row["name"], row["meaning"] + (f" ({', '.join(notes)})" if notes else "")
 
-    _print(class_rows(registry, plugins), as_json, line)
+
+def _quoted(value: Any) -> str:
+    return " ".join(map(json.dumps, value)) if isinstance(value, list) else str(value)
 
 
 @click.command()
 @plugin_option
 @json_option
 def tasks(plugin: tuple[str, ...], as_json: bool) -> None:
-    """List what --task takes; a class of your own is MODULE:CLASS."""
-    _list_classes(TASKS, plugin, as_json)
+    """List what --task takes, with the new tokens, exemplars and stop texts that it gets; or MODULE:CLASS of yours."""
+    _print(task_rows(plugin), as_json, _class_line)
 
 
 @click.command()
@@ -161,7 +189,7 @@ def tasks(plugin: tuple[str, ...], as_json: bool) -> None:
 @json_option
 def bridges(plugin: tuple[str, ...], as_json: bool) -> None:
     """List what --set bridge=NAME takes; a class of your own is MODULE:CLASS."""
-    _list_classes(BRIDGES, plugin, as_json)
+    _print(class_rows(BRIDGES, plugin), as_json, _class_line)
 
 
 @click.command()

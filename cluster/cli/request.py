@@ -2,7 +2,8 @@
 
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
 from ray_bridge.config.task_mapping import MAPPED, read_mapping
+from ray_bridge.config.task_needs import NEEDS
 from ray_bridge.tasks.registry import TASKS
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import PHASES, Phase, ablate
 from tune_spaces.design.toggles import all_toggles, applicable
+from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings, Mode
 
 
@@ -63,8 +66,9 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     _check_phase(phase)
     base, run_spec = make_specs(request)
     TASKS.load(base.task).from_spec(base)  # refuses data that the task cannot read
-    base, planned = pin_campaign_data(base, _phase(phase, base, request))
     settings = {**parse_settings(request.settings), **_shortcuts(request)}
+    planned = keep_needs(_phase(phase, base, request), base, settings)
+    base, planned = pin_campaign_data(base, planned)
     toggles = {toggle.field for toggle in all_toggles()}
     for toggle in all_toggles():
         if toggle not in applicable(base.task, base.bridge):
@@ -91,6 +95,23 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
             "tracking_uri": request.tracking_uri or default_tracking_uri(request.storage),
         },
     )
+
+
+def keep_needs(phase: Phase, base: JobSpec, settings: Container[str]) -> Phase:
+    """Return a phase whose variants keep what was asked for when they change the task, instead of the task's needs.
+
+    Args:
+        phase: the phase.
+        base: the spec that its variants change.
+        settings: the fields that were set on the command line.
+    """
+    asked = {name: getattr(base, name) for name in NEEDS if name in settings}
+
+    def kept(variants: Sequence[Variant]) -> tuple[Variant, ...]:
+        return tuple(replace(v, changes={**asked, **v.changes}) if "task" in v.changes else v for v in variants)
+
+    branches = {name: kept(variants) for name, variants in phase.branches.items()}
+    return replace(phase, first=kept(phase.first), branches=branches)
 
 
 def _check_phase(phase: str) -> None:

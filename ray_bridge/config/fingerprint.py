@@ -16,6 +16,9 @@ from ray_bridge.config.spec import JobSpec
 
 _WHOLE = 1 << 22  # bytes; files up to this size are hashed completely
 _SAMPLE = 1 << 16  # bytes at start, middle and end of larger ones
+_IMPLIED = {"stops": None}
+"""Fields that were added later, with the value that every earlier spec had: with it they do not count."""
+
 _CONSTANTS = {None: "null", True: "true", False: "false"}
 _quoted = json.encoder.encode_basestring_ascii  # what json.dumps does to text, at a tenth of its cost a call
 
@@ -82,7 +85,7 @@ def fingerprint(spec: JobSpec, contents: dict[str, str] | None = None) -> str:
         UserError: if a checkpoint or a plug-in does not exist.
     """
     contents = {} if contents is None else contents
-    fields = spec.flat()
+    fields = {name: value for name, value in spec.flat().items() if name not in _IMPLIED or value != _IMPLIED[name]}
     for name in ("task", "bridge"):
         module, colon, attribute = fields[name].partition(":")
         if colon:

@@ -5,7 +5,9 @@ machine, the number of workers or the evaluation batch size. Each field's descri
 the field means and what its values do; the command line and the documentation show it.
 """
 
+import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_serializer, model_validator
@@ -14,6 +16,7 @@ from bridge_common.errors import UserError
 from ray_bridge.config.plugins import import_plugin
 from ray_bridge.config.registry import Value, read_extra, registry_of, settings_of
 from ray_bridge.config.task_mapping import MAPPED, TaskMapping, known_mapping, known_mappings
+from ray_bridge.config.task_needs import need_of, task_needs
 from ray_bridge.config.validation import Frozen, build
 
 EXTRA = "extra."  # start of a plug-in's setting, as the command line and records name it
@@ -25,6 +28,17 @@ Count = Annotated[int, Field(ge=1)]
 
 def _split_commas(value: Any) -> Any:
     return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _read_texts(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.startswith("["):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"no JSON list: {error}") from error
+    return [part.replace("\\n", "\n").replace("\\t", "\t") for part in value.split(",") if part]
 
 
 class JobSpec(Frozen):
@@ -80,7 +94,11 @@ class JobSpec(Frozen):
     )
     task_revision: str | None = Field(None, description="hub revision of the data set; none means its main branch")
     num_fewshot: int = Field(
-        0, ge=0, le=64, description="solved exemplars before the question, the same ones in training and evaluation"
+        ge=0,
+        le=64,
+        default_factory=partial(need_of, "num_fewshot"),
+        description="solved exemplars before the question, the same ones in training and evaluation; by default what "
+        "the task needs (`tasks` lists it)",
     )
     train_examples: Count | None = Field(None, description="number of training examples; none means all")
     validation_examples: Count = Field(
@@ -89,7 +107,15 @@ class JobSpec(Frozen):
     test_examples: Count | None = Field(
         None, description="number of test examples, on which every accuracy is reported; none means all"
     )
-    max_new_tokens: Count = Field(256, description="most tokens generated for one answer")
+    max_new_tokens: Count = Field(
+        default_factory=partial(need_of, "max_new_tokens"),
+        description="most tokens generated for one answer; by default what the task needs (`tasks` lists it)",
+    )
+    stops: Annotated[tuple[str, ...] | None, BeforeValidator(_read_texts)] = Field(
+        None,
+        description="texts that end an answer, such as the opening of a further exemplar: with commas between them and "
+        "\\n for a new line, or a JSON list; none means the task's own",
+    )
 
     # The sequence that the target reads
     layout: Literal["soft_plus_text", "soft_only"] = Field(
@@ -283,7 +309,7 @@ class JobSpec(Frozen):
         """Return a copy with some fields changed, validated as a new object.
 
         Where the task or the bridge changes, settings that only the old one had are left out, as are the old task's
-        folder, revision and mapping.
+        folder, revision and mapping, and what was as the old task needs it is then as the new one does.
 
         Raises:
             UserError: for an unknown field or an impossible value; the message names the field and what it takes.
@@ -295,6 +321,8 @@ class JobSpec(Frozen):
             kept = {name: value for name, value in kept.items() if name not in lost}
         if changes.get("task", self.task) != self.task:
             kept |= {"task_data": None, "task_revision": None, "task_mapping": None}
+            needs = task_needs(self.task, self.task_mapping)
+            kept = {name: value for name, value in kept.items() if name not in needs or value != needs[name]}
         return build(type(self), {**kept, **changes})
 
     @model_validator(mode="after")

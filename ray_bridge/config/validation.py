@@ -32,7 +32,8 @@ def build(spec_type: type[Spec], values: dict[str, Any]) -> Spec:
     try:
         return spec_type.model_validate(values)
     except ValidationError as error:
-        raise UserError("; ".join(_explain(spec_type, problem) for problem in error.errors())) from error
+        problems = [problem for problem in error.errors() if problem["type"] != "default_factory_not_called"]
+        raise UserError("; ".join(_explain(spec_type, problem) for problem in problems)) from error
 
 
 def _explain(spec_type: type[BaseModel], problem: Any) -> str:

@@ -30,6 +30,8 @@ class CompetitionMath(HubTask):
     """MATH from the hub, or from a folder; rows have `problem` and `solution`."""
 
     name = "math"
+    max_new_tokens = 1024
+    num_fewshot = 4  # Minerva's (Lewkowycz et al. 2022)
     stops: tuple[str, ...] = ("\nQuestion:", "\nProblem:")
     hub = HubData(name="nlile/hendrycks-MATH-benchmark")
     unusable = 0.01  # a few solutions of the data box nothing

@@ -11,6 +11,8 @@ class GSM8K(HubTask):
     """GSM8K from the hub, or from a folder; rows have `question` and `answer`."""
 
     name = "gsm8k"
+    max_new_tokens = 256
+    num_fewshot = 8
     hub = HubData(name="openai/gsm8k", config="main")
 
     def score(self, output: str, example: Example) -> Score:

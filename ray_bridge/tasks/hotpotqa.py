@@ -20,6 +20,8 @@ class HotpotQA(HubTask):
     """HotpotQA from the hub, or from a folder; rows have `question`, `answer` and `context`."""
 
     name = "hotpotqa"
+    max_new_tokens = 32
+    num_fewshot = 2  # each has ten paragraphs, about 1,400 tokens
     instruction = "Answer the question above.\nAnswer:"
     stops: tuple[str, ...] = ("\n",)
     # The answers of the hub's test split are not public.

@@ -59,8 +59,10 @@ class Splits:
 
 
 def make_task(spec: JobSpec) -> Task:
-    """Make the task that a spec names."""
+    """Make the task that a spec names, with the spec's stop texts if it has any."""
     task: Task = TASKS.load(spec.task).from_spec(spec)
+    if spec.stops is not None:
+        task.stops = spec.stops
     return task
 
 

@@ -84,9 +84,12 @@ class Plan:
         }
 
     def changes(self, trial: PlannedTrial) -> dict[str, Any]:
-        """Return the fields in which a trial's spec differs from the base, with its values."""
-        base, own = self.base.flat(), trial.spec.flat()
-        return {name: value for name, value in own.items() if name not in base or value != base[name]}
+        """Return the fields that `base.replace` takes to make a trial's spec, with its values."""
+        own = trial.spec.flat()
+        changes = _differences(self.base, own)
+        if "task" in changes:  # the new task fills in what it needs, which the trial may have kept
+            changes |= _differences(self.base.replace(**changes), own)
+        return changes
 
 
 def make_plan(
@@ -134,6 +137,11 @@ def make_plan(
         extras=tuple(extras),
         branches={str(name): names for name, names in branches.items()},
     )
+
+
+def _differences(base: JobSpec, own: Mapping[str, Any]) -> dict[str, Any]:
+    fields = base.flat()
+    return {name: value for name, value in own.items() if name not in fields or value != fields[name]}
 
 
 class _Tree:

@@ -89,7 +89,7 @@ def _row(
 
 def _complete(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return a recorded spec with the defaults of fields that were added after it was written."""
-    defaults = {name: field.default for name, field in JobSpec.model_fields.items() if name not in PLUGIN_FIELDS}
+    defaults = {name: field.get_default() for name, field in JobSpec.model_fields.items() if name not in PLUGIN_FIELDS}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in {**defaults, **spec}.items()}
 
 

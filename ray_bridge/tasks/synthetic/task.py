@@ -19,6 +19,8 @@ class SyntheticTask(QuestionTask):
     """Generated problems; some hold number words that only the embedded source knows (see ray_bridge/embedded_pair)."""
 
     name = "synthetic"
+    max_new_tokens = 72
+    num_fewshot = 0
 
     def __init__(self, train_examples: int, test_examples: int) -> None:
         self.train_examples, self.test_examples = train_examples, test_examples

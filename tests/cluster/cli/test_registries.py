@@ -58,6 +58,12 @@ def test_tasks_and_bridges() -> None:
     assert [row["name"] for row in listed("tasks")][:4] == ["synthetic", "gsm8k", "math", "hotpotqa"]
     assert [row["name"] for row in listed("bridges") if row["default"]] == ["dit"]
     assert "hotpotqa multi-hop questions" in shown("tasks")
+    assert {row["name"]: row["needs"] for row in listed("tasks") if "needs" in row}["hotpotqa"] == {
+        "max_new_tokens": 32,
+        "num_fewshot": 2,
+        "stops": ["\n"],
+    }
+    assert r'max_new_tokens=16, num_fewshot=5, stops="\nQuestion:" "\nQ:")' in shown("tasks")
     assert all(row["meaning"] and row["class"] for row in listed("bridges"))
 
 

@@ -19,9 +19,7 @@ ON_CPU = 20.0 + 350 * 0.35 + 0.03 * (3 * 10 + 3 * 50)
 ON_GPUS = 35.0 + 350 * 0.9 + 0.25 * (3 * 10 + 3 * 50)
 
 
-def trial(
-    folder: Path, name: str, spec: JobSpec, run: RunSpec, seconds: float | None, **without: None
-) -> TrialFolder:
+def trial(folder: Path, name: str, spec: JobSpec, run: RunSpec, seconds: float | None, **without: None) -> TrialFolder:
     made = TrialFolder(folder / name)
     made.begin({"spec": spec.model_dump(), "run": run.model_dump(), **without})
     if seconds is not None:

@@ -34,8 +34,8 @@ VARIANTS = {
             "k512": "e42ee44af6f4a550",
             "attention-pooling": "4613e42f8de219da",
             "dit-xattn": "84c9575e4d69001d",
-            "hotpotqa": "06137f80b0afdb32",
-            "math": "165f8d537bf97140",
+            "hotpotqa": "e17502805b70398c",
+            "math": "26df9f26aac29247",
             "target-70b": "8368525944159a00",
         },
         "ablate": {
@@ -80,8 +80,8 @@ VARIANTS = {
             "k512": "53e276004dc2e450",
             "attention-pooling": "46f0a48d08bf087c",
             "dit-xattn": "c86f63f6fd007fe3",
-            "hotpotqa": "79b5e31cde42201c",
-            "math": "5bb097310ba9a1de",
+            "hotpotqa": "8a554010cf920f24",
+            "math": "9a674037705240e4",
             "target-70b": "d191f2adb01f4bfe",
         },
         "ablate": {

@@ -73,7 +73,9 @@ def test_purposes_of_single_and_combined_toggles() -> None:
 
 def test_variants_of_the_largest_branch_stand_first() -> None:
     one, two, three = (Variant(name=name, changes={"soft_tokens": k}) for k, name in enumerate("XYZ", start=1))
-    phase = Phase(name="p", goal="g", first=(variants.full(),), branches={"small": (three,), "large": (one, two, three)})
+    phase = Phase(
+        name="p", goal="g", first=(variants.full(),), branches={"small": (three,), "large": (one, two, three)}
+    )
     assert [variant.name for variant in phase.variants()] == ["full", "X", "Y", "Z"]
 
 

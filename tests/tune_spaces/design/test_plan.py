@@ -96,6 +96,16 @@ def test_variants_of_a_branch_belong_to_the_phase_if_it_names_no_other() -> None
     assert (trial.phase, trial.purpose) == ("p", "why")
 
 
+def test_a_variant_of_another_task_is_made_again_from_its_changes() -> None:
+    """Also where it keeps what the new task would set."""
+    base = paper()
+    for changes in ({}, {"max_new_tokens": 256}, {"num_fewshot": 8}, {"max_new_tokens": 40}):
+        own = Phase(name="p", goal="g", first=(variants.Variant(name="v", changes={"task": "math", **changes}),))
+        planned = make_plan(own, base)
+        (trial,) = planned.trials.values()
+        assert base.replace(**planned.changes(trial)) == trial.spec
+
+
 @pytest.mark.parametrize("seeds", [(), (0, 0), (-1,)])
 def test_impossible_seeds(seeds: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="seeds"):
