@@ -83,7 +83,7 @@ class Translator(ModelHubMixin):
             UserError: if there is no translator, a model cannot be loaded, or is not the one of training.
         """
         saved = read_saved(place, revision=revision)
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = _device(device)
         spec = saved.spec
         names = {
             role: str(model)
@@ -192,6 +192,24 @@ class Translator(ModelHubMixin):
             answers[condition] = self._answers([example], outputs[:1], time.perf_counter() - began)[0]
         return answers
 
+    def question(self, text: str, name: str | None = None) -> Example:
+        """Return a question as an example of the task.
+
+        Args:
+            text: the question.
+            name: seeds the question's noise, as the ids of a data set do. By default it is the text's digest, or the
+                id of the recorded test example that asks the same.
+
+        Raises:
+            UserError: if the text is empty.
+        """
+        if not text.strip():
+            raise UserError("the question is empty")
+        known = self._recorded.get(text)
+        if known is not None and name in (None, known.id):
+            return known
+        return Example(id=name or f"question-{digest(text)}", index=0, question=text, answer="", gold="")
+
     # -- soft tokens --------------------------------------------------------------------------------------------------
 
     def soft_tokens(self, questions: Question | Sequence[Question]) -> SoftTokens:
@@ -245,13 +263,7 @@ class Translator(ModelHubMixin):
         return [self._example(question) for question in several]
 
     def _example(self, question: Question) -> Example:
-        if isinstance(question, Example):
-            return question
-        if not question.strip():
-            raise UserError("the question is empty")
-        known = self._recorded.get(question)
-        name = f"question-{digest(question)}"
-        return known or Example(id=name, index=0, question=question, answer="", gold="")
+        return question if isinstance(question, Example) else self.question(question)
 
     def _decoding(self, settings: Decoding) -> Decoding:
         """Return settings with their defaults.
@@ -299,6 +311,20 @@ class Translator(ModelHubMixin):
             )
             for example, output in zip(examples, outputs, strict=True)
         ]
+
+
+def _device(device: torch.device | str | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise UserError(f"device={device!r}: use cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
+        raise UserError(f"device={device}: torch sees {torch.cuda.device_count()} GPUs here; use cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device={device}: use cpu, cuda or cuda:N")
+    return device
 
 
 def _sampling(examples: Sequence[Example], decoding: Decoding) -> Sampling | None:

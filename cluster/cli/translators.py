@@ -1,0 +1,204 @@
+"""Commands that use a trained translator: ask it, export it, and verify what was exported."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bridge_common.errors import UserError
+from cluster.cli.options import FOLDER
+
+if TYPE_CHECKING:
+    from ray_bridge import Translator
+    from ray_bridge.inference.answers import Answer, Question
+
+device_option = click.option("--device", help="cpu, cuda, cuda:1, ...  [default: a GPU if there is one]")
+source_option = click.option("--source", help="the source, if it lies elsewhere than at training: folder or hub name")
+target_option = click.option("--target", help="the same for the target")
+
+
+@click.command()
+@click.argument("run")
+@click.argument("question", required=False)
+@click.option("--file", type=FOLDER, help="JSONL of questions: objects with question and, if you like, id")
+@click.option("--compare", is_flag=True, help="answer under every condition: baselines and controls beside the bridge")
+@click.option("--temperature", default=0.0, help="0 decodes greedily; above, answers are sampled")
+@click.option("--seed", default=0, help="of the sampling")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), help="most tokens of an answer  [default: the job's]")
+@click.option("--json", "as_json", is_flag=True, help="one JSON object a question")
+@device_option
+@source_option
+@target_option
+def translate(
+    run: str,
+    question: str | None,
+    file: Path | None,
+    compare: bool,
+    temperature: float,
+    seed: int,
+    max_new_tokens: int | None,
+    as_json: bool,
+    device: str | None,
+    source: str | None,
+    target: str | None,
+) -> None:
+    """Answer a question with a trained translator.
+
+    RUN is a trial's folder (STORAGE/CAMPAIGN/trials/NAME), an exported folder or bundle, or a name on the hub.
+    """
+    if (question is None) == (file is None):
+        raise UserError('give one question, as in translate RUN "How many ...", or a file of them by --file')
+    if compare and (temperature > 0 or max_new_tokens is not None):
+        raise UserError("--compare decodes as the evaluation did: leave out --temperature and --max-new-tokens")
+    questions = [("", question)] if question is not None else read_questions(file) if file is not None else []
+    translator = _load(run, device, source, target)
+    settings: dict[str, Any] = {"temperature": temperature, "seed": seed}
+    if max_new_tokens is not None:
+        settings["max_new_tokens"] = max_new_tokens
+    if question is not None and not (compare or as_json):
+        for piece in translator.stream(question, **settings):
+            print(piece, end="", flush=True)
+        print()
+        return
+    for name, text, answers in _answers(translator, questions, compare, settings):
+        if as_json or file is not None:
+            row = {"id": name} if name else {}
+            print(json.dumps(row | {"question": text, **answer_record(answers)}, ensure_ascii=False), flush=True)
+        else:
+            print("\n".join(_beside(answers)), flush=True)
+
+
+def _answers(
+    translator: "Translator", questions: list[tuple[str, str]], compare: bool, settings: dict[str, Any]
+) -> Iterator[tuple[str, str, "Answer | dict[str, Answer]"]]:
+    asked: list[Question] = [translator.question(text, name or None) for name, text in questions]
+    if compare:
+        for (name, text), one in zip(questions, asked, strict=True):
+            yield name, text, translator.compare(one)
+        return
+    size = 32
+    for at in range(0, len(asked), size):  # answers appear as their batch is done
+        batch = translator.generate(asked[at : at + size], **settings)
+        for (name, text), answer in zip(questions[at : at + size], batch, strict=True):
+            yield name, text, answer
+
+
+def answer_record(answers: "Answer | dict[str, Answer]") -> dict[str, Any]:
+    """Return what is printed of one question's answer, or of its answers by condition."""
+    if isinstance(answers, dict):
+        return {condition: answer_record(answer) for condition, answer in answers.items()}
+    return {
+        "answer": answers.text,
+        "final": answers.final,
+        "tokens": answers.tokens,
+        "truncated": answers.truncated,
+    }
+
+
+def _beside(answers: "Answer | dict[str, Answer]") -> Iterator[str]:
+    if not isinstance(answers, dict):
+        yield answers.text.strip()
+        return
+    for condition, answer in answers.items():
+        yield f"{condition} ({answer.tokens} tokens, {1000 * answer.seconds:.0f} ms):"
+        yield from (f"    {line}" for line in answer.text.strip().splitlines())
+
+
+def read_questions(file: Path) -> list[tuple[str, str]]:
+    """Read the ids, empty if there are none, and the questions of a JSONL file.
+
+    Raises:
+        UserError: if the file or one of its lines cannot be used; the message names the line.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {file}: {error}") from error
+    questions = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{file}, line {number}: no JSON ({error})") from error
+        text = row.get("question") if isinstance(row, dict) else row
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f'{file}, line {number}: give {{"question": "..."}}, or a text in quotes')
+        questions.append((str(row.get("id", "")) if isinstance(row, dict) else "", text))
+    if not questions:
+        raise UserError(f"{file} has no questions")
+    return questions
+
+
+@click.command()
+@click.argument("run")
+@click.argument("folder", type=FOLDER)
+@click.option(
+    "--bundle", is_flag=True, help="add spec, plan, samples, events and environment, so that others can check"
+)
+@click.option("--overwrite", is_flag=True, help="replace what an earlier export wrote into the folder")
+@device_option
+@source_option
+@target_option
+def export(
+    run: str,
+    folder: Path,
+    bundle: bool,
+    overwrite: bool,
+    device: str | None,
+    source: str | None,
+    target: str | None,
+) -> None:
+    """Export a trained translator: weights, config, and a model card filled from the record.
+
+    Both frozen models are loaded once, to write down which ones they are.
+    """
+    from ray_bridge.inference.bundle import write_bundle
+    from ray_bridge.inference.export import write_export
+
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file: name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise UserError(f"{folder} is not empty: name another folder, or add --overwrite")
+    translator = _load(run, device, source, target)
+    (write_bundle if bundle else write_export)(translator, folder)
+    for path in sorted(folder.iterdir()):
+        print(path)
+
+
+@click.command()
+@click.argument("bundle")
+@click.option("--items", type=click.IntRange(min=1), default=50, help="test items to decode again")
+@device_option
+@source_option
+@target_option
+def verify(bundle: str, items: int, device: str | None, source: str | None, target: str | None) -> int:
+    """Decode test items of a bundle again and say which of the recorded answers come out; 1 if a verdict differs.
+
+    BUNDLE is what `export --bundle` wrote, or a finished trial's folder.
+    """
+    from ray_bridge.inference.bundle import verify as decode_again
+
+    result = decode_again(_load(bundle, device, source, target), items)
+    print(
+        f"{result.same} of {result.items} recorded answers came out byte for byte, "
+        f"{result.same_score} with the recorded verdict"
+    )
+    if result.differing:
+        print(f"other answers: {', '.join(result.differing[:20])}{' ...' if len(result.differing) > 20 else ''}")
+    return 0 if result.same_score == result.items else 1
+
+
+def _load(run: str, device: str | None, source: str | None, target: str | None) -> "Translator":
+    from transformers.utils.logging import set_verbosity_error
+
+    from ray_bridge import Translator
+
+    set_verbosity_error()
+    return Translator.load(run, device=device, source=source, target=target)
+
+
+COMMANDS = (translate, export, verify)

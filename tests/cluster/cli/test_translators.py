@@ -1,0 +1,114 @@
+"""`translate`, `export` and `verify` as a user calls them, on a trial that was trained here."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bridge_common.errors import UserError
+from bridge_common.files import read_json, read_jsonl, write_json, write_jsonl
+from cluster.cli.app import app
+from tests.support.local_jobs import run_job, small_spec
+from tests.support.model_pairs import make_pair
+
+
+@pytest.fixture(scope="module")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = small_spec(make_pair(tmp_path_factory.mktemp("pair")), steps=2, eval_every=2, warmup_steps=1)
+    folder = tmp_path_factory.mktemp("campaign") / "trials" / "full-0"
+    result = run_job(spec, folder)
+    write_json(folder / "spec.json", {"variant": "full", "seed": 0, "fingerprint": "0" * 16, "spec": spec.model_dump()})
+    write_json(folder / "result.json", result)
+    return folder
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)), standalone_mode=False)
+
+
+def test_a_question_is_answered_as_recorded(trial: Path) -> None:
+    row = read_jsonl(trial / "samples.jsonl")[0]
+    assert call("translate", trial, row["question"]).output == row["bridged_output"] + "\n"
+
+
+def test_a_file_is_answered_line_by_line(trial: Path, tmp_path: Path) -> None:
+    rows = read_jsonl(trial / "samples.jsonl")
+    write_jsonl(tmp_path / "asked.jsonl", [{"id": row["id"], "question": row["question"]} for row in rows])
+    lines = [
+        json.loads(line) for line in call("translate", trial, "--file", tmp_path / "asked.jsonl").output.splitlines()
+    ]
+    assert [line["id"] for line in lines] == [row["id"] for row in rows]
+    assert [line["answer"] for line in lines] == [row["bridged_output"] for row in rows]
+
+
+def test_conditions_stand_side_by_side(trial: Path) -> None:
+    row = read_jsonl(trial / "samples.jsonl")[0]
+    text = call("translate", trial, row["question"], "--compare").output
+    assert text.startswith("bridged (")
+    assert "\nrandom_soft (" in text
+    found = json.loads(call("translate", trial, row["question"], "--compare", "--json").output)
+    assert found["target_alone"]["answer"] == row["target_alone_output"]
+
+
+def test_an_exported_bundle_is_verified(trial: Path, tmp_path: Path) -> None:
+    written = call("export", trial, tmp_path / "bundle", "--bundle").output.split()
+    assert {Path(path).name for path in written} >= {"config.json", "README.md", "samples.jsonl", "trial.json"}
+    done = call("verify", tmp_path / "bundle", "--items", 5)
+    assert done.output == "5 of 5 recorded answers came out byte for byte, 5 with the recorded verdict\n"
+    assert not done.return_value
+    rows = read_jsonl(tmp_path / "bundle" / "samples.jsonl")
+    forged = [row | {"bridged_output": "#### 1", "bridged_correct": not row["bridged_correct"]} for row in rows]
+    write_jsonl(tmp_path / "bundle" / "samples.jsonl", forged)
+    done = call("verify", tmp_path / "bundle", "--items", 5)
+    assert done.return_value == 1
+    assert done.output.startswith("0 of 5 recorded answers came out byte for byte, 0 with")
+
+
+def test_an_export_does_not_overwrite_unasked(trial: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("keep")
+    assert "is not empty" in str(call("export", trial, tmp_path).exception)
+    assert call("export", trial, tmp_path, "--overwrite").exception is None
+    assert (tmp_path / "mine.txt").read_text() == "keep"
+    assert read_json(tmp_path / "config.json")["translator_format"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["translate", "nowhere", "x"], "no such folder"),
+        (["translate", "TRIAL"], "give one question"),
+        (["translate", "TRIAL", "x", "--file", "f"], "give one question"),
+        (["translate", "TRIAL", " "], "the question is empty"),
+        (["translate", "TRIAL", "x", "--temperature", "-1"], "temperature=-1.0"),
+        (["translate", "TRIAL", "x", "--compare", "--temperature", "1"], "--compare decodes as the evaluation"),
+        (["translate", "TRIAL", "--file", "missing.jsonl"], "cannot read missing.jsonl"),
+        (["translate", "TRIAL", "x", "--device", "cuda"], "torch sees 0 GPUs here"),
+        (["translate", "TRIAL", "x", "--device", "toaster"], "use cpu, cuda"),
+        (["translate", "TRIAL", "x", "--source", "nobody/nothing"], "cannot load the checkpoint nobody/nothing"),
+        (["verify", "nowhere"], "no such folder"),
+        (["export", "TRIAL", "FILE"], "is a file: name a folder"),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_line(arguments: list[str], message: str, trial: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    places = {"TRIAL": str(trial), "FILE": str(tmp_path / "file")}
+    error = call(*(places.get(argument, argument) for argument in arguments)).exception
+    assert isinstance(error, UserError)
+    assert message in str(error)
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "has no questions"),
+        ('{"question": "a"}\n{', "line 2: no JSON"),
+        ('{"question": null}', 'line 1: give {"question": "..."}'),
+        ('{"text": "a"}', "line 1: give"),
+        ("7", "line 1: give"),
+    ],
+)
+def test_a_file_of_no_questions_names_the_line(content: str, message: str, trial: Path, tmp_path: Path) -> None:
+    (tmp_path / "asked.jsonl").write_text(content)
+    assert message in str(call("translate", trial, "--file", tmp_path / "asked.jsonl").exception)
