@@ -85,6 +85,7 @@ class _CapturedCall:
         self.function = function  # keeps alive the tensors that it reads
         self.buffers = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
         aliases = [p.detach().requires_grad_(p.requires_grad) for p in parameters]
+        torch.cuda.current_blas_handle()  # makes cuBLAS's handle, which a capture does not allow
         self.forward = torch.cuda.CUDAGraph()
         # Other threads (a collective's watchdog, Ray's) may call CUDA meanwhile.
         with torch.cuda.graph(self.forward, pool=pool, capture_error_mode="thread_local"):
