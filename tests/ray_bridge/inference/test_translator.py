@@ -8,9 +8,10 @@ import torch
 from bridge_common.errors import UserError
 from bridge_common.files import read_jsonl, write_json
 from bridge_common.metric_names import CONDITIONS
-from ray_bridge import Translator
+from ray_bridge import Translator, tiny
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.inference.saved import sampled_example
+from tests.support.local_jobs import run_job
 
 
 def test_questions_of_the_test_split_get_their_recorded_answers(translator: Translator, trial: Path) -> None:
@@ -130,3 +131,17 @@ def test_an_example_keeps_its_own_noise(translator: Translator, trial: Path) -> 
     renamed = sampled_example(row | {"id": "another"})
     mine, other = translator.soft_tokens(sampled_example(row)).embeds, translator.soft_tokens(renamed).embeds
     assert not torch.equal(mine, other)
+
+
+@pytest.mark.slow
+def test_200_questions_on_the_embedded_pair_get_their_recorded_answers(tmp_path: Path) -> None:
+    spec = tiny(steps=20, warmup_steps=2, eval_every=20, test_examples=200, validation_examples=16)
+    result = run_job(spec, tmp_path / "trial")
+    write_json(tmp_path / "trial" / "spec.json", {"variant": "full", "spec": spec.model_dump()})
+    write_json(tmp_path / "trial" / "result.json", result)
+    rows = read_jsonl(tmp_path / "trial" / "samples.jsonl")
+    answers = Translator.load(tmp_path / "trial", device="cpu").generate(
+        [row["question"] for row in rows], batch_size=7
+    )
+    assert [answer.text for answer in answers] == [row["bridged_output"] for row in rows]
+    assert [answer.final for answer in answers] == [row["bridged_answer"] for row in rows]
