@@ -5,6 +5,7 @@ drawn at random (the embedded pair's tokenizers stand in where text is asked for
 in the same layout, for a CPU.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,8 +94,10 @@ class SizedEncoder(Encoder):
         item = self([example])[0]
         return Row(before=(self.source.bos,), prompt=item.source_ids[1:], header=item.source_header)
 
-    def _encode(self, wrapped: Any) -> Encoded:
-        example: Example = wrapped.example
+    def _encode(self, examples: Sequence[Example]) -> list[Encoded]:
+        return [self._sized(example) for example in examples]
+
+    def _sized(self, example: Example) -> Encoded:
         header_s, header_t = (
             (lm.bos, *_draw(lm, self.lengths.header - 1, "header")) for lm in (self.source, self.target)
         )

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.inputs.layout import answer_row
-from ray_bridge.inputs.rows import Row, token_ids
+from ray_bridge.inputs.layout import answer_row, row_of
+from ray_bridge.inputs.rows import Row
+from ray_bridge.inputs.tokenised import HeaderTokenizer, TokenisedText, tokenise
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.token_alignment import TokenAlignment, align_tokens, byte_spans
+from ray_bridge.models.token_alignment import TokenAlignment, align_spans
 from ray_bridge.tasks.task import Example, Task, with_written_answer
 
 KEPT_TOKENS = 1 << 25
@@ -74,6 +75,9 @@ class Encoder:
         self.spec, self.task, self.header = spec, task, header
         self.written_header = header if written_header is None else written_header
         self.source, self.target = source, target
+        self._for_source = HeaderTokenizer(source.tokenizer, header)
+        self._for_target = HeaderTokenizer(target.tokenizer, header)
+        self._for_written = HeaderTokenizer(target.tokenizer, self.written_header)
         # Not functools.cache on a method: it would hold the encoder, and with it both models, until the garbage
         # collector runs, which GPU memory does not wait for.
         self._kept: OrderedDict[str, Encoded] = OrderedDict()
@@ -81,68 +85,98 @@ class Encoder:
 
     def __call__(self, examples: Sequence[Example]) -> list[Encoded]:
         """Return the examples as both models read them; the last ones are remembered by their id."""
-        return [self._remembered(example) for example in examples]
+        known = [self._recall(example) for example in examples]
+        unknown = [example for example, one in zip(examples, known, strict=True) if one is None]
+        fresh = self._encode(unknown) if unknown else []
+        for encoded in fresh:
+            self._remember(encoded)
+        rest = iter(fresh)
+        return [next(rest) if one is None else one for one in known]
 
-    def _remembered(self, example: Example) -> Encoded:
-        known = self._kept.pop(example.id, None)
-        if known is not None and known.example != example:
-            self._tokens -= known.tokens
-            known = None
-        if known is None:
-            known = self._encode(example)
-            self._tokens += known.tokens
-        self._kept[example.id] = known
+    def _recall(self, example: Example) -> Encoded | None:
+        known = self._kept.get(example.id)
+        if known is None or known.example != example:
+            return None
+        self._kept.move_to_end(example.id)
+        return known
+
+    def _remember(self, encoded: Encoded) -> None:
+        before = self._kept.pop(encoded.example.id, None)
+        self._tokens += encoded.tokens - (0 if before is None else before.tokens)
+        self._kept[encoded.example.id] = encoded
         while self._tokens > KEPT_TOKENS and len(self._kept) > 1:
             self._tokens -= self._kept.popitem(last=False)[1].tokens
-        return known
 
     def source_row(self, example: Example) -> Row:
         """Return the source's own prompt, for source_alone."""
-        return answer_row(self.source, self.header, self.task.prompt(example), None, soft_after_header=False)
+        return _question_row(self.source, self._for_source, self.task.prompt(example))
 
     def text_bridge_row(self, example: Example, written: str) -> Row:
         """Return the target's prompt with what the source wrote after the question, for text_bridge."""
         prompt = self.task.prompt(with_written_answer(example, written))
-        return answer_row(self.target, self.written_header, prompt, None, soft_after_header=False)
+        return _question_row(self.target, self._for_written, prompt)
 
-    def _encode(self, example: Example) -> Encoded:
-        prompt, answer = self.task.prompt(example), self.task.continuation(example)
-        header = self.header
-        source_ids, span = question_span(self.source, header, prompt, example.question)
-        after_header = self.spec.soft_position == "before_question"
-        row = answer_row(self.target, header, prompt, answer, soft_after_header=after_header)
+    def _encode(self, examples: Sequence[Example]) -> list[Encoded]:
+        prompts = [self.task.prompt(example) for example in examples]
+        answers = [self.task.continuation(example) for example in examples]
+        return [
+            self._encoded(*texts)
+            for texts in zip(
+                examples,
+                prompts,
+                answers,
+                self._for_source(prompts),
+                self._for_target(prompts),
+                self._for_target([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]),
+                tokenise(self.target.tokenizer, [example.question for example in examples]),
+                strict=True,
+            )
+        ]
+
+    def _encoded(
+        self,
+        example: Example,
+        prompt: str,
+        answer: str,
+        of_source: TokenisedText,
+        of_target: TokenisedText,
+        answered: TokenisedText,
+        question: TokenisedText,
+    ) -> Encoded:
+        spec, header = self.spec, self.header
+        begin = len(header) + prompt.rindex(example.question)
+        low = len(header.encode()) + len(prompt[: begin - len(header)].encode())
+        high = low + len(example.question.encode())
+        ends = len(header), len(header) + len(prompt)
+        after_header = spec.soft_position == "before_question"
+        row = row_of(self.target, of_target, answered, ends, soft_after_header=after_header)
         text_row, prompted_row = row.text_only(), None
-        if self.spec.injection != "prepend":
-            first, last = question_span(self.target, header, prompt, example.question)[1]
-            begin = len(row.before)
-            row = replace(row, injection=self.spec.injection, span=(first - begin, last - begin))
-        if self.spec.layout == "soft_only":
-            prompted_row = row if self.spec.prompt_share else None
+        if spec.injection != "prepend":
+            first, last = of_target.byte_spans.inside(low, high)
+            shift = 1 - len(row.before)  # BOS opens the row, and `span` counts in its prompt
+            row = replace(row, injection=spec.injection, span=(first + shift, last + shift))
+        if spec.layout == "soft_only":
+            prompted_row = row if spec.prompt_share else None
             row = answer_row(self.target, "", self.task.instruction, answer, soft_after_header=False)
             if row.answer != text_row.answer:
                 raise ValueError(f"{self.target.name} tokenises the answer differently after the instruction")
+        first, last = of_source.byte_spans.inside(low, high)
         return Encoded(
             example=example,
-            source_ids=source_ids,
-            question_span=span,
+            source_ids=(self.source.bos, *of_source.ids),
+            question_span=(first + 1, last + 1),
             row=row,
             text_row=text_row,
-            question_ids=token_ids(self.target.tokenizer, example.question),
-            source_header=answer_row(self.source, header, prompt, None, soft_after_header=False).header,
-            alignment=self._alignment(header, prompt, example.question) if self.spec.geometry_projection else None,
+            question_ids=question.ids,
+            source_header=1 + of_source.tokens_before(ends[0]),
+            alignment=align_spans(of_source.byte_spans, of_target.byte_spans, low, high)
+            if spec.geometry_projection
+            else None,
             prompted_row=prompted_row,
         )
 
-    def _alignment(self, header: str, prompt: str, question: str) -> TokenAlignment:
-        begin = len(header) + prompt.rindex(question)
-        end = begin + len(question)
-        return align_tokens(self.source.tokenizer, self.target.tokenizer, header + prompt, begin, end)
 
-
-def question_span(lm: FrozenLM, header: str, prompt: str, question: str) -> tuple[tuple[int, ...], tuple[int, int]]:
-    """Return the prompt's ids with BOS, and the half-open range of the tokens that cover bytes of the question."""
-    before = header + prompt[: prompt.rindex(question)]
-    begin, end = len(before.encode()), len((before + question).encode())
-    spans = byte_spans(lm.tokenizer, header + prompt)  # (tokens, 2)
-    inside = [i for i, (low, high) in enumerate(spans.tolist(), 1) if max(low, begin) < min(high, end)]
-    return (lm.bos, *token_ids(lm.tokenizer, header + prompt)), (inside[0], inside[-1] + 1)
+def _question_row(lm: FrozenLM, tokenizer: HeaderTokenizer, prompt: str) -> Row:
+    (read,) = tokenizer([prompt])
+    header = len(tokenizer.header)
+    return row_of(lm, read, None, (header, header + len(prompt)), soft_after_header=False)

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from ray_bridge.gpu.transfer import send
 from ray_bridge.inputs.resample import resample
-from ray_bridge.inputs.rows import Row, shared_header, split_ids, token_ids
+from ray_bridge.inputs.rows import Row, shared_header
+from ray_bridge.inputs.tokenised import TokenisedText, tokenise
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
 from ray_bridge.models.prefix_cache import Prefix
 from ray_bridge.models.soft_context import SoftContext
@@ -195,18 +196,40 @@ def answer_row(lm: FrozenLM, header: str, prompt: str, answer: str | None, *, so
         ValueError: if the prompt's ids differ with and without the answer, so that training would see a prompt that
             generation never does.
     """
-    header_ids, prompt_ids = (
-        split_ids(lm.tokenizer, header, prompt) if header else ((), token_ids(lm.tokenizer, prompt))
-    )
+    texts = [header + prompt, *([] if answer is None else [header + prompt + answer])]
+    read, *answered = tokenise(lm.tokenizer, texts)
+    lengths = len(header), len(header) + len(prompt)
+    return row_of(lm, read, answered[0] if answered else None, lengths, soft_after_header=soft_after_header)
+
+
+def row_of(
+    lm: FrozenLM,
+    prompt: TokenisedText,
+    answered: TokenisedText | None,
+    ends: tuple[int, int],
+    *,
+    soft_after_header: bool,
+) -> Row:
+    """Return the row of one example as `answer_row` does, from its tokenised text.
+
+    Args:
+        lm: the model that reads the row or continues it.
+        prompt: header and prompt.
+        answered: header, prompt and answer, or None if the answer is to be generated.
+        ends: characters of the header, and of header and prompt together.
+        soft_after_header: as in `answer_row`.
+
+    Raises:
+        ValueError: as `answer_row`.
+    """
+    ids, header = prompt.ids, prompt.tokens_before(ends[0])
     answer_ids: tuple[int, ...] = ()
-    if answer is not None:
-        text_ids, answer_ids = split_ids(lm.tokenizer, header + prompt, answer)
-        if text_ids != header_ids + prompt_ids:
+    if answered is not None:
+        count = answered.tokens_before(ends[1])
+        if answered.ids[:count] != ids:
             raise ValueError(
-                f"{lm.name} tokenises {prompt[-20:]!r} differently before an answer: end it at a word's end"
+                f"{lm.name} tokenises {prompt.part[-20:]!r} differently before an answer: end it at a word's end"
             )
-        answer_ids += (lm.eos,)
-    length = 1 + len(header_ids)
-    if soft_after_header:
-        return Row(before=(lm.bos, *header_ids), prompt=prompt_ids, answer=answer_ids, header=length)
-    return Row(before=(lm.bos,), prompt=header_ids + prompt_ids, answer=answer_ids, header=length)
+        answer_ids = (*answered.ids[count:], lm.eos)
+    before, rest = (ids[:header], ids[header:]) if soft_after_header else ((), ids)
+    return Row(before=(lm.bos, *before), prompt=rest, answer=answer_ids, header=1 + header)

@@ -48,33 +48,6 @@ def token_ids(tokenizer: Any, text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def split_ids(tokenizer: Any, *parts: str) -> list[tuple[int, ...]]:
-    """Return the token ids of consecutive parts of one text, tokenised as one string.
-
-    An answer tokenised by itself differs from the same answer after its prompt (SentencePiece-like tokenizers put a
-    space before it), so that training would supervise tokens that generation never produces.
-
-    Args:
-        tokenizer: a fast tokenizer.
-        *parts: consecutive parts of the text.
-
-    Raises:
-        ValueError: if one token lies across two parts; prompts must end where tokenizers split.
-    """
-    encoded = tokenizer("".join(parts), add_special_tokens=False, return_offsets_mapping=True)
-    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    result, token, end = [], 0, 0
-    for part in parts[:-1]:
-        end += len(part)
-        first = token
-        while token < len(ids) and offsets[token][0] < end:
-            token += 1
-        if token > first and offsets[token - 1][1] > end:
-            raise ValueError(f"a token lies across the end of {part[-20:]!r}: end the prompt at a word's end")
-        result.append(tuple(ids[first:token]))
-    return [*result, tuple(ids[token:])]
-
-
 def shared_header(rows: Sequence[Row], *, soft: bool) -> tuple[int, ...]:
     """Return the ids that open all rows and do not depend on soft tokens; empty if shorter than `MIN_HEADER`.
 

@@ -44,6 +44,24 @@ class TokenAlignment:
     share: NDArray[np.float32]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ByteSpans:
+    """Which UTF-8 bytes of a text consecutive tokens cover.
+
+    Attributes:
+        first: position in the text of the first of these tokens.
+        spans: (tokens, 2), the first and one past the last byte of each.
+    """
+
+    first: int
+    spans: NDArray[np.int64]
+
+    def inside(self, low: int, high: int) -> tuple[int, int]:
+        """Return the position of the first token that covers one of the bytes [low, high), and one past the last."""
+        tokens = _covering(self.spans, low, high) + self.first  # (n,)
+        return int(tokens[0]), int(tokens[-1]) + 1
+
+
 def align_tokens(source: Any, target: Any, text: str, begin: int, end: int) -> TokenAlignment:
     """Align two fast tokenizers over the characters [begin, end) of a text.
 
@@ -55,18 +73,44 @@ def align_tokens(source: Any, target: Any, text: str, begin: int, end: int) -> T
         end: one past its last character; the span is not empty.
     """
     low, high = len(text[:begin].encode()), len(text[:end].encode())
-    rows, of_target = _cover(byte_spans(target, text), low, high)  # (T,), (T, bytes)
-    columns, of_source = _cover(byte_spans(source, text), low, high)  # (S,), (S, bytes)
-    shared = of_target @ of_source.T  # (T, S)
-    row, column = shared.nonzero()
-    counts = of_target.sum(1)  # (T,)
+    of_source, of_target = (ByteSpans(first=0, spans=byte_spans(tokenizer, text)) for tokenizer in (source, target))
+    return align_spans(of_source, of_target, low, high)
+
+
+def align_spans(source: ByteSpans, target: ByteSpans, low: int, high: int) -> TokenAlignment:
+    """Align the tokens of two tokenizers over the bytes [low, high) of a text, in time linear in their number.
+
+    Tokens that overlap in a byte have equal shares of it.
+
+    Args:
+        source: tokens of the model whose states are pooled.
+        target: tokens onto which they are pooled.
+        low: first byte; the span is not empty.
+        high: one past the last byte.
+    """
+    rows, columns = _covering(target.spans, low, high), _covering(source.spans, low, high)  # (T,), (S,)
+    of_target, of_source = (s.clip(low, high) for s in (target.spans[rows], source.spans[columns]))  # (T, 2), (S, 2)
+    edges = np.unique(np.concatenate([of_target.ravel(), of_source.ravel()]))  # (m + 1,), between them nothing changes
+    bytes_between = np.diff(edges).astype(np.float64)  # (m,)
+    row, row_piece, row_count = _pieces(of_target, edges)  # (p,), (p,), (m,)
+    column, column_piece, column_count = _pieces(of_source, edges)  # (q,), (q,), (m,)
+    by_piece = column[np.argsort(column_piece, kind="stable")]  # (q,), columns by the piece that they cover
+    begins = np.cumsum(column_count) - column_count  # (m,)
+    repeats = column_count[row_piece]  # (p,), each row meets all columns of its piece
+    within = np.arange(repeats.sum()) - np.repeat(np.cumsum(repeats) - repeats, repeats)  # (n',)
+    met = by_piece[np.repeat(begins[row_piece], repeats) + within]  # (n',)
+    shared = np.repeat(bytes_between[row_piece] / (row_count * column_count)[row_piece], repeats)  # (n',)
+    entries, place = np.unique(np.repeat(row, repeats) * len(columns) + met, return_inverse=True)  # (n,), (n',)
+    shared = np.bincount(place, shared, len(entries))  # (n,)
+    counts = np.bincount(row, bytes_between[row_piece] / row_count[row_piece], len(rows))  # (T,)
+    entry_rows = entries // len(columns)  # (n,)
     return TokenAlignment(
-        source_span=(int(columns[0]), int(columns[-1]) + 1),
-        tokens=rows.astype(np.int32),
+        source_span=(int(columns[0]) + source.first, int(columns[-1]) + source.first + 1),
+        tokens=(rows + target.first).astype(np.int32),
         bytes=counts.astype(np.float32),
-        row=row.astype(np.int32),
-        column=(columns[column] - columns[0]).astype(np.int32),
-        share=(shared[row, column] / counts[row]).astype(np.float32),
+        row=entry_rows.astype(np.int32),
+        column=((columns - columns[0])[entries % len(columns)]).astype(np.int32),
+        share=(shared / counts[entry_rows]).astype(np.float32),
     )
 
 
@@ -75,16 +119,26 @@ def byte_spans(tokenizer: Any, text: str) -> NDArray[np.int64]:
 
     Spans cover the whole text. They overlap only if a tokenizer that rewrites the text splits a character.
     """
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    pieces = tokenizer.convert_ids_to_tokens(encoded["input_ids"])
+    encoding = tokenizer(text, add_special_tokens=False).encodings[0]
+    return spelled_spans(text, encoding.tokens, encoding.offsets)
+
+
+def spelled_spans(text: str, tokens: Sequence[str], offsets: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """Return the bytes of each token, (tokens, 2), as `byte_spans` does, from a tokenizer's result for the text.
+
+    Args:
+        text: what was tokenised, without special tokens.
+        tokens: as the vocabulary writes them.
+        offsets: characters of the text that each token was made from.
+    """
     data = text.encode()
     for spell in (_byte_level, _metaspace):
-        spelled = [spell(piece) for piece in pieces]
+        spelled = [spell(token) for token in tokens]
         ahead = sum(map(len, spelled)) - len(data)  # 1 if the tokenizer puts a space before a text
         if ahead in (0, 1) and b"".join(spelled) == b" " * ahead + data:
             edges = np.maximum(np.array([0, *accumulate(map(len, spelled))]) - ahead, 0)  # (tokens + 1,)
             return np.stack([edges[:-1], edges[1:]], 1)
-    return _offset_spans(text, encoded["offset_mapping"])
+    return _offset_spans(text, offsets)
 
 
 def vocabulary_bytes(tokenizer: Any) -> dict[bytes, int]:
@@ -135,12 +189,21 @@ def _offset_spans(text: str, offsets: Sequence[tuple[int, int]]) -> NDArray[np.i
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
-def _cover(spans: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the tokens of the bytes [low, high), (n,), and their shares of each byte, (n, high - low).
+def _covering(spans: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
+    """Return the tokens that cover at least one of the bytes [low, high), (n,)."""
+    return ((spans[:, 0] < high) & (spans[:, 1] > low) & (spans[:, 1] > spans[:, 0])).nonzero()[0]
 
-    Columns sum to 1: tokens that overlap in a byte have equal shares of it.
+
+def _pieces(
+    spans: NDArray[np.int64], edges: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Cut spans (n, 2) at sorted edges (m + 1,), among which their ends are.
+
+    Returns:
+        The span and the piece of each part, (p,) each, and how many spans cover each piece, (m,).
     """
-    inside = ((spans[:, 0] < high) & (spans[:, 1] > low) & (spans[:, 1] > spans[:, 0])).nonzero()[0]  # (n,)
-    place = np.arange(low, high)  # (bytes,)
-    covers = (spans[inside, :1] <= place) & (place < spans[inside, 1:])  # (n, bytes)
-    return inside, covers / covers.sum(0)
+    begins, ends = np.searchsorted(edges, spans).T  # (n,), (n,)
+    lengths = ends - begins  # (n,)
+    span = np.repeat(np.arange(len(spans)), lengths)  # (p,)
+    piece = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths - begins, lengths)  # (p,)
+    return span, piece, np.bincount(piece, minlength=len(edges) - 1)

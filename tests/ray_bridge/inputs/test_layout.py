@@ -11,9 +11,9 @@ from bridge_common.errors import UserError
 from ray_bridge.config.presets import tiny
 from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.sampling import Sampling
-from ray_bridge.inputs.encoding import Encoder, question_span
-from ray_bridge.inputs.layout import IGNORED, assemble
-from ray_bridge.inputs.rows import split_ids, token_ids
+from ray_bridge.inputs.encoding import Encoder
+from ray_bridge.inputs.layout import IGNORED, answer_row, assemble
+from ray_bridge.inputs.rows import token_ids
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
 from ray_bridge.noise import generator
 from tests.support.decoding_rows import SOFT_TOKENS as K
@@ -119,15 +119,14 @@ def test_capture_is_the_models_own_hidden_state(lm: FrozenLM) -> None:
 
 
 def test_question_span_covers_the_question(lm: FrozenLM) -> None:
-    header = TASK.header(TASK.train()[:2])
-    for example in TASK.test()[:10]:
-        ids, (begin, end) = question_span(lm, header, TASK.prompt(example), example.question)
-        assert lm.tokenizer.decode(ids[begin:end]).strip() == example.question
+    for item in Encoder(tiny(), TASK, TASK.header(TASK.train()[:2]), lm, lm)(TASK.test()[:10]):
+        begin, end = item.question_span
+        assert lm.tokenizer.decode(item.source_ids[begin:end]).strip() == item.example.question
 
 
 def test_a_token_across_the_cut_is_refused(lm: FrozenLM) -> None:
     with pytest.raises(ValueError, match="lies across"):
-        split_ids(lm.tokenizer, "Question: how man", "y apples are there?")
+        answer_row(lm, "", "Question: how man", "y apples are there?", soft_after_header=False)
 
 
 def test_positions_count_real_tokens() -> None:
