@@ -78,6 +78,11 @@ class ModelPair:
                 metrics[f"fast/{role}/error_ratio"] = lm.fused.ratio
         return metrics
 
+    def slow_paths(self) -> dict[str, str]:
+        """Return, by tag, why a model cannot take a fast path on a GPU, in one line; nothing if both take all."""
+        lines = {"source": self.source.slow_paths(), "target": self.target.slow_paths()}
+        return {f"slow/{role}": line for role, line in lines.items() if line}
+
     def for_evaluation(self) -> "ModelPair":
         """Return the pair in evaluation's arithmetic: itself, or under eval_dtype=float64 a copy."""
         if self.spec.eval_dtype == "as_trained":

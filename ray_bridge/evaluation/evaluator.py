@@ -234,7 +234,9 @@ class Evaluator:
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i].before) + len(rows[i].prompt), i))
         # No worker waits for another's last batch; with graphs as many rows are decoded at once as memory holds.
         rows_each = -(-len(order) // self.worker.world)
-        size = rows_each if uses_graphs(lm, self.statistics) else min(self.batch_size, rows_each)
+        most = self.spec.soft_tokens + self.spec.max_new_tokens
+        longest = max((len(row.before) + len(row.prompt) for row in rows), default=0) + most
+        size = rows_each if uses_graphs(lm, self.statistics, longest) else min(self.batch_size, rows_each)
         batches = [order[at : at + size] for at in range(0, len(order), size)]
         stopping = Stopping.of(lm, self.pair.task.stops)
         own_outputs: dict[int, Output] = {}

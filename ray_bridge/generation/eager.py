@@ -7,13 +7,16 @@ that row's own generator, so a sample does not depend on its batch.
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from ray_bridge.generation.sampling import Sampling, choose
 from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.layout import assemble, common_prefix
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.prefix_cache import causal_masks
 from ray_bridge.models.soft_context import SoftContext
+from ray_bridge.models.windows import attends_fully
 
 CHECK_EVERY = 8
 """Tokens between two checks for stop texts."""
@@ -73,17 +76,25 @@ def eager_steps(
     places = list(range(len(rows)))  # of the rows that are still open
     outputs: list[list[int]] = [[] for _ in rows]
     uniforms = None if sampling is None else sampling.uniforms(max_new_tokens).to(batch.embeds.device)  # (B, T)
-    cache = DynamicCache(config=lm.model.config)
+    # A prefix has all positions of every layer; so has a cache without a config.
+    cache = DynamicCache(config=lm.model.config) if prefix is None else DynamicCache()
     mask, context = batch.mask, batch.context  # (b, L)
     position = batch.positions[:, -1:]  # (b, 1)
     if prefix is not None:
         mask = torch.cat([mask.new_ones(len(rows), len(prefix)), mask], 1)  # (b, H + L)
         for layer, (k, v) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
             cache.update(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1), layer)
+
+    def attention_mask(new: int) -> Tensor | dict[str, Tensor]:
+        """Return the mask of the last `new` positions; transformers makes its own if no window may reach a prefix."""
+        if prefix is None or attends_fully(lm.config, mask.shape[1]):
+            return mask
+        return causal_masks(mask, new, lm.dtype, lm.config)
+
     hidden = lm.run_transformers(
         context,
         inputs_embeds=batch.embeds,
-        attention_mask=mask,
+        attention_mask=attention_mask(batch.mask.shape[1]),
         position_ids=batch.positions,
         past_key_values=cache,
         use_cache=True,
@@ -112,7 +123,7 @@ def eager_steps(
         hidden = lm.run_transformers(
             context,
             input_ids=token[:, None],
-            attention_mask=mask,
+            attention_mask=attention_mask(1),
             position_ids=position,
             past_key_values=cache,
             use_cache=True,

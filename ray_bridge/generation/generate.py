@@ -9,6 +9,7 @@ from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed, uses_graphs
 from ray_bridge.generation.sampling import Sampling
 from ray_bridge.generation.statistics import DecodingStatistics
+from ray_bridge.inputs.layout import inserted_tokens
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
@@ -37,6 +38,8 @@ def decode_rows(
     Returns:
         The new token ids of each row, up to its end-of-text id or the token that completes a stop text.
     """
-    if uses_graphs(lm, statistics):
+    extra = inserted_tokens(rows, soft) + max_new_tokens
+    longest = max((len(row.before) + len(row.prompt) + extra for row in rows), default=None)
+    if uses_graphs(lm, statistics, longest):
         return decode_graphed(lm, rows, soft, max_new_tokens, sampling, stops=stops, statistics=statistics)
     return decode_eager(lm, rows, soft, max_new_tokens, sampling, stops)

@@ -22,8 +22,9 @@ from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.layout import Batch, assemble, common_prefix, inserted_tokens, read_by_adapters
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.prefix_cache import Prefix, attends_fully
+from ray_bridge.models.prefix_cache import Prefix
 from ray_bridge.models.soft_context import SoftContext
+from ray_bridge.models.windows import attends_fully
 
 CHECK_EVERY = 16
 """Tokens between two checks of which rows have ended."""
@@ -57,16 +58,17 @@ class KVCache(Protocol):
         """Drop all rows but these."""
 
 
-def uses_graphs(lm: FrozenLM, statistics: DecodingStatistics | None = None) -> bool:
-    """Return whether `decode_rows` decodes a model with graphs: on a GPU, if all its layers see all positions.
+def uses_graphs(lm: FrozenLM, statistics: DecodingStatistics | None = None, longest: int | None = None) -> bool:
+    """Return whether `decode_rows` decodes a model with graphs: on a GPU, if its cache supports what its layers see.
 
     Args:
         lm: the model that answers.
         statistics: of earlier calls, in which the model's step may have turned out not to be capturable.
+        longest: positions of the longest text, new tokens included: one shorter than all windows needs none.
     """
     if statistics is not None and lm in statistics.uncapturable:
         return False
-    return lm.device.type == "cuda" and attends_fully(lm.config)
+    return lm.device.type == "cuda" and (lm.body is not None or attends_fully(lm.config, longest))
 
 
 @torch.no_grad()

@@ -53,7 +53,9 @@ class FusedCache:
         self.values = [torch.zeros(shape, dtype=lm.dtype, device=lm.device) for _ in body.layers]
         self.lengths = torch.zeros(rows, dtype=torch.long, device=lm.device)  # (B,)
         self.slots = torch.arange(slots, device=lm.device)  # (slots,)
-        self.kernels = body.silu and lm.device.type == "cuda" and lm.dtype.itemsize == 2
+        # A layer whose window is longer than all that it will see needs no mask.
+        self.windows = [None if w is None or w >= self.past + slots else w for w in body.windows]
+        self.kernels = body.whole_heads and lm.device.type == "cuda" and lm.dtype.itemsize == 2
         if self.kernels:
             self.kernels = kernels.usable(lm.device, lm.dtype, body.heads, body.kv_heads, body.head_dim)
 
@@ -75,20 +77,30 @@ class FusedCache:
     def _kernel_step(self, x: Tensor) -> Tensor:
         """Run the step in ten launches a layer, (b, d) -> (b, d)."""
         body, context, y = self.body, self.context, None
-        angles = body.rotary(x[:, None], self.lengths[:, None] + self.past)  # (b, 1, D) twice
-        cos, sin = (part[:, 0].contiguous() for part in angles)  # (b, D) each
+        angles = body.angles(x[:, None], self.lengths[:, None] + self.past)  # (b, 1, D) twice each
+        turns = {kind: [part[:, 0].contiguous() for part in parts] for kind, parts in angles.items()}  # (b, D) twice
+        seen = self.visible()
         for i, layer in enumerate(body.layers):
-            x, h = kernels.add_norm(x, y, layer.norm.weight, layer.norm.variance_epsilon)  # (b, d) each
-            qkv = F.linear(h, layer.qkv, layer.qkv_bias)  # (b, (h + 2 h_kv) D)
+            x, h = kernels.add_norm(x, y, layer.norm.weight, layer.norm.eps)  # (b, d) each
+            qkv = F.linear(h, layer.qkv, layer.qkv_bias).view(len(x), -1, body.head_dim)  # (b, h + 2 h_kv, D)
+            qkv = body.norm_heads(layer, qkv).flatten(1)  # (b, (h + 2 h_kv) D)
+            cos, sin = turns[layer.rotary]  # (b, D) each
             q = kernels.rotate_store(qkv, cos, sin, self.lengths, self.keys[i], self.values[i], body.heads)  # (b, h, D)
-            prefix = None if self.prefix is None else (self.prefix.keys[i][0], self.prefix.values[i][0])
-            a = kernels.attention(q, self.keys[i], self.values[i], self.lengths, body.scale, prefix)  # (b, h, D)
-            x, h = kernels.add_norm(x, layer.out(a.flatten(1)), layer.mlp_norm.weight, layer.mlp_norm.variance_epsilon)
-            y = layer.down(kernels.swiglu(F.linear(h, layer.gate_up, layer.gate_up_bias)))  # (b, d)
+            if self.windows[i] is None:
+                prefix = None if self.prefix is None else (self.prefix.keys[i][0], self.prefix.values[i][0])
+                a = kernels.attention(q, self.keys[i], self.values[i], self.lengths, body.scale, prefix)  # (b, h, D)
+            else:
+                a = self.attention(i, q[:, None], seen[self.windows[i]])[:, 0]  # (b, h, D)
+            a = layer.out(a.flatten(1))  # (b, d)
+            a = a if layer.after_attention is None else layer.after_attention(a)
+            x, h = kernels.add_norm(x, a, layer.mlp_norm.weight, layer.mlp_norm.eps)
+            gate_up = F.linear(h, layer.gate_up, layer.gate_up_bias)  # (b, 2 m)
+            y = layer.down(kernels.swiglu(gate_up) if body.silu else body.gated(gate_up))  # (b, d)
+            y = y if layer.after_mlp is None else layer.after_mlp(y)
             if context is not None:
                 x, y = context.apply(i + 1, (x + y)[:, None])[:, 0], None  # (b, d)
         self.lengths.add_(1)
-        return kernels.add_norm(x, y, body.final_norm.weight, body.final_norm.variance_epsilon)[1]
+        return kernels.add_norm(x, y, body.final_norm.weight, body.final_norm.eps)[1]
 
     def _torch_step(self, embeds: Tensor) -> Tensor:
         positions = self.lengths[:, None] + self.past  # (b, 1)
@@ -96,31 +108,51 @@ class FusedCache:
         self.lengths.add_(1)
         return self.body.finish(x[:, 0])  # (b, d)
 
-    def attention(self, layer: int, q: Tensor, seen: Tensor) -> Tensor:
+    def visible(self) -> dict[int | None, tuple[Tensor, Tensor | None]]:
+        """Return, by window, which slots and which positions of the prefix the next token of each row sees.
+
+        Returns:
+            (b, 1, 1, slots); and (b, 1, 1, H) for the last H positions of the prefix, those in the window, or None if
+            all of the prefix is seen.
+        """
+        at = self.lengths[:, None, None, None]  # (b, 1, 1, 1)
+        masks: dict[int | None, tuple[Tensor, Tensor | None]] = {}
+        for window in set(self.windows):
+            seen, before = self.slots <= at, None  # (b, 1, 1, slots)
+            if window is not None:
+                seen = seen & (self.slots > at - window)  # (b, 1, 1, slots)
+                kept = min(self.past, window - 1)
+                before = torch.arange(kept, device=at.device) > kept + at - window  # (b, 1, 1, H)
+            masks[window] = seen, before
+        return masks
+
+    def attention(self, layer: int, q: Tensor, visible: tuple[Tensor, Tensor | None]) -> Tensor:
         """Attend with one token a row to the cache.
 
         Args:
             layer: the layer's number, from 0.
             q: (b, 1, h, D).
-            seen: (b, 1, 1, slots), True on slots in use.
+            visible: the layer's part of `FusedCache.visible`.
 
         Returns:
             (b, 1, h, D).
         """
         B, _, h, D = q.shape
         keys, values = self.keys[layer], self.values[layer]
-        kv = keys.shape[1]
+        kv, (seen, before) = keys.shape[1], visible
         grouped = q.view(B, kv, h // kv, D)  # (b, h_kv, g, D)
         scores = (grouped @ keys.transpose(-1, -2)).masked_fill(~seen, float("-inf"))  # (b, h_kv, g, slots)
         if self.prefix is None:
             return (softmax(scores * self.body.scale) @ values).view(B, 1, h, D)
         # All rows share the prefix's keys, so they are read once, in one product with the queries of all rows.
-        prefix_k, prefix_v = self.prefix.keys[layer][0], self.prefix.values[layer][0]  # (h_kv, H, D)
+        H = self.past if before is None else before.shape[-1]
+        prefix_k, prefix_v = (x[layer][0, :, self.past - H :] for x in (self.prefix.keys, self.prefix.values))
         all_rows = grouped.transpose(0, 1).reshape(kv, -1, D)  # (h_kv, b g, D)
         past = (all_rows @ prefix_k.transpose(-1, -2)).view(kv, B, h // kv, -1).transpose(0, 1)  # (b, h_kv, g, H)
+        past = past if before is None else past.masked_fill(~before, float("-inf"))
         weights = softmax(torch.cat([past, scores], -1) * self.body.scale)  # (b, h_kv, g, H + slots)
-        y = weights[..., self.past :] @ values  # (b, h_kv, g, D)
-        shared = weights[..., : self.past].transpose(0, 1).reshape(kv, -1, self.past) @ prefix_v  # (h_kv, b g, D)
+        y = weights[..., H:] @ values  # (b, h_kv, g, D)
+        shared = weights[..., :H].transpose(0, 1).reshape(kv, -1, H) @ prefix_v  # (h_kv, b g, D)
         return (y + shared.view(kv, B, h // kv, D).transpose(0, 1)).reshape(B, 1, h, D)
 
     def keep(self, rows: Tensor) -> None:
@@ -136,13 +168,12 @@ class _AttendAndStore(AttendAfterPrefix):
     """Attention over prompts that stores the keys and values of their own tokens in the cache."""
 
     def __init__(self, cache: FusedCache, rows: slice, length: int) -> None:
-        super().__init__(cache.prefix, None, cache.body.scale)
+        super().__init__(cache.prefix, None, cache.body.scale, cache.body.windows)
         self.cache, self.rows, self.length = cache, rows, length
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        past = self.cache.past
-        self.cache.keys[layer][self.rows, :, : self.length] = k[:, past:].transpose(1, 2)
-        self.cache.values[layer][self.rows, :, : self.length] = v[:, past:].transpose(1, 2)
+        self.cache.keys[layer][self.rows, :, : self.length] = k[:, -self.length :].transpose(1, 2)
+        self.cache.values[layer][self.rows, :, : self.length] = v[:, -self.length :].transpose(1, 2)
         return super().__call__(layer, q, k, v)  # (n, L, h, D)
 
 
@@ -152,7 +183,7 @@ class _AttendToCache:
     def __init__(self, cache: FusedCache) -> None:
         self.cache = cache
         self.at = cache.lengths[:, None, None, None]  # (b, 1, 1, 1)
-        self.seen = cache.slots <= self.at  # (b, 1, 1, slots)
+        self.visible = cache.visible()
 
     def prefix_states(self, _layer: int) -> None:
         """Return None: `FusedCache.attention` reads the prefix in place."""
@@ -161,7 +192,7 @@ class _AttendToCache:
         for cached, new in ((self.cache.keys[layer], k), (self.cache.values[layer], v)):
             one = new.transpose(1, 2)  # (b, h_kv, 1, D)
             cached.scatter_(2, self.at.expand_as(one), one)
-        return self.cache.attention(layer, q, self.seen)  # (b, 1, h, D)
+        return self.cache.attention(layer, q, self.visible[self.cache.windows[layer]])  # (b, 1, h, D)
 
 
 class TransformersCache:

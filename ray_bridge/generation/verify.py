@@ -5,7 +5,6 @@ cache that steps write to and read from, and kernels of their own in half precis
 beside the error of the eager forward pass at the same tokens.
 """
 
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -49,9 +48,7 @@ def judge_decoding(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
     if verdict.accurate:
         lm.body = fused
     else:
-        warnings.warn(
-            f"{lm.name}: its layers are run eagerly, because decode steps with fused layers are less accurate "
-            f"({verdict.ratio:.2g} times the eager error)",
-            stacklevel=2,
+        lm.give_up_fused(
+            f"decode steps with fused layers are less accurate ({verdict.ratio:.2g} times the eager error)"
         )
     return verdict

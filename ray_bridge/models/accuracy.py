@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ray_bridge.models.fused_layers import decoder_of, rotaries
+from ray_bridge.models.prefix_cache import additive_mask
+from ray_bridge.models.windows import layer_windows
 from ray_bridge.noise import generator
 
 SHARES = {0.5: 2.0, 0.9: 2.0, 0.99: 4.0}
@@ -23,8 +26,14 @@ Measured on an H100 with SmolLM2-135M on GSM8K text and random ids: 0.87 to 1.21
 in one layer exceeds the bound in fp32; wrong layers exceed it a hundred times in bf16."""
 FLOOR = 8.0
 """Errors below so many roundings of the dtype are never refused: an eager path may be exact by chance."""
+REFERENCE_ERROR = 1e-12
+"""Errors below it are never refused, either: under fp64 the reference is no wider than what it judges."""
 TOKENS = 256
 """Tokens of one probe."""
+BEYOND = 64
+"""Tokens of a probe beyond the shortest window of a model's layers."""
+WIDEST = 8192
+"""Longest window that a probe outruns."""
 
 SAMPLE = (
     "Question: A baker sells 24 rolls in the morning and half as many in the afternoon, at $3 each. How much does she "
@@ -78,10 +87,14 @@ def judge(reference: Tensor, eager: Tensor, fast: Tensor, dtype: torch.dtype) ->
         error = error.nan_to_num(nan=torch.inf)
         return tuple(error.quantile(shares, interpolation="higher").tolist())
 
-    return Verdict(eager=quantiles(eager), fast=quantiles(fast), floor=FLOOR * torch.finfo(dtype).eps)
+    return Verdict(
+        eager=quantiles(eager), fast=quantiles(fast), floor=max(FLOOR * torch.finfo(dtype).eps, REFERENCE_ERROR)
+    )
 
 
-def probes(tokenizer: Any, vocabulary: int, texts: Sequence[str], longest: int) -> list[Tensor]:
+def probes(
+    tokenizer: Any, vocabulary: int, texts: Sequence[str], longest: int, window: int | None = None
+) -> list[Tensor]:
     """Return token ids to judge on, (1, T) each: the start of the task's text, and random ids.
 
     Args:
@@ -89,10 +102,13 @@ def probes(tokenizer: Any, vocabulary: int, texts: Sequence[str], longest: int) 
         vocabulary: number of embeddings.
         texts: text of the task, joined; `SAMPLE` if there is none.
         longest: positions that the model has.
+        window: shortest window of its layers, which the random ids outrun unless it is longer than `WIDEST`.
     """
     count = min(TOKENS, longest)
     text = "\n\n".join(texts) or SAMPLE
     ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"][:count])  # (T,)
+    if window is not None and window <= WIDEST:
+        count = min(max(count, window + BEYOND), longest)
     random = torch.randint(0, vocabulary, (count,), generator=generator("accuracy probe"))  # (T,)
     return [probe[None] for probe in (ids.clamp(max=vocabulary - 1), random) if len(probe)]
 
@@ -107,23 +123,25 @@ def reference_states(model: Any, embeds: Tensor, positions: Tensor) -> Tensor:
     """Return last hidden states in higher precision, by the model's own layers, one at a time in memory.
 
     Args:
-        model: a decoder of `fused_decoder.LAYERS`.
+        model: a decoder of `fused_layers.LAYERS`.
         embeds: (1, T, d) inputs.
         positions: (1, T).
 
     Returns:
         (T, d).
     """
-    base, dtype = model.base_model, precise(embeds.dtype)
+    base, dtype = decoder_of(model), precise(embeds.dtype)
+    config = model.config.get_text_config()
+    windows = layer_windows(config) or [None] * config.num_hidden_layers
+    types = getattr(config, "layer_types", None) or ["full_attention"] * len(windows)
     x = embeds.to(dtype)  # (1, T, d)
-    rotary = copy.deepcopy(base.rotary_emb).to(dtype)
-    angles = rotary(x, positions)
-    length = x.shape[1]
-    mask = torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=x.device).triu(1)  # (T, T)
-    for layer in base.layers:
+    angles = {kind: rotary(x, positions) for kind, rotary in rotaries(model).items()}
+    real = torch.ones_like(positions)  # (1, T)
+    masks = {window: additive_mask(real, x.shape[1], dtype, window) for window in set(windows)}  # (1, 1, T, T)
+    for layer, window, kind in zip(base.layers, windows, types, strict=True):
         # A copy's weights are its own: the model's may be views of larger tensors.
         out = copy.deepcopy(layer).to(dtype)(
-            x, attention_mask=mask[None, None], position_ids=positions, position_embeddings=angles
+            x, attention_mask=masks[window], position_ids=positions, position_embeddings=angles[kind]
         )
         x = out[0] if isinstance(out, tuple) else out  # (1, T, d)
     return copy.deepcopy(base.norm).to(dtype)(x)[0]  # (T, d)

@@ -11,16 +11,26 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bridge_common.errors import UserError
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.models.accuracy import TOKENS, Verdict, judge, probes, reference_states
-from ray_bridge.models.attention import AttendAfterPrefix
+from ray_bridge.models.attention import AttendAfterPrefix, set_attention
 from ray_bridge.models.fused_decoder import FusedBody
-from ray_bridge.models.prefix_cache import Prefix, PrefixAsCache, additive_mask, attends_fully, read_prefix
+from ray_bridge.models.fused_layers import why_not_fused
+from ray_bridge.models.prefix_cache import (
+    Prefix,
+    PrefixAsCache,
+    can_cache,
+    causal_masks,
+    count_positions,
+    read_prefix,
+)
 from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
 from ray_bridge.models.weights import auto_classes, load_model, to_device
+from ray_bridge.models.windows import attends_fully, shortest_window
 
 
 class FrozenLM:
@@ -38,6 +48,7 @@ class FrozenLM:
         embedding_rms: median over the vocabulary of each embedding's root mean square, without all-zero rows.
         fused: how accurate its fused layers are, None if they were not judged.
         body: its fused layers, None if transformers' own are run.
+        not_fused: why they are run after `fuse`, in a few words; empty otherwise.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
@@ -45,6 +56,8 @@ class FrozenLM:
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.config = model.config.get_text_config()
+        if getattr(self.config, "attn_logit_softcapping", None):
+            set_attention(model)  # the default ignores the cap
         self.embedding: nn.Embedding = model.get_input_embeddings()
         self.head: nn.Module = model.get_output_embeddings()
         self.hidden_size: int = self.embedding.weight.shape[1]
@@ -62,6 +75,7 @@ class FrozenLM:
         self.embedding_rms = float(rms[rms > 0].median())
         self.body: FusedBody | None = None
         self.fused: Verdict | None = None
+        self.not_fused = ""
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
         self._check_head()
 
@@ -125,10 +139,12 @@ class FrozenLM:
         Args:
             texts: text of the task to judge on.
         """
-        if not FusedBody.supports(self.model):
+        self.not_fused = why_not_fused(self.model) or ""
+        if self.not_fused:
             return self
         vocabulary = self.embedding.weight.shape[0]
-        inputs = [ids.to(self.device) for ids in probes(self.tokenizer, vocabulary, texts, self.longest)]
+        window = shortest_window(self.config)
+        inputs = [ids.to(self.device) for ids in probes(self.tokenizer, vocabulary, texts, self.longest, window)]
         with torch.no_grad():
             eager = [self.states(ids) for ids in inputs]
             references = [self.reference_states(ids) for ids in inputs]
@@ -137,13 +153,26 @@ class FrozenLM:
         verdicts = [judge(*states, self.dtype) for states in zip(references, eager, fast, strict=True)]
         self.fused = max(verdicts, key=lambda verdict: (not verdict.accurate, verdict.ratio))
         if not self.fused.accurate:
-            self.body = None
-            warnings.warn(
-                f"{self.name}: its layers are run eagerly, because fused they are less accurate "
-                f"({self.fused.ratio:.2g} times the eager error)",
-                stacklevel=2,
-            )
+            self.give_up_fused(f"fused they are less accurate ({self.fused.ratio:.2g} times the eager error)")
         return self
+
+    def give_up_fused(self, reason: str) -> None:
+        """Run transformers' own layers from now on, and warn why."""
+        self.body, self.not_fused = None, reason
+        warnings.warn(f"{self.name}: its layers are run eagerly, because {reason}", stacklevel=3)
+
+    def slow_paths(self) -> str:
+        """Return in one line which fast paths this model cannot take on a GPU, and why; empty if it takes all."""
+        if self.body is not None or not self.not_fused:
+            return ""
+        parts = [f"its layers are run eagerly ({self.not_fused})"]
+        window = shortest_window(self.config)
+        if not attends_fully(self.config):
+            limit = "" if window is None else f" where a text is longer than its window of {window} positions"
+            parts.append(f"it is decoded without CUDA graphs{limit}")
+        if not can_cache(self.config):
+            parts.append("the few-shot header is read in every row")
+        return f"{self.name}: {', and '.join(parts)}"
 
     def states(self, ids: Tensor) -> Tensor:
         """Return last hidden states, ids (1, T) -> (T, d)."""
@@ -186,16 +215,17 @@ class FrozenLM:
         if self.body is not None:
             # Pads on the right come after every real token, so causality alone hides them.
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
-            attend = AttendAfterPrefix(prefix, None if right_padded else mask, self.body.scale)
+            attend = AttendAfterPrefix(prefix, None if right_padded else mask, self.body.scale, self.body.windows)
             return self.body.finish(self.body(embeds, positions, attend, recompute=recompute, context=context))
         if prefix is None:
             return self.run_transformers(
                 context, inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
             )
+        real = F.pad(mask, (len(prefix), 0), value=1)  # (B, H + L)
         return self.run_transformers(
             context,
             inputs_embeds=embeds,
-            attention_mask=additive_mask(mask, len(prefix), embeds.dtype),
+            attention_mask=causal_masks(real, mask.shape[1], embeds.dtype, self.config),
             position_ids=positions,
             past_key_values=PrefixAsCache(prefix),
             use_cache=True,
@@ -217,9 +247,9 @@ class FrozenLM:
     def prefix(self, ids: tuple[int, ...]) -> Prefix | None:
         """Return the keys and values of ids that open many sequences, computed once.
 
-        None without ids, or if a layer attends to a window only.
+        None without ids, or for an architecture with windows whose masks are not known.
         """
-        if not ids or not attends_fully(self.config):
+        if not ids or not can_cache(self.config):
             return None
         if ids not in self._prefixes:
             while len(self._prefixes) >= 2:  # training's header and perhaps one more
@@ -275,7 +305,7 @@ class FrozenLM:
             return embeds
         if self.body is not None:
             with torch.no_grad():
-                attend = AttendAfterPrefix(prefix, None, self.body.scale)
+                attend = AttendAfterPrefix(prefix, None, self.body.scale, self.body.windows)
                 return self.body(embeds, positions, attend, stop=index, context=context)  # (B, S, d_s)
 
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -312,11 +342,6 @@ class _CapturedError(Exception):
     def __init__(self, states: Tensor) -> None:
         super().__init__("captured")
         self.states = states
-
-
-def count_positions(mask: Tensor) -> Tensor:
-    """Return positions that count real tokens only, (B, L) -> (B, L); leading pads get 0."""
-    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def _token_id(from_tokenizer: int | None, from_config: Any, name: str) -> int:

@@ -2,24 +2,20 @@
 
 Transformers' own layers launch about forty-five small kernels each, which is most of a decode step and all of the
 launch time of a short training step. Here query, key and value are one product, gate and up another, and the norm is
-one kernel. The model's parameters become views of the joined weights, so nothing is stored twice and the model itself
-still works. In fp32 and fp64 every operation is the model's own, so that both ways give the same text.
+one kernel. The model itself still works. In fp32 and fp64 every operation is the model's own, so that both ways give
+the same text.
 """
 
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ray_bridge.gpu.kernels import fused_layer as layer_kernels
-from ray_bridge.models.prefix_cache import attends_fully
+from ray_bridge.models.fused_layers import FusedLayer, Norm, decoder_of, fuse_layers, rotaries, why_not_fused
 from ray_bridge.models.soft_context import SoftContext
-
-LAYERS = ("LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer")
-"""Layer classes of transformers that can be fused."""
 
 
 class Attend(Protocol):
@@ -32,22 +28,8 @@ class Attend(Protocol):
         """Attend, q (B, T, h, D), k and v (B, H + T, h_kv, D), all rotated -> (B, T, h, D)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FusedLayer:
-    """Joined weights of one layer; biases are None if the model has none."""
-
-    norm: Any
-    qkv: Tensor
-    qkv_bias: Tensor | None
-    out: nn.Linear
-    mlp_norm: Any
-    gate_up: Tensor
-    gate_up_bias: Tensor | None
-    down: nn.Linear
-
-
 class FusedBody:
-    """A frozen decoder whose layers are of one of the classes in `LAYERS`.
+    """A frozen decoder whose layers are of one of the classes in `fused_layers.LAYERS`.
 
     Attributes:
         heads: h, query heads.
@@ -55,28 +37,34 @@ class FusedBody:
         head_dim: D.
         scale: factor on the attention scores.
         layers: joined weights.
+        windows: positions that each layer sees, None for all.
         silu: whether the MLP's gate is a SiLU.
+        whole_heads: whether all features of a head are rotated, as the kernels do.
     """
 
     def __init__(self, model: Any) -> None:
-        base = model.base_model
-        first = base.layers[0]
-        config = model.config.get_text_config()
+        decoder, config = decoder_of(model), model.config.get_text_config()
+        attention, mlp = decoder.layers[0].self_attn, decoder.layers[0].mlp
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.head_dim: int = first.self_attn.head_dim
-        self.scale: float = first.self_attn.scaling
-        self.activation = first.mlp.act_fn
+        self.head_dim: int = attention.head_dim
+        self.scale: float = attention.scaling
+        self.activation = mlp.activation_fn if hasattr(mlp, "activation_fn") else mlp.act_fn
         self.silu = "silu" in type(self.activation).__name__.lower()
-        self.rotary, self.final_norm = base.rotary_emb, base.norm
-        self.layers = [_fuse(layer) for layer in base.layers]
+        self.rotaries, self.final_norm = rotaries(model), Norm(decoder.norm)
+        self.layers = fuse_layers(model)
+        self.windows = [layer.window for layer in self.layers]
+        at = torch.zeros(1, 1, dtype=torch.long, device=decoder.norm.weight.device)
+        angles = self.angles(decoder.norm.weight, at)
+        self.whole_heads = all(cos.shape[-1] == self.head_dim for cos, _ in angles.values())
 
     @staticmethod
     def supports(model: Any) -> bool:
-        """Return whether a model's layers can be fused: known classes (gated MLP, RMS norms) with full attention."""
-        layers = getattr(model.base_model, "layers", None)
-        if layers is None or any(type(layer).__name__ not in LAYERS for layer in layers):
-            return False
-        return attends_fully(model.config.get_text_config())
+        """Return whether a model's layers can be fused; `why_not_fused` says why not."""
+        return why_not_fused(model) is None
+
+    def angles(self, x: Tensor, positions: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return cosines and sines of positions (B, T) for each type of layer, in the dtype of `x`."""
+        return {kind: rotary(x, positions) for kind, rotary in self.rotaries.items()}
 
     def __call__(
         self,
@@ -103,15 +91,13 @@ class FusedBody:
         """
         autocast = torch.is_autocast_enabled(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
-            cos, sin = self.rotary(x, positions)  # (B, T, D)
-            angles = (cos.contiguous(), sin.contiguous())  # (B, T, D) each
+            angles = self.angles(x, positions)  # (B, T, D) twice each
             for i, layer in enumerate(self.layers[:stop]):
+                own = angles[layer.rotary]
                 if recompute and torch.is_grad_enabled():
-                    x = checkpoint(
-                        self.layer, i, layer, x, angles, attend, use_reentrant=False, preserve_rng_state=False
-                    )
+                    x = checkpoint(self.layer, i, layer, x, own, attend, use_reentrant=False, preserve_rng_state=False)
                 else:
-                    x = self.layer(i, layer, x, angles, attend)
+                    x = self.layer(i, layer, x, own, attend)
                 if context is not None:
                     with torch.autocast(x.device.type, enabled=autocast):
                         x = context.apply(i + 1, x)
@@ -121,16 +107,30 @@ class FusedBody:
         """Run one layer, (B, T, d) -> (B, T, d)."""
         B, T, _ = x.shape
         kernels = self.uses_kernels(x)
-        qkv = F.linear(normed(layer.norm, x), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
-        qkv = qkv.view(B, T, -1, self.head_dim)  # (B, T, h + 2 h_kv, D)
-        rotated = layer_kernels.rotate if kernels else rotate
+        qkv = F.linear(layer.norm(x), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
+        qkv = self.norm_heads(layer, qkv.view(B, T, -1, self.head_dim))  # (B, T, h + 2 h_kv, D)
+        rotated = layer_kernels.rotate if kernels and self.whole_heads else rotate
         y = attend(i, *rotated(qkv, *angles, attend.prefix_states(i), self.kv_heads))  # (B, T, h, D)
-        x = x + layer.out(y.reshape(B, T, -1))  # (B, T, d)
-        gate_up = F.linear(normed(layer.mlp_norm, x), layer.gate_up, layer.gate_up_bias)  # (B, T, 2 m)
+        y = layer.out(y.reshape(B, T, -1))  # (B, T, d)
+        x = x + (y if layer.after_attention is None else layer.after_attention(y))  # (B, T, d)
+        gate_up = F.linear(layer.mlp_norm(x), layer.gate_up, layer.gate_up_bias)  # (B, T, 2 m)
+        y = layer.down(self.gated(gate_up, kernels=kernels))  # (B, T, d)
+        return x + (y if layer.after_mlp is None else layer.after_mlp(y))  # (B, T, d)
+
+    def norm_heads(self, layer: FusedLayer, qkv: Tensor) -> Tensor:
+        """Norm each query and key head if the layer does, (..., h + 2 h_kv, D) -> the same shape."""
+        if layer.q_norm is None or layer.k_norm is None:
+            return qkv
+        q, k, v = qkv.split([self.heads, self.kv_heads, self.kv_heads], -2)
+        return torch.cat([layer.q_norm(q), layer.k_norm(k), v], -2)
+
+    def gated(self, gate_up: Tensor, *, kernels: bool = False) -> Tensor:
+        """Return the activation of the gate times the other half, (..., 2 m) -> (..., m)."""
         if kernels and self.silu:
-            return x + layer.down(layer_kernels.swiglu(gate_up))  # (B, T, d)
-        gate, up = gate_up.chunk(2, -1)  # (B, T, m) each
-        return x + layer.down(self.activation(gate) * up)  # (B, T, d)
+            return layer_kernels.swiglu(gate_up)
+        gate, up = gate_up.chunk(2, -1)  # (..., m) each
+        product: Tensor = self.activation(gate) * up
+        return product
 
     def uses_kernels(self, x: Tensor) -> bool:
         """Return whether an input goes through the kernels: in half precision, on a GPU where they are right."""
@@ -140,7 +140,7 @@ class FusedBody:
 
     def finish(self, x: Tensor) -> Tensor:
         """Apply the final norm, (..., d) -> (..., d)."""
-        return normed(self.final_norm, x)
+        return self.final_norm(x)
 
 
 def rotate(
@@ -150,56 +150,24 @@ def rotate(
 
     Args:
         qkv: (B, T, h + 2 h_kv, D).
-        cos: (1 or B, T, D).
-        sin: (1 or B, T, D).
+        cos: (1 or B, T, r), for the first r features of a head.
+        sin: (1 or B, T, r).
         prefix: keys and values of the prefix, (H, h_kv, D) each, or None.
         kv_heads: h_kv.
 
     Returns:
         Queries (B, T, h, D), keys and values (B, H + T, h_kv, D).
     """
-    B, half = len(qkv), qkv.shape[-1] // 2
+    B, r, D = len(qkv), cos.shape[-1], qkv.shape[-1]
     q, k, v = qkv.split([qkv.shape[2] - 2 * kv_heads, kv_heads, kv_heads], 2)
-    signed = torch.cat([-sin[..., :half], sin[..., half:]], -1)[:, :, None]  # (1 or B, T, 1, D)
-    q, k = (x * cos[:, :, None] + x.roll(half, -1) * signed for x in (q, k))
+    signed = torch.cat([-sin[..., : r // 2], sin[..., r // 2 :]], -1)[:, :, None]  # (1 or B, T, 1, r)
+
+    def rotated(x: Tensor) -> Tensor:
+        part = x if r == D else x[..., :r]  # (B, T, heads, r)
+        part = part * cos[:, :, None] + part.roll(r // 2, -1) * signed
+        return part if r == D else torch.cat([part, x[..., r:]], -1)
+
+    q, k = rotated(q), rotated(k)
     if prefix is not None:
         k, v = (torch.cat([x.expand(B, -1, -1, -1), y], 1) for x, y in zip(prefix, (k, v), strict=True))
     return q, k, v
-
-
-def normed(norm: Any, x: Tensor) -> Tensor:
-    """Apply an RMS norm: one kernel for half precision on a GPU, the model's own operations elsewhere."""
-    if x.is_cuda and x.dtype in (torch.bfloat16, torch.float16):
-        return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)
-    return norm(x)
-
-
-def _fuse(layer: Any) -> FusedLayer:
-    attention, mlp = layer.self_attn, layer.mlp
-    qkv, qkv_bias = join_linears([attention.q_proj, attention.k_proj, attention.v_proj])
-    gate_up, gate_up_bias = join_linears([mlp.gate_proj, mlp.up_proj])
-    return FusedLayer(
-        norm=layer.input_layernorm,
-        qkv=qkv,
-        qkv_bias=qkv_bias,
-        out=attention.o_proj,
-        mlp_norm=layer.post_attention_layernorm,
-        gate_up=gate_up,
-        gate_up_bias=gate_up_bias,
-        down=mlp.down_proj,
-    )
-
-
-def join_linears(parts: list[nn.Linear]) -> tuple[Tensor, Tensor | None]:
-    """Join linear maps of the same input into one weight and bias, of which their own become views."""
-    weight = torch.cat([part.weight.detach() for part in parts])  # (sum of outputs, inputs)
-    has_bias = parts[0].bias is not None
-    bias = torch.cat([part.bias.detach() for part in parts]) if has_bias else None
-    start = 0
-    for part in parts:
-        stop = start + part.weight.shape[0]
-        part.weight.data = weight[start:stop]
-        if bias is not None:
-            part.bias.data = bias[start:stop]
-        start = stop
-    return weight, bias

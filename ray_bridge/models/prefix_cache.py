@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ray_bridge.models.windows import PREFIX_FAMILIES, attends_fully, layer_windows
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix:
@@ -32,12 +34,19 @@ class Prefix:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def by_position(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Return a layer's keys and values with the position as first dimension, (H, h_kv, D) each, contiguous."""
+    def by_position(self, layer: int, window: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return a layer's keys and values with the position as first dimension, (H, h_kv, D) each, contiguous.
+
+        Args:
+            layer: the layer's number, from 0.
+            window: positions that the layer sees, of which the prefix can hold all but one; None for all.
+        """
         if layer not in self.transposed:
             keys, values = (x[layer][0].transpose(0, 1).contiguous() for x in (self.keys, self.values))
             self.transposed[layer] = (keys, values)
-        return self.transposed[layer]
+        keys, values = self.transposed[layer]
+        first = 0 if window is None else max(0, len(keys) - window + 1)
+        return keys[first:], values[first:]
 
     def prepend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put the prefix's keys and values before a layer's own, (B, h_kv, T, D) -> (B, h_kv, H + T, D) each."""
@@ -65,22 +74,16 @@ class PrefixAsCache:
         return len(self.prefix)
 
 
-def attends_fully(config: Any) -> bool:
-    """Return whether every layer attends to all earlier positions: no window is shorter than the longest sequence."""
-    types = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if types - {"full_attention", "sliding_attention"}:
-        return False
-    window = getattr(config, "sliding_window", None)
-    if "sliding_attention" not in types and getattr(config, "layer_types", None):
-        return True
-    return window is None or window >= config.max_position_embeddings
+def can_cache(config: Any) -> bool:
+    """Return whether a header's keys and values can be read once: layers see all positions, or a window of them."""
+    return attends_fully(config) or (layer_windows(config) is not None and config.model_type in PREFIX_FAMILIES)
 
 
 def read_prefix(model: Any, ids: tuple[int, ...], device: torch.device) -> Prefix:
-    """Run a transformers model on the ids and return its keys and values."""
+    """Run a transformers model on the ids and return its keys and values, of layers with a window too."""
     from transformers import DynamicCache
 
-    cache = DynamicCache(config=model.config)
+    cache = DynamicCache()  # without a config, it keeps all positions of every layer
     with torch.no_grad():
         model.base_model(input_ids=torch.tensor([ids], device=device), past_key_values=cache, use_cache=True)
     keys = [layer.keys.contiguous() for layer in cache.layers]
@@ -88,19 +91,49 @@ def read_prefix(model: Any, ids: tuple[int, ...], device: torch.device) -> Prefi
     return Prefix(ids=ids, keys=keys, values=values)
 
 
-def additive_mask(mask: Tensor, past: int, dtype: torch.dtype) -> Tensor:
-    """Return the additive causal mask of tokens after a prefix.
+def causal_masks(real: Tensor, T: int, dtype: torch.dtype, config: Any) -> Tensor | dict[str, Tensor]:
+    """Return the additive causal mask of the last T positions, or one for each type of layer if some have a window.
 
     Args:
-        mask: (B, T), 1 on real tokens.
-        past: positions of the prefix, which all rows see.
+        real: (B, L), 1 on real tokens, those of a prefix included.
+        T: positions that attend.
         dtype: of the result.
-
-    Returns:
-        (B, 1, T, past + T).
+        config: the text model's.
     """
-    T = mask.shape[1]
-    causal = torch.ones(T, T, dtype=torch.bool, device=mask.device).tril()  # (T, T)
-    own = causal & mask[:, None, None, :].bool()  # (B, 1, T, T)
-    seen = torch.cat([own.new_ones(*own.shape[:3], past), own], -1)  # (B, 1, T, past + T)
-    return torch.zeros(seen.shape, dtype=dtype, device=mask.device).masked_fill(~seen, torch.finfo(dtype).min)
+    types = getattr(config, "layer_types", None)
+    if attends_fully(config, real.shape[1]):
+        return additive_mask(real, T, dtype)
+    if not types:
+        return additive_mask(real, T, dtype, config.sliding_window)
+    windows = {"full_attention": None, "sliding_attention": config.sliding_window}
+    return {kind: additive_mask(real, T, dtype, windows[kind]) for kind in set(types)}
+
+
+def additive_mask(real: Tensor, T: int, dtype: torch.dtype, window: int | None = None) -> Tensor:
+    """Return the additive causal mask of the last T of L positions, (B, 1, T, L), 0 where they may attend.
+
+    Args:
+        real: (B, L), 1 on real tokens.
+        T: positions that attend.
+        dtype: of the result.
+        window: positions that a token sees, its own included; None for all.
+    """
+    seen = visible(real, T, window)  # (B, 1, T, L)
+    return torch.zeros(seen.shape, dtype=dtype, device=real.device).masked_fill(~seen, torch.finfo(dtype).min)
+
+
+def visible(real: Tensor, T: int, window: int | None) -> Tensor:
+    """Return which of L positions the last T see, (B, 1, T, L) bool; see `additive_mask`."""
+    L = real.shape[1]
+    causal = torch.ones(T, L, dtype=torch.bool, device=real.device).tril(L - T)  # (T, L)
+    seen = causal & real[:, None, None].bool()  # (B, 1, T, L)
+    if window is None:
+        return seen
+    # Windows count tokens: pads between a prefix and a row's own tokens must not use up any of it.
+    at = count_positions(real)  # (B, L)
+    return seen & (at[:, L - T :, None] - at[:, None] < window)[:, None]
+
+
+def count_positions(mask: Tensor) -> Tensor:
+    """Return positions that count real tokens only, (B, L) -> (B, L); leading pads get 0."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)

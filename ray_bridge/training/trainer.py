@@ -5,6 +5,7 @@ import copy
 import math
 import platform
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -99,7 +100,10 @@ class Trainer:
         started = time.monotonic()
         self._resume()
         if self.events:
-            self.events.tags(environment(self.worker.device) | _data_tags(self.splits))
+            slow = self.pair.slow_paths()
+            self.events.tags(environment(self.worker.device) | _data_tags(self.splits) | slow)
+            for line in slow.values():
+                warnings.warn(line, stacklevel=2)
             self.events.metrics(0, self.pair.fast_paths() | self.translator.initialisation)
         resumed = self.step > 0
         if not resumed:

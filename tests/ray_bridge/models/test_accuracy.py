@@ -49,7 +49,7 @@ def wrong_scale(body: FusedBody, model: Any) -> None:
 
 def wrong_norm(body: FusedBody, _model: Any) -> None:
     body.final_norm = copy.deepcopy(body.final_norm)
-    body.final_norm.variance_epsilon = 1.0
+    body.final_norm.module.variance_epsilon = 1.0
 
 
 def one_layer_less(body: FusedBody, _model: Any) -> None:
