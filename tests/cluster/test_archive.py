@@ -204,6 +204,36 @@ def test_a_source_that_changed_after_its_copy_is_kept_beside_it(tmp_path, elsewh
     check_manifest(folder)
 
 
+GROWS = """
+import sys
+with open(sys.argv[1], "ab", buffering=0) as file:
+    print("go", flush=True)
+    while True:
+        file.write(b"one more line\\n")
+"""
+
+
+def test_a_log_that_is_still_being_written_is_copied_and_compared_but_not_removed(tmp_path, elsewhere):
+    """Between the copy and the look at the source the log has grown: lines would be lost with it."""
+    log = tmp_path / "a.log"
+    log.write_bytes(b"x" * 20_000_000)
+    writer = subprocess.Popen([sys.executable, "-c", GROWS, str(log)], stdout=subprocess.PIPE)
+    try:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        with pytest.raises(UserError, match="still being written; stop its run first, then archive again"):
+            archive([log], elsewhere / "archive")
+    finally:
+        writer.kill()
+        writer.wait()
+        writer.stdout.close()
+    whole = log.read_bytes()
+    folder = archive([log], elsewhere / "archive")
+    assert (folder / "a.log").read_bytes() == whole
+    assert not log.exists()
+    check_manifest(folder)
+
+
 def test_what_cannot_be_moved_stays_and_is_named(tmp_path):
     run = fill(tmp_path / "run", {"a.log": "a"})
     os.mkfifo(run / "pipe")

@@ -1,11 +1,186 @@
-"""Campaigns as the command line asks for them."""
+"""From the options of a phase to its campaign: what is held, the gate, paths that other folders can read."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from cluster.cli.request import make_campaign, parse_phase
+import click
+import pytest
+
+from bridge_common.errors import UserError
+from cluster.cli.options import PhaseRequest
+from cluster.cli.request import make_campaign, make_specs, parse_phase, task_fields
+from mlflow_utils.tracking_uri import default_tracking_uri
+from ray_bridge import tiny, tiny_run
+from tests.support.plugin_modules import EXAMPLE, importable
+from tune_spaces.campaign import Campaign
+from tune_spaces.design.phases import Phase, ablate, phase1
 from tune_spaces.design.plan import make_plan
+from tune_spaces.gate.decision import GateSettings, Mode
 from tune_spaces.records.plan_file import phase_from_record, phase_record, plan_from_record
+
+
+def campaign(storage: Path, *arguments: str, phase: str = "phase1") -> Campaign:
+    return make_campaign(phase, parse_phase(phase, ["--storage", str(storage), *arguments]))
+
+
+def test_without_options_it_is_the_preset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = campaign(tmp_path)
+    assert (asked.name, asked.storage, asked.base, asked.run_spec) == ("phase1-tiny", tmp_path, tiny(), tiny_run())
+    assert asked.phase == phase1(tiny())
+    assert (asked.seeds, asked.gate, asked.held) == ((0,), GateSettings(), {})
+    assert asked.request == {"preset": "tiny", "settings": {}, "tracking_uri": default_tracking_uri(tmp_path)}
+    assert capsys.readouterr().out == "", "every toggle of the package applies"
+
+
+def test_a_toggle_that_is_set_is_held_in_every_variant(tmp_path: Path) -> None:
+    """Otherwise `full` would switch it on again, and C would be `full` by another name without anybody seeing it."""
+    asked = campaign(tmp_path, "--set", "geometry_projection=false", "--set", "soft_tokens=3", "--set", "workers=1")
+    assert asked.held == {"geometry_projection": False}
+    assert {trial.spec.geometry_projection for trial in asked.plan.trials.values()} == {False}
+    same = {trial.variant: trial.same_as for trial in asked.plan.trials.values()}
+    assert same["C"] == asked.plan.first[0]
+    assert asked.base.soft_tokens == 3
+    assert asked.run_spec.workers == 1
+    assert asked.request["settings"] == {"geometry_projection": "false", "soft_tokens": "3", "workers": "1"}
+
+
+def test_the_options_of_the_gate_are_its_settings(tmp_path: Path) -> None:
+    options = ("--gate", "confident", "--gate-passes", "0.8", "--gate-attribute", "0.5", "--gate-budget", "1")
+    asked = campaign(tmp_path, *options)
+    assert asked.gate == GateSettings(passes=0.8, attribute=0.5, mode=Mode.CONFIDENT, budget=1)
+    assert len(asked.plan.extras) == 1
+
+
+def test_name_seeds_and_tracking_are_as_asked(tmp_path: Path) -> None:
+    asked = campaign(tmp_path, "--name", "mine", "--seeds", "3,4", "--tracking-uri", "http://m:5000")
+    assert (asked.name, asked.seeds, asked.request["tracking_uri"]) == ("mine", (3, 4), "http://m:5000")
+
+
+def test_folders_are_made_absolute_and_names_of_the_hub_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial's worker runs in another folder, where a relative path leads nowhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for place in ("models/reader", "home/writer"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "config.json").write_text("{}")
+    base, _ = make_specs(parse_phase("phase1", ["--source", "models/reader", "--target", "~/writer"]))
+    assert (base.source, base.target) == (str(tmp_path / "models/reader"), str(tmp_path / "home/writer"))
+    base, _ = make_specs(parse_phase("phase1", ["--source", "org/reader", "--target", "embedded:target"]))
+    assert (base.source, base.target) == ("org/reader", "embedded:target")
+
+
+def test_a_relative_folder_of_data_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    for given in ("data", "~/data"):
+        base, _ = make_specs(parse_phase("phase1", ["--task", "gsm8k", "--data", given]))
+        assert (base.task, base.task_data) == ("gsm8k", str(tmp_path / "data"))
+
+
+def test_a_task_is_a_name_or_the_file_of_a_mapping(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert task_fields("gsm8k") == {"task": "gsm8k"}
+    mapping = tiny(task="arc_challenge").task_mapping
+    assert mapping is not None
+    from ray_bridge import config
+
+    (tmp_path / "mine.toml").write_text(
+        (Path(config.__file__).parent / "task_mappings" / "arc_challenge.toml").read_text()
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fields = task_fields("~/mine.toml")
+    assert fields["task"] == "mapped"
+    assert tiny(**fields).task_mapping == mapping
+    assert fields["task_mapping"] == mapping.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("phase", "arguments", "message"),
+    [
+        ("phase9", [], "unknown phase 'phase9': there are phase1, phase2, phase3, ablate"),
+        ("phase1", ["--set", "soft_token=3"], "unknown field 'soft_token'"),
+        ("phase1", ["--set", "workers=3"], "does not divide among 3 workers"),
+        ("phase1", ["--seeds", "a"], "--seeds a"),
+        ("phase1", ["--gate", "sure"], "--gate sure: use plain or confident"),
+    ],
+)
+def test_what_no_machine_could_run_is_refused_before_it_is_sent(phase: str, arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_phase(phase, arguments)
+
+
+def test_options_of_a_design_belong_to_ablations_alone() -> None:
+    assert parse_phase("ablate", ["--toggle", "kl"]).toggle == ("kl",)
+    with pytest.raises(click.UsageError, match="No such option '--toggle'"):
+        parse_phase("phase1", ["--toggle", "kl"])
+
+
+def test_an_unknown_phase_makes_no_campaign(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown phase 'phase9'"):
+        make_campaign("phase9", parse_phase("phase1", ["--storage", str(tmp_path)]))
+
+
+def test_a_design_of_toggles(tmp_path: Path) -> None:
+    asked = campaign(tmp_path, "--design", "add-one-in", "--toggle", "kl", phase="ablate")
+    assert asked.phase == ablate(tiny(), ["add-one-in"], ["kl"])
+    assert campaign(tmp_path, phase="ablate").phase == ablate(tiny(), ["leave-one-out"])
+
+
+OWN = """
+from tune_spaces.design.phases import Phase
+from tune_spaces.design.variants import full, only
+
+def fixed():
+    return Phase(name="fixed", goal="g", first=(full(),))
+
+def of_base(base):
+    return Phase(name=f"with-{base.soft_tokens}", goal="g", first=(only("kl"),))
+
+def text():
+    return "phase"
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[None]:
+    with importable(tmp_path):
+        (tmp_path / "own_phases.py").write_text(OWN)
+        yield
+
+
+@pytest.mark.usefixtures("own")
+def test_a_phase_of_ones_own_may_take_the_base(tmp_path: Path) -> None:
+    def named(function: str) -> Phase:
+        arguments = ("--campaign", f"own_phases:{function}", "--set", "soft_tokens=3")
+        return campaign(tmp_path / "runs", *arguments, phase="ablate").phase
+
+    assert (named("fixed").name, named("of_base").name) == ("fixed", "with-3")
+    with pytest.raises(UserError, match="--campaign own_phases:text: it returned a str, not a Phase"):
+        named("text")
+    for wrong in ("own_phases:nothing", "no_such_module:fixed", ":fixed"):
+        with pytest.raises(UserError, match=f"--campaign {wrong}: .*; give MODULE:FUNCTION"):
+            campaign(tmp_path / "runs", "--campaign", wrong, phase="ablate")
+
+
+def test_plug_ins_are_part_of_the_spec_and_a_toggle_that_does_not_apply_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with importable(tmp_path):
+        (tmp_path / "my_plugin.py").write_text(EXAMPLE)
+        request = parse_phase("phase1", ["--plugin", "my_plugin", "--task", "sums", "--storage", str(tmp_path / "r")])
+        assert make_campaign("phase1", request).base.plugins == ("my_plugin",)
+        assert capsys.readouterr().out == (
+            f"note: task sums and bridge {tiny().bridge} have no extra.rank, which rank switches\n"
+        )
+
+
+def test_a_request_can_be_changed_before_it_is_used(tmp_path: Path) -> None:
+    request: PhaseRequest = replace(parse_phase("phase1", []), storage=tmp_path, name="other")
+    made: dict[str, Any] = make_campaign("phase1", request).request
+    assert made["preset"] == "tiny"
 
 
 def planned(storage: Path, *settings: str) -> dict[str, tuple[int, int]]:

@@ -33,6 +33,7 @@ def test_the_storage_is_one_that_the_next_submit_finds(tmp_path, monkeypatch):
     assert with_storage(["--preset", "paper"], None) == ["--preset", "paper", "--storage", f"{tmp_path}/runs"]
     assert with_storage(["--storage", "x", "--seeds", "1"], None) == ["--storage", f"{tmp_path}/x", "--seeds", "1"]
     assert with_storage(["--storage=/data/y"], tmp_path) == ["--storage=/data/y"]
+    assert with_storage(["--seeds", "1", "--storage=y"], None) == ["--seeds", "1", f"--storage={tmp_path}/y"]
     assert with_storage([], Path("/data")) == ["--storage", "/data"]
     monkeypatch.setenv(STORAGE, "/shared/runs")
     assert with_storage([], None) == ["--storage", "/shared/runs"]
@@ -56,6 +57,12 @@ def test_variables_are_passed_on_but_no_secret_unasked(monkeypatch):
         job_variables(["ABSENT_ONE"])
 
 
+def test_the_storage_is_an_argument_of_the_phase_and_no_variable_of_the_job(monkeypatch):
+    """A variable would move the default storage of everything that the job starts."""
+    monkeypatch.setenv(STORAGE, "/here/runs")
+    assert job_variables([]) == job_variables([STORAGE]) == job_variables([f"{STORAGE}=/there"]) == {}
+
+
 @pytest.mark.parametrize(
     ("status", "driver", "message", "code"),
     [
@@ -67,6 +74,7 @@ def test_variables_are_passed_on_but_no_secret_unasked(monkeypatch):
         ("FAILED", None, "Failed to set up runtime environment.", 1),
         ("FAILED", 0, None, 1),
         ("STOPPED", None, "Job was intentionally stopped.", 1),
+        ("STOPPED", 2, "Job was intentionally stopped.", 1),
     ],
 )
 def test_exit_codes_of_rays_records(status, driver, message, code):

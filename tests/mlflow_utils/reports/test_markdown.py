@@ -40,6 +40,25 @@ def test_every_run_has_its_metrics_and_the_paths_of_its_files(campaign: Path, tm
     assert "`decode_aware` off" in full
 
 
+def test_gain_and_information_stand_under_their_own_names(campaign: Path, tmp_path: Path) -> None:
+    """The gain is over the target alone, the information over shuffled soft tokens."""
+    markdown.update(campaign, tmp_path)
+    full, log, summary = ((tmp_path / name).read_text() for name in NAMES)
+    head = next(line for line in summary.splitlines() if line.startswith("| phase |"))
+    assert head.endswith("| target_alone | gain | information | samples |")
+    for folder in (campaign / "trials").iterdir():
+        metrics = files.read_json(folder / "metrics.json")
+        gain, information = (f"{100 * metrics[name]:+.1f}" for name in ("gain", "information"))
+        assert gain != information
+        said = (
+            f"gain (bridged − target_alone) {gain} points; information (bridged − shuffled_soft) {information} points."
+        )
+        assert said in full
+        assert f"gain {gain} points" in next(line for line in log.splitlines() if folder.name in line and "·" in line)
+        row = next(line for line in summary.splitlines() if folder.name in line)
+        assert f"| {gain} | {information} | `" in row
+
+
 def test_a_second_update_changes_nothing(campaign: Path, tmp_path: Path) -> None:
     markdown.update(campaign, tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in NAMES}

@@ -126,6 +126,26 @@ def test_pads_of_the_source_are_never_read(pooling: str, cross: bool) -> None:
         assert torch.allclose(bridge(states, mask, noise)[1:2], alone, atol=1e-5)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+@pytest.mark.parametrize("cross", [False, True])
+def test_a_row_without_condition_reads_nothing_of_its_source(pooling: str, cross: bool) -> None:
+    """Guidance learns from such rows what is predicted without a question; a leak would teach it the question."""
+    bridge = make_bridge(pooling=pooling, cross=cross)
+    _open_gates(bridge)
+    states, mask, noise = inputs()
+    dropped, times = torch.tensor([False, True, True]), torch.tensor([0.1, 0.5, 0.9])
+    other = states.clone()
+    other[1:] += 3 * torch.randn(other[1:].shape, generator=torch.Generator().manual_seed(2))
+    data = torch.ones(3, 6, 20)
+    with torch.no_grad():
+        losses = [bridge.flow_loss(source, mask, data, noise, times, dropped) for source in (states, other)]
+        soft = [bridge(source, mask, noise, dropped) for source in (states, other)]
+        read = [bridge(source, mask, noise) for source in (states, other)]
+    assert torch.equal(losses[0][1:], losses[1][1:])
+    assert torch.equal(soft[0][1:], soft[1][1:])
+    assert not torch.allclose(read[0][1:], read[1][1:], atol=1e-3), "with its condition a row reads its source"
+
+
 def test_guidance_of_1_is_none_and_0_ignores_the_source() -> None:
     plain, free, strong = make_bridge(), make_bridge(guidance=0.0), make_bridge(guidance=3.0)
     for bridge in (plain, free, strong):

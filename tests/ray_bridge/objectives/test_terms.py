@@ -76,6 +76,21 @@ def test_contrast_picks_the_own_question(frame: Frame) -> None:
     assert float(contrast(perfect).total) < float(expected.detach())
 
 
+def test_the_flow_has_noise_of_its_own(frame: Frame) -> None:
+    """With the sampler's noise the network would see the same x0 in both losses and could learn it by heart."""
+    step, again = frame.step(frame.items(5)), frame.step(frame.items(5))
+    assert not torch.equal(step.noise("flow"), step.noise("sampler"))
+
+    def error(noise: torch.Tensor) -> torch.Tensor:
+        inputs = again.translator.bridge_inputs(again.source)
+        flow_error = again.translator.flow_error(again.question_slots, noise, again.times(), None, *inputs)
+        return flow_error.sum().detach()
+
+    total = flow(step).total.detach()
+    torch.testing.assert_close(total, error(again.noise("flow")))
+    assert not torch.allclose(total, error(again.noise("sampler")))
+
+
 @pytest.mark.parametrize("teacher", ["question", "answer"])
 def test_flow_falls_on_a_fixed_batch(folders: PairFolders, teacher: str) -> None:
     frame = make_frame(folders, flow_teacher=teacher)

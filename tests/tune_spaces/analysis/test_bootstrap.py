@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tune_spaces.analysis.bootstrap import bootstrap_means, contrast, noise_floor
+from tune_spaces.analysis.bootstrap import Means, bootstrap_means, contrast, noise_floor
 
 
 def two_runs(n: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -142,3 +142,77 @@ def test_many_seeds_with_the_same_answers_have_a_finite_interval() -> None:
     gap = contrast(bootstrap_means([equal, 1 - equal], draws=500), [1.0, -1.0])
     assert np.isfinite([gap.estimate, gap.low, gap.high]).all()
     assert gap.low < gap.estimate < gap.high
+
+
+def test_the_variance_of_seeds_by_hand() -> None:
+    """Two-way ANOVA: 7/48 between seeds, residual 5/6 on 6 degrees, a quarter of that for a mean of 4 items: 1/9."""
+    scores = [[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    means = bootstrap_means([scores, [[1, 0, 1, 0]]], draws=10)
+    assert means.seed_variance == pytest.approx([1 / 9 / 3, 0.0])
+    assert means.seed_freedom.tolist() == [2.0, 0.0]
+    assert means.estimates == pytest.approx([4 / 12, 0.5])
+
+
+def test_noise_of_items_alone_is_no_variance_of_seeds() -> None:
+    """Over many cells of three seeds the estimate is a small share of the variance that items cause."""
+    rng = np.random.default_rng(9)
+    cells = [rng.random((3, 200)) < 0.5 for _ in range(200)]
+    means = bootstrap_means(cells, draws=1)
+    of_items = 0.25 / 200
+    assert float(np.mean(3 * means.seed_variance)) < 0.5 * of_items
+    shifted = [rng.random((3, 200)) < 0.5 + np.array([[-0.1], [0.0], [0.1]]) for _ in range(200)]
+    means = bootstrap_means(shifted, draws=1)
+    assert float(np.mean(3 * means.seed_variance)) == pytest.approx(0.01, rel=0.1)
+
+
+def summary_of(draws: list[float], seed_variance: list[float], freedom: list[float]) -> Means:
+    """Return two cells with the mean 0.6 and 0.5, and draws of the first alone."""
+    columns = np.array([[0.6 + draw, 0.5] for draw in draws])
+    return Means(
+        estimates=np.array([0.6, 0.5]),
+        draws=columns,
+        seed_variance=np.array(seed_variance),
+        seed_freedom=np.array(freedom),
+    )
+
+
+def test_the_freedom_of_a_difference_counts_the_seeds_of_both_cells() -> None:
+    """Satterthwaite by hand: 0.02 squared over the sum of 0.004 squared by 2 and 0.006 squared by 3."""
+    spread = float(np.sqrt(0.02))
+    draws = [spread, -spread] * 500
+    effect = contrast(summary_of(draws, [0.004, 0.006], [2.0, 3.0]), [1, -1])
+    freedom = 0.02**2 / (0.004**2 / 2 + 0.006**2 / 3)
+    widened = spread * stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975)
+    assert (effect.low, effect.high) == pytest.approx((0.1 - widened, 0.1 + widened))
+    half = contrast(summary_of(draws, [0.004, 0.0], [2.0, 0.0]), [0.5, -0.5])
+    variance, share = 0.02 / 4, 0.004 / 4
+    widened = spread / 2 * stats.t.ppf(0.975, variance**2 / (share**2 / 2)) / stats.norm.ppf(0.975)
+    assert (half.low, half.high) == pytest.approx((0.05 - widened, 0.05 + widened))
+
+
+def test_a_contrast_has_at_least_one_degree_of_freedom() -> None:
+    spread = 0.01
+    effect = contrast(summary_of([spread, -spread] * 500, [1.0, 1.0], [1.0, 1.0]), [1, -1])
+    widened = spread * stats.t.ppf(0.975, 1.0) / stats.norm.ppf(0.975)
+    assert effect.high == pytest.approx(0.1 + widened)
+
+
+def test_a_level_is_that_of_quantiles_and_of_students_t() -> None:
+    draws = [float(x) for x in np.linspace(-0.1, 0.1, 201)]
+    effect = contrast(summary_of(draws, [0.0, 0.0], [0.0, 0.0]), [1, -1], level=0.8)
+    assert (effect.low, effect.high) == pytest.approx((0.1 - 0.08, 0.1 + 0.08))
+    spread = 0.01
+    effect = contrast(summary_of([spread, -spread] * 500, [1.0, 1.0], [1.0, 1.0]), [1, -1], level=0.8)
+    assert effect.high == pytest.approx(0.1 + spread * stats.t.ppf(0.9, 1.0) / stats.norm.ppf(0.9))
+
+
+def test_a_p_value_counts_the_data_among_the_draws() -> None:
+    """No draw on the other side of 0 among 999 says p = 0.002 and never 0 (Davison & Hinkley 1997, section 4.2)."""
+    none = contrast(summary_of([0.01] * 999, [0.0, 0.0], [0.0, 0.0]), [1, -1])
+    assert none.p == pytest.approx(2 / 1000)
+    three = contrast(summary_of([-0.2] * 3 + [0.01] * 996, [0.0, 0.0], [0.0, 0.0]), [1, -1])
+    assert three.p == pytest.approx(8 / 1000)
+    negative = contrast(summary_of([-0.2] * 996 + [0.01] * 3, [0.0, 0.0], [0.0, 0.0]), [1, -1])
+    assert negative.p == pytest.approx(8 / 1000)
+    zero = contrast(summary_of([-0.1] * 999, [0.0, 0.0], [0.0, 0.0]), [1, -1])
+    assert zero.p == 1.0

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tune_spaces.analysis.paired_tests import mcnemar_exact, paired_interval
+from tune_spaces.analysis.paired_tests import mcnemar_exact, minimum_detectable_effect, paired_interval
 from tune_spaces.analysis.pairwise import compare_pairs, compare_runs, verdict
 from tune_spaces.analysis.samples import Samples, load_samples
 
@@ -116,6 +116,25 @@ def test_a_pair_is_the_same_alone_and_among_others() -> None:
     first = together[0]
     assert (first.ci_low, first.ci_high) == paired_interval(first.n10, first.n01, 300)
     assert first.p == mcnemar_exact(first.n10, first.n01)
+
+
+def test_what_could_have_been_detected_depends_on_the_size_of_the_family() -> None:
+    rng = np.random.default_rng(5)
+    cells = {name: rng.random((1, 300)) < 0.6 for name in "abcd"}
+    (alone,) = compare_pairs(cells, [("a", "b")])
+    first, *_ = family = compare_pairs(cells, [("a", "b"), ("a", "c"), ("a", "d")])
+    discordance = (first.n10 + first.n01) / 300
+    assert alone.detectable == minimum_detectable_effect(300, discordance, alpha=0.05)
+    assert first.detectable == minimum_detectable_effect(300, discordance, alpha=0.05 / 3)
+    assert len(family) == 3
+
+
+def test_several_seeds_could_have_shown_1_43_times_half_their_interval() -> None:
+    """(1.960 + 0.842) / 1.960 half widths of a 95 % interval are seen with 80 % power."""
+    rng = np.random.default_rng(6)
+    cells = {"a": rng.random((3, 400)) < 0.6, "b": rng.random((3, 400)) < 0.6}
+    (pair,) = compare_pairs(cells, [("a", "b")])
+    assert pair.detectable == pytest.approx(1.429 * (pair.ci_high - pair.ci_low) / 2)
 
 
 def test_too_few_items_say_so(tmp_path: Path) -> None:

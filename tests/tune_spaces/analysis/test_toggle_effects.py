@@ -100,6 +100,19 @@ def test_steps_of_a_ladder() -> None:
     assert of_kind(attribution, "leave_one_out")[(PROJECTION,)].estimate == pytest.approx(0.05)
 
 
+def test_a_chain_has_steps_between_neighbours_alone() -> None:
+    """From nothing to a, from a to ab, from ab to abc: nothing joins two cells that have a third between them."""
+    abc = TOGGLES[:3]
+    chain_of = [frozenset(abc[:k]) for k in range(4)]
+    attribution = attribute(made(lambda cell: 0.5 + 0.05 * len(cell), chain_of), abc, draws=200)
+    ran = {(effect.kind, effect.toggles): effect.given for effect in attribution.effects if effect.ran}
+    assert ran == {
+        ("add_one_in", (KL,)): (),
+        ("step", (PROMPT,)): (KL,),
+        ("leave_one_out", (DECODE,)): (KL, PROMPT),
+    }
+
+
 def test_one_ablation_is_one_hypothesis() -> None:
     two = made(lambda cell: 0.60 if PROJECTION in cell else 0.58, [frozenset(TOGGLES), frozenset(TOGGLES[:3])])
     effect = of_kind(attribute(two, TOGGLES), "leave_one_out")[(PROJECTION,)]

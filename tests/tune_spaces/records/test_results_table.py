@@ -10,8 +10,11 @@ from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
 from mlflow_utils.dataframes import from_folder
 from ray_bridge import tiny
+from tests.support import planned_trials
 from tests.support.campaign_folder import make_campaign
-from tune_spaces.records.results_table import export, trial_table
+from tune_spaces.design import phases
+from tune_spaces.design.plan import make_plan
+from tune_spaces.records.results_table import SETTINGS, export, results, trial_table
 
 METRICS = {"accuracy/bridged": 0.5, "n": 120}
 
@@ -43,6 +46,11 @@ def test_each_trial_is_a_row_with_its_spec_its_status_and_its_metrics(tmp_path: 
     assert (full["name"], full["seed"], full["status"]) == ("full-00000000", 0, "finished")
     assert full["samples"] == str(tmp_path / "trials" / "full-00000000" / "samples.jsonl")
     assert (full["soft_tokens"], full["accuracy/bridged"], full["seconds"]) == (8, 0.5, 3.0)
+    assert (full["node_id"], full["checkpoint"]) == ("n", "selected")
+    assert "reused_from" in unfinished
+    names = list(trial_table(TrialFolder.begun_in(tmp_path)))
+    assert names.count("seed") == 1
+    assert names.index("seed") < names.index("status") < names.index("reused_from") < names.index("soft_tokens")
     assert (failed["status"], failed["error"], failed["seed"]) == ("failed", "RuntimeError: no", 3)
     assert (failed["kl"], failed["decode"], failed["kl_alignment"]) == ("off", "on", False)
     assert unfinished["status"] == "unfinished"
@@ -90,3 +98,24 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
         again = read(export(table, tmp_path / f"t.{kind}", kind))
         assert again["accuracy/bridged"].tolist() == [0.5]
         assert again["variant"].tolist() == ["full"]
+        assert list(again) == list(table), "no column for the index"
+    text = (tmp_path / "t.json").read_text()
+    assert text.startswith('[\n  {\n    "name":"full-00000000",'), "one line a value, to be read and compared"
+
+
+def test_results_of_a_plan_show_what_its_trials_differ_in(tmp_path: Path) -> None:
+    planned = make_plan(phases.phase2(tiny()), tiny())
+    folder = planned_trials.campaign(tmp_path)
+    first, second, _ = (planned_trials.finish(folder, trial) for trial in planned.trials.values())
+    (second.path / "spec.json").unlink()
+    TrialFolder.of(folder.path, "of-another-plan").begin(first.spec() or {})
+    table = results(folder, planned, {first.name: {"trial_id": "t1"}})
+    assert table["variant"].tolist() == ["swap", "hybrid-adapter"]
+    assert table["node_id"].tolist() == ["n", "n"]
+    assert table["trial_id"].tolist()[0] == "t1"
+    changed = {"source", "target", "injection"}
+    assert changed | set(SETTINGS) <= set(table)
+    assert table["seed"].tolist() == [0, 0]
+    assert "steps" not in table
+    assert table["kl"].tolist() == ["on", "on"]
+    assert "kl_alignment" not in table, "a toggle has its own column"
