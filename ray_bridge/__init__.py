@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING
 from bridge_common.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ray_bridge.bridges.dit import DiTBridge
+    from ray_bridge.bridges.layers import ExactScale
     from ray_bridge.bridges.registry import BRIDGES
+    from ray_bridge.bridges.resampler import Resampler
+    from ray_bridge.bridges.translator import Bridge
+    from ray_bridge.bridges.whitening import Moments, Whitening
     from ray_bridge.config.fingerprint import fingerprint
     from ray_bridge.config.plugins import import_plugin, import_plugins
     from ray_bridge.config.presets import paper, paper_run, preset, split_settings, tiny, tiny_run
@@ -15,23 +20,45 @@ if TYPE_CHECKING:
     from ray_bridge.inference.answers import Answer, SoftTokens
     from ray_bridge.inference.translator import Translator
     from ray_bridge.job import run_job
+    from ray_bridge.tasks.bounded.pool import BoundedFunction
     from ray_bridge.tasks.data.check import check_data, pin_data
+    from ray_bridge.tasks.data.hub import HubData
+    from ray_bridge.tasks.data.rows import DataRow, RowError
+    from ray_bridge.tasks.question_answering import HubTask, QuestionTask
     from ray_bridge.tasks.registry import TASKS
-    from ray_bridge.tasks.scoring import normalise_number
+    from ray_bridge.tasks.score_file import score_file
+    from ray_bridge.tasks.scoring import cut, normalise_number, score_number
+    from ray_bridge.tasks.task import Example, Score, Task
 
 __version__ = "0.2.0"
 __all__ = [
     "BRIDGES",
     "TASKS",
     "Answer",
+    "BoundedFunction",
+    "Bridge",
+    "DataRow",
+    "DiTBridge",
+    "ExactScale",
+    "Example",
+    "HubData",
+    "HubTask",
     "JobSpec",
+    "Moments",
+    "QuestionTask",
+    "Resampler",
+    "RowError",
     "RunSpec",
+    "Score",
     "Setting",
     "SoftTokens",
+    "Task",
     "Translator",
+    "Whitening",
     "build",
     "check_data",
     "check_run",
+    "cut",
     "fingerprint",
     "import_plugin",
     "import_plugins",
@@ -41,6 +68,8 @@ __all__ = [
     "pin_data",
     "preset",
     "run_job",
+    "score_file",
+    "score_number",
     "settings_of",
     "split_settings",
     "tiny",
@@ -49,17 +78,28 @@ __all__ = [
 
 _HOMES = {
     "BRIDGES": "ray_bridge.bridges.registry",
+    "BoundedFunction": "ray_bridge.tasks.bounded.pool",
+    "Bridge": "ray_bridge.bridges.translator",
+    "DiTBridge": "ray_bridge.bridges.dit",
+    "ExactScale": "ray_bridge.bridges.layers",
+    "HubData": "ray_bridge.tasks.data.hub",
+    "Resampler": "ray_bridge.bridges.resampler",
     "TASKS": "ray_bridge.tasks.registry",
+    "Translator": "ray_bridge.inference.translator",
     "build": "ray_bridge.config.validation",
     "fingerprint": "ray_bridge.config.fingerprint",
-    "normalise_number": "ray_bridge.tasks.scoring",
     "run_job": "ray_bridge.job",
-    "Translator": "ray_bridge.inference.translator",
+    "score_file": "ray_bridge.tasks.score_file",
     **dict.fromkeys(("Answer", "SoftTokens"), "ray_bridge.inference.answers"),
     **dict.fromkeys(("check_data", "pin_data"), "ray_bridge.tasks.data.check"),
     **dict.fromkeys(("import_plugin", "import_plugins"), "ray_bridge.config.plugins"),
+    **dict.fromkeys(("DataRow", "RowError"), "ray_bridge.tasks.data.rows"),
+    **dict.fromkeys(("Example", "Score", "Task"), "ray_bridge.tasks.task"),
+    **dict.fromkeys(("HubTask", "QuestionTask"), "ray_bridge.tasks.question_answering"),
+    **dict.fromkeys(("Moments", "Whitening"), "ray_bridge.bridges.whitening"),
     **dict.fromkeys(("Setting", "settings_of"), "ray_bridge.config.registry"),
     **dict.fromkeys(("JobSpec", "RunSpec", "check_run"), "ray_bridge.config.spec"),
+    **dict.fromkeys(("cut", "normalise_number", "score_number"), "ray_bridge.tasks.scoring"),
     **dict.fromkeys(
         ("paper", "paper_run", "preset", "split_settings", "tiny", "tiny_run"), "ray_bridge.config.presets"
     ),

@@ -7,7 +7,7 @@ from bridge_common.lazy import lazy_names
 if TYPE_CHECKING:
     from tune_spaces.campaign import Campaign
     from tune_spaces.design.phases import Phase, ablate, phase1, phase2, phase3
-    from tune_spaces.design.toggles import Toggle
+    from tune_spaces.design.toggles import Toggle, register_toggle
     from tune_spaces.design.variants import Variant, full, only
     from tune_spaces.gate.decision import GateSettings
 
@@ -24,13 +24,14 @@ __all__ = [
     "phase1",
     "phase2",
     "phase3",
+    "register_toggle",
 ]
 
 _HOMES = {
     "Campaign": "tune_spaces.campaign",
     "GateSettings": "tune_spaces.gate.decision",
-    "Toggle": "tune_spaces.design.toggles",
     **dict.fromkeys(("Phase", "ablate", "phase1", "phase2", "phase3"), "tune_spaces.design.phases"),
+    **dict.fromkeys(("Toggle", "register_toggle"), "tune_spaces.design.toggles"),
     **dict.fromkeys(("Variant", "full", "only"), "tune_spaces.design.variants"),
 }
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -11,6 +11,7 @@ import click
 from bridge_common.errors import UserError
 from cluster.default_paths import default_reports, default_storage
 from ray_bridge.config.plugins import import_plugin
+from tune_spaces.design.phases import DESIGNS
 
 Command = Callable[..., Any]
 FOLDER = click.Path(path_type=Path)
@@ -67,7 +68,7 @@ _PHASE = (
     job_option,
 )
 _ABLATION = (
-    click.option("--design", multiple=True, help="leave-one-out, add-one-in, factorial, compression; repeatable"),
+    click.option("--design", multiple=True, help=f"{', '.join(DESIGNS)}; repeatable"),
     click.option("--toggle", multiple=True, help="toggle of the design; repeatable  [default: all]"),
     click.option("--campaign", metavar="MODULE:FUNCTION", help="function that returns a Phase, given the base"),
 )

@@ -3,14 +3,14 @@
 import click
 
 from cluster.cli.options import PhaseRequest, ablation_options, phase_options
-from tune_spaces.design.phases import PHASES
+from tune_spaces.design.phases import DESIGNS, PHASES
 from tune_spaces.design.toggles import help_text
 
 SUMMARY = {
     "phase1": "Run all toggles on; below the gate also run what attributes the gap (phase 1.5).",
     "phase2": "Swap the models; anchor in text by residual addition and gated adapters. Needs phase 1 passed.",
     "phase3": "Compression, conditioning, other tasks, a larger target. Needs phase 1 passed, and free GPUs.",
-    "ablate": "Run any toggles under any design: leave-one-out, add-one-in, factorial, compression.",
+    "ablate": f"Run any toggles under any design: {', '.join(DESIGNS)}.",
 }
 
 phase_argument = click.argument("phase", metavar="|".join(PHASES))

@@ -88,10 +88,6 @@ class Registry:
             raise UserError(f"{self.field} {name!r}: register a name without a colon, for a class as MODULE:CLASS")
         self._entries[name] = Entry(name=name, target=target, meaning=meaning)
 
-    def unregister(self, name: str) -> None:
-        """Take an entry out again."""
-        del self._entries[name]
-
     def entries(self) -> tuple[Entry, ...]:
         """Return all entries, in order of registration."""
         return tuple(self._entries.values())

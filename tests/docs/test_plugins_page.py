@@ -46,7 +46,7 @@ def test_the_page_shows_each_of_the_three() -> None:
     for part in (
         "class Sums(QuestionTask)",
         "class LowRank(Resampler)",
-        "Toggle(",
+        "register_toggle(\n    Toggle(",
         "TASKS.register",
         "BRIDGES.register",
     ):

@@ -1,10 +1,11 @@
-"""Modules of a plug-in, written to a folder from which this process can import them for the length of a test."""
+"""Plug-ins for the length of a test: their modules can be imported, and what they register is gone afterwards."""
 
 import importlib
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest import mock
 
 from ray_bridge import BRIDGES, TASKS
 from tests.support.documents import blocks
@@ -14,23 +15,26 @@ EXAMPLE = "\n".join(blocks("docs/plugins.md", "python"))
 
 
 @contextmanager
+def registries_kept() -> Iterator[None]:
+    """Restore the registries of toggles, tasks and bridges at the end."""
+    with ExitStack() as stack:
+        for entries in (toggles._REGISTRY, TASKS._entries, BRIDGES._entries):
+            stack.enter_context(mock.patch.dict(entries))
+        yield
+
+
+@contextmanager
 def importable(folder: Path) -> Iterator[Path]:
     """Let this process import modules of a folder; afterwards they and what they registered are gone."""
-    modules, keys = set(sys.modules), {toggle.key for toggle in toggles.all_toggles()}
-    names = [(registry, {entry.name for entry in registry.entries()}) for registry in (TASKS, BRIDGES)]
+    modules = set(sys.modules)
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
     try:
-        yield folder
+        with registries_kept():
+            yield folder
     finally:
         sys.path.remove(str(folder))
         for name in set(sys.modules) - modules:
             file = getattr(sys.modules[name], "__file__", None)
             if file and Path(file).is_relative_to(folder):
                 del sys.modules[name]
-        for key in {toggle.key for toggle in toggles.all_toggles()} - keys:
-            toggles.unregister(key)
-        for registry, known in names:
-            for entry in registry.entries():
-                if entry.name not in known:
-                    registry.unregister(entry.name)

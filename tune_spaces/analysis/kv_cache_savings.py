@@ -3,13 +3,6 @@
 from typing import Literal
 
 
-def kv_cache_bytes(
-    tokens: int, *, num_layers: int, num_key_value_heads: int, head_dim: int, bytes_per_value: int = 2
-) -> int:
-    """Return the bytes that keys and values of a number of tokens take, over all layers of the target."""
-    return 2 * tokens * num_layers * num_key_value_heads * head_dim * bytes_per_value
-
-
 def kv_cache_saved(
     soft_tokens: int,
     prompt_tokens: float,

@@ -46,15 +46,10 @@ class Toggle:
 _REGISTRY: dict[str, Toggle] = {}
 
 
-def register(toggle: Toggle) -> Toggle:
+def register_toggle(toggle: Toggle) -> Toggle:
     """Add a toggle and return it; one with the same key is replaced."""
     _REGISTRY[toggle.key] = toggle
     return toggle
-
-
-def unregister(key: str) -> None:
-    """Remove a toggle."""
-    del _REGISTRY[key]
 
 
 def all_toggles() -> tuple[Toggle, ...]:
@@ -117,7 +112,7 @@ def help_text() -> str:
     )
 
 
-register(
+register_toggle(
     Toggle(
         key="kl",
         field="kl_alignment",
@@ -127,7 +122,7 @@ register(
         column="KL alignment",
     )
 )
-register(
+register_toggle(
     Toggle(
         key="prompt",
         field="prompt_alignment",
@@ -137,7 +132,7 @@ register(
         column="prompt weight",
     )
 )
-register(
+register_toggle(
     Toggle(
         key="decode",
         field="decode_aware",
@@ -147,7 +142,7 @@ register(
         column="decode-aware",
     )
 )
-register(
+register_toggle(
     Toggle(
         key="projection",
         field="geometry_projection",

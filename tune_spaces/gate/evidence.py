@@ -31,12 +31,6 @@ class Evidence:
     effective_n: float
     runs: int = 1
 
-    @classmethod
-    def of_counts(cls, correct: int, n: int, level: float = 0.95) -> "Evidence":
-        """Return the evidence of one run, with Wilson's interval."""
-        low, high = wilson(correct, n, level)
-        return cls(accuracy=correct / n if n else 0.0, low=low, high=high, n=n, effective_n=n)
-
 
 def pool(outcomes: Sequence[Outcome], level: float = 0.95) -> Evidence:
     """Pool one or several runs of the same configuration into evidence about its accuracy.

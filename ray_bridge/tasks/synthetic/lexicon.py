@@ -150,20 +150,6 @@ def lexicon() -> tuple[Entry, ...]:
 
 
 @cache
-def _by_text() -> dict[str, Entry]:
-    return {e.text: e for e in lexicon()}
-
-
-def is_transfer(word: str) -> bool:
-    """Return whether a word or phrase is withheld from the bridge's training split.
-
-    Raises:
-        KeyError: if the lexicon does not have it.
-    """
-    return _by_text()[word].transfer
-
-
-@cache
 def vocabulary() -> frozenset[str]:
     """Return every single word of the entries, split at spaces and hyphens."""
     return frozenset(w for e in lexicon() for w in e.text.replace("-", " ").split())

@@ -45,7 +45,7 @@ def lab(tmp_path: Path) -> Iterator[Path]:
             {"task": "my_plugin:Absent"},
             "task='my_plugin:Absent': module my_plugin has no class 'Absent'; give MODULE:CLASS",
         ),
-        ({"task": "my_plugin:register"}, "module my_plugin has no class 'register'"),
+        ({"task": "my_plugin:register_toggle"}, "module my_plugin has no class 'register_toggle'"),
         ({"task": "my_plugin:LowRank"}, "task='my_plugin:LowRank': the class lacks name, instruction, stops, "),
         (
             {"bridge": "my_plugin:Sums"},
@@ -109,9 +109,7 @@ def test_a_task_and_a_bridge_of_ones_own_are_built(lab: Path) -> None:
 
 
 def test_a_bridge_that_continues_a_flow_is_one(lab: Path) -> None:
-    (lab / "flows.py").write_text(
-        "from ray_bridge.bridges.dit import DiTBridge\n\n\nclass Mine(DiTBridge):\n    pass\n"
-    )
+    (lab / "flows.py").write_text("from ray_bridge import DiTBridge\n\n\nclass Mine(DiTBridge):\n    pass\n")
     from ray_bridge.objectives.objective import objective_terms
 
     spec = tiny(bridge="flows:Mine")
@@ -122,7 +120,7 @@ def test_a_bridge_that_continues_a_flow_is_one(lab: Path) -> None:
 
 def test_a_bridge_without_a_scale_is_named(lab: Path) -> None:
     (lab / "bare.py").write_text(
-        "from ray_bridge.bridges.resampler import Resampler\n\n\nclass Bare(Resampler):\n"
+        "from ray_bridge import Resampler\n\n\nclass Bare(Resampler):\n"
         "    def __init__(self, **sizes):\n        super().__init__(**sizes)\n        del self.scale\n"
     )
     with pytest.raises(UserError, match="bridge='bare:Bare': its `scale` must be an ExactScale"):

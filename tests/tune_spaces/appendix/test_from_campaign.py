@@ -11,6 +11,7 @@ import pytest
 from bridge_common import files
 from bridge_common.errors import UserError
 from ray_bridge.config.presets import tiny
+from tests.support.plugin_modules import registries_kept
 from tune_spaces.appendix.from_campaign import campaign_appendix
 from tune_spaces.design import toggles
 from tune_spaces.design.variants import Variant, attribution, full
@@ -101,12 +102,11 @@ def test_a_folder_without_trials_is_refused(tmp_path: Path, campaign: Path) -> N
 
 def test_a_toggle_of_a_plug_in_s_setting(campaign: Path) -> None:
     """A trial without the setting counts as off; with a third value the setting is no toggle in this campaign."""
-    toggles.register(
-        toggles.Toggle(
-            key="rank", field="extra.rank", on=8, off=64, meaning="8", without="64", reference="a test", column="rank"
-        )
+    rank = toggles.Toggle(
+        key="rank", field="extra.rank", on=8, off=64, meaning="8", without="64", reference="a test", column="rank"
     )
-    try:
+    with registries_kept():
+        toggles.register_toggle(rank)
 
         def effects() -> set[str]:
             frame = pd.read_csv(campaign_appendix(campaign)["effects.csv"])
@@ -122,5 +122,3 @@ def test_a_toggle_of_a_plug_in_s_setting(campaign: Path) -> None:
         assert "extra.rank" in effects()
         set_rank("B", 16)
         assert "extra.rank" not in effects()
-    finally:
-        toggles.unregister("rank")

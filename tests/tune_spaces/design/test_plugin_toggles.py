@@ -64,7 +64,7 @@ def test_a_variant_with_another_bridge_leaves_it_out(base: JobSpec) -> None:
 
 def test_a_variant_with_another_task_leaves_out_the_toggles_of_this_one(base: JobSpec) -> None:
     largest = toggles.find("rank")
-    toggles.register(replace(largest, key="largest", field="extra.largest", on=10, off=30, column="largest"))
+    toggles.register_toggle(replace(largest, key="largest", field="extra.largest", on=10, off=30, column="largest"))
     found = {trial.variant: trial.spec.extra for trial in make_plan(phases.phase3(base), base).trials.values()}
     assert found["k64"] == {"rank": 8, "largest": 10}
     assert found["hotpotqa"] == {"rank": 8}

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from bridge_common.errors import UserError
 from cluster.cli.app import app
 from ray_bridge.config.presets import tiny
+from tests.support.plugin_modules import registries_kept
 from tune_spaces.design import toggles, variants
 from tune_spaces.design.toggles import Toggle
 from tune_spaces.ray_tune.search_space import search_space
@@ -26,8 +27,8 @@ def pooling() -> Iterator[Toggle]:
         reference="a test",
         column="pooling",
     )
-    yield toggles.register(toggle)
-    toggles.unregister("pool")
+    with registries_kept():
+        yield toggles.register_toggle(toggle)
 
 
 def test_a_new_toggle_appears_in_search_space_help_parameters_and_columns(pooling: Toggle) -> None:
@@ -45,7 +46,7 @@ def test_a_new_toggle_joins_the_variants(pooling: Toggle) -> None:
     assert [v.name for v in variants.leave_one_out()][-1] == "no-pool"
 
 
-def test_an_unregistered_toggle_is_gone() -> None:
+def test_the_package_s_own_toggles() -> None:
     assert set(search_space()) == {
         "kl_alignment",
         "prompt_alignment",

@@ -8,11 +8,16 @@ from hypothesis import strategies as st
 
 from bridge_common.errors import UserError
 from tune_spaces.gate.decision import Branch, GateSettings, Mode, branch_of, decide
-from tune_spaces.gate.evidence import Evidence
+from tune_spaces.gate.evidence import Evidence, pool
+from tune_spaces.gate.outcome import Outcome
+
+
+def counted(correct: int, n: int) -> Evidence:
+    return pool([Outcome(accuracy=correct / n if n else 0.0, correct=correct, n=n)])
 
 
 def evidence(accuracy: float, n: int = 10_000) -> Evidence:
-    return Evidence.of_counts(round(accuracy * n), n)
+    return counted(round(accuracy * n), n)
 
 
 @pytest.mark.parametrize(
@@ -40,8 +45,8 @@ def test_counts_that_meet_a_boundary_exactly_are_above_it(n: int, boundary: floa
     assert correct == pytest.approx(boundary * n)
     settings = GateSettings()
     above = Branch.PASS if boundary == settings.passes else Branch.SOME
-    assert decide(Evidence.of_counts(correct, n)).branch is above
-    assert decide(Evidence.of_counts(correct - 1, n)).branch is not above
+    assert decide(counted(correct, n)).branch is above
+    assert decide(counted(correct - 1, n)).branch is not above
 
 
 def test_boundaries_are_settings() -> None:
@@ -57,13 +62,13 @@ def test_uncertain_exactly_if_the_interval_straddles_a_boundary() -> None:
 
 
 def test_nothing_known_is_uncertain() -> None:
-    assert decide(Evidence.of_counts(0, 0)).uncertain
+    assert decide(counted(0, 0)).uncertain
 
 
 @given(correct=st.integers(0, 400), n=st.integers(1, 400))
 def test_probabilities_are_a_distribution_that_favours_the_side_of_certain_evidence(correct: int, n: int) -> None:
     correct = min(correct, n)
-    made = decide(Evidence.of_counts(correct, n))
+    made = decide(counted(correct, n))
     assert math.isclose(sum(made.probabilities.values()), 1, abs_tol=1e-9)
     assert min(made.probabilities.values()) >= -1e-12
     if not made.uncertain:
@@ -73,7 +78,7 @@ def test_probabilities_are_a_distribution_that_favours_the_side_of_certain_evide
 def test_probabilities_agree_with_draws_from_the_posterior() -> None:
     from scipy.stats import beta
 
-    made = decide(Evidence.of_counts(129, 200))
+    made = decide(counted(129, 200))
     draws = beta(129.5, 71.5).rvs(200_000, random_state=0)
     assert made.probabilities["pass"] == pytest.approx((draws >= 0.7).mean(), abs=0.005)
     assert made.probabilities["attribute_all"] == pytest.approx((draws < 0.65).mean(), abs=0.005)

@@ -7,7 +7,7 @@ import pytest
 
 from bridge_common import files
 from bridge_common.intervals import wilson
-from tune_spaces.gate.evidence import Evidence, pool
+from tune_spaces.gate.evidence import pool
 from tune_spaces.gate.outcome import Outcome
 
 
@@ -112,12 +112,10 @@ def test_the_level_is_that_of_the_interval(tmp_path: Path) -> None:
     assert (evidence.low, evidence.high) == pytest.approx(wilson(7, 10, 0.8))
     evidence = pool([one, run(tmp_path / "b", answers)], level=0.8)
     assert (evidence.low, evidence.high) == pytest.approx(wilson(7, 10, 0.8))
-    evidence = Evidence.of_counts(7, 10, level=0.8)
-    assert (evidence.low, evidence.high) == wilson(7, 10, 0.8)
 
 
 def test_nothing_counted_is_nothing_known() -> None:
-    evidence = Evidence.of_counts(0, 0)
+    evidence = pool([Outcome(accuracy=0.0, correct=0, n=0)])
     assert (evidence.accuracy, evidence.low, evidence.high, evidence.n) == (0.0, 0.0, 1.0, 0)
     for runs in ([Outcome(accuracy=0.4)], [Outcome(accuracy=0.4), Outcome(accuracy=0.6)]):
         evidence = pool(runs)
