@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
+from bridge_common.files import read_json, write_json
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.fingerprint import fingerprint
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
 from ray_bridge.config.validation import build
 
 TRAIN = "train"  # name of the Ray Train run, and of its folder in the trial's
+REFUSED = "refused.json"  # in that folder: why a worker refused, so that its restarts do not try again
 HEALTH_CHECK_S = "0.5"  # between checks of the workers; a trial waits for one at its end, and Ray's default is 2
 
 
@@ -43,7 +45,8 @@ def run_job(
         The content of result.json: metrics, node_id, seconds, checkpoint and whatever else describes the run.
 
     Raises:
-        UserError: if spec and run do not fit together, or a worker refuses, as without a plug-in on its node.
+        UserError: if spec and run do not fit together, or a worker refuses, as without a plug-in on its node or where
+            memory runs out.
         ray.train.TrainingFailedError: if the job failed more often than `run.max_failures` allows.
     """
     called_at = time.time()
@@ -51,6 +54,7 @@ def run_job(
     if (known := trial.result()) is not None:
         return known
     check_run(spec, run)
+    (trial.path / TRAIN / REFUSED).unlink(missing_ok=True)
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -104,6 +108,18 @@ def _refuse_other_contents(spec: JobSpec, trial: TrialFolder) -> None:
 
 
 def _worker(config: Mapping[str, Any]) -> None:
+    """Run one worker's part; what it refuses once, restarts refuse at once: they would meet the same."""
+    refused = Path(config["folder"]) / TRAIN / REFUSED
+    if refused.is_file():
+        raise UserError(read_json(refused)["reason"])
+    try:
+        _train(config)
+    except UserError as error:
+        write_json(refused, {"reason": str(error)})
+        raise
+
+
+def _train(config: Mapping[str, Any]) -> None:
     import ray
     import ray.train
     import torch

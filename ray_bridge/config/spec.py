@@ -371,6 +371,13 @@ class RunSpec(Frozen):
     log_every: Count = Field(1, description="steps between records of the loss terms")
     max_failures: int = Field(2, ge=0, description="restarts allowed after a worker has failed")
     autocast: bool = Field(True, description="train under bfloat16 autocast on GPUs that support it")
+    recompute_tokens: int | None = Field(
+        None,
+        ge=0,
+        description="positions of a worker's training pass above which the target's layers keep their input only and "
+        "run again in the backward pass: less memory, a third more time, the same numbers; none means as many as the "
+        "device's memory holds",
+    )
 
 
 def check_run(spec: JobSpec, run: RunSpec) -> None:

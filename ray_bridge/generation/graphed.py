@@ -290,6 +290,8 @@ class _GraphedBatch:
             # Other threads (a collective's watchdog, Ray's) may call CUDA meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._step()
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             raise _CannotCaptureError(str(error).strip().splitlines()[0]) from error
         self.statistics.captured += 1

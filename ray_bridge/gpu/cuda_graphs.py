@@ -64,7 +64,11 @@ class GraphedCalls:
             return function(inputs, parameters)
         if key not in self.graphs:
             self._pool = self._pool or torch.cuda.graph_pool_handle()
-            self.graphs[key] = _CapturedCall(function, inputs, parameters, self._pool)
+            try:
+                self.graphs[key] = _CapturedCall(function, inputs, parameters, self._pool)
+            except torch.OutOfMemoryError:
+                self.release()  # a graph that is half captured leaves its pool unusable
+                raise
         value: Tensor = _Replay.apply(self.graphs[key], *inputs, *parameters)
         if value.grad_fn is not None:
             marker = _PendingBackward()
@@ -72,6 +76,12 @@ class GraphedCalls:
             node.metadata["pending"] = marker  # lives as long as the autograd graph
             self._pending = weakref.ref(marker)
         return value
+
+    def release(self) -> None:
+        """Give up all graphs and their memory; calls run eagerly until their shapes are captured again."""
+        self.graphs.clear()
+        self._calls.clear()
+        self._pool, self._pending = None, _no_call
 
 
 class _CapturedCall:

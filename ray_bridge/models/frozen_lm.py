@@ -6,6 +6,7 @@ handles all of that and checks it at load, so that no other module depends on an
 
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ray_bridge.models.prefix_cache import (
     count_positions,
     read_prefix,
 )
+from ray_bridge.models.recompute import recompute_layers
 from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
 from ray_bridge.models.weights import auto_classes, load_model, to_device
 from ray_bridge.models.windows import attends_fully, shortest_window
@@ -207,7 +209,7 @@ class FrozenLM:
             prefix: text before every row, which is not in `embeds`.
             context: what adapters read, one set of soft tokens for each row; None applies no adapters.
             right_padded: whether all pads are on the right; None finds out from the mask, which waits for the device.
-            recompute: if the layers are fused, keep each one's input only and run it again in the backward pass.
+            recompute: keep each layer's input only and run it again in the backward pass.
 
         Returns:
             (B, L, d).
@@ -217,19 +219,16 @@ class FrozenLM:
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
             attend = AttendAfterPrefix(prefix, None if right_padded else mask, self.body.scale, self.body.windows)
             return self.body.finish(self.body(embeds, positions, attend, recompute=recompute, context=context))
+        inputs: dict[str, Any] = {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions}
         if prefix is None:
-            return self.run_transformers(
-                context, inputs_embeds=embeds, attention_mask=mask, position_ids=positions, use_cache=False
-            )
-        real = F.pad(mask, (len(prefix), 0), value=1)  # (B, H + L)
-        return self.run_transformers(
-            context,
-            inputs_embeds=embeds,
-            attention_mask=causal_masks(real, mask.shape[1], embeds.dtype, self.config),
-            position_ids=positions,
-            past_key_values=PrefixAsCache(prefix),
-            use_cache=True,
-        )
+            inputs |= {"use_cache": False}
+        else:
+            real = F.pad(mask, (len(prefix), 0), value=1)  # (B, H + L)
+            inputs["attention_mask"] = causal_masks(real, mask.shape[1], embeds.dtype, self.config)
+            inputs |= {"past_key_values": PrefixAsCache(prefix), "use_cache": True}
+        again = recompute and torch.is_grad_enabled()
+        with recompute_layers(self.layers) if again else nullcontext():
+            return self.run_transformers(context, **inputs)
 
     def run_transformers(self, context: SoftContext | None, **inputs: Any) -> Tensor:
         """Run transformers' own layers, with the context's adapters.

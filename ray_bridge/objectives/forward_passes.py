@@ -36,10 +36,19 @@ class ForwardPasses:
         translator: what is trained.
         target: the frozen target.
         graphed: whether to round lengths up and use CUDA graphs; by default on a GPU only.
+        recompute_above: positions of a pass with gradient, pads included, above which the target's layers are run again
+            in the backward pass; None keeps what they need.
     """
 
-    def __init__(self, translator: TranslatorModule, target: FrozenLM, *, graphed: bool | None = None) -> None:
-        self.translator, self.target = translator, target
+    def __init__(
+        self,
+        translator: TranslatorModule,
+        target: FrozenLM,
+        *,
+        graphed: bool | None = None,
+        recompute_above: int | None = None,
+    ) -> None:
+        self.translator, self.target, self.recompute_above = translator, target, recompute_above
         self.graphed = target.device.type == "cuda" if graphed is None else graphed
         self.parameters = {name: p for name, p in translator.named_parameters() if p.requires_grad}
         # Each holds its memory from its forward pass to its backward pass, so each has a pool of its own.
@@ -49,6 +58,15 @@ class ForwardPasses:
         """Set whether to run eagerly for now: the backward pass of a graph can be taken only once."""
         for graphs in self.graphs.values():
             graphs.paused = paused
+
+    def release(self) -> None:
+        """Give up all captured graphs with their memory."""
+        for graphs in self.graphs.values():
+            graphs.release()
+
+    def recomputes(self, rows: int, length: int) -> bool:
+        """Return whether the layers of a pass with gradient are run again in its backward pass."""
+        return self.recompute_above is not None and rows * length > self.recompute_above
 
     def bridge_inputs(self, source: SourceBatch) -> tuple[Tensor, ...]:
         """Return what `soft` and `flow_error` read of a batch; see `TranslatorModule.bridge_inputs`."""
@@ -79,7 +97,8 @@ class ForwardPasses:
         target, prefix, context = self.target, batch.prefix, batch.context
 
         def read(inputs: Sequence[Tensor], _parameters: Sequence[Tensor]) -> Tensor:
-            return target.hidden(*inputs, prefix=prefix, context=context, right_padded=True)
+            again = torch.is_grad_enabled() and self.recomputes(*inputs[1].shape)
+            return target.hidden(*inputs, prefix=prefix, context=context, right_padded=True, recompute=again)
 
         inputs: tuple[Tensor, ...] = (batch.embeds, batch.mask, batch.positions)
         if not self.graphed or target.body is None:

@@ -91,6 +91,7 @@ def backward(
     parameters: Sequence[nn.Parameter],
     *,
     term_norms: bool = False,
+    scale: float = 1.0,
 ) -> Losses:
     """Compute the objective and put its gradient, summed over workers, into `parameters.grad`.
 
@@ -99,6 +100,8 @@ def backward(
         terms: the weighted terms, in the order in which they are computed.
         parameters: what is trained, the same on every worker.
         term_norms: also measure each term's own gradient norm, at the cost of one more backward pass a term.
+        scale: factor on the loss in backward passes, so that half precision does not round small gradients to 0; the
+            gradients in `parameters.grad` still have it.
 
     Returns:
         The losses over the global batch, the same on every worker.
@@ -111,9 +114,9 @@ def backward(
     norms: dict[str, Tensor] = {}
     if term_norms:
         for term, loss in zip(terms, weighted, strict=True):
-            gradient = _flat_gradient(loss, parameters, retain=True)
-            norms[term.name] = step.worker.sum(gradient).norm()
-    loss = torch.stack([value.float() for value in weighted]).sum()
+            gradient = _flat_gradient(loss * scale, parameters, retain=True)
+            norms[term.name] = step.worker.sum(gradient).norm() / scale
+    loss = torch.stack([value.float() for value in weighted]).sum() * scale
     gradient = _flat_gradient(loss, parameters, retain=False)  # (P,)
     values = torch.stack([mean.detach().float() for mean in means])  # (T,)
     packed = step.worker.sum(torch.cat([gradient, values]))  # (P + T,), one collective for both

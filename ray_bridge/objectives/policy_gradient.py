@@ -6,15 +6,12 @@ close to the target with the text alone, on the tokens that were sampled. Both a
 its temperature.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from ray_bridge.distributed import Worker
 from ray_bridge.inputs.layout import assemble_after_prefix
@@ -100,16 +97,15 @@ def token_losses(
     """
     rows = [replace(c.item.row, answer=c.tokens) for c in completions]
     student = assemble_after_prefix(target, rows, soft, pad="right")
-    with recompute_layers(target.layers):
-        hidden = target.hidden(
-            student.embeds,
-            student.mask,
-            student.positions,
-            prefix=student.prefix,
-            context=student.context,
-            right_padded=True,
-            recompute=True,
-        )  # (b, L, d_t)
+    hidden = target.hidden(
+        student.embeds,
+        student.mask,
+        student.positions,
+        prefix=student.prefix,
+        context=student.context,
+        right_padded=True,
+        recompute=True,
+    )  # (b, L, d_t)
     at_rows, tokens = student.answers.rows, student.answers.tokens  # (N,) each
     logits = target.logits(hidden[at_rows, student.answers.at]) / temperature  # (N, V)
     with torch.no_grad():
@@ -123,19 +119,3 @@ def token_losses(
         teacher_logits = target.logits(hidden[at_rows, teacher.answers.at]) / temperature  # (N, V)
     nll = F.cross_entropy(logits, tokens, reduction="none")  # (N,)
     return (advantages[at_rows] * nll).sum(), kl_divergence(teacher_logits, logits).sum()
-
-
-@contextmanager
-def recompute_layers(layers: nn.ModuleList) -> Iterator[None]:
-    """Within it, layers keep only their input and run again in the backward pass (Chen et al. 2016)."""
-    before = [layer.__dict__.get("forward") for layer in layers]
-    for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
-    try:
-        yield
-    finally:
-        for layer, forward in zip(layers, before, strict=True):
-            if forward is None:
-                del layer.forward
-            else:
-                layer.forward = forward

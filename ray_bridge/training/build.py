@@ -84,7 +84,7 @@ def build_parts(
         parameters=parameters,
         optimiser=_optimiser(spec, parameters, worker.device),
         terms=[*decode_aware, *objective_terms(spec)],
-        passes=ForwardPasses(translator, pair.target),
+        passes=ForwardPasses(translator, pair.target, recompute_above=run.recompute_tokens),
         evaluator=Evaluator(pair.for_evaluation(), worker, run.eval_batch_size, node_cache),
     )
     startup.done("translator")

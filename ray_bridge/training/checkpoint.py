@@ -4,7 +4,7 @@ All noise and the order of examples are functions of seed, step and example. So 
 weights so far are the whole state: there is no random generator whose state could be forgotten.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class TrainingState:
         average: moving average of the weights, empty if there is none.
         best: the best weights so far on the validation examples.
         seconds: time spent training, over all attempts.
+        scaler: state of the loss scaling under float16, empty without.
     """
 
     step: int
@@ -34,6 +35,7 @@ class TrainingState:
     average: Weights
     best: Best
     seconds: float
+    scaler: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Write state.pt into a folder. The file may be incomplete until this returns; see `write_folder`."""

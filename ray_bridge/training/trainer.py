@@ -32,6 +32,7 @@ from ray_bridge.training.async_checkpoint import Snapshot
 from ray_bridge.training.build import build_parts
 from ray_bridge.training.checkpoint import TrainingState
 from ray_bridge.training.final_evaluation import FinalEvaluation, evaluate_selected
+from ray_bridge.training.out_of_memory import NamesOutOfMemory
 from ray_bridge.training.schedule import batch_indices, learning_rate, sees_prompt, with_prompt
 from ray_bridge.training.session import Session
 from ray_bridge.training.startup_timer import StartupTimer
@@ -68,11 +69,14 @@ class Trainer:
         self.startup = startup or StartupTimer()
         self.spec, self.run_spec, self.folder, self.session = spec, run, folder, session
         self.worker = session.worker
-        parts = build_parts(spec, run, self.worker, cache, self.startup)
+        with NamesOutOfMemory("loading the models"):
+            parts = build_parts(spec, run, self.worker, cache, self.startup)
         self.splits, self.pair = parts.splits, parts.pair
         self.source_states, self.teacher_states = parts.source_states, parts.teacher_states
         self.translator, self.parameters, self.optimiser = parts.translator, parts.parameters, parts.optimiser
         self.terms, self.passes, self.evaluator = parts.terms, parts.passes, parts.evaluator
+        # Gradients pass through the frozen target in its own dtype, in which small ones would be 0.
+        self.scaler = torch.amp.GradScaler(self.worker.device.type, enabled=spec.model_dtype == "float16")
         self.average: Weights = {}
         self._start_average()
         self.best = Best()
@@ -90,6 +94,7 @@ class Trainer:
 
         Raises:
             FloatingPointError: if the loss or its gradient is not finite.
+            OutOfMemoryError: if a part of the job does not fit into memory; the process can still be used.
         """
         try:
             return self._run()
@@ -107,16 +112,19 @@ class Trainer:
             self.events.metrics(0, self.pair.fast_paths() | self.translator.initialisation)
         resumed = self.step > 0
         if not resumed:
-            self._fit_whitening()
+            with NamesOutOfMemory("preparing the frozen models' states"):
+                self._fit_whitening()
             self.startup.done("statistics")
             self._validate()
             self.startup.done("validation")
-        self.prepare()
+        with NamesOutOfMemory("preparing the frozen models' states"):
+            self.prepare()
         self.startup.done("frozen_states")
         if self.events and not resumed:
             self.events.metrics(0, self.startup.metrics())
         while self.step < self.spec.steps:
-            self._train_step()
+            with NamesOutOfMemory("a training step", self.passes.release):
+                self._train_step()
             if self.step % self.spec.eval_every == 0 or self.step == self.spec.steps:
                 self._validate()
             if self.step % self.run_spec.checkpoint_every == 0 or self.step == self.spec.steps:
@@ -126,7 +134,8 @@ class Trainer:
         self.worker.barrier()
         startup_seconds = round(self.startup.seconds(launch=not resumed), 3)
         seconds = time.monotonic() - started  # without the final evaluation
-        final = evaluate_selected(self.evaluator, self._for_evaluation(), self.folder, self.splits.test)
+        with NamesOutOfMemory("an evaluation", self.passes.release):
+            final = evaluate_selected(self.evaluator, self._for_evaluation(), self.folder, self.splits.test)
         result = self._result(final, seconds) | {"startup_seconds": startup_seconds}
         if self.events:
             final.write(self.folder, self.events, self.spec.steps)
@@ -171,15 +180,22 @@ class Trainer:
         )
         with self._autocast():
             due = [term for term in self.terms if term.due(self.step)]
-            losses = backward(context, due, self.parameters, term_norms=measure_norms)
+            losses = backward(context, due, self.parameters, term_norms=measure_norms, scale=self._loss_scale())
+        self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.clip_norm)
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)  # none if a scaled gradient is not finite: then the scale is halved
+        self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
         for name, value in self.translator.state_dict().items() if self.average else ():
             self.average[name].lerp_(value, 1 - self.spec.ema_decay)
         self.step += 1
         self._draw_next_noise()  # while the device computes: logging the step waits for it
         self._log_step(losses, float(norm), began, items)
+
+    def _loss_scale(self) -> float:
+        if not self.scaler.is_enabled():
+            return 1.0
+        return float(self.scaler.scale(torch.ones((), device=self.worker.device)))
 
     def _draw_next_noise(self) -> None:
         """Start to draw the next step's noise in a thread."""
@@ -197,16 +213,20 @@ class Trainer:
     def _log_step(self, losses: Losses, norm: float, began: float, items: Sequence[Encoded]) -> None:
         spent = time.monotonic() - began
         self.seconds += spent
-        if not math.isfinite(losses.total) or not math.isfinite(norm):
+        skipped = self.scaler.is_enabled() and not math.isfinite(norm) and self.scaler.get_scale() >= 1
+        if not math.isfinite(losses.total) or not (math.isfinite(norm) or skipped):
             raise FloatingPointError(
                 f"training diverged at step {self.step}: loss {losses.total}, gradient norm {norm}: lower learning_rate"
+                + (", or use model_dtype=bfloat16" if self.scaler.is_enabled() else "")
             )
         if self.events is None or (self.step % self.run_spec.log_every and not losses.gradient_norms):
             return
         tokens = sum(len(item.row.before) + len(item.row.prompt) + len(item.row.answer) for item in items)
         tokens = (tokens + self.spec.inserted * len(items)) * self.worker.world
         values = {f"{LOSS}{name}": value for name, value in losses.terms.items()}
-        values |= {f"{LOSS}total": losses.total, "grad_norm": norm, "lr": learning_rate(self.spec, self.step - 1)}
+        values |= {f"{LOSS}total": losses.total, "lr": learning_rate(self.spec, self.step - 1)}
+        values |= {"grad_norm": norm} if math.isfinite(norm) else {}
+        values |= {"loss_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {}
         values |= {f"grad_norm/{name}": value for name, value in losses.gradient_norms.items()}
         values |= losses.metrics
         values |= {"seconds_per_step": round(spent, 5), "tokens_per_second": round(tokens / spent, 1)}
@@ -215,7 +235,8 @@ class Trainer:
     def _validate(self) -> None:
         """Evaluate on the validation examples and keep the weights if they are the best so far."""
         translator = self._for_evaluation(self.average or None)
-        samples = self.evaluator.evaluate(self.splits.validation, translator, ["bridged"])
+        with NamesOutOfMemory("an evaluation", self.passes.release):
+            samples = self.evaluator.evaluate(self.splits.validation, translator, ["bridged"])
         metrics = metrics_of(samples, ["bridged"], list(self.splits.test[0].groups))
         self.best.offer(self.step, metrics[accuracy("bridged")], self.average or self.translator.state_dict())
         if self.events:
@@ -249,6 +270,7 @@ class Trainer:
                 average=self.average,
                 best=self.best,
                 seconds=self.seconds,
+                scaler=self.scaler.state_dict(),
             )
             fill = self.snapshot.take(state).save
         self.session.report(self.step, {"validation_accuracy": self.best.accuracy}, fill)
@@ -260,6 +282,8 @@ class Trainer:
         state = TrainingState.load(latest)
         self.translator.load_state_dict(state.weights)
         self.optimiser.load_state_dict(state.optimiser)
+        if state.scaler:
+            self.scaler.load_state_dict(state.scaler)
         device = self.worker.device
         self.average = {name: value.to(device, copy=True) for name, value in state.average.items()}
         self.best = replace(state.best, weights={k: v.to(device) for k, v in state.best.weights.items()})

@@ -16,12 +16,13 @@ from ray_bridge.distributed import Worker
 from ray_bridge.inputs.encoding import Encoded, Encoder
 from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import ModelPair
+from ray_bridge.models import frozen_lm
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.recompute import recompute_layers
 from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
-from ray_bridge.objectives import policy_gradient
 from ray_bridge.objectives.decode_aware import DecodeAware
 from ray_bridge.objectives.gradient_accumulation import accumulate_gradients
-from ray_bridge.objectives.policy_gradient import leave_one_out, recompute_layers, token_losses
+from ray_bridge.objectives.policy_gradient import leave_one_out, token_losses
 from ray_bridge.objectives.rollouts import draw_questions
 from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.task import Example, Score
@@ -214,7 +215,7 @@ def test_recomputing_layers_changes_no_gradient(
     frame = make_frame(folders, ParityTask, **LAYOUTS[layout])
     soft, completions, advantages = rollout(frame)
     saved = accumulate_gradients(frame.pair.target, soft, completions, advantages, 1.0, UNLIMITED)
-    monkeypatch.setattr(policy_gradient, "recompute_layers", lambda _layers: nullcontext())
+    monkeypatch.setattr(frozen_lm, "recompute_layers", lambda _layers: nullcontext())
     whole = accumulate_gradients(frame.pair.target, soft, completions, advantages, 1.0, UNLIMITED)
     assert torch.equal(saved[0], whole[0])
     torch.testing.assert_close(saved[1], whole[1], rtol=1e-6, atol=1e-7)
