@@ -1,10 +1,11 @@
-"""Measure what a checkpoint costs the training loop: written while the loop waits, and copied and written by a thread.
+"""Time how long a checkpoint stops training: written while the loop waits, or copied and then written by a thread.
 
     python -m benchmarks.checkpointing [--parameters 50000000] [--repeats 5]
 
 The state is that of AdamW (weights, two moments, best weights) with random numbers: 16 bytes a parameter, on the GPU if
-there is one. The paper's bridge has 150 million parameters. `meanwhile` is the time of a piece of host work (and a
-matrix product on the device) while the thread writes, `alone` its time otherwise.
+there is one. The paper's bridge has 150 million parameters. `before` is the first way, `now` the second, `written` the
+time until the file is complete; `meanwhile` is the time of some host work with matrix products on the device while the
+thread writes, `alone` its time otherwise.
 """
 
 import argparse
@@ -25,8 +26,8 @@ from ray_bridge.training.async_checkpoint import Snapshot, Writer, write_folder
 from ray_bridge.training.checkpoint import TrainingState
 
 
-def state(parameters: int, device: torch.device, step: int, best: int) -> TrainingState:
-    """Return a job's state of random numbers, in tensors of 2 million."""
+def random_state(parameters: int, device: torch.device, step: int, best: int) -> TrainingState:
+    """Return a training state of random numbers, in tensors of 2 million."""
     sizes = [2_000_000] * (parameters // 2_000_000)
 
     def numbers() -> dict[str, torch.Tensor]:
@@ -47,15 +48,15 @@ def _two(numbers: Callable[[], dict[str, torch.Tensor]]) -> tuple[list[torch.Ten
     return list(numbers().values()), list(numbers().values())
 
 
-def before(progress: TrainingState, folder: Path) -> None:
-    """Save as before: into a temporary folder, which is copied, while the loop waits."""
+def save_and_copy(progress: TrainingState, folder: Path) -> None:
+    """Write a state into a temporary folder and copy that, while the loop waits."""
     with tempfile.TemporaryDirectory() as name:
         progress.save(Path(name))
         shutil.copytree(name, folder)
 
 
-def unit(device: torch.device) -> Callable[[], None]:
-    """Return a piece of work like a part of a training step: kernel launches and a matrix product."""
+def training_work(device: torch.device) -> Callable[[], None]:
+    """Return a function that works as a part of a training step does: kernel launches, products and host work."""
     a = torch.rand(256, 256, device=device)
 
     def work() -> None:
@@ -67,15 +68,15 @@ def unit(device: torch.device) -> Callable[[], None]:
     return work
 
 
-def seconds(action: Callable[[], Any]) -> float:
-    """Return the wall time of an action: the loop waits for the disk as much as for the processor."""
+def wall_seconds(action: Callable[[], Any]) -> float:
+    """Return the wall time of an action, which includes waiting for the disk."""
     begin = time.perf_counter()
     action()
     return time.perf_counter() - begin
 
 
 def main() -> None:
-    """Measure and save."""
+    """Measure and save the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--parameters", type=int, default=None, help="by default 150 million on a GPU, 37 million on a CPU"
@@ -84,20 +85,20 @@ def main() -> None:
     arguments = parser.parse_args()
     device = default_device()
     parameters = arguments.parameters or (150_000_000 if device.type == "cuda" else 37_000_000)
-    work, snapshot, writer = unit(device), Snapshot(), Writer()
+    work, snapshot, writer = training_work(device), Snapshot(), Writer()
     seconds_of: dict[str, list[float]] = {name: [] for name in ("before", "now", "written", "alone", "meanwhile")}
     with tempfile.TemporaryDirectory() as name:
         for number in range(arguments.repeats):
-            progress = state(parameters, device, step=number, best=min(number, 1))
-            seconds_of["alone"] += [seconds(work) for _ in range(20)][5:]
+            progress = random_state(parameters, device, step=number, best=min(number, 1))
+            seconds_of["alone"] += [wall_seconds(work) for _ in range(20)][5:]
             wait(device)
-            seconds_of["before"].append(seconds(partial(before, progress, Path(name) / f"before-{number}")))
+            seconds_of["before"].append(wall_seconds(partial(save_and_copy, progress, Path(name) / f"before-{number}")))
             begin = time.perf_counter()
             fill = snapshot.take(progress).save
             writing = writer.start(partial(write_folder, Path(name) / f"now-{number}", fill))
             seconds_of["now"].append(time.perf_counter() - begin)
             while not writing.done():
-                seconds_of["meanwhile"].append(seconds(work))
+                seconds_of["meanwhile"].append(wall_seconds(work))
             writer.wait()
             seconds_of["written"].append(time.perf_counter() - begin)
             for path in Path(name).iterdir():

@@ -1,4 +1,4 @@
-"""Measure decoding: milliseconds a token step, prefill, and tokens a second, each beside its lower bound.
+"""Time decoding: milliseconds per token step, prefill, and tokens per second, each with its lower bound.
 
 python -m benchmarks.decoding --size tiny          a minute on a CPU; only ratios to eager decoding mean something
 python -m benchmarks.decoding --size paper         Llama-3.1-8B's geometry, batch 50, 1,264-token prompts
@@ -19,16 +19,16 @@ from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import generator
 
 WAYS = ("graphed", "torch", "transformers", "sampled", "eager")
-"""The default; without Triton kernels; transformers' layers under a graph; sampled, not greedy; eager decoding."""
+"""CUDA graphs (the default); the same without Triton kernels; with transformers' layers; sampling; eager decoding."""
 
 
 def decode_by(
     lm: FrozenLM, rows: Sequence[Row], tokens: int, way: str, statistics: DecodingStatistics
 ) -> list[list[int]]:
-    """Decode rows in one of the ways, and add to the statistics."""
+    """Decode rows in one of `WAYS`, greedily unless it ends in `sampled`; return the new token ids of each row."""
     from ray_bridge.generation import kv_caches
 
-    body, opened = lm.body, kv_caches.FusedCache.__init__
+    body, init = lm.body, kv_caches.FusedCache.__init__
     sampling = None
     if way.endswith("sampled"):
         sampling = Sampling(temperature=1.0, generators=[generator("bench", i) for i in range(len(rows))])
@@ -36,7 +36,7 @@ def decode_by(
         return decode_eager(lm, rows, None, tokens, sampling)
 
     def without_kernels(self: Any, *arguments: Any) -> None:
-        opened(self, *arguments)
+        init(self, *arguments)
         self.kernels = False
 
     try:
@@ -47,20 +47,20 @@ def decode_by(
         return decode_graphed(lm, rows, None, tokens, sampling, statistics=statistics)
     finally:
         lm.body = body
-        kv_caches.FusedCache.__init__ = opened  # type: ignore[method-assign]
+        kv_caches.FusedCache.__init__ = init  # type: ignore[method-assign]
 
 
 def step_time(
     lm: FrozenLM, rows: Sequence[Row], way: str, limits: dict[str, float], *, few: int = 17, many: int = 97
 ) -> dict[str, Any]:
-    """Measure the seconds of a token step, from the difference between two lengths, and of all before the first step.
+    """Measure the time of a token step, from the difference between two answer lengths, and of prefill and capture.
 
-    No row may end early, so that steps are all alike.
+    No row ends early, so that all steps have the same rows.
     """
     ends, lm.ends = lm.ends, frozenset()
     try:
         spent = {}
-        for tokens in (few, few, many):  # the first warms up
+        for tokens in (few, few, many):  # the first call warms up
             statistics = DecodingStatistics()
             begin = clock(lm.device)
             decode_by(lm, rows, tokens, way, statistics)
@@ -90,7 +90,7 @@ def step_time(
 
 
 def main() -> None:
-    """Measure all ways and save."""
+    """Measure all ways and save the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=WAYS)

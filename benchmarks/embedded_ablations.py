@@ -1,10 +1,10 @@
-"""What each part is worth on the embedded pair: toggles, bridges, pooling, K, injections, controls; three seeds each.
+"""Measure what each part contributes on the embedded pair: toggles, bridges, pooling, K, injections, controls.
 
     python -m benchmarks.embedded_ablations --out benchmarks/results/embedded --processes 2
 
-Runs the jobs of all variants and seeds in worker processes (no Ray: one process a job, CPU or one shared GPU), then
-writes table.json and table.md: mean accuracy over seeds with its interval, and the paired difference to `full` over
-seeds and items. Finished jobs are kept, so a second call goes on where the first one ended.
+Runs the jobs of all variants, three seeds each, in processes of their own (no Ray; on CPUs or shared GPUs), then writes
+table.json and table.md: mean accuracy over seeds with its interval, and the paired difference to `full` over seeds and
+items. Finished jobs are kept, so a second call runs only those that are missing.
 """
 
 import argparse
@@ -29,7 +29,7 @@ TOGGLES = {
 
 
 def variants() -> dict[str, dict[str, Any]]:
-    """Name of each variant and what it changes in the preset `tiny`."""
+    """Return, by the name of each variant, the fields that it changes in the preset `tiny`."""
     named: dict[str, dict[str, Any]] = {"full": {}}
     named |= {f"no-{key}": {field: False} for key, field in TOGGLES.items()}
     named["none"] = dict(OFF)
@@ -53,14 +53,17 @@ def variants() -> dict[str, dict[str, Any]]:
 
 
 def jobs(names: list[str], seeds: tuple[int, ...]) -> Iterator[tuple[str, int]]:
-    """Seed by seed, so that a run that ends early has every variant under the first seeds; the longest first."""
+    """Yield variants and seeds, seed by seed, so that an interrupted run has every variant under the first seeds.
+
+    Within a seed the longest jobs come first.
+    """
     for seed in seeds:
         for name in sorted(names, key=lambda name: "long" not in name):
             yield name, seed
 
 
 def random_source(out: Path) -> str:
-    """The embedded source's architecture and tokenizer with random weights: the control for what training gives."""
+    """Save the embedded source with random weights and return its folder: the control for what its training gives."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -74,8 +77,8 @@ def random_source(out: Path) -> str:
     return str(folder)
 
 
-def work(out: Path, name: str, seed: int, device: str, settings: dict[str, str]) -> None:
-    """Run one job and leave its samples, record and result in out/NAME-sSEED."""
+def run_job(out: Path, name: str, seed: int, device: str, settings: dict[str, str]) -> None:
+    """Run one job, which writes its samples, events and result to OUT/NAME-sSEED."""
     import torch
 
     from bridge_common.files import write_json
@@ -98,20 +101,20 @@ def work(out: Path, name: str, seed: int, device: str, settings: dict[str, str])
 
 
 def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str, Any]]:
-    """One row a variant: seeds, accuracy in all, on numerals, seen and transfer words, controls, difference to full."""
+    """Return one row per variant: accuracy by condition and group of words, interval, and difference to `full`."""
     import numpy as np
 
     from bridge_common.files import read_jsonl
     from bridge_common.metric_names import CONDITIONS
     from tune_spaces.analysis.bootstrap import bootstrap_means, contrast
 
-    cells: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    samples_of: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for name, seed in jobs(names, seeds):
         folder = out / f"{name}-s{seed}"
         if (folder / "result.json").is_file():
-            cells.setdefault(name, {})[seed] = read_jsonl(folder / "samples.jsonl")
+            samples_of.setdefault(name, {})[seed] = read_jsonl(folder / "samples.jsonl")
     rows = []
-    for name, by_seed in ((name, cells[name]) for name in names if name in cells):
+    for name, by_seed in ((name, samples_of[name]) for name in names if name in samples_of):
         first = next(iter(by_seed.values()))
         row: dict[str, Any] = {"variant": name, "seeds": sorted(by_seed), "n": len(first)}
         for condition in CONDITIONS:
@@ -120,7 +123,7 @@ def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str,
             row[f"bridged/{group}"] = _mean(by_seed, "bridged", group)
             row[f"target_alone/{group}"] = _mean(by_seed, "target_alone", group)
         own = np.array([[s["bridged_correct"] for s in samples] for samples in by_seed.values()], dtype=float)
-        against = {"full": cells.get("full", {}), "target_alone": by_seed}
+        against = {"full": samples_of.get("full", {}), "target_alone": by_seed}
         means = bootstrap_means([own])
         interval = contrast(means, [1.0])
         row["low"], row["high"] = max(0.0, interval.low), min(1.0, interval.high)
@@ -146,7 +149,7 @@ def _mean(by_seed: dict[int, list[dict[str, Any]]], condition: str, group: str |
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table as people read it."""
+    """Return the table in Markdown, in percent."""
     head = (
         "| variant | seeds | bridged | 95 % interval | numerals | seen | transfer | shuffled soft | "
         "− target alone | − full |"
@@ -201,7 +204,7 @@ def main() -> None:
     settings = dict(item.split("=", 1) for item in args.set)
     if args.job:
         name, _, seed = args.job.rpartition("-s")
-        work(out, name, int(seed), args.device, settings)
+        run_job(out, name, int(seed), args.device, settings)
         return
     out.mkdir(parents=True, exist_ok=True)
     random_source(out)

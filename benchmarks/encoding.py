@@ -1,10 +1,10 @@
-"""What tokenising costs an example: GSM8K behind eight exemplars, and HotpotQA with its paragraphs.
+"""Time the tokenising of an example: GSM8K after eight exemplars, and HotpotQA with its paragraphs.
 
     make real && python -m benchmarks.encoding --data DIR [--examples 1000]
 
-DIR holds GSM8K's train.jsonl and test.jsonl. HotpotQA's examples are made of its sentences, ten paragraphs each: what
-they cost depends on their length alone. The real model's tokenizer reads them on both sides, with the alignment of
-`geometry_projection`. Prints and saves CPU milliseconds an example, over all threads.
+DIR holds GSM8K's train.jsonl and test.jsonl. HotpotQA's examples are made of its sentences, ten paragraphs each, since
+their cost depends on their length alone. The real model's tokenizer reads them on both sides, with the alignment of
+`geometry_projection`. Prints and saves CPU milliseconds per example, over all threads.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from ray_bridge.tasks.splits import load_splits
 
 
 def hotpotqa_rows(data: Path, count: int) -> list[dict[str, Any]]:
-    """Return rows as HotpotQA's: a question, and ten paragraphs of three to five sentences."""
+    """Return rows in HotpotQA's format, a question and ten paragraphs each, made of sentences of GSM8K."""
     rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
     sentences = [part + "." for row in rows for part in row["question"].split(". ") if part]
     draw = random.Random(0)
@@ -43,7 +43,7 @@ def hotpotqa_rows(data: Path, count: int) -> list[dict[str, Any]]:
 
 
 def cost(spec: JobSpec, lm: FrozenLM) -> dict[str, float]:
-    """Encode all training examples of a job in batches of 16, as the frozen states are computed."""
+    """Encode all training examples of a job in batches of 16, as caching frozen states does; return the CPU time."""
     splits = load_splits(spec)
     encoder = Encoder(spec, splits.task, splits.header, lm, lm)
     encoder(splits.train[:16])
@@ -60,24 +60,23 @@ def cost(spec: JobSpec, lm: FrozenLM) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print and save."""
+    """Measure, print and save the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with GSM8K's train.jsonl and test.jsonl")
     parser.add_argument("--model", type=Path, default=REAL_MODEL)
     parser.add_argument("--examples", type=int, default=1000)
-    asked = parser.parse_args()
-    device, lm = default_device(), FrozenLM.load(str(asked.model))
-    models = {"source": str(asked.model), "target": str(asked.model), "validation_examples": 1}
-    found: dict[str, Any] = {}
+    options = parser.parse_args()
+    device, lm = default_device(), FrozenLM.load(str(options.model))
+    models = {"source": str(options.model), "target": str(options.model), "validation_examples": 1}
     with tempfile.TemporaryDirectory() as name:
-        rows = "\n".join(map(json.dumps, hotpotqa_rows(asked.data, asked.examples + 1)))
+        rows = "\n".join(map(json.dumps, hotpotqa_rows(options.data, options.examples + 1)))
         for split in ("train", "test"):
             (Path(name) / f"{split}.jsonl").write_text(rows)
-        gsm8k = paper(**models, task_data=str(asked.data), train_examples=asked.examples)
+        gsm8k = paper(**models, task_data=str(options.data), train_examples=options.examples)
         hotpotqa = paper(**models, task="hotpotqa", task_data=name, num_fewshot=0)
-        found = {"gsm8k, 8-shot": cost(gsm8k, lm), "hotpotqa": cost(hotpotqa, lm)}
-    print(json.dumps(found))
-    save("encoding", {"environment": environment(device), **found})
+        result = {"gsm8k, 8-shot": cost(gsm8k, lm), "hotpotqa": cost(hotpotqa, lm)}
+    print(json.dumps(result))
+    save("encoding", {"environment": environment(device), **result})
 
 
 if __name__ == "__main__":

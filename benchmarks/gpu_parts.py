@@ -16,7 +16,7 @@ from torch.nn.attention.bias import causal_lower_right
 from benchmarks.decoding import decode_by, step_time
 from benchmarks.harness import ceilings, clock, environment, peak_gib, timed
 from benchmarks.random_models import Rig, bench_spec, rows_of
-from benchmarks.train_step import make_trainer, measure, way_of
+from benchmarks.train_step import make_trainer, measure, use_way
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
@@ -33,7 +33,7 @@ Piece = tuple[str, float, Callable[[], Any]]
 
 
 class Bench:
-    """The measurements of one process."""
+    """The measurements that one process makes."""
 
     def __init__(self, size: str, device: torch.device) -> None:
         self.size, self.device = size, device
@@ -41,7 +41,7 @@ class Bench:
         self.paper = size == "paper"
 
     def environment(self) -> dict[str, Any]:
-        """Return machine and versions."""
+        """Return facts about the machine and versions."""
         return environment(self.device)
 
     def ceilings(self) -> dict[str, float]:
@@ -201,7 +201,7 @@ class Bench:
         return [round(4e3 * timed(graph.replay, self.device, repeats=7), 3) for graph in graphs]
 
     def same_text(self) -> dict[str, Any]:
-        """Count for each way the prompts whose text equals that of eager decoding, under the embedded target."""
+        """Count for each way the prompts whose text equals that of eager decoding, with the embedded target."""
         results: dict[str, Any] = {}
         task = SyntheticTask(train_examples=20, test_examples=48 if self.paper else 8)
         for dtype in ("float32", "bfloat16"):
@@ -231,12 +231,14 @@ class Bench:
         ]
         follow = torch.randint(10, 900, (3, new), generator=torch.Generator().manual_seed(1)).to(self.device)  # (3, n)
         whole = [Row(before=r.before, prompt=(*r.prompt, *follow[i].tolist())) for i, r in enumerate(rows)]
-        at = [torch.arange(len(r.before) + len(r.prompt) - 1, len(r.before) + len(r.prompt) + new) for r in rows]
+        predicting = [
+            torch.arange(len(r.before) + len(r.prompt) - 1, len(r.before) + len(r.prompt) + new) for r in rows
+        ]
 
         def full(lm: Any) -> Tensor:
             batch = assemble(lm, whole, None, pad="right")
             hidden = lm.hidden(batch.embeds, batch.mask, batch.positions)
-            return torch.stack([lm.logits(hidden[i, where]) for i, where in enumerate(at)])  # (3, n + 1, V)
+            return torch.stack([lm.logits(hidden[i, where]) for i, where in enumerate(predicting)])  # (3, n + 1, V)
 
         def after_header(lm: Any) -> Tensor:
             prefix = common_prefix(lm, rows, soft=False)
@@ -248,10 +250,10 @@ class Bench:
                 prefix=prefix,
             )
             hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, prefix=prefix, right_padded=True)
-            return torch.stack([lm.logits(hidden[i, where - header]) for i, where in enumerate(at)])
+            return torch.stack([lm.logits(hidden[i, where - header]) for i, where in enumerate(predicting)])
 
         def stepped(cache_class: Any, shared: bool, use_kernels: bool) -> Callable[[Any], Tensor]:
-            def go(lm: Any) -> Tensor:
+            def logits_of(lm: Any) -> Tensor:
                 prefix = common_prefix(lm, rows, soft=False) if shared else None
                 past = header if shared else 0
                 cache = cache_class(lm, 3, length - past, new, prefix)
@@ -261,7 +263,7 @@ class Bench:
                 logits += [lm.logits(cache.step(lm.embed(follow[:, i])[:, None])) for i in range(new)]
                 return torch.stack(logits, 1)  # (3, n + 1, V)
 
-            return go
+            return logits_of
 
         fused, own = kv_caches.FusedCache, kv_caches.TransformersCache
         ways: dict[str, Callable[[Any], Tensor]] = {
@@ -308,7 +310,7 @@ class Bench:
             return {"seconds": round(clock(self.device) - begin, 2), "peak_gib": peak_gib(self.device)}
 
     def evaluate(self, worker: Worker, position: str, count: int) -> dict[str, Any]:
-        """Time one bridged evaluation of `count` items over all processes, scored and gathered."""
+        """Time an evaluation of the bridged condition on `count` items over all processes, scored and gathered."""
         with tempfile.TemporaryDirectory() as name:
             spec = bench_spec(self.size, soft_position=position)
             trainer = make_trainer(self.rig, spec, Path(name), worker)
@@ -317,7 +319,7 @@ class Bench:
             trainer.pair.encoder(examples)
             worker.barrier()
             begin = clock(self.device)
-            with no_end(self.rig):
+            with full_length_answers(self.rig):
                 samples = evaluator.evaluate(examples, trainer.translator.eval(), ["bridged"])
             worker.barrier()
             spent = clock(self.device) - begin
@@ -334,7 +336,7 @@ class Bench:
 
     def profile_step(self, way: str) -> dict[str, Any]:
         """Profile a training step: launches, time on the device, and the kernels that take most of it."""
-        with way_of(self.rig, way) as position, tempfile.TemporaryDirectory() as name:
+        with use_way(self.rig, way) as position, tempfile.TemporaryDirectory() as name:
             spec = bench_spec(self.size, soft_position=position, batch_size=2, steps=10_000, eval_every=5000)
             trainer = make_trainer(self.rig, spec, Path(name), Worker(device=self.device))
             trainer.prepare()
@@ -358,8 +360,8 @@ class Bench:
     def _profile(self, action: Callable[[], Any]) -> dict[str, Any]:
         from torch.profiler import ProfilerActivity, profile
 
-        kinds = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if self.device.type == "cuda" else [])
-        with profile(activities=kinds) as record:
+        activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if self.device.type == "cuda" else [])
+        with profile(activities=activities) as record:
             begin = clock(self.device)
             action()
             spent = clock(self.device) - begin
@@ -375,8 +377,8 @@ class Bench:
 
 
 @contextmanager
-def no_end(rig: Rig) -> Iterator[None]:
-    """Within it no answer ends before its limit, as in the reference measurements."""
+def full_length_answers(rig: Rig) -> Iterator[None]:
+    """Let no end-of-text token end an answer within the block, so that all reach the largest number of new tokens."""
     ends = {side: lm.ends for side, lm in rig.models.items()}
     try:
         for lm in rig.models.values():

@@ -1,4 +1,4 @@
-"""What every benchmark shares: where it ran, how it timed, what the machine can do, and how results are kept."""
+"""Shared by all benchmarks: the device, timing, facts about the machine, its measured limits, and saved results."""
 
 import json
 import os
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def default_device() -> torch.device:
-    """The first GPU, or a CPU with one thread, whose times mean something beside other work."""
+    """Return the first GPU, or the CPU limited to one thread, so that times compare while other work runs."""
     if torch.cuda.is_available():
         return torch.device("cuda", 0)
     torch.set_num_threads(1)
@@ -23,19 +23,19 @@ def default_device() -> torch.device:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has finished its work."""
+    """Block until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def clock(device: torch.device) -> float:
-    """Seconds: of the wall on a GPU once it is waited for, of this process on a CPU, which others may share."""
+    """Wait for the device and return a time in seconds: wall time on a GPU, CPU time of this process on a CPU."""
     wait(device)
     return time.perf_counter() if device.type == "cuda" else time.process_time()
 
 
 def timed(action: Callable[[], Any], device: torch.device, *, repeats: int = 5, warm_up: int = 2) -> float:
-    """Median seconds of an action after warm-up, each waited for."""
+    """Return the median seconds of an action after `warm_up` calls, with the device waited for in each call."""
     for _ in range(warm_up):
         action()
     spent = []
@@ -47,10 +47,10 @@ def timed(action: Callable[[], Any], device: torch.device, *, repeats: int = 5, 
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Machine and versions."""
+    """Return facts about the machine and the versions of Python, torch and transformers."""
     import transformers
 
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
@@ -60,13 +60,13 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        found |= {"gpu": properties.name, "gpu_memory_gib": round(properties.total_memory / 2**30, 1)}
-        found |= {"gpus": torch.cuda.device_count(), "cuda": torch.version.cuda}
-    return found
+        facts |= {"gpu": properties.name, "gpu_memory_gib": round(properties.total_memory / 2**30, 1)}
+        facts |= {"gpus": torch.cuda.device_count(), "cuda": torch.version.cuda}
+    return facts
 
 
 def ceilings(device: torch.device) -> dict[str, float]:
-    """Bytes a second of a copy (read and written both counted) and operations a second of a product, on random data."""
+    """Measure the bandwidth of a copy (bytes read plus bytes written, a second) and the FLOP/s of a matrix product."""
     large = device.type == "cuda"
     return {
         "copy_bytes_per_s": _copy_rate(1 << (31 if large else 25), device),
@@ -80,13 +80,13 @@ def _copy_rate(size: int, device: torch.device) -> float:
     return 2 * size / timed(lambda: written.copy_(read), device, repeats=9)
 
 
-def _matmul_rate(n: int, kind: torch.dtype, device: torch.device) -> float:
-    a, b = torch.randn(n, n, device=device, dtype=kind), torch.randn(n, n, device=device, dtype=kind)
+def _matmul_rate(n: int, dtype: torch.dtype, device: torch.device) -> float:
+    a, b = torch.randn(n, n, device=device, dtype=dtype), torch.randn(n, n, device=device, dtype=dtype)
     return 2 * n**3 / timed(lambda: a @ b, device, repeats=9)
 
 
 def peak_gib(device: torch.device) -> float | None:
-    """Peak of allocated memory since the last reset, GiB; None on a CPU."""
+    """Return the peak of allocated memory since the last reset, in GiB; None on a CPU."""
     return round(torch.cuda.max_memory_allocated(device) / 2**30, 2) if device.type == "cuda" else None
 
 
@@ -97,12 +97,12 @@ def python_path() -> str:
 
 
 def results_folder() -> Path:
-    """Where results go: $OUT where it is set, else benchmarks/results."""
+    """Return the folder for results: $OUT if it is set, else benchmarks/results."""
     return Path(os.environ.get("OUT") or RESULTS)
 
 
 def save(name: str, result: dict[str, Any], folder: Path | None = None) -> Path:
-    """Write a result and print it."""
+    """Write a result to NAME.json, whole or not at all, and return its path."""
     path = (folder or results_folder()) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1, default=str)

@@ -1,8 +1,8 @@
-"""How long the plan of a large sweep takes: every variant validated, fingerprinted, priced and frozen on disk.
+"""Time the plan of a large sweep: every variant is validated, fingerprinted, given a cost and written to plan.json.
 
     python -m benchmarks.plan_speed [--variants 10000]
 
-Prints and saves one JSON object: median seconds of a fresh plan, as they are and for 10,000 variants.
+Prints and saves one JSON object: the median seconds of a new plan, and the same scaled to 10,000 variants.
 """
 
 import argparse
@@ -18,14 +18,14 @@ from tune_spaces.design.phases import Phase
 
 
 def main() -> None:
-    """Measure, print and save."""
+    """Measure, print and save the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", type=int, default=10_000)
-    asked = parser.parse_args()
-    sizes, seeds = range(1, 1 + min(4096, asked.variants)), range(-(-asked.variants // 4096))
+    options = parser.parse_args()
+    sizes, seeds = range(1, 1 + min(4096, options.variants)), range(-(-options.variants // 4096))
     sweep, device = Phase(name="sweep", goal="all K", first=tuple(variants.compression(sizes))), default_device()
     with tempfile.TemporaryDirectory() as name:
-        names = iter(range(1000))  # a plan that is there already is only read again
+        names = iter(range(1000))  # an existing plan would only be read
 
         def plan() -> int:
             campaign = Campaign(
@@ -35,9 +35,9 @@ def main() -> None:
 
         trials = plan()
         seconds = timed(plan, device)
-    found = {"trials": trials, "seconds": round(seconds, 3), "seconds_per_10000": round(1e4 * seconds / trials, 3)}
-    print(json.dumps(found))
-    save("planning", {"environment": environment(device), **found})
+    result = {"trials": trials, "seconds": round(seconds, 3), "seconds_per_10000": round(1e4 * seconds / trials, 3)}
+    print(json.dumps(result))
+    save("planning", {"environment": environment(device), **result})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A job's pieces with random weights in an exact geometry, made on the device: nothing is downloaded or read.
+"""Models with random weights in the paper's geometry, and random prompts, made on the device without any download.
 
 `paper` is Mistral-7B-v0.3 and Llama-3.1-8B with prompts of eight exemplars, about 1,450 target tokens, whose ids are
-drawn at random (the embedded pair's tokenizers stand in where text is asked for). `tiny` is the embedded pair itself
-in the same layout, for a CPU.
+drawn at random (code that needs text uses the embedded pair's tokenizers). `tiny` is the embedded pair itself in the
+same layout, for a CPU.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ GEOMETRY: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """Tokens of a prompt's parts, BOS in the header; questions and answers vary by a quarter about theirs."""
+    """Tokens of each part of a prompt, BOS in the header; questions and answers vary by up to a quarter of theirs."""
 
     header: int
     question: int
@@ -81,7 +81,7 @@ LENGTHS = {
 
 
 class SizedEncoder(Encoder):
-    """Encodes any example as random ids of given lengths, the same for the same example."""
+    """Encodes an example as random ids of given lengths, which depend on the example's id alone."""
 
     lengths: Lengths
 
@@ -90,7 +90,7 @@ class SizedEncoder(Encoder):
         self.lengths = lengths
 
     def source_row(self, example: Example) -> Row:
-        """A random prompt for the source."""
+        """Return a random prompt for the source."""
         item = self([example])[0]
         return Row(before=(self.source.bos,), prompt=item.source_ids[1:], header=item.source_header)
 
@@ -136,7 +136,7 @@ def _draw(lm: FrozenLM, count: int, key: str) -> tuple[int, ...]:
 
 
 def random_lm(side: str, device: torch.device, **changes: Any) -> FrozenLM:
-    """A random bf16 model of a side's geometry, made on the device, with the embedded pair's tokenizer."""
+    """Return a random bf16 model, `source` or `target` of `GEOMETRY`, with the embedded pair's tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from ray_bridge.config.checkpoint_names import resolve
@@ -153,7 +153,7 @@ def random_lm(side: str, device: torch.device, **changes: Any) -> FrozenLM:
 
 
 def bench_spec(size: str, **changes: Any) -> JobSpec:
-    """The paper's configuration on random text; the tiny one is as small as a CPU needs it."""
+    """Return the paper's configuration on random text; for the size `tiny` with a small bridge, for a CPU."""
     values: dict[str, Any] = {
         "source": "embedded:source",
         "target": "embedded:target",
@@ -181,7 +181,7 @@ def bench_spec(size: str, **changes: Any) -> JobSpec:
 
 
 class Rig:
-    """The frozen pair of a size on a device; `pair(spec)` fits it to a spec."""
+    """The frozen models of one size on a device, from which `pair` makes the model pair of a spec."""
 
     def __init__(self, size: str, device: torch.device, sides: str = "source target") -> None:
         self.size, self.device = size, device
@@ -193,7 +193,7 @@ class Rig:
         }
 
     def pair(self, spec: JobSpec, splits: Splits | None = None) -> ModelPair:
-        """Source, target, task and random rows for a spec."""
+        """Return source, target and task for a spec, with an encoder of random rows."""
         splits = splits or load_splits(spec)
         source, target = self.models["source"], self.models["target"]
         encoder = SizedEncoder(spec, splits.task, splits.header, source, target, lengths=LENGTHS[self.size])
@@ -201,7 +201,7 @@ class Rig:
 
 
 def rows_of(lm: FrozenLM, count: int, length: int, *, header: int = 0) -> list[Row]:
-    """Random prompts of a given length, the first `header` ids the same in all."""
+    """Return random prompts of a given length, of which the first `header` ids are shared."""
     shared = (lm.bos, *_draw(lm, max(0, header - 1), "header"))
     rest = length - len(shared)
     if header:
@@ -210,20 +210,20 @@ def rows_of(lm: FrozenLM, count: int, length: int, *, header: int = 0) -> list[R
 
 
 def weight_bytes(lm: FrozenLM) -> int:
-    """Bytes of weights that a token step reads: all but the embedding table, which gives one row a token."""
+    """Return the bytes of weights that a decode step reads: all but the embedding table, of which it reads one row."""
     total = sum(p.numel() * p.element_size() for p in lm.model.parameters())
     tied = lm.model.get_output_embeddings().weight is lm.embedding.weight
     return total if tied else total - lm.embedding.weight.numel() * lm.embedding.weight.element_size()
 
 
 def kv_bytes(lm: FrozenLM, positions: int) -> int:
-    """Bytes of keys and values of a number of positions."""
+    """Return the bytes of keys and values of a number of positions."""
     config = lm.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return 2 * lm.num_layers * config.num_key_value_heads * width * lm.embedding.weight.element_size() * positions
 
 
 def matmul_flops(lm: FrozenLM, tokens: int, layers: int | None = None) -> float:
-    """Operations of the layers' products for a number of tokens (attention's own, a few per cent, left out)."""
+    """Return the FLOP of the layers' linear maps for a number of tokens, without attention's, a few per cent."""
     per_layer = sum(p.numel() for p in lm.layers[0].parameters() if p.dim() == 2)
     return 2.0 * per_layer * (layers or lm.num_layers) * tokens

@@ -1,9 +1,9 @@
-"""The same job under Ray Train and under bare processes: seconds a step of both, and their ratio.
+"""Measure what Ray Train adds to a training step: the same job under Ray Train and in plain processes.
 
     python -m benchmarks.ray_overhead [--steps 40] [--workers 2]
 
-On a CPU with the embedded pair; on GPUs with `--gpu`. Both ways run `training.Trainer` to its end; the seconds that
-each step records are compared, as medians without the first quarter.
+Uses the embedded pair, on a CPU or with `--gpu`. Both runs execute `Trainer` to its end; the medians of their recorded
+seconds per step are compared, without the first quarter of the steps.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec, RunSpec
 from ray_bridge.config.validation import build
 
-BARE = """
+WORKER = """
 import sys, torch
 from datetime import timedelta
 from pathlib import Path
@@ -50,26 +50,26 @@ torch.distributed.destroy_process_group()
 
 
 def bare(spec: JobSpec, run: RunSpec, folder: Path) -> float:
-    """Seconds of the job in processes of our own."""
+    """Run the job in plain processes and return its seconds."""
     begin = time.perf_counter()
     arguments = [str(folder / "store"), str(folder), spec.model_dump_json(), run.model_dump_json()]
-    surroundings = os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}
+    environment_variables = os.environ | {"PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1"}
     processes = [
-        subprocess.Popen([sys.executable, "-c", BARE, str(rank), *arguments], env=surroundings)
+        subprocess.Popen([sys.executable, "-c", WORKER, str(rank), *arguments], env=environment_variables)
         for rank in range(run.workers)
     ]
     if any(process.wait() for process in processes):
-        raise RuntimeError("a bare worker failed")
+        raise RuntimeError("a worker process failed; its traceback is above")
     return time.perf_counter() - begin
 
 
 def under_ray(spec: JobSpec, run: RunSpec, folder: Path) -> float:
-    """Seconds of the job under Ray Train, the start of Ray not counted."""
+    """Run the job under Ray Train and return its seconds, without those of starting Ray."""
     import ray
 
     from ray_bridge.job import run_job
 
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # else a token file stays behind, which later clusters would ask for
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray leaves a token file, which later clusters would require
     ray.init(
         address="local",
         num_cpus=int(run.workers * run.cpus_per_worker) + 1,
@@ -86,34 +86,34 @@ def under_ray(spec: JobSpec, run: RunSpec, folder: Path) -> float:
 
 
 def steps_of(folder: Path) -> list[float]:
-    """Seconds of each recorded training step."""
-    rows = [e["values"] for e in read_jsonl(folder / "events.jsonl") if e["kind"] == "metrics"]
-    return [values["seconds_per_step"] for values in rows if "seconds_per_step" in values]
+    """Return the seconds of each recorded training step."""
+    metrics = [e["values"] for e in read_jsonl(folder / "events.jsonl") if e["kind"] == "metrics"]
+    return [values["seconds_per_step"] for values in metrics if "seconds_per_step" in values]
 
 
 def main() -> None:
-    """Measure both and save."""
+    """Run both, print and save the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--gpu", action="store_true")
-    asked = parser.parse_args()
-    changes: dict[str, Any] = {"steps": asked.steps, "eval_every": asked.steps, "validation_examples": 8}
+    options = parser.parse_args()
+    changes: dict[str, Any] = {"steps": options.steps, "eval_every": options.steps, "validation_examples": 8}
     changes |= {"test_examples": 8, "decode_aware": False, "train_examples": 2000, "max_new_tokens": 16}
     spec = tiny(**changes)
-    run = build(RunSpec, tiny_run().model_dump() | {"workers": asked.workers, "use_gpu": asked.gpu})
-    found: dict[str, Any] = {"environment": environment(default_device()), "steps": asked.steps}
+    run = build(RunSpec, tiny_run().model_dump() | {"workers": options.workers, "use_gpu": options.gpu})
+    result: dict[str, Any] = {"environment": environment(default_device()), "steps": options.steps}
     with tempfile.TemporaryDirectory() as name:
-        for way, action in (("bare", bare), ("ray", under_ray)):
+        for way, run_it in (("bare", bare), ("ray", under_ray)):
             folder = Path(name) / way / "trial"
             folder.mkdir(parents=True)
-            seconds = action(spec, run, folder)
-            steps = steps_of(folder)[asked.steps // 4 :]
-            found[way] = {"job_s": round(seconds, 1), "step_ms": round(1e3 * median(steps), 2)}
-            print(way, found[way], flush=True)
-    found["ray_over_bare"] = round(found["ray"]["step_ms"] / found["bare"]["step_ms"], 4)
-    print(json.dumps({"ray_over_bare": found["ray_over_bare"]}))
-    save("ray-overhead", found)
+            seconds = run_it(spec, run, folder)
+            steps = steps_of(folder)[options.steps // 4 :]
+            result[way] = {"job_s": round(seconds, 1), "step_ms": round(1e3 * median(steps), 2)}
+            print(way, result[way], flush=True)
+    result["ray_over_bare"] = round(result["ray"]["step_ms"] / result["bare"]["step_ms"], 4)
+    print(json.dumps({"ray_over_bare": result["ray_over_bare"]}))
+    save("ray-overhead", result)
 
 
 if __name__ == "__main__":

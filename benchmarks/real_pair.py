@@ -1,9 +1,9 @@
-"""The phase-1 job with a real public model on both sides: steps, evaluations, and which fast paths its weights take.
+"""Run the phase-1 job with a real public model on both sides; report step times, answers, and the fast paths in use.
 
     make real && python -m benchmarks.real_pair --data DIR [--steps 400] [--test 400] [--dtype bfloat16]
 
-DIR holds GSM8K's train.jsonl and test.jsonl. Random weights hide what real ones have: massive activations, several ends
-of text, answers of real length. `--eager` leaves the layers eager, for the ratio.
+DIR holds GSM8K's train.jsonl and test.jsonl. Real weights have what random ones lack: massive activations, several
+end-of-text tokens, answers of realistic length. `--eager` runs the layers eagerly, for comparison.
 """
 
 import argparse
@@ -28,30 +28,30 @@ from ray_bridge.training.trainer import Trainer
 REAL_MODEL = Path(__file__).parents[1] / ".real" / "SmolLM2-135M-Instruct"
 
 
-def job_spec(asked: argparse.Namespace) -> JobSpec:
+def job_spec(options: argparse.Namespace) -> JobSpec:
     """Return the job: the paper's settings with the model on both sides, scaled to its size."""
     return paper(
-        source=str(asked.model),
-        target=str(asked.model),
+        source=str(options.model),
+        target=str(options.model),
         source_layer=20,
-        model_dtype=asked.dtype,
-        task_data=str(asked.data),
+        model_dtype=options.dtype,
+        task_data=str(options.data),
         soft_position="before_question",
-        train_examples=min(7000, 8 * asked.steps),
-        validation_examples=asked.validation,
-        test_examples=asked.test,
+        train_examples=min(7000, 8 * options.steps),
+        validation_examples=options.validation,
+        test_examples=options.test,
         hidden_size=512,
         depth=4,
         num_heads=8,
-        steps=asked.steps,
-        warmup_steps=max(1, asked.steps // 20),
-        eval_every=max(1, asked.steps // 4),
+        steps=options.steps,
+        warmup_steps=max(1, options.steps // 20),
+        eval_every=max(1, options.steps // 4),
         learning_rate=3e-4,
     )
 
 
 def main() -> int:
-    """Run the job once and save its times and answers' lengths."""
+    """Run the job once and save its step times, memory, and the metrics of its answers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=REAL_MODEL)
     parser.add_argument("--data", type=Path, required=True, help="folder with GSM8K's train.jsonl and test.jsonl")
@@ -60,16 +60,16 @@ def main() -> int:
     parser.add_argument("--test", type=int, default=400)
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--eager", action="store_true", help="leave the frozen models' layers eager")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     device = default_device()
     configure_torch(device)
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "trial"
-        with mock.patch.object(FusedBody, "supports", return_value=False) if asked.eager else nullcontext():
+        with mock.patch.object(FusedBody, "supports", return_value=False) if options.eager else nullcontext():
             trainer = Trainer(
-                job_spec(asked),
-                RunSpec(workers=1, checkpoint_every=asked.steps),
+                job_spec(options),
+                RunSpec(workers=1, checkpoint_every=options.steps),
                 folder,
                 LocalSession(folder, Worker(device=device)),
                 Path(name) / "cache",
@@ -82,7 +82,7 @@ def main() -> int:
     decode_steps = [v["seconds_per_step"] for v in values if "seconds_per_step" in v and "loss/rloo" in v]
     metrics = result["metrics"]
     shown = ("accuracy/", "tokens/", "truncated/")
-    found = {
+    summary = {
         "environment": environment(device),
         "command": " ".join(["python -m benchmarks.real_pair", *sys.argv[1:]]),
         "fast_paths": trainer.pair.fast_paths(),
@@ -93,8 +93,8 @@ def main() -> int:
         "peak_gib": peak_gib(device),
         "metrics": {k: v for k, v in metrics.items() if k.startswith(shown) and k.count("/") == 1},
     }
-    print(found)
-    save(f"real-pair-{asked.dtype}{'-eager' if asked.eager else ''}", found)
+    print(summary)
+    save(f"real-pair-{options.dtype}{'-eager' if options.eager else ''}", summary)
     return 0
 
 

@@ -1,10 +1,11 @@
-"""How long the record takes: frame, report, curves and appendix of a large campaign, and sending it to MLflow's SQLite.
+"""Time what reads and sends a large campaign: dataframe, report, curves, appendix, and MLflow with SQLite.
 
     python -m benchmarks.record_speed [--trials 200] [--steps 2000] [--items 200] [--send 5] [--sweep]
 
-Makes a campaign's folder of synthetic trials (eleven values a step) in a temporary place and prints one JSON object:
-seconds of each part, and points a second into SQLite. The trials are seeds of one variant with the same answers; with
-`--sweep` each is a variant with answers of its own, so that there are pairs to compare and changed items to list.
+Makes the folder of a campaign with synthetic trials (eleven values a step) in a temporary folder and prints one JSON
+object: the seconds of each part, and the metric values a second that reach SQLite. The trials are seeds of one variant
+with the same answers; with `--sweep` each is a variant with different answers, so that there are pairs to compare and
+changed items to list.
 """
 
 import argparse
@@ -26,14 +27,14 @@ from tune_spaces.appendix.from_campaign import campaign_appendix
 
 
 def timed(action: Callable[[], Any]) -> float:
-    """Seconds that an action takes."""
+    """Return the wall time of an action in seconds."""
     begin = time.perf_counter()
     action()
     return round(time.perf_counter() - begin, 2)
 
 
 def campaign(storage: Path, trials: int, steps: int, items: int, sweep: bool = False) -> Path:
-    """A campaign of equal trials under different seeds, or of variants with different answers."""
+    """Write a campaign of equal trials under several seeds, or of variants whose answers differ; return its folder."""
     folder = make_campaign(storage, "large", variants=[])
     first = make_trial(folder, "full", steps=steps, n=items)
     for number in range(1, trials):
@@ -47,33 +48,33 @@ def campaign(storage: Path, trials: int, steps: int, items: int, sweep: bool = F
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--items", type=int, default=200, help="test items a trial")
     parser.add_argument("--send", type=int, default=5, help="trials sent to MLflow")
-    parser.add_argument("--sweep", action="store_true", help="variants with answers of their own, not seeds of one")
-    asked = parser.parse_args()
-    found: dict[str, Any] = {"trials": asked.trials, "steps": asked.steps, "items": asked.items, "sweep": asked.sweep}
+    parser.add_argument("--sweep", action="store_true", help="variants with different answers, not seeds of one")
+    options = parser.parse_args()
+    result: dict[str, Any] = {name: getattr(options, name) for name in ("trials", "steps", "items", "sweep")}
     with tempfile.TemporaryDirectory() as name:
         storage = Path(name)
-        folder = campaign(storage, asked.trials, asked.steps, asked.items, asked.sweep)
-        found["frame"] = timed(lambda: dataframes.from_folder(folder))
-        found["report"] = timed(lambda: markdown.update(folder, storage / "paper"))
-        found["report_again"] = timed(lambda: markdown.update(folder, storage / "paper"))
-        found["history"] = timed(lambda: dataframes.history(folder))
-        found["appendix"] = timed(lambda: campaign_appendix(folder))
-        few = campaign(storage / "few", asked.send, asked.steps, asked.items)
-        found["send"] = timed(lambda: Tracker.replay(default_tracking_uri(few.parent), "large", few, timeout=600))
+        folder = campaign(storage, options.trials, options.steps, options.items, options.sweep)
+        result["frame"] = timed(lambda: dataframes.from_folder(folder))
+        result["report"] = timed(lambda: markdown.update(folder, storage / "paper"))
+        result["report_again"] = timed(lambda: markdown.update(folder, storage / "paper"))
+        result["history"] = timed(lambda: dataframes.history(folder))
+        result["appendix"] = timed(lambda: campaign_appendix(folder))
+        few = campaign(storage / "few", options.send, options.steps, options.items)
+        result["send"] = timed(lambda: Tracker.replay(default_tracking_uri(few.parent), "large", few, timeout=600))
         points = sum(
             len(row["values"])
             for path in few.glob("trials/*/events.jsonl")
             for row in files.read_jsonl(path)
             if row["kind"] == "metrics"
         )
-        found["points_per_second"] = round(points / found["send"])
-    print(json.dumps(found))
+        result["points_per_second"] = round(points / result["send"])
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

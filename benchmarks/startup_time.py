@@ -1,10 +1,10 @@
-"""From the call of a trial to its first training step, and what of that is ours: models, the fit, the statistics.
+"""Time the start of a trial, up to its first training step, and its parts: models, embedding map, statistics.
 
     python -m benchmarks.startup_time --size tiny                    two trials under Ray Train, two minutes on a CPU
     python -m benchmarks.startup_time --size paper --workers 4       30 GB of random weights, written to --folder first
 
-Under Ray the second trial is one that follows on the same node: page cache, fitted map and baselines are there.
-`--parts` measures the parts alone, in one process, beside the plain way of each.
+Under Ray two trials run one after the other; the second finds files in the page cache and the fitted map and baselines
+in the node's cache. `--parts` times each part alone, in one process, and beside it the standard way to do the same.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.models.embedding_map import fit_map
 from ray_bridge.models.weights import auto_classes, load_model, read_ahead, to_device, weight_files
 
-PAIRS = 20_000  # strings that Mistral's and Llama 3's vocabularies share, about
+PAIRS = 20_000  # about as many strings as Mistral's and Llama 3's vocabularies share
 SHAPES = {"tiny": (2000, 256), "paper": (PAIRS, 4096)}
 
 
 def checkpoints(size: str, folder: Path, device: torch.device) -> dict[str, str]:
-    """Names of source and target; in the paper's geometry random weights are saved first."""
+    """Return the names of source and target; for the size `paper`, first save checkpoints with random weights."""
     names = {side: f"embedded:{side}" for side in ("source", "target")}
     if size == "tiny":
         return names
@@ -53,7 +53,7 @@ def checkpoints(size: str, folder: Path, device: torch.device) -> dict[str, str]
 
 
 def trials(size: str, names: dict[str, str], workers: int, folder: Path) -> dict[str, Any]:
-    """Two variants under Ray Train, one after the other: seconds to the first training step, and their parts."""
+    """Run two variants under Ray Train, one after the other; return the seconds up to the first step, by part."""
     import ray
 
     from ray_bridge.job import run_job
@@ -65,23 +65,23 @@ def trials(size: str, names: dict[str, str], workers: int, folder: Path) -> dict
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     begin = time.perf_counter()
     ray.init(address="local", num_cpus=workers + 1, include_dashboard=True, log_to_driver=False)
-    found: dict[str, Any] = {"ray.init": round(time.perf_counter() - begin, 2)}
+    result: dict[str, Any] = {"ray.init": round(time.perf_counter() - begin, 2)}
     try:
         for name, changes in (("first", {}), ("following", {"kl_alignment": False})):
-            place = folder / "trials" / name
+            trial_folder = folder / "trials" / name
             begin = time.perf_counter()
-            run_job(spec.replace(**changes), run, place, cache=folder / "cache")
-            rows = [e["values"] for e in read_jsonl(place / "events.jsonl") if e["kind"] == "metrics"]
-            found[name] = next(row for row in rows if "start/seconds_to_first_step" in row)
-            found[name]["whole trial"] = round(time.perf_counter() - begin, 2)
-            print(name, found[name], flush=True)
+            run_job(spec.replace(**changes), run, trial_folder, cache=folder / "cache")
+            rows = [e["values"] for e in read_jsonl(trial_folder / "events.jsonl") if e["kind"] == "metrics"]
+            result[name] = next(row for row in rows if "start/seconds_to_first_step" in row)
+            result[name]["whole trial"] = round(time.perf_counter() - begin, 2)
+            print(name, result[name], flush=True)
     finally:
         ray.shutdown()
-    return found
+    return result
 
 
 def start_spec(size: str, names: dict[str, str], workers: int) -> JobSpec:
-    """Return the job with few steps, unchanged up to its first step."""
+    """Return the job with two steps, which does the same as the whole job up to its first step."""
     return bench_spec(
         size,
         source=names["source"],
@@ -95,23 +95,23 @@ def start_spec(size: str, names: dict[str, str], workers: int) -> JobSpec:
 
 
 def parts(size: str, names: dict[str, str], device: torch.device) -> dict[str, Any]:
-    """Seconds of the parts in one process."""
-    found: dict[str, Any] = {}
+    """Return the seconds of each part of the start, in one process."""
+    result: dict[str, Any] = {}
 
     def timed(name: str, action: Callable[[], Any]) -> Any:
         wait(device)
         begin = time.perf_counter()
         value = action()
         wait(device)
-        found[name] = round(time.perf_counter() - begin, 3)
-        print(f"{name}: {found[name]} s", flush=True)
+        result[name] = round(time.perf_counter() - begin, 3)
+        print(f"{name}: {result[name]} s", flush=True)
         return value
 
     timed("transformers imported", auto_classes)
     dtype = "bfloat16" if size == "paper" else "float32"
     for side, name in names.items():
         gigabytes = sum(path.stat().st_size for path in weight_files(name)) / 1e9
-        found[f"{side}: GB"] = round(gigabytes, 2)
+        result[f"{side}: GB"] = round(gigabytes, 2)
         timed(f"{side}: read into the page cache", lambda name=name: read_ahead([(name, None)], 0, 1).join())
         timed(f"{side}: read again", lambda name=name: read_ahead([(name, None)], 0, 1).join())
         for way, move in (("several threads", to_device), ("Module.to", lambda model, place: model.to(place))):
@@ -129,24 +129,26 @@ def parts(size: str, names: dict[str, str], device: torch.device) -> dict[str, A
     whitening = Whitening(d).to(device)
     timed("whitening, first", lambda: whitening.fit(Moments.of(X[: d + 1])))
     timed("whitening", lambda: whitening.fit(Moments.of(X[: d + 1])))
-    return found
+    return result
 
 
 def main() -> None:
-    """Measure and save."""
+    """Measure and save the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
     parser.add_argument("--workers", type=int, default=0, help="all GPUs, or 2, by default")
-    parser.add_argument("--folder", type=Path, help="where random weights are kept; a temporary folder by default")
-    parser.add_argument("--parts", action="store_true", help="the parts alone")
-    asked = parser.parse_args()
+    parser.add_argument("--folder", type=Path, help="folder for the random weights; temporary by default")
+    parser.add_argument("--parts", action="store_true", help="time the parts alone, in one process")
+    options = parser.parse_args()
     device = default_device()
-    workers = asked.workers or torch.cuda.device_count() or 2
+    workers = options.workers or torch.cuda.device_count() or 2
     with tempfile.TemporaryDirectory() as name:
-        names = checkpoints(asked.size, asked.folder or Path(name), device)
-        found = parts(asked.size, names, device) if asked.parts else trials(asked.size, names, workers, Path(name))
-    kind = "parts" if asked.parts else f"{workers}-workers"
-    save(f"start-{asked.size}-{kind}", {"environment": environment(device), "seconds": found})
+        names = checkpoints(options.size, options.folder or Path(name), device)
+        seconds = (
+            parts(options.size, names, device) if options.parts else trials(options.size, names, workers, Path(name))
+        )
+    kind = "parts" if options.parts else f"{workers}-workers"
+    save(f"start-{options.size}-{kind}", {"environment": environment(device), "seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One training step of the phase-1 job: the header in every row, the header cached, and without the fast paths.
+"""Time a training step of the phase-1 job: few-shot header in every row, header cached, and without the fast paths.
 
 python -m benchmarks.train_step --size tiny      a minute on a CPU; ratios
 python -m benchmarks.train_step --size paper     per-device batch 2, K = 64, 8-shot prompts of 1,450 target tokens
@@ -40,13 +40,13 @@ WAYS = (
 def make_trainer(
     rig: Rig, spec: JobSpec, folder: Path, worker: Worker, *, log_every: int = 1, cache: Path | None = None
 ) -> Trainer:
-    """Make the trainer of a spec on the rig's models, as one worker has it."""
+    """Return one worker's trainer of a spec, on the rig's models instead of loaded ones."""
 
-    def load(_kind: type[ModelPair], _spec: JobSpec, splits: Any, _device: torch.device) -> ModelPair:
+    def load(_class: type[ModelPair], _spec: JobSpec, splits: Any, _device: torch.device) -> ModelPair:
         return rig.pair(spec, splits)
 
     run = paper_run(workers=worker.world, use_gpu=rig.device.type == "cuda", log_every=log_every)
-    fitted = EmbeddingMap(  # of random tables there is nothing to fit, and the fit takes long at this width
+    fitted = EmbeddingMap(  # random tables have no map to fit, and fitting takes minutes at this width
         weight=torch.eye(rig.models["target"].hidden_size, rig.models["source"].hidden_size),
         bias=torch.zeros(rig.models["target"].hidden_size),
         pairs=0,
@@ -60,8 +60,8 @@ def make_trainer(
 
 
 @contextlib.contextmanager
-def way_of(rig: Rig, way: str) -> Iterator[str]:
-    """Switches to one of the ways; gives the position of the soft tokens."""
+def use_way(rig: Rig, way: str) -> Iterator[str]:
+    """Switch the rig to one of `WAYS` within the block, and yield the position of the soft tokens."""
     bodies = {side: lm.body for side, lm in rig.models.items()}
     with contextlib.ExitStack() as stack:
         if "unfused" in way:
@@ -77,28 +77,28 @@ def way_of(rig: Rig, way: str) -> Iterator[str]:
 
 
 def floor_seconds(rig: Rig, spec: JobSpec, way: str, limits: dict[str, float], batch: int) -> float:
-    """Operations over the matmul rate, or bytes over the copy bandwidth, of the student both ways.
+    """Return a lower bound of a step's seconds: the student's FLOP or bytes, both passes, at the measured rates.
 
-    Source and teacher have no part in it: what they make of the examples is kept.
+    Source and teacher cost nothing here: their states of the examples are cached.
     """
-    lengths, again = LENGTHS[rig.size], "read again" in way
+    lengths, reads_header_again = LENGTHS[rig.size], "read again" in way
     target = rig.models["target"]
     student = batch * (lengths.question + lengths.answer + spec.soft_tokens)
-    student += batch * lengths.header if spec.soft_position == "first" or again else 0
+    student += batch * lengths.header if spec.soft_position == "first" or reads_header_again else 0
     flops, moved = matmul_flops(target, student), weight_bytes(target)
     return 2 * max(flops / limits["matmul_flop_per_s"], moved / limits["copy_bytes_per_s"])
 
 
 def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, steps: int = 32) -> dict[str, Any]:
-    """Median step of a way, with its floor, its peak of memory and the steps' losses."""
+    """Train some steps in one way; return their median time, its lower bound, peak memory and losses."""
     device = rig.device
-    with way_of(rig, way) as position, tempfile.TemporaryDirectory() as name:
+    with use_way(rig, way) as position, tempfile.TemporaryDirectory() as name:
         spec = bench_spec(rig.size, soft_position=position, batch_size=2 * worker.world, steps=10_000, eval_every=5000)
         shared = os.environ.get("BENCH_CACHE")  # a folder that all processes see
         trainer = make_trainer(rig, spec, Path(name), worker, cache=Path(shared or name) / f"cache-{rig.size}")
         trainer.prepare()
         trainer.passes.graphed = trainer.passes.graphed and "without graphs" not in way and "unfused" not in way
-        losses = _watch(trainer)
+        losses = _record_losses(trainer)
         spent = []
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -106,7 +106,7 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
             begin = clock(device)
             trainer._train_step()
             spent.append(clock(device) - begin)
-        spent = sorted(spent[len(spent) // 2 :])  # shapes come up, are planned and recorded in the first half
+        spent = sorted(spent[len(spent) // 2 :])  # in the first half new shapes are planned and captured
     return {
         "way": way,
         "workers": worker.world,
@@ -121,31 +121,31 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
     }
 
 
-def _watch(trainer: Trainer) -> list[list[float]]:
-    """Loss and gradient norm of each step to come, to compare ways by."""
-    seen: list[list[float]] = []
+def _record_losses(trainer: Trainer) -> list[list[float]]:
+    """Return a list to which each further step adds its loss and gradient norm, to compare ways."""
+    recorded: list[list[float]] = []
     log = trainer._log_step
 
-    def watched(losses: Any, norm: float, *rest: Any) -> None:
-        seen.append([round(losses.total, 5), round(norm, 5)])
+    def log_and_record(losses: Any, norm: float, *rest: Any) -> None:
+        recorded.append([round(losses.total, 5), round(norm, 5)])
         log(losses, norm, *rest)
 
-    trainer._log_step = watched  # type: ignore[method-assign]
-    return seen
+    trainer._log_step = log_and_record  # type: ignore[method-assign]
+    return recorded
 
 
 def main() -> None:
-    """Measure all ways and save."""
+    """Measure all ways and save the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=WAYS)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     device = default_device()
-    rig, limits, found = Rig(asked.size, device), ceilings(device), []
-    for way in asked.ways:
-        found.append(measure(rig, way, limits, Worker(device=device)))
-        print(found[-1], flush=True)
-    save(f"train-step-{asked.size}", {"environment": environment(device), "ceilings": limits, "rows": found})
+    rig, limits, results = Rig(options.size, device), ceilings(device), []
+    for way in options.ways:
+        results.append(measure(rig, way, limits, Worker(device=device)))
+        print(results[-1], flush=True)
+    save(f"train-step-{options.size}", {"environment": environment(device), "ceilings": limits, "rows": results})
 
 
 if __name__ == "__main__":
