@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ray_bridge.config.fingerprint import fingerprint
     from ray_bridge.config.plugins import import_plugin, import_plugins
     from ray_bridge.config.presets import paper, paper_run, preset, split_settings, tiny, tiny_run
+    from ray_bridge.config.prompt_format import check_prompt_format
     from ray_bridge.config.registry import Setting, settings_of
     from ray_bridge.config.spec import JobSpec, RunSpec, check_run
     from ray_bridge.config.validation import build
@@ -57,6 +58,7 @@ __all__ = [
     "Whitening",
     "build",
     "check_data",
+    "check_prompt_format",
     "check_run",
     "cut",
     "fingerprint",
@@ -87,6 +89,7 @@ _HOMES = {
     "TASKS": "ray_bridge.tasks.registry",
     "Translator": "ray_bridge.inference.translator",
     "build": "ray_bridge.config.validation",
+    "check_prompt_format": "ray_bridge.config.prompt_format",
     "fingerprint": "ray_bridge.config.fingerprint",
     "run_job": "ray_bridge.job",
     "score_file": "ray_bridge.tasks.score_file",

@@ -65,8 +65,21 @@ class ModelPair:
 
     @classmethod
     def of(cls, spec: JobSpec, splits: Splits, source: FrozenLM, target: FrozenLM) -> "ModelPair":
-        """Return the pair of two models that are loaded."""
-        encoder = Encoder(spec, splits.task, splits.header, source, target, written_header=splits.written_header)
+        """Return the pair of two models that are loaded.
+
+        Raises:
+            UserError: if the job's prompts are conversations and a model has no chat template.
+        """
+        source, target = source.reading(spec.prompt_format), target.reading(spec.prompt_format)
+        encoder = Encoder(
+            spec,
+            splits.task,
+            splits.header,
+            source,
+            target,
+            written_header=splits.written_header,
+            exemplars=splits.exemplars,
+        )
         return cls(spec=spec, source=source, target=target, task=splits.task, encoder=encoder)
 
     def fast_paths(self) -> dict[str, float]:
@@ -87,9 +100,8 @@ class ModelPair:
         """Return the pair in evaluation's arithmetic: itself, or under eval_dtype=float64 a copy."""
         if self.spec.eval_dtype == "as_trained":
             return self
-        source, target = _double(self.source), _double(self.target)
-        written_header = self.encoder.written_header
-        encoder = Encoder(self.spec, self.task, self.encoder.header, source, target, written_header=written_header)
+        source, target = (_double(lm).reading(self.spec.prompt_format) for lm in (self.source, self.target))
+        encoder = self.encoder.for_models(source, target)
         return ModelPair(spec=self.spec, source=source, target=target, task=self.task, encoder=encoder)
 
     def fit_once(self, cache: NodeCache, worker: Worker) -> FitOnce:

@@ -118,6 +118,12 @@ class JobSpec(Frozen):
     )
 
     # The sequence that the target reads
+    prompt_format: Literal["raw", "chat"] = Field(
+        "raw",
+        description="how both models read a prompt: raw gives the task's text as it is and lets it be continued, chat "
+        "gives question and exemplars as turns of each model's own chat template, with the soft tokens inside the "
+        "user's turn",
+    )
     layout: Literal["soft_plus_text", "soft_only"] = Field(
         "soft_plus_text",
         description="what the target reads: soft_plus_text gives soft tokens and the prompt, soft_only gives soft "

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ray_bridge.inputs.layout import answer_row, assemble_after_prefix
+from ray_bridge.inputs.layout import assemble_after_prefix
+from ray_bridge.inputs.prompts import PromptReader
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
@@ -35,9 +36,10 @@ def choices_of(task: Task, lm: FrozenLM, example: Example) -> Choices | None:
     if continuations is None:
         return None
     prompt = task.prompt(example)
-    rows = [answer_row(lm, "", prompt, text, soft_after_header=False) for text in continuations]
+    count = len(continuations)
+    read = PromptReader(lm, "").read([prompt] * count, [example.question] * count, continuations)
     return Choices(
-        tokens=tuple(row.answer[:-1] for row in rows),  # the last id is the end of text
+        tokens=tuple(one.row.answer[:-1] for one in read),  # the last id is the end of text
         characters=tuple(len(text.strip()) for text in continuations),
     )
 

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.inputs.layout import answer_row, row_of
+from ray_bridge.inputs.prompts import PromptReader, ReadPrompt, align_questions
 from ray_bridge.inputs.rows import Row
-from ray_bridge.inputs.tokenised import HeaderTokenizer, TokenisedText, tokenise
+from ray_bridge.inputs.tokenised import TokenisedText, tokenise
+from ray_bridge.models.chat_template import Turn
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.token_alignment import TokenAlignment, align_spans
+from ray_bridge.models.token_alignment import TokenAlignment
 from ray_bridge.tasks.task import Example, Task, with_written_answer
 
 KEPT_TOKENS = 1 << 25
@@ -61,6 +62,7 @@ class Encoder:
         target: FrozenLM,
         *,
         written_header: str | None = None,
+        exemplars: Sequence[Example] = (),
     ) -> None:
         """Initialise the encoder.
 
@@ -71,17 +73,37 @@ class Encoder:
             source: the model that reads.
             target: the model that answers.
             written_header: few-shot part of the prompts of `text_bridge`; as `header` if None.
+            exemplars: the few-shot examples, which models that read conversations are shown as turns.
         """
         self.spec, self.task, self.header = spec, task, header
         self.written_header = header if written_header is None else written_header
+        self.exemplars = exemplars
         self.source, self.target = source, target
-        self._for_source = HeaderTokenizer(source.tokenizer, header)
-        self._for_target = HeaderTokenizer(target.tokenizer, header)
-        self._for_written = HeaderTokenizer(target.tokenizer, self.written_header)
+        turns = self._turns(exemplars)
+        written_turns = self._turns([with_written_answer(e, e.answer) for e in exemplars])
+        self._for_source = PromptReader(source, header, turns)
+        self._for_target = PromptReader(target, header, turns)
+        self._for_instruction = PromptReader(target, "")
+        self._for_written = PromptReader(target, self.written_header, written_turns)
         # Not functools.cache on a method: it would hold the encoder, and with it both models, until the garbage
         # collector runs, which GPU memory does not wait for.
         self._kept: OrderedDict[str, Encoded] = OrderedDict()
         self._tokens = 0
+
+    def for_models(self, source: FrozenLM, target: FrozenLM) -> "Encoder":
+        """Return an encoder that does the same for other models."""
+        return Encoder(
+            self.spec,
+            self.task,
+            self.header,
+            source,
+            target,
+            written_header=self.written_header,
+            exemplars=self.exemplars,
+        )
+
+    def _turns(self, exemplars: Sequence[Example]) -> list[Turn]:
+        return [Turn(user=self.task.prompt(e), assistant=self.task.continuation(e).strip()) for e in exemplars]
 
     def __call__(self, examples: Sequence[Example]) -> list[Encoded]:
         """Return the examples as both models read them; the last ones are remembered by their id."""
@@ -109,74 +131,51 @@ class Encoder:
 
     def source_row(self, example: Example) -> Row:
         """Return the source's own prompt, for source_alone."""
-        return _question_row(self.source, self._for_source, self.task.prompt(example))
+        return self._for_source.read([self.task.prompt(example)], [example.question])[0].row
 
     def text_bridge_row(self, example: Example, written: str) -> Row:
         """Return the target's prompt with what the source wrote after the question, for text_bridge."""
-        prompt = self.task.prompt(with_written_answer(example, written))
-        return _question_row(self.target, self._for_written, prompt)
+        shown = with_written_answer(example, written)
+        return self._for_written.read([self.task.prompt(shown)], [shown.question])[0].row
 
     def _encode(self, examples: Sequence[Example]) -> list[Encoded]:
         prompts = [self.task.prompt(example) for example in examples]
         answers = [self.task.continuation(example) for example in examples]
+        questions = [example.question for example in examples]
+        after_header = self.spec.soft_position == "before_question"
         return [
-            self._encoded(*texts)
-            for texts in zip(
+            self._encoded(*read)
+            for read in zip(
                 examples,
-                prompts,
                 answers,
-                self._for_source(prompts),
-                self._for_target(prompts),
-                self._for_target([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]),
-                tokenise(self.target.tokenizer, [example.question for example in examples]),
+                self._for_source.read(prompts, questions),
+                self._for_target.read(prompts, questions, answers, soft_after_header=after_header),
+                tokenise(self.target.tokenizer, questions),
                 strict=True,
             )
         ]
 
     def _encoded(
-        self,
-        example: Example,
-        prompt: str,
-        answer: str,
-        of_source: TokenisedText,
-        of_target: TokenisedText,
-        answered: TokenisedText,
-        question: TokenisedText,
+        self, example: Example, answer: str, of_source: ReadPrompt, of_target: ReadPrompt, question: TokenisedText
     ) -> Encoded:
-        spec, header = self.spec, self.header
-        begin = len(header) + prompt.rindex(example.question)
-        low = len(header.encode()) + len(prompt[: begin - len(header)].encode())
-        high = low + len(example.question.encode())
-        ends = len(header), len(header) + len(prompt)
-        after_header = spec.soft_position == "before_question"
-        row = row_of(self.target, of_target, answered, ends, soft_after_header=after_header)
+        spec, row = self.spec, of_target.row
         text_row, prompted_row = row.text_only(), None
         if spec.injection != "prepend":
-            first, last = of_target.byte_spans.inside(low, high)
-            shift = 1 - len(row.before)  # BOS opens the row, and `span` counts in its prompt
-            row = replace(row, injection=spec.injection, span=(first + shift, last + shift))
+            first, last = of_target.question_tokens
+            row = replace(row, injection=spec.injection, span=(first - len(row.before), last - len(row.before)))
         if spec.layout == "soft_only":
             prompted_row = row if spec.prompt_share else None
-            row = answer_row(self.target, "", self.task.instruction, answer, soft_after_header=False)
+            row = self._for_instruction.read([self.task.instruction], [""], [answer])[0].row
             if row.answer != text_row.answer:
                 raise ValueError(f"{self.target.name} tokenises the answer differently after the instruction")
-        first, last = of_source.byte_spans.inside(low, high)
         return Encoded(
             example=example,
-            source_ids=(self.source.bos, *of_source.ids),
-            question_span=(first + 1, last + 1),
+            source_ids=of_source.row.before + of_source.row.prompt,
+            question_span=of_source.question_tokens,
             row=row,
             text_row=text_row,
             question_ids=question.ids,
-            source_header=1 + of_source.tokens_before(ends[0]),
-            alignment=align_spans(of_source.byte_spans, of_target.byte_spans, low, high)
-            if spec.geometry_projection
-            else None,
+            source_header=of_source.row.header,
+            alignment=align_questions(of_source, of_target) if spec.geometry_projection else None,
             prompted_row=prompted_row,
         )
-
-
-def _question_row(lm: FrozenLM, tokenizer: HeaderTokenizer, prompt: str) -> Row:
-    (read,) = tokenizer([prompt])
-    header = len(tokenizer.header)
-    return row_of(lm, read, None, (header, header + len(prompt)), soft_after_header=False)

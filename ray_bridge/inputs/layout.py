@@ -209,8 +209,11 @@ def row_of(
     ends: tuple[int, int],
     *,
     soft_after_header: bool,
+    opening: int = 0,
 ) -> Row:
     """Return the row of one example as `answer_row` does, from its tokenised text.
+
+    A conversation holds the BOS that its template writes, if any; before other text BOS is put.
 
     Args:
         lm: the model that reads the row or continues it.
@@ -218,18 +221,26 @@ def row_of(
         answered: header, prompt and answer, or None if the answer is to be generated.
         ends: characters of the header, and of header and prompt together.
         soft_after_header: as in `answer_row`.
+        opening: tokens of the text before soft tokens that do not come after the header.
 
     Raises:
         ValueError: as `answer_row`.
     """
-    ids, header = prompt.ids, prompt.tokens_before(ends[0])
-    answer_ids: tuple[int, ...] = ()
-    if answered is not None:
-        count = answered.tokens_before(ends[1])
-        if answered.ids[:count] != ids:
-            raise ValueError(
-                f"{lm.name} tokenises {prompt.part[-20:]!r} differently before an answer: end it at a word's end"
-            )
-        answer_ids = (*answered.ids[count:], lm.eos)
-    before, rest = (ids[:header], ids[header:]) if soft_after_header else ((), ids)
-    return Row(before=(lm.bos, *before), prompt=rest, answer=answer_ids, header=1 + header)
+    in_turns = lm.chat is not None
+    bos = () if in_turns else (lm.bos,)
+    ids, header = prompt.ids, prompt.tokens_before(ends[0], whole_tokens=in_turns)
+    answer_ids = () if answered is None else (*_answer_ids(lm, prompt, answered, ends[1]), lm.eos)
+    place = header if soft_after_header else opening
+    return Row(before=(*bos, *ids[:place]), prompt=ids[place:], answer=answer_ids, header=len(bos) + header)
+
+
+def _answer_ids(lm: FrozenLM, prompt: TokenisedText, answered: TokenisedText, end: int) -> tuple[int, ...]:
+    count = answered.tokens_before(end, whole_tokens=lm.chat is not None)
+    if answered.ids[:count] == prompt.ids:
+        return answered.ids[count:]
+    if lm.chat is None:
+        raise ValueError(
+            f"{lm.name} tokenises {prompt.part[-20:]!r} differently before an answer: end it at a word's end"
+        )
+    # The answer follows the prompt's ids as they are: decoding, too, begins after them.
+    return tokenise(lm.tokenizer, [answered.part[end - answered.characters :]])[0].ids

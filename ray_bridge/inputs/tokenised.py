@@ -48,8 +48,12 @@ class TokenisedText:
         spans = spelled_spans(self.part, self.encoding.tokens, self.encoding.offsets)  # (tokens, 2)
         return ByteSpans(first=len(self.known), spans=spans[self.first :] + self.bytes)
 
-    def tokens_before(self, end: int) -> int:
+    def tokens_before(self, end: int, *, whole_tokens: bool = False) -> int:
         """Return how many tokens come before a character of the text.
+
+        Args:
+            end: the character.
+            whole_tokens: leave out a token that lies across the character.
 
         Raises:
             ValueError: if a token lies across it; prompts must end where tokenizers split.
@@ -60,6 +64,8 @@ class TokenisedText:
         while token < len(offsets) and offsets[token][0] < end:
             token += 1
         if token > self.first and offsets[token - 1][1] > end:
+            if whole_tokens:
+                return len(self.known) + token - 1 - self.first
             raise ValueError(
                 f"a token lies across the end of {self.part[max(0, end - 20) : end]!r}: end the prompt at a word's end"
             )

@@ -4,11 +4,12 @@ Architectures differ in where their layers, embeddings and heads are, and a few 
 handles all of that and checks it at load, so that no other module depends on an architecture.
 """
 
+import copy
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.models.accuracy import TOKENS, Verdict, judge, probes, reference_states
 from ray_bridge.models.attention import AttendAfterPrefix, set_attention
+from ray_bridge.models.chat_template import ChatTemplate
 from ray_bridge.models.fused_decoder import FusedBody
 from ray_bridge.models.fused_layers import why_not_fused
 from ray_bridge.models.prefix_cache import (
@@ -51,7 +53,10 @@ class FrozenLM:
         fused: how accurate its fused layers are, None if they were not judged.
         body: its fused layers, None if transformers' own are run.
         not_fused: why they are run after `fuse`, in a few words; empty otherwise.
+        chat: how it writes conversations, None if it reads text as it is.
     """
+
+    chat: ChatTemplate | None = None
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
         self.name = name
@@ -67,6 +72,7 @@ class FrozenLM:
         generation = getattr(model, "generation_config", None) or self.config
         self.eos = _token_id(tokenizer.eos_token_id, self.config.eos_token_id, name)
         self.ends = frozenset({self.eos, *_ids(self.config.eos_token_id), *_ids(generation.eos_token_id)})
+        self._eos, self._ends = self.eos, self.ends  # of text that is no conversation
         vocabulary = self.embedding.weight.shape[0]  # a config's default may name ids that its model does not have
         configured = [i for i in _ids(self.config.bos_token_id) if i < vocabulary]
         self.bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else [*configured, self.eos][0]
@@ -121,6 +127,24 @@ class FrozenLM:
         model = load_model(place, name, revision=revision, dtype=dtype)
         lm = cls(to_device(model, torch.device(device)), tokenizer, Path(place).name)
         return lm.fuse(texts) if lm.device.type == "cuda" else lm
+
+    def reading(self, prompt_format: Literal["raw", "chat"]) -> "FrozenLM":
+        """Return the same model, weights shared, as it reads prompts in a format.
+
+        Args:
+            prompt_format: "raw" for text as it is; "chat" for the turns of its own chat template, whose end of turn
+                then ends an answer, in training and in decoding.
+
+        Raises:
+            UserError: if its tokenizer has no usable chat template.
+        """
+        if (prompt_format == "chat") == (self.chat is not None):
+            return self
+        lm = copy.copy(self)
+        lm.chat = ChatTemplate(self.tokenizer, self.name) if prompt_format == "chat" else None
+        ends = None if lm.chat is None else lm.chat.end
+        lm.eos, lm.ends = (self._eos, self._ends) if ends is None else (ends, self._ends | {ends})
+        return lm
 
     @property
     def device(self) -> torch.device:

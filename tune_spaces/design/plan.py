@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from bridge_common.errors import UserError
-from ray_bridge import JobSpec, fingerprint
+from ray_bridge import JobSpec, check_prompt_format, fingerprint
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings, Mode
@@ -155,7 +155,9 @@ class _Tree:
 
     def spec(self, variant: Variant, base: JobSpec, seed: int) -> JobSpec:
         try:
-            return variant.spec(base, seed, self._held)
+            spec = variant.spec(base, seed, self._held)
+            check_prompt_format(spec)
+            return spec
         except UserError as error:
             raise UserError(f"variant {variant.name}: {error}") from error
 

@@ -12,8 +12,10 @@ from ray_bridge.config.presets import tiny
 from ray_bridge.config.task_mapping import known_mapping
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.evaluation.likelihood import choices_of
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.splits import Splits, load_splits
+from tests.support.chat_tokenizers import chat_lm
 from tests.support.model_pairs import PairFolders
 
 DATA = str(Path(__file__).parents[2] / "data" / "mapped" / "arc_challenge")
@@ -64,6 +66,16 @@ def test_log_likelihoods_are_those_of_the_model(folders: PairFolders, kind: str)
     best = max(told, key=lambda letter: told[letter][0])
     assert (row["target_alone_answer"], row["target_alone_correct"]) == (best, best == example.gold)
     assert row["choices"] == list(example.choices)
+
+
+def test_choices_in_a_conversation_are_written_as_its_template_writes_answers(folders: PairFolders) -> None:
+    splits = load(folders, "letter_likelihood")[1]
+    found = {style: choices_of(splits.task, chat_lm(style), splits.test[0]) for style in ("llama", "mistral")}
+    written = {style: [chat_lm(style).tokenizer.decode(ids) for ids in c.tokens] for style, c in found.items() if c}
+    assert written["llama"] == ["A", "B", "C", "D"]
+    assert [text.strip() for text in written["mistral"]] == ["A", "B", "C", "D"]
+    spaced = [chat_lm("mistral").tokenizer.convert_ids_to_tokens(c.tokens[0])[0] for c in [found["mistral"]] if c]
+    assert spaced[0].startswith("▁")
 
 
 @pytest.mark.parametrize("injection", ["prepend", "residual", "adapter"])
