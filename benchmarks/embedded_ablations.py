@@ -106,7 +106,7 @@ def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str,
 
     from bridge_common.files import read_jsonl
     from bridge_common.metric_names import CONDITIONS
-    from tune_spaces.analysis.bootstrap import bootstrap_means, contrast
+    from tune_spaces.analysis.estimates import Cells
 
     samples_of: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for name, seed in jobs(names, seeds):
@@ -124,15 +124,13 @@ def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str,
             row[f"target_alone/{group}"] = _mean(by_seed, "target_alone", group)
         own = np.array([[s["bridged_correct"] for s in samples] for samples in by_seed.values()], dtype=float)
         against = {"full": samples_of.get("full", {}), "target_alone": by_seed}
-        means = bootstrap_means([own])
-        interval = contrast(means, [1.0])
-        row["low"], row["high"] = max(0.0, interval.low), min(1.0, interval.high)
+        row["low"], row["high"] = Cells.of({name: own}).accuracy(name)
         for other, samples in against.items():
             if not samples or name == other:
                 continue
             field = "bridged_correct" if other == "full" else "target_alone_correct"
             base = np.array([[s[field] for s in rows_] for rows_ in samples.values()], dtype=float)
-            gap = contrast(bootstrap_means([own, base]), [1.0, -1.0])
+            gap = Cells.of({name: own, other: base}).contrast({name: 1.0, other: -1.0})
             row[f"minus_{other}"] = {"estimate": gap.estimate, "low": gap.low, "high": gap.high, "p": gap.p}
         rows.append(row)
     return rows

@@ -1,1 +1,1 @@
-"""Statistics of trials: samples, paired tests, bootstrap, toggle effects, claims. Pure code."""
+"""Statistics of trials: samples, paired tests, estimates, toggle effects, claims. Pure code."""

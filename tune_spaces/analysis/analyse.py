@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from bridge_common.intervals import wilson
 from bridge_common.metric_names import CONDITIONS
-from tune_spaces.analysis.bootstrap import NoiseFloor, bootstrap_means, contrast, noise_floor
 from tune_spaces.analysis.changed_items import changed_items
 from tune_spaces.analysis.claims import Claims, make_claims
+from tune_spaces.analysis.estimates import Cells, Clusters, NoiseFloor, noise_floor
+from tune_spaces.analysis.paired_tests import Correction
 from tune_spaces.analysis.pairwise import (
     Comparison,
     Matrix,
@@ -28,7 +28,8 @@ from tune_spaces.analysis.scored_trials import ScoredTrial, Trials, matrix
 from tune_spaces.analysis.toggle_effects import CONFIRMATORY, Attribution, Kind, attribute
 
 MOST_PAIRED = 8  # variants; with more, each is compared with the reference alone, as a sweep
-PRIMARY = ("target_alone", "shuffled_soft")
+BASELINE = "target_alone"
+PRIMARY = (BASELINE, "shuffled_soft")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,29 +104,31 @@ class Appendix:
         }
 
 
-def _accuracies(cells: Sequence[Matrix], draws: int, seed: int) -> list[dict[str, Any]]:
-    """Return accuracy and interval of each cell: Wilson's for one run, the joint hierarchical bootstrap for several."""
-    means = bootstrap_means(cells, draws=draws, seed=seed) if any(len(cell) > 1 for cell in cells) else None
+def _accuracies(cells: Sequence[Matrix], clusters: Clusters | None) -> list[dict[str, Any]]:
+    """Return accuracy and interval of each cell: Wilson's, at as many independent answers as its runs amount to."""
+    if not cells:
+        return []
+    joint = Cells.of({str(index): cell for index, cell in enumerate(cells)}, clusters)
     rows = []
-    for index, cell in enumerate(cells):
-        if means is None or len(cell) == 1:
-            low, high = wilson(int(cell.sum()), cell.shape[1])
-        else:
-            estimate = contrast(means, np.eye(len(cells))[index])
-            low, high = max(0.0, estimate.low), min(1.0, estimate.high)
-        accuracy = float(cell.mean())
-        rows.append({"runs": len(cell), "n": cell.shape[1], "accuracy": accuracy, "low": low, "high": high})
+    for name, cell in zip(joint.names, cells, strict=True):
+        low, high = joint.accuracy(name)
+        rows.append(
+            {
+                **{"runs": len(cell), "n": joint.items, "clusters": joint.groups},
+                **{"accuracy": float(cell.mean()), "low": low, "high": high},
+            }
+        )
     return rows
 
 
-def _outcomes(variants: Mapping[str, Sequence[ScoredTrial]], draws: int, seed: int) -> list[dict[str, Any]]:
+def _outcomes(variants: Mapping[str, Sequence[ScoredTrial]], clusters: Clusters | None) -> list[dict[str, Any]]:
     keys = [
         (name, condition)
         for name, trials in variants.items()
         for condition in CONDITIONS
         if all(condition in trial.samples.conditions for trial in trials)
     ]
-    accuracies = _accuracies([matrix(variants[name], condition) for name, condition in keys], draws, seed)
+    accuracies = _accuracies([matrix(variants[name], condition) for name, condition in keys], clusters)
     return [
         {
             "variant": name,
@@ -137,7 +140,7 @@ def _outcomes(variants: Mapping[str, Sequence[ScoredTrial]], draws: int, seed: i
     ]
 
 
-def _gains(variants: Mapping[str, Sequence[ScoredTrial]], draws: int, seed: int) -> list[PairedComparison]:
+def _gains(variants: Mapping[str, Sequence[ScoredTrial]], clusters: Clusters | None) -> list[PairedComparison]:
     """Compare bridged with the other conditions of the same runs; the two on which claims rest are one family."""
     gains: list[PairedComparison] = []
     for primary in (True, False):
@@ -147,16 +150,16 @@ def _gains(variants: Mapping[str, Sequence[ScoredTrial]], draws: int, seed: int)
                 if (condition in PRIMARY) is primary and all(condition in t.samples.conditions for t in trials):
                     cells[name], cells[f"{name}\n{condition}"] = matrix(trials), matrix(trials, condition)
                     wanted.append((name, f"{name}\n{condition}"))
-        pairs = compare_pairs(cells, wanted, correction="holm" if primary else "fdr_bh", draws=draws, seed=seed)
+        pairs = compare_pairs(cells, wanted, correction="holm" if primary else "fdr_bh", clusters=clusters)
         gains += [replace(pair, b=pair.b.split("\n")[1]) for pair in pairs]
     return gains
 
 
-def _by_soft_tokens(trials: Trials, draws: int, seed: int) -> list[dict[str, Any]]:
+def _by_soft_tokens(trials: Trials) -> list[dict[str, Any]]:
     groups = trials.by_soft_tokens()
     if len(groups) < 2:
         return []
-    accuracies = _accuracies([matrix(group) for group in groups.values()], draws, seed)
+    accuracies = _accuracies([matrix(group) for group in groups.values()], trials.clusters())
     rows = []
     for (k, group), accuracy in zip(groups.items(), accuracies, strict=True):
         saved = [trial.kv_saved for trial in group if trial.kv_saved is not None]
@@ -170,8 +173,7 @@ def analyse(
     *,
     pairs: Sequence[tuple[str, str]] | None = None,
     family: Collection[Kind] = CONFIRMATORY,
-    draws: int = 4_000,
-    seed: int = 0,
+    margin: float | None = None,
 ) -> Appendix:
     """Compute the appendix.
 
@@ -185,8 +187,7 @@ def analyse(
         pairs: variants to compare, as (a, b), if the plan declared them; pairs with a variant that did not run are left
             out.
         family: kinds of effect declared in the plan, corrected together by Holm.
-        draws: bootstrap draws.
-        seed: seed of those draws.
+        margin: largest difference that counts as none, if the plan declared one.
     """
     variants = trials.variants()
     sweep = pairs is None and len(variants) > MOST_PAIRED
@@ -196,20 +197,20 @@ def analyse(
         wanted = [(trials.reference, name) for name in list(variants)[1:]]
     else:
         wanted = list(combinations(variants, 2))
-    cells = {name: matrix(group) for name, group in variants.items()}
-    compared = compare_pairs(cells, wanted, correction="fdr_bh" if sweep else "holm", draws=draws, seed=seed)
-    gains = _gains(variants, draws, seed)
-    attribution = attribute(trials.cells(), toggles, family=family, draws=draws, seed=seed) if toggles else None
+    clusters = trials.clusters()
+    compared = _compared(trials, wanted, "fdr_bh" if sweep else "holm", margin)
+    gains = _gains(variants, clusters)
+    attribution = attribute(trials.cells(), toggles, family=family, clusters=clusters) if toggles else None
     floor = attribution.noise_floor if attribution else _floor_of_variants(variants)
     first = variants[trials.reference][0].samples
     return Appendix(
         trials=trials,
-        outcomes=_outcomes(variants, draws, seed),
+        outcomes=_outcomes(variants, clusters),
         pairs=compared,
         gains=gains,
         attribution=attribution,
         noise_floor=floor,
-        by_soft_tokens=_by_soft_tokens(trials, draws, seed),
+        by_soft_tokens=_by_soft_tokens(trials),
         changed=[
             row
             for name, group in list(variants.items())[1:]
@@ -217,6 +218,28 @@ def analyse(
         ],
         claims=make_claims(compared, gains, attribution, floor),
     )
+
+
+def _compared(
+    trials: Trials, wanted: Sequence[tuple[str, str]], correction: Correction, margin: float | None
+) -> list[PairedComparison]:
+    """Compare variants: accuracies of those that answer with the same models, gains of the others, or nothing.
+
+    Where source or target differs, accuracies have no common scale: another target solves other items by itself.
+    """
+    variants = trials.variants()
+    cells = {name: matrix(group) for name, group in variants.items()}
+    gains: dict[tuple[str, str], tuple[str, str]] = {}
+    possible = []
+    for a, b in wanted:
+        if trials.same_models(a, b):
+            possible.append((a, b))
+        elif all(BASELINE in trial.samples.conditions for name in (a, b) for trial in variants[name]):
+            gains[a, b] = (f"{a}\n{BASELINE}", f"{b}\n{BASELINE}")
+            possible.append((a, b))
+    for name in {name for pair in gains for name in pair}:
+        cells[f"{name}\n{BASELINE}"] = matrix(variants[name], BASELINE)
+    return compare_pairs(cells, possible, correction=correction, clusters=trials.clusters(), gains=gains, margin=margin)
 
 
 def _floor_of_variants(variants: Mapping[str, Sequence[ScoredTrial]]) -> NoiseFloor | None:

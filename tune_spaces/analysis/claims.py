@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tune_spaces.analysis.bootstrap import NoiseFloor
+from tune_spaces.analysis.estimates import NoiseFloor
 from tune_spaces.analysis.pairwise import PairedComparison, points, verdict
 from tune_spaces.analysis.toggle_effects import Attribution, Effect
 

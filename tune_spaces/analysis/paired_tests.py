@@ -44,16 +44,49 @@ def mcnemar_exact(n10: Any, n01: Any) -> Any:
     return float(p) if np.ndim(p) == 0 else p
 
 
-def _score(delta: Array, n10: Array, n01: Array, n: int) -> Array:
-    """Return Tango's statistic: the observed difference minus `delta`, over its standard error under `delta`."""
+def _score(delta: Array, n10: Array, n01: Array, n: int) -> tuple[Array, Array]:
+    """Return the observed difference minus `delta` in items, and its standard error under `delta` (Tango 1998)."""
     linear = (2 * n - n10 + n01) * delta - n10 - n01
     root = np.sqrt(np.maximum(0.0, linear**2 + 8 * n * n01 * delta * (1 - delta)))
     p01 = (root - linear) / (4 * n)
     variance = n * (2 * p01 + delta * (1 - delta))
-    gap = n10 - n01 - n * delta
-    with np.errstate(divide="ignore", invalid="ignore"):
-        score = gap / np.sqrt(np.maximum(variance, 0.0))
-    return np.where(gap == 0, 0.0, score)
+    return n10 - n01 - n * delta, np.sqrt(np.maximum(variance, 0.0))
+
+
+def score_interval(
+    n10: NDArray[Any], n01: NDArray[Any], n: int, level: float = 0.95, correction: Array | float = 0.0
+) -> tuple[Array, Array]:
+    """Return the score interval of the difference of two paired proportions, (n10 - n01) / n.
+
+    It inverts the score test with the nuisance parameter at its constrained maximum likelihood (Tango 1998, Statistics
+    in Medicine 17:891-908).
+
+    Args:
+        n10: items that only the first run solves, (pairs,).
+        n01: items that only the second run solves, (pairs,).
+        n: all items, at least 1.
+        level: confidence level.
+        correction: continuity correction in items, by which the observed difference is brought closer to the one that
+            is tested, (pairs,).
+
+    Returns:
+        Lower and upper bounds, each in [-1, 1].
+    """
+    first, second = np.asarray(n10, float), np.asarray(n01, float)
+    quantile = norm.ppf((1 + level) / 2)
+    estimate = (first - second) / n
+
+    def end(limit: float, sign: float) -> Array:
+        inside, outside = estimate.copy(), np.full(first.shape, limit)
+        for _ in range(60):  # the score falls with delta: bisect to where it reaches the quantile
+            middle = (inside + outside) / 2
+            gap, error = _score(middle, first, second, n)
+            excess = sign * gap - correction
+            accepted = (excess <= 0) | (excess < quantile * error)
+            inside, outside = np.where(accepted, middle, inside), np.where(accepted, outside, middle)
+        return inside
+
+    return end(-1.0, 1.0), end(1.0, -1.0)
 
 
 @overload
@@ -61,11 +94,12 @@ def paired_interval(n10: int, n01: int, n: int, level: float = 0.95) -> tuple[fl
 @overload
 def paired_interval(n10: NDArray[Any], n01: NDArray[Any], n: int, level: float = 0.95) -> tuple[Array, Array]: ...
 def paired_interval(n10: Any, n01: Any, n: int, level: float = 0.95) -> tuple[Any, Any]:
-    """Return the score interval of the difference of two paired proportions, (n10 - n01) / n.
+    """Return the interval of the difference of two paired proportions that belongs to McNemar's exact test.
 
-    It inverts the score test with the nuisance parameter at its constrained maximum likelihood (Tango 1998, Statistics
-    in Medicine 17:891-908). Both it and the percentile bootstrap cover 94 to 96 % at n = 200; this one needs no draws
-    and keeps its width if no item is discordant, which the bootstrap reports as certainty.
+    It is Tango's score interval with the continuity correction at which the score test of no difference has the p-value
+    of the exact test: at most 1.05 items. So 0 lies outside if and only if that p-value is below 1 - level. It covers
+    95 to 97 % with 10 discordant items or more, as the exact test keeps its level; with none its width is that of the
+    score interval.
 
     Args:
         n10: items that only the first run solves.
@@ -78,19 +112,12 @@ def paired_interval(n10: Any, n01: Any, n: int, level: float = 0.95) -> tuple[An
     """
     first, second = np.broadcast_arrays(np.asarray(n10, float), np.asarray(n01, float))
     if n == 0:
-        return (-1.0, 1.0) if first.ndim == 0 else (np.full(first.shape, -1.0), np.full(first.shape, 1.0))
-    quantile = norm.ppf((1 + level) / 2)
-    estimate = (first - second) / n
-
-    def end(limit: float, sign: float) -> Array:
-        inside, outside = estimate.copy(), np.full(first.shape, limit)
-        for _ in range(60):  # the score falls with delta: bisect to where it reaches the quantile
-            middle = (inside + outside) / 2
-            accepted = sign * _score(middle, first, second, n) < quantile
-            inside, outside = np.where(accepted, middle, inside), np.where(accepted, outside, middle)
-        return inside
-
-    low, high = end(-1.0, 1.0), end(1.0, -1.0)
+        low, high = np.full(first.shape, -1.0), np.full(first.shape, 1.0)
+    else:
+        gap = np.abs(first - second)
+        normal = norm.isf(np.asarray(mcnemar_exact(first, second)) / 2)
+        correction = np.clip(gap - normal * np.sqrt(first + second), 0.0, gap)
+        low, high = score_interval(first, second, n, level, correction)
     return (float(low), float(high)) if first.ndim == 0 else (low, high)
 
 

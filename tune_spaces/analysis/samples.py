@@ -45,6 +45,8 @@ class Samples:
         keys: `id`, `index` or both, as the file has them, with the value of each item as text.
         gold: gold answer of each item, normalised.
         questions: hash of each item's question without its spacing, or None if the file has no questions.
+        clusters: name of the group of items that each belongs to and that are not independent, such as questions made
+            from one template; None if the file has no field `cluster`.
         conditions: scored answers by condition; `bridged` is always there.
         offsets: byte at which each item's line starts, (n,).
     """
@@ -53,6 +55,7 @@ class Samples:
     keys: dict[str, tuple[str, ...]]
     gold: tuple[Any, ...]
     questions: tuple[int, ...] | None
+    clusters: tuple[str, ...] | None
     conditions: dict[str, ScoredAnswers]
     offsets: NDArray[np.int64]
 
@@ -69,6 +72,7 @@ class Samples:
             keys={name: tuple(values[i] for i in order) for name, values in self.keys.items()},
             gold=tuple(self.gold[i] for i in order),
             questions=None if self.questions is None else tuple(self.questions[i] for i in order),
+            clusters=None if self.clusters is None else tuple(self.clusters[i] for i in order),
             conditions={
                 name: ScoredAnswers(correct=answers.correct[rows], valid=answers.valid[rows])
                 for name, answers in self.conditions.items()
@@ -149,6 +153,7 @@ def load_samples(path: Path) -> Samples:
     scores: dict[str, list[tuple[bool, bool]]] = {}
     gold: list[Any] = []
     questions: list[int] = []
+    clusters: list[str] = []
     offsets: list[int] = []
     for number, offset, row in _rows(path):
         place = f"{path}, line {number}"
@@ -166,6 +171,7 @@ def load_samples(path: Path) -> Samples:
             scores[condition].append(_score(place, row, names))
         if isinstance(row.get("question"), str):
             questions.append(hash("".join(row["question"].split())))
+        clusters.append(str(row.get("cluster", f"item {number}")))
         offsets.append(offset)
     if not offsets:
         raise UserError(f"{path}: holds no samples; give the file of a finished evaluation")
@@ -177,6 +183,7 @@ def load_samples(path: Path) -> Samples:
         keys={name: tuple(values) for name, values in keys.items()},
         gold=tuple(gold),
         questions=tuple(questions) if len(questions) == len(gold) else None,
+        clusters=tuple(clusters) if len(set(clusters)) < len(clusters) else None,
         conditions={name: ScoredAnswers(correct=table[:, 0], valid=table[:, 1]) for name, table in tables.items()},
         offsets=np.array(offsets, dtype=np.int64),
     )

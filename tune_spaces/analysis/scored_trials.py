@@ -16,6 +16,7 @@ from tune_spaces.analysis.pairwise import Matrix, matrix_of
 from tune_spaces.analysis.samples import Samples, load_samples
 
 CONTEXT = ("source", "target", "task", "layout", "soft_position", "bridge", "pooling", "injection", "soft_tokens", "K")
+MODELS = ("source", "target")
 POSITIONS = {"on": True, "true": True, "1": True, "1.0": True, "off": False, "false": False, "0": False, "0.0": False}
 
 
@@ -70,6 +71,17 @@ class Trials:
         for trial in self.compared:
             grouped.setdefault(trial.variant, []).append(trial)
         return {name: sorted(trials, key=lambda trial: trial.seed) for name, trials in grouped.items()}
+
+    def clusters(self) -> NDArray[np.int64] | None:
+        """Return the number of each item's cluster, (items,), or None if the samples name none."""
+        names = self.compared[0].samples.clusters
+        return None if names is None else np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+    def same_models(self, a: str, b: str) -> bool:
+        """Return whether two variants have the same source and target, so that their accuracies can be compared."""
+        variants = self.variants()
+        first, second = variants[a][0].context, variants[b][0].context
+        return all(first.get(name) == second.get(name) for name in MODELS)
 
     def cells(self) -> dict[frozenset[str], NDArray[np.bool_]]:
         """Return correct answers by the set of toggles that are on, (seeds, items), in the reference's context.

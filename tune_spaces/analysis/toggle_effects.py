@@ -15,9 +15,9 @@ from typing import Any, Literal, get_args
 
 from numpy.typing import NDArray
 
-from tune_spaces.analysis.bootstrap import Means, NoiseFloor, bootstrap_means, contrast, noise_floor
+from tune_spaces.analysis.estimates import Cells, Clusters, NoiseFloor, noise_floor
 from tune_spaces.analysis.paired_tests import Correction, adjust, discordant, mcnemar_exact, paired_interval
-from tune_spaces.analysis.pairwise import BOOTSTRAP, LEVEL, MCNEMAR
+from tune_spaces.analysis.pairwise import LEVEL, MCNEMAR, STUDENT
 
 Kind = Literal["leave_one_out", "add_one_in", "step", "joint", "interaction_at_full", "interaction_at_base", "shapley"]
 Cell = frozenset[str]
@@ -138,21 +138,19 @@ def attribute(
     toggles: Sequence[str],
     *,
     family: Collection[Kind] = CONFIRMATORY,
-    draws: int = 4_000,
-    seed: int = 0,
+    clusters: Clusters | None = None,
 ) -> Attribution:
     """Estimate the effects of toggles from the cells that ran.
 
-    Two single runs are compared with the exact McNemar test and the score interval; all other effects have interval and
-    p-value from one joint hierarchical bootstrap of all cells.
+    Two single runs on independent items are compared with the exact McNemar test and the interval that belongs to it;
+    all other effects have interval and p-value from Student's t over items, clusters and seeds.
 
     Args:
         cells: correct answers by the set of toggles that are on, (seeds, items), on the same items in the same order.
         toggles: names of all toggles, in the order of reports.
         family: kinds of effect that were declared beforehand and are corrected together by Holm; the others are a
             sweep and are corrected by Benjamini-Hochberg.
-        draws: number of bootstrap draws.
-        seed: seed of those draws.
+        clusters: number of each item's cluster, (items,); None if items are independent.
     """
     if not cells:
         return Attribution(effects=[], fixed={}, full=frozenset(), base=frozenset(), noise_floor=None)
@@ -160,16 +158,17 @@ def attribute(
     fixed = {toggle: all(toggle in cell for cell in cells) for toggle in toggles if toggle not in varied}
     base: Cell = frozenset(toggle for toggle, on in fixed.items() if on)
     full = base | set(varied)
-    means = bootstrap_means(list(cells.values()), draws=draws, seed=seed)
     in_order = _in_order(toggles)
+    names = {cell: " + ".join(in_order(cell)) for cell in cells}
+    joint = Cells.of({names[cell]: matrix for cell, matrix in cells.items()}, clusters)
     effects, keys = [], []
-    for kind, names, weights in _candidates(cells, varied, full, base):
+    for kind, own, weights in _candidates(cells, varied, full, base):
         missing = [cell for cell in weights if cell not in cells]
-        effect = Effect(kind=kind, toggles=names, correction="holm" if kind in family else "fdr_bh")
+        effect = Effect(kind=kind, toggles=own, correction="holm" if kind in family else "fdr_bh")
         if missing:
             effects.append(replace(effect, reason=_absent(missing, in_order)))
         else:
-            effects.append(_estimate(effect, cells, weights, means, in_order))
+            effects.append(_estimate(effect, cells, weights, joint, names, in_order))
         keys.append(frozenset(weights.items()))
     effects = _corrected(effects, keys)
     unvaried = [
@@ -199,7 +198,8 @@ def _estimate(
     effect: Effect,
     cells: Mapping[Cell, NDArray[Any]],
     weights: Weights,
-    means: Means,
+    joint: Cells,
+    names: Mapping[Cell, str],
     in_order: Callable[[Collection[str]], tuple[str, ...]],
 ) -> Effect:
     if len(weights) == 2:
@@ -208,13 +208,13 @@ def _estimate(
         counts = [discordant(x, y) for x, y in zip(first, second, strict=False)]
         n10, n01 = sum(x for x, _ in counts), sum(y for _, y in counts)
         effect = replace(effect, given=in_order(small), n10=n10, n01=n01)
-        if len(first) == len(second) == 1:
+        if len(first) == len(second) == 1 and joint.independent:
             n = first.shape[1]
             low, high = paired_interval(n10, n01, n)
             p = mcnemar_exact(n10, n01)
             return replace(effect, estimate=(n10 - n01) / n, low=low, high=high, p=p, test=MCNEMAR)
-    joint = contrast(means, [weights.get(cell, 0.0) for cell in cells])
-    return replace(effect, estimate=joint.estimate, low=joint.low, high=joint.high, p=joint.p, test=BOOTSTRAP)
+    found = joint.contrast({names[cell]: weight for cell, weight in weights.items()})
+    return replace(effect, estimate=found.estimate, low=found.low, high=found.high, p=found.p, test=STUDENT)
 
 
 def _corrected(effects: Sequence[Effect], keys: Sequence[Collection[Any]]) -> list[Effect]:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tune_spaces.analysis.analyse import Appendix
-from tune_spaces.analysis.bootstrap import NoiseFloor
 from tune_spaces.analysis.changed_items import spread
 from tune_spaces.analysis.claims import KINDS, effect_name
+from tune_spaces.analysis.estimates import NoiseFloor
 from tune_spaces.analysis.pairwise import PairedComparison, points
 from tune_spaces.analysis.samples import is_valid
 from tune_spaces.analysis.toggle_effects import Effect
@@ -22,14 +22,16 @@ CAPTIONS = {
 }
 METHODS = """\
 Single accuracies have Wilson's interval. Two single runs on the same items have the exact McNemar test and Tango's
-score interval of the paired difference (Tango 1998). Where a configuration ran under several seeds, interval and p
-come from a hierarchical bootstrap over seeds, then items, with seeds' deviations scaled to their own variance
-(Davison & Hinkley 1997) and Student's t for their number. Declared comparisons are corrected together by Holm, sweeps
-by Benjamini-Hochberg. *Detectable* is the smallest true difference that these items show with 80 % power at the
-pair's rate of discordance, after the correction's first step. The noise floor is the largest difference between two
-runs of one configuration under different seeds. A difference counts as shown if its corrected p is below 0.05 and,
-where the noise floor is known, it exceeds it. What the design does not determine is marked *not run*; nothing is
-imputed."""
+score interval of the paired difference with the continuity correction that belongs to that test (Tango 1998); they
+compare two trained runs as they are, and say nothing of other seeds. Where a configuration ran under several seeds,
+or items come in clusters, interval and p come from Student's t over items, clusters and seeds (Miller 2024); a
+configuration with one seed then has the pooled variance of the others' seeds. An interval excludes 0 if and only if
+its p is below 0.05. Where source or target differ, gains over the target alone are compared, not accuracies. Declared
+comparisons are corrected together by Holm, sweeps by Benjamini-Hochberg. *Detectable* is the smallest true difference
+that these items show with 80 % power at the pair's rate of discordance, after the correction's first step. The noise
+floor is the largest difference between two runs of one configuration under different seeds. A difference counts as
+shown if its corrected p is below 0.05 and, where the noise floor is known, it exceeds it. What the design does not
+determine is marked *not run*; nothing is imputed."""
 
 
 def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[str]) -> str:

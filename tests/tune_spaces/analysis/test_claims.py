@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tune_spaces.analysis.bootstrap import NoiseFloor
 from tune_spaces.analysis.claims import Claims, make_claims
+from tune_spaces.analysis.estimates import NoiseFloor
 from tune_spaces.analysis.pairwise import PairedComparison
 from tune_spaces.analysis.toggle_effects import Attribution, Effect
 
@@ -14,7 +14,7 @@ FLOOR = NoiseFloor(largest=0.02, deviation=0.01, pairs=1, degrees_of_freedom=1)
 
 def pair(difference: float, p: float = 0.001, *, a: str = "full", b: str = "B") -> PairedComparison:
     return PairedComparison(
-        **{"a": a, "b": b, "n": 1000, "runs": 1, "accuracy_a": 0.6 + difference, "accuracy_b": 0.6},
+        **{"a": a, "b": b, "n": 1000, "clusters": 1000, "runs": 1, "accuracy_a": 0.6 + difference, "accuracy_b": 0.6},
         **{"n10": 150, "n01": 50, "difference": difference, "ci_low": difference - 0.01, "ci_high": difference + 0.01},
         **{"p": p, "p_adjusted": p, "test": "exact", "detectable": 0.03},
     )

@@ -15,6 +15,7 @@ from tune_spaces.analysis.paired_tests import (
     mcnemar_power,
     minimum_detectable_effect,
     paired_interval,
+    score_interval,
 )
 
 N, P, DRAWS = 200, 0.65, 5_000
@@ -63,14 +64,30 @@ def score_by_maximisation(n10: int, n01: int, n: int, delta: float) -> float:
 
 @pytest.mark.parametrize(("n10", "n01", "n"), [(14, 10, 200), (1, 7, 21), (40, 20, 160), (0, 3, 50), (6, 16, 161)])
 def test_ends_of_the_interval_are_where_the_score_reaches_the_normal_quantile(n10: int, n01: int, n: int) -> None:
-    low, high = paired_interval(n10, n01, n)
+    low, high = (float(end) for end in score_interval(np.array(n10), np.array(n01), n))
     assert score_by_maximisation(n10, n01, n, low) == pytest.approx(1.959964, abs=2e-3)
     assert score_by_maximisation(n10, n01, n, high) == pytest.approx(-1.959964, abs=2e-3)
 
 
 def test_published_interval() -> None:
     # Airway hyper-responsiveness before and after transplantation, 1 against 7 of 21: Fagerland et al. 2014.
-    assert paired_interval(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=1e-3)
+    assert score_interval(np.array(1), np.array(7), 21) == pytest.approx((-0.517, -0.026), abs=1e-3)
+
+
+def test_zero_is_outside_the_interval_if_and_only_if_the_exact_test_rejects() -> None:
+    for n in (10, 50, 500, 1319):
+        n10, n01 = (table.ravel() for table in np.meshgrid(np.arange(min(n, 250)), np.arange(min(n, 250))))
+        possible = n10 + n01 <= n
+        n10, n01 = n10[possible], n01[possible]
+        p = mcnemar_exact(n10, n01)
+        for level in (0.95, 0.9):
+            low, high = paired_interval(n10, n01, n, level)
+            assert np.array_equal((low > 0) | (high < 0), p < 1 - level)
+            estimate = (n10 - n01) / n
+            assert np.all((low <= estimate) & (estimate <= high))
+            plain_low, plain_high = score_interval(n10, n01, n, level)
+            assert np.all((low <= plain_low + 1e-9) & (plain_high <= high + 1e-9))
+            assert np.all(plain_low - low < 1.5 / n + 0.02)
 
 
 def test_interval_of_extreme_tables() -> None:
@@ -91,7 +108,9 @@ def test_coverage_of_the_paired_interval(discordance: float, difference: float) 
     n10, n01 = pair_of_runs(np.random.default_rng(1), discordance, difference)
     low, high = paired_interval(n10, n01, N)
     covered = float(np.mean((low <= difference) & (difference <= high)))
-    assert covered == pytest.approx(0.95, abs=0.015)
+    assert 0.945 <= covered <= 0.975  # the exact test's level is below 5 %, and so is the interval's error
+    low, high = score_interval(n10, n01, N)
+    assert float(np.mean((low <= difference) & (difference <= high))) == pytest.approx(0.95, abs=0.015)
 
 
 @pytest.mark.parametrize("discordance", [0.05, 0.12, 0.35])

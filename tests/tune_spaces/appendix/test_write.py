@@ -64,7 +64,7 @@ class Campaign:
 
     def appendix(self, **options: Any) -> Appendix:
         trials = read_trials(pd.DataFrame(self.rows), TOGGLES, root=self.folder)
-        return analyse(trials, TOGGLES, draws=500, **options)
+        return analyse(trials, TOGGLES, **options)
 
 
 @pytest.fixture

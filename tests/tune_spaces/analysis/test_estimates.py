@@ -1,0 +1,231 @@
+"""Contrasts of cells and the noise floor: by hand, against scipy and statsmodels, and by simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bridge_common.intervals import wilson
+from tune_spaces.analysis.estimates import Cells, Estimate, noise_floor
+
+
+def difference(a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None = None) -> Estimate:
+    return Cells.of({"a": a, "b": b}, clusters).contrast({"a": 1.0, "b": -1.0})
+
+
+def answers(rng: np.random.Generator, seeds: int, difficulty: np.ndarray, spread: float = 0.0) -> np.ndarray:
+    """Draw the answers of one configuration, (seeds, items), whose seeds differ by `spread` in accuracy."""
+    shift = rng.normal(0, spread, (seeds, 1))
+    return rng.random((seeds, len(difficulty))) < np.clip(difficulty + shift, 0, 1)
+
+
+def test_one_seed_each_is_the_paired_t_test_with_two_more_items() -> None:
+    rng = np.random.default_rng(0)
+    a, b = answers(rng, 1, rng.beta(1.3, 0.7, 200)), answers(rng, 1, rng.beta(1.3, 0.7, 200))
+    ours = difference(a, b)
+    made_up = np.concatenate([a[0].astype(float) - b[0], [1.0, -1.0]])
+    theirs = stats.ttest_1samp(made_up, 0.0)
+    assert ours.p == pytest.approx(theirs.pvalue)
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+    assert ours.estimate == pytest.approx(a.mean() - b.mean())
+    assert not ours.with_seeds
+
+
+def test_clusters_are_the_sandwich_of_statsmodels() -> None:
+    import statsmodels.api as sm
+
+    rng = np.random.default_rng(1)
+    clusters = rng.integers(0, 40, 300)
+    a, b = answers(rng, 1, rng.beta(1.3, 0.7, 300)), answers(rng, 1, rng.beta(1.3, 0.7, 300))
+    ours = difference(a, b, clusters)
+    made_up = np.concatenate([a[0].astype(float) - b[0], [1.0, -1.0]])
+    groups = np.concatenate([np.unique(clusters, return_inverse=True)[1], [1000, 1001]])
+    fit = sm.OLS(made_up, np.ones((302, 1))).fit(
+        cov_type="cluster", cov_kwds={"groups": groups, "use_correction": True}
+    )
+    # statsmodels also multiplies by (n - 1) / (n - k), which is 1 here.
+    assert ours.error == pytest.approx(float(fit.bse[0]), rel=1e-9)
+
+
+def test_every_item_its_own_cluster_is_no_clusters() -> None:
+    rng = np.random.default_rng(2)
+    a, b = answers(rng, 3, np.full(60, 0.6)), answers(rng, 3, np.full(60, 0.5))
+    assert difference(a, b, np.arange(60)) == difference(a, b)
+    assert Cells.of({"a": a}, np.arange(60)).independent
+    assert not Cells.of({"a": a}, np.arange(60) // 2).independent
+
+
+def test_items_of_one_cluster_count_once() -> None:
+    """Ten copies of each item tell nothing new: the error is that of the items alone."""
+    rng = np.random.default_rng(3)
+    a, b = answers(rng, 1, np.full(100, 0.7)), answers(rng, 1, np.full(100, 0.5))
+    copied = difference(np.repeat(a, 10, 1), np.repeat(b, 10, 1), np.repeat(np.arange(100), 10))
+    assert copied.error == pytest.approx(difference(a, b).error, rel=0.03)
+    assert difference(np.repeat(a, 10, 1), np.repeat(b, 10, 1)).error < 0.4 * copied.error
+
+
+def test_the_variance_of_seeds_by_hand() -> None:
+    """Two-way ANOVA: 7/48 between seeds, residual 5/36 on 6 degrees, a quarter of that for a mean of 4 items."""
+    scores = [[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    cells = Cells.of({"a": scores})
+    assert cells.seed_square == pytest.approx([7 / 48])
+    assert cells.answer_noise == pytest.approx([5 / 36 / 4])
+    assert cells.seed_freedom.tolist() == [2.0]
+
+
+def test_noise_of_items_alone_is_no_variance_of_seeds() -> None:
+    """Over many cells of three seeds, single answers explain all that seeds differ by, unless seeds are shifted."""
+    rng = np.random.default_rng(9)
+
+    def excess(shifts: list[float]) -> float:
+        matrices = {str(i): rng.random((3, 200)) < 0.5 + np.array(shifts)[:, None] for i in range(200)}
+        cells = Cells.of(matrices)
+        return float(np.mean(cells.seed_square - cells.answer_noise))
+
+    assert abs(excess([0.0, 0.0, 0.0])) < 0.2 * 0.25 / 200
+    assert excess([-0.1, 0.0, 0.1]) == pytest.approx(0.01, rel=0.1)
+
+
+def test_error_and_freedom_of_a_difference_by_hand() -> None:
+    """Satterthwaite: the square of the variance over the sum of each part's square by its own freedom."""
+    rng = np.random.default_rng(10)
+    difficulty = rng.beta(1.3, 0.7, 500)
+    a, b = answers(rng, 3, difficulty, 0.05), answers(rng, 4, difficulty, 0.02)
+    cells = Cells.of({"a": a, "b": b})
+    by_item = np.concatenate([a.mean(axis=0) - b.mean(axis=0), [1.0, -1.0]])
+    items = by_item.var(ddof=1) / 502
+    shares = cells.seed_square / [3, 4]
+    variance = items + float(np.sum((cells.seed_square - cells.answer_noise) / [3, 4]))
+    freedom = variance**2 / (items**2 / 501 + shares[0] ** 2 / 2 + shares[1] ** 2 / 3)
+    found = cells.contrast({"a": 1.0, "b": -1.0})
+    assert (found.error, found.freedom) == pytest.approx((np.sqrt(variance), freedom))
+    assert found.p == pytest.approx(2 * stats.t.sf(abs(by_item.mean()) / np.sqrt(variance), freedom))
+
+
+def test_a_cell_with_one_seed_has_the_pooled_variance_of_the_others() -> None:
+    rng = np.random.default_rng(4)
+    difficulty = rng.beta(1.3, 0.7, 1319)
+    a, b = answers(rng, 4, difficulty, 0.05), answers(rng, 3, difficulty, 0.05)
+    alone = answers(rng, 1, difficulty)
+    cells = Cells.of({"a": a, "b": b, "c": alone})
+    assert cells.seed_square[2] == pytest.approx((3 * cells.seed_square[0] + 2 * cells.seed_square[1]) / 5)
+    assert cells.seed_freedom.tolist() == [3, 2, 5]
+    found = cells.contrast({"a": 1.0, "c": -1.0})
+    assert found.with_seeds
+    assert found.error > 2 * difference(a[:1], alone).error
+
+
+@pytest.mark.parametrize("weights", [(1, -1, 0, 0), (1, -1, -1, 1), (0.5, 0.5, -0.5, -0.5)])
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5])
+def test_zero_is_outside_the_interval_if_and_only_if_p_is_small(seeds: int, weights: tuple[float, ...]) -> None:
+    rng = np.random.default_rng(seeds)
+    names = "abcd"
+    shown = 0
+    for trial in range(300):
+        items = int(rng.integers(5, 400))
+        shift = rng.choice([0.0, 0.02, 0.1, 0.4])
+        base = rng.random(items) < rng.choice([0.5, 0.9, 1.0])
+        flips = [rng.random((seeds, items)) < rng.choice([0.0, 0.01, shift]) for _ in names]
+        cells = {name: base ^ flip for name, flip in zip(names, flips, strict=True)}
+        clusters = rng.integers(0, max(2, items // 3), items) if trial % 2 else None
+        found = Cells.of(cells, clusters).contrast(dict(zip(names, weights, strict=True)))
+        excluded = found.low > 0 or found.high < 0
+        assert excluded == (found.p < 0.05)
+        assert found.high > found.low
+        assert np.isfinite([found.low, found.high, found.p]).all()
+        shown += excluded
+    assert 5 < shown < 295
+
+
+def test_no_difference_anywhere_is_not_certainty() -> None:
+    same = np.tile(np.arange(1319) % 3 == 0, (3, 1))
+    found = difference(same, same)
+    assert (found.estimate, found.p) == (0.0, 1.0)
+    assert 0.001 < found.high == -found.low < 0.004
+
+
+def coverage(seeds: tuple[int, int], spread: float, *, cluster_spread: float = 0.0, repeats: int = 400) -> float:
+    """Return how often the interval covers 0 if nothing differs but seeds, and answers to one cluster of items."""
+    rng = np.random.default_rng(11)
+    items, hits = 600, 0
+    for _ in range(repeats):
+        clusters = rng.integers(0, 60, items) if cluster_spread else None
+        difficulty = rng.beta(1.3, 0.7, items)
+        shift = rng.normal(0, cluster_spread, 60)[clusters] if clusters is not None else 0.0
+        a = answers(rng, seeds[0], difficulty + shift, spread)
+        found = difference(a, answers(rng, seeds[1], difficulty, spread), clusters)
+        hits += found.low <= 0 <= found.high
+    return hits / repeats
+
+
+@pytest.mark.parametrize(
+    ("seeds", "spread", "cluster_spread"),
+    [((3, 3), 0.0, 0.0), ((3, 3), 0.02, 0.0), ((3, 1), 0.02, 0.0), ((2, 2), 0.02, 0.0), ((3, 3), 0.01, 0.1)],
+)
+def test_coverage(seeds: tuple[int, int], spread: float, cluster_spread: float) -> None:
+    assert 0.925 <= coverage(seeds, spread, cluster_spread=cluster_spread) <= 0.995
+
+
+def test_seeds_widen_the_interval() -> None:
+    rng = np.random.default_rng(2)
+    difficulty = rng.beta(1.3, 0.7, 500)
+
+    def width(shifts: list[float]) -> float:
+        a, b = (rng.random((3, 500)) < np.clip(difficulty + np.array(shifts)[:, None], 0, 1) for _ in range(2))
+        found = difference(a, b)
+        return found.high - found.low
+
+    assert width([-0.1, 0.0, 0.1]) > 2 * width([0.0, 0.0, 0.0])
+
+
+def test_the_interval_at_another_level_has_the_same_centre() -> None:
+    rng = np.random.default_rng(6)
+    found = difference(answers(rng, 3, np.full(200, 0.6)), answers(rng, 3, np.full(200, 0.5)))
+    assert found.interval(0.95) == pytest.approx((found.low, found.high))
+    low, high = found.interval(0.9)
+    assert found.low < low < high < found.high
+    assert low + high == pytest.approx(found.low + found.high)
+
+
+def test_accuracy_of_one_run_is_wilsons_interval() -> None:
+    run = np.arange(200) < 129
+    low, high = Cells.of({"a": run[None]}).accuracy("a")
+    assert (low, high) == pytest.approx(wilson(129, 200), abs=4e-4)  # of the sample's variance, n / (n - 1)
+
+
+def test_accuracy_without_an_error_is_not_certainty() -> None:
+    right = np.ones((3, 100), bool)
+    assert Cells.of({"a": right}).accuracy("a") == pytest.approx(wilson(100, 100))
+    grouped = Cells.of({"a": right}, np.arange(100) // 5).accuracy("a")
+    assert grouped == pytest.approx(wilson(20, 20))
+
+
+def test_accuracy_of_several_seeds_is_wider_if_they_differ() -> None:
+    rng = np.random.default_rng(7)
+    difficulty = rng.beta(1.3, 0.7, 800)
+    alike, unlike = (Cells.of({"a": answers(rng, 4, difficulty, s)}).accuracy("a") for s in (0.0, 0.1))
+    assert unlike[1] - unlike[0] > 2 * (alike[1] - alike[0])
+    assert alike[1] - alike[0] < 0.07
+
+
+def test_refuses_cells_on_different_items() -> None:
+    with pytest.raises(ValueError, match="same items"):
+        Cells.of({"a": np.ones((1, 4)), "b": np.ones((1, 5))})
+    with pytest.raises(ValueError, match="same items"):
+        Cells.of({"a": np.ones((1, 4))}, np.zeros(5))
+
+
+def test_noise_floor_of_a_pair_and_of_several() -> None:
+    floor = noise_floor([[0.650, 0.625], [0.7]])
+    assert floor is not None
+    assert floor.largest == pytest.approx(0.025)
+    assert floor.deviation == pytest.approx(0.025 / np.sqrt(2))
+    assert (floor.pairs, floor.degrees_of_freedom) == (1, 1)
+    several = noise_floor([[0.60, 0.62, 0.66], [0.5, 0.51]])
+    assert several is not None
+    assert several.largest == pytest.approx(0.06)
+    assert (several.pairs, several.degrees_of_freedom) == (4, 3)
+
+
+def test_no_replicate_means_no_noise_floor() -> None:
+    assert noise_floor([[0.6], [0.7]]) is None
+    assert noise_floor([]) is None
