@@ -42,7 +42,7 @@ def run_job(
         cache: folder of files that trials share; by default `cache` beside the folder `trials`.
 
     Returns:
-        The content of result.json: metrics, node_id, seconds, checkpoint and whatever else describes the run.
+        The content of result.json: metrics, node_id, gpu (its name), seconds, checkpoint and what else describes it.
 
     Raises:
         UserError: if spec and run do not fit together, or a worker refuses, as without a plug-in on its node or where
@@ -144,7 +144,8 @@ def _train(config: Mapping[str, Any]) -> None:
     worker = Worker(rank=rank, world=world, device=get_device())
     startup.done("imports")
     trainer = Trainer(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), startup)
-    result = trainer.run() | {"node_id": ray.get_runtime_context().get_node_id()}
+    gpu = torch.cuda.get_device_name(worker.device) if worker.device.type == "cuda" else None
+    result = trainer.run() | {"node_id": ray.get_runtime_context().get_node_id(), "gpu": gpu}
     if worker.first:
         trial = TrialFolder(folder)
         record = trial.spec() or {}

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, RunSpec, build
+from tune_spaces.design.parallel import AUTO, Parallel, parse_parallel
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.plan import Plan, make_plan
 from tune_spaces.gate.decision import GateSettings
@@ -195,6 +196,7 @@ class Campaign:
         job: "Job | str | None" = None,
         *,
         force: bool = False,
+        parallel: Parallel = AUTO,
         watch: Callable[["Campaign"], AbstractContextManager[Any]] | None = None,
     ) -> Policy:
         """Run what the plan asks for, from where the campaign stands, and return the policy at its end.
@@ -205,6 +207,9 @@ class Campaign:
         Args:
             job: the job function, or `MODULE:FUNCTION` to be imported by the trial; `ray_bridge.run_job` by default.
             force: start although a prerequisite is missing; the record says so.
+            parallel: trials that may run at once. `auto`: as many as the cluster holds, but what follows a gate one by
+                one on the node of the first trial. A number from 1: so many, also more than the cluster holds now;
+                above 1 on any nodes.
             watch: returns a context manager around the run for this campaign (progress, tracking).
 
         Returns:
@@ -213,16 +218,17 @@ class Campaign:
         Raises:
             UserError: the campaign cannot start as asked.
         """
+        parallel = parse_parallel(parallel)
         needs = self.check_prerequisites(force)
         with self.records.locked():
             self.freeze()
-            self._record_start(needs)
+            self._record_start(needs, parallel)
             policy = self.policy()
             reuse.take_finished(self.records, policy, self.plan.trials, self.run_spec)
             self.records.write_gate(policy.record())
             with watch(self) if watch else nullcontext():
                 if not policy.finished:
-                    self._fit(policy, job, wait=force or not self.phase.needs_free_gpus)
+                    self._fit(policy, job, wait=force or not self.phase.needs_free_gpus, parallel=parallel)
                 self.records.write_gate(policy.record())
             self.freeze()
             return policy
@@ -237,15 +243,18 @@ class Campaign:
     def _make_plan(self) -> Plan:
         return make_plan(self.phase, self.base, seeds=self.seeds, gate=self.gate, held=self.held)
 
-    def _fit(self, policy: Policy, job: "Job | str | None", wait: bool) -> None:
+    def _fit(self, policy: Policy, job: "Job | str | None", *, wait: bool, parallel: Parallel) -> None:
         from tune_spaces.ray_tune import experiment
         from tune_spaces.ray_tune.trainable import DEFAULT_JOB
 
-        experiment.fit(self.records, self.plan.trials, self.run_spec, policy, job or DEFAULT_JOB, wait=wait)
+        experiment.fit(
+            *(self.records, self.plan.trials, self.run_spec, policy, job or DEFAULT_JOB), wait=wait, parallel=parallel
+        )
 
-    def _record_start(self, needs: list[dict[str, Any]]) -> None:
+    def _record_start(self, needs: list[dict[str, Any]], parallel: Parallel) -> None:
         earlier = self.records.campaign() or {}
         start = {"time": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "prerequisites": needs}
+        start["parallel"] = parallel
         self.records.write_campaign(
             {
                 "name": self.name,

@@ -6,7 +6,15 @@ from pathlib import Path
 import click
 
 from bridge_common.errors import UserError
-from cluster.cli.options import FOLDER, force_option, job_option, name_option, skip_preflight_option, storage_option
+from cluster.cli.options import (
+    FOLDER,
+    force_option,
+    job_option,
+    name_option,
+    parallel_option,
+    skip_preflight_option,
+    storage_option,
+)
 from tune_spaces.campaign import Campaign
 from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.campaigns import choose
@@ -17,14 +25,15 @@ POLL_S = 0.5
 @click.command()
 @storage_option
 @name_option
+@parallel_option
 @force_option
 @skip_preflight_option
 @job_option
-def resume(storage: Path, name: str | None, force: bool, skip_preflight: bool, job: str | None) -> int:
+def resume(storage: Path, name: str | None, parallel: str, force: bool, skip_preflight: bool, job: str | None) -> int:
     """Continue a campaign with the settings that it was started with. Finished trials are not run again."""
     from cluster.cli.run import resume_campaign
 
-    return resume_campaign(storage, name, force=force, skip_preflight=skip_preflight, job=job)
+    return resume_campaign(storage, name, force=force, parallel=parallel, skip_preflight=skip_preflight, job=job)
 
 
 @click.command()

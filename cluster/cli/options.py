@@ -28,6 +28,12 @@ force_option = click.option("--force", is_flag=True, help="start although a requ
 skip_preflight_option = click.option(
     "--skip-preflight", is_flag=True, help="start without checking models, storage, memory and nodes; recorded"
 )
+parallel_option = click.option(
+    "--parallel",
+    default="auto",
+    metavar="auto|N",
+    help="trials at once: auto, as many as the cluster holds; or a number, also above that, for one that grows",
+)
 job_option = click.option("--job", hidden=True, help="MODULE:FUNCTION that replaces the translator job")
 
 
@@ -63,6 +69,7 @@ _PHASE = (
     click.option("--gate-passes", type=float, default=0.70, help="accuracy that passes"),
     click.option("--gate-attribute", type=float, default=0.65, help="accuracy below which A runs as well"),
     click.option("--gate-budget", type=int, default=3, help="runs that confident mode may add"),
+    parallel_option,
     force_option,
     skip_preflight_option,
     job_option,
@@ -94,6 +101,7 @@ class PhaseRequest:
     gate_passes: float
     gate_attribute: float
     gate_budget: int
+    parallel: str
     force: bool
     skip_preflight: bool
     job: str | None

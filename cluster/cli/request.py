@@ -19,6 +19,7 @@ from ray_bridge.config.task_mapping import MAPPED, read_mapping
 from ray_bridge.config.task_needs import NEEDS
 from ray_bridge.tasks.registry import TASKS
 from tune_spaces.campaign import Campaign
+from tune_spaces.design.parallel import parse_parallel
 from tune_spaces.design.phases import PHASES, Phase, ablate
 from tune_spaces.design.toggles import all_toggles, applicable
 from tune_spaces.design.variants import Variant
@@ -41,6 +42,7 @@ def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
         request = PhaseRequest(**context.params)
     make_specs(request)
     parse_seeds(request.seeds)
+    parse_parallel(request.parallel)
     _mode(request.gate)
     return request
 

@@ -15,6 +15,7 @@ from cluster.default_paths import default_reports
 from cluster.monitoring.tracking import recorded, tracking_uri_of
 from mlflow_utils.tracking_uri import check
 from tune_spaces.campaign import Campaign
+from tune_spaces.design.parallel import AUTO, Parallel, parse_parallel
 from tune_spaces.ray_tune.connect import cluster_address, connected
 from tune_spaces.ray_tune.nodes import check_local
 
@@ -27,6 +28,7 @@ def run_phase(phase: str, request: PhaseRequest) -> int:
     return run_campaign(
         make_campaign(phase, request),
         force=request.force,
+        parallel=request.parallel,
         skip_preflight=request.skip_preflight,
         job=request.job,
         reports=request.reports,
@@ -34,19 +36,26 @@ def run_phase(phase: str, request: PhaseRequest) -> int:
 
 
 def resume_campaign(
-    storage: Path, name: str | None, *, force: bool = False, skip_preflight: bool = False, job: str | None = None
+    storage: Path,
+    name: str | None,
+    *,
+    force: bool = False,
+    parallel: Parallel = AUTO,
+    skip_preflight: bool = False,
+    job: str | None = None,
 ) -> int:
     """Continue a campaign with the settings that it was started with and return the exit code."""
     from tune_spaces.records.campaigns import choose
 
     campaign = Campaign.load(storage, choose(storage, name))
-    return run_campaign(campaign, force=force, skip_preflight=skip_preflight, job=job)
+    return run_campaign(campaign, force=force, parallel=parallel, skip_preflight=skip_preflight, job=job)
 
 
 def run_campaign(
     campaign: Campaign,
     *,
     force: bool = False,
+    parallel: Parallel = AUTO,
     skip_preflight: bool = False,
     job: str | None = None,
     reports: Path | None = None,
@@ -56,6 +65,7 @@ def run_campaign(
     Args:
         campaign: what to run.
         force: start although a required phase has not passed; the record says so.
+        parallel: trials that may run at once, as in `Campaign.run`.
         skip_preflight: start without the checks of `quick_checks`; the record says so.
         job: MODULE:FUNCTION that replaces the translator job.
         reports: folder of the written reports.
@@ -69,6 +79,7 @@ def run_campaign(
     from cluster.monitoring.summary import print_summary
     from cluster.monitoring.toggle_effects import print_effects
 
+    parallel = parse_parallel(parallel)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         campaign.storage.mkdir(parents=True, exist_ok=True)
@@ -82,7 +93,9 @@ def run_campaign(
         campaign.request["preflight"] = list(earlier)  # one line a start that had something to run
         if not campaign.policy().finished:
             campaign.request["preflight"].append("skipped" if skip_preflight else _preflight(campaign, job))
-        policy = campaign.run(job, force=force, watch=partial(_watched, reports or default_reports()))
+        policy = campaign.run(
+            job, force=force, parallel=parallel, watch=partial(_watched, reports or default_reports())
+        )
     print_summary(campaign, policy)
     print_effects(campaign)
     failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())

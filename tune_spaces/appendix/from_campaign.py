@@ -58,6 +58,7 @@ def campaign_appendix(
         curves=_curves(trials),
         curve_name=CURVE,
         gate=folder.gate(),
+        notes=_notes(table),
     )
 
 
@@ -72,6 +73,21 @@ def _table(campaign: CampaignFolder, phases: Collection[str] | None) -> pd.DataF
     table = table.copy()
     table["kv_saved"] = [_kv_saved(row) for row in table.to_dict("records")]
     return table.sort_values(["phase", "variant", "seed"], ignore_index=True)
+
+
+def _notes(table: pd.DataFrame) -> list[str]:
+    """Return what a reader must know of where the trials ran: nothing if all ran on one kind of GPU, or on none."""
+    kinds: dict[str, list[str]] = {}
+    for row in table.to_dict("records"):
+        if isinstance(row.get("gpu"), str):
+            kinds.setdefault(row["gpu"], []).append(row["name"])
+    if len(kinds) < 2:
+        return []
+    ran = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in sorted(kinds.items()))
+    return [
+        f"**Different kinds of GPU** ({ran}). They round differently, so a difference between trials on two kinds is "
+        "not due to their settings alone; `--parallel 1` keeps the trials on one node."
+    ]
 
 
 def _two_position_toggles(table: pd.DataFrame) -> list[str]:

@@ -34,18 +34,20 @@ shown if its corrected p is below 0.05 and, where the noise floor is known, it e
 determine is marked *not run*; nothing is imputed."""
 
 
-def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[str]) -> str:
+def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[str], notes: Sequence[str] = ()) -> str:
     """Return the text of appendix.md.
 
     Args:
         appendix: its content.
         title: its heading.
         quoted: largest number of changed items to quote.
+        notes: paragraphs of Markdown that follow the scope.
         pictures: names of the picture files in its folder.
     """
     parts = [
         f"# {title}",
         _scope(appendix),
+        *notes,
         "## What the data support",
         _sentences(appendix.claims.supported, "Nothing: no difference passes its corrected test and the noise floor."),
         "## What the data do not support",

@@ -3,7 +3,7 @@
 Deterministic: equal trials give equal bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +31,7 @@ def write_appendix(
     curves: Mapping[str, plots.Curve] | None = None,
     curve_name: str = "loss/total",
     gate: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Write the appendix into a folder; each file is replaced atomically.
 
@@ -42,6 +43,7 @@ def write_appendix(
         curves: steps and values of `curve_name` by variant, for the plot of training.
         curve_name: name of the metric that the curves show.
         gate: content of `gate.json`: `settings` with `passes` and `attribute`, `branch`, `uncertain`.
+        notes: paragraphs of Markdown for the beginning: what a reader must know of how the trials ran.
 
     Returns:
         Paths of the files by their names: appendix.md, appendix.json, effects.csv, effects.parquet, pairs.csv,
@@ -61,7 +63,8 @@ def write_appendix(
     tables["effects.csv"].to_parquet(buffer, index=False)
     write_bytes(out / "effects.parquet", buffer.getvalue())
     write_json(out / "appendix.json", appendix.as_json())
-    write_text(out / "appendix.md", markdown(appendix, title=title, quoted=quoted, pictures=list(paths)))
+    text = markdown(appendix, title=title, quoted=quoted, pictures=list(paths), notes=notes)
+    write_text(out / "appendix.md", text)
     for name in ("appendix.md", "appendix.json", *tables, "effects.parquet"):
         paths[name] = out / name
     return paths

@@ -67,9 +67,17 @@ class Policy:
             return [*self.first, *self.extras[: used + 1]]
         return [*self.first, *self.extras[:used], *self.branches[decisions[-1].branch]]
 
+    def ready(self) -> list[str]:
+        """Return the names of the trials that may run now, in order: all that no undecided gate holds back."""
+        return [name for name in self.wanted() if name not in self.outcomes]
+
     def next(self) -> str | None:
         """Return the name of the next trial to run, or None if nothing is left to run."""
-        return next((name for name in self.wanted() if name not in self.outcomes), None)
+        return next(iter(self.ready()), None)
+
+    def follows_gate(self, name: str) -> bool:
+        """Whether a trial runs because the gate asked for it, as an outcome's variant or as further evidence."""
+        return bool(self.branches) and name not in self.first
 
     @property
     def finished(self) -> bool:

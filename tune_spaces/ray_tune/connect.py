@@ -19,7 +19,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the experiment names the loggers that it wants
     "RAY_AIR_NEW_OUTPUT": "0",  # the other reporter prints its tables whatever the verbosity
-    # A job that cannot be placed fails after this many seconds instead of waiting forever.
+    "TUNE_MAX_PENDING_TRIALS_PG": "32",  # trials whose actors start at once; by default they start one by one
+    # A job that cannot be placed on its preferred node fails after this many seconds instead of waiting forever.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
 }
 TCP_TIMEOUT_S = 5.0

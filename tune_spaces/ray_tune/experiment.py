@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,18 +12,23 @@ from typing import TYPE_CHECKING, Any
 from bridge_common import trial_files
 from bridge_common.threads import repeating
 from ray_bridge import RunSpec
+from tune_spaces.design.parallel import AUTO, Parallel
 from tune_spaces.design.plan import PlannedTrial
 from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.connect import connected
 from tune_spaces.ray_tune.nodes import check_free
+from tune_spaces.ray_tune.places import Places
 from tune_spaces.ray_tune.trainable import Job, tune_trial
 from tune_spaces.records.campaign_folder import CampaignFolder
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
 
+    from tune_spaces.ray_tune.searcher import VariantSearcher
+
 STOP_POLL = 0.5  # seconds between looks for a request to stop
+SCHEDULE_POLL = 2.0  # seconds between records of what runs and what waits
 ACTOR_RETRIES = 2  # new starts of a trial whose actor died; the job resumes from its checkpoint
 
 
@@ -34,6 +40,7 @@ def fit(
     job: Job | str,
     *,
     wait: bool,
+    parallel: Parallel = AUTO,
 ) -> "ResultGrid":
     """Run the trials that the policy asks for until it asks for none, or a stop is requested.
 
@@ -44,6 +51,7 @@ def fit(
         policy: decides which trial runs next; it observes how each ended.
         job: the job function of a trial.
         wait: wait for GPUs that others use; otherwise the phase is refused while they do.
+        parallel: trials that may run at once; `auto` for as many as the cluster holds.
 
     Raises:
         UserError: no node can hold a job, or none is free and `wait` is false.
@@ -58,11 +66,14 @@ def fit(
         from tune_spaces.ray_tune.searcher import VariantSearcher
         from tune_spaces.ray_tune.stopper import GateStopper
 
-        searcher = VariantSearcher(policy, trials, campaign, run)
+        places = Places(run)
+        searcher = VariantSearcher(
+            policy, trials, campaign, run, parallel=parallel, slots=lambda: places.standing().slots
+        )
         trainable = tune.with_parameters(tune_trial, job=job, attempt=uuid.uuid4().hex)
         tuner = tune.Tuner(
             tune.with_resources(trainable, _on_this_node()),
-            param_space=search_space(),
+            param_space=search_space(trials.values()),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=len(trials),
@@ -73,16 +84,33 @@ def fit(
             run_config=tune.RunConfig(
                 name=_next_experiment(campaign),
                 storage_path=str(campaign.experiments),
-                stop=GateStopper(policy),
+                stop=GateStopper(policy, searcher.live),
                 failure_config=tune.FailureConfig(max_failures=ACTOR_RETRIES),
                 callbacks=[CSVLoggerCallback(), JsonLoggerCallback()],  # Tune's third, TensorBoard's, imports torch
                 verbose=0,
             ),
         )
-        grid = tuner.fit()
+        with repeating(SCHEDULE_POLL, lambda: _record_schedule(campaign, searcher, places), "schedule"):
+            grid = tuner.fit()
         for name in searcher.live.values():
             _observe_interrupted(campaign, policy, name)
         return grid
+
+
+def _record_schedule(campaign: CampaignFolder, searcher: "VariantSearcher", places: Places) -> None:
+    """Write what runs and what waits, for whoever follows the campaign; an unchanged record is not written again."""
+    standing = places.standing()
+    running = list(searcher.live.values())
+    record = {
+        "parallel": searcher.parallel,
+        "slots": standing.slots,
+        "running": {name: searcher.since[name] for name in running},
+        "without_place": min(standing.waiting, len(running)),
+        "ready": len([name for name in searcher.policy.ready() if name not in running]),
+    }
+    earlier = campaign.schedule() or {}
+    if any(earlier.get(name) != value for name, value in record.items()):
+        campaign.write_schedule({"time": time.time(), **record})
 
 
 def _observe_interrupted(campaign: CampaignFolder, policy: Policy, name: str) -> None:

@@ -1,58 +1,78 @@
-"""The Ray Tune searcher that suggests the trials of the decision tree, one at a time.
+"""The Ray Tune searcher that suggests the trials of the decision tree, as many at a time as may run.
 
-A trial that the branch does not ask for is never suggested, so Tune never lists or starts it. All variants run on one
-node, as long as it is alive, so that they share its hardware and its cache.
+A trial that the branch does not ask for is never suggested, so Tune never lists or starts it. Trials that run one after
+another share a node, as long as it is alive, and with it hardware and cache.
 """
 
 import pickle
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from ray_bridge import RunSpec
-from tune_spaces.design import toggles
+from tune_spaces.design.parallel import AUTO, Parallel
 from tune_spaces.design.plan import PlannedTrial
+from tune_spaces.design.space import point, space
 from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.nodes import is_alive
-from tune_spaces.records import reuse
 from tune_spaces.records.campaign_folder import CampaignFolder
+from tune_spaces.records.reuse import FinishedInStorage, take_finished
 
 
 class VariantSearcher(Searcher):
     """Suggests the trials that a policy asks for."""
 
     def __init__(
-        self, policy: Policy, trials: Mapping[str, PlannedTrial], campaign: CampaignFolder, run: RunSpec
+        self,
+        policy: Policy,
+        trials: Mapping[str, PlannedTrial],
+        campaign: CampaignFolder,
+        run: RunSpec,
+        *,
+        parallel: Parallel = 1,
+        slots: Callable[[], int] | None = None,
+        alive: Callable[[str], bool] = is_alive,
     ) -> None:
         """Suggest nothing yet.
 
         Args:
-            policy: decides which trial runs next.
+            policy: decides which trials run.
             trials: the plan's trials by name.
             campaign: the campaign's folder.
             run: workers and batches of each trial.
+            parallel: trials that may run at once; `auto` for `slots`, with what follows the gate one by one.
+            slots: returns how many jobs the cluster holds at once; one by default.
+            alive: whether a node, by its id, is alive.
         """
         super().__init__()
         self.policy, self.trials, self.campaign, self.run = policy, dict(trials), campaign, run
+        self.parallel, self._slots, self._alive = parallel, slots, alive
+        self._limit = None if parallel == AUTO else int(parallel)
         self.live: dict[str, str] = {}  # names of running trials by Tune's id
+        self.since: dict[str, float] = {}  # when each of them was suggested, in seconds since 1970
+        self._fields = tuple(space(trial.spec.flat() for trial in trials.values()))
+        self._finished = FinishedInStorage(campaign.storage)
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Accept Tune's search space: suggestions are points of it."""
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the configuration of the next trial, None to wait for the one that runs, or FINISHED."""
-        if self.live:
+        """Return the configuration of the next trial, None to wait for one that runs, or FINISHED."""
+        if self._limit is not None and len(self.live) >= self._limit:
             return None
-        reuse.take_finished(self.campaign, self.policy, self.trials, self.run)
-        name = self.policy.next()
+        name = self._next()
         if name is None:
-            return str(Searcher.FINISHED)
+            return None if self.live else str(Searcher.FINISHED)
+        if self.live and not self._has_room_for(name):
+            return None
         trial = self.trials[name]
         self.live[trial_id] = name
+        self.since[name] = time.time()
         folder = self.campaign.begin(trial, self.run)
         return {
             "name": name,
@@ -61,15 +81,35 @@ class VariantSearcher(Searcher):
             "seed": trial.seed,
             "fingerprint": trial.fingerprint,
             "folder": str(folder.path),
-            "prefer_node": self._node(),
-            **toggles.values(trial.spec.flat()),
+            "prefer_node": None if self._is_spread(name) else self._node(),
+            **point(trial.spec.flat(), self._fields),
         }
+
+    def _next(self) -> str | None:
+        """Return the next trial, unless its result is in this storage or will be once a running trial has ended."""
+        running = list(self.live.values())
+        measured = {self.trials[name].fingerprint for name in running}
+        busy = {name for name in self.policy.ready() if self.trials[name].fingerprint in measured} if running else set()
+        take_finished(self.campaign, self.policy, self.trials, self.run, storage=self._finished, busy=busy)
+        return next((name for name in self.policy.ready() if name not in busy), None)
+
+    def _has_room_for(self, name: str) -> bool:
+        """Whether a trial may run beside those that run already."""
+        if self._limit is not None:
+            return True
+        if not self._is_spread(name):
+            return False
+        return len(self.live) < (1 if self._slots is None else self._slots())
+
+    def _is_spread(self, name: str) -> bool:
+        """Whether a trial may run on any node, beside others."""
+        return not self.policy.follows_gate(name) if self._limit is None else self._limit > 1
 
     def _node(self) -> str | None:
         """Return the node on which the first trial ran, or None if it is not alive or nothing ran yet."""
         outcomes = (self.policy.outcomes.get(name) for name in self.policy.first)
         node = next((outcome.node_id for outcome in outcomes if outcome and outcome.node_id), None)
-        return node if node and is_alive(node) else None
+        return node if node and self._alive(node) else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Observe how a trial ended; one without a final result has failed."""

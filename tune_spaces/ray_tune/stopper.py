@@ -1,5 +1,6 @@
 """The Ray Tune stopper that ends an experiment when the policy asks for no further trial."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray.tune import Stopper
@@ -15,13 +16,15 @@ class GateStopper(Stopper):
     searcher. It learns a trial's outcome when Tune repeats the trial's last result with `done`.
     """
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, live: Mapping[str, str] | None = None) -> None:
         """Observe trials for a policy, which searcher and stopper share.
 
         Args:
-            policy: decides which trial runs next.
+            policy: decides which trials run.
+            live: names of running trials by Tune's id, which the searcher keeps up to date.
         """
         self.policy = policy
+        self._live = {} if live is None else live
         self._ended = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -33,5 +36,5 @@ class GateStopper(Stopper):
         return False
 
     def stop_all(self) -> bool:
-        """Whether nothing is left to run."""
-        return self._ended
+        """Whether nothing is left to run, and nothing runs whose outcome is not known."""
+        return self._ended and all(name in self.policy.outcomes for name in self._live.values())

@@ -5,6 +5,7 @@ driver's node: reserving here as well would take the job's resources twice.
 """
 
 import importlib
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from tune_spaces.ray_tune.nodes import is_alive
 Job = Callable[..., dict[str, Any]]
 DEFAULT_JOB = "ray_bridge:run_job"
 CACHE = "cache"
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
+WAIT_FOR_PLACE_S = 7 * 24 * 3600.0
 DEATH_DELAY = 20.0  # seconds for which Ray may still list a dead node as alive
 
 
@@ -87,12 +90,22 @@ def _run_on_node(job: Job, spec: JobSpec, run: RunSpec, folder: Path, node_id: s
     from ray.tune.integration.ray_train import TuneReportCallback
 
     cache = folder.parents[2] / CACHE
+    if node_id is not None:
+        try:
+            return job(spec, run, folder, node_id=node_id, callbacks=[TuneReportCallback()], cache=cache)
+        except Exception as error:
+            if not _node_is_at_fault(error, node_id):
+                raise
+    # Other jobs hold the resources, or the node that held this job has died: on any node it waits for its turn.
+    before = os.environ.get(START_TIMEOUT)
+    os.environ[START_TIMEOUT] = str(WAIT_FOR_PLACE_S)
     try:
-        return job(spec, run, folder, node_id=node_id, callbacks=[TuneReportCallback()], cache=cache)
-    except Exception as error:
-        if node_id is None or not _node_is_at_fault(error, node_id):
-            raise
-    return job(spec, run, folder, node_id=None, callbacks=[TuneReportCallback()], cache=cache)
+        return job(spec, run, folder, node_id=None, callbacks=[TuneReportCallback()], cache=cache)
+    finally:
+        if before is None:
+            del os.environ[START_TIMEOUT]
+        else:
+            os.environ[START_TIMEOUT] = before
 
 
 def _node_is_at_fault(error: BaseException, node_id: str) -> bool:

@@ -19,7 +19,7 @@ from ray_bridge import RunSpec
 from tune_spaces.design.plan import PlannedTrial
 
 CAMPAIGN, PLAN, GATE = "campaign.json", "plan.json", trial_files.GATE
-STOP, LOCK, DRIVER, EXPERIMENTS = "stop", ".lock", "driver.json", "tune"
+STOP, LOCK, DRIVER, SCHEDULE, EXPERIMENTS = "stop", ".lock", "driver.json", "schedule.json", "tune"
 
 
 @dataclass(frozen=True, order=True)
@@ -98,6 +98,14 @@ class CampaignFolder:
         """Read `gate.json`: settings, status, branch and decisions; None if the campaign was never started."""
         return _read(self.path / GATE)
 
+    def schedule(self) -> dict[str, Any] | None:
+        """Read `schedule.json`: what runs since when, and how many trials wait; None before the first has started."""
+        return _read(self.path / SCHEDULE)
+
+    def write_schedule(self, record: Mapping[str, Any]) -> None:
+        """Replace `schedule.json`."""
+        files.write_json(self.path / SCHEDULE, dict(record))
+
     def write_campaign(self, record: Mapping[str, Any]) -> None:
         """Replace `campaign.json`."""
         files.write_json(self.campaign_file, dict(record))
@@ -114,7 +122,9 @@ class CampaignFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the campaign's lock: this process is its only driver. An earlier request to stop is removed.
+        """Hold the campaign's lock: this process is its only driver.
+
+        The schedule of an earlier driver and a request that it stop are removed.
 
         Raises:
             UserError: another process runs the campaign.
@@ -133,6 +143,7 @@ class CampaignFolder:
             driver = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
             files.write_json(self.path / DRIVER, driver)
             (self.path / STOP).unlink(missing_ok=True)
+            (self.path / SCHEDULE).unlink(missing_ok=True)
             yield
         finally:
             lock.release()

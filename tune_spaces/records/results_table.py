@@ -38,7 +38,7 @@ def trial_table(
 
     Its columns are, in this order: name, variant, phase, seed and fingerprint; status (finished, failed, unfinished),
     error and reused_from; folder, and samples, the path of `samples.jsonl` or None until the trial has finished; a
-    column per toggle under its key (on, off); fields of the spec; the columns in `more`; node_id, seconds and
+    column per toggle under its key (on, off); fields of the spec; the columns in `more`; node_id, gpu, seconds and
     checkpoint; and the metrics of the final evaluation.
 
     Args:
@@ -94,7 +94,7 @@ def _complete(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _measured(result: Mapping[str, Any]) -> dict[str, Any]:
-    facts = {name: result.get(name) for name in ("node_id", "seconds", "checkpoint", "reused_from")}
+    facts = {name: result.get(name) for name in ("node_id", "gpu", "seconds", "checkpoint", "reused_from")}
     return {**facts, **result["metrics"]}
 
 

@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from bridge_common import trial_files
@@ -16,6 +17,7 @@ from tune_spaces.records.campaign_folder import CampaignFolder
 Finished = Mapping[str, list[TrialFolder]]
 """Folders of finished trials by the first 8 digits of their fingerprint."""
 
+RESCAN_S = 5.0  # for so long the finished trials of a storage are remembered
 _FINGERPRINTED = re.compile(r"-[0-9a-f]{8}$")
 _NOT_COPIED = frozenset({"train", trial_files.SENT, trial_files.SPEC, trial_files.RESULT})
 
@@ -29,6 +31,24 @@ def finished_trials(storage: Path) -> dict[str, list[TrialFolder]]:
     return trials
 
 
+class FinishedInStorage:
+    """The finished trials of a storage, remembered for some seconds: a sweep asks before each of its trials."""
+
+    def __init__(self, storage: Path) -> None:
+        self.storage = storage
+        self._known: Finished = {}
+        self._scan_after = 0.0
+
+    def current(self) -> Finished:
+        """Return the finished trials, by the first 8 digits of their fingerprint."""
+        began = time.monotonic()
+        if began >= self._scan_after:
+            self._known = finished_trials(self.storage)
+            now = time.monotonic()
+            self._scan_after = now + max(RESCAN_S, 20 * (now - began))
+        return self._known
+
+
 def source_of(trial: PlannedTrial, campaign: CampaignFolder, finished: Finished) -> TrialFolder | None:
     """Return the folder whose result a planned trial takes: this campaign's own, or another with its fingerprint.
 
@@ -38,6 +58,9 @@ def source_of(trial: PlannedTrial, campaign: CampaignFolder, finished: Finished)
     own = campaign.trial(trial.name)
     if own.finished:
         return own
+    twin = None if trial.same_as is None else campaign.trial(trial.same_as)
+    if twin is not None and twin.finished and twin.fingerprint() == trial.fingerprint:
+        return twin
     candidates = finished.get(trial.fingerprint[:8], [])
     return next((folder for folder in candidates if folder.fingerprint() == trial.fingerprint), None)
 
@@ -62,7 +85,13 @@ def copy_records(source: TrialFolder, campaign: CampaignFolder, trial: PlannedTr
 
 
 def take_finished(
-    campaign: CampaignFolder, policy: Policy, trials: Mapping[str, PlannedTrial], run: RunSpec
+    campaign: CampaignFolder,
+    policy: Policy,
+    trials: Mapping[str, PlannedTrial],
+    run: RunSpec,
+    *,
+    storage: FinishedInStorage | None = None,
+    busy: Collection[str] = (),
 ) -> dict[str, TrialFolder]:
     """Observe every next trial of the policy that has finished somewhere in the storage, and copy its records here.
 
@@ -71,22 +100,22 @@ def take_finished(
         policy: asked for the next trial until that one has not finished anywhere.
         trials: planned trials by name.
         run: recorded with a trial that is copied.
+        storage: finished trials of the storage; read from the disk by default.
+        busy: names of trials that are passed over, since they run or wait for a running one's result.
 
     Returns:
         The folder from which each trial was copied, by the trial's name.
     """
     copied: dict[str, TrialFolder] = {}
-    finished: Finished | None = None
-    while (name := policy.next()) is not None:
-        finished = finished_trials(campaign.storage) if finished is None else finished
-        source = source_of(trials[name], campaign, finished)
+    storage = storage or FinishedInStorage(campaign.storage)
+    while (name := next((name for name in policy.ready() if name not in busy), None)) is not None:
+        source = source_of(trials[name], campaign, storage.current())
         if source is None:
             break
         folder = campaign.trial(name)
         if source != folder:
             copy_records(source, campaign, trials[name], run)
             copied[name] = source
-            finished = None
         outcome = Outcome.of_trial(folder)
         assert outcome is not None
         policy.observe(name, outcome)
