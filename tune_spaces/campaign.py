@@ -30,6 +30,7 @@ from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.records import plan_file, prerequisites, reuse
 from tune_spaces.records.campaign_folder import CampaignFolder
+from tune_spaces.records.limits import Limits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,6 +198,7 @@ class Campaign:
         *,
         force: bool = False,
         parallel: Parallel = AUTO,
+        limits: Limits | None = None,
         watch: Callable[["Campaign"], AbstractContextManager[Any]] | None = None,
     ) -> Policy:
         """Run what the plan asks for, from where the campaign stands, and return the policy at its end.
@@ -210,6 +212,7 @@ class Campaign:
             parallel: trials that may run at once. `auto`: as many as the cluster holds, but what follows a gate one by
                 one on the node of the first trial. A number from 1: so many, also more than the cluster holds now;
                 above 1 on any nodes.
+            limits: a time and GPU-hours within which this start must end.
             watch: returns a context manager around the run for this campaign (progress, tracking).
 
         Returns:
@@ -218,17 +221,19 @@ class Campaign:
         Raises:
             UserError: the campaign cannot start as asked.
         """
-        parallel = parse_parallel(parallel)
+        parallel, limits = parse_parallel(parallel), limits or Limits()
+        limits.check(self.run_spec)
         needs = self.check_prerequisites(force)
         with self.records.locked():
             self.freeze()
-            self._record_start(needs, parallel)
+            self._record_start(needs, {"parallel": parallel, "limits": asdict(limits)})
             policy = self.policy()
             reuse.take_finished(self.records, policy, self.plan.trials, self.run_spec)
             self.records.write_gate(policy.record())
             with watch(self) if watch else nullcontext():
                 if not policy.finished:
-                    self._fit(policy, job, wait=force or not self.phase.needs_free_gpus, parallel=parallel)
+                    wait = force or not self.phase.needs_free_gpus
+                    self._fit(policy, job, wait=wait, parallel=parallel, limits=limits)
                 self.records.write_gate(policy.record())
             self.freeze()
             return policy
@@ -243,18 +248,16 @@ class Campaign:
     def _make_plan(self) -> Plan:
         return make_plan(self.phase, self.base, seeds=self.seeds, gate=self.gate, held=self.held)
 
-    def _fit(self, policy: Policy, job: "Job | str | None", *, wait: bool, parallel: Parallel) -> None:
+    def _fit(self, policy: Policy, job: "Job | str | None", **how: Any) -> None:
         from tune_spaces.ray_tune import experiment
         from tune_spaces.ray_tune.trainable import DEFAULT_JOB
 
-        experiment.fit(
-            *(self.records, self.plan.trials, self.run_spec, policy, job or DEFAULT_JOB), wait=wait, parallel=parallel
-        )
+        experiment.fit(self.records, self.plan.trials, self.run_spec, policy, job or DEFAULT_JOB, **how)
 
-    def _record_start(self, needs: list[dict[str, Any]], parallel: Parallel) -> None:
+    def _record_start(self, needs: list[dict[str, Any]], asked: Mapping[str, Any]) -> None:
         earlier = self.records.campaign() or {}
         start = {"time": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "prerequisites": needs}
-        start["parallel"] = parallel
+        start |= asked
         self.records.write_campaign(
             {
                 "name": self.name,

@@ -8,11 +8,12 @@ import click
 from bridge_common.errors import UserError
 from cluster.cli.options import (
     FOLDER,
+    StartRequest,
     force_option,
     job_option,
     name_option,
-    parallel_option,
     skip_preflight_option,
+    start_options,
     storage_option,
 )
 from tune_spaces.campaign import Campaign
@@ -25,22 +26,31 @@ POLL_S = 0.5
 @click.command()
 @storage_option
 @name_option
-@parallel_option
+@start_options
 @force_option
 @skip_preflight_option
 @job_option
-def resume(storage: Path, name: str | None, parallel: str, force: bool, skip_preflight: bool, job: str | None) -> int:
+def resume(
+    storage: Path, name: str | None, start: StartRequest, force: bool, skip_preflight: bool, job: str | None
+) -> int:
     """Continue a campaign with the settings that it was started with. Finished trials are not run again."""
     from cluster.cli.run import resume_campaign
 
-    return resume_campaign(storage, name, force=force, parallel=parallel, skip_preflight=skip_preflight, job=job)
+    return resume_campaign(storage, name, start, force=force, skip_preflight=skip_preflight, job=job)
 
 
 @click.command()
 @storage_option
 @name_option
-def status(storage: Path, name: str | None) -> None:
+@click.option("--watch", is_flag=True, help="follow one campaign until it ends: state, node, step, accuracy, time left")
+@click.option("--every", default=2.0, help="seconds between looks; with --watch")
+def status(storage: Path, name: str | None, watch: bool, every: float) -> None:
     """Print the state of campaigns: trials, gate, driver."""
+    if watch:
+        from cluster.monitoring.watch import watch_campaign
+
+        watch_campaign(storage, name, every)
+        return
     from cluster.monitoring.status import print_status
 
     print_status(storage, name)

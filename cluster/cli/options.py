@@ -34,6 +34,17 @@ parallel_option = click.option(
     metavar="auto|N",
     help="trials at once: auto, as many as the cluster holds; or a number, also above that, for one that grows",
 )
+max_gpu_hours_option = click.option(
+    "--max-gpu-hours", type=float, help="GPU-hours of the whole campaign: nothing starts that would exceed them"
+)
+until_option = click.option(
+    "--until", metavar="TIME", help="18:30, 2026-11-27T06:00 or +8h: nothing starts that cannot end by then"
+)
+notify_option = click.option(
+    "--notify", metavar="URL", help="post a JSON object there at each decision, failure, and the end"
+)
+START_OPTIONS = (parallel_option, max_gpu_hours_option, until_option, notify_option)
+"""Options of every command that starts or continues a campaign."""
 job_option = click.option("--job", hidden=True, help="MODULE:FUNCTION that replaces the translator job")
 
 
@@ -69,7 +80,7 @@ _PHASE = (
     click.option("--gate-passes", type=float, default=0.70, help="accuracy that passes"),
     click.option("--gate-attribute", type=float, default=0.65, help="accuracy below which A runs as well"),
     click.option("--gate-budget", type=int, default=3, help="runs that confident mode may add"),
-    parallel_option,
+    *START_OPTIONS,
     force_option,
     skip_preflight_option,
     job_option,
@@ -82,7 +93,17 @@ _ABLATION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class PhaseRequest:
+class StartRequest:
+    """The `START_OPTIONS` as given on the command line."""
+
+    parallel: str = "auto"
+    max_gpu_hours: float | None = None
+    until: str | None = None
+    notify: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseRequest(StartRequest):
     """The options of a phase as given on the command line. The fields are named after the options."""
 
     preset: str
@@ -101,13 +122,26 @@ class PhaseRequest:
     gate_passes: float
     gate_attribute: float
     gate_budget: int
-    parallel: str
     force: bool
     skip_preflight: bool
     job: str | None
     design: tuple[str, ...] = ()
     toggle: tuple[str, ...] = ()
     campaign: str | None = None
+
+
+def start_options(command: Command) -> Command:
+    """Add the `START_OPTIONS` to a command, which receives them as `start`, a `StartRequest`."""
+
+    @functools.wraps(command)
+    def with_start(**values: Any) -> Any:
+        own = {field.name: values.pop(field.name) for field in fields(StartRequest)}
+        return command(start=StartRequest(**own), **values)
+
+    decorated: Command = with_start
+    for option in reversed(START_OPTIONS):
+        decorated = option(decorated)
+    return decorated
 
 
 def phase_options(command: Command) -> Command:

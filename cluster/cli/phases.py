@@ -1,4 +1,4 @@
-"""Commands that plan and run a phase: phase1, phase2, phase3, ablate and plan."""
+"""Commands that plan and run a phase: phase1, phase2, phase3, ablate, plan and space."""
 
 import click
 
@@ -49,4 +49,15 @@ def plan(request: PhaseRequest, phase: str) -> None:
     print_plan(phase, request)
 
 
-COMMANDS = (*(_run_command(name) for name in PHASES), plan)
+@click.command()
+@phase_argument
+@ablation_options
+@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+def space(request: PhaseRequest, phase: str, as_json: bool) -> None:
+    """Print Ray Tune's search space of a phase: the values of every setting that its trials vary."""
+    from cluster.cli.space import print_space
+
+    print_space(phase, request, as_json)
+
+
+COMMANDS = (*(_run_command(name) for name in PHASES), plan, space)

@@ -24,6 +24,7 @@ from tune_spaces.design.phases import PHASES, Phase, ablate
 from tune_spaces.design.toggles import all_toggles, applicable
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings, Mode
+from tune_spaces.records.limits import parse_until
 
 
 def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
@@ -43,6 +44,8 @@ def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
     make_specs(request)
     parse_seeds(request.seeds)
     parse_parallel(request.parallel)
+    if request.until is not None:
+        parse_until(request.until)
     _mode(request.gate)
     return request
 
@@ -68,10 +71,8 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     _check_phase(phase)
     base, run_spec = make_specs(request)
     TASKS.load(base.task).from_spec(base)  # refuses data that the task cannot read
-    settings = {**parse_settings(request.settings), **_shortcuts(request)}
-    planned = keep_needs(_phase(phase, base, request), base, settings)
+    planned = keep_needs(make_phase(phase, base, request), base, _settings(request))
     base, planned = pin_campaign_data(base, planned)
-    toggles = {toggle.field for toggle in all_toggles()}
     for toggle in all_toggles():
         if toggle not in applicable(base.task, base.bridge):
             print(
@@ -90,10 +91,10 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
             mode=_mode(request.gate),
             budget=request.gate_budget,
         ),
-        held={name: value for name, value in base.flat().items() if name in settings and name in toggles},
+        held=_held(base, request),
         request={
             "preset": request.preset,
-            "settings": settings,
+            "settings": _settings(request),
             "tracking_uri": request.tracking_uri or default_tracking_uri(request.storage),
         },
     )
@@ -114,6 +115,29 @@ def keep_needs(phase: Phase, base: JobSpec, settings: Container[str]) -> Phase:
 
     branches = {name: kept(variants) for name, variants in phase.branches.items()}
     return replace(phase, first=kept(phase.first), branches=branches)
+
+
+def make_trial_specs(phase: str, request: PhaseRequest) -> dict[str, dict[str, Any]]:
+    """Return the flat specs of a phase's variants under their first seed, by the variants' names.
+
+    Raises:
+        UserError: for an unknown phase, an unknown field or an impossible value.
+    """
+    _check_phase(phase)
+    base, _ = make_specs(request)
+    seeds, held = parse_seeds(request.seeds), _held(base, request)
+    variants = keep_needs(make_phase(phase, base, request), base, _settings(request)).variants()
+    return {variant.name: variant.spec(base, variant.seeds(seeds)[0], held).flat() for variant in variants}
+
+
+def _settings(request: PhaseRequest) -> dict[str, Any]:
+    return {**parse_settings(request.settings), **_shortcuts(request)}
+
+
+def _held(base: JobSpec, request: PhaseRequest) -> dict[str, Any]:
+    """Return the toggles that the request sets, which no variant changes."""
+    settings, toggles = _settings(request), {toggle.field for toggle in all_toggles()}
+    return {name: value for name, value in base.flat().items() if name in settings and name in toggles}
 
 
 def _check_phase(phase: str) -> None:
@@ -156,7 +180,12 @@ def _absolute(value: str) -> str:
     return str(place.resolve()) if place.is_dir() else value
 
 
-def _phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
+def make_phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
+    """Return the phase of that name on a base spec, with the design that the request names.
+
+    Raises:
+        UserError: for an unknown design or toggle, or a function that returns no phase.
+    """
     if request.campaign is not None:
         return _own_phase(request.campaign, base)
     if name == "ablate":

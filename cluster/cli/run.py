@@ -2,22 +2,23 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from bridge_common.errors import UserError
 from cluster.cli.data import check_campaign_data
-from cluster.cli.options import PhaseRequest
+from cluster.cli.options import PhaseRequest, StartRequest
 from cluster.cli.request import make_campaign
 from cluster.default_paths import default_reports
 from cluster.monitoring.tracking import recorded, tracking_uri_of
 from mlflow_utils.tracking_uri import check
 from tune_spaces.campaign import Campaign
-from tune_spaces.design.parallel import AUTO, Parallel, parse_parallel
+from tune_spaces.design.parallel import parse_parallel
 from tune_spaces.ray_tune.connect import cluster_address, connected
 from tune_spaces.ray_tune.nodes import check_local
+from tune_spaces.records.limits import Limits, parse_until
 
 DONE, FAILED = 0, 1
 SEND_FOR_S = 60.0
@@ -27,8 +28,8 @@ def run_phase(phase: str, request: PhaseRequest) -> int:
     """Run a phase to its end and return the exit code."""
     return run_campaign(
         make_campaign(phase, request),
+        request,
         force=request.force,
-        parallel=request.parallel,
         skip_preflight=request.skip_preflight,
         job=request.job,
         reports=request.reports,
@@ -38,9 +39,9 @@ def run_phase(phase: str, request: PhaseRequest) -> int:
 def resume_campaign(
     storage: Path,
     name: str | None,
+    start: StartRequest,
     *,
     force: bool = False,
-    parallel: Parallel = AUTO,
     skip_preflight: bool = False,
     job: str | None = None,
 ) -> int:
@@ -48,14 +49,14 @@ def resume_campaign(
     from tune_spaces.records.campaigns import choose
 
     campaign = Campaign.load(storage, choose(storage, name))
-    return run_campaign(campaign, force=force, parallel=parallel, skip_preflight=skip_preflight, job=job)
+    return run_campaign(campaign, start, force=force, skip_preflight=skip_preflight, job=job)
 
 
 def run_campaign(
     campaign: Campaign,
+    start: StartRequest,
     *,
     force: bool = False,
-    parallel: Parallel = AUTO,
     skip_preflight: bool = False,
     job: str | None = None,
     reports: Path | None = None,
@@ -64,8 +65,8 @@ def run_campaign(
 
     Args:
         campaign: what to run.
+        start: trials at once, limits, and who is told.
         force: start although a required phase has not passed; the record says so.
-        parallel: trials that may run at once, as in `Campaign.run`.
         skip_preflight: start without the checks of `quick_checks`; the record says so.
         job: MODULE:FUNCTION that replaces the translator job.
         reports: folder of the written reports.
@@ -76,10 +77,13 @@ def run_campaign(
     Raises:
         UserError: if the campaign cannot start as asked.
     """
+    from cluster.monitoring.notify import check_url
     from cluster.monitoring.summary import print_summary
     from cluster.monitoring.toggle_effects import print_effects
 
-    parallel = parse_parallel(parallel)
+    parallel, limits = parse_parallel(start.parallel), parse_limits(start, campaign)
+    if start.notify is not None:
+        check_url(start.notify)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         campaign.storage.mkdir(parents=True, exist_ok=True)
@@ -93,13 +97,24 @@ def run_campaign(
         campaign.request["preflight"] = list(earlier)  # one line a start that had something to run
         if not campaign.policy().finished:
             campaign.request["preflight"].append("skipped" if skip_preflight else _preflight(campaign, job))
-        policy = campaign.run(
-            job, force=force, parallel=parallel, watch=partial(_watched, reports or default_reports())
-        )
+        watch = partial(_watched, reports or default_reports(), start.notify)
+        policy = campaign.run(job, force=force, parallel=parallel, limits=limits, watch=watch)
     print_summary(campaign, policy)
     print_effects(campaign)
     failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())
     return FAILED if failed else DONE
+
+
+def parse_limits(start: StartRequest, campaign: Campaign) -> Limits:
+    """Return the limits that options name.
+
+    Raises:
+        UserError: for a time that cannot be read or has passed, or GPU-hours of a run without GPUs.
+    """
+    until = None if start.until is None else parse_until(start.until)
+    limits = Limits(gpu_hours=start.max_gpu_hours, until=until)
+    limits.check(campaign.run_spec)
+    return limits
 
 
 @contextmanager
@@ -145,13 +160,15 @@ def _preflight(campaign: Campaign, job: str | None) -> str:
 
 
 @contextmanager
-def _watched(reports: Path, campaign: Campaign) -> Iterator[None]:
+def _watched(reports: Path, notify: str | None, campaign: Campaign) -> Iterator[None]:
+    from cluster.monitoring.notify import notified
     from cluster.monitoring.progress import Progress
     from cluster.monitoring.reports import reported
     from cluster.monitoring.toggle_effects import write_attribution
 
     with recorded(campaign, tracking_uri_of(campaign), SEND_FOR_S) as tracker:
-        with reported(campaign, reports), Progress(campaign):
+        told = nullcontext() if notify is None else notified(campaign, notify)
+        with reported(campaign, reports), told, Progress(campaign):
             yield
         if folder := write_attribution(campaign):
             tracker.artifact(campaign.phase.name, folder)

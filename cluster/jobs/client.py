@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
+from tune_spaces.ray_tune.connect import WANTS_TOKEN
 
 PROJECT = "ablate"  # marks the jobs of this project
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -26,13 +27,17 @@ def connect(address: str | None = None) -> Any:
     The address counts more than the environment, which with Ray's own client is the reverse.
 
     Raises:
-        UserError: if nothing answers there, or what answers is no Ray dashboard. Ray itself would wait for minutes.
+        UserError: if no cluster is named, nothing answers there, what answers is no Ray dashboard, or it wants another
+            token. Ray itself would wait for minutes.
     """
     chosen = address or os.environ.get("RAY_API_SERVER_ADDRESS") or _of_head(os.environ.get("RAY_ADDRESS"))
+    if chosen is None:
+        raise UserError(f"which cluster? Give its dashboard's address, such as --address {DEFAULT_ADDRESS}")
     url = chosen if "://" in chosen else f"http://{chosen}"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{chosen} is no address for jobs: use that of the dashboard, such as {DEFAULT_ADDRESS}")
+    from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
     for name in ("_private.runtime_env.packaging", "dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
@@ -41,15 +46,18 @@ def connect(address: str | None = None) -> Any:
     try:
         with _environment("RAY_API_SERVER_ADDRESS", url):
             return bounded(lambda: JobSubmissionClient(url), ANSWER_S)
+    except AuthenticationError as error:
+        raise UserError(f"the Ray at {url} {WANTS_TOKEN}") from error
     except (NoAnswerError, OSError, RuntimeError) as error:
         raise UserError(f"no Ray dashboard at {url} ({first_line(str(error))}): {remedy}") from error
 
 
-def _of_head(address: str | None) -> str:
-    """Return the dashboard's address for a head's address, as $RAY_ADDRESS names it."""
-    if address in (None, "", "auto", "local"):
+def _of_head(address: str | None) -> str | None:
+    """Return the dashboard's address for a head's address, as $RAY_ADDRESS names it; None if it names no cluster."""
+    if address in (None, "", "local"):
+        return None
+    if address == "auto":  # the Ray of this machine
         return DEFAULT_ADDRESS
-    assert address is not None
     return address if address.startswith("http") else f"http://{address.removeprefix('ray://').rpartition(':')[0]}:8265"
 
 

@@ -19,9 +19,8 @@ from bridge_common.git import GIT_FACTS, git_facts
 from cluster.default_paths import default_storage
 from cluster.jobs.client import PROJECT, connect
 from cluster.jobs.follow import follow_job, write_out
+from cluster.jobs.upload import exclusions, measure, require_small
 from cluster.jobs.variables import job_variables
-
-EXCLUDES = ("/runs/", "/.venv/", "/venv/", "/.git", "/mlruns/", "/mlartifacts/", "*.db", "__pycache__/", ".*_cache/")
 
 
 def submit(
@@ -42,10 +41,10 @@ def submit(
         phase: a command of the command line.
         arguments: its arguments; a relative `--storage` among them is made absolute here.
         address: http(s)://HOST:PORT of the dashboard, or HOST:PORT; if None, that of $RAY_API_SERVER_ADDRESS, else
-            of $RAY_ADDRESS, else port 8265 of this machine.
+            of $RAY_ADDRESS.
         env: variables for the job, `NAME=VALUE`, or `NAME` for the value that it has here.
         runtime_env: further fields of Ray's runtime environment, such as `pip`.
-        working_dir: what is uploaded, without its runs, environments and git history.
+        working_dir: what is uploaded, without its environments, git history and storages of campaigns.
         storage: folder of the campaigns, under the path at which the cluster mounts it.
         follow: print the job's log until it ends. Ctrl-C then ends the printing, not the job.
         out: writes the log's text; to standard output by default.
@@ -55,14 +54,19 @@ def submit(
         `follow`, 0 once the job is accepted.
 
     Raises:
-        UserError: within seconds, if nothing answers at the address or the job is refused.
+        UserError: within seconds, if no address is given, nothing answers there, the upload would be too large, or the
+            job is refused.
     """
     client = connect(address)
-    command = ["python", "-m", "cluster", phase, *_with_storage(arguments, storage)]
+    given = _with_storage(arguments, storage)
+    command = ["python", "-m", "cluster", phase, *given]
     git = git_facts(working_dir)
     environment = dict(runtime_env or {})
     environment["working_dir"] = str(working_dir)
-    environment["excludes"] = [*EXCLUDES, *environment.get("excludes", [])]
+    excludes = exclusions(working_dir, _storage_in(given), environment.get("excludes", []))
+    upload = measure(working_dir, excludes)
+    require_small(working_dir, upload)
+    environment["excludes"] = excludes
     environment["env_vars"] = {**job_variables(env), GIT_FACTS: json.dumps(git), **environment.get("env_vars", {})}
     try:
         job = client.submit_job(
@@ -74,6 +78,7 @@ def submit(
     except (RuntimeError, ValueError, OSError) as error:
         raise UserError(f"the cluster refuses the job: {str(error).strip().splitlines()[-1]}") from error
     write = out or write_out
+    write(f"uploaded {upload.size / 2**20:.1f} MiB of {working_dir.resolve()}\n")
     write(f"job {job} at {client.get_address()}: {shlex.join(command)}\n")
     if not follow:
         write(f"to follow it: python -m cluster jobs follow {job}; to stop it: python -m cluster jobs stop {job}\n")
@@ -92,3 +97,9 @@ def _with_storage(arguments: Sequence[str], storage: Path | None) -> list[str]:
             given[index] = f"--storage={os.path.abspath(part.removeprefix('--storage='))}"
             return given
     return [*given, "--storage", os.path.abspath(storage or default_storage())]
+
+
+def _storage_in(arguments: Sequence[str]) -> Path:
+    """Return the storage that `_with_storage` has put into the arguments."""
+    named = [part.removeprefix("--storage=") for part in arguments if part.startswith("--storage=")]
+    return Path(named[0] if named else arguments[list(arguments).index("--storage") + 1])

@@ -5,6 +5,7 @@ It reads the trials' spools, as anyone could from another machine; the campaign 
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TextIO
@@ -47,6 +48,7 @@ class Progress:
         self._watched: dict[str, Watched] = {}
         self._following = repeating(POLL, self._look, "progress")
         self._bars: Any = None
+        self._waiting = ""
         # What an earlier start has left in the spools is not news.
         for name in campaign.plan.trials:
             events = campaign.trial(name).events_file
@@ -82,6 +84,7 @@ class Progress:
             self._bars.stop()
 
     def _look(self) -> None:
+        self._show_waiting()
         for name in self.campaign.plan.trials:
             folder = self.campaign.trial(name)
             if name not in self._watched and not folder.events_file.is_file():
@@ -90,6 +93,14 @@ class Progress:
             events, watched.position = folder.events_from(watched.position)
             for event in events:
                 self._show(watched, event)
+
+    def _show_waiting(self) -> None:
+        """Say when trials begin to wait for room in the cluster, and whenever their number has changed."""
+        schedule = self.campaign.records.schedule()
+        waiting = waiting_line(schedule) if schedule else ""
+        if waiting and waiting != self._waiting:
+            self._say(waiting)
+        self._waiting = waiting
 
     def _add(self, name: str) -> Watched:
         return self._watched.setdefault(name, Watched(self.campaign.plan.trials[name], self.campaign.trial(name)))
@@ -138,6 +149,14 @@ class Progress:
             self._bars.console.print(line, highlight=False, markup=False)
         else:
             print(line, file=self.out, flush=True)
+
+
+def waiting_line(schedule: Mapping[str, Any]) -> str:
+    """Return what waits for room in the cluster, in words; empty if nothing does."""
+    if count := schedule["without_place"]:
+        started = len(schedule["running"])
+        return f"{count} of {started} started trials wait for room: the cluster holds {schedule['slots']} at once"
+    return ""
 
 
 _EVALUATIONS = (("validation accuracy", VALIDATION), ("test accuracy", TEST))

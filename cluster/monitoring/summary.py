@@ -101,7 +101,9 @@ def _standing(campaign: Campaign, policy: Policy) -> list[str]:
     left = [name for name in policy.wanted() if name not in policy.outcomes]
     if not left:
         return []
+    limit = (campaign.records.schedule() or {}).get("limit")
     return [
+        *([f"limit: {limit}"] if limit else []),
         f"not finished: {', '.join(left)}",
         f"to go on: python -m cluster resume --storage {campaign.storage} --name {campaign.name}",
     ]

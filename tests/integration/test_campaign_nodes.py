@@ -86,7 +86,7 @@ def full_and_b(storage: Path, **run: Any) -> Campaign:
 @pytest.mark.slow
 def test_variants_share_a_node_and_leave_its_gpus_free_also_after_an_error(tmp_path: Path, cluster: Any) -> None:
     prepare(tmp_path, ACCURACY, steps=2, fail=["B"])
-    policy = full_and_b(tmp_path, max_failures=0).run(TRAINED)
+    policy = full_and_b(tmp_path, max_failures=0).run(TRAINED, parallel=1)
     assert_freed(6)
     assert policy.finished
     assert [outcome.failed for outcome in policy.outcomes.values()] == [False, True]
@@ -104,7 +104,7 @@ def run_while_a_node_dies(asked: Campaign, cluster: Any, moment: Callable[[], bo
 
     try:
         with once(moment, kill):
-            policy = asked.run(TRAINED)
+            policy = asked.run(TRAINED, parallel=1)
         assert_freed(4)
     finally:
         cluster.add_node(**NODE, **SMALL_STORE)

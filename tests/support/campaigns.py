@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tune_spaces.campaign import Campaign
 from tune_spaces.design import phases
 
 DIRECT, TRAINED = "tests.support.cheap_jobs:direct", "tests.support.cheap_jobs:trained"
+PLACED = "tests.support.cheap_jobs:placed"
 NAME = "phase1-tiny"
 
 
@@ -45,24 +47,35 @@ def steps(storage: Path, variant: str) -> list[int]:
     return [row["step"] for row in journal(storage) if row["event"] == "step" and row["variant"] == variant]
 
 
-def driver(storage: Path, *arguments: str, job: str = DIRECT, address: str | None = None) -> subprocess.Popen[str]:
-    """Start `python -m cluster phase1` in a process group of its own, so that all of it can be killed.
+def driver(
+    storage: Path,
+    *arguments: str,
+    phase: str = "phase1",
+    job: str = DIRECT,
+    address: str | None = None,
+    on: Callable[[list[str]], list[str]] = list,
+) -> subprocess.Popen[str]:
+    """Start `python -m cluster PHASE` in a process group of its own, so that all of it can be killed.
 
     Args:
         storage: folder of the campaign; `driver.log` in it takes the output.
         arguments: further options.
+        phase: the command.
         job: the job function.
         address: of the Ray to join; None to start a local one.
+        on: returns the command line that runs a command on another host; on this one by default.
     """
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     if address:
         environment["RAY_ADDRESS"] = address
     log = (storage / "driver.log").open("a")
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "cluster", "phase1", "--storage", str(storage), "--job", job),
-            *("--set", "test_examples=10000", *arguments),
-        ],
+        on(
+            [
+                *(sys.executable, "-m", "cluster", phase, "--storage", str(storage), "--job", job),
+                *("--set", "test_examples=10000", *arguments),
+            ]
+        ),
         cwd=ROOT,
         env={**environment, **ENVIRONMENT},
         stdout=log,

@@ -27,7 +27,7 @@ def journal(folder: Path, **what: Any) -> None:
     files.append_jsonl(folder.parents[2] / "journal.jsonl", {**what, "time": time.time(), "pid": os.getpid()})
 
 
-def finish(folder: Path, node_id: str | None, started: float) -> dict[str, Any]:
+def finish(folder: Path, node_id: str | None, started: float, gpu: str | None = None) -> dict[str, Any]:
     """Write metrics, samples if asked for, and the result of a trial."""
     asked, given = settings(folder), files.read_json(folder / "spec.json")
     n = given["spec"]["test_examples"] or asked.get("n", 1000)
@@ -40,6 +40,7 @@ def finish(folder: Path, node_id: str | None, started: float) -> dict[str, Any]:
         "fingerprint": given["fingerprint"],
         "metrics": metrics,
         "node_id": node_id,
+        "gpu": gpu,
         "seconds": time.time() - started,
         "checkpoint": None,
     }
@@ -58,27 +59,68 @@ def finish(folder: Path, node_id: str | None, started: float) -> dict[str, Any]:
     return result
 
 
-def direct(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
-    """Run in the trial's own process; steps are counted in a file, from which a later attempt goes on."""
-    started, asked = time.time(), settings(folder)
-    given = files.read_json(folder / "spec.json")
+def _steps(folder: Path, **where: Any) -> None:
+    """Do the steps of a trial; they are counted in a file, from which a later attempt goes on."""
+    asked, given = settings(folder), files.read_json(folder / "spec.json")
     state = folder / "steps.json"
     done = files.read_json(state) if state.is_file() else 0
-    journal(folder, event="start", variant=given["variant"], step=done)
+    about = {"variant": given["variant"], "seed": given["seed"], **where}
+    journal(folder, event="start", step=done, **about)
     if given["variant"] in asked.get("fail", []):
         raise RuntimeError(f"{given['variant']} cannot be run")
     for step in range(done, asked.get("steps", 1)):
         time.sleep(asked.get("pause", 0))
-        journal(folder, event="step", variant=given["variant"], step=step)
+        journal(folder, event="step", step=step, **about)
         files.append_jsonl(
             folder / "events.jsonl",
             {"kind": "metrics", "time": time.time(), "step": step, "values": {"loss/total": 1 / (1 + step)}},
         )
         files.write_json(state, step + 1)
-    journal(folder, event="end", variant=given["variant"])
+    journal(folder, event="end", **about)
+
+
+def direct(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
+    """Run in the trial's own process, without resources."""
+    started = time.time()
+    _steps(folder)
     import ray
 
     return finish(folder, ray.get_runtime_context().get_node_id(), started)
+
+
+def _placed_task(folder: Path, started: float) -> dict[str, Any]:
+    import ray
+
+    node = ray.get_runtime_context().get_node_id()
+    _steps(folder, node=node)
+    resources = next(each["Resources"] for each in ray.nodes() if each["NodeID"] == node)
+    kinds = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
+    return finish(folder, node, started, gpu=kinds[0] if kinds else None)
+
+
+def placed(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
+    """Run one task on a node that holds the resources of a whole job, as Ray Train reserves them."""
+    import ray
+    from ray.util.placement_group import placement_group, remove_placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    if (folder / "result.json").is_file():
+        return files.read_json(folder / "result.json")
+    bundle = {"CPU": run.cpus_per_worker} | ({"GPU": 1} if run.use_gpu else {})
+    selector = [{"ray.io/node-id": node_id}] * run.workers if node_id else None
+    group = placement_group([bundle] * run.workers, strategy="STRICT_PACK", bundle_label_selector=selector)
+    try:
+        while not group.wait(3600):
+            pass
+        task = ray.remote(_placed_task).options(
+            num_cpus=run.cpus_per_worker,
+            num_gpus=1 if run.use_gpu else 0,
+            max_retries=3,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0),
+        )
+        return ray.get(task.remote(folder, time.time()))
+    finally:
+        remove_placement_group(group)
 
 
 def _loop(config: dict[str, Any]) -> None:

@@ -23,6 +23,9 @@ QUIET = {
     # A job that cannot be placed on its preferred node fails after this many seconds instead of waiting forever.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
 }
+WANTS_TOKEN = (
+    "wants a token, and the one here is missing or another: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as there"
+)
 TCP_TIMEOUT_S = 5.0
 GCS_TIMEOUT_S = 20.0
 
@@ -104,7 +107,10 @@ def require_ray_at(address: str) -> None:
             f"what answers at {address} is no Ray head (the dashboard's port is not its address)"
         ) from error
     if done.returncode:
-        raise UserError(f"the Ray at {address} refuses: {(done.stderr.decode().strip().splitlines() or ['?'])[-1]}")
+        said = done.stderr.decode(errors="replace").strip()
+        if "uthentication token" in said:
+            raise UserError(f"the Ray at {address} {WANTS_TOKEN}")
+        raise UserError(f"the Ray at {address} refuses: {(said.splitlines() or ['?'])[-1]}")
 
 
 def _join(address: str) -> None:

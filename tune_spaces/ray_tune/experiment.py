@@ -21,6 +21,7 @@ from tune_spaces.ray_tune.nodes import check_free
 from tune_spaces.ray_tune.places import Places
 from tune_spaces.ray_tune.trainable import Job, tune_trial
 from tune_spaces.records.campaign_folder import CampaignFolder
+from tune_spaces.records.limits import LimitKeeper, Limits
 
 if TYPE_CHECKING:
     from ray.tune import ResultGrid
@@ -41,6 +42,7 @@ def fit(
     *,
     wait: bool,
     parallel: Parallel = AUTO,
+    limits: Limits | None = None,
 ) -> "ResultGrid":
     """Run the trials that the policy asks for until it asks for none, or a stop is requested.
 
@@ -52,6 +54,7 @@ def fit(
         job: the job function of a trial.
         wait: wait for GPUs that others use; otherwise the phase is refused while they do.
         parallel: trials that may run at once; `auto` for as many as the cluster holds.
+        limits: a time and GPU-hours within which the start must end.
 
     Raises:
         UserError: no node can hold a job, or none is free and `wait` is false.
@@ -66,10 +69,19 @@ def fit(
         from tune_spaces.ray_tune.searcher import VariantSearcher
         from tune_spaces.ray_tune.stopper import GateStopper
 
-        places = Places(run)
+        places, keeper = Places(run), LimitKeeper(limits or Limits(), campaign, run)
         searcher = VariantSearcher(
-            policy, trials, campaign, run, parallel=parallel, slots=lambda: places.standing().slots
+            *(policy, trials, campaign, run),
+            parallel=parallel,
+            slots=lambda: places.standing().slots,
+            fits=keeper.fits,
         )
+
+        def follow() -> None:
+            if keeper.reached(searcher.running()):
+                campaign.request_stop()
+            _record_schedule(campaign, searcher, places, keeper)
+
         trainable = tune.with_parameters(tune_trial, job=job, attempt=uuid.uuid4().hex)
         tuner = tune.Tuner(
             tune.with_resources(trainable, _on_this_node()),
@@ -90,23 +102,27 @@ def fit(
                 verbose=0,
             ),
         )
-        with repeating(SCHEDULE_POLL, lambda: _record_schedule(campaign, searcher, places), "schedule"):
+        with repeating(SCHEDULE_POLL, follow, "schedule"):
             grid = tuner.fit()
+        _record_schedule(campaign, searcher, places, keeper)
         for name in searcher.live.values():
             _observe_interrupted(campaign, policy, name)
         return grid
 
 
-def _record_schedule(campaign: CampaignFolder, searcher: "VariantSearcher", places: Places) -> None:
+def _record_schedule(
+    campaign: CampaignFolder, searcher: "VariantSearcher", places: Places, keeper: LimitKeeper
+) -> None:
     """Write what runs and what waits, for whoever follows the campaign; an unchanged record is not written again."""
     standing = places.standing()
-    running = list(searcher.live.values())
+    running = searcher.running()
     record = {
         "parallel": searcher.parallel,
         "slots": standing.slots,
-        "running": {name: searcher.since[name] for name in running},
+        "running": running,
         "without_place": min(standing.waiting, len(running)),
         "ready": len([name for name in searcher.policy.ready() if name not in running]),
+        "limit": keeper.reason,
     }
     earlier = campaign.schedule() or {}
     if any(earlier.get(name) != value for name, value in record.items()):

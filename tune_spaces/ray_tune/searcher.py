@@ -36,6 +36,7 @@ class VariantSearcher(Searcher):
         parallel: Parallel = 1,
         slots: Callable[[], int] | None = None,
         alive: Callable[[str], bool] = is_alive,
+        fits: Callable[[str, Mapping[str, float]], bool] = lambda name, running: True,
     ) -> None:
         """Suggest nothing yet.
 
@@ -47,10 +48,11 @@ class VariantSearcher(Searcher):
             parallel: trials that may run at once; `auto` for `slots`, with what follows the gate one by one.
             slots: returns how many jobs the cluster holds at once; one by default.
             alive: whether a node, by its id, is alive.
+            fits: whether a trial may still start beside the running ones, given when each of them was started.
         """
         super().__init__()
         self.policy, self.trials, self.campaign, self.run = policy, dict(trials), campaign, run
-        self.parallel, self._slots, self._alive = parallel, slots, alive
+        self.parallel, self._slots, self._alive, self._fits = parallel, slots, alive, fits
         self._limit = None if parallel == AUTO else int(parallel)
         self.live: dict[str, str] = {}  # names of running trials by Tune's id
         self.since: dict[str, float] = {}  # when each of them was suggested, in seconds since 1970
@@ -85,13 +87,18 @@ class VariantSearcher(Searcher):
             **point(trial.spec.flat(), self._fields),
         }
 
+    def running(self) -> dict[str, float]:
+        """Return when each running trial was suggested, in seconds since 1970, by name."""
+        return {name: self.since[name] for name in list(self.live.values())}
+
     def _next(self) -> str | None:
-        """Return the next trial, unless its result is in this storage or will be once a running trial has ended."""
+        """Return the next trial that may start, and whose result will not come from a finished or a running one."""
         running = list(self.live.values())
         measured = {self.trials[name].fingerprint for name in running}
         busy = {name for name in self.policy.ready() if self.trials[name].fingerprint in measured} if running else set()
         take_finished(self.campaign, self.policy, self.trials, self.run, storage=self._finished, busy=busy)
-        return next((name for name in self.policy.ready() if name not in busy), None)
+        ready = (name for name in self.policy.ready() if name not in busy)
+        return next((name for name in ready if self._fits(name, self.running())), None)
 
     def _has_room_for(self, name: str) -> bool:
         """Whether a trial may run beside those that run already."""

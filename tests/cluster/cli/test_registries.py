@@ -102,3 +102,13 @@ def test_names_that_a_plug_in_registers(tmp_path: Path) -> None:
 
 def test_help_shows_the_toggle_of_a_plug_in(plugin: str) -> None:
     assert "rank (extra.rank): on: soft tokens in 8 dimensions" in shown("ablate", "--plugin", plugin, "--help")
+
+
+def test_the_search_space_of_a_phase() -> None:
+    found = json.loads(shown("space", "phase3", "--json"))
+    assert {64, 128, 256, 512} <= set(found["space"]["soft_tokens"])
+    assert found["variants"]["k256"]["soft_tokens"] == 256
+    assert all(own[name] in values for own in found["variants"].values() for name, values in found["space"].items())
+    assert "config/soft_tokens 64, 128, 256, 512" in shown("space", "phase3")
+    held = json.loads(shown("space", "phase1", "--set", "decode_aware=false", "--json"))
+    assert held["variants"]["full"]["decode_aware"] is False

@@ -132,7 +132,7 @@ def test_a_dashboard_that_accepts_and_never_answers_is_given_up(monkeypatch):
 
 
 def test_the_address_of_a_head_leads_to_its_dashboard():
-    assert client._of_head(None) == client._of_head("auto") == "http://127.0.0.1:8265"
+    assert client._of_head("auto") == "http://127.0.0.1:8265"
     assert client._of_head("10.0.0.1:6379") == "http://10.0.0.1:8265"
     assert client._of_head("ray://10.0.0.1:10001") == "http://10.0.0.1:8265"
     assert client._of_head("https://ray.example.org") == "https://ray.example.org"
@@ -144,3 +144,11 @@ def test_importing_it_stays_light():
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_address_is_asked_for_and_never_guessed(monkeypatch):
+    for value in (None, "", "local"):
+        if value is not None:
+            monkeypatch.setenv("RAY_ADDRESS", value)
+        with pytest.raises(UserError, match=r"which cluster\? .*--address http://127.0.0.1:8265"):
+            submit("phase1")

@@ -1,0 +1,81 @@
+"""What a submitted job would upload: measured by Ray's own rules before anything is sent.
+
+Ray's dashboard refuses more than 100 MiB after the whole upload, and folders of runs or weights are larger soon.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bridge_common.errors import UserError
+
+EXCLUDES = ("/runs/", "/.venv/", "/venv/", "/.git", "/mlruns/", "/mlartifacts/", "*.db", "__pycache__/", ".*_cache/")
+MOST_BYTES = 100 * 2**20  # what the dashboard takes
+_NAMED = 5  # entries that an error names
+_DEPTHS = ("*", "*/*", "*/*/*")  # of campaigns' folders in a working directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """The files that Ray would send.
+
+    Attributes:
+        size: bytes in all, before compression.
+        entries: bytes of each file and folder at the top, largest first.
+    """
+
+    size: int
+    entries: dict[str, int]
+
+
+def exclusions(folder: Path, storage: Path, more: Sequence[str] = ()) -> list[str]:
+    """Return the patterns of what is not uploaded: `EXCLUDES`, every storage of campaigns, and `more`.
+
+    Args:
+        folder: the working directory that is uploaded.
+        storage: the job's storage, which may lie in it.
+        more: further patterns, in the syntax of .gitignore.
+    """
+    return [*EXCLUDES, *(f"/{path.relative_to(folder.resolve())}/" for path in _storages(folder, storage)), *more]
+
+
+def _storages(folder: Path, storage: Path) -> Iterator[Path]:
+    """Find the job's storage and other storages below a folder; of one that is the folder itself, its campaigns."""
+    root = folder.resolve()
+    found = {storage.resolve()}
+    for depth in _DEPTHS:
+        for record in root.glob(f"{depth}/campaign.json"):
+            found.add(record.parent if record.parent.parent == root else record.parent.parent)
+    yield from sorted(path for path in found if root in path.parents)
+
+
+def measure(folder: Path, excludes: Sequence[str]) -> Upload:
+    """Add up the files that Ray would upload: without the excluded ones, and those of .gitignore and .rayignore."""
+    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+
+    root = folder.resolve()
+    sizes: dict[str, int] = {}
+
+    def add(path: Path) -> None:
+        if path.is_file():
+            name = path.relative_to(root).parts[0]
+            sizes[name] = sizes.get(name, 0) + path.stat().st_size
+
+    _dir_travel(root, [_get_excludes(root, list(excludes))], add, include_gitignore=True)
+    largest = sorted(sizes.items(), key=lambda item: -item[1])
+    return Upload(size=sum(sizes.values()), entries=dict(largest))
+
+
+def require_small(folder: Path, upload: Upload) -> None:
+    """Refuse an upload that the cluster would not take.
+
+    Raises:
+        UserError: with the largest entries and the remedy.
+    """
+    if upload.size <= MOST_BYTES:
+        return
+    largest = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in list(upload.entries.items())[:_NAMED])
+    raise UserError(
+        f"{folder.resolve()} would upload {upload.size / 2**20:.0f} MiB, and Ray takes {MOST_BYTES / 2**20:.0f} "
+        f"({largest}): move what the job does not need elsewhere, or name it in .rayignore"
+    )

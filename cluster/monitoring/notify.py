@@ -1,0 +1,118 @@
+"""Tell a URL what a campaign does: one JSON object by HTTP at a decision of the gate, a failed trial, and the end.
+
+A delivery that fails is a warning and never hurts a run.
+"""
+
+import json
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from bridge_common.errors import UserError
+from bridge_common.threads import repeating
+from tune_spaces.campaign import Campaign
+from tune_spaces.gate.policy import Policy
+from tune_spaces.records.usage import Usage
+
+POLL_S = 2.0
+ANSWER_S = 5.0
+
+
+def check_url(url: str) -> None:
+    """Refuse what is no address for notices.
+
+    Raises:
+        UserError: if it is not http(s)://HOST...
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError(f"--notify {url}: give http://HOST/PATH or https://HOST/PATH")
+
+
+@contextmanager
+def notified(campaign: Campaign, url: str) -> Iterator[None]:
+    """Send notices of a campaign to a URL while the body runs it, and one at its end.
+
+    Args:
+        campaign: whose folder is followed. What was decided or failed before is not sent again.
+        url: where each notice is posted, as JSON.
+    """
+    notices = Notices(campaign, url)
+    notices.new()
+    try:
+        with repeating(POLL_S, notices.send_new, "notices"):
+            yield
+    finally:
+        notices.send_new()
+        notices.send("end", notices.summary())
+
+
+class Notices:
+    """What a campaign has to tell, each thing once."""
+
+    def __init__(self, campaign: Campaign, url: str) -> None:
+        self.campaign, self.url = campaign, url
+        self._decisions = 0
+        self._failures: set[tuple[str, str]] = set()
+        self._warned = False
+
+    def new(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the decisions and failures since the last call."""
+        decisions = self.campaign.policy().decisions()
+        notices: list[tuple[str, dict[str, Any]]] = []
+        for decision in decisions[self._decisions :]:
+            about = decision.evidence
+            values = {"branch": str(decision.branch), "uncertain": decision.uncertain, "accuracy": about.accuracy}
+            notices.append(("decision", {**values, "low": about.low, "high": about.high, "n": about.n}))
+        self._decisions = len(decisions)
+        for name, trial in self.campaign.plan.trials.items():
+            error = self.campaign.trial(name).error()
+            if error is not None and (key := (name, str(error.get("attempt")))) not in self._failures:
+                self._failures.add(key)
+                about_trial = {"trial": name, "variant": trial.variant, "seed": trial.seed}
+                notices.append(("failure", {**about_trial, "error": error["error"]}))
+        return notices
+
+    def send_new(self) -> None:
+        """Send the decisions and failures since the last call."""
+        for event, values in self.new():
+            self.send(event, values)
+
+    def summary(self) -> dict[str, Any]:
+        """Return how the campaign stands."""
+        policy = self.campaign.policy()
+        wanted = policy.wanted()
+        failed = [name for name in wanted if self.campaign.trial(name).failed]
+        usage = Usage(self.campaign.trial(name) for name in self.campaign.plan.trials)
+        return {
+            "finished": policy.finished,
+            "passed": policy.record()["passed"] if policy.branches else None,
+            "trials": {
+                "finished": len(policy.outcomes),
+                "failed": len(failed),
+                "left": len(wanted) - len(policy.outcomes) - len(failed),
+            },
+            "accuracy": _accuracies(policy),
+            "gpu_hours": usage.gpu_hours(self.campaign.run_spec, ()),
+        }
+
+    def send(self, event: str, values: Mapping[str, Any]) -> None:
+        """Post one notice; the first one that fails is a warning, and nothing is raised."""
+        about = {"event": event, "campaign": self.campaign.name, "phase": self.campaign.phase.name}
+        notice = {**about, "time": time.time(), "host": socket.gethostname(), **values}
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.url, json.dumps(notice).encode(), headers, method="POST")
+        try:
+            urllib.request.urlopen(request, timeout=ANSWER_S).close()
+        except Exception as error:  # whatever the other side does, the run goes on
+            if not self._warned:
+                print(f"warning: --notify {self.url}: {error}; the run goes on")
+            self._warned = True
+
+
+def _accuracies(policy: Policy) -> dict[str, float | None]:
+    return {name: outcome.accuracy for name, outcome in policy.outcomes.items()}

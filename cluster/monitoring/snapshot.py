@@ -1,0 +1,166 @@
+"""What a campaign's trials do right now, read from the campaign's folder alone, so from any machine that sees it."""
+
+import heapq
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bridge_common import metric_names, trial_files
+from tune_spaces.campaign import Campaign
+from tune_spaces.gate.policy import Policy
+from tune_spaces.records.usage import TrialLog, Usage
+
+ORDER = ("running", "starting", "stopped", "failed", "finished", "reused", "ready", "waits for the gate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialState:
+    """One trial at one moment.
+
+    Attributes:
+        name: of the trial.
+        variant: of the trial.
+        seed: of the trial.
+        state: one of `ORDER`.
+        node: host on which it runs or ran, or None if it is not known.
+        step: last recorded step.
+        steps: steps in all.
+        accuracy: of the test items, or of the validation examples so far; None if nothing was evaluated.
+        on_test: whether that accuracy is of the test items.
+        seconds: of all attempts.
+        left: estimated seconds until it ends; 0 if it has ended.
+    """
+
+    name: str
+    variant: str
+    seed: int
+    state: str
+    node: str | None
+    step: int
+    steps: int
+    accuracy: float | None
+    on_test: bool
+    seconds: float
+    left: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A campaign at one moment.
+
+    Attributes:
+        trials: planned trials that run, have run, or may still run.
+        driven: whether a process runs the campaign.
+        slots: jobs that the cluster holds, or None if nobody runs the campaign.
+        without_place: jobs that were started and wait for their resources.
+        gpu_hours: used so far.
+        left: estimated seconds until all trials that are asked for so far have ended.
+    """
+
+    trials: tuple[TrialState, ...]
+    driven: bool
+    slots: int | None
+    without_place: int
+    gpu_hours: float
+    left: float
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of trials in each state that occurs."""
+        states = [trial.state for trial in self.trials]
+        return {state: states.count(state) for state in ORDER if state in states}
+
+
+class Watcher:
+    """Makes snapshots of a campaign; each reads only what is new in the trials' logs."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self.campaign = campaign
+        self.usage = Usage(campaign.trial(name) for name in campaign.plan.trials)
+        plan = campaign.records.plan() or {"trials": []}
+        self._estimates = {row["name"]: 60.0 * row["minutes"] for row in plan["trials"]}
+
+    def snapshot(self, now: float | None = None) -> Snapshot:
+        """Return what the trials do now.
+
+        Args:
+            now: the present time, in seconds since 1970.
+        """
+        now = time.time() if now is None else now
+        records, policy = self.campaign.records, self.campaign.policy()
+        driven, schedule = records.is_driven(), records.schedule() or {}
+        running = schedule.get("running", {}) if driven else {}
+        trials = [self._state(name, policy, running, now) for name in self.campaign.plan.trials]
+        shown = tuple(trial for trial in trials if trial is not None)
+        slots = max(1, len(running), schedule.get("slots", 1)) if driven else 1
+        if driven and schedule.get("parallel") not in (None, "auto"):
+            slots = max(1, min(int(schedule["parallel"]), slots))
+        live = [trial.name for trial in shown if trial.state == "running"]
+        return Snapshot(
+            trials=shown,
+            driven=driven,
+            slots=schedule.get("slots") if driven else None,
+            without_place=schedule.get("without_place", 0) if driven else 0,
+            gpu_hours=self.usage.gpu_hours(self.campaign.run_spec, live, now),
+            left=makespan([t.left for t in shown if t.state != "waits for the gate"], slots),
+        )
+
+    def _state(self, name: str, policy: Policy, running: dict[str, float], now: float) -> TrialState | None:
+        trial, folder, log = self.campaign.plan.trials[name], self.campaign.trial(name), self.usage.read(name)
+        result = folder.result()
+        ready = name in policy.wanted()
+        if result is not None:
+            state = "reused" if "reused_from" in result else "finished"
+        elif name in running:
+            state = "running" if log.status == trial_files.RUNNING else "starting"
+        elif folder.failed:
+            state = "failed"
+        elif folder.begun:
+            state = "stopped"
+        elif ready:
+            state = "ready"
+        elif policy.branches and not policy.finished:
+            state = "waits for the gate"
+        else:
+            return None
+        accuracy, on_test = _accuracy(result, log)
+        seconds = log.seconds(now if state == "running" else None)
+        return TrialState(
+            name=name,
+            variant=trial.variant,
+            seed=trial.seed,
+            state=state,
+            node=log.tags.get("node"),
+            step=trial.spec.steps if result is not None else log.step,
+            steps=trial.spec.steps,
+            accuracy=accuracy,
+            on_test=on_test,
+            seconds=seconds,
+            left=self._left(name, state, log, seconds, now),
+        )
+
+    def _left(self, name: str, state: str, log: TrialLog, seconds: float, now: float) -> float:
+        """Estimate a trial's remaining seconds: by its own speed once two of its steps are known."""
+        if state in ("finished", "reused", "failed"):
+            return 0.0
+        whole = self._estimates.get(name, 0.0)
+        if state == "running" and log.first_step is not None and log.step > log.first_step[0]:
+            step, when = log.first_step
+            speed = (log.last - when) / (log.step - step)
+            return max(0.0, (self.campaign.plan.trials[name].spec.steps - log.step) * speed - (now - log.last))
+        return max(0.0, whole - seconds)
+
+
+def makespan(seconds: Sequence[float], slots: int) -> float:
+    """Return when the last of several jobs ends if each starts, in order, as soon as a slot is free."""
+    busy = [0.0] * max(1, slots)
+    for length in seconds:
+        heapq.heapreplace(busy, busy[0] + length)
+    return max(busy)
+
+
+def _accuracy(result: dict[str, Any] | None, log: TrialLog) -> tuple[float | None, bool]:
+    name = metric_names.accuracy("bridged")
+    if result is not None:
+        return result["metrics"].get(name), True
+    return log.values.get(f"validation/{name}"), False

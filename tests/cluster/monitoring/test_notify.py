@@ -1,0 +1,93 @@
+"""Notices of a campaign by HTTP: each thing once, and a failure to deliver hurts nothing."""
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge_common.errors import UserError
+from cluster.monitoring.notify import check_url, notified
+from ray_bridge import tiny, tiny_run
+from tune_spaces.campaign import Campaign
+from tune_spaces.design import phases
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Campaign:
+    base = tiny()
+    campaign = Campaign(phases.phase1(base), base, tiny_run(), storage=tmp_path, name="c")
+    campaign.freeze()
+    return campaign
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    received: list[dict[str, Any]] = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.headers["Content-Type"] == "application/json"
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{httpd.server_port}/hook", received
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def finish(campaign: Campaign, variant: str, accuracy: float) -> None:
+    name = next(name for name, trial in campaign.plan.trials.items() if trial.variant == variant)
+    folder = campaign.records.begin(campaign.plan.trials[name], campaign.run_spec)
+    folder.write_result({"metrics": {"accuracy/bridged": accuracy, "n": 1000, "correct/bridged": accuracy * 1000}})
+
+
+def fail(campaign: Campaign, variant: str, attempt: str) -> None:
+    name = next(name for name, trial in campaign.plan.trials.items() if trial.variant == variant)
+    folder = campaign.records.begin(campaign.plan.trials[name], campaign.run_spec)
+    folder.write_error({"attempt": attempt, "error": "RuntimeError: no", "traceback": "..."})
+
+
+def test_a_decision_a_failure_and_the_end(campaign: Campaign, server: tuple[str, list[dict[str, Any]]]) -> None:
+    url, received = server
+    fail(campaign, "B", "an earlier start")
+    with notified(campaign, url):
+        finish(campaign, "full", 0.67)
+        fail(campaign, "C", "this start")
+    events = {notice["event"]: notice for notice in received}
+    assert [notice["event"] for notice in received] == ["decision", "failure", "end"]
+    assert all(notice["campaign"] == "c" and notice["phase"] == "phase1" for notice in received)
+    assert events["decision"]["branch"] == "attribute"
+    assert events["decision"]["accuracy"] == 0.67
+    assert events["failure"] | {"variant": "C", "error": "RuntimeError: no"} == events["failure"]
+    assert events["end"]["trials"] == {"finished": 1, "failed": 2, "left": 0}
+    assert events["end"]["finished"] is False
+
+
+def test_an_error_of_the_campaign_is_an_end_too(campaign: Campaign, server: tuple[str, list[dict[str, Any]]]) -> None:
+    url, received = server
+    with pytest.raises(KeyboardInterrupt), notified(campaign, url):
+        raise KeyboardInterrupt
+    assert [notice["event"] for notice in received] == ["end"]
+
+
+def test_who_does_not_listen_hurts_nothing(campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+    with notified(campaign, "http://127.0.0.1:1/hook"):
+        finish(campaign, "full", 0.72)
+    assert capsys.readouterr().out.count("warning: --notify http://127.0.0.1:1/hook") == 1
+
+
+def test_what_is_no_address_is_refused() -> None:
+    check_url("https://example.org/a?b=c")
+    for url in ("example.org", "ftp://example.org", "http://"):
+        with pytest.raises(UserError, match="--notify"):
+            check_url(url)

@@ -1,0 +1,103 @@
+"""`status --watch` reads a campaign's folder, from any machine: states, steps, accuracy so far, time left."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bridge_common import files
+from bridge_common.trial_folder import TrialFolder
+from cluster.cli.app import app
+from cluster.monitoring.snapshot import Snapshot, Watcher, makespan
+from cluster.monitoring.watch import duration, headline
+from ray_bridge import tiny, tiny_run
+from tune_spaces.campaign import Campaign
+from tune_spaces.design import phases
+
+
+@pytest.fixture
+def campaign(tmp_path: Path) -> Campaign:
+    base = tiny(steps=100)
+    campaign = Campaign(phases.phase1(base), base, tiny_run(use_gpu=True), storage=tmp_path, name="c", seeds=(0, 1))
+    campaign.freeze()
+    campaign.records.write_campaign({"phase": {}, "starts": [{"time": 0}]})
+    return campaign
+
+
+def begin(campaign: Campaign, name: str, *events: dict[str, object]) -> TrialFolder:
+    folder = campaign.records.begin(campaign.plan.trials[name], campaign.run_spec)
+    for event in events:
+        files.append_jsonl(folder.events_file, event)
+    return folder
+
+
+def step(number: int, time: float, **values: float) -> dict[str, object]:
+    return {"kind": "metrics", "time": time, "step": number, "values": {"loss/total": 1.0, **values}}
+
+
+RUNNING = {"kind": "status", "time": 1000.0, "status": "RUNNING"}
+
+
+def of(snapshot: Snapshot, name: str) -> dict[str, object]:
+    (trial,) = [trial for trial in snapshot.trials if trial.name == name]
+    return {key: getattr(trial, key) for key in ("state", "step", "accuracy", "on_test", "node", "left")}
+
+
+def test_what_runs_what_waits_and_for_how_long(campaign: Campaign) -> None:
+    first, second = campaign.plan.first
+    begin(
+        *(campaign, first, RUNNING, {"kind": "tags", "time": 1000.0, "values": {"node": "gpu-7"}}),
+        *(step(10, 1010.0), step(20, 1020.0, **{"validation/accuracy/bridged": 0.5}), step(30, 1030.0)),
+    )
+    begin(campaign, second)
+    with campaign.records.locked():
+        campaign.records.write_schedule(
+            {"parallel": "auto", "slots": 2, "running": {first: 1000.0, second: 1020.0}, "without_place": 1, "ready": 0}
+        )
+        now = Watcher(campaign).snapshot(now=1040.0)
+    assert of(now, first) == {
+        "state": "running", "step": 30, "accuracy": 0.5, "on_test": False, "node": "gpu-7", "left": 60.0,
+    }  # fmt: skip
+    assert of(now, second)["state"] == "starting"
+    assert now.counts() == {"running": 1, "starting": 1, "waits for the gate": 6}
+    assert now.gpu_hours == pytest.approx(40 * 2 / 3600)
+    assert "1 wait for their GPUs or CPUs" in headline(campaign, now)
+
+
+def test_what_ended_and_what_was_left_behind(campaign: Campaign) -> None:
+    first, second = campaign.plan.first
+    begin(campaign, first, RUNNING, step(100, 1100.0)).write_result(
+        {"metrics": {"accuracy/bridged": 0.72, "n": 100, "correct/bridged": 72}}
+    )
+    begin(campaign, second, RUNNING, step(40, 1040.0))
+    now = Watcher(campaign).snapshot(now=9e9)
+    assert not now.driven
+    assert of(now, first) | {"left": 0.0} == of(now, first)
+    assert of(now, first)["accuracy"] == 0.72
+    assert of(now, second)["state"] == "stopped"
+    assert now.gpu_hours == pytest.approx((100 + 40) * 2 / 3600), "nothing is counted after the last sign of life"
+    assert "nobody runs it" in headline(campaign, now)
+
+
+def test_the_command_ends_when_nobody_runs_the_campaign(tmp_path: Path) -> None:
+    base = tiny()
+    campaign = Campaign(phases.phase1(base), base, tiny_run(), storage=tmp_path, name="c")
+    for name in campaign.plan.first:
+        begin(campaign, name).write_result({"metrics": {"accuracy/bridged": 0.72, "n": 100, "correct/bridged": 72}})
+    campaign.run(job="nothing:runs")
+    done = CliRunner().invoke(app, ["status", "--watch", "--storage", str(tmp_path)], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "c: 1 finished; nobody runs it" in done.output
+    assert "72.0%" in done.output
+    assert "gate: passed" in done.output
+
+
+def test_the_end_of_several_trials_depends_on_the_slots() -> None:
+    assert makespan([10, 10, 10, 10], 1) == 40
+    assert makespan([10, 10, 10, 10], 3) == 20
+    assert makespan([], 4) == 0
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(5, "5 s"), (600, "10 min"), (11_100, "3 h 05 min")])
+def test_durations_in_words(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

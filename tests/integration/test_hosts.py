@@ -1,0 +1,115 @@
+"""A sweep over several hosts: all of them work, none that is lost takes a trial with it, and nothing runs twice.
+
+Hosts are network namespaces with a Ray node each; a job is a task that holds two fake GPUs, as a Ray Train job would.
+"""
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import pytest
+
+from bridge_common import files
+from tests.support.campaigns import PLACED, driver, driver_log, end, journal, prepare
+from tests.support.hosts import Hosts, hosts, no_hosts
+from tests.support.waiting import wait_for
+
+pytestmark = pytest.mark.slow
+NODE = {"cpus": 1, "gpus": 2}
+SWEEP = (
+    *("--design=factorial", "--toggle=kl", "--toggle=prompt", "--seeds=0,1,2"),
+    *("--set=workers=2", "--set=use_gpu=true", "--set=cpus_per_worker=0.5", "--skip-preflight"),
+)
+VARIANTS = ("kl+prompt", "kl", "prompt", "none")
+FREE = "import json, ray; ray.init(log_to_driver=False); r = ray.available_resources(); print(json.dumps(r))"
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    if reason := no_hosts():
+        pytest.skip(reason)
+    with hosts() as network:
+        for kind in ("H100", "H100", "A100"):
+            network.add(**NODE, kind=kind)
+        yield network
+
+
+@contextmanager
+def sweeping(storage: Path, network: Hosts, *arguments: str) -> "Iterator[Popen[str]]":
+    process = driver(
+        *(storage, *SWEEP, *arguments),
+        phase="ablate",
+        job=PLACED,
+        address=network.address,
+        on=lambda command: network.command(0, command),
+    )
+    try:
+        yield process
+    finally:
+        end(process)
+        print(driver_log(storage))
+
+
+def rows(storage: Path, event: str) -> list[dict[str, Any]]:
+    return [row for row in journal(storage) if row["event"] == event]
+
+
+def working(storage: Path) -> set[tuple[str, int]]:
+    """Return the trials that have begun and not ended."""
+    began, ended = (
+        {(row["variant"], row["seed"]) for row in rows(storage, event) if event == "end" or row["step"] >= 1}
+        for event in ("step", "end")
+    )
+    return began - ended
+
+
+def assert_all_ran_once(storage: Path, repeated: int) -> None:
+    """Check that each trial ended once with every step, and that at most so many steps were done again."""
+    ended = Counter((row["variant"], row["seed"]) for row in rows(storage, "end"))
+    assert ended == Counter({(variant, seed): 1 for variant in VARIANTS for seed in (0, 1, 2)})
+    steps = Counter((row["variant"], row["seed"], row["step"]) for row in rows(storage, "step"))
+    assert len(steps) == 12 * STEPS
+    assert steps.total() <= 12 * STEPS + repeated
+
+
+def test_a_lost_host_loses_nothing_and_a_new_one_is_used(storage: Path, network: Hosts) -> None:
+    prepare(storage, dict.fromkeys(VARIANTS, 0.6), steps=STEPS, pause=1.0, samples=True, n=60)
+    with sweeping(storage, network, "--set=test_examples=60") as process:
+        wait_for(lambda: len({row["node"] for row in rows(storage, "step")}) == 3, 120, "three hosts work")
+        schedule = files.read_json(storage / "ablate-tiny" / "schedule.json")
+        assert schedule["slots"] == 3
+        lost = rows(storage, "step")[-1]["node"]
+        ids = {host: node_id(network, host) for host in (1, 2, 3)}
+        network.kill(next(host for host, node in ids.items() if node == lost))
+        joined = node_id(network, network.add(**NODE, kind="H100"))
+        assert process.wait(240) == 0, driver_log(storage)
+    assert_all_ran_once(storage, repeated=1)
+    assert joined in {row["node"] for row in rows(storage, "step")}
+    kinds = Counter(files.read_json(path)["gpu"] for path in (storage / "ablate-tiny" / "trials").glob("*/result.json"))
+    assert kinds.keys() == {"H100", "A100"} or lost != ids[3]
+    wait_for(lambda: json.loads(network.run(0, FREE)).get("GPU") == 6, 20, "all GPUs are free")
+
+
+def node_id(network: Hosts, host: int) -> str:
+    """Return Ray's id of a host's node."""
+    code = "import json, ray; ray.init(log_to_driver=False); print(json.dumps(ray.nodes()))"
+    nodes = json.loads(network.run(0, code))
+    return str(next(node["NodeID"] for node in nodes if node["NodeManagerAddress"] == network.ip(host)))
+
+
+def test_a_driver_killed_with_three_trials_in_flight_repeats_none(storage: Path, network: Hosts) -> None:
+    prepare(storage, dict.fromkeys(VARIANTS, 0.6), steps=STEPS, pause=1.0)
+    with sweeping(storage, network) as process:
+        wait_for(lambda: len(rows(storage, "end")) >= 3 and len(working(storage)) == 3, 120, "three run, three ended")
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(30)
+    with sweeping(storage, network) as process:
+        assert process.wait(240) == 0, driver_log(storage)
+    assert_all_ran_once(storage, repeated=3)

@@ -1,0 +1,99 @@
+"""Trials at once on a real Ray: as many as fit, none that waits for ever, and the numbers of one at a time."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge_common import files
+from ray_bridge.config.presets import tiny, tiny_run
+from tests.support.campaigns import PLACED, TRAINED, journal, prepare
+from tests.support.waiting import wait_for
+from tune_spaces.campaign import Campaign
+from tune_spaces.design.phases import Phase
+from tune_spaces.design.variants import full, only
+
+pytestmark = pytest.mark.slow
+TRIALS = 10
+
+
+def replicas(storage: Path, cpus: float, count: int = TRIALS) -> Campaign:
+    """Return `full` under many seeds, as jobs of one worker with so many CPUs. The tests' Ray head has two."""
+    run = tiny_run(workers=1, cpus_per_worker=cpus)
+    return Campaign(
+        Phase(name="replicas", goal="g", first=(full(),)), tiny(), run, storage=storage, name="r", seeds=range(count)
+    )
+
+
+def most_at_once(storage: Path) -> int:
+    """Return how many trials worked at the same time at most."""
+    changes = sorted(
+        (row["time"], {"start": 1, "end": -1}[row["event"]]) for row in journal(storage) if row["event"] != "step"
+    )
+    running = [sum(change for _, change in changes[: n + 1]) for n in range(len(changes))]
+    return max(running)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "parallel", "slots"),
+    [
+        (2.0, "auto", 1),
+        (1.01, "auto", 1),  # two just do not fit
+        (1.0, "auto", 2),
+        (0.67, "auto", 2),  # three just do not fit
+        (0.66, "auto", 3),
+        (0.5, 1, 1),
+        (0.5, 3, 3),
+        (1.01, 3, 1),  # two wait for the place of the first
+    ],
+)
+def test_ten_trials_end_whatever_just_fits(
+    tmp_path: Path, connected_ray: Any, cpus: float, parallel: int | str, slots: int
+) -> None:
+    prepare(tmp_path, {"full": 0.6}, steps=1, pause=1.5)
+    policy = replicas(tmp_path, cpus).run(PLACED, parallel=parallel)
+    assert policy.finished
+    assert len(policy.outcomes) == TRIALS
+    assert not any(outcome.failed for outcome in policy.outcomes.values())
+    assert len([row for row in journal(tmp_path) if row["event"] == "start"]) == TRIALS
+    assert most_at_once(tmp_path) == slots
+
+
+def test_a_job_that_was_asked_for_beyond_what_fits_waits_and_says_so(tmp_path: Path, connected_ray: Any) -> None:
+    """Its place comes free after more than twice the time within which Ray Train must have started its workers."""
+    prepare(tmp_path, {"full": 0.6}, steps=1, pause=35)
+    asked = replicas(tmp_path, 1.5, count=2)
+    waited: list[dict[str, Any]] = []
+
+    def watch() -> None:
+        wait_for(lambda: (asked.records.schedule() or {}).get("without_place") == 1, 60, "one job waits")
+        waited.append(asked.records.schedule() or {})
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    policy = asked.run(TRAINED, parallel=2)
+    thread.join(1)
+    assert not any(outcome.failed for outcome in policy.outcomes.values())
+    assert len(waited[0]["running"]) == 2
+    assert waited[0]["slots"] == 1
+
+
+def test_trials_at_once_measure_what_one_at_a_time_measures(tmp_path: Path, connected_ray: Any) -> None:
+    """The embedded pair, two variants with a cache in common: the same samples, byte for byte."""
+    base = tiny(steps=2, warmup_steps=1, eval_every=2, validation_examples=4, test_examples=8, train_examples=64)
+    phase = Phase(name="two", goal="g", first=(full(), only("kl")))
+    samples, took = {}, {}
+    for parallel in (1, 2):
+        storage = tmp_path / str(parallel)
+        campaign = Campaign(phase, base, tiny_run(workers=1), storage=storage, name="c")
+        began = time.monotonic()
+        assert campaign.run(parallel=parallel).finished
+        took[parallel] = time.monotonic() - began
+        samples[parallel] = {name: campaign.trial(name).samples_file.read_bytes() for name in campaign.plan.trials}
+        starts = [files.read_jsonl(campaign.trial(name).events_file)[0]["time"] for name in campaign.plan.trials]
+        ends = [campaign.trial(name).result_file.stat().st_mtime for name in campaign.plan.trials]
+        assert (max(starts) < min(ends)) is (parallel == 2), "the two overlap exactly if they may"
+    assert samples[1] == samples[2]
+    assert len(set(samples[1].values())) == 2
