@@ -36,7 +36,7 @@ class VariantSearcher(Searcher):
         parallel: Parallel = 1,
         slots: Callable[[], int] | None = None,
         alive: Callable[[str], bool] = is_alive,
-        fits: Callable[[str, Mapping[str, float]], bool] = lambda name, running: True,
+        fits: Callable[[str, Mapping[str, float]], bool] | None = None,
     ) -> None:
         """Suggest nothing yet.
 
@@ -48,7 +48,8 @@ class VariantSearcher(Searcher):
             parallel: trials that may run at once; `auto` for `slots`, with what follows the gate one by one.
             slots: returns how many jobs the cluster holds at once; one by default.
             alive: whether a node, by its id, is alive.
-            fits: whether a trial may still start beside the running ones, given when each of them was started.
+            fits: whether a trial may still start beside the running ones, given when each of them was started; any may
+                by default.
         """
         super().__init__()
         self.policy, self.trials, self.campaign, self.run = policy, dict(trials), campaign, run
@@ -98,7 +99,7 @@ class VariantSearcher(Searcher):
         busy = {name for name in self.policy.ready() if self.trials[name].fingerprint in measured} if running else set()
         take_finished(self.campaign, self.policy, self.trials, self.run, storage=self._finished, busy=busy)
         ready = (name for name in self.policy.ready() if name not in busy)
-        return next((name for name in ready if self._fits(name, self.running())), None)
+        return next((name for name in ready if self._fits is None or self._fits(name, self.running())), None)
 
     def _has_room_for(self, name: str) -> bool:
         """Whether a trial may run beside those that run already."""
