@@ -6,13 +6,14 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup phase1 real services test fast mutants check format clean
+.PHONY: help setup phase1 real services test fast random mutants check format clean
 
 help:
 	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
 	@echo "make test     all tests;  make fast: those without the mark slow"
 	@echo "make real     a real public model of 135M parameters, for the tests with the mark real"
 	@echo "make services Debian packages that some tests use: Chromium, Slurm, PostgreSQL (needs apt-get and root)"
+	@echo "make random   the same as fast in an order drawn from SEED=1"
 	@echo "make mutants PIECE=tune_spaces.gate: small changes to pure modules that their tests notice, and those they don't"
 	@echo "make check    ruff, ruff format, mypy, import-linter;  make format: mend what ruff can"
 
@@ -41,13 +42,18 @@ services:
 
 # Two workers with one thread each; ARGS="-n 0" runs all tests in one process.
 JOBS ?= 2
-test fast: export OMP_NUM_THREADS ?= 1
+test fast random: export OMP_NUM_THREADS ?= 1
 
 test: setup
 	$(RUN) -m pytest -n $(JOBS) $(ARGS)
 
 fast: setup
 	$(RUN) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+
+# A test that passes only after or before another one shows itself here; a failure is repeated with the same SEED.
+SEED ?= 1
+random: setup
+	$(RUN) -m pytest -n $(JOBS) -m "not slow" -p randomly --randomly-seed=$(SEED) $(ARGS)
 
 # A piece goes on where it stopped; docs/mutants.md lists the pieces and what no test can notice.
 # ARGS="--share 0.3" runs a sample, ARGS="--record after" writes the figures into benchmarks/results/mutants.json.

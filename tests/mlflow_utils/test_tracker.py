@@ -100,6 +100,23 @@ def test_another_or_an_emptied_store_gets_everything(storage: Path) -> None:
     ), "a store that was emptied gets everything again"
 
 
+def test_a_store_that_lost_its_runs_is_noticed_although_nothing_is_new(storage: Path) -> None:
+    """The state files say that all was sent, so no request would ever meet the missing run."""
+    campaign, uri = make_campaign(storage, variants=["full"]), default_tracking_uri(storage)
+    empty = storage / "empty.db"
+    shutil.copy(storage / "mlflow.db", empty)
+    record(uri, campaign)
+    record(uri, campaign)
+    assert len(mlflow_records.runs(uri)) == 2, "a phase and its trial"
+    shutil.copy(empty, storage / "mlflow.db")
+    record(uri, campaign)
+    assert len(mlflow_records.runs(uri)) == 2
+    (folder,) = (campaign / "trials").iterdir()
+    (run,) = mlflow_records.trials(uri).values()
+    sent = mlflow_records.without_totals(mlflow_records.points(uri, run.info.run_id))
+    assert sent == mlflow_records.logged_points(folder)
+
+
 def test_a_resumed_trial_continues_its_run(storage: Path) -> None:
     campaign, uri = storage / "demo", default_tracking_uri(storage)
     folder = begin_trial(campaign, "full")

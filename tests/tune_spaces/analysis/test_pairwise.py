@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tune_spaces.analysis.paired_tests import mcnemar_exact, minimum_detectable_effect, paired_interval
-from tune_spaces.analysis.pairwise import compare_pairs, compare_runs, verdict
+from tune_spaces.analysis.bootstrap import bootstrap_means, contrast
+from tune_spaces.analysis.paired_tests import adjust, mcnemar_exact, minimum_detectable_effect, paired_interval
+from tune_spaces.analysis.pairwise import PairedComparison, compare_pairs, compare_runs, verdict
 from tune_spaces.analysis.samples import Samples, load_samples
 
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "data" / "reference_runs"
@@ -136,6 +137,56 @@ def test_several_seeds_could_have_shown_1_43_times_half_their_interval() -> None
     cells = {"a": rng.random((3, 400)) < 0.6, "b": rng.random((3, 400)) < 0.6}
     (pair,) = compare_pairs(cells, [("a", "b")])
     assert pair.detectable == pytest.approx(1.429 * (pair.ci_high - pair.ci_low) / 2)
+
+
+def comparison(**changes: object) -> PairedComparison:
+    values: dict[str, object] = {"a": "full", "b": "B", "n": 1000, "runs": 1, "accuracy_a": 0.7, "accuracy_b": 0.6}
+    values |= {"n10": 150, "n01": 50, "difference": 0.1, "ci_low": 0.07, "ci_high": 0.13, "p": 0.0123}
+    values |= {"p_adjusted": 0.0246, "test": "exact McNemar", "detectable": 0.0412}
+    return PairedComparison(**{**values, **changes})  # type: ignore[arg-type]
+
+
+FIGURES = (
+    "70.0 % against 60.0 %, difference +10.0 points, 95 % interval [+7.0, +13.0], 150 : 50 discordant, "
+    "exact McNemar p = 0.0123"
+)
+
+
+def test_the_sentence_of_a_pair_that_was_shown() -> None:
+    assert verdict(comparison()) == (
+        f"full against B: full is more accurate than B on these items ({FIGURES}, n = 1000)."
+    )
+    assert verdict(comparison(), 2) == (
+        f"full against B: full is more accurate than B on these items ({FIGURES}, 0.0246 after correction for 2 "
+        "comparisons, n = 1000)."
+    )
+    assert "B is more accurate than full" in verdict(comparison(difference=-0.1))
+
+
+def test_the_sentence_of_a_pair_that_was_not_shown_says_what_could_have_been() -> None:
+    assert verdict(comparison(p_adjusted=0.05), 1) == (
+        f"full against B: no difference was shown ({FIGURES}, n = 1000); at this rate of discordance, 1000 items could "
+        "have shown a difference of 4.1 points or more with 80 % power."
+    )
+    assert verdict(comparison(p_adjusted=0.06, detectable=None)).endswith(
+        "n = 1000); 1000 items are too few to show any difference."
+    )
+
+
+def test_two_seeds_are_several() -> None:
+    rng = np.random.default_rng(7)
+    cells = {"a": rng.random((2, 100)) < 0.6, "b": rng.random((1, 100)) < 0.5}
+    (pair,) = compare_pairs(cells, [("a", "b")], draws=300, seed=5)
+    effect = contrast(bootstrap_means(list(cells.values()), draws=300, seed=5), [1, -1])
+    assert (pair.test, pair.runs) == ("hierarchical bootstrap", 1)
+    assert (pair.ci_low, pair.ci_high, pair.p) == (effect.low, effect.high, effect.p)
+
+
+def test_a_sweep_is_corrected_by_benjamini_and_hochberg() -> None:
+    rng = np.random.default_rng(8)
+    cells = {name: rng.random((1, 200)) < rate for name, rate in zip("abcd", (0.6, 0.5, 0.45, 0.4), strict=True)}
+    pairs = compare_pairs(cells, [("a", name) for name in "bcd"], correction="fdr_bh")
+    assert [pair.p_adjusted for pair in pairs] == pytest.approx(adjust([pair.p for pair in pairs], "fdr_bh"))
 
 
 def test_too_few_items_say_so(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from itertools import chain, combinations
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_spaces.analysis.toggle_effects import Attribution, Effect, attribute
+from tune_spaces.analysis.bootstrap import NoiseFloor
+from tune_spaces.analysis.paired_tests import adjust, discordant, mcnemar_exact, paired_interval
+from tune_spaces.analysis.toggle_effects import Attribution, Effect, Kind, attribute
 
 TOGGLES = ("kl_alignment", "prompt_alignment", "decode_aware", "geometry_projection")
 KL, PROMPT, DECODE, PROJECTION = TOGGLES
@@ -111,6 +114,81 @@ def test_a_chain_has_steps_between_neighbours_alone() -> None:
         ("step", (PROMPT,)): (KL,),
         ("leave_one_out", (DECODE,)): (KL, PROMPT),
     }
+
+
+def test_a_step_has_the_difference_of_its_two_cells_and_says_what_was_given() -> None:
+    ladder = [frozenset(TOGGLES[:k]) for k in range(1, 5)]
+    cells = made(lambda cell: 0.5 + 0.05 * len(cell), ladder)
+    step = of_kind(attribute(cells, TOGGLES), "step")[(DECODE,)]
+    n10, n01 = discordant(cells[ladder[2]][0], cells[ladder[1]][0])
+    assert step.given == (KL, PROMPT)
+    assert (step.n10, step.n01) == (n10, n01)
+    assert (step.low, step.high) == paired_interval(n10, n01, 1000)
+    assert step.p == mcnemar_exact(n10, n01)
+
+
+def test_a_complete_design_has_neither_steps_nor_joint_effects() -> None:
+    attribution = attribute(made(additive, subsets(TOGGLES[:2])), TOGGLES[:2], draws=50)
+    assert {effect.kind for effect in attribution.effects} == set(get_args(Kind)) - {"step", "joint"}
+    assert (attribution.full, attribution.base) == (frozenset(TOGGLES[:2]), frozenset())
+
+
+def test_steps_and_joint_effects_are_in_the_order_of_what_is_given() -> None:
+    cells = [frozenset(s) for s in ((), (PROMPT,), (KL,), (KL, PROMPT), TOGGLES)]
+    attribution = attribute(made(additive, cells), TOGGLES, draws=50)
+    found = [(e.kind, e.toggles, e.given) for e in attribution.effects if e.kind in ("step", "joint")]
+    steps = [("step", (KL,), (PROMPT,)), ("step", (PROMPT,), (KL,))]
+    assert found == [*steps, ("joint", (DECODE, PROJECTION), (KL, PROMPT))]
+    wider = [*cells, frozenset((PROJECTION, KL, DECODE))]
+    attribution = attribute(made(additive, wider), TOGGLES, draws=50)
+    found = [(e.kind, e.toggles, e.given) for e in attribution.effects if e.kind in ("step", "joint")]
+    joint = [("joint", (DECODE, PROJECTION), given) for given in ((KL,), (KL, PROMPT))]
+    assert found == [*steps, *joint]
+
+
+def test_what_was_not_run_is_named_up_to_three_configurations() -> None:
+    two = made(additive, [frozenset(TOGGLES[:2]), frozenset(TOGGLES[:1])])
+    reasons = {(e.kind, e.toggles): e.reason for e in attribute(two, TOGGLES, draws=50).effects}
+    assert reasons["leave_one_out", (KL,)] == "kl_alignment is on in every run"
+    assert reasons["add_one_in", (DECODE,)] == "decode_aware is off in every run"
+    ends = made(additive, [frozenset(TOGGLES), frozenset((KL, PROMPT)), frozenset((PROMPT,))])
+    reasons = {(e.kind, e.toggles): e.reason for e in attribute(ends, TOGGLES, draws=50).effects}
+    assert reasons["leave_one_out", (KL,)] == "no run with prompt_alignment + decode_aware + geometry_projection"
+    three = made(additive, [frozenset(TOGGLES[:3]), frozenset()])
+    reasons = {(e.kind, e.toggles): e.reason for e in attribute(three, TOGGLES, draws=50).effects}
+    assert reasons["interaction_at_base", (KL, PROMPT)] == (
+        "no run with kl_alignment + prompt_alignment, nor with kl_alignment, nor with prompt_alignment"
+    )
+    assert reasons["shapley", (KL,)] == "6 of the configurations it needs were not run"
+    one = made(additive, [frozenset((KL,)), frozenset((PROMPT,))])
+    reasons = {(e.kind, e.toggles): e.reason for e in attribute(one, TOGGLES, draws=50).effects}
+    assert reasons["add_one_in", (KL,)] == "no run with all toggles off"
+    assert reasons["interaction_at_base", (KL, PROMPT)] == (
+        "no run with kl_alignment + prompt_alignment, nor with all toggles off"
+    )
+
+
+def test_p_values_of_the_sweep_are_corrected_among_themselves() -> None:
+    attribution = attribute(made(additive, subsets()), TOGGLES, draws=200, seed=4)
+    for correction in ("holm", "fdr_bh"):
+        family = [e for e in attribution.effects if e.correction == correction and e.ran]
+        assert all(e.p is not None for e in family)
+        if correction == "fdr_bh":
+            assert [e.p_adjusted for e in family] == pytest.approx(adjust([e.p for e in family], "fdr_bh"))
+    again = attribute(made(additive, subsets()), TOGGLES, draws=200, seed=5)
+    assert [e.low for e in again.effects] != [e.low for e in attribution.effects]
+    more = attribute(made(additive, subsets()), TOGGLES, draws=201, seed=4)
+    assert [e.low for e in more.effects] != [e.low for e in attribution.effects]
+
+
+def test_an_effect_on_the_level_or_the_floor_is_not_shown() -> None:
+    floor = NoiseFloor(largest=0.02, deviation=0.01, pairs=1, degrees_of_freedom=1)
+    numbers = {"kind": "leave_one_out", "toggles": (KL,), "estimate": 0.1, "p": 0.01}
+    assert Effect(**numbers, p_adjusted=0.049).shown(floor)  # type: ignore[arg-type]
+    assert not Effect(**numbers, p_adjusted=0.05).shown(floor)  # type: ignore[arg-type]
+    assert not Effect(**numbers, p_adjusted=None).shown(floor)  # type: ignore[arg-type]
+    assert not Effect(**{**numbers, "estimate": -0.02}, p_adjusted=0.01).shown(floor)  # type: ignore[arg-type]
+    assert Effect(**{**numbers, "estimate": -0.021}, p_adjusted=0.01).shown(floor)  # type: ignore[arg-type]
 
 
 def test_one_ablation_is_one_hypothesis() -> None:

@@ -1,0 +1,222 @@
+"""The appendix' numbers: which comparisons are made, in which family, and what is recorded of them."""
+
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bridge_common.intervals import wilson
+from bridge_common.metric_names import CONDITIONS
+from tests.support.made_samples import write_samples
+from tune_spaces.analysis.analyse import Appendix, analyse
+from tune_spaces.analysis.bootstrap import bootstrap_means, contrast
+from tune_spaces.analysis.pairwise import compare_pairs, summarise, verdict
+from tune_spaces.analysis.scored_trials import Trials, matrix, read_trials
+from tune_spaces.analysis.toggle_effects import attribute
+
+TOGGLES = ("kl", "decode")
+PLAN = {"full": ("kl", "decode"), "A": ("kl",), "B": ()}
+DRAWS = 200
+
+
+def trials_of(folder: Path, rows: list[dict[str, Any]], items: int = 60) -> Trials:
+    """Read trials with random answers: variant, seed, toggles that are on, and further columns of each."""
+    rng = np.random.default_rng(1)
+    table = []
+    for number, row in enumerate(rows):
+        rate, conditions = row.pop("rate", 0.6), row.pop("conditions", ("bridged", "target_alone", "shuffled_soft"))
+        verdicts = {
+            condition: rng.random(items) < (rate if condition == "bridged" else 0.3) for condition in conditions
+        }
+        write_samples(folder / f"{number}.jsonl", verdicts, invalid=range(0, items, 10))
+        toggles = {toggle: toggle in row.get("on", ()) for toggle in TOGGLES}
+        table.append(
+            {"seed": 0, **{k: v for k, v in row.items() if k != "on"}, **toggles, "samples": f"{number}.jsonl"}
+        )
+    return read_trials(pd.DataFrame(table), TOGGLES, root=folder)
+
+
+def plan(folder: Path, **changes: Any) -> Trials:
+    return trials_of(folder, [{"variant": variant, "on": on, **changes} for variant, on in PLAN.items()])
+
+
+def of(trials: Trials, **options: Any) -> Appendix:
+    return analyse(trials, TOGGLES, draws=DRAWS, **options)
+
+
+def test_a_few_variants_are_all_compared_and_corrected_by_holm(tmp_path: Path) -> None:
+    trials = plan(tmp_path)
+    appendix = of(trials)
+    cells = {name: matrix(group) for name, group in trials.variants().items()}
+    assert [(pair.a, pair.b) for pair in appendix.pairs] == [("full", "A"), ("full", "B"), ("A", "B")]
+    assert appendix.pairs == compare_pairs(cells, [("full", "A"), ("full", "B"), ("A", "B")])
+
+
+def test_declared_pairs_of_variants_that_ran_are_the_family(tmp_path: Path) -> None:
+    trials = plan(tmp_path)
+    appendix = of(trials, pairs=[("B", "full"), ("full", "absent")])
+    assert [(pair.a, pair.b) for pair in appendix.pairs] == [("B", "full")]
+    assert appendix.pairs[0].p_adjusted == appendix.pairs[0].p
+    assert of(trials, pairs=[]).pairs == []
+
+
+@pytest.mark.parametrize(("count", "sweep"), [(8, False), (9, True)])
+def test_many_variants_are_a_sweep_against_the_reference(tmp_path: Path, count: int, sweep: bool) -> None:
+    names = ["full", *(f"v{i}" for i in range(count - 1))]
+    trials = trials_of(tmp_path, [{"variant": name, "on": ("kl",), "K": i} for i, name in enumerate(names)])
+    appendix = of(trials)
+    cells = {name: matrix(group) for name, group in trials.variants().items()}
+    wanted = [("full", name) for name in names[1:]]
+    if sweep:
+        assert appendix.pairs == compare_pairs(cells, wanted, correction="fdr_bh")
+    else:
+        assert appendix.pairs == compare_pairs(cells, combinations(names, 2))
+
+
+def test_gains_over_the_two_baselines_of_claims_are_one_family_and_the_others_a_sweep(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, [{"variant": "full", "on": PLAN["full"], "conditions": CONDITIONS}])
+    appendix = of(trials)
+    primary, others = ("target_alone", "shuffled_soft"), ("source_alone", "text_bridge", "random_soft")
+    own = trials.variants()["full"]
+    for family, correction in ((primary, "holm"), (others, "fdr_bh")):
+        cells = {"full": matrix(own), **{name: matrix(own, name) for name in family}}
+        expected = compare_pairs(cells, [("full", name) for name in family], correction=correction)  # type: ignore[arg-type]
+        assert [gain for gain in appendix.gains if gain.b in family] == expected
+    assert [gain.b for gain in appendix.gains] == [*primary, *others]
+
+
+def test_a_condition_that_one_seed_lacks_is_left_out(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"variant": "full", "seed": 0}, {"variant": "full", "seed": 1}]
+    rows[1]["conditions"] = ("bridged", "shuffled_soft")
+    appendix = of(trials_of(tmp_path, rows))
+    assert {gain.b for gain in appendix.gains} == {"shuffled_soft"}
+    assert [row["condition"] for row in appendix.outcomes] == ["bridged", "shuffled_soft"]
+
+
+def test_outcomes_have_wilsons_interval_for_one_run_and_the_bootstraps_for_several(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"variant": "full", "seed": seed, "on": PLAN["full"]} for seed in (0, 1, 2)]
+    trials = trials_of(tmp_path, [*rows, {"variant": "B", "rate": 0.4}])
+    outcomes = {(row["variant"], row["condition"]): row for row in of(trials).outcomes}
+    assert list(outcomes) == [(v, c) for v in ("full", "B") for c in ("bridged", "target_alone", "shuffled_soft")]
+    variants = trials.variants()
+    cells = [matrix(variants[name], condition) for name, condition in outcomes]
+    means = bootstrap_means(cells, draws=DRAWS)
+    several, one = outcomes["full", "bridged"], outcomes["B", "bridged"]
+    estimate = contrast(means, [1, 0, 0, 0, 0, 0])
+    assert (several["runs"], several["n"], several["accuracy"]) == (3, 60, pytest.approx(estimate.estimate))
+    assert (several["low"], several["high"]) == (estimate.low, estimate.high)
+    correct = int(matrix(variants["B"]).sum())
+    assert (one["runs"], one["n"], one["accuracy"]) == (1, 60, correct / 60)
+    assert (one["low"], one["high"]) == wilson(correct, 60)
+    invalid = [trial.samples.conditions["bridged"].invalid for trial in variants["full"]]
+    assert several["invalid"] == sum(invalid)
+    assert all(invalid)
+
+
+def test_intervals_of_several_seeds_stay_between_0_and_1(tmp_path: Path) -> None:
+    rows = [{"variant": "full", "seed": seed, "rate": rate} for seed, rate in ((0, 1.0), (1, 1.0), (2, 0.9))]
+    bridged = of(trials_of(tmp_path, rows)).outcomes[0]
+    assert 0 < bridged["low"] < bridged["high"] == 1.0
+    rows = [{"variant": "full", "seed": seed, "rate": rate} for seed, rate in ((0, 0.0), (1, 0.0), (2, 0.1))]
+    bridged = of(trials_of(tmp_path / "low", rows)).outcomes[0]
+    assert 0.0 == bridged["low"] < bridged["high"] < 1
+
+
+def test_effects_are_those_of_the_cells_with_the_plans_family(tmp_path: Path) -> None:
+    trials = plan(tmp_path)
+    appendix = of(trials, seed=3)
+    assert appendix.attribution == attribute(trials.cells(), TOGGLES, draws=DRAWS, seed=3)
+    swept = of(trials, family=())
+    assert swept.attribution == attribute(trials.cells(), TOGGLES, draws=DRAWS, family=())
+    assert analyse(trials, draws=DRAWS).attribution is None
+    assert analyse(trials, draws=DRAWS).effects() == []
+
+
+def test_rows_of_effects_have_their_status_and_the_noise_floor(tmp_path: Path) -> None:
+    rows = [{"variant": name, "on": on} for name, on in PLAN.items()] + [{"variant": "B", "seed": 1}]
+    appendix = of(trials_of(tmp_path, rows))
+    assert appendix.attribution is not None
+    assert appendix.noise_floor == appendix.attribution.noise_floor
+    assert appendix.noise_floor is not None
+    table = appendix.effects()
+    assert len(table) == len(appendix.attribution.effects)
+    for row, effect in zip(table, appendix.attribution.effects, strict=True):
+        names = {"toggles": " + ".join(effect.toggles), "given": " + ".join(effect.given)}
+        status = {"status": "estimated" if effect.ran else "not run", "noise_floor": appendix.noise_floor.largest}
+        shown = {"shown": effect.shown(appendix.noise_floor) if effect.ran else None}
+        assert row == {**asdict(effect), **names, **status, **shown}
+    assert {row["status"] for row in table} == {"estimated", "not run"}
+    assert any(" + " in row["toggles"] for row in table)
+    assert {row["noise_floor"] for row in of(plan(tmp_path / "x")).effects()} == {None}
+
+
+def test_without_toggles_the_noise_floor_is_that_of_seeds(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, [{"variant": "full", "seed": 0}, {"variant": "full", "seed": 1}, {"variant": "B"}])
+    floor = analyse(trials, draws=DRAWS).noise_floor
+    accuracies = matrix(trials.variants()["full"]).mean(axis=1)
+    assert floor is not None
+    assert floor.largest == pytest.approx(abs(accuracies[0] - accuracies[1]))
+    assert floor.pairs == 1
+
+
+def test_accuracy_by_soft_tokens_has_the_cache_that_is_saved(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"variant": "full", "soft_tokens": 64, "kv_saved": 0.5},
+        {"variant": "k8", "soft_tokens": 8, "kv_saved": 0.8},
+        {"variant": "k8", "seed": 1, "soft_tokens": 8, "kv_saved": 0.9},
+        {"variant": "k4", "soft_tokens": 4, "kv_saved": None},
+    ]
+    trials = trials_of(tmp_path, rows)
+    four, eight, full = of(trials).by_soft_tokens
+    assert [row["K"] for row in (four, eight, full)] == [4, 8, 64]
+    assert (four["saved"], eight["saved"], full["saved"]) == (None, pytest.approx(0.85), 0.5)
+    assert (eight["runs"], full["runs"]) == (2, 1)
+    assert full["accuracy"] == float(matrix(trials.variants()["full"]).mean())
+    assert of(plan(tmp_path / "one", soft_tokens=64)).by_soft_tokens == []
+
+
+def test_changed_items_are_those_of_the_reference_against_each_other_variant(tmp_path: Path) -> None:
+    trials = plan(tmp_path)
+    changed = of(trials).changed
+    assert {(row["a"], row["b"]) for row in changed} == {("full", "A"), ("full", "B")}
+    variants = trials.variants()
+    for name in ("A", "B"):
+        differing = int((matrix(variants["full"]) != matrix(variants[name])).sum())
+        assert sum(row["b"] == name for row in changed) == differing
+
+
+def test_the_comparison_names_seeds_only_if_a_variant_has_several(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"variant": "full", "seed": 0}, {"variant": "full", "seed": 1}, {"variant": "B"}]
+    appendix = of(trials_of(tmp_path, rows))
+    comparison = appendix.comparison()
+    assert list(comparison.runs) == ["full (seed 0)", "full (seed 1)", "B"]
+    assert comparison.runs["B"] == summarise(appendix.trials.variants()["B"][0].samples)
+    assert comparison.pairs == appendix.pairs
+    assert comparison.verdict == [verdict(pair, len(appendix.pairs)) for pair in appendix.pairs]
+
+
+def test_the_appendix_as_json_holds_all_of_it(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"variant": "full", "seed": 0}, {"variant": "full", "seed": 1}, {"variant": "B"}]
+    trials = trials_of(tmp_path, rows)
+    trials.without_samples.append("C (seed 0)")
+    trials.apart.append(trials.compared[2])
+    appendix = of(trials)
+    found = appendix.as_json()
+    assert {name: found.pop(name) for name in ("runs", "pairs", "verdict")} == appendix.comparison().as_json()
+    assert appendix.noise_floor is not None
+    assert found == {
+        "reference": "full",
+        "outcomes": appendix.outcomes,
+        "gains": [asdict(gain) for gain in appendix.gains],
+        "effects": appendix.effects(),
+        "noise_floor": asdict(appendix.noise_floor),
+        "by_soft_tokens": [],
+        "claims": appendix.claims.as_json(),
+        "not_compared": ["B (seed 0)"],
+        "without_samples": ["C (seed 0)"],
+    }
+    assert of(plan(tmp_path / "one")).as_json()["noise_floor"] is None

@@ -1,0 +1,36 @@
+"""The lines on gain and information that a campaign prints at its end."""
+
+from pathlib import Path
+
+from bridge_common.trial_folder import TrialFolder
+from tests.support.made_samples import bits, write_samples
+from tune_spaces.analysis.gains import gain_lines
+from tune_spaces.analysis.paired_tests import mcnemar_exact, paired_interval
+
+
+def test_gain_is_over_the_target_alone_and_information_over_shuffled_tokens(tmp_path: Path) -> None:
+    trial = TrialFolder(tmp_path)
+    assert gain_lines(trial) == []
+    verdicts = {"bridged": bits("1111110000"), "target_alone": bits("1100000001"), "shuffled_soft": bits("1111000000")}
+    write_samples(trial.samples_file, verdicts)
+    low, high = paired_interval(4, 1, 10)
+    gain = f"gain (bridged − target alone): +30.0%, paired 95 % interval [{low:+.1%}, {high:+.1%}]"
+    low, high = paired_interval(2, 0, 10)
+    information = (
+        f"information (bridged − shuffled soft tokens): +20.0%, paired 95 % interval [{low:+.1%}, {high:+.1%}]"
+    )
+    assert gain_lines(trial) == [
+        f"{gain}, exact McNemar p = {mcnemar_exact(4, 1):.3g}",
+        f"{information}, exact McNemar p = {mcnemar_exact(2, 0):.3g}",
+    ]
+
+
+def test_a_condition_that_was_not_evaluated_has_no_line(tmp_path: Path) -> None:
+    trial = TrialFolder(tmp_path)
+    write_samples(trial.samples_file, {"bridged": bits("10"), "shuffled_soft": bits("01")})
+    (line,) = gain_lines(trial)
+    assert line.startswith("information")
+    trial.samples_file.write_text('{"id": "q0", "target_alone_correct": true}\n')
+    assert gain_lines(trial) == []
+    trial.samples_file.write_text("")
+    assert gain_lines(trial) == []
