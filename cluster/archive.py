@@ -1,4 +1,4 @@
-"""Move the logs of earlier runs out of the way without losing any: a dated folder, and a manifest that proves it.
+"""Move the logs of earlier runs into a dated folder with a manifest of every file, without losing any.
 
 A plan is written before the first file moves, and every file is either still in its old place or whole in its new
 one. So a call that was killed is completed by the next call, which finds the plan.
@@ -42,9 +42,9 @@ def archive(logs: Iterable[Path], into: Path, *, when: datetime | None = None) -
     into = Path(os.path.abspath(into))
     sources = _outermost(Path(os.path.abspath(log)) for log in logs)
     unfinished = sorted(into.glob(f"*/{PLAN}"))
-    promised = [Path(old) for plan in unfinished for old in _planned(plan)]
+    planned = [Path(old) for plan in unfinished for old in _planned(plan)]
     for source in sources:
-        if not os.path.lexists(source) and not any(source == p or source in p.parents for p in promised):
+        if not os.path.lexists(source) and not any(source == p or source in p.parents for p in planned):
             raise UserError(f"cannot archive {source}: it does not exist")
         if source == into or source in into.parents or into in source.parents:
             raise UserError(f"cannot archive {source}: it and the archive {into} lie inside each other")
@@ -55,14 +55,14 @@ def archive(logs: Iterable[Path], into: Path, *, when: datetime | None = None) -
         with FileLock(into / ".lock", timeout=10):
             folder = into
             for plan in unfinished:
-                folder = _carry_out(plan.parent)
+                folder = _move_planned(plan.parent)
             left = [
                 source
                 for source in sources
                 if os.path.lexists(source) and (not unfinished or _holds_anything_new(source, folder))
             ]
             if left:
-                folder = _carry_out(_plan(left, into, when or datetime.now()))
+                folder = _move_planned(_plan(left, into, when or datetime.now()))
             return folder
     except Timeout as error:
         raise UserError(f"another archive is being written into {into}: wait for it to end") from error
@@ -113,7 +113,7 @@ def _plan(sources: list[Path], into: Path, when: datetime) -> Path:
 
 
 def _free(path: Path, taken: set[Path]) -> Path:
-    """`path`, or the first of path-2, path-3 ... that nothing has."""
+    """Return `path`, or the first of path-2, path-3, ... that does not exist and is not taken."""
     candidate, number = path, 2
     while candidate in taken or os.path.lexists(candidate):
         candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
@@ -121,8 +121,8 @@ def _free(path: Path, taken: set[Path]) -> Path:
     return candidate
 
 
-def _carry_out(folder: Path) -> Path:
-    """Do what is left of a plan, then replace plan and journal by the manifest."""
+def _move_planned(folder: Path) -> Path:
+    """Move the files of a plan that have not been moved, then replace plan and journal by the manifest."""
     plan = read_json(folder / PLAN)
     journal = folder / JOURNAL
     rows = {row["name"]: row for row in (read_jsonl(journal) if journal.is_file() else [])}

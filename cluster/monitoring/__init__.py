@@ -1,1 +1,1 @@
-"""What follows a running campaign: progress, tracking, reports, and the summary at its end."""
+"""Follow a running campaign: progress, tracking and reports, and the summary at its end."""

@@ -1,6 +1,6 @@
-"""What a campaign is doing, while it does it: a live bar at a terminal, plain lines in a job's log.
+"""Show a campaign's progress while it runs: a live bar at a terminal, lines of text in a job's log.
 
-It reads the trials' spools, as anyone could from another machine; the campaign does not know that it is watched.
+It reads the trials' event logs, which any process that sees the storage could do; the campaign takes no part in it.
 """
 
 import sys
@@ -25,7 +25,7 @@ ENDED = {trial_files.FINISHED: "finished", trial_files.FAILED: "FAILED", trial_f
 
 @dataclass
 class Watched:
-    """A trial as far as its spool has been read."""
+    """A trial with the byte up to which its event log was read, and what was shown of it."""
 
     trial: PlannedTrial
     folder: TrialFolder
@@ -36,20 +36,20 @@ class Watched:
 
     @property
     def label(self) -> str:
-        """Name of the trial on screen."""
+        """The trial's name on screen."""
         return f"{self.trial.variant} (seed {self.trial.seed})"
 
 
 class Progress:
-    """Shows a campaign while the body of `with` runs it."""
+    """Shows a campaign's progress while the body of `with` runs it."""
 
     def __init__(self, campaign: Campaign, out: TextIO | None = None) -> None:
         self.campaign, self.out = campaign, out or sys.stdout
         self._watched: dict[str, Watched] = {}
-        self._following = repeating(POLL, self._look, "progress")
+        self._reader = repeating(POLL, self._show_new_events, "progress")
         self._bars: Any = None
         self._waiting = ""
-        # What an earlier start has left in the spools is not news.
+        # Events of an earlier start are not shown again.
         for name in campaign.plan.trials:
             events = campaign.trial(name).events_file
             if events.is_file():
@@ -71,19 +71,19 @@ class Progress:
                 console=Console(file=self.out),
             )
             self._bars.start()
-        self._say(f"campaign {self.campaign.name} in {self.campaign.folder}")
-        self._following.__enter__()
+        self._print(f"campaign {self.campaign.name} in {self.campaign.folder}")
+        self._reader.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._following.__exit__(None, None, None)
-        self._look()
+        self._reader.__exit__(None, None, None)
+        self._show_new_events()
         if self._bars:
             self._bars.stop()
 
-    def _look(self) -> None:
+    def _show_new_events(self) -> None:
         self._show_waiting()
         for name in self.campaign.plan.trials:
             folder = self.campaign.trial(name)
@@ -114,7 +114,7 @@ class Progress:
 
     def _show_status(self, watched: Watched, status: str) -> None:
         purpose = watched.trial.purpose
-        self._say(f"{watched.label}: {ENDED.get(status) or f'starts ({purpose})'}")
+        self._print(f"{watched.label}: {ENDED.get(status) or f'starts ({purpose})'}")
         if self._bars and status == trial_files.RUNNING and watched.task is None:
             total = watched.trial.spec.steps
             watched.task = self._bars.add_task(watched.label, total=total, completed=watched.step, state="starting")
@@ -122,7 +122,7 @@ class Progress:
     def _show_metrics(self, watched: Watched, values: dict[str, float]) -> None:
         evaluated = [f"{word} {values[name]:.1%}" for word, name in _EVALUATIONS if name in values]
         if evaluated:
-            self._say(f"{watched.label}: step {watched.step}: " + ", ".join(evaluated))
+            self._print(f"{watched.label}: step {watched.step}: " + ", ".join(evaluated))
         if LOSS not in values:
             return
         state = f"loss {values[LOSS]:.4f}"
@@ -139,11 +139,11 @@ class Progress:
             )
             speed = f", {values[SPEED]:.2f} s/step" if SPEED in values else ""
             total = watched.trial.spec.steps
-            self._say(
+            self._print(
                 f"{watched.label}: step {watched.step}/{total}, {state}{speed}" + (f" ({terms})" if terms else "")
             )
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         line = f"{time.strftime('%H:%M:%S')} {text}"
         if self._bars:
             self._bars.console.print(line, highlight=False, markup=False)

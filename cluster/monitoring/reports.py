@@ -1,4 +1,4 @@
-"""The written reports follow a campaign: brought up to date whenever one of its trials has ended."""
+"""Update the written reports of a running campaign whenever one of its trials has ended."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +15,18 @@ POLL = 2.0
 def reported(campaign: Campaign, out: Path) -> Iterator[None]:
     """Keep CODEX_REPORT.md, LOG.md and EXPERIMENTS_SUMMARY.md in `out` up to date while the body runs the campaign.
 
-    A report that cannot be written is a warning: the numbers are on disk, and `report` writes it later.
+    If a report cannot be written, a warning is printed: its numbers are on disk, and `report` writes it later.
     """
-    seen: set[str] = set()
+    reported_trials: set[str] = set()
 
-    def follow() -> None:
+    def update() -> None:
         done = {name for name in campaign.plan.trials if campaign.trial(name).status is not None}
-        if done - seen:
-            seen.update(done)
+        if done - reported_trials:
+            reported_trials.update(done)
             _write(campaign, out)
 
     try:
-        with repeating(POLL, follow, "reports"):
+        with repeating(POLL, update, "reports"):
             yield
     finally:
         _write(campaign, out)

@@ -1,4 +1,4 @@
-"""State of the campaigns of a storage, read from their folders: trials done, the gate, and who drives them."""
+"""Print the state of the campaigns of a storage, from their folders: trials done, the gate, and the driver process."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def print_status(storage: Path, name: str | None) -> None:
     for each in names:
         try:
             campaign = Campaign.load(storage, each)
-        except UserError as error:  # a plug-in that is not here must not hide the other campaigns
+        except UserError as error:  # a plug-in that is missing here must not hide the other campaigns
             if len(names) == 1:
                 raise
             console.print(f"{each}: {error}", markup=False, soft_wrap=True)

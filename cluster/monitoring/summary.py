@@ -1,4 +1,4 @@
-"""What a campaign found, at its end: each condition with its interval, the gain, the gate's verdict, the paths."""
+"""Print a campaign's results at its end: each condition with its interval, the gain, the gate's verdict, the paths."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ VERDICT = {
 
 
 def print_summary(campaign: Campaign, policy: Policy, console: Any = None) -> None:
-    """Print what a campaign found."""
+    """Print the results of a campaign."""
     from rich.console import Console
 
     console = console or Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=False)
@@ -33,7 +33,7 @@ def print_summary(campaign: Campaign, policy: Policy, console: Any = None) -> No
             for line in gain_lines(folder):
                 console.print("  " + line, markup=False)
     console.print()
-    for line in [*gate_lines(policy), *_standing(campaign, policy), *_places(campaign)]:
+    for line in [*gate_lines(policy), *_unfinished(campaign, policy), *_places(campaign)]:
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -44,21 +44,21 @@ def _table(campaign: Campaign, name: str, folder: TrialFolder) -> Any:
     table = Table(title=f"{trial.variant}, seed {trial.seed}: {trial.purpose}", title_justify="left")
     for heading in ("condition", "correct", "n", "accuracy", "95 % interval", "flexible"):
         table.add_column(heading, justify="left" if heading == "condition" else "right")
-    found = (folder.result() or {})["metrics"]
+    metrics = (folder.result() or {})["metrics"]
     for condition in CONDITIONS:
-        if metric_names.accuracy(condition) not in found:
+        if metric_names.accuracy(condition) not in metrics:
             continue
-        accuracy, n = found[metric_names.accuracy(condition)], int(found.get(metric_names.N, 0))
-        flexible = found.get(f"flexible/{condition}")
+        accuracy, n = metrics[metric_names.accuracy(condition)], int(metrics.get(metric_names.N, 0))
+        flexible = metrics.get(f"flexible/{condition}")
         table.add_row(
             condition.replace("_", " "),
             *_cells(accuracy, n),
             "" if flexible is None else f"{flexible:.1%}",
         )
-        for part, value in found.items():
+        for part, value in metrics.items():
             group = part.removeprefix(f"{metric_names.accuracy(condition)}/")
             if group != part:
-                table.add_row(f"  {group}", *_cells(value, int(found.get(f"n/{group}", 0))), "")
+                table.add_row(f"  {group}", *_cells(value, int(metrics.get(f"n/{group}", 0))), "")
     return table
 
 
@@ -68,7 +68,7 @@ def _cells(accuracy: float, n: int) -> tuple[str, str, str, str]:
 
 
 def gate_lines(policy: Policy) -> list[str]:
-    """Return the gate's verdict in words."""
+    """Return the gate's verdict, a line for each decision; empty if the phase has no gate."""
     if not policy.branches:
         return []
     if failed := policy.failed_first:
@@ -78,12 +78,12 @@ def gate_lines(policy: Policy) -> list[str]:
 
 
 def _verdict(decision: Decision, policy: Policy) -> str:
-    about = decision.evidence
+    evidence = decision.evidence
     verdict = VERDICT[decision.branch].format(passes=policy.gate.passes, attribute=policy.gate.attribute)
     chances = ", ".join(f"{name} {chance:.0%}" for name, chance in decision.probabilities.items())
-    runs = f" over {about.runs} runs" if about.runs > 1 else ""
+    runs = f" over {evidence.runs} runs" if evidence.runs > 1 else ""
     return (
-        f"gate: {verdict}: {about.accuracy:.1%} {_interval(about.low, about.high)} at n = {about.n}{runs}"
+        f"gate: {verdict}: {evidence.accuracy:.1%} {_interval(evidence.low, evidence.high)} at n = {evidence.n}{runs}"
         + (", UNCERTAIN (the interval straddles a boundary)" if decision.uncertain else "")
         + f"; probabilities of the branches: {chances} (Beta posterior, Jeffreys' prior)"
     )
@@ -97,15 +97,15 @@ def failure(folder: TrialFolder) -> str:
     return f"{error['error']} (traceback in {folder.error_file})"
 
 
-def _standing(campaign: Campaign, policy: Policy) -> list[str]:
-    left = [name for name in policy.wanted() if name not in policy.outcomes]
-    if not left:
+def _unfinished(campaign: Campaign, policy: Policy) -> list[str]:
+    missing = [name for name in policy.wanted() if name not in policy.outcomes]
+    if not missing:
         return []
     limit = (campaign.records.schedule() or {}).get("limit")
     return [
         *([f"limit: {limit}"] if limit else []),
-        f"not finished: {', '.join(left)}",
-        f"to go on: python -m cluster resume --storage {campaign.storage} --name {campaign.name}",
+        f"not finished: {', '.join(missing)}",
+        f"to resume: python -m cluster resume --storage {campaign.storage} --name {campaign.name}",
     ]
 
 
@@ -113,7 +113,7 @@ def _places(campaign: Campaign) -> list[str]:
     return [
         f"records: {campaign.folder}",
         f"tracking: {tracking_uri_of(campaign)}",
-        f"to look at them: python -m cluster ui --storage {campaign.storage}",
+        f"to view them: python -m cluster ui --storage {campaign.storage}",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The end of a phase: what each toggle was worth, as the appendix and as a few lines."""
+"""Write the appendix at the end of a phase, and print the estimated effects of its toggles."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,11 @@ from tune_spaces.campaign import Campaign
 
 APPENDIX = "appendix"
 TABLE = "effects.parquet"
-FEWEST = 2  # variants between which there can be a difference
+FEWEST = 2  # variants, so that there is a difference
 
 
 def write_attribution(campaign: Campaign) -> Path | None:
-    """Write the appendix into the campaign's folder, if there is something to compare; returns the folder."""
+    """Write the appendix into the campaign's folder and return it; None with fewer than two finished variants."""
     finished = {
         trial.variant
         for name, trial in campaign.plan.trials.items()

@@ -1,4 +1,4 @@
-"""Telling the tracker what a campaign does, from the campaign's folder: what is on disk is what is recorded."""
+"""Record a running campaign in MLflow, from its folder alone: MLflow gets what is on disk."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +16,18 @@ POLL = 1.0
 
 
 def tracking_uri_of(campaign: Campaign) -> str:
-    """Return the MLflow store of a campaign: the one it names, or its storage's own, as for campaigns from Python."""
+    """Return the MLflow store of a campaign: the one that it names, or else the database beside its storage."""
     return campaign.request.get("tracking_uri") or default_tracking_uri(campaign.storage)
 
 
 @contextmanager
 def recorded(campaign: Campaign, tracking_uri: str, timeout: float) -> Iterator[Tracker]:
-    """Record a campaign while the body runs it; phases end as FINISHED, FAILED, or KILLED where they are incomplete.
+    """Record a campaign while the body runs it; its phases end as FINISHED, FAILED, or KILLED if incomplete.
 
     Args:
-        campaign: whose folder is followed.
-        tracking_uri: where MLflow is.
-        timeout: seconds to wait at the end for MLflow to have everything.
+        campaign: the campaign.
+        tracking_uri: URI of the MLflow store.
+        timeout: seconds to wait at the end until MLflow has everything.
     """
     tracker = Tracker(tracking_uri, campaign.name, campaign.folder)
     tracker.start()
@@ -67,7 +67,7 @@ def _declare(campaign: Campaign, tracker: Tracker, declared: set[str]) -> None:
 
 
 def _status(campaign: Campaign, phase: str) -> str:
-    """FINISHED where all its trials have results, FAILED where one has failed, else KILLED."""
+    """Return FINISHED if all of the phase's trials have results, FAILED if one has failed, else KILLED."""
     folders = [campaign.trial(name) for name, trial in campaign.plan.trials.items() if trial.phase == phase]
     statuses = {folder.status or trial_files.KILLED for folder in folders if folder.begun}
     return next(

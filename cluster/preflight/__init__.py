@@ -1,1 +1,1 @@
-"""What preflight looks at, one idea a module. Probes gather facts; judgements are pure functions of those facts."""
+"""The checks of preflight, one subject a module: probes gather facts, and pure functions judge them."""

@@ -1,4 +1,4 @@
-"""Driver, CUDA and torch on the reserved GPUs: do they see the same devices, and does a multiplication come out?"""
+"""Check of driver, CUDA and torch on the reserved GPUs: they see the same devices, and a matrix product is right."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.preflight.check import Check
 
-# In a process of its own: an import or a CUDA call that hangs can then be ended, and leaves no memory behind.
+# In a process of its own: an import or a CUDA call that hangs can then be ended, and its GPU memory is freed.
 SCRIPT = r"""
 import ctypes, json, subprocess
 facts = {"problem": "", "driver_cuda": 0}
@@ -20,9 +20,9 @@ try:
 except (OSError, IndexError, subprocess.TimeoutExpired):
     facts["driver"] = None
 try:
-    served = ctypes.c_int()
-    ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(served))
-    facts["driver_cuda"] = served.value
+    version = ctypes.c_int()
+    ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    facts["driver_cuda"] = version.value
 except OSError:
     pass
 try:
@@ -79,21 +79,26 @@ def _versions(facts: dict[str, Any]) -> str:
 
 
 def _unusable(facts: dict[str, Any]) -> tuple[str, str] | None:
-    """Return what keeps torch from computing at all with its remedy, or None."""
+    """Return what keeps torch from computing at all, and its remedy; None if nothing does."""
     if facts["problem"]:
         return facts["problem"], "run `python -c 'import torch; torch.cuda.init()'` on this node"
     versions = _versions(facts)
     if facts["cuda"] is None:
         return f"{versions} is built without CUDA", "install a CUDA build of torch on this node"
     if not facts["available"]:
-        can = _version(facts["driver_cuda"])
-        if can and float(can) >= float(facts["cuda"]):
+        supported = _version(facts["driver_cuda"])
+        if supported and float(supported) >= float(facts["cuda"]):
             remedy = "see nvidia-smi, CUDA_VISIBLE_DEVICES and the container's devices"
         else:
             remedy = (
-                f"install a torch build for CUDA {can}, or update the driver" if can else "install the NVIDIA driver"
+                f"install a torch build for CUDA {supported}, or update the driver"
+                if supported
+                else "install the NVIDIA driver"
             )
-        return f"{versions} for CUDA {facts['cuda']} finds no GPU; the driver serves CUDA {can or 'none'}", remedy
+        return (
+            f"{versions} for CUDA {facts['cuda']} finds no GPU; the driver supports CUDA {supported or 'none'}",
+            remedy,
+        )
     broken = [d for d in facts["devices"] if d.get("problem") or not d.get("right")]
     if broken:
         what = "; ".join(f"{d['name']}: {d.get('problem', 'wrong product')}" for d in broken)
@@ -102,7 +107,7 @@ def _unusable(facts: dict[str, Any]) -> tuple[str, str] | None:
 
 
 def _not_as_asked(devices: list[dict[str, Any]], gpus: int, kind: str | None) -> tuple[str, str] | None:
-    """Return what makes working GPUs the wrong ones with its remedy, or None."""
+    """Return how working GPUs differ from the request, and the remedy; None if they do not."""
     if len(devices) != gpus:
         return f"torch sees {len(devices)} GPUs, Ray reserved {gpus}", "start Ray with the node's real GPUs"
     if kind and any(kind.lower() not in d["name"].lower() for d in devices):
@@ -111,7 +116,7 @@ def _not_as_asked(devices: list[dict[str, Any]], gpus: int, kind: str | None) ->
         f"GPU {i}: {d['free'] / 1e9:.0f} of {d['total'] / 1e9:.0f} GB free" for i, d in enumerate(devices) if _busy(d)
     ]
     if busy:
-        return "; ".join(busy), "end the processes outside Ray that hold it (nvidia-smi shows them)"
+        return "; ".join(busy), "end the processes outside Ray that use its memory (nvidia-smi shows them)"
     return None
 
 

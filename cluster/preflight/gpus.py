@@ -1,7 +1,6 @@
-"""Reserve enough free GPUs of the right model on one node, all at once, so that nobody else takes some in between.
+"""Reserve enough free GPUs of the right model on one node, all at once, so that no other job takes some meanwhile.
 
-A request that no node can ever meet is refused from Ray's table of nodes, in milliseconds: Ray and Tune would wait for
-ever.
+A request that no node can ever meet is refused at once by Ray's table of nodes: Ray and Tune would wait for ever.
 """
 
 from collections.abc import Sequence
@@ -93,7 +92,7 @@ class Reservation:
 
     Attributes:
         group: the STRICT_PACK placement group; its one bundle holds all GPUs and CPUs.
-        node: the node that it is on.
+        node: the node of those GPUs.
     """
 
     def __init__(self, group: Any, node: Node) -> None:
@@ -130,7 +129,7 @@ def reserve(settings: PreflightSettings) -> Reservation:
     if settings.gpus:
         bundle["GPU"] = settings.gpus
     if settings.gpus and settings.gpu_kind:
-        bundle[f"{KIND}{kinds.pop()}"] = 0.001  # Ray's own spelling of the kind
+        bundle[f"{KIND}{kinds.pop()}"] = 0.001  # as Ray spells it
     group = placement_group([bundle], strategy="STRICT_PACK", name="preflight")
     if not group.wait(settings.timeout_s):
         ray.util.remove_placement_group(group)

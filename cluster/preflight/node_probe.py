@@ -1,7 +1,6 @@
 """Facts about a node, gathered by one task on that node.
 
-The module is sent by value and uses the standard library alone, so that it also runs on a node without this project,
-which is one of the facts.
+The module is sent by value and uses the standard library alone, so that it also runs on a node without this project.
 """
 
 import importlib.util
@@ -158,7 +157,7 @@ def _memory() -> dict[str, int]:
 
 
 def _gpu_memory(timeout_s: float) -> list[int]:
-    """Return the total bytes of each GPU; empty if the driver does not tell."""
+    """Return the total bytes of each GPU; empty if nvidia-smi does not report them."""
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)

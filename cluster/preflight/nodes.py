@@ -33,8 +33,8 @@ def check_nodes(nodes: Sequence[Node], settings: PreflightSettings, *, wait_s: f
         task = ray.remote(node_probe.node_facts)
         tasks = {}
         for node in nodes:
-            there = NodeAffinitySchedulingStrategy(node_id=node.id, soft=False)
-            tasks[node.id] = task.options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(request)
+            on_node = NodeAffinitySchedulingStrategy(node_id=node.id, soft=False)
+            tasks[node.id] = task.options(num_cpus=0, max_retries=0, scheduling_strategy=on_node).remote(request)
         facts = gather(tasks, wait_s)
     return [check for node in nodes for check in judge_node(facts[node.id], node.address, settings)]
 
@@ -50,7 +50,7 @@ def check_here(settings: PreflightSettings, *, wait_s: float) -> list[Check]:
 
 
 def judge_node(facts: Any, address: str, settings: PreflightSettings) -> list[Check]:
-    """Return the checks of a node from its facts, or a failed one if the facts are a message why there are none."""
+    """Return the checks of a node from its facts; a failed one if `facts` is a message that says why there are none."""
     if not isinstance(facts, dict):
         remedy = "see `ray status` and this node's load, or take it out of the cluster"
         return [Check(name=NO_ANSWER, status="fail", detail=str(facts), remedy=remedy, node=address)]
@@ -66,7 +66,7 @@ def judge_node(facts: Any, address: str, settings: PreflightSettings) -> list[Ch
 
 
 def gather(tasks: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """Return each task's value, or a message if it hangs or raises. What hangs is cancelled."""
+    """Return each task's value, or a message if it hangs or raises; tasks that hang are cancelled."""
     import ray
 
     done, late = ray.wait(list(tasks.values()), num_returns=len(tasks), timeout=timeout_s)
@@ -85,7 +85,7 @@ def gather(tasks: dict[str, Any], timeout_s: float) -> dict[str, Any]:
 
 
 def send_by_value(module: Any) -> None:
-    """Send a probe's code with its task: the node may not have this project."""
+    """Send a probe's code with its task, since the node may not have this project."""
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(module)
@@ -93,7 +93,7 @@ def send_by_value(module: Any) -> None:
 
 @contextlib.contextmanager
 def _request(settings: PreflightSettings) -> Any:
-    """Give what a node is asked, with a file in the storage that exists meanwhile."""
+    """Yield the request to a node, with a file in the storage that exists during the block."""
     folder = _storage(settings)
     request = {
         **models_and_data.node_request(settings),

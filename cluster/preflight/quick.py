@@ -1,4 +1,4 @@
-"""The part of preflight that takes seconds and no GPU, for phases to run before they start."""
+"""The checks that every phase makes before it starts: those of preflight that take seconds and no GPU."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ NODES = 8  # a large cluster is sampled: preflight itself checks every node
 def quick_checks(settings: PreflightSettings, within_s: float = WITHIN_S) -> list[Check]:
     """Check software, memory, storage, models, data and tracking, without a reservation.
 
-    On the nodes of the connected Ray that could hold a job; on this machine if Ray is not connected.
+    Checks the nodes of the connected Ray that could run a job, or this machine if Ray is not connected.
 
     Args:
         settings: what the run needs.

@@ -18,17 +18,17 @@ from cluster.preflight.tracking import check_tracking
 from tune_spaces.ray_tune.connect import connected
 
 WORKER_START_S = 15  # a worker process of Ray starts within this time
-RUNTIME_S = 60.0  # a first import of torch from a cold file system takes its time
+RUNTIME_S = 60.0  # a first import of torch from a cold file system can take that long
 STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skip": "dim"}
 
 
 def preflight(settings: PreflightSettings) -> list[Check]:
     """Check everything that a run needs.
 
-    Ray is connected if it is not yet, and disconnected again; GPUs are held during the check only.
+    Connects to Ray if this process has not, and disconnects again; GPUs are reserved during the check only.
 
     Returns:
-        The checks, in the order of the table. Nothing is raised for what they say.
+        The checks, in the order of the table. A failed check raises nothing.
     """
     probes = {"git": check_git, "tracking server": check_tracking}
     with ThreadPoolExecutor(len(probes)) as pool:
@@ -68,19 +68,20 @@ def _check_cluster(settings: PreflightSettings) -> list[Check]:
     if problem:
         return [problem]
     wait_s = settings.timeout_s + WORKER_START_S
-    with ExitStack() as held:
+    with ExitStack() as stack:
         checks: list[Check] = []
         if settings.gpus:
             try:
-                reservation = held.enter_context(reserve(settings))
+                reservation = stack.enter_context(reserve(settings))
             except UserError as error:
-                checks.append(Check(name="GPUs", status="fail", detail=str(error), remedy="see there"))
+                detail, _, remedy = str(error).rpartition(": ")
+                checks.append(Check(name="GPUs", status="fail", detail=detail, remedy=remedy))
             else:
-                what = f"{settings.gpus} x {reservation.node.kind or 'GPU'} held at once"
+                what = f"{settings.gpus} x {reservation.node.kind or 'GPU'} reserved at once"
                 checks.append(Check(name="GPUs", status="pass", detail=what, node=reservation.node.address))
                 checks.append(_check_runtime(reservation, settings))
         else:
-            checks.append(Check(name="GPUs", status="skip", detail="the run asks for none"))
+            checks.append(Check(name="GPUs", status="skip", detail="the run needs none"))
         return [*checks, *check_nodes(candidates(nodes, settings), settings, wait_s=wait_s)]
 
 

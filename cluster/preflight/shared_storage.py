@@ -1,4 +1,4 @@
-"""Disk and shared storage: checkpoints written on one node are read on another, and a full disk ends a run late."""
+"""Checks of disk and shared storage: another node must read a checkpoint, and a full disk would end a run late."""
 
 import uuid
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from cluster.preflight.check import Check, Status
 
 @contextmanager
 def token_below(storage: Path) -> Iterator[Path]:
-    """Make a file in the storage that holds its own name, for the nodes to read during the block.
+    """Write a file that contains its own name into the storage, for the nodes to read during the block.
 
     Raises:
         OSError: if the driver itself cannot write there.
@@ -47,10 +47,10 @@ def judge_disk(facts: dict[str, Any], *, min_free_gb: float, node: str) -> Check
 
 
 def judge_shared(seen: str, *, storage: Path, node: str) -> Check:
-    """Check that the node read a file of the driver's, and wrote one beside it.
+    """Check that the node read the driver's file, and wrote one beside it.
 
     Args:
-        seen: what the node said: `yes`, `no`, `another content`, `not written`, or an error.
+        seen: what the node reported: `yes`, `no`, `another content`, `not written`, or an error.
         storage: folder of the campaigns.
         node: the node's address.
     """
