@@ -99,7 +99,7 @@ class Progress:
         schedule = self.campaign.records.schedule()
         waiting = waiting_line(schedule) if schedule else ""
         if waiting and waiting != self._waiting:
-            self._say(waiting)
+            self._print(waiting)
         self._waiting = waiting
 
     def _add(self, name: str) -> Watched:
