@@ -1,6 +1,6 @@
-"""What a submitted job would upload: measured by Ray's own rules before anything is sent.
+"""Measure what a submitted job would upload, by Ray's own rules, before anything is sent.
 
-Ray's dashboard refuses more than 100 MiB after the whole upload, and folders of runs or weights are larger soon.
+Ray's dashboard refuses more than 100 MiB, but only after the whole upload; folders of runs or weights are often larger.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 from bridge_common.errors import UserError
 
 EXCLUDES = ("/runs/", "/.venv/", "/venv/", "/.git", "/mlruns/", "/mlartifacts/", "*.db", "__pycache__/", ".*_cache/")
-MOST_BYTES = 100 * 2**20  # what the dashboard takes
+MOST_BYTES = 100 * 2**20  # that the dashboard accepts
 _NAMED = 5  # entries that an error names
 _DEPTHS = ("*", "*/*", "*/*/*")  # of campaigns' folders in a working directory
 
@@ -40,13 +40,13 @@ def exclusions(folder: Path, storage: Path, more: Sequence[str] = ()) -> list[st
 
 
 def _storages(folder: Path, storage: Path) -> Iterator[Path]:
-    """Find the job's storage and other storages below a folder; of one that is the folder itself, its campaigns."""
+    """Yield the job's storage and other storages below a folder; if the folder itself is one, its campaigns."""
     root = folder.resolve()
-    found = {storage.resolve()}
+    storages = {storage.resolve()}
     for depth in _DEPTHS:
         for record in root.glob(f"{depth}/campaign.json"):
-            found.add(record.parent if record.parent.parent == root else record.parent.parent)
-    yield from sorted(path for path in found if root in path.parents)
+            storages.add(record.parent if record.parent.parent == root else record.parent.parent)
+    yield from sorted(path for path in storages if root in path.parents)
 
 
 def measure(folder: Path, excludes: Sequence[str]) -> Upload:

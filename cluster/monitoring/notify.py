@@ -1,6 +1,6 @@
-"""Tell a URL what a campaign does: one JSON object by HTTP at a decision of the gate, a failed trial, and the end.
+"""Post notices of a campaign to a URL: a JSON object at each decision of the gate, each failed trial, and the end.
 
-A delivery that fails is a warning and never hurts a run.
+If a delivery fails, a warning is printed and the campaign continues.
 """
 
 import json
@@ -23,7 +23,7 @@ ANSWER_S = 5.0
 
 
 def check_url(url: str) -> None:
-    """Refuse what is no address for notices.
+    """Refuse a URL that notices cannot be posted to.
 
     Raises:
         UserError: if it is not http(s)://HOST...
@@ -38,8 +38,8 @@ def notified(campaign: Campaign, url: str) -> Iterator[None]:
     """Send notices of a campaign to a URL while the body runs it, and one at its end.
 
     Args:
-        campaign: whose folder is followed. What was decided or failed before is not sent again.
-        url: where each notice is posted, as JSON.
+        campaign: the campaign. Earlier decisions and failures are not sent again.
+        url: URL to which each notice is posted, as JSON.
     """
     notices = Notices(campaign, url)
     notices.new()
@@ -52,7 +52,7 @@ def notified(campaign: Campaign, url: str) -> Iterator[None]:
 
 
 class Notices:
-    """What a campaign has to tell, each thing once."""
+    """Posts the decisions and failures of a campaign, each once."""
 
     def __init__(self, campaign: Campaign, url: str) -> None:
         self.campaign, self.url = campaign, url
@@ -65,9 +65,9 @@ class Notices:
         decisions = self.campaign.policy().decisions()
         notices: list[tuple[str, dict[str, Any]]] = []
         for decision in decisions[self._decisions :]:
-            about = decision.evidence
-            values = {"branch": str(decision.branch), "uncertain": decision.uncertain, "accuracy": about.accuracy}
-            notices.append(("decision", {**values, "low": about.low, "high": about.high, "n": about.n}))
+            evidence = decision.evidence
+            values = {"branch": str(decision.branch), "uncertain": decision.uncertain, "accuracy": evidence.accuracy}
+            notices.append(("decision", {**values, "low": evidence.low, "high": evidence.high, "n": evidence.n}))
         self._decisions = len(decisions)
         for name, trial in self.campaign.plan.trials.items():
             error = self.campaign.trial(name).error()
@@ -83,7 +83,7 @@ class Notices:
             self.send(event, values)
 
     def summary(self) -> dict[str, Any]:
-        """Return how the campaign stands."""
+        """Return the campaign's state: whether it passed, its trials by outcome, accuracies and GPU-hours."""
         policy = self.campaign.policy()
         wanted = policy.wanted()
         failed = [name for name in wanted if self.campaign.trial(name).failed]
@@ -101,7 +101,7 @@ class Notices:
         }
 
     def send(self, event: str, values: Mapping[str, Any]) -> None:
-        """Post one notice; the first one that fails is a warning, and nothing is raised."""
+        """Post one notice. A failed delivery raises nothing; the first one prints a warning."""
         about = {"event": event, "campaign": self.campaign.name, "phase": self.campaign.phase.name}
         notice = {**about, "time": time.time(), "host": socket.gethostname(), **values}
         headers = {"Content-Type": "application/json"}

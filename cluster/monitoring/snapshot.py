@@ -1,4 +1,4 @@
-"""What a campaign's trials do right now, read from the campaign's folder alone, so from any machine that sees it."""
+"""Read the present state of a campaign's trials from its folder, on any machine that sees the folder."""
 
 import heapq
 import time
@@ -52,10 +52,10 @@ class Snapshot:
     Attributes:
         trials: planned trials that run, have run, or may still run.
         driven: whether a process runs the campaign.
-        slots: jobs that the cluster holds, or None if nobody runs the campaign.
+        slots: jobs that fit the cluster at once, or None if no process runs the campaign.
         without_place: jobs that were started and wait for their resources.
         gpu_hours: used so far.
-        left: estimated seconds until all trials that are asked for so far have ended.
+        left: estimated seconds until all trials that are needed so far have ended.
     """
 
     trials: tuple[TrialState, ...]
@@ -81,7 +81,7 @@ class Watcher:
         self._estimates = {row["name"]: 60.0 * row["minutes"] for row in plan["trials"]}
 
     def snapshot(self, now: float | None = None) -> Snapshot:
-        """Return what the trials do now.
+        """Return the present state of all trials.
 
         Args:
             now: the present time, in seconds since 1970.

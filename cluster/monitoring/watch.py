@@ -1,4 +1,4 @@
-"""`status --watch`: a campaign's trials by state, node, step, accuracy so far, time left and GPU-hours, as they go."""
+"""Show a running campaign for `status --watch`: state, node, step, accuracy and time left of each trial, GPU-hours."""
 
 import time
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ MOST_ROWS = 30
 
 
 def watch_campaign(storage: Path, name: str | None, every: float) -> None:
-    """Show a campaign until nobody runs it any more. The campaign may run on another machine.
+    """Show a campaign until no process runs it any more. It may run on another machine.
 
     At a terminal the table is replaced; elsewhere it is printed again whenever the state of a trial has changed.
 
     Args:
         storage: folder of all campaigns.
         name: the campaign's name; the one started last if None.
-        every: seconds between looks.
+        every: seconds between two readings of the folder.
 
     Raises:
         UserError: if there is no such campaign.

@@ -28,6 +28,40 @@ def lab(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
+POOLED = '''
+from torch import nn
+
+from ray_bridge import ExactScale, Moments, Whitening
+
+
+class Pooled(nn.Module):
+    """Soft tokens that are linear maps of a question's mean source state."""
+
+    def __init__(self, source_size, target_size, target_rms, soft_tokens):
+        super().__init__()
+        self.whitening = Whitening(source_size)
+        self.head = nn.Linear(source_size, soft_tokens * target_size)
+        self.scale = ExactScale(target_rms)
+
+    @classmethod
+    def from_spec(cls, spec, **sizes):
+        return cls(soft_tokens=spec.soft_tokens, **sizes)
+
+    def pool(self, states, mask):
+        return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)  # (B, d_s)
+
+    def moments(self, states, mask):
+        return [Moments.of(self.pool(states, mask))]
+
+    def fit(self, moments):
+        self.whitening.fit(moments[0])
+
+    def forward(self, states, mask, noise, dropped=None):
+        z = self.head(self.whitening(self.pool(states, mask)))  # (B, K d_t)
+        return self.scale(z.unflatten(1, noise.shape[1:]))  # (B, K, d_t)
+'''
+
+
 # -- names ------------------------------------------------------------------------------------------------------------
 
 
@@ -106,6 +140,17 @@ def test_a_task_and_a_bridge_of_ones_own_are_built(lab: Path) -> None:
     offset = built.bridge.head[1].bias.expand(1, 1, -1)
     directions = torch.cat([z.flatten(0, 1), offset.flatten(0, 1)])
     assert torch.linalg.matrix_rank(directions, rtol=1e-4) <= 3, "two directions and the offset"
+
+
+def test_a_bridge_is_written_from_scratch_with_public_names_alone(lab: Path) -> None:
+    (lab / "pooled.py").write_text(POOLED)
+    target = frozen("llama", 32)
+    built = build_translator(tiny(bridge="pooled:Pooled", geometry_projection=False), frozen("mistral", 48), target)
+    states, mask, noise = torch.randn(64, 6, 48), torch.ones(64, 6, dtype=torch.long), torch.randn(64, 16, 32)
+    built.bridge.fit(built.bridge.moments(states, mask))
+    z = built.bridge(states, mask, noise)  # (B, K, d_t)
+    assert z.shape == noise.shape
+    torch.testing.assert_close(z.pow(2).mean(-1).sqrt(), torch.full((64, 16), target.embedding_rms))
 
 
 def test_a_bridge_that_continues_a_flow_is_one(lab: Path) -> None:
