@@ -30,13 +30,13 @@ class Worker:
         return range(self.rank, count, self.world)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Sum a tensor over workers, in place."""
+        """Sum a tensor of any shape over workers, in place, and return it."""
         if self.world > 1:
             torch.distributed.all_reduce(tensor)
         return tensor
 
     def broadcast(self, tensor: Tensor) -> Tensor:
-        """Overwrite a tensor by rank 0's, in place."""
+        """Overwrite a tensor of any shape by rank 0's, in place, and return it."""
         if self.world > 1:
             torch.distributed.broadcast(tensor, 0)
         return tensor

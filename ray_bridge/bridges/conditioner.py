@@ -71,13 +71,18 @@ class Conditioner(nn.Module):
         return tokens, self.merge(pooled.flatten(1))  # (B, S, w), (B, w)
 
     def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
-        """Compute moments of what the whitening layers read; sum them over training prompts and pass them to `fit`."""
+        """Compute moments of what the whitening layers read; sum them over training prompts and pass them to `fit`.
+
+        Args:
+            states: (B, S, d_s).
+            mask: (B, S), 1 on tokens that may be read.
+        """
         normed = self.norm(states)  # (B, S, d_s)
         of_tokens = [Moments.of(normed[mask.bool()])] if self.sequence else []
         return [*of_tokens, Moments.of(mean_of(normed, mask))] if self.pooling == "mean" else of_tokens
 
     def fit(self, moments: list[Moments]) -> None:
-        """Set the statistics of the whitening layers."""
+        """Set the statistics of the whitening layers, from moments of all training prompts."""
         if self.sequence:
             self.each.fit(moments[0])
         if self.pooling == "mean":

@@ -132,11 +132,11 @@ class DiTBridge(nn.Module):
         )
 
     def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
-        """See `Conditioner.moments`."""
+        """Compute moments of states (B, S, d_s) with mask (B, S); see `Conditioner.moments`."""
         return self.conditioner.moments(states, mask)
 
     def fit(self, moments: list[Moments]) -> None:
-        """See `Conditioner.fit`."""
+        """Set the statistics of the whitening layers; see `Conditioner.fit`."""
         self.conditioner.fit(moments)
 
     def conditioned_on(self, states: Tensor, mask: Tensor, dropped: Tensor | None = None) -> "ConditionedNetwork":

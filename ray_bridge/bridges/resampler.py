@@ -79,11 +79,16 @@ class Resampler(nn.Module):
         )
 
     def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
-        """Compute moments of what the whitening layer reads; sum them over training prompts and pass them to `fit`."""
+        """Compute moments of what the whitening layer reads; sum them over training prompts and pass them to `fit`.
+
+        Args:
+            states: (B, S, d_s).
+            mask: (B, S), 1 on tokens that may be read.
+        """
         return [Moments.of(self.norm(states)[mask.bool()])]
 
     def fit(self, moments: list[Moments]) -> None:
-        """Set the statistics of the whitening layer."""
+        """Set the statistics of the whitening layer, from moments of all training prompts."""
         self.each.fit(moments[0])
 
     def forward(self, states: Tensor, mask: Tensor, noise: Tensor, dropped: Tensor | None = None) -> Tensor:

@@ -56,7 +56,12 @@ class Bridge(Protocol):
         """
 
     def moments(self, states: Tensor, mask: Tensor) -> list[Moments]:
-        """Compute moments of what the bridge's whitening layers read; an empty list if it has none."""
+        """Compute moments of what the bridge's whitening layers read; an empty list if it has none.
+
+        Args:
+            states: (B, S, d) states of the source's tokens.
+            mask: (B, S), 1 on tokens that may be read.
+        """
 
     def fit(self, moments: list[Moments]) -> None:
         """Set the statistics of the whitening layers from moments of all training prompts."""
@@ -125,7 +130,7 @@ class TranslatorModule(nn.Module):
         return states, *self.geometry.token_inputs(source.items, states, rounded)
 
     def sample(self, noise: Tensor, dropped: Tensor | None, *inputs: Tensor) -> Tensor:
-        """Return soft tokens as `forward` does, from `bridge_inputs`."""
+        """Return soft tokens (B, K, d_t) as `forward` does, from `bridge_inputs`."""
         return cast(Bridge, self.bridge)(*self._bridge_states(*inputs), noise, dropped)
 
     @torch.no_grad()

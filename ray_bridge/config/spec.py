@@ -260,22 +260,17 @@ class JobSpec(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _gather_extra(cls, values: Any) -> Any:
+    def _gather(cls, values: Any) -> Any:
+        """Gather settings `extra.NAME` into `extra`, and fill in the package's mapping of a task that has one."""
         if not isinstance(values, Mapping):
             return values
-        flat = {name: value for name, value in values.items() if name.startswith(EXTRA)}
-        if not flat:
-            return values
-        extra = {name.removeprefix(EXTRA): value for name, value in flat.items()}
-        rest = {name: value for name, value in values.items() if name not in flat}
-        return {**rest, "extra": {**extra, **values.get("extra", {})}}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_mapping(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and values.get("task") in known_mappings() and not values.get("task_mapping"):
-            return {**values, "task_mapping": known_mapping(values["task"])}
-        return values
+        fields = {name: value for name, value in values.items() if not name.startswith(EXTRA)}
+        extra = {name.removeprefix(EXTRA): values[name] for name in values if name not in fields}
+        if extra:
+            fields["extra"] = {**extra, **values.get("extra", {})}
+        if values.get("task") in known_mappings() and not values.get("task_mapping"):
+            fields["task_mapping"] = known_mapping(values["task"])
+        return fields
 
     @field_validator("plugins")
     @classmethod

@@ -51,7 +51,7 @@ class Best:
 
 
 def save_selected(folder: Path, best: Best) -> None:
-    """Write the weights, and after them the record that says which step they are from."""
+    """Write the weights, and then the record of the step that they are from."""
     write_bytes(folder / WEIGHTS_FILE, save({k: v.cpu().contiguous() for k, v in best.weights.items()}))
     write_json(folder / RECORD_FILE, {"step": best.step, "validation_accuracy": best.accuracy})
 

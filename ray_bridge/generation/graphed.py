@@ -55,7 +55,7 @@ class KVCache(Protocol):
         """
 
     def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these."""
+        """Drop all rows but these, given by their indices (b,)."""
 
 
 def uses_graphs(lm: FrozenLM, statistics: DecodingStatistics | None = None, longest: int | None = None) -> bool:

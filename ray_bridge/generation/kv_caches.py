@@ -156,7 +156,7 @@ class FusedCache:
         return (y + shared.view(kv, B, h // kv, D).transpose(0, 1)).reshape(B, 1, h, D)
 
     def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these."""
+        """Drop all rows but these, given by their indices (b,)."""
         self.context = None if self.context is None else self.context.rows(rows)
         self.lengths = self.lengths[rows]
         for layer in range(len(self.keys)):
@@ -274,7 +274,7 @@ class TransformersCache:
         return hidden[:, 0]
 
     def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these."""
+        """Drop all rows but these, given by their indices (b,)."""
         self.context = None if self.context is None else self.context.rows(rows)
         self.seen, self.position, self.rows = self.seen[rows], self.position[rows], len(rows)
         for layer in self.cache.layers:

@@ -15,7 +15,7 @@ _ALIGNMENT = 512
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return the tensor on the device; to a GPU through pinned memory, in the stream's order."""
+    """Return a tensor of any shape on the device; to a GPU through pinned memory, in the stream's order."""
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
@@ -41,7 +41,7 @@ class PackedTransfer:
         self.host = self._views(self._memory)
 
     def send(self) -> list[Tensor]:
-        """Return the tensors on the device."""
+        """Return the tensors on the device, with the shapes and dtypes of the layouts."""
         return self._views(self._memory.to(self.device, non_blocking=True))
 
     def _views(self, memory: Tensor) -> list[Tensor]:

@@ -66,7 +66,7 @@ class PrefixAsCache:
         self.prefix = prefix
 
     def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Return a layer's keys and values after those of the prefix; nothing is stored."""
+        """Return keys and values with those of the prefix first, (B, h_kv, H + T, D) each, and store nothing."""
         return self.prefix.prepend(layer_idx, keys, values)
 
     def get_seq_length(self, _layer_idx: int = 0) -> int:

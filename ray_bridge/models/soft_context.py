@@ -36,11 +36,11 @@ class SoftContext:
         return hidden if adapter is None else adapter(hidden, self.tokens)
 
     def rows(self, index: Tensor | Sequence[int] | slice) -> "SoftContext":
-        """Return the context of some of the rows, in the order of `index`."""
+        """Return the context of the rows that a slice, a mask (B,) or indices (b,) choose, in their order."""
         return SoftContext(adapters=self.adapters, tokens=self.tokens[index])
 
     def detach(self) -> "SoftContext":
-        """Return the same context with tokens that carry no gradient."""
+        """Return the same context with tokens detached from the autograd graph."""
         return SoftContext(adapters=self.adapters, tokens=self.tokens.detach())
 
     @staticmethod

@@ -90,7 +90,7 @@ class StepContext:
 
     @cached_property
     def bridge_inputs(self) -> tuple[Tensor, ...]:
-        """What the translator reads of the batch, shared by the sampler and the flow loss."""
+        """What the translator reads of the batch, for sampler and flow loss: see `TranslatorModule.bridge_inputs`."""
         return self.passes.bridge_inputs(self.source)
 
     @cached_property
@@ -149,5 +149,5 @@ class StepContext:
 
 
 def empty_term(like: Tensor) -> Term:
-    """Return a term without rows and without gradient, on the device of `like`."""
+    """Return a term without rows and without gradient, on the device of `like`, a tensor of any shape."""
     return Term(total=like.new_zeros(()), count=0.0)

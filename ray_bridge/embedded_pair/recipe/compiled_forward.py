@@ -100,7 +100,7 @@ def hidden_states(
 
 
 def disagreement(model: PreTrainedModel, ids: Tensor, rope: tuple[Tensor, Tensor]) -> float:
-    """Return the largest difference between this forward pass's logits and transformers'."""
+    """Return the largest difference between this forward pass's logits of ids (B, S) and transformers'."""
     with torch.no_grad():
         x = hidden_states(model, model.get_input_embeddings()(ids), rope)[-1]
         x = F.rms_norm(x, (x.shape[-1],), model.model.norm.weight, model.config.rms_norm_eps)

@@ -75,7 +75,7 @@ def note(
 
 
 def rms(x: Tensor) -> Tensor:
-    """Return the root mean square over the last dimension, which is kept with size 1."""
+    """Return the root mean square over the last dimension, (..., d) -> (..., 1)."""
     return (x.float().pow(2).mean(-1, keepdim=True) + 1e-12).sqrt()  # a pad's embedding may be exactly 0
 
 

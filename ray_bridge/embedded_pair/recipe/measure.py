@@ -77,7 +77,7 @@ def solve(model: PreTrainedModel, tokenizer: Any, rows: Sequence[Tensor], batch:
 def prompts(
     model: PreTrainedModel, tokenizer: Any, items: Sequence[SyntheticItem], prefixes: Sequence[Tensor] | None = None
 ) -> list[Tensor]:
-    """Embed prompts as [BOS][prefix][prompt], with soft tokens or nothing as the prefix."""
+    """Embed prompts as [BOS][prefix][prompt], (L, d) each; prefixes are soft tokens (K, d), none if None."""
     table = model.get_input_embeddings().weight.detach()
     rows = []
     for i, item in enumerate(items):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 def orthogonalised(update: Tensor) -> Tensor:
-    """Take five Newton-Schulz steps towards the nearest semi-orthogonal matrix, over the last two dimensions."""
+    """Take five Newton-Schulz steps from matrices (..., n, m) towards the nearest semi-orthogonal ones."""
     x = update.to(torch.bfloat16) if update.is_cuda else update
     tall = x.shape[-2] > x.shape[-1]
     if tall:

@@ -135,7 +135,7 @@ class ModelTrainer:
         return 16 if self.args.scale == "mini" else _BATCH[feed.stream]
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the next-token loss of a batch, for the source with that of the value heads."""
+        """Return the next-token loss of a batch of `shard`'s matrices, for the source with that of the value heads."""
         table = self.model.get_input_embeddings().weight
         x = batch["X"]
         embeds = F.embedding(x[:, :-1], table)  # (B, S, d)

@@ -213,7 +213,7 @@ def attention(
 def reference_attention(
     q: Tensor, keys: Tensor, values: Tensor, lengths: Tensor, scale: float, prefix: tuple[Tensor, Tensor] | None
 ) -> Tensor:
-    """Compute `attention` in PyTorch."""
+    """Compute `attention` in PyTorch, with arguments and result of the same shapes."""
     B, h, _ = q.shape
     if prefix is not None:
         keys, values = (torch.cat([x.expand(B, -1, -1, -1), y], 2) for x, y in zip(prefix, (keys, values), strict=True))

@@ -199,7 +199,7 @@ def swiglu(gate_up: Tensor) -> Tensor:
 def reference_rotate(
     qkv: Tensor, cos: Tensor, sin: Tensor, prefix: tuple[Tensor, Tensor] | None, kv_heads: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute `rotate` in PyTorch, by halves as its kernel does."""
+    """Compute `rotate` in PyTorch, by halves as its kernel does, with arguments and results of the same shapes."""
     heads = qkv.shape[2] - 2 * kv_heads
     low, high = qkv[:, :, : heads + kv_heads].chunk(2, -1)  # (B, T, h + h_kv, D / 2) each
     cos, sin = (x.chunk(2, -1)[0][:, :, None] for x in (cos, sin))  # (1 or B, T, 1, D / 2) each

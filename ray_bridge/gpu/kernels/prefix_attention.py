@@ -183,7 +183,7 @@ def attend_after_prefix(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor
 
 
 def reference_attend_after_prefix(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Compute `attend_after_prefix` in PyTorch, but with the gradient of the first H keys and values."""
+    """Compute `attend_after_prefix`, same shapes, in PyTorch, with the gradient of the first H keys and values too."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, h, T, D), (B, h_kv, L, D) twice
     T, L = q.shape[2], k.shape[2]
     seen = torch.ones(T, L, dtype=torch.bool, device=q.device).tril(L - T)  # (T, L)
