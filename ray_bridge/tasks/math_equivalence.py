@@ -1,117 +1,131 @@
-"""Decide whether an answer has the value of a gold answer, with math-verify and an exact comparison of numbers.
+r"""Decide whether an answer has the value of a gold answer, with math-verify and rules of structure and exact numbers.
 
-math-verify (Kydlíček et al. 2025) reads and compares expressions, sets, intervals, equations and matrices. It compares
-numbers after rounding to six decimal places, which makes 1/2^99 equal 1/2^98 and 0.0000001 equal 0.0000002;
-`numbers_equal` takes the place of that rule. Nothing here is bounded in time: a power tower keeps one C function busy
-for ever, so callers go through `ray_bridge.tasks.bounded`.
+math-verify (Kydlíček et al. 2025) reads LaTeX and compares expressions, equations, unions, relations and matrices.
+What it reads as less than what is written is compared by `ray_bridge.tasks.latex`: several values, units, bases, words,
+and numbers, which it rounds.
+
+Nothing here is bounded in time: a power tower keeps one C function busy for ever, so callers go through
+`ray_bridge.tasks.bounded`.
 """
 
-import logging
-from functools import lru_cache
-from typing import Any
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
-from math_verify import grader, parse, verify
-from sympy import Basic, Float, MatrixBase, MatrixExpr, Rational, zoo
+from math_verify import ExprExtractionConfig, LatexExtractionConfig
+from math_verify.parser import get_extraction_regexes
 
-WARM_UP = (r"$\frac{1}{2}$", "0.5")
+from ray_bridge.tasks.latex.boxes import boxed_answer
+from ray_bridge.tasks.latex.notation import standard
+from ray_bridge.tasks.latex.reading import drops, expression
+from ray_bridge.tasks.latex.structure import Answer, answer
+from ray_bridge.tasks.latex.values import same_text, same_value
+
+WARM_UP = (r"\frac{1}{2}", r"so it is $\frac{1}{2}$", "0.25")
 """Arguments of a call that loads and compiles what later calls need."""
 
-_APPROXIMATE = Rational(5, 10**6)  # relative: six significant digits, rounded
-_DECIMALS = Rational(5, 10**7)  # absolute: six decimal places, rounded
-_DIGITS = 40  # digits of a numerical comparison
+LONGEST_ANSWER = 1_000
+"""Characters of a longest answer that is read; a longer one only equals the same text."""
+
+LONGEST_TEXT = 8_000
+"""Characters, from the end, in which an answer without its format is looked for."""
+
+_PLAIN = str.maketrans({"\N{MINUS SIGN}": "-", "\N{FULLWIDTH HYPHEN-MINUS}": "-", "⁄": "/", "∕": "/"})
+_RELATION = re.compile(r"[<>]|\\(?:[lg]eq?|neq?|[lg]t|[lg]eqslant|cup|cap|infty|mathbb|setminus)(?![a-zA-Z])")
+_PLACES = get_extraction_regexes((LatexExtractionConfig(), ExprExtractionConfig()))
+_MOST_READ = 16  # stated values of a text that are tried until one can be read
 
 
-def equivalent(text: str, gold: str) -> bool:
-    """Return whether math-verify reads from `text` the value of `gold`. An answer that is not read never counts.
+def verdicts(boxed: str | None, text: str, gold: str) -> tuple[bool, bool]:
+    """Return whether a boxed answer equals gold, and whether that or what math-verify finds in a text does.
 
     Args:
-        text: LaTeX between dollar signs, or prose that contains the answer.
+        boxed: the answer in its format, LaTeX without dollar signs; None if there is none.
+        text: all of the output.
         gold: LaTeX without dollar signs.
     """
-    expected, answer = _read_gold(gold), parse(text, parsing_timeout=None)
-    return bool(expected) and bool(answer) and bool(verify(expected, answer, timeout_seconds=None))
+    strict = boxed is not None and equivalent(boxed, gold)
+    return strict, strict or stated(text, gold)
 
 
-@lru_cache(maxsize=64)
-def _read_gold(gold: str) -> list[Any]:
-    return parse(f"${gold}$", parsing_timeout=None)
+def equivalent(written: str, gold: str) -> bool:
+    """Return whether an answer equals gold. One that cannot be read as a whole equals only the same text."""
+    if written.split() == gold.split():
+        return bool(gold.strip())
+    if max(len(written), len(gold)) > LONGEST_ANSWER:
+        return False
+    written, gold = standard(written), standard(gold)
+    return same_text(written, gold) or _same(answer(written), answer(gold))
 
 
-def numbers_equal(a: Any, b: Any, *_: int) -> bool:
-    """Return whether two expressions are exactly the same number, or one is the other's decimal if that has no end.
+def stated(text: str, gold: str) -> bool:
+    """Return whether the value that a text states equals gold: the first that can be read of `_stated`."""
+    for written in islice(_stated(text[-LONGEST_TEXT:].translate(_PLAIN)), _MOST_READ):
+        if equivalent(written, gold):
+            return True
+        if _readable(written):
+            return False
+    return False
 
-    Such a decimal counts if it agrees to six decimal places and to six significant digits: 0.333333 for 1/3. A
-    percentage counts as its number and as a hundredth of it: 12.5 % is 12.5 and 0.125. Matrices are compared entry by
-    entry.
+
+def _stated(text: str) -> Iterator[str]:
+    """Yield the values that a text states, as written, from where math-verify looks for them, in its order.
+
+    "The final answer is" comes first, then boxes, then "answer", then whatever is LaTeX or a number, each from the end.
     """
-    return _compared(a, b) is True
+    patterns = [(priority, pattern) for place, _ in _PLACES for pattern, priority in place]
+    for priority in sorted({priority for priority, _ in patterns}):
+        matches = [match for level, pattern in patterns if level == priority for match in pattern.finditer(text)]
+        for match in sorted(matches, key=lambda m: (m.end(), -m.start()), reverse=True):
+            groups = {name: value for name, value in match.groupdict().items() if value}
+            latex = [value for name, value in groups.items() if "latex" in name]
+            digits = "".join(value for name, value in groups.items() if name[:7] in ("integer", "decimal"))
+            parts = ", ".join(boxed_answer(part) or part for part in latex)
+            percent = r"\%" if any("percent" in name for name in groups) else ""
+            yield (parts or groups.get("expr") or digits) + percent
 
 
-def symbols_equal(a: Any, b: Any) -> bool:
-    """Return whether two expressions that are not both numbers are equal by simplification."""
-    return _compared(a, b) is None and bool(_SYMBOLIC(a, b))
-
-
-def _compared(a: Any, b: Any) -> bool | None:
-    """Return whether two numbers or matrices of numbers are equal; None if they are something else."""
-    try:
-        if isinstance(a, _MATRIX) or isinstance(b, _MATRIX):
-            a, b = grader.safe_sympy_doit(a), grader.safe_sympy_doit(b)
-            if not (isinstance(a, MatrixBase) and isinstance(b, MatrixBase) and a.shape == b.shape):
-                return None
-            verdicts = [_compared(x, y) for x, y in zip(a.flat(), b.flat(), strict=True)]
-        else:
-            verdicts = [_equal(x, y) for x in _readings(a) for y in _readings(b)]
-            if True in verdicts:
-                return True
-    except Exception:  # sympy raises many kinds for expressions without a value
-        return None
-    return None if None in verdicts else all(verdicts)
-
-
-def _readings(value: Any) -> list[Any]:
-    number = grader.get_pct_val(value)
-    return [value] if number is None else [number, number / 100]
-
-
-def _equal(a: Any, b: Any) -> bool | None:
-    decimal = isinstance(a, Float) or isinstance(b, Float)
-    a, b = _exact(a), _exact(b)
-    if not (a.is_number and b.is_number):
-        return None
-    if a.is_finite is False or b.is_finite is False:  # an infinity is close to no number, and 1/0 is none
-        return bool(a == b and a != zoo)
-    size = max(abs(a.evalf(_DIGITS)), abs(b.evalf(_DIGITS)))
-    gap = abs((a - b).evalf(_DIGITS))
-    if not (gap.is_comparable and size.is_comparable):
-        return None
-    if gap > size / 10**5:  # before exact evaluation, which may not end
+def _readable(written: str) -> bool:
+    if len(written) > LONGEST_ANSWER:
         return False
-    if decimal and not (_ends(a) and _ends(b)):
-        return bool(gap <= _APPROXIMATE * size and gap < _DECIMALS)
-    a, b = grader.safe_sympy_doit(a), grader.safe_sympy_doit(b)
-    rational = a.is_Rational and b.is_Rational
-    return bool(a == b) if rational else bool(gap <= size / 10 ** (_DIGITS - 10))
+    text = standard(written)
+    one = answer(text)
+    return one.shape != "value" or drops(text) or expression(one.text, lowercase=True) is not None
 
 
-def _exact(value: Basic) -> Any:
-    """Return an expression with each decimal as the fraction that it was written as."""
-    return value.xreplace({number: Rational(str(number)) for number in value.atoms(Float)})
+def _same(given: Answer, gold: Answer) -> bool:
+    shapes = {given.shape, gold.shape}
+    if shapes == {"value"} or same_text(given.text, gold.text):
+        return same_text(given.text, gold.text) or same_value(given.text, gold.text)
+    if shapes == {"set"}:
+        return _all_in(given.items, gold.items) and _all_in(gold.items, given.items)
+    if shapes in ({"list"}, {"list", "set"}):
+        return _same_in_any_order(given.items, gold.items)
+    if "value" not in shapes:
+        alike = (given.brackets or "()") == (gold.brackets or "()")  # a list is a tuple without its brackets
+        return alike and "set" not in shapes and _same_in_order(given, gold)
+    several, single = (gold, given) if given.shape == "value" else (given, gold)
+    if several.shape == "set" and len(several.items) == 1:
+        return _same(several.items[0], single)
+    # A relation, as -1 < x < 1, or a union may be an interval.
+    return several.shape != "list" and bool(_RELATION.search(single.text)) and same_value(given.text, gold.text)
 
 
-def _ends(value: Any) -> bool:
-    """Return whether a number is a fraction whose decimal has an end."""
-    value = grader.safe_sympy_doit(value)
-    if not value.is_Rational:
-        return False
-    rest = value.q
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    return bool(rest == 1)
+def _all_in(some: Sequence[Answer], others: Sequence[Answer]) -> bool:
+    return all(any(_same(one, other) for other in others) for one in some)
 
 
-logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that it has no time limit of its own
-_MATRIX = (MatrixBase, MatrixExpr)
-_SYMBOLIC = grader.sympy_symbolic_eq
-grader.sympy_numeric_eq, grader.sympy_symbolic_eq = numbers_equal, symbols_equal
+def _same_in_order(given: Answer, gold: Answer) -> bool:
+    pairs = zip(given.items, gold.items, strict=False)
+    return len(given.items) == len(gold.items) and all(_same(one, other) for one, other in pairs)
+
+
+def _same_in_any_order(given: Sequence[Answer], gold: Sequence[Answer]) -> bool:
+    """Return whether two lists hold the same values, each as often."""
+    left = list(gold)
+    for one in given:
+        same = next((i for i, other in enumerate(left) if _same(one, other)), None)
+        if same is None:
+            return False
+        del left[same]
+    return not left

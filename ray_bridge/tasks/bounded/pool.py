@@ -24,7 +24,10 @@ SECONDS = 0.9
 MEMORY = 900_000_000
 """Bytes of address space of one process."""
 
-_PATIENCE = 60.0  # wall-clock seconds for a call or a start, which only a stalled machine needs
+PATIENCE = 60.0
+"""Seconds by the clock for a call or a start, which only a stalled machine needs. CPU time is the bound, so that a busy
+machine changes no outcome; a call without an answer is made once more."""
+
 _GRACE = 2.0  # seconds for an idle process to end by itself
 
 
@@ -49,10 +52,13 @@ class BoundedFunction:
             of a first call that loads what later calls need.
         seconds: CPU time of one call.
         memory: bytes of address space of one process.
+        patience: seconds by the clock for a call.
     """
 
-    def __init__(self, reference: str, *, seconds: float = SECONDS, memory: int = MEMORY) -> None:
-        self.reference, self.seconds, self.memory = reference, seconds, memory
+    def __init__(
+        self, reference: str, *, seconds: float = SECONDS, memory: int = MEMORY, patience: float = PATIENCE
+    ) -> None:
+        self.reference, self.seconds, self.memory, self.patience = reference, seconds, memory, patience
         self._idle: list[_Process] = []
         self._lock = threading.Lock()
         self._owner = os.getpid()
@@ -60,6 +66,7 @@ class BoundedFunction:
 
     def __call__(self, *arguments: Any) -> Outcome:
         """Call the function; the outcome says if the call was stopped."""
+        why = ""
         for _ in range(2):
             process = self._take()
             try:
@@ -67,17 +74,19 @@ class BoundedFunction:
             except (OSError, EOFError):  # killed from outside, perhaps long ago: so may all idle ones be
                 process.end()
                 self.close()
+                why = "its process was killed from outside, twice"
                 continue
             except BaseException:
                 process.end()
                 raise
             if answer is None:
                 process.end()
-                return Outcome(stopped=f"no answer in {_PATIENCE:g} s")
+                why = f"no answer in {self.patience:g} s, twice"
+                continue
             with self._lock:
                 self._idle.append(process)
             return Outcome(value=answer.get("value"), stopped=answer.get("stopped"))
-        return Outcome(stopped="its process was killed from outside, twice")
+        return Outcome(stopped=why)
 
     def close(self) -> None:
         """End all idle processes; a later call starts a new one."""
@@ -96,7 +105,7 @@ class BoundedFunction:
         return self._start()
 
     def _start(self) -> "_Process":
-        return _Process(self.reference, self.seconds, self.memory)
+        return _Process(self.reference, self.seconds, self.memory, self.patience)
 
 
 _FUNCTIONS: "weakref.WeakSet[BoundedFunction]" = weakref.WeakSet()
@@ -111,7 +120,8 @@ def _close_all() -> None:
 class _Process:
     """One scoring process with its child, in a process group of their own."""
 
-    def __init__(self, reference: str, seconds: float, memory: int) -> None:
+    def __init__(self, reference: str, seconds: float, memory: int, patience: float) -> None:
+        self._patience = patience
         # Hashes order sympy's sets: the same seed everywhere makes the same value on every worker.
         environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
@@ -126,7 +136,7 @@ class _Process:
         assert self._process.stdout is not None
         self._write, self._read = self._process.stdin.fileno(), self._process.stdout.fileno()
         try:
-            started = self._wait()
+            started = self._wait(PATIENCE)
         except EOFError:
             started = None
         if started is None:
@@ -136,12 +146,12 @@ class _Process:
     def ask(self, arguments: Any) -> dict[str, Any] | None:
         """Return the answer to a call, or None if there is none in time."""
         send(self._write, arguments)
-        return self._wait()
+        return self._wait(self._patience)
 
-    def _wait(self) -> dict[str, Any] | None:
+    def _wait(self, patience: float) -> dict[str, Any] | None:
         poll = select.poll()  # takes any descriptor, where select refuses those above 1,023
         poll.register(self._read, select.POLLIN)
-        return receive(self._read) if poll.poll(_PATIENCE * 1000) else None
+        return receive(self._read) if poll.poll(patience * 1000) else None
 
     def end(self) -> None:
         """End the process and its child, and reap it."""

@@ -9,7 +9,7 @@ import pytest
 
 from ray_bridge.config.task_mapping import known_mapping
 from ray_bridge.tasks.bounded.pool import MEMORY
-from ray_bridge.tasks.competition_math import EQUIVALENT, CompetitionMath
+from ray_bridge.tasks.competition_math import VERDICTS, CompetitionMath
 from ray_bridge.tasks.gsm8k import GSM8K
 from ray_bridge.tasks.hotpotqa import HotpotQA
 from ray_bridge.tasks.mapped import MappedTask
@@ -75,5 +75,5 @@ def test_any_bytes_are_scored_in_bounds(task: str, seed: int) -> None:
 
 
 def test_scoring_processes_cannot_take_a_gigabyte() -> None:
-    assert EQUIVALENT.memory == MEMORY < 10**9
-    assert EQUIVALENT.seconds * 2 < 2  # an output is compared at most twice
+    assert VERDICTS.memory == MEMORY < 10**9
+    assert VERDICTS.seconds < 1  # of two: what a busy machine adds is not of the call

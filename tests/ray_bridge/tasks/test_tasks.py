@@ -8,8 +8,9 @@ import pytest
 
 from bridge_common.errors import UserError
 from ray_bridge.config.presets import tiny
-from ray_bridge.tasks.competition_math import CompetitionMath, boxed_answer
+from ray_bridge.tasks.competition_math import CompetitionMath
 from ray_bridge.tasks.hotpotqa import HotpotQA, token_f1
+from ray_bridge.tasks.latex.boxes import boxed_answer
 from ray_bridge.tasks.splits import load_splits
 from ray_bridge.tasks.task import Example
 

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -72,6 +73,17 @@ def test_what_does_not_return_is_stopped_and_the_next_call_works(
         assert call(what, value) == Outcome(stopped=why)
         assert call("echo", 2) == Outcome(value=2)
     assert cpu_seconds() - before < 2 * (call.seconds + 0.2)
+
+
+@pytest.mark.parametrize(
+    ("times", "outcome"),
+    [(1, Outcome(value="awake")), (2, Outcome(stopped="no answer in 1 s, twice")), (0, Outcome(value="awake"))],
+)
+def test_a_call_that_stalls_is_made_once_more(tmp_path: Path, times: int, outcome: Outcome) -> None:
+    function = BoundedFunction(REFERENCE, seconds=0.3, memory=200_000_000, patience=1)
+    file = tmp_path / "stalls"
+    assert function("stall", [str(file), times]) == outcome
+    function.close()
 
 
 def test_a_message_of_a_megabyte_passes(call: BoundedFunction) -> None:

@@ -1,0 +1,130 @@
+r"""Write one notation for the several that an answer may be typed in: `½` as `\frac{1}{2}`, `1 000` as 1000.
+
+math-verify reads LaTeX as it is typeset. What it does not know it refuses (`√2`, `½`) or reads as something else
+(`1 000` as 1 times 0, `2 1/2` as 3/2, `1e5` as 5e), so it is rewritten here first. All patterns take linear time.
+"""
+
+import re
+import unicodedata
+
+_COMMANDS = {
+    **{"×": r"\times", "⋅": r"\cdot", "·": r"\cdot", "∙": r"\cdot", "∗": "*", "÷": r"\div", "±": r"\pm", "∓": r"\mp"},
+    **{"≤": r"\le", "≥": r"\ge", "≠": r"\ne", "≈": r"\approx", "∞": r"\infty", "π": r"\pi", "θ": r"\theta"},
+    **{"α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "λ": r"\lambda", "φ": r"\phi", "ω": r"\omega", "∪": r"\cup"},
+    **{"∩": r"\cap", "∈": r"\in", "∅": r"\emptyset", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}"},
+    **{"ℚ": r"\mathbb{Q}", "∠": r"\angle", "△": r"\triangle", "…": r"\ldots", "°": r"^\circ", "⁄": "/", "∕": "/"},
+    **{"′": "'", "’": "'", "％": r"\%", "¢": r"\text{ cents}"},
+    **dict.fromkeys("€£¥₹", r"\$"),
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe58\ufe63\uff0d", "-"),
+    **dict.fromkeys("\u00a0\u2009\u202f\u3000", " "),
+}
+_SYMBOL = re.compile("|".join(map(re.escape, _COMMANDS)))
+_RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙ"
+_PLAIN = "0123456789+-()n"
+_RAISED_RUN, _LOWERED_RUN = re.compile(f"[{_RAISED}]+"), re.compile(f"[{_LOWERED}]+")
+_FRACTION_SIGN = re.compile("[¼-¾⅐-⅞]")
+_ROOT = re.compile(r"([√∛])\s*(?:\{([^{}]*)\}|\(([^()]*)\)|(\d+(?:\.\d+)?|[a-zA-Z]))")
+_TEXT = re.compile(r"\\(?:mbox|textrm|textsf|operatorname|textnormal|mathrm|textbf|mathbf|textit)(?=\s*\{)")
+_SIZES = re.compile(r"\\(?:left|right|bigg?l?|bigg?r?|Bigg?l?|Bigg?r?|displaystyle|limits)(?![a-zA-Z])\.?")
+_DOLLAR = re.compile(r"(?<!\\)\$")
+_SPACE = r"(?:\\[ ,;:!]|~|\s|\\q?quad(?![a-zA-Z]))"
+_GROUPS = re.compile(rf"(?<![\d.,])(\d{{1,3}})((?:(?:{_SPACE}|\{{,\}}|,\\!){{1,2}}\d{{3}})+)(?![\d/]|[.,]\d)")
+_MIXED = re.compile(rf"(?<![\d.^_{{}}/])(\d+){_SPACE}{{1,3}}(\d+)\s?/\s?(\d+)(?![\d.])")
+_SCIENTIFIC = re.compile(r"(?<![\w.\\}])(\d+(?:\.\d+)?)[eE](\+?\d{1,3}|-\d{2,3})(?![\d.])")
+_SCIENTIFIC_DECIMAL = re.compile(r"(?<![\w.\\}])(\d+\.\d+)[eE](-\d)(?![\d.])")
+_REPEATING = re.compile(
+    r"(\d{0,100})\.(\d{0,100})(?:\\(?:overline|bar)\s?\{?(?P<line>\d{1,100})(?!\d)\}?|\\dot\s?\{?(?P<dot>\d)\}?"
+    r"(?:(?P<between>\d{0,50})\\dot\s?\{?(?P<last>\d)\}?)?|\((?P<bracket>\d{1,100})\))"
+)
+_DEGREES = re.compile(
+    r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\s|\{|\()*)(\d+(?:\.\d+)?)\s?\^\s?(?:\{\s?\\circ\s?\}|\\circ)(?![a-zA-Z])"
+)
+_SAMES = {"varnothing": r"\emptyset", "langle": "(", "rangle": ")", "lbrace": r"\{", "rbrace": r"\}"}
+_SAME = re.compile(rf"\\({'|'.join(_SAMES)})(?![a-zA-Z])")
+_TEXT_WITH_DIGITS = re.compile(r"\\text\s?\{([^{}\\]*\d[^{}]*)\}")
+_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+_MILLIONS = re.compile(rf"(?<=[\d}}])\s?(\\text\s?\{{)?\s?({'|'.join(_POWERS)})(?![a-zA-Z])(\s?\}}?)")
+_FRACTION_POWER = re.compile(r"\^\s?(\\[dtc]?frac\s?(?:\{[^{}]*\}|\d)\s?(?:\{[^{}]*\}|\d))")
+_TRAILING = re.compile(r"(?:\\[ ,;:!]|(?<!\\)[\s.,;:])+$")
+_INFIX = re.compile(r"\\(over|choose)(?![a-zA-Z])")
+_VERTICES = re.compile(r"\\(angle|triangle|overline)\s?(?:\{\s?([A-Z]{2,3})\s?\}|([A-Z]{3}))(?![A-Za-z])")
+
+
+def standard(text: str) -> str:
+    """Return an answer in one notation: spaces, brackets' sizes and dollar signs dropped, signs written as LaTeX."""
+    text = plain_signs(text)
+    text = _SIZES.sub("", _DOLLAR.sub("", _TEXT.sub(r"\\text", text)))
+    text = " ".join(_SAME.sub(lambda m: _SAMES[m[1]], text).split())
+    if whole := _TEXT_WITH_DIGITS.fullmatch(text):
+        text = whole[1].strip()
+    text = _GROUPS.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text)
+    text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
+    for pattern in (_SCIENTIFIC, _SCIENTIFIC_DECIMAL):
+        text = pattern.sub(lambda m: rf"{m[1]}\times 10^{{{int(m[2])}}}", text)
+    text = _MILLIONS.sub(lambda m: rf"\times 10^{{{_POWERS[m[2]]}}}{m[1] or ''}{m[3]}", text)
+    text = _REPEATING.sub(_repeating, text)
+    text = _FRACTION_POWER.sub(r"^{\1}", text)
+    text = _DEGREES.sub(r"\1\\frac{\2\\pi}{180}", text)
+    text = _VERTICES.sub(_figure, text)
+    return _TRAILING.sub("", _infix(text)).strip()
+
+
+def plain_signs(text: str) -> str:
+    """Return a text with mathematical signs beyond ASCII written as LaTeX; words stay as they are."""
+    if text.isascii():
+        return text
+    text = _FRACTION_SIGN.sub(_fraction, text)
+    text = "".join(unicodedata.normalize("NFKC", c) if "\uff01" <= c <= "\uff5e" else c for c in text)
+    text = _RAISED_RUN.sub(lambda m: f"^{{{m[0].translate(str.maketrans(_RAISED, _PLAIN))}}}", text)
+    text = _LOWERED_RUN.sub(lambda m: f"_{{{m[0].translate(str.maketrans(_LOWERED, _PLAIN))}}}", text)
+    text = _SYMBOL.sub(lambda m: _spaced(_COMMANDS[m[0]], text, m.end()), text)
+    return _ROOT.sub(lambda m: rf"\sqrt{'[3]' if m[1] == '∛' else ''}{{{m[2] or m[3] or m[4] or ''}}}", text)
+
+
+def _fraction(match: re.Match[str]) -> str:
+    top, _, bottom = unicodedata.normalize("NFKC", match[0]).partition("\N{FRACTION SLASH}")
+    return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _spaced(command: str, text: str, end: int) -> str:
+    """Return a command with a space after it if a letter follows, which would be read as part of its name."""
+    return f"{command} " if command[-1].isalpha() and text[end : end + 1].isalpha() else command
+
+
+def _repeating(match: re.Match[str]) -> str:
+    r"""Return the fraction of a decimal that repeats: `0.1\overline{6}` is (16 - 1) / 90."""
+    whole, fixed = match[1] or "0", match[2]
+    group = match["line"] or match["bracket"] or match["dot"] + (match["between"] or "") + (match["last"] or "")
+    top = int(whole + fixed + group) - int(whole + fixed)
+    return rf"\frac{{{top}}}{{{(10 ** len(group) - 1) * 10 ** len(fixed)}}}"
+
+
+def _figure(match: re.Match[str]) -> str:
+    """Return one name of an angle, a triangle or a segment, which are the same reversed, and triangles in any order."""
+    points = match[2] or match[3]
+    other = "".join(sorted(points)) if match[1] == "triangle" else points[::-1]
+    return rf"\text{{{match[1]} {min(points, other)}}}"
+
+
+def _infix(text: str) -> str:
+    r"""Return a text with `{a \over b}` as `\frac{a}{b}` and `{a \choose b}` as `\binom{a}{b}`, a few of them."""
+    for _ in range(8):
+        match = _INFIX.search(text)
+        if match is None:
+            return text
+        start, end = _enclosing(text, match)
+        command = r"\frac" if match[1] == "over" else r"\binom"
+        written = f"{command}{{{text[start : match.start()].strip()}}}{{{text[match.end() : end].strip()}}}"
+        text = text[:start] + written + text[end:]
+    return text
+
+
+def _enclosing(text: str, match: re.Match[str]) -> tuple[int, int]:
+    """Return where the group begins and ends in which a match stands."""
+    depth, start = 0, match.start()
+    while start > 0 and (depth := depth + {"{": -1, "}": 1}.get(text[start - 1], 0)) >= 0:
+        start -= 1
+    depth, end = 0, match.end()
+    while end < len(text) and (depth := depth + {"{": 1, "}": -1}.get(text[end], 0)) >= 0:
+        end += 1
+    return start, end

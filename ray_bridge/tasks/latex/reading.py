@@ -1,0 +1,55 @@
+"""Read a text as a mathematical expression with math-verify's parser, and compare two of them with its grader."""
+
+import logging
+import re
+from functools import lru_cache
+from typing import Any
+
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationConfig, latex2sympy, normalize_latex
+from math_verify import grader, verify
+from sympy import I, Symbol
+
+from ray_bridge.tasks.latex.numbers import numbers_equal, symbols_equal
+
+# What the parser drops: a subscript of a number, dots, and all that follows text or degrees between two numbers.
+_DROPPED = re.compile(
+    r"(?<!log)[\d}]\s?_|\\[lcd]?dots(?![a-zA-Z])|\.\.\.|\\text\s?\{[^{}]*\}[^\d]{0,20}\d|\\circ\W{0,5}\d"
+)
+_NORMAL = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+
+
+@lru_cache(maxsize=128)
+def expression(latex: str, *, lowercase: bool) -> Any:
+    r"""Return the expression that a text is as a whole, or None if it cannot be read.
+
+    Args:
+        latex: in standard notation (`notation.standard`).
+        lowercase: whether capital letters are the same variables as small ones.
+    """
+    config = ConversionConfig(lowercase_symbols=lowercase)
+    try:
+        normal = normalize_latex(latex, config=_NORMAL)
+        is_real = not grader.should_treat_as_complex(normal)
+        value = latex2sympy(
+            normal, is_real=is_real, convert_degrees=False, normalization_config=None, conversion_config=config
+        )
+        units = {symbol: I for symbol in value.free_symbols if symbol.name == "i"}
+        return value.xreplace(units) if units else value
+    except Exception:  # the parser raises many kinds for what it cannot read
+        return None
+
+
+def drops(latex: str) -> bool:
+    """Return whether the parser would read less than is written: such a text equals only the same text."""
+    return bool(_DROPPED.search(latex))
+
+
+def expressions_equal(given: Any, gold: Any) -> bool:
+    """Return whether two expressions are equal; math-verify compares a lone variable with anything as text."""
+    if verify([gold], [given], allow_set_relation_comp=True, timeout_seconds=None):
+        return True
+    return any(isinstance(one, Symbol) for one in (given, gold)) and symbols_equal(gold, given)
+
+
+logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that it has no time limit of its own
+grader.sympy_numeric_eq, grader.sympy_symbolic_eq = numbers_equal, symbols_equal
