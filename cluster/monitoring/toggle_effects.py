@@ -11,7 +11,11 @@ FEWEST = 2  # variants, so that there is a difference
 
 
 def write_attribution(campaign: Campaign) -> Path | None:
-    """Write the appendix into the campaign's folder and return it; None with fewer than two finished variants."""
+    """Write the appendix into the campaign's folder and return it; None with fewer than two finished variants.
+
+    Raises:
+        UserError: if a plug-in of the campaign cannot be imported.
+    """
     finished = {
         trial.variant
         for name, trial in campaign.plan.trials.items()

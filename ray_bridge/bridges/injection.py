@@ -58,7 +58,11 @@ class Adapter(nn.Module):
 
 
 class Injection(nn.Module):
-    """The trained part of an injection; without parameters under `prepend`."""
+    """The trained part of an injection; without parameters under `prepend`.
+
+    Raises:
+        UserError: if the job names layers that the target lacks.
+    """
 
     def __init__(self, spec: JobSpec, target: FrozenLM) -> None:
         super().__init__()

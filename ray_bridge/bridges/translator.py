@@ -81,6 +81,9 @@ class TranslatorModule(nn.Module):
         bridge: makes soft tokens.
         injection: how they enter the target.
         flow: the bridge if it is a flow and so has a flow loss, else None.
+
+    Raises:
+        UserError: if the job's bridge or adapted layers cannot be made.
     """
 
     def __init__(self, spec: JobSpec, source: FrozenLM, target: FrozenLM, fit_once: FitOnce = fit_here) -> None:

@@ -50,12 +50,20 @@ class SourceStates(FrozenStates):
         return Extract(ids=item.source_ids, begin=begin, end=end)
 
     def compute(self, items: Sequence[Encoded]) -> Tensor:
-        """Run the source; return the questions' states, (tokens, d_s)."""
+        """Run the source; return the questions' states, (tokens, d_s).
+
+        Raises:
+            UserError: if the source has no such layer.
+        """
         batch = read_source(self.lm, items, self.layer)
         return batch.states[batch.mask.bool()]  # (tokens, d_s)
 
     def __call__(self, items: Sequence[Encoded]) -> SourceBatch:
-        """Return what `read_source` does, from stored states if all items have them."""
+        """Return what `read_source` does, from stored states if all items have them.
+
+        Raises:
+            UserError: if the source has no such layer.
+        """
         rows = self.lookup(items)
         if rows is None:
             return read_source(self.lm, items, self.layer)

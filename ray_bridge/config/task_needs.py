@@ -40,5 +40,9 @@ def task_needs(task: str, mapping: TaskMapping | None = None) -> dict[str, int]:
 
 
 def need_of(name: str, given: Mapping[str, Any]) -> int:
-    """Return a field's value by the task of a spec whose earlier fields are given."""
+    """Return a field's value by the task of a spec whose earlier fields are given.
+
+    Raises:
+        UserError: if the task's class cannot be imported.
+    """
     return task_needs(given["task"], given.get("task_mapping"))[name]

@@ -198,7 +198,11 @@ class Evaluator:
 
     @torch.no_grad()
     def soft(self, items: Sequence[Encoded], translator: TranslatorModule) -> SoftContext:
-        """Return what `bridged` gives the target for B examples; its noise depends on the example alone."""
+        """Return soft tokens (B, K, d_t) and adapters of the condition `bridged`; noise depends on the example alone.
+
+        Raises:
+            UserError: if the source has no such layer.
+        """
         source = read_source(self.pair.source, items, self.spec.source_layer)
         dtype = next(translator.parameters()).dtype
         source = SourceBatch(states=source.states.to(dtype), mask=source.mask, items=items)

@@ -57,6 +57,9 @@ def pooling_report(
 
     Returns:
         See `pooling_metrics`; empty, and nothing drawn, if the bridge does not pool by attention.
+
+    Raises:
+        UserError: if the source has no such layer.
     """
     items = pair.encoder(examples[:EXAMPLES])
     source = read_source(pair.source, items, pair.spec.source_layer)

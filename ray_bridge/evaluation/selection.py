@@ -57,7 +57,11 @@ def save_selected(folder: Path, best: Best) -> None:
 
 
 def load_selected(folder: Path, translator: TranslatorModule) -> int:
-    """Load the selected weights into a translator and return the step they are from."""
+    """Load the selected weights into a translator and return the step they are from.
+
+    Raises:
+        UserError: if the file is incomplete, or of a translator of another shape.
+    """
     load_weights(folder / WEIGHTS_FILE, translator)
     return int(read_json(folder / RECORD_FILE)["step"])
 

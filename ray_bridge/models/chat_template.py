@@ -61,12 +61,12 @@ class ChatTemplate:
         return before, after
 
     def opening(self, turns: Sequence[Turn]) -> str:
-        """Return what stands before the first thing that the user says."""
+        """Return the text before the first message of the user."""
         first = [*_messages(turns), ("user", _MARK)]
         return self._split([("user", _MARK), *(("user", "q") if r == "user" else (r, c) for r, c in first[1:])])[0]
 
     def question(self, turns: Sequence[Turn], question: str) -> str:
-        """Return a conversation up to the place where the assistant begins to answer."""
+        """Return a conversation up to the position at which the assistant's answer begins."""
         return self._render([*_messages(turns), ("user", question)], True)
 
     def answered(self, turns: Sequence[Turn], question: str, answer: str) -> str:

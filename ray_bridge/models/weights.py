@@ -130,7 +130,11 @@ def read_ahead(checkpoints: Sequence[tuple[str, str | None]], rank: int, world: 
 
 
 def weight_files(name: str, revision: str | None = None) -> list[Path]:
-    """Return the files on this machine that hold a checkpoint's weights; safetensors if it has both formats."""
+    """Return the files on this machine that hold a checkpoint's weights; safetensors if it has both formats.
+
+    Raises:
+        UserError: if there is no such checkpoint; see `resolve`.
+    """
     folder = Path(resolve(name))
     if not folder.is_dir():
         from huggingface_hub import snapshot_download

@@ -60,7 +60,10 @@ def all_toggles() -> tuple[Toggle, ...]:
 def applicable(task: str, bridge: str) -> tuple[Toggle, ...]:
     """Return the toggles whose field a job has.
 
-    A toggle of a setting `extra.NAME` applies where the class of the task or the bridge declares that setting.
+    A toggle of a setting `extra.NAME` applies if the class of the task or the bridge declares that setting.
+
+    Raises:
+        UserError: if a class cannot be used, or both declare a setting of one name.
     """
     known = {f"extra.{name}" for name in settings_of(task, bridge)}
     return tuple(t for t in all_toggles() if not t.field.startswith("extra.") or t.field in known)

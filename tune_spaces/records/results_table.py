@@ -45,6 +45,9 @@ def trial_table(
         trials: folders of trials that have begun.
         fields: fields of the spec to show; all by default.
         more: further columns by the trial's name. If the trial's result has a column of the same name, that one counts.
+
+    Raises:
+        UserError: if a trial's plug-in cannot be imported.
     """
     records = {trial: trial.spec() or {} for trial in trials}
     for record in records.values():
