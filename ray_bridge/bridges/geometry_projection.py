@@ -13,8 +13,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ray_bridge.gpu.transfer import send
 from ray_bridge.inputs.encoding import Encoded
@@ -59,7 +61,7 @@ class GeometryProjection(nn.Module):
 
     def token_inputs(
         self, items: Sequence[Encoded], states: Tensor, rounded: Callable[[int], int] = int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """Return what `forward` reads besides the states (B, S, d_s) of the items, on the states' device.
 
         Args:
@@ -68,21 +70,30 @@ class GeometryProjection(nn.Module):
             rounded: rounds T up; the added positions are masked.
 
         Returns:
-            The pooling matrix (B, T, S), the mask (B, T) of the target's tokens, and their indices (B, T): each
-            token's position in the target's row, under soft_only the one it would have if the prompt were there.
+            The mask (B, T) of the target's tokens, their indices (B, T), and what pools states onto them, see
+            `pooling_entries`. An index is the token's position in the target's row, under soft_only the one that it
+            would have if the prompt were there.
         """
         alignments = [_alignment(item.alignment) for item in items]
-        matrix, mask = pooling_matrices(alignments, states.shape[1], rounded)  # (B, T, S), (B, T)
-        indices = torch.zeros(mask.shape)  # (B, T)
+        T = rounded(max(len(alignment.tokens) for alignment in alignments))
+        mask = torch.zeros(len(items), T, dtype=torch.long)  # (B, T)
+        indices = torch.zeros(len(items), T)  # (B, T)
         for i, alignment in enumerate(alignments):
+            mask[i, : len(alignment.tokens)] = 1
             indices[i, : len(alignment.tokens)] = torch.from_numpy(alignment.tokens + 1 + self.soft_tokens)
+        places, shares, ends = pooling_entries(alignments, T, states.shape[1])
         device = states.device
-        return send(matrix.to(states.dtype), device), send(mask, device), send(indices, device)
+        return tuple(send(x, device) for x in (mask, indices, places, shares.to(states.dtype), ends))
 
-    def forward(self, states: Tensor, matrix: Tensor, mask: Tensor, indices: Tensor) -> Tensor:
+    def forward(
+        self, states: Tensor, mask: Tensor, indices: Tensor, places: Tensor, shares: Tensor, ends: Tensor
+    ) -> Tensor:
         """Return one state for each target token of the question, (B, S, d_s) -> (B, T, d_t); see `token_inputs`."""
         with torch.autocast(states.device.type, enabled=False):
-            states = self.linear(matrix @ states)  # (B, T, d_t)
+            pooled = F.embedding_bag(
+                places, states.flatten(0, 1), ends, mode="sum", per_sample_weights=shares, include_last_offset=True
+            )  # (B * T, d_s)
+            states = self.linear(pooled.unflatten(0, mask.shape))  # (B, T, d_t)
             return states if self.phase is None else self.phase(states, indices)  # (B, T, d_t)
 
 
@@ -117,24 +128,31 @@ class RotaryPhase(nn.Module):
         return torch.cat([pairs.flatten(-3), states[..., rotated:]], -1)  # (B, T, d_t)
 
 
-def pooling_matrices(
-    alignments: Sequence[TokenAlignment], length: int, rounded: Callable[[int], int] = int
-) -> tuple[Tensor, Tensor]:
-    """Return dense pooling matrices (B, T, S) and the mask (B, T) of their rows, on the CPU.
+def pooling_entries(alignments: Sequence[TokenAlignment], T: int, S: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the alignments of a batch as one list of entries, on the CPU; a matrix (B, T, S) is mostly zeros.
 
     Args:
         alignments: B of them.
-        length: S, source tokens.
-        rounded: rounds T, the largest number of target tokens, up.
+        T: rows of each, target tokens with pads.
+        S: source tokens with pads.
+
+    Returns:
+        For each of n entries the place of its state among B * S, (n,), and its share, (n,), in the order of the rows
+        b * T + t, and where each row's entries begin and the last one's end, (B * T + 1,). n depends on B, T and S
+        alone, unless more entries are needed; those that are not have share 0.
     """
-    T = rounded(max(len(alignment.tokens) for alignment in alignments))
-    matrix = torch.zeros(len(alignments), T, length)  # (B, T, S)
-    mask = torch.zeros(len(alignments), T, dtype=torch.long)  # (B, T)
-    for i, alignment in enumerate(alignments):
-        row, column = torch.from_numpy(alignment.row), torch.from_numpy(alignment.column)  # (n,)
-        matrix[i].index_put_((row.long(), column.long()), torch.from_numpy(alignment.share))
-        mask[i, : len(alignment.tokens)] = 1
-    return matrix, mask
+    rows = np.concatenate([i * T + one.row for i, one in enumerate(alignments)])  # (m,)
+    places = np.concatenate([i * S + one.column for i, one in enumerate(alignments)])  # (m,)
+    shares = np.concatenate([one.share for one in alignments])  # (m,)
+    size = len(alignments) * (T + S)  # enough if tokens of one tokenizer do not overlap
+    unused = -len(rows) % size
+    ends = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(alignments) * T))])  # (B * T + 1,)
+    ends[-1] += unused
+    return (
+        torch.from_numpy(np.pad(places, (0, unused)).astype(np.int64)),
+        torch.from_numpy(np.pad(shares, (0, unused))),
+        torch.from_numpy(ends.astype(np.int64)),
+    )
 
 
 def inverse_frequencies(lm: FrozenLM) -> Tensor | None:

@@ -186,9 +186,7 @@ class TranslatorModule(nn.Module):
 
     def _bridge_states(self, states: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the bridge reads, (B, S, d_s) or under geometry_projection (B, T, d_t), and its mask."""
-        if self.geometry is not None:
-            return self.geometry(states, *inputs), inputs[1]
-        return states, inputs[0]
+        return states if self.geometry is None else self.geometry(states, *inputs), inputs[0]
 
 
 def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:

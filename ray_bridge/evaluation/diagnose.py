@@ -143,7 +143,7 @@ def diagnose_example(lm: FrozenLM, item: Encoded, soft: SoftContext, sample: dic
 
 def nearest_tokens(lm: FrozenLM, soft: Tensor) -> tuple[Tensor, Tensor]:
     """Return the largest cosine of each soft token (K, d_t) with the target's embeddings, and the token's id, (K,)."""
-    table = F.normalize(lm.embedding.weight.to(torch.promote_types(lm.dtype, torch.float32)), dim=-1)  # (V, d_t)
+    table = F.normalize(lm.embedding_table().to(torch.promote_types(lm.dtype, torch.float32)), dim=-1)  # (V, d_t)
     best = (F.normalize(soft, dim=-1).to(table.dtype) @ table.T).max(-1)  # (K,)
     return best.values, best.indices
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ray_bridge.models.token_alignment import ByteSpans, spelled_spans
+from ray_bridge.models.token_alignment import ByteSpans, spans_of
+from ray_bridge.models.token_spelling import TokenSpelling, spelling_of
 
 _OVERLAP = 48
 """Characters of a header's end that are read again before every text, from the start of their line on."""
@@ -25,6 +26,7 @@ class TokenisedText:
         known: ids of its first tokens, which were read with the header.
         part: the text from some character on, which was read for this text; all other tokens are from it.
         encoding: the tokenizer's result for the part.
+        spelling: the bytes of its tokens.
         first: the first token of the encoding that follows the known ones.
         characters: of the text before the part.
         bytes: of the text before the part, in UTF-8.
@@ -32,6 +34,7 @@ class TokenisedText:
 
     part: str
     encoding: Any
+    spelling: TokenSpelling
     known: tuple[int, ...] = ()
     first: int = 0
     characters: int = 0
@@ -45,7 +48,7 @@ class TokenisedText:
     @cached_property
     def byte_spans(self) -> ByteSpans:
         """Which bytes of the text each token covers, without the known ones."""
-        spans = spelled_spans(self.part, self.encoding.tokens, self.encoding.offsets)  # (tokens, 2)
+        spans = spans_of(self.spelling, self.part, self.encoding)  # (tokens, 2)
         return ByteSpans(first=len(self.known), spans=spans[self.first :] + self.bytes)
 
     def tokens_before(self, end: int, *, whole_tokens: bool = False) -> int:
@@ -76,8 +79,8 @@ def tokenise(tokenizer: Any, texts: Sequence[str]) -> list[TokenisedText]:
     """Tokenise texts, each as a whole."""
     if not texts:
         return []
-    encodings = tokenizer(list(texts), add_special_tokens=False).encodings
-    return [TokenisedText(part=text, encoding=encoding) for text, encoding in zip(texts, encodings, strict=True)]
+    encodings, spelling = tokenizer(list(texts), add_special_tokens=False).encodings, spelling_of(tokenizer)
+    return [TokenisedText(part=t, encoding=e, spelling=spelling) for t, e in zip(texts, encodings, strict=True)]
 
 
 class HeaderTokenizer:
@@ -165,6 +168,7 @@ class _HeaderEnd:
         return TokenisedText(
             part=read.part,
             encoding=read.encoding,
+            spelling=read.spelling,
             known=self.known,
             first=self.first,
             characters=self.characters,

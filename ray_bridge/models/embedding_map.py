@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.token_alignment import vocabulary_bytes
+from ray_bridge.models.token_spelling import vocabulary_bytes
 from ray_bridge.noise import generator
 
 _PENALTIES = (1e-6, 1e-4, 1e-2, 1e-1, 1.0, 10.0)  # in units of the mean variance of a source dimension
@@ -55,8 +55,9 @@ def shared_embeddings(source: FrozenLM, target: FrozenLM) -> tuple[Tensor, Tenso
         if of_source[text] < sizes[0] and of_target[text] < sizes[1]
     ]
     ids = torch.tensor(both, dtype=torch.long).reshape(-1, 2)  # (n, 2)
-    X = source.embedding.weight.detach()[ids[:, 0].to(source.device)].to(target.device).double()  # (n, d_s)
-    Y = target.embedding.weight.detach()[ids[:, 1].to(target.device)].double()  # (n, d_t)
+    with torch.no_grad():
+        X = source.embed(ids[:, 0].to(source.device)).to(target.device).double()  # (n, d_s)
+        Y = target.embed(ids[:, 1].to(target.device)).double()  # (n, d_t)
     trained = (X.abs().amax(1) > 0) & (Y.abs().amax(1) > 0)  # (n,), untrained rows are zero in some models
     return X[trained], Y[trained]
 

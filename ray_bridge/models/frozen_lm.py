@@ -79,7 +79,7 @@ class FrozenLM:
         self.pad = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.longest: int = getattr(self.config, "max_position_embeddings", None) or TOKENS
         self.layers = _decoder_layers(model, self.num_layers, name)
-        rms = self.embedding.weight.detach().float().pow(2).mean(-1).sqrt()  # (V,)
+        rms = self.embedding_table().float().pow(2).mean(-1).sqrt()  # (V,)
         self.embedding_rms = float(rms[rms > 0].median())
         self.body: FusedBody | None = None
         self.fused: Verdict | None = None
@@ -212,6 +212,11 @@ class FrozenLM:
     def embed(self, ids: Tensor) -> Tensor:
         """Return input embeddings, (...,) -> (..., d)."""
         return self.embedding(ids)
+
+    @torch.no_grad()
+    def embedding_table(self) -> Tensor:
+        """Return the input embedding of every id, (V, d); some models scale their weights (Gemma)."""
+        return self.embed(torch.arange(self.embedding.weight.shape[0], device=self.device))
 
     def hidden(
         self,

@@ -6,21 +6,15 @@ offsets. If the tokens spell the text exactly, their own bytes decide; if a toke
 case), its offsets do.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
-_UNPRINTABLE = [byte for byte in range(256) if byte not in _PRINTABLE]
-_ALPHABET = {chr(byte): byte for byte in _PRINTABLE} | {chr(256 + n): byte for n, byte in enumerate(_UNPRINTABLE)}
-"""The byte that each character stands for in byte-level tokenizers' tokens (Radford et al. 2019)."""
+from ray_bridge.models.token_spelling import TokenSpelling, spelling_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,59 +113,18 @@ def byte_spans(tokenizer: Any, text: str) -> NDArray[np.int64]:
 
     Spans cover the whole text. They overlap only if a tokenizer that rewrites the text splits a character.
     """
-    encoding = tokenizer(text, add_special_tokens=False).encodings[0]
-    return spelled_spans(text, encoding.tokens, encoding.offsets)
+    return spans_of(spelling_of(tokenizer), text, tokenizer(text, add_special_tokens=False).encodings[0])
 
 
-def spelled_spans(text: str, tokens: Sequence[str], offsets: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
-    """Return the bytes of each token, (tokens, 2), as `byte_spans` does, from a tokenizer's result for the text.
-
-    Args:
-        text: what was tokenised, without special tokens.
-        tokens: as the vocabulary writes them.
-        offsets: characters of the text that each token was made from.
-    """
-    data = text.encode()
-    for spell in (_byte_level, _metaspace):
-        spelled = [spell(token) for token in tokens]
-        ahead = sum(map(len, spelled)) - len(data)  # 1 if the tokenizer puts a space before a text
-        if ahead in (0, 1) and b"".join(spelled) == b" " * ahead + data:
-            edges = np.maximum(np.array([0, *accumulate(map(len, spelled))]) - ahead, 0)  # (tokens + 1,)
-            return np.stack([edges[:-1], edges[1:]], 1)
-    return _offset_spans(text, offsets)
-
-
-def vocabulary_bytes(tokenizer: Any) -> dict[bytes, int]:
-    """Return the id of each byte string that a vocabulary's tokens spell, without special tokens.
-
-    Byte tokens, which spell what is not in the vocabulary, are left out except for white space (Mistral's newline is
-    one): hardly any of them was trained.
-    """
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special.update(tokenizer.all_special_ids)
-    spell = _metaspace if any("▁" in token for token in vocabulary) else _byte_level
-    ids: dict[bytes, int] = {}
-    for number, token in sorted((number, token) for token, number in vocabulary.items() if number not in special):
-        spelled = spell(token)
-        if not _BYTE_TOKEN.fullmatch(token):
-            ids[spelled] = number
-        elif spelled.isspace():
-            ids.setdefault(spelled, number)
-    return ids
-
-
-@lru_cache(maxsize=1 << 16)
-def _byte_level(token: str) -> bytes:
-    if all(character in _ALPHABET for character in token):
-        return bytes(_ALPHABET[character] for character in token)
-    return token.encode()  # an added token, kept as it is written
-
-
-@lru_cache(maxsize=1 << 16)
-def _metaspace(token: str) -> bytes:
-    byte = _BYTE_TOKEN.fullmatch(token)
-    return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()
+def spans_of(spelling: TokenSpelling, text: str, encoding: Any) -> NDArray[np.int64]:
+    """Return the bytes of each token as `byte_spans` does, from a tokenizer's encoding of the text."""
+    data, spelled = text.encode(), spelling(encoding.ids)
+    lengths = np.fromiter(map(len, spelled), dtype=np.int64, count=len(spelled))  # (tokens,)
+    ahead = int(lengths.sum()) - len(data)  # 1 if the tokenizer puts a space before a text
+    if ahead in (0, 1) and b"".join(spelled) == b" " * ahead + data:
+        edges = np.maximum(np.cumsum(np.concatenate([[0], lengths])) - ahead, 0)  # (tokens + 1,)
+        return np.stack([edges[:-1], edges[1:]], 1)
+    return _offset_spans(text, encoding.offsets)
 
 
 def _offset_spans(text: str, offsets: Sequence[tuple[int, int]]) -> NDArray[np.int64]:

@@ -3,14 +3,21 @@
 import copy
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 from transformers.models.llama.modeling_llama import rotate_half
 
-from ray_bridge.bridges.geometry_projection import GeometryProjection, RotaryPhase, inverse_frequencies
+from ray_bridge.bridges.geometry_projection import (
+    GeometryProjection,
+    RotaryPhase,
+    inverse_frequencies,
+    pooling_entries,
+)
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.config.presets import tiny
 from ray_bridge.config.spec import JobSpec
@@ -20,6 +27,7 @@ from ray_bridge.inputs.source_batch import SourceBatch, read_source
 from ray_bridge.models.embedding_map import fit_map, shared_embeddings
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
+from ray_bridge.models.token_alignment import ByteSpans, align_spans
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from ray_bridge.tasks.task import Example
 from tests.support.model_pairs import Arch, frozen, make_tokenizer
@@ -118,8 +126,8 @@ def test_models_without_rotary_get_no_phase() -> None:
     assert projection.phase is None
     spec = tiny(**SMALL)
     read = batch(spec, frozen("mistral", 48), plain)
-    matrix, mask, indices = projection.token_inputs(read.items, read.states)
-    states = projection(read.states, matrix, mask, indices)
+    inputs = projection.token_inputs(read.items, read.states)
+    states, mask = projection(read.states, *inputs), inputs[0]
     assert states.shape == (*mask.shape, 32)
 
 
@@ -132,8 +140,8 @@ def test_states_are_at_the_targets_tokens_and_indices(layout: str) -> None:
     seen: list[Tensor] = []
     assert projection.phase is not None
     projection.phase.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
-    matrix, mask, indices = projection.token_inputs(read.items, read.states)
-    states = projection(read.states, matrix, mask, indices)
+    inputs = projection.token_inputs(read.items, read.states)
+    states, mask = projection(read.states, *inputs), inputs[0]
     whole = batch(tiny(**SMALL), source, target).items
     rows = assemble(target, [item.row for item in whole], SoftContext(tokens=torch.zeros(2, 3, 32)), pad="right")
     for i, item in enumerate(read.items):
@@ -151,6 +159,63 @@ def test_states_are_at_the_targets_tokens_and_indices(layout: str) -> None:
         pooled = projection.linear(own @ read.states[i, : end - begin])  # (T, d_t)
         torch.testing.assert_close(states[i, : len(places)], pooled)
         assert mask[i].tolist() == [1] * len(places) + [0] * (mask.shape[1] - len(places))
+
+
+ALIGNMENTS = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=8), min_size=2, max_size=2)
+
+
+def cut_at(lengths: list[int], total: int) -> ByteSpans:
+    """Tokens of the given lengths; the last one ends where the text does."""
+    edges = np.minimum(np.cumsum([0, *lengths]), total)
+    edges[-1] = total
+    return ByteSpans(first=3, spans=np.stack([edges[:-1], edges[1:]], 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(batch=st.lists(ALIGNMENTS, min_size=1, max_size=3), pads=st.integers(0, 3))
+def test_pooling_is_the_product_with_the_matrix(batch: list[list[list[int]]], pads: int) -> None:
+    alignments = []
+    for source, target in batch:
+        total = min(sum(source), sum(target))
+        alignments.append(align_spans(cut_at(source, total), cut_at(target, total), 0, total))
+    S = max(int(one.column.max()) + 1 for one in alignments) + pads
+    T = max(len(one.tokens) for one in alignments) + pads
+    states = torch.randn(len(alignments), S, 5, dtype=torch.float64)
+    matrix = torch.zeros(len(alignments), T, S, dtype=torch.float64)
+    for i, one in enumerate(alignments):
+        matrix[i, one.row, one.column] = torch.from_numpy(one.share).double()
+    places, shares, ends = pooling_entries(alignments, T, S)
+    assert len(places) == len(shares) == len(alignments) * (T + S), "one shape for one B, T and S"
+    pooled = functional.embedding_bag(
+        places, states.flatten(0, 1), ends, mode="sum", per_sample_weights=shares.double(), include_last_offset=True
+    )
+    torch.testing.assert_close(pooled.unflatten(0, (len(alignments), T)), matrix @ states, rtol=1e-12, atol=1e-12)
+
+
+def test_tokens_that_overlap_take_more_entries() -> None:
+    """Four tokens of one character, as of tokenizers that rewrite the text, share the states of four others."""
+    split = ByteSpans(first=0, spans=np.array([[0, 4]] * 4))
+    places, shares, ends = pooling_entries([align_spans(split, split, 0, 4)], 4, 4)
+    assert len(places) == 16  # twice T + S
+    states = torch.randn(4, 3, dtype=torch.float64)
+    pooled = functional.embedding_bag(
+        places, states, ends, mode="sum", per_sample_weights=shares.double(), include_last_offset=True
+    )
+    torch.testing.assert_close(pooled, states.mean(0).expand(4, 3), rtol=1e-12, atol=1e-12)
+
+
+def test_what_a_long_question_takes_is_linear_in_its_tokens() -> None:
+    source, target = frozen("mistral", 48), frozen("llama", 32)
+    question = "Tom has 1234 pears and 東京. " * 100
+    example = Example(id="long", index=0, question=question, answer="7\n#### 7", gold="7")
+    (item,) = Encoder(tiny(**SMALL), SyntheticTask(1, 1), "", source, target)([example])
+    assert item.alignment is not None
+    length, count = item.question_span[1] - item.question_span[0], len(item.alignment.tokens)
+    inputs = GeometryProjection(source, target, soft_tokens=3, init="ridge").token_inputs(
+        [item], torch.zeros(1, length, 48)
+    )
+    assert min(length, count) > 1000
+    assert sum(x.numel() for x in inputs) < 10 * (length + count)
 
 
 def test_rows_do_not_depend_on_their_batch() -> None:

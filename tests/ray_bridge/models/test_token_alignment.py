@@ -1,5 +1,6 @@
 """Alignment of two tokenizers' tokens over the bytes of a text."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from ray_bridge.config.checkpoint_names import EMBEDDED
-from ray_bridge.models.token_alignment import TokenAlignment, align_tokens, byte_spans, vocabulary_bytes
+from ray_bridge.models.token_alignment import ByteSpans, TokenAlignment, align_spans, align_tokens, byte_spans
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from tests.support.model_pairs import Arch, make_tokenizer
 
@@ -122,24 +123,40 @@ def test_normalised_text_is_aligned_by_offsets(pieces: list[str]) -> None:
     assert spans[-1, 1] == len(question.encode())
 
 
-@pytest.mark.parametrize(
-    ("arch", "spelled"),
-    [
-        ("mistral", {b"\n": "\n", b"\t": "<0x09>", b" has": "▁has", b"7": "7", b" ": "▁", "東".encode(): "東"}),
-        ("llama", {b"\n": "Ċ", b" has": "Ġhas", b"7": "7", b" ": "Ġ", b"\xff": "ÿ", b"\x00": "Ā"}),
-    ],
-)
-def test_vocabularies_meet_in_bytes(arch: Arch, spelled: dict[bytes, str]) -> None:
-    tokenizer = make_tokenizer(arch)
-    vocabulary = vocabulary_bytes(tokenizer)
-    assert not set(tokenizer.all_special_ids) & set(vocabulary.values())
-    for data, token in spelled.items():
-        assert tokenizer.convert_ids_to_tokens(vocabulary[data]) == token
+def dense_alignment(source: ByteSpans, target: ByteSpans, low: int, high: int) -> np.ndarray:
+    """The definition: each byte of the span is divided equally among the tokens of each tokenizer that cover it."""
+    place = np.arange(low, high)
+    of_target, of_source = (
+        ((s.spans[:, :1] <= place) & (place < s.spans[:, 1:])).astype(float) for s in (target, source)
+    )
+    of_target /= of_target.sum(0)
+    of_source /= of_source.sum(0)
+    shared = (of_target @ of_source.T)[of_target.any(1)][:, of_source.any(1)]
+    return shared / shared.sum(1, keepdims=True)
 
 
-def test_byte_tokens_are_left_out_of_the_vocabulary() -> None:
-    tokenizer = make_tokenizer("mistral")
-    vocabulary = vocabulary_bytes(tokenizer)
-    assert b"\xff" not in vocabulary
-    assert tokenizer.convert_ids_to_tokens(vocabulary[b"a"]) == "a"
-    assert tokenizer.convert_ids_to_tokens(vocabulary[b"\n"]) == "\n"  # the written one, though its number is higher
+@st.composite
+def spans(draw: st.DrawFn, length: int = 24) -> ByteSpans:
+    """Tokens that cover a text, some of which overlap or are empty, as of tokenizers that rewrite it."""
+    cuts = sorted({0, length, *draw(st.lists(st.integers(0, length), max_size=9))})
+    tokens = [(a, b) for a, b in pairwise(cuts) for _ in range(draw(st.integers(1, 3)))]
+    for at in draw(st.lists(st.integers(0, len(tokens)), max_size=2)):
+        edge = tokens[at][0] if at < len(tokens) else length
+        tokens.insert(at, (edge, edge))
+    return ByteSpans(first=draw(st.integers(0, 5)), spans=np.array(tokens, dtype=np.int64))
+
+
+@settings(max_examples=200, deadline=None)
+@given(source=spans(), target=spans(), data=st.data())
+def test_spans_are_merged_as_their_bytes_say(source: ByteSpans, target: ByteSpans, data: st.DataObject) -> None:
+    low = data.draw(st.integers(0, 23))
+    high = data.draw(st.integers(low + 1, 24))
+    alignment = align_spans(source, target, low, high)
+    np.testing.assert_allclose(
+        matrix(alignment)[:, matrix(alignment).any(0)], dense_alignment(source, target, low, high), atol=1e-6
+    )
+    assert alignment.source_span == source.inside(low, high)
+    assert (alignment.tokens[0], alignment.tokens[-1] + 1) == target.inside(low, high)
+    assert alignment.bytes.sum() == pytest.approx(high - low)
+    order = np.lexsort((alignment.column, alignment.row))
+    assert order.tolist() == list(range(len(order))), "entries are in the order of the rows"
