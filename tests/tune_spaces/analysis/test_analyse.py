@@ -9,18 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bridge_common.intervals import wilson
 from bridge_common.metric_names import CONDITIONS
 from tests.support.made_samples import write_samples
 from tune_spaces.analysis.analyse import Appendix, analyse
-from tune_spaces.analysis.bootstrap import bootstrap_means, contrast
+from tune_spaces.analysis.estimates import Cells
 from tune_spaces.analysis.pairwise import compare_pairs, summarise, verdict
 from tune_spaces.analysis.scored_trials import Trials, matrix, read_trials
 from tune_spaces.analysis.toggle_effects import attribute
 
 TOGGLES = ("kl", "decode")
 PLAN = {"full": ("kl", "decode"), "A": ("kl",), "B": ()}
-DRAWS = 200
 
 
 def trials_of(folder: Path, rows: list[dict[str, Any]], items: int = 60) -> Trials:
@@ -45,7 +43,7 @@ def plan(folder: Path, **changes: Any) -> Trials:
 
 
 def of(trials: Trials, **options: Any) -> Appendix:
-    return analyse(trials, TOGGLES, draws=DRAWS, **options)
+    return analyse(trials, TOGGLES, **options)
 
 
 def test_a_few_variants_are_all_compared_and_corrected_by_holm(tmp_path: Path) -> None:
@@ -97,43 +95,60 @@ def test_a_condition_that_one_seed_lacks_is_left_out(tmp_path: Path) -> None:
     assert [row["condition"] for row in appendix.outcomes] == ["bridged", "shuffled_soft"]
 
 
-def test_outcomes_have_wilsons_interval_for_one_run_and_the_bootstraps_for_several(tmp_path: Path) -> None:
+def test_outcomes_have_the_intervals_of_their_cells(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"variant": "full", "seed": seed, "on": PLAN["full"]} for seed in (0, 1, 2)]
     trials = trials_of(tmp_path, [*rows, {"variant": "B", "rate": 0.4}])
     outcomes = {(row["variant"], row["condition"]): row for row in of(trials).outcomes}
     assert list(outcomes) == [(v, c) for v in ("full", "B") for c in ("bridged", "target_alone", "shuffled_soft")]
     variants = trials.variants()
-    cells = [matrix(variants[name], condition) for name, condition in outcomes]
-    means = bootstrap_means(cells, draws=DRAWS)
-    several, one = outcomes["full", "bridged"], outcomes["B", "bridged"]
-    estimate = contrast(means, [1, 0, 0, 0, 0, 0])
-    assert (several["runs"], several["n"], several["accuracy"]) == (3, 60, pytest.approx(estimate.estimate))
-    assert (several["low"], several["high"]) == (estimate.low, estimate.high)
-    correct = int(matrix(variants["B"]).sum())
-    assert (one["runs"], one["n"], one["accuracy"]) == (1, 60, correct / 60)
-    assert (one["low"], one["high"]) == wilson(correct, 60)
+    cells = {str(key): matrix(variants[key[0]], key[1]) for key in outcomes}
+    joint = Cells.of(cells)
+    for key, row in outcomes.items():
+        assert (row["low"], row["high"]) == joint.accuracy(str(key))
+        assert row["accuracy"] == float(cells[str(key)].mean())
+        assert (row["runs"], row["n"], row["clusters"]) == (3 if key[0] == "full" else 1, 60, 60)
     invalid = [trial.samples.conditions["bridged"].invalid for trial in variants["full"]]
-    assert several["invalid"] == sum(invalid)
+    assert outcomes["full", "bridged"]["invalid"] == sum(invalid)
     assert all(invalid)
 
 
-def test_intervals_of_several_seeds_stay_between_0_and_1(tmp_path: Path) -> None:
-    rows = [{"variant": "full", "seed": seed, "rate": rate} for seed, rate in ((0, 1.0), (1, 1.0), (2, 0.9))]
-    bridged = of(trials_of(tmp_path, rows)).outcomes[0]
-    assert 0 < bridged["low"] < bridged["high"] == 1.0
-    rows = [{"variant": "full", "seed": seed, "rate": rate} for seed, rate in ((0, 0.0), (1, 0.0), (2, 0.1))]
-    bridged = of(trials_of(tmp_path / "low", rows)).outcomes[0]
-    assert 0.0 == bridged["low"] < bridged["high"] < 1
+def test_variants_with_other_models_are_compared_by_their_gains(tmp_path: Path) -> None:
+    conditions = ("bridged", "target_alone")
+    rows: list[dict[str, Any]] = [
+        {"variant": name, "source": source, "target": "t", "conditions": conditions}
+        for name, source in (("full", "a"), ("A", "a"), ("swap", "b"))
+    ]
+    trials = trials_of(tmp_path, rows)
+    assert {(pair.a, pair.b): pair.quantity for pair in of(trials).pairs} == {
+        ("full", "A"): "accuracy",
+        ("full", "swap"): "gain",
+        ("A", "swap"): "gain",
+    }
+    variants = trials.variants()
+    cells = {name: matrix(group) for name, group in variants.items()}
+    cells |= {f"{name} alone": matrix(group, "target_alone") for name, group in variants.items()}
+    weights = {"full": 1.0, "full alone": -1.0, "swap": -1.0, "swap alone": 1.0}
+    gain = next(pair for pair in of(trials).pairs if (pair.a, pair.b) == ("full", "swap"))
+    effect = Cells.of(cells).contrast(weights)
+    assert (gain.difference, gain.ci_low, gain.p) == pytest.approx((effect.estimate, effect.low, effect.p))
+    rows = [{"variant": name, "source": name, "conditions": ("bridged",)} for name in ("full", "swap")]
+    assert of(trials_of(tmp_path / "b", rows)).pairs == [], "without a baseline there is no common scale"
+
+
+def test_a_declared_margin_is_tested(tmp_path: Path) -> None:
+    assert {pair.margin for pair in of(plan(tmp_path / "a"), margin=0.9).pairs} == {0.9}
+    assert all(pair.equivalent for pair in of(plan(tmp_path / "a"), margin=0.9).pairs)
+    assert {pair.equivalent for pair in of(plan(tmp_path / "a")).pairs} == {None}
 
 
 def test_effects_are_those_of_the_cells_with_the_plans_family(tmp_path: Path) -> None:
     trials = plan(tmp_path)
-    appendix = of(trials, seed=3)
-    assert appendix.attribution == attribute(trials.cells(), TOGGLES, draws=DRAWS, seed=3)
+    appendix = of(trials)
+    assert appendix.attribution == attribute(trials.cells(), TOGGLES)
     swept = of(trials, family=())
-    assert swept.attribution == attribute(trials.cells(), TOGGLES, draws=DRAWS, family=())
-    assert analyse(trials, draws=DRAWS).attribution is None
-    assert analyse(trials, draws=DRAWS).effects() == []
+    assert swept.attribution == attribute(trials.cells(), TOGGLES, family=())
+    assert analyse(trials).attribution is None
+    assert analyse(trials).effects() == []
 
 
 def test_rows_of_effects_have_their_status_and_the_noise_floor(tmp_path: Path) -> None:
@@ -156,7 +171,7 @@ def test_rows_of_effects_have_their_status_and_the_noise_floor(tmp_path: Path) -
 
 def test_without_toggles_the_noise_floor_is_that_of_seeds(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, [{"variant": "full", "seed": 0}, {"variant": "full", "seed": 1}, {"variant": "B"}])
-    floor = analyse(trials, draws=DRAWS).noise_floor
+    floor = analyse(trials).noise_floor
     accuracies = matrix(trials.variants()["full"]).mean(axis=1)
     assert floor is not None
     assert floor.largest == pytest.approx(abs(accuracies[0] - accuracies[1]))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tune_spaces.analysis.bootstrap import bootstrap_means, contrast
+from tune_spaces.analysis.estimates import Cells
 from tune_spaces.analysis.paired_tests import adjust, mcnemar_exact, minimum_detectable_effect, paired_interval
 from tune_spaces.analysis.pairwise import PairedComparison, compare_pairs, compare_runs, verdict
 from tune_spaces.analysis.samples import Samples, load_samples
@@ -140,7 +140,15 @@ def test_several_seeds_could_have_shown_1_43_times_half_their_interval() -> None
 
 
 def comparison(**changes: object) -> PairedComparison:
-    values: dict[str, object] = {"a": "full", "b": "B", "n": 1000, "runs": 1, "accuracy_a": 0.7, "accuracy_b": 0.6}
+    values: dict[str, object] = {
+        "a": "full",
+        "b": "B",
+        "n": 1000,
+        "clusters": 1000,
+        "runs": 1,
+        "accuracy_a": 0.7,
+        "accuracy_b": 0.6,
+    }
     values |= {"n10": 150, "n01": 50, "difference": 0.1, "ci_low": 0.07, "ci_high": 0.13, "p": 0.0123}
     values |= {"p_adjusted": 0.0246, "test": "exact McNemar", "detectable": 0.0412}
     return PairedComparison(**{**values, **changes})  # type: ignore[arg-type]
@@ -163,23 +171,45 @@ def test_the_sentence_of_a_pair_that_was_shown() -> None:
     assert "B is more accurate than full" in verdict(comparison(difference=-0.1))
 
 
-def test_the_sentence_of_a_pair_that_was_not_shown_says_what_could_have_been() -> None:
+def test_the_sentence_of_a_pair_that_was_not_shown_says_what_is_excluded_and_what_it_would_take() -> None:
     assert verdict(comparison(p_adjusted=0.05), 1) == (
-        f"full against B: no difference was shown ({FIGURES}, n = 1000); at this rate of discordance, 1000 items could "
-        "have shown a difference of 4.1 points or more with 80 % power."
+        f"full against B: no difference was shown ({FIGURES}, n = 1000); differences beyond 13.0 points are excluded; "
+        "at this rate of discordance, 1000 items could have shown a difference of 4.1 points or more with 80 % power."
     )
-    assert verdict(comparison(p_adjusted=0.06, detectable=None)).endswith(
-        "n = 1000); 1000 items are too few to show any difference."
+    assert verdict(comparison(p_adjusted=0.06, detectable=None, ci_low=-0.14)).endswith(
+        "n = 1000); differences beyond 14.0 points are excluded; 1000 items are too few to show any difference."
+    )
+    small = {"difference": -0.02, "detectable": 0.04, "p_adjusted": 0.2, "clusters": 50}
+    assert "n = 1000 in 50 clusters)" in verdict(comparison(**small))
+    assert verdict(comparison(**small)).endswith("; one of 2.0 points would need about 4000 items.")
+    margin = {**small, "margin": 0.05}
+    assert "; equivalent within the declared margin of 5.0 points; " in verdict(comparison(**margin, equivalent=True))
+    assert "; not shown to be equivalent within the declared margin of 5.0 points; " in verdict(
+        comparison(**margin, equivalent=False)
+    )
+
+
+def test_the_sentence_of_two_gains() -> None:
+    gains = {"quantity": "gain", "accuracy_a": 0.2, "accuracy_b": -0.05, "test": "Student's t", "n10": 0, "n01": 0}
+    assert verdict(comparison(**gains)) == (
+        "full against B (gains over the target alone, since the two answer with other models): full gains more than B "
+        "on these items (+20.0 points against -5.0 points, difference +10.0 points, 95 % interval [+7.0, +13.0], "
+        "Student's t p = 0.0123, n = 1000)."
+    )
+    assert "; with this spread, 1000 items could have shown a difference of 4.1 points" in verdict(
+        comparison(**gains, p_adjusted=0.3)
     )
 
 
 def test_two_seeds_are_several() -> None:
     rng = np.random.default_rng(7)
     cells = {"a": rng.random((2, 100)) < 0.6, "b": rng.random((1, 100)) < 0.5}
-    (pair,) = compare_pairs(cells, [("a", "b")], draws=300, seed=5)
-    effect = contrast(bootstrap_means(list(cells.values()), draws=300, seed=5), [1, -1])
-    assert (pair.test, pair.runs) == ("hierarchical bootstrap", 1)
-    assert (pair.ci_low, pair.ci_high, pair.p) == (effect.low, effect.high, effect.p)
+    (pair,) = compare_pairs(cells, [("a", "b")])
+    effect = Cells.of(cells).contrast({"a": 1.0, "b": -1.0})
+    assert (pair.test, pair.runs, pair.with_seeds) == ("Student's t", 1, True)
+    assert (pair.ci_low, pair.ci_high, pair.p, pair.difference) == (effect.low, effect.high, effect.p, effect.estimate)
+    first, second = cells["a"][0], cells["b"][0]
+    assert (pair.n10, pair.n01) == (int((first & ~second).sum()), int((~first & second).sum()))
 
 
 def test_a_sweep_is_corrected_by_benjamini_and_hochberg() -> None:
