@@ -12,7 +12,7 @@ import numpy as np
 
 from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.changed_items import changed_items
-from tune_spaces.analysis.claims import Claims, make_claims
+from tune_spaces.analysis.claims import Claims, answer_questions, make_claims
 from tune_spaces.analysis.estimates import Cells, Clusters, NoiseFloor, noise_floor
 from tune_spaces.analysis.paired_tests import Correction
 from tune_spaces.analysis.pairwise import (
@@ -38,6 +38,7 @@ class Appendix:
 
     Attributes:
         trials: the trials that it is computed from.
+        answers: one sentence for each question of the plan.
         outcomes: accuracy by variant and condition, with its interval.
         pairs: variants against one another, corrected as one family.
         gains: variants against baselines and controls, which are named in `b`.
@@ -49,6 +50,7 @@ class Appendix:
     """
 
     trials: Trials
+    answers: list[str]
     outcomes: list[dict[str, Any]]
     pairs: list[PairedComparison]
     gains: list[PairedComparison]
@@ -93,6 +95,7 @@ class Appendix:
         return {
             **self.comparison().as_json(),
             "reference": self.trials.reference,
+            "answers": self.answers,
             "outcomes": self.outcomes,
             "gains": [asdict(gain) for gain in self.gains],
             "effects": self.effects(),
@@ -174,6 +177,7 @@ def analyse(
     pairs: Sequence[tuple[str, str]] | None = None,
     family: Collection[Kind] = CONFIRMATORY,
     margin: float | None = None,
+    asks: Sequence[tuple[str, str, str]] = (),
 ) -> Appendix:
     """Compute the appendix.
 
@@ -188,6 +192,7 @@ def analyse(
             out.
         family: kinds of effect declared in the plan, corrected together by Holm.
         margin: largest difference that counts as none, if the plan declared one.
+        asks: the plan's questions, as (question, a, b): how variant a compares with b.
     """
     variants = trials.variants()
     sweep = pairs is None and len(variants) > MOST_PAIRED
@@ -205,6 +210,7 @@ def analyse(
     first = variants[trials.reference][0].samples
     return Appendix(
         trials=trials,
+        answers=answer_questions(asks, compared),
         outcomes=_outcomes(variants, clusters),
         pairs=compared,
         gains=gains,

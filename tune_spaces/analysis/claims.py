@@ -1,10 +1,10 @@
 """The sentences of the appendix: one for each claim that the data support, and one for each that they do not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tune_spaces.analysis.estimates import NoiseFloor
-from tune_spaces.analysis.pairwise import PairedComparison, points, verdict
+from tune_spaces.analysis.pairwise import GAIN, PairedComparison, points, verdict
 from tune_spaces.analysis.toggle_effects import Attribution, Effect
 
 KINDS = {
@@ -40,6 +40,36 @@ def effect_name(effect: Effect) -> str:
     join = " × " if effect.kind.startswith("interaction") else " + "
     given = f", given {' + '.join(effect.given)}" if effect.kind in ("step", "joint") and effect.given else ""
     return f"{join.join(effect.toggles)} ({KINDS[effect.kind]}{given})"
+
+
+def answer_questions(asks: Sequence[tuple[str, str, str]], pairs: Sequence[PairedComparison]) -> list[str]:
+    """Answer the plan's questions in one sentence each.
+
+    Args:
+        asks: questions as (question, a, b): how variant a compares with b.
+        pairs: comparisons of variants.
+    """
+    known = {(pair.a, pair.b): pair for pair in pairs}
+    return [f"{question} {_answer(known, a, b)}" for question, a, b in asks]
+
+
+def _answer(pairs: Mapping[tuple[str, str], PairedComparison], a: str, b: str) -> str:
+    pair = pairs.get((a, b)) or pairs.get((b, a))
+    if pair is None:
+        return f"Not answered: {a} and {b} did not both run on the same items."
+    low, high, difference = pair.ci_low, pair.ci_high, pair.difference
+    if pair.a != a:
+        low, high, difference = -high, -low, -difference
+    what = "gain over the target alone" if pair.quantity == GAIN else "accuracy"
+    figures = (
+        f"{what} of {a} against {b} {points(difference)} points, 95 % interval [{points(low)}, {points(high)}], "
+        f"corrected p = {pair.p_adjusted:.3g}"
+    )
+    if pair.shown:
+        return f"Yes, {'up' if difference > 0 else 'down'}: {figures}."
+    if pair.equivalent and pair.margin is not None:
+        return f"No difference above the margin of {100 * pair.margin:.1f} points: {figures}."
+    return f"Not shown: {figures}; differences beyond {100 * pair.largest:.1f} points are excluded."
 
 
 def make_claims(

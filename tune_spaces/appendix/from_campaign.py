@@ -8,17 +8,21 @@ from typing import Any
 import pandas as pd
 
 from bridge_common.errors import UserError
+from bridge_common.metric_names import accuracy
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge import JobSpec
+from ray_bridge import JobSpec, build, fingerprint
 from tune_spaces.analysis.analyse import MOST_PAIRED, analyse
 from tune_spaces.analysis.kv_cache_savings import kv_cache_saved
 from tune_spaces.analysis.scored_trials import Trials, read_trials
+from tune_spaces.appendix.plots import Curve
 from tune_spaces.appendix.write import write_appendix
 from tune_spaces.design.toggles import OFF, ON, all_toggles
+from tune_spaces.design.variants import full
 from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.results_table import trial_table
+from tune_spaces.records.reuse import finished_trials
 
-CURVE = "loss/total"
+CURVE = f"validation/{accuracy('bridged')}"  # comparable between variants, whose losses have different terms
 MOST_POINTS = 1_000  # of a curve; more cannot be seen
 
 
@@ -46,6 +50,7 @@ def campaign_appendix(
         UserError: no trial of these phases has finished.
     """
     folder = CampaignFolder(Path(campaign))
+    record = (folder.campaign() or {}).get("phase", {})
     table = _table(folder, phases)
     fields = _two_position_toggles(table)
     settings = [name for name in map(str, table) if name in JobSpec.model_fields or name.startswith("extra.")]
@@ -53,18 +58,24 @@ def campaign_appendix(
     trials = read_trials(table, fields, reference=reference, context=context)
     return write_appendix(
         folder.path / "appendix" if out is None else out,
-        analyse(trials, fields, pairs=pairs),
+        analyse(
+            trials,
+            fields,
+            pairs=pairs,
+            margin=record.get("margin"),
+            asks=[(question, a, b) for question, a, b in record.get("asks", ())],
+        ),
         title=f"Attribution appendix of {folder.path.resolve().name}",
         curves=_curves(trials),
         curve_name=CURVE,
-        gate=folder.gate(),
+        gate=gate if (gate := folder.gate()) and gate.get("decisions") else None,
         notes=_notes(table),
     )
 
 
 def _table(campaign: CampaignFolder, phases: Collection[str] | None) -> pd.DataFrame:
     """Build the table of a campaign's trials, in the order of phase, variant and seed."""
-    table = trial_table(TrialFolder.begun_in(campaign.path))
+    table = trial_table([*TrialFolder.begun_in(campaign.path), *_reference_elsewhere(campaign)])
     if phases is not None and not table.empty:
         table = table[table["phase"].isin(list(phases))]
     if table.empty:
@@ -88,6 +99,28 @@ def _notes(table: pd.DataFrame) -> list[str]:
         f"**Different kinds of GPU** ({ran}). They round differently, so a difference between trials on two kinds is "
         "not due to their settings alone; `--parallel 1` keeps the trials on one node."
     ]
+
+
+def _reference_elsewhere(campaign: CampaignFolder) -> list[TrialFolder]:
+    """Return the finished trials of `full` on this campaign's base from other campaigns of the storage.
+
+    Phases 2 and 3 ask how their variants compare with phase 1's `full`, which they do not run again.
+    """
+    record = campaign.campaign() or {}
+    asked = {name for _, a, b in record.get("phase", {}).get("asks", ()) for name in (a, b)}
+    own = {trial.name.rpartition("-")[0] for trial in TrialFolder.begun_in(campaign.path)}
+    if "full" not in asked - own:
+        return []
+    base = build(JobSpec, record["base"])
+    try:
+        fingerprints = [fingerprint(full().spec(base, seed)) for seed in record.get("seeds", [0])]
+    except UserError:  # a checkpoint that has gone since has no fingerprint: nothing can be recognised by one
+        return []
+    finished = finished_trials(campaign.storage)
+    found: list[TrialFolder] = []
+    for wanted in fingerprints:
+        found += [t for t in finished.get(wanted[:8], []) if t.fingerprint() == wanted][:1]
+    return found
 
 
 def _two_position_toggles(table: pd.DataFrame) -> list[str]:
@@ -120,15 +153,20 @@ def _kv_saved(row: Mapping[Hashable, Any]) -> float | None:
     return kv_cache_saved(row["soft_tokens"], prompt_tokens, layout=row["layout"], instruction_tokens=instruction)
 
 
-def _curves(trials: Trials) -> dict[str, tuple[list[float], list[float]]]:
-    """Return loss by step of the first run of each variant, for as many variants as one picture can hold."""
+def _curves(trials: Trials) -> dict[str, list[Curve]]:
+    """Return validation accuracy by step of every seed of each variant, for as many as one picture can hold."""
     curves = {}
     for name, runs in list(trials.variants().items())[:MOST_PAIRED]:
-        losses: dict[int, float] = {}
-        for event in TrialFolder(runs[0].samples.path.parent).events():
-            if event["kind"] == "metrics" and CURVE in event["values"]:
-                losses.setdefault(event["step"], event["values"][CURVE])
-        steps = sorted(losses)[:: max(1, len(losses) // MOST_POINTS)]
-        if steps:
-            curves[name] = ([float(step) for step in steps], [losses[step] for step in steps])
+        found = [_curve(TrialFolder(run.samples.path.parent)) for run in runs]
+        if any(steps for steps, _ in found):
+            curves[name] = [curve for curve in found if curve[0]]
     return curves
+
+
+def _curve(trial: TrialFolder) -> Curve:
+    values: dict[int, float] = {}
+    for event in trial.events():
+        if event["kind"] == "metrics" and CURVE in event["values"]:
+            values.setdefault(event["step"], event["values"][CURVE])
+    steps = sorted(values)[:: max(1, len(values) // MOST_POINTS)]
+    return [float(step) for step in steps], [values[step] for step in steps]

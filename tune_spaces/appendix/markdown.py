@@ -8,7 +8,7 @@ from tune_spaces.analysis.analyse import Appendix
 from tune_spaces.analysis.changed_items import spread
 from tune_spaces.analysis.claims import KINDS, effect_name
 from tune_spaces.analysis.estimates import NoiseFloor
-from tune_spaces.analysis.pairwise import PairedComparison, points
+from tune_spaces.analysis.pairwise import GAIN, PairedComparison, points
 from tune_spaces.analysis.samples import is_valid
 from tune_spaces.analysis.toggle_effects import Effect
 
@@ -46,10 +46,16 @@ def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[
     """
     parts = [
         f"# {title}",
+        _sentences(appendix.answers, ""),
+        _overview(appendix),
         _scope(appendix),
         *notes,
         "## What the data support",
-        _sentences(appendix.claims.supported, "Nothing: no difference passes its corrected test and the noise floor."),
+        _sentences(
+            appendix.claims.supported,
+            "Nothing: no difference between variants, to the target alone or to shuffled soft tokens passes its "
+            "corrected test and the noise floor.",
+        ),
         "## What the data do not support",
         _sentences(appendix.claims.not_supported, "Every comparison made was shown."),
         "## Accuracy by variant and condition",
@@ -68,7 +74,7 @@ def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[
         parts += ["## Pictures", "\n\n".join(f"![{CAPTIONS[name]}]({name})" for name in pictures)]
     if appendix.pairs:
         parts += ["## Items that changed", *_changed(appendix.changed, quoted)]
-    return "\n\n".join([*parts, "## Methods", METHODS]) + "\n"
+    return "\n\n".join([*filter(None, parts), "## Methods", METHODS]) + "\n"
 
 
 def _cell(value: Any) -> str:
@@ -113,6 +119,34 @@ def _scope(appendix: Appendix) -> str:
     return " ".join(lines)
 
 
+def _overview(appendix: Appendix) -> str:
+    """Return one row a variant: accuracy, gain, and difference to the reference."""
+    reference = appendix.trials.reference
+    gains = {gain.a: gain for gain in appendix.gains if gain.b == "target_alone"}
+    to_reference = {}
+    for pair in appendix.pairs:
+        if reference in (pair.a, pair.b):
+            to_reference[pair.b if pair.a == reference else pair.a] = _against(pair, reference)
+    rows = []
+    for row in appendix.outcomes:
+        if row["condition"] == "bridged":
+            name = row["variant"]
+            accuracy = f"{_percent(row['accuracy'])} [{_percent(row['low'])}, {_percent(row['high'])}]"
+            gain = f"{points(gains[name].difference)}" if name in gains else ""
+            own = "reference" if name == reference else to_reference.get(name, "not compared")
+            rows.append((name, row["runs"], accuracy, gain, own))
+    return _table(("variant", "runs", "bridged, %", "gain", f"− {reference}, points"), rows)
+
+
+def _against(pair: PairedComparison, reference: str) -> str:
+    """Return the difference of the other variant of a pair to the reference, with its interval, starred if shown."""
+    low, high, difference = pair.ci_low, pair.ci_high, pair.difference
+    if pair.a == reference:
+        low, high, difference = -high, -low, -difference
+    kind = " in gain" if pair.quantity == GAIN else ""
+    return f"{points(difference)}{kind} [{points(low)}, {points(high)}]{' *' if pair.shown else ''}"
+
+
 def _outcomes(rows: Sequence[dict[str, Any]]) -> str:
     return _table(
         ("variant", "condition", "runs", "items", "accuracy, %", "95 % interval", "without answer"),
@@ -130,7 +164,8 @@ def _pairs(pairs: Sequence[PairedComparison], floor: NoiseFloor | None) -> str:
         ("a", "b", "a − b, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor",
          "detectable, points", "test"),
         (
-            (p.a, p.b, points(p.difference), f"[{points(p.ci_low)}, {points(p.ci_high)}]", f"{p.n10} : {p.n01}",
+            (p.a, p.b, points(p.difference), f"[{points(p.ci_low)}, {points(p.ci_high)}]",
+             "gains" if p.quantity == GAIN else f"{p.n10} : {p.n01}",
              _p(p.p), _p(p.p_adjusted), noise, "none" if p.detectable is None else f"≥ {_percent(p.detectable)}",
              p.test)
             for p in pairs
@@ -150,11 +185,14 @@ def _effects(appendix: Appendix) -> list[str]:
     header = ("toggles", "effect, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor", "note")
     for kind, words in KINDS.items():
         own = [effect for effect in attribution.effects if effect.kind == kind]
+        ran = [effect for effect in own if effect.ran]
         if own:
             parts.append(f"### {kind.replace('_', ' ').capitalize()} ({words})")
-            parts.append(_table(header, (_effect(effect, floor, noise) for effect in own)))
-            if any(effect.ran for effect in own):
-                parts.append(f"Corrected by {'Holm' if own[0].correction == 'holm' else 'Benjamini-Hochberg'}.")
+        if ran:
+            parts.append(_table(header, (_effect(effect, floor, noise) for effect in ran)))
+            parts.append(f"Corrected by {'Holm' if own[0].correction == 'holm' else 'Benjamini-Hochberg'}.")
+        if len(ran) < len(own):
+            parts.append(_not_run([effect for effect in own if not effect.ran]))
     ran = [effect for effect in attribution.effects if effect.kind == "shapley" and effect.estimate is not None]
     if ran:
         total = sum(effect.estimate for effect in ran if effect.estimate is not None)
@@ -162,14 +200,27 @@ def _effects(appendix: Appendix) -> list[str]:
     return parts
 
 
+def _not_run(effects: Sequence[Effect]) -> str:
+    """Return one line on effects that the design does not determine, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for effect in effects:
+        by_reason.setdefault(effect.reason, []).append(_short(effect))
+    parts = [f"{', '.join(names)} ({reason})" for reason, names in by_reason.items()]
+    return f"*not run*: {'; '.join(parts)}."
+
+
+def _short(effect: Effect) -> str:
+    return effect_name(effect) if effect.kind in ("step", "joint") else effect_name(effect).split(" (")[0]
+
+
 def _effect(effect: Effect, floor: NoiseFloor | None, noise: str) -> tuple[Any, ...]:
-    name = effect_name(effect) if effect.kind in ("step", "joint") else effect_name(effect).split(" (")[0]
-    if effect.estimate is None or effect.low is None or effect.high is None:
-        return name, "*not run*", "", "", "", "", noise, effect.reason
+    assert effect.estimate is not None
+    assert effect.low is not None
+    assert effect.high is not None
     counts = "" if effect.n10 is None else f"{effect.n10} : {effect.n01}"
     interval = f"[{points(effect.low)}, {points(effect.high)}]"
     note = ("shown" if effect.shown(floor) else "not shown") + f"; {effect.test}"
-    return name, points(effect.estimate), interval, counts, _p(effect.p), _p(effect.p_adjusted), noise, note
+    return _short(effect), points(effect.estimate), interval, counts, _p(effect.p), _p(effect.p_adjusted), noise, note
 
 
 def _soft_tokens(rows: Sequence[dict[str, Any]]) -> str:

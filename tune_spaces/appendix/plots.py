@@ -112,22 +112,24 @@ def accuracy_by_soft_tokens(path: Path, rows: Sequence[Record], *, baseline: flo
     return _save(figure, path)
 
 
-def training_curves(path: Path, curves: Mapping[str, Curve], *, value: str) -> Path:
-    """Plot one curve per variant.
+def training_curves(path: Path, curves: Mapping[str, Sequence[Curve]], *, value: str) -> Path:
+    """Plot one curve per run, those of a variant in one colour.
 
     Args:
         path: PNG file to write.
-        curves: steps and values of equal length, by variant.
+        curves: steps and values of equal length, of each run, by variant.
         value: name of the values, for the axis.
 
     Returns:
         The path.
     """
     figure, axes = _axes(4.4)
-    for index, (name, (steps, values)) in enumerate(curves.items()):
+    for index, (name, runs) in enumerate(curves.items()):
         colour = COLOURS[index % len(COLOURS)]
         style = STYLES[index // len(COLOURS) % len(STYLES)]
-        axes.plot(steps, values, linestyle=style, color=colour, linewidth=1.3, label=name)
+        for number, (steps, values) in enumerate(runs):
+            label = name if number == 0 else f"_{name}"  # one entry a variant
+            axes.plot(steps, values, linestyle=style, color=colour, linewidth=1.3, label=label)
     axes.set_xlabel("step")
     axes.set_ylabel(value)
     if curves:

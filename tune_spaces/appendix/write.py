@@ -28,8 +28,8 @@ def write_appendix(
     *,
     title: str = "Attribution appendix",
     quoted: int = 20,
-    curves: Mapping[str, plots.Curve] | None = None,
-    curve_name: str = "loss/total",
+    curves: Mapping[str, Sequence[plots.Curve]] | None = None,
+    curve_name: str = "validation/accuracy/bridged",
     gate: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Path]:
@@ -40,7 +40,7 @@ def write_appendix(
         appendix: what `analyse` returned.
         title: heading of the Markdown.
         quoted: number of changed items quoted in the Markdown; the CSV has all.
-        curves: steps and values of `curve_name` by variant, for the plot of training.
+        curves: steps and values of `curve_name` of each run, by variant, for the plot of training.
         curve_name: name of the metric that the curves show.
         gate: content of `gate.json`: `settings` with `passes` and `attribute`, `branch`, `uncertain`.
         notes: paragraphs of Markdown for the beginning: what a reader must know of how the trials ran.
@@ -90,7 +90,7 @@ def _pairs_table(appendix: Appendix) -> pd.DataFrame:
 def _pictures(
     out: Path,
     appendix: Appendix,
-    curves: Mapping[str, plots.Curve] | None,
+    curves: Mapping[str, Sequence[plots.Curve]] | None,
     curve_name: str,
     gate: Mapping[str, Any] | None,
 ) -> dict[str, Path]:

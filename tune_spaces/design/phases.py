@@ -30,6 +30,9 @@ class Phase:
         branches: variants that each outcome of the gate adds; empty if the phase has no gate.
         follow_up: name of the phase that those variants belong to; this one if None.
         needs: names of phases that must have passed before.
+        asks: the plan's questions, each as (question, a, b): answered by comparing variant a with b, which may be phase
+            1's `full`.
+        margin: largest difference of accuracies that counts as none, for verdicts of equivalence; None declares none.
         needs_free_gpus: start only if the GPUs that the phase needs are free, instead of waiting for them.
     """
 
@@ -39,6 +42,8 @@ class Phase:
     branches: Mapping[str, tuple[Variant, ...]] = field(default_factory=dict)
     follow_up: str | None = None
     needs: tuple[str, ...] = ()
+    asks: tuple[tuple[str, str, str], ...] = ()
+    margin: float | None = 0.02
     needs_free_gpus: bool = False
 
     def __post_init__(self) -> None:
@@ -79,6 +84,10 @@ def phase1(base: JobSpec) -> Phase:
             Branch.ALL: (v["A"], v["B"], v["C"]),
         },
         follow_up="phase1.5",
+        asks=(
+            ("Does the projection matter?", "full", "C"),
+            ("Do the other three fixes matter beyond KL alignment?", "C", "B"),
+        ),
     )
 
 
@@ -108,6 +117,11 @@ def phase2(base: JobSpec) -> Phase:
             ),
         ),
         needs=("phase1",),
+        asks=(
+            ("Does direction matter?", "swap", "full"),
+            ("Does anchoring by residual addition close the gap?", "hybrid-residual", "full"),
+            ("Does anchoring by gated adapters close the gap?", "hybrid-adapter", "full"),
+        ),
     )
 
 
@@ -136,6 +150,10 @@ def phase3(base: JobSpec) -> Phase:
             Variant(name="target-70b", changes={**on, "target": LARGE_TARGET}, purpose="a 70B target"),
         ),
         needs=("phase1",),
+        asks=(
+            ("Does attention pooling help?", "attention-pooling", "full"),
+            ("Does cross-attention to the source help?", "dit-xattn", "full"),
+        ),
         needs_free_gpus=True,
     )
 

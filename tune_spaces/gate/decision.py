@@ -34,7 +34,7 @@ class GateSettings:
     Attributes:
         passes: accuracy from which the phase has passed (inclusive).
         attribute: accuracy from which B and C are enough (inclusive); below it A runs as well.
-        level: confidence level of the interval.
+        level: confidence level of the decision: of its interval, or in confident mode of all its intervals together.
         mode: plain, or confident: add runs of `full` while the decision is uncertain.
         budget: number of runs that confident mode may add.
     """
@@ -44,6 +44,16 @@ class GateSettings:
     level: float = 0.95
     mode: Mode = Mode.PLAIN
     budget: int = 3
+
+    @property
+    def look_level(self) -> float:
+        """Confidence level of the interval at one look.
+
+        Confident mode looks again after each further run, and each look may err. So each gets an equal share of the
+        error (Bonferroni), which holds whatever the looks have in common, such as their items.
+        """
+        looks = self.budget + 1 if self.mode is Mode.CONFIDENT else 1
+        return 1 - (1 - self.level) / looks
 
     def __post_init__(self) -> None:
         if not 0 <= self.attribute <= self.passes <= 1:

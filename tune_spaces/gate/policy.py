@@ -47,12 +47,12 @@ class Policy:
         if not self.branches or self.failed_first or any(name not in self.outcomes for name in self.first):
             return []
         runs = [self.outcomes[name] for name in self.first]
-        decisions = [decide(pool(runs, self.gate.level), self.gate)]
+        decisions = [decide(pool(runs, self.gate.look_level), self.gate)]
         for name in self.extras:
             if not self._needs_more(decisions[-1]) or name not in self.outcomes:
                 break
             runs.append(self.outcomes[name])
-            decisions.append(decide(pool(runs, self.gate.level), self.gate))
+            decisions.append(decide(pool(runs, self.gate.look_level), self.gate))
         return decisions
 
     def wanted(self) -> list[str]:

@@ -23,6 +23,7 @@ def phase_record(phase: Phase) -> dict[str, Any]:
         "first": [asdict(variant) for variant in phase.first],
         "branches": {str(name): [asdict(v) for v in variants] for name, variants in phase.branches.items()},
         "needs": list(phase.needs),
+        "asks": [list(question) for question in phase.asks],
     }
 
 
@@ -30,7 +31,14 @@ def phase_from_record(record: Mapping[str, Any]) -> Phase:
     """Return the phase that `phase_record` described."""
     branches = {name: tuple(Variant(**v) for v in variants) for name, variants in record["branches"].items()}
     first = tuple(Variant(**variant) for variant in record["first"])
-    return Phase(**{**record, "first": first, "branches": branches, "needs": tuple(record["needs"])})
+    changed = {
+        "first": first,
+        "branches": branches,
+        "needs": tuple(record["needs"]),
+        "asks": tuple((question, a, b) for question, a, b in record.get("asks", ())),
+        "margin": record.get("margin"),  # what was planned without one declared none
+    }
+    return Phase(**{**record, **changed})
 
 
 def plan_record(plan: Plan, run: RunSpec, campaign: CampaignFolder, finished: reuse.Finished) -> dict[str, Any]:

@@ -10,11 +10,13 @@ import pytest
 
 from bridge_common import files
 from bridge_common.errors import UserError
-from ray_bridge.config.presets import tiny
+from ray_bridge import JobSpec, fingerprint, tiny
 from tests.support.plugin_modules import registries_kept
 from tune_spaces.appendix.from_campaign import campaign_appendix
 from tune_spaces.design import toggles
+from tune_spaces.design.phases import phase2
 from tune_spaces.design.variants import Variant, attribution, full
+from tune_spaces.records.plan_file import phase_record
 
 ITEMS = 120
 
@@ -36,7 +38,12 @@ def finish(folder: Path, accuracy: float, rng: np.random.Generator, **metrics: f
     ]
     files.write_jsonl(folder / "samples.jsonl", rows)
     for step in range(30):
-        event = {"kind": "metrics", "time": float(step), "step": step, "values": {"loss/total": 3 / (1 + step)}}
+        event = {
+            "kind": "metrics",
+            "time": float(step),
+            "step": step,
+            "values": {"validation/accuracy/bridged": step / 30},
+        }
         files.append_jsonl(folder / "events.jsonl", event)
     files.write_json(folder / "result.json", {"metrics": {"accuracy/bridged": float(flags.mean()), **metrics}})
 
@@ -49,6 +56,7 @@ def campaign(tmp_path: Path) -> Path:
     for variant in attribution().values():
         finish(write_trial(folder, variant, variant.seeds([0])[0], "phase1.5"), 0.6, rng)
     gate = {"settings": {"passes": 0.7, "attribute": 0.65}, "branch": "attribute_all", "uncertain": True}
+    gate["decisions"] = [{"accuracy": 0.6}]
     files.write_json(folder / "gate.json", gate)
     return folder
 
@@ -65,6 +73,47 @@ def test_the_appendix_is_written_into_the_campaign_by_default(campaign: Path) ->
     record = json.loads(paths["appendix.json"].read_text(encoding="utf-8"))
     assert record["noise_floor"]["pairs"] == 1
     assert list(record["runs"]) == ["full", "A", "B", "C"]
+
+
+def test_without_a_decision_there_is_no_gate_and_there_are_no_bands(campaign: Path) -> None:
+    """As in `ablate`, which has no gate: its record is there, open and without decisions."""
+    files.write_json(campaign / "gate.json", {**files.read_json(campaign / "gate.json"), "decisions": []})
+    assert "gate.png" not in campaign_appendix(campaign)
+
+
+def test_phase_2_is_compared_with_phase_1s_full_of_the_same_base(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    base = tiny()
+    for name, steps in (("first", 0), ("other-base", 7)):
+        spec = full().spec(base.replace(steps=base.steps + steps), 0)
+        finish_as(tmp_path / name / "trials", "full", spec, rng)
+    phase = phase2(base)
+    for variant in phase.first:
+        finish_as(tmp_path / "second" / "trials", variant.name, variant.spec(base, 0), rng, target_alone=0.5)
+    record = {"phase": phase_record(phase), "base": base.model_dump(), "seeds": [0]}
+    files.write_json(tmp_path / "second" / "campaign.json", record)
+    paths = campaign_appendix(tmp_path / "second")
+    found = json.loads(paths["appendix.json"].read_text(encoding="utf-8"))
+    assert list(found["runs"]) == ["full", "hybrid-adapter", "hybrid-residual", "swap"]
+    direction, residual, adapter = found["answers"]
+    assert direction.startswith("Does direction matter? Not shown: gain over the target alone of swap against full")
+    assert residual.startswith("Does anchoring by residual addition close the gap? Not shown: accuracy of hybrid-res")
+    assert adapter.startswith("Does anchoring by gated adapters close the gap? Not shown: accuracy of hybrid-adapter")
+    text = paths["appendix.md"].read_text(encoding="utf-8")
+    assert text.index(direction) < text.index("| variant | runs |") < text.index("## What the data support")
+
+
+def finish_as(trials: Path, name: str, spec: JobSpec, rng: np.random.Generator, target_alone: float = 0.5) -> None:
+    digest = fingerprint(spec)
+    folder = trials / f"{name}-{digest[:8]}"
+    about = {"variant": name, "phase": "phase", "fingerprint": digest, "seed": spec.seed, "run": {}}
+    files.write_json(folder / "spec.json", {**about, "spec": spec.model_dump()})
+    finish(folder, 0.6, rng)
+    rows = files.read_jsonl(folder / "samples.jsonl")
+    for row, flag in zip(rows, rng.random(ITEMS) < target_alone, strict=True):
+        row |= {"target_alone_answer": "1" if flag else "2", "target_alone_correct": bool(flag)}
+        row |= {"target_alone_valid": True, "target_alone_output": "#### 1"}
+    files.write_jsonl(folder / "samples.jsonl", rows)
 
 
 def test_replicates_differ_in_their_seed_alone(campaign: Path) -> None:

@@ -149,22 +149,25 @@ def test_accuracy_by_soft_tokens_without_memory_and_baseline(tmp_path: Path, fig
 def test_training_curves_draw_every_variant_in_a_style_of_its_own(tmp_path: Path, figures: list[Figure]) -> None:
     steps = list(range(0, 2000, 10))
     curves = {f"variant {i}": (steps, [3 / (1 + s / 200) + 0.1 * i for s in steps]) for i in range(12)}
-    size(plots.training_curves(tmp_path / "c.png", curves, value="loss/total"))
+    runs = {name: [curve, curve] for name, curve in curves.items()}  # two seeds each
+    size(plots.training_curves(tmp_path / "c.png", runs, value="validation/accuracy"))
     (axes,) = figures[0].axes
-    lines = axes.get_lines()
+    assert len(axes.get_lines()) == 24
+    assert all(line.get_label().startswith("_") for line in axes.get_lines()[1::2])  # no second entry of a variant
+    lines = axes.get_lines()[::2]
     assert [line.get_label() for line in lines] == list(curves)
     for line, (name, (x, y)) in zip(lines, curves.items(), strict=True):
         assert np.array_equal(line.get_xdata(), x), name
         assert np.array_equal(line.get_ydata(), y), name
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 12
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "loss/total")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "validation/accuracy")
     legend = axes.get_legend()
     assert legend is not None
     assert texts(legend.get_texts()) == list(curves)
 
 
 def test_training_curves_survive_a_loss_that_is_not_a_number(tmp_path: Path, figures: list[Figure]) -> None:
-    size(plots.training_curves(tmp_path / "one.png", {"full": ([1], [float("nan")])}, value="loss"))
+    size(plots.training_curves(tmp_path / "one.png", {"full": [([1], [float("nan")])]}, value="loss"))
     size(plots.training_curves(tmp_path / "none.png", {}, value="loss"))
     assert figures[1].axes[0].get_legend() is None
 

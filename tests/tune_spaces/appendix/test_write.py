@@ -12,6 +12,7 @@ import pytest
 from bridge_common.errors import UserError
 from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.analyse import Appendix, analyse
+from tune_spaces.analysis.pairwise import verdict
 from tune_spaces.analysis.scored_trials import read_trials
 from tune_spaces.appendix.write import write_appendix
 
@@ -74,7 +75,7 @@ def campaign(tmp_path: Path) -> Campaign:
 
 def test_files_and_what_stands_in_them(campaign: Campaign, tmp_path: Path) -> None:
     appendix = campaign.plan(lambda variant: {"full": 0.12, "C": 0.0}.get(variant, -0.02)).appendix()
-    curves = {name: (range(10), np.linspace(3, 1, 10)) for name in PLAN}
+    curves = {name: [(range(10), np.linspace(0.3, 0.6, 10))] for name in PLAN}
     gate = {"settings": {"passes": 0.7, "attribute": 0.65}, "branch": "attribute_all", "uncertain": True}
     paths = write_appendix(tmp_path / "out", appendix, curves=curves, gate=gate)
     names = {"appendix.md", "appendix.json", "effects.csv", "effects.parquet", "pairs.csv", "changed_items.csv"}
@@ -299,3 +300,67 @@ def test_two_hundred_trials_of_a_whole_test_set(tmp_path: Path) -> None:
     appendix = analyse(read_trials(pd.DataFrame(rows), TOGGLES, root=tmp_path), TOGGLES)
     write_appendix(tmp_path / "out", appendix)
     assert sum(effect["status"] == "estimated" for effect in appendix.effects()) == 4 + 4 + 12 + 4
+
+
+def test_variants_with_other_models_are_compared_by_their_gains(campaign: Campaign) -> None:
+    """A target that solves everything by itself makes no translator more accurate."""
+    campaign.run("full", TOGGLES, 0, 0.0, source="mistral", target="llama")
+    campaign.run("C", TOGGLES[:3], 0, 0.0, source="mistral", target="llama")
+    campaign.alone = np.ones(ITEMS, bool)
+    campaign.run("swap", TOGGLES, 0, 1.0, source="llama", target="mistral")
+    pairs = {(pair.a, pair.b): pair for pair in campaign.appendix(margin=0.05).pairs}
+    assert pairs["full", "C"].quantity == "accuracy"
+    swapped = pairs["full", "swap"]
+    assert (swapped.quantity, swapped.test) == ("gain", "Student's t")
+    alone = float(campaign.rows[2]["accuracy/bridged"]) - 1.0
+    assert swapped.accuracy_b == pytest.approx(alone)
+    assert swapped.difference == pytest.approx(swapped.accuracy_a - alone)
+    assert "more accurate" not in verdict(swapped)
+    assert "gains over the target alone" in verdict(swapped)
+
+
+def test_clusters_of_the_samples_reach_every_estimate(campaign: Campaign) -> None:
+    campaign.plan(lambda variant: 0.05 if variant == "full" else 0.0)
+    alone = campaign.appendix()
+    for row in campaign.rows:
+        path = campaign.folder / row["samples"]
+        rows = [json.loads(line) | {"cluster": f"template {i % 12}"} for i, line in enumerate(path.open())]
+        path.write_text("".join(json.dumps(line) + "\n" for line in rows))
+    clustered = campaign.appendix()
+    assert {pair.clusters for pair in clustered.pairs} == {12}
+    assert {pair.test for pair in clustered.pairs} == {"Student's t"}
+    assert "n = 600 in 12 clusters" in verdict(clustered.pairs[0])
+    assert {row["clusters"] for row in clustered.outcomes} == {12}
+    assert clustered.pairs[0].ci_low != alone.pairs[0].ci_low
+    assert clustered.attribution is not None
+    assert all(effect.test == "Student's t" for effect in clustered.attribution.effects if effect.ran)
+
+
+@pytest.mark.parametrize(("margin", "equivalent"), [(None, None), (0.001, False), (0.2, True)])
+def test_a_declared_margin_is_tested(campaign: Campaign, margin: float | None, equivalent: bool | None) -> None:
+    pair = campaign.plan(lambda variant: 0.0).appendix(margin=margin).pairs[0]
+    assert (pair.margin, pair.equivalent) == (margin, equivalent)
+    sentence = verdict(pair)
+    assert f"differences beyond {100 * pair.largest:.1f} points are excluded" in sentence
+    assert ("equivalent within the declared margin" in sentence) is (margin is not None)
+    assert ("not shown to be equivalent" in sentence) is (equivalent is False)
+
+
+def test_the_first_table_has_one_row_a_variant(campaign: Campaign, tmp_path: Path) -> None:
+    appendix = campaign.plan(lambda variant: -0.2 if variant == "B" else 0.0).appendix()
+    text = write_appendix(tmp_path / "out", appendix)["appendix.md"].read_text()
+    table = text.split("| variant | runs | bridged, % | gain | − full, points |")[1].split("\n\n")[0]
+    rows = [line.split(" | ") for line in table.strip().splitlines()[1:]]
+    assert [row[0].strip("| ") for row in rows] == ["full", "A", "B", "C"]
+    assert rows[0][-1].startswith("reference")
+    assert rows[2][-1].startswith("-")
+    assert "*" in rows[2][-1]
+    assert all(len(line) <= 80 for line in table.splitlines())
+
+
+def test_what_was_not_run_is_one_line_a_kind(campaign: Campaign, tmp_path: Path) -> None:
+    appendix = campaign.plan(lambda variant: 0.0).appendix()
+    text = write_appendix(tmp_path / "out", appendix)["appendix.md"].read_text()
+    shapley = text.split("### Shapley")[1].split("###")[0].split("## ")[0]
+    assert shapley.count("*not run*") == 1
+    assert all(toggle in shapley for toggle in TOGGLES)

@@ -139,3 +139,10 @@ def test_the_record_is_plain() -> None:
     assert record["branch"] == "attribute"
     assert record["n"] == 10_000
     assert record["settings"]["passes"] == 0.70
+
+
+def test_each_look_of_confident_mode_takes_an_equal_share_of_the_error() -> None:
+    assert GateSettings(budget=3).look_level == 0.95
+    assert GateSettings(mode=Mode.CONFIDENT, budget=0).look_level == pytest.approx(0.95)
+    assert GateSettings(mode=Mode.CONFIDENT, budget=3).look_level == pytest.approx(0.9875)
+    assert GateSettings(mode=Mode.CONFIDENT, budget=4, level=0.9).look_level == pytest.approx(0.98)
