@@ -103,6 +103,21 @@ def test_memory_is_freed_with_the_graphs(device: torch.device) -> None:
     assert torch.cuda.memory_reserved() - before < 2**28
 
 
+def test_graphs_may_go_while_their_last_replay_still_runs(device: torch.device) -> None:
+    """Their memory is unmapped when they go, which must not happen under a kernel that uses it."""
+    configure_torch(device)
+    weight = torch.randn(2048, 2048, device=device, requires_grad=True)
+    for _ in range(5):
+        calls = GraphedCalls(eager_before=0)
+        x = torch.randn(8192, 2048, device=device, requires_grad=True)
+        for _ in range(3):
+            value = calls("chain", lambda inputs, parameters: _chain(inputs[0], parameters[0]), [x], [weight])
+            value.sum().backward()
+        del calls, value
+        torch.cuda.empty_cache()
+    torch.cuda.synchronize()
+
+
 def _chain(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     for _ in range(20):
         x = (x @ weight).tanh()

@@ -10,8 +10,9 @@ from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.generation.verify import judge_decoding
 from ray_bridge.models.accuracy import SAMPLE
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.soft_context import SoftContext
 from tests.support.architectures import FUSED, exact_lm
-from tests.support.decoding_rows import rows_of, soft_of
+from tests.support.decoding_rows import rows_of, tokens_of
 
 pytestmark = pytest.mark.gpu
 
@@ -33,7 +34,8 @@ def test_every_family_takes_fused_layers_and_captured_decoding(
     judge_decoding(lm, [SAMPLE])
     assert lm.slow_paths() == ""
     assert lm.body is not None
-    rows, soft, statistics = rows_of(lm, 12, header=2, soft_after_header=True), soft_of(lm, 12), DecodingStatistics()
+    rows, statistics = rows_of(lm, 12, header=2, soft_after_header=True), DecodingStatistics()
+    soft = SoftContext(adapters={}, tokens=tokens_of(lm, 12).to(lm.device))
     written = decode_graphed(lm, rows, soft, 48, statistics=statistics)
     assert (statistics.cache, statistics.captured > 0) == ("FusedCache", True)
     if dtype == torch.float32:
