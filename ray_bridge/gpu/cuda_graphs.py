@@ -112,8 +112,8 @@ class _CapturedCall:
             for i, gradient in zip(places, gradients, strict=True):
                 self.gradients[i] = gradient
         self.value = value.detach()
-        # A graph's memory is given back when the graph is, and the allocator unmaps it once the stream of the capture is
-        # idle. Replays run on another stream: without this, one that is still running would read unmapped memory.
+        # A graph's memory goes with the graph, and the allocator unmaps it once the stream of the capture is idle.
+        # Replays run on another stream: without this, one that is still running would read unmapped memory.
         weakref.finalize(self, torch.cuda.synchronize).atexit = False
 
 
