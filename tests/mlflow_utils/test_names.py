@@ -31,3 +31,20 @@ def test_fields_always_shown_come_before_those_that_differ() -> None:
     specs = [{"a": 1, "on": True, "lr": 0.1}, {"a": 1, "on": True, "lr": 0.2, "new": 5}]
     assert names.differing(specs, always=["on", "absent"]) == ["on", "lr", "new"]
     assert names.differing([]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded"),
+    [
+        ("a%b", "a_b"),
+        ("ä", "_"),
+        ("a//b", "a/_/b"),
+        ("./..x", "_/..x"),
+        ("..x/y", "_x/y"),
+        ("x..", "x.."),
+        ("a" * 300, "a" * 250),
+        ("a b:c-d.e", "a b:c-d.e"),
+    ],
+)
+def test_other_names_are_changed_as_little_as_possible(name: str, recorded: str) -> None:
+    assert names.metric_name(name) == recorded

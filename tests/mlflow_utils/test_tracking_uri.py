@@ -1,6 +1,9 @@
 """Stores are checked within seconds and without MLflow."""
 
+import http.server
 import socket
+import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,58 @@ def test_a_usable_store_is_accepted(tmp_path: Path) -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(UserError, match="pip install no_such_driver"):
         check("postgresql+no_such_driver://me@127.0.0.1/runs")
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """Answers `/health` as MLflow's server does, and below `/other` as another program."""
+
+    def do_GET(self) -> None:
+        body = {"/health": b"OK\n", "/other/health": b"ok"}.get(self.path)
+        self.send_response(404 if body is None else 200)
+        self.end_headers()
+        self.wfile.write(body or b"")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_server_is_asked_for_its_health() -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    try:
+        check(address)
+        check(address + "/")
+        with pytest.raises(UserError, match="what answers there is another program"):
+            check(address + "/other")
+        with pytest.raises(UserError, match=rf"no MLflow server at {address}/none \(Not Found\): start one"):
+            check(address + "/none")
+    finally:
+        server.shutdown()
+        server.server_close()
+    with pytest.raises(UserError, match="no MLflow server at https://"):
+        check("https://127.0.0.1:9")
+
+
+@pytest.mark.timeout(60)
+def test_what_accepts_and_never_answers_is_given_up_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf, pytest.raises(UserError, match="timed out"):
+        check(f"http://127.0.0.1:{deaf.getsockname()[1]}", timeout=0.3)
+
+
+def test_an_existing_database_is_opened_and_not_made(tmp_path: Path) -> None:
+    uri = default_tracking_uri(tmp_path)
+    check(uri)
+    assert not (tmp_path / "mlflow.db").exists()
+    sqlite3.connect(tmp_path / "mlflow.db").close()
+    check(uri)
+    with pytest.raises(UserError, match=r"the folder of the tracking database relative/x.db does not exist"):
+        check("sqlite:///relative/x.db")
+
+
+def test_a_database_server_has_postgresqls_port_by_default() -> None:
+    with pytest.raises(UserError, match=r"no database answers at 127\.0\.0\.1:5432|pip install psycopg2-binary"):
+        check("postgresql://127.0.0.1/runs")
+    with pytest.raises(UserError, match=r"no database answers at 127\.0\.0\.2:5432"):
+        check("postgresql+json://127.0.0.2/runs", timeout=0.3)
+    check("postgresql+json:///runs")  # by a socket of this machine, which only the driver knows

@@ -95,7 +95,8 @@ def copy_checkout(work: Path) -> None:
         name = old.relative_to(work)
         if name.parts[0] != "mutants" and str(name) not in files:
             old.unlink()
-            (work / "mutants" / name).unlink(missing_ok=True)
+            for suffix in ("", ".meta", ".spans"):
+                (work / "mutants" / f"{name}{suffix}").unlink(missing_ok=True)
     for name in files:
         source, copy = ROOT / name, work / name
         if not copy.exists() or not filecmp.cmp(source, copy, shallow=False):

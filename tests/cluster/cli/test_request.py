@@ -16,7 +16,7 @@ from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge import tiny, tiny_run
 from tests.support.plugin_modules import EXAMPLE, importable
 from tune_spaces.campaign import Campaign
-from tune_spaces.design.phases import Phase, ablate, phase1
+from tune_spaces.design.phases import Phase, ablate, phase1, phase2
 from tune_spaces.design.plan import make_plan
 from tune_spaces.gate.decision import GateSettings, Mode
 from tune_spaces.records.plan_file import phase_from_record, phase_record, plan_from_record
@@ -110,6 +110,12 @@ def test_a_task_is_a_name_or_the_file_of_a_mapping(tmp_path: Path, monkeypatch: 
 def test_what_no_machine_could_run_is_refused_before_it_is_sent(phase: str, arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_phase(phase, arguments)
+
+
+def test_a_phase_swaps_the_models_of_its_base(tmp_path: Path) -> None:
+    asked = campaign(tmp_path, "--set", "soft_tokens=3", phase="phase2")
+    assert asked.phase == phase2(asked.base)
+    assert campaign(tmp_path, phase="phase3").phase.first[0].name == "k64"
 
 
 def test_options_of_a_design_belong_to_ablations_alone() -> None:

@@ -19,3 +19,11 @@ def test_a_repeated_training_step_is_not_new_but_another_evaluation_is() -> None
     assert seen.add(Point("accuracy/bridged", 0.5, 1, 10))
     assert not seen.add(Point("accuracy/bridged", 0.5, 2, 10))
     assert seen.add(Point("accuracy/bridged", 0.6, 2, 10))
+
+
+def test_an_event_that_lacks_time_step_or_values_still_counts() -> None:
+    assert list(points.points([{"kind": "metrics", "values": {"a": 2}}])) == [Point("a", 2.0, 0, 0)]
+    assert list(points.points([{"kind": "metrics", "time": 1.0, "step": None, "values": {"a": 2}}])) == [
+        Point("a", 2.0, 1000, 0)
+    ]
+    assert list(points.points([{"kind": "metrics"}])) == []

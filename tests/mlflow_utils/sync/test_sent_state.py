@@ -22,3 +22,9 @@ def test_a_changed_file_has_another_version(tmp_path: Path) -> None:
     assert file_version(path) == before
     path.write_text("12")
     assert file_version(path) != before
+
+
+def test_a_missing_state_file_is_an_empty_state_and_a_key_is_short(tmp_path: Path) -> None:
+    assert SentState.load(tmp_path / "none.json", "x") == SentState()
+    assert len(store_key("sqlite:///x")) == 12
+    assert store_key("sqlite:///x") == store_key("sqlite:///x") != store_key("sqlite:///y")
