@@ -105,6 +105,8 @@ class Evaluator:
             "gold": example.gold,
             **example.groups,
         }
+        if example.cluster:
+            row["cluster"] = example.cluster
         if example.choices:
             row["choices"] = list(example.choices)
         for condition, texts in outputs.items():

@@ -18,6 +18,8 @@ class Example:
         answer: the worked solution in the data's own format, for training.
         gold: the final answer that is scored.
         groups: names under which accuracy is reported separately, e.g. {"words": "transfer"}.
+        cluster: name of the group of examples that are not independent of this one, such as questions made from one
+            template; standard errors go by cluster. Empty if it is independent.
         choices: the answers to choose from, whose letters are A, B, C, ...; none for questions without choices.
     """
 
@@ -27,6 +29,7 @@ class Example:
     answer: str
     gold: str
     groups: Mapping[str, str] = field(default_factory=dict)
+    cluster: str = ""
     choices: tuple[str, ...] = ()
 
 

@@ -13,18 +13,23 @@ def gain_lines(trial: TrialFolder) -> list[str]:
     """Return a line each on gain and information, from the trial's samples; none if it has not recorded them."""
     if trial.samples is None:
         return []
-    from tune_spaces.analysis.paired_tests import discordant, mcnemar_exact, paired_interval
+    from tune_spaces.analysis.pairwise import compare_pairs, points
+    from tune_spaces.analysis.samples import load_samples
 
     rows = files.read_jsonl(trial.samples)
+    if not rows or "bridged_correct" not in rows[0]:
+        return []
+    samples = load_samples(trial.samples)
     lines = []
     for name, first, second, meaning in DIFFERENCES:
-        if not rows or f"{first}_correct" not in rows[0] or f"{second}_correct" not in rows[0]:
+        if second not in samples.conditions:
             continue
-        n10, n01 = discordant([r[f"{first}_correct"] for r in rows], [r[f"{second}_correct"] for r in rows])
-        low, high = paired_interval(n10, n01, len(rows))
-        p = mcnemar_exact(n10, n01)
+        cells = {one: samples.conditions[one].correct[None] for one in (first, second)}  # (1, n)
+        (pair,) = compare_pairs(cells, [(first, second)], clusters=samples.cluster_numbers())
+        grouped = "" if pair.clusters == pair.n else f", {pair.clusters} clusters"
+        interval = f"[{points(pair.ci_low)}, {points(pair.ci_high)}]"
         lines.append(
-            f"{name} ({meaning}): {(n10 - n01) / len(rows):+.1%}, paired 95 % interval [{low:+.1%}, {high:+.1%}], "
-            f"exact McNemar p = {p:.3g}"
+            f"{name} ({meaning}): {points(pair.difference)} points, paired 95 % interval {interval}, "
+            f"{pair.test} p = {pair.p:.3g}{grouped}"
         )
     return lines

@@ -64,6 +64,12 @@ class Samples:
         """Number of items."""
         return len(self.gold)
 
+    def cluster_numbers(self) -> NDArray[np.int64] | None:
+        """Return the number of each item's cluster, (n,), or None if all items are independent."""
+        if self.clusters is None:
+            return None
+        return np.unique(self.clusters, return_inverse=True)[1].astype(np.int64)
+
     def take(self, order: Sequence[int]) -> "Samples":
         """Return the same run with its items in another order, given by their positions."""
         rows = np.asarray(order, dtype=int)

@@ -74,8 +74,7 @@ class Trials:
 
     def clusters(self) -> NDArray[np.int64] | None:
         """Return the number of each item's cluster, (items,), or None if the samples name none."""
-        names = self.compared[0].samples.clusters
-        return None if names is None else np.unique(names, return_inverse=True)[1].astype(np.int64)
+        return self.compared[0].samples.cluster_numbers()
 
     def same_models(self, a: str, b: str) -> bool:
         """Return whether two variants have the same source and target, so that their accuracies can be compared."""

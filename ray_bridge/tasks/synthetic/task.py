@@ -71,6 +71,8 @@ def _examples(items: Sequence[SyntheticItem]) -> list[Example]:
             answer=item.answer,
             gold=item.gold,
             groups={"words": item.words},
+            # Questions with one number word are right or wrong together, if the word is known or not.
+            cluster=f"word {item.word_values[0]}" if item.word_values else "",
         )
         for index, item in enumerate(items)
     ]

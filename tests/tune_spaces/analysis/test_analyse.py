@@ -225,6 +225,7 @@ def test_the_appendix_as_json_holds_all_of_it(tmp_path: Path) -> None:
     assert appendix.noise_floor is not None
     assert found == {
         "reference": "full",
+        "answers": [],
         "outcomes": appendix.outcomes,
         "gains": [asdict(gain) for gain in appendix.gains],
         "effects": appendix.effects(),
