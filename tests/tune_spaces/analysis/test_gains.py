@@ -18,7 +18,8 @@ def test_gain_is_over_the_target_alone_and_information_over_shuffled_tokens(tmp_
     low, high = paired_interval(4, 1, 10)
     gain = f"gain (bridged − target alone): +30.0 points, paired 95 % interval [{points(low)}, {points(high)}]"
     low, high = paired_interval(2, 0, 10)
-    information = f"information (bridged − shuffled soft tokens): +20.0 points, paired 95 % interval [{points(low)}, {points(high)}]"
+    interval = f"[{points(low)}, {points(high)}]"
+    information = f"information (bridged − shuffled soft tokens): +20.0 points, paired 95 % interval {interval}"
     assert gain_lines(trial) == [
         f"{gain}, exact McNemar p = {mcnemar_exact(4, 1):.3g}",
         f"{information}, exact McNemar p = {mcnemar_exact(2, 0):.3g}",
