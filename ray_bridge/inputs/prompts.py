@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from bridge_common.errors import UserError
 from ray_bridge.inputs.layout import row_of
 from ray_bridge.inputs.rows import Row
 from ray_bridge.inputs.tokenised import HeaderTokenizer, TokenisedText, tokenise
@@ -79,6 +80,7 @@ class PromptReader:
             soft_after_header: as in `answer_row`.
 
         Raises:
+            UserError: if a chat template writes the exemplars differently before different questions.
             ValueError: if a prompt's ids differ with and without its answer.
         """
         asked = [self._asked(prompt) for prompt in prompts]
@@ -101,7 +103,10 @@ class PromptReader:
 
     def _after_header(self, text: str) -> str:
         if not text.startswith(self.header):
-            raise ValueError(f"{self.lm.name}: its chat template writes other turns before {text[-60:]!r}")
+            raise UserError(
+                f"{self.lm.name}: what its chat template writes of exemplars depends on the question after them; use "
+                "num_fewshot=0 or prompt_format=raw"
+            )
         return text[len(self.header) :]
 
     def _placed(

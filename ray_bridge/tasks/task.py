@@ -60,7 +60,11 @@ def with_written_answer(example: Example, written: str) -> Example:
 
 
 class Task(Protocol):
-    """A task that a translator is trained on and measured with."""
+    """A task that a translator is trained on and measured with.
+
+    A class may also name the `max_new_tokens` and `num_fewshot` that its jobs get by default, as class attributes; 256
+    and 0 if it does not.
+    """
 
     name: str
 

@@ -230,6 +230,16 @@ def test_an_answer_follows_the_prompt_s_own_ids(end: str) -> None:
     assert item.row.answer[:-1] == token_ids(tokenizer, item.example.answer)
 
 
+def test_exemplars_that_depend_on_the_question_are_refused_in_one_line() -> None:
+    tokenizer = copy.deepcopy(chat_tokenizer("llama"))
+    tokenizer.chat_template = "{{ messages[-1]['content'] | length }}" + tokenizer.chat_template
+    lm = FrozenLM(chat_lm("llama").model, tokenizer, "model").reading("chat")
+    shown = TASK.train()[:1]
+    encoder = Encoder(tiny(prompt_format="chat"), TASK, TASK.header(shown), lm, lm, exemplars=shown)
+    with pytest.raises(UserError, match="use num_fewshot=0 or prompt_format=raw"):
+        encoder(EXAMPLES)
+
+
 def test_a_question_that_the_template_writes_too_is_found_where_the_user_asks_it() -> None:
     encoder = encoder_of("llama", 1, injection="residual")
     for question in ("assistant", " user"):
