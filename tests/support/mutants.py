@@ -29,6 +29,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bridge_common.files import write_json
+
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / ".mutants"
 RESULTS = ROOT / "benchmarks" / "results" / "mutants.json"
@@ -194,7 +196,7 @@ def record(label: str, name: str, share: float, figures: dict[str, Any]) -> None
     results["seed"] = SEED
     entry = {key: value for key, value in figures.items() if key != "survivors"}
     results.setdefault(label, {})[name] = {"share": share, **entry}
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    write_json(RESULTS, results)
 
 
 def main() -> None:

@@ -6,7 +6,15 @@ import click
 import pytest
 
 from bridge_common.errors import UserError
-from cluster.cli.options import PhaseRequest, ablation_options, parse_seeds, parse_settings, phase_options
+from cluster.cli.options import (
+    PhaseRequest,
+    StartRequest,
+    ablation_options,
+    parse_seeds,
+    parse_settings,
+    phase_options,
+    start_options,
+)
 
 
 @pytest.mark.parametrize("nothing", ["none", "None", "NONE", " null ", "Null"])
@@ -50,3 +58,21 @@ def test_a_command_receives_the_request_and_its_own_options() -> None:
     assert (request.design, request.toggle, request.campaign) == ((), (), None)
     request, own = parse(ablation_options, "--toggle", "kl", "--toggle", "decode", "--design", "factorial")
     assert (request.toggle, request.design, own) == (("kl", "decode"), ("factorial",), {"own": "default"})
+
+
+def test_options_of_a_start_reach_a_command_as_one_request() -> None:
+    @click.command("resume")
+    @start_options
+    @click.option("--own", default="default")
+    def command(start: StartRequest, own: str) -> tuple[StartRequest, str]:
+        """Show this."""
+        return start, own
+
+    assert command.help == "Show this."
+    assert [option.name for option in command.params] == ["parallel", "max_gpu_hours", "until", "notify", "own"]
+    result = command.main([], standalone_mode=False)
+    assert result == (StartRequest(), "default")
+    arguments = ["--parallel", "2", "--max-gpu-hours", "1.5", "--notify", "http://x", "--own", "mine"]
+    start, own = command.main(arguments, standalone_mode=False)
+    assert start == StartRequest(parallel="2", max_gpu_hours=1.5, until=None, notify="http://x")
+    assert own == "mine"

@@ -11,7 +11,7 @@ import pytest
 
 from bridge_common.errors import UserError
 from cluster.cli.options import PhaseRequest
-from cluster.cli.request import make_campaign, make_specs, parse_phase, task_fields
+from cluster.cli.request import make_campaign, make_specs, make_trial_specs, parse_phase, task_fields
 from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge import tiny, tiny_run
 from tests.support.plugin_modules import EXAMPLE, importable
@@ -116,6 +116,19 @@ def test_a_phase_swaps_the_models_of_its_base(tmp_path: Path) -> None:
     asked = campaign(tmp_path, "--set", "soft_tokens=3", phase="phase2")
     assert asked.phase == phase2(asked.base)
     assert campaign(tmp_path, phase="phase3").phase.first[0].name == "k64"
+
+
+def test_specs_of_a_phase_are_those_of_its_first_seed_with_what_is_held(tmp_path: Path) -> None:
+    options = ["--seeds", "3,4", "--set", "geometry_projection=false", "--storage", str(tmp_path)]
+    specs = make_trial_specs("phase1", parse_phase("phase1", options))
+    assert {name: spec["seed"] for name, spec in specs.items()} == {"full": 3, "A": 5, "B": 3, "C": 3}
+    assert {spec["geometry_projection"] for spec in specs.values()} == {False}
+    planned = campaign(tmp_path, *options[:4]).plan.trials.values()
+    assert all(trial.spec.flat() == specs[trial.variant] for trial in planned if trial.seed in (3, 5))
+    tasks = make_trial_specs("phase3", parse_phase("phase3", ["--preset", "paper", "--set", "max_new_tokens=99"]))
+    assert {tasks[name]["max_new_tokens"] for name in ("k64", "hotpotqa", "math")} == {99}
+    with pytest.raises(UserError, match="unknown phase 'phase9'"):
+        make_trial_specs("phase9", parse_phase("phase1", []))
 
 
 def test_options_of_a_design_belong_to_ablations_alone() -> None:
