@@ -21,7 +21,7 @@ from ray_bridge.config.presets import paper
 from ray_bridge.config.spec import JobSpec, RunSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.gpu.settings import configure_torch
-from ray_bridge.models.fused_decoder import FusedBody
+from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
 
@@ -66,7 +66,7 @@ def main() -> int:
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "trial"
-        with mock.patch.object(FusedBody, "supports", return_value=False) if options.eager else nullcontext():
+        with mock.patch.object(FrozenLM, "fuse", lambda lm, _texts: lm) if options.eager else nullcontext():
             trainer = Trainer(
                 job_spec(options),
                 RunSpec(workers=1, checkpoint_every=options.steps),

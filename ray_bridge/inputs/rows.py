@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 MIN_HEADER = 16
 """Shorter headers are read again in every row, which costs less than joining their keys and values."""
@@ -41,11 +41,6 @@ class Row:
         """Return what follows the first `count` ids; a row for soft tokens must have all of these in `before`."""
         rest = max(0, count - len(self.before))
         return replace(self, before=self.before[count:], prompt=self.prompt[rest:], header=0)
-
-
-def token_ids(tokenizer: Any, text: str) -> tuple[int, ...]:
-    """Return the ids of a text at the start of a sequence, without BOS and EOS."""
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def shared_header(rows: Sequence[Row], *, soft: bool) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ray_bridge.gpu.kernels import fused_layer as layer_kernels
-from ray_bridge.models.fused_layers import FusedLayer, Norm, decoder_of, fuse_layers, rotaries, why_not_fused
+from ray_bridge.models.fused_layers import FusedLayer, Norm, decoder_of, fuse_layers, rotaries
 from ray_bridge.models.soft_context import SoftContext
 
 
@@ -56,11 +56,6 @@ class FusedBody:
         at = torch.zeros(1, 1, dtype=torch.long, device=decoder.norm.weight.device)
         angles = self.angles(decoder.norm.weight, at)
         self.whole_heads = all(cos.shape[-1] == self.head_dim for cos, _ in angles.values())
-
-    @staticmethod
-    def supports(model: Any) -> bool:
-        """Return whether a model's layers can be fused; `why_not_fused` says why not."""
-        return why_not_fused(model) is None
 
     def angles(self, x: Tensor, positions: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Return cosines and sines of positions (B, T) for each type of layer, in the dtype of `x`."""

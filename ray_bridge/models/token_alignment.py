@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ray_bridge.models.token_spelling import TokenSpelling, spelling_of
+from ray_bridge.models.token_spelling import TokenSpelling
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,21 +56,6 @@ class ByteSpans:
         return int(tokens[0]), int(tokens[-1]) + 1
 
 
-def align_tokens(source: Any, target: Any, text: str, begin: int, end: int) -> TokenAlignment:
-    """Align two fast tokenizers over the characters [begin, end) of a text.
-
-    Args:
-        source: tokenizer of the model whose states are pooled.
-        target: tokenizer onto whose tokens they are pooled.
-        text: the text that both read, without special tokens.
-        begin: first character of the span.
-        end: one past its last character; the span is not empty.
-    """
-    low, high = len(text[:begin].encode()), len(text[:end].encode())
-    of_source, of_target = (ByteSpans(first=0, spans=byte_spans(tokenizer, text)) for tokenizer in (source, target))
-    return align_spans(of_source, of_target, low, high)
-
-
 def align_spans(source: ByteSpans, target: ByteSpans, low: int, high: int) -> TokenAlignment:
     """Align the tokens of two tokenizers over the bytes [low, high) of a text, in time linear in their number.
 
@@ -108,16 +93,16 @@ def align_spans(source: ByteSpans, target: ByteSpans, low: int, high: int) -> To
     )
 
 
-def byte_spans(tokenizer: Any, text: str) -> NDArray[np.int64]:
-    """Return the first and one past the last UTF-8 byte of each token, (tokens, 2).
+def spans_of(spelling: TokenSpelling, text: str, encoding: Any) -> NDArray[np.int64]:
+    """Return the first and one past the last UTF-8 byte of each token, (tokens, 2), from a tokenizer's encoding.
 
     Spans cover the whole text. They overlap only if a tokenizer that rewrites the text splits a character.
+
+    Args:
+        spelling: the bytes that the tokenizer's ids stand for.
+        text: what was tokenised, without special tokens.
+        encoding: the tokenizer's result for the text.
     """
-    return spans_of(spelling_of(tokenizer), text, tokenizer(text, add_special_tokens=False).encodings[0])
-
-
-def spans_of(spelling: TokenSpelling, text: str, encoding: Any) -> NDArray[np.int64]:
-    """Return the bytes of each token as `byte_spans` does, from a tokenizer's encoding of the text."""
     data, spelled = text.encode(), spelling(encoding.ids)
     lengths = np.fromiter(map(len, spelled), dtype=np.int64, count=len(spelled))  # (tokens,)
     ahead = int(lengths.sum()) - len(data)  # 1 if the tokenizer puts a space before a text

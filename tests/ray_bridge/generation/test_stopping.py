@@ -11,11 +11,12 @@ from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed
 from ray_bridge.generation.sampling import Sampling
 from ray_bridge.generation.stopping import Stopping
-from ray_bridge.inputs.rows import Row, token_ids
+from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import generator
 from tests.support.decoding_rows import rows_of
 from tests.support.model_pairs import Arch, save_checkpoint
+from tests.support.tokenising import token_ids
 
 ARCHITECTURES: tuple[Arch, ...] = ("llama", "mistral", "qwen2", "gpt_neox")
 LIMIT = 40

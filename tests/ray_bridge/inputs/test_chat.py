@@ -13,7 +13,7 @@ from ray_bridge.config.presets import tiny
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.inputs.layout import assemble
-from ray_bridge.inputs.rows import Row, shared_header, token_ids
+from ray_bridge.inputs.rows import Row, shared_header
 from ray_bridge.models.chat_template import ChatTemplate
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.splits import Splits
@@ -21,6 +21,7 @@ from ray_bridge.tasks.task import Example, with_written_answer
 from tests.support.chat_tokenizers import STYLES, chat_lm, chat_tokenizer
 from tests.support.decoding_rows import TASK, soft_of
 from tests.support.model_pairs import frozen
+from tests.support.tokenising import token_ids
 
 END = {"mistral": "</s>", "llama": "<|eot_id|>", "gemma": "<end_of_turn>", "deepseek": "<｜end▁of▁sentence｜>"}
 END |= dict.fromkeys(("qwen", "thinking", "smollm"), "<|im_end|>") | dict.fromkeys(("phi", "dated"), "<|end|>")

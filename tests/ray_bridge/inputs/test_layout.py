@@ -13,12 +13,12 @@ from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.sampling import Sampling
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.inputs.layout import IGNORED, answer_row, assemble
-from ray_bridge.inputs.rows import token_ids
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
 from ray_bridge.noise import generator
 from tests.support.decoding_rows import SOFT_TOKENS as K
 from tests.support.decoding_rows import TASK, rows_of, soft_of
 from tests.support.model_pairs import Arch, save_checkpoint
+from tests.support.tokenising import token_ids
 
 ARCHES: tuple[Arch, ...] = ("mistral", "llama", "gpt_neox", "qwen2")
 

@@ -14,10 +14,10 @@ from ray_bridge.config.presets import tiny
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.inputs.layout import answer_row
 from ray_bridge.inputs.tokenised import HeaderTokenizer, TokenisedText, tokenise
-from ray_bridge.models.token_alignment import align_tokens, byte_spans
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from tests.support.model_pairs import Arch, frozen, make_tokenizer
 from tests.support.real_model import REAL_MODEL
+from tests.support.tokenising import align_tokens, byte_spans
 
 TASK = SyntheticTask(train_examples=40, test_examples=20)
 HEADER = TASK.header(TASK.train()[:3])

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from ray_bridge.config.checkpoint_names import EMBEDDED
-from ray_bridge.models.token_alignment import ByteSpans, TokenAlignment, align_spans, align_tokens, byte_spans
+from ray_bridge.models.token_alignment import ByteSpans, TokenAlignment, align_spans
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from tests.support.model_pairs import Arch, make_tokenizer
+from tests.support.tokenising import align_tokens, byte_spans
 
 ALPHABETS = ("abc XYZ ', ", "0123456789", "\n \t", "éüñ–€ ́", "東京日本", "😀🧮", "$%.:-")
 QUESTIONS = st.lists(st.sampled_from(ALPHABETS).flatmap(lambda a: st.text(a, max_size=6)), min_size=1, max_size=8)

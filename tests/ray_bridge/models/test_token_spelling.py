@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerFast
 
 from ray_bridge.models.embedding_map import shared_embeddings
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.token_alignment import align_tokens, byte_spans
 from ray_bridge.models.token_spelling import spelling_of, vocabulary_bytes, writes_bytes
 from tests.support.model_pairs import Arch, frozen, make_model, make_tokenizer
+from tests.support.tokenising import align_tokens, byte_spans
 
 DEEPSEEK = ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>")
 TEXT = "Tom has 12 pears.\nAnn has  3."
