@@ -1,4 +1,4 @@
-"""Simulate the gate's confident mode: how often it takes a wrong branch for sure, and how many runs it costs.
+"""Simulate the gate's confident mode: how often it is certain of a wrong branch, and how many runs it needs.
 
     python -m benchmarks.gate_looks [--campaigns 1000]
 
@@ -32,7 +32,7 @@ RUNS = ("full", "more-1", "more-2", "more-3")
 
 
 class AtFirstLook(GateSettings):
-    """Settings whose every look has the whole error, as if there were one: what the gate did before."""
+    """The gate's former rule: each look has the full error level, as if it were the only one."""
 
     @property
     def look_level(self) -> float:
@@ -41,7 +41,7 @@ class AtFirstLook(GateSettings):
 
 
 def simulate(truth: float, settings: GateSettings, campaigns: int) -> dict[str, Any]:
-    """Run campaigns whose `full` has a true accuracy, and return how often they err and what they cost."""
+    """Simulate campaigns at one true accuracy of `full`; return their error rate and mean number of runs."""
     with tempfile.TemporaryDirectory() as name:
         return _simulate(truth, settings, campaigns, Path(name))
 
@@ -79,20 +79,20 @@ def outcome(correct: NDArray[np.bool_], folder: Path) -> Outcome:
 
 
 def main() -> int:
-    """Simulate both rules at several true accuracies and save the table."""
+    """Simulate both rules at several true accuracies, and save the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=1000)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     shared = GateSettings(mode=Mode.CONFIDENT)
     rules = {"equal_shares": shared, "whole_error_at_each_look": AtFirstLook(mode=Mode.CONFIDENT)}
-    found = {}
+    results = {}
     with ProcessPoolExecutor(os.cpu_count()) as processes:
         for rule, settings in rules.items():
-            found[rule] = list(processes.map(simulate, TRUTHS, repeat(settings), repeat(asked.campaigns)))
-    for rule, rows in found.items():
+            results[rule] = list(processes.map(simulate, TRUTHS, repeat(settings), repeat(options.campaigns)))
+    for rule, rows in results.items():
         print(rule, *rows, sep="\n")
-    setting = {"environment": environment(torch.device("cpu")), "campaigns": asked.campaigns, "items": ITEMS}
-    save("gate-looks", setting | found)
+    setting = {"environment": environment(torch.device("cpu")), "campaigns": options.campaigns, "items": ITEMS}
+    save("gate-looks", setting | results)
     return 0
 
 

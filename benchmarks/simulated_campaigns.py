@@ -1,11 +1,11 @@
-"""Simulate campaigns whose truth is known, and count how often the appendix is wrong.
+"""Simulate campaigns whose true accuracies are known, and count how often the appendix is wrong.
 
     python -m benchmarks.simulated_campaigns [--campaigns 5000]
 
 Items differ in difficulty and are shared by all variants and seeds; in some scenarios they come in clusters of related
 questions, in which a variant's effect differs, and seeds of one variant differ. Reported are the family-wise error
-(some difference shown where there is none), the coverage of 95 % intervals, and the power at the difference of which
-the plan says that it is shown with 80 %. Scenarios are simulated side by side, a process for each core.
+(some difference shown where there is none), the coverage of 95 % intervals, and the power at the difference that
+the plan promises to show in 80 % of cases. Scenarios are simulated side by side, a process for each core.
 """
 
 import argparse
@@ -32,7 +32,7 @@ PAIRS = (("full", "C"), ("full", "B"), ("C", "B"))
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """How a campaign's answers come about.
+    """How the answers of a simulated campaign are drawn.
 
     Attributes:
         seeds: of every variant.
@@ -129,13 +129,13 @@ def main() -> int:
     """Simulate all scenarios and save the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=5000)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with ProcessPoolExecutor(os.cpu_count()) as processes:
-        power_rows = processes.map(promised_power, DISCORDANCES, repeat(asked.campaigns // 5))
-        rows = list(processes.map(simulate, SCENARIOS, repeat(asked.campaigns)))
+        power_rows = processes.map(promised_power, DISCORDANCES, repeat(options.campaigns // 5))
+        rows = list(processes.map(simulate, SCENARIOS, repeat(options.campaigns)))
         power = list(power_rows)
     print(*rows, *power, sep="\n")
-    setting = {"environment": environment(torch.device("cpu")), "campaigns": asked.campaigns, "items": ITEMS}
+    setting = {"environment": environment(torch.device("cpu")), "campaigns": options.campaigns, "items": ITEMS}
     save("simulated-campaigns", setting | {"scenarios": rows, "promised_power_80": power})
     return 0
 

@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from ray_bridge.inputs.layout import answer_row
 from ray_bridge.inputs.tokenised import HeaderTokenizer, TokenisedText, tokenise
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from tests.support.model_pairs import Arch, frozen, make_tokenizer
-from tests.support.real_model import REAL_MODEL
 from tests.support.tokenising import align_tokens, byte_spans
 
 TASK = SyntheticTask(train_examples=40, test_examples=20)
@@ -139,10 +139,10 @@ def test_a_text_that_merges_with_the_header(family: str, end: str) -> None:
 
 
 @pytest.mark.real
-def test_a_real_tokenizer_after_a_header() -> None:
+def test_a_real_tokenizer_after_a_header(real_model: Path) -> None:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(REAL_MODEL)
+    tokenizer = AutoTokenizer.from_pretrained(real_model)
     texts = [TASK.prompt(example) + TASK.continuation(example) for example in TASK.test()]
     assert_as_one_string(tokenizer, HEADER, [*texts, "\nthen", "  two", "", "1", "́"])
 
