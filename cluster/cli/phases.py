@@ -38,15 +38,22 @@ def _run_command(name: str) -> click.Command:
 
 @click.command(cls=PhaseCommand)
 @phase_argument
+@click.option(
+    "--gpu-memory",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GB",
+    help="memory of each GPU that will be used  [default: this machine's, or 80]",
+)
 @ablation_options
-def plan(request: PhaseRequest, phase: str) -> None:
+def plan(request: PhaseRequest, phase: str, gpu_memory: float | None) -> None:
     """Print and freeze the trials of a phase with their cost.
 
-    Prints the decision tree, what each comparison can resolve, and which trials are finished already.
+    Prints the decision tree, what each comparison can resolve, which trials are finished already, and whether texts fit
+    into both models' contexts and jobs into memory.
     """
     from cluster.cli.plan import print_plan
 
-    print_plan(phase, request)
+    print_plan(phase, request, gpu_memory)
 
 
 @click.command()

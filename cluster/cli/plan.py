@@ -6,11 +6,15 @@ from typing import Any
 from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign
+from cluster.preflight.check import Check, require
+from cluster.preflight.node_probe import gpu_bytes, memory_bytes
+from cluster.preflight.requirements import ASSUMED_GPU, Requirements
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.cost_estimates import DISCORDANCE, comparison_resolution, gate_resolution, test_items
 from tune_spaces.ray_tune.nodes import needs
 
 MOST_ROWS = 40
+GPU_TIMEOUT_S = 5.0
 OUTCOMES = {
     "pass": "{passes:.0%} or more",
     "attribute": "{attribute:.0%} to below {passes:.0%}",
@@ -18,20 +22,53 @@ OUTCOMES = {
 }
 
 
-def print_plan(phase: str, request: PhaseRequest) -> None:
-    """Print a phase's plan and freeze it in the campaign's folder."""
+def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = None) -> None:
+    """Print a phase's plan and freeze it in the campaign's folder.
+
+    Args:
+        phase: name of the phase.
+        request: its options.
+        gpu_memory: GB of each GPU; None takes those of this machine, or assumes a size.
+
+    Raises:
+        UserError: if a trial's texts are longer than a model's context, or it clearly does not fit into memory.
+    """
     from rich.console import Console
 
     campaign = make_campaign(phase, request)
     check_campaign_data(campaign)
+    checks = requirement_checks(campaign, gpu_memory)
+    if not request.skip_preflight:
+        require(checks)
     with campaign.records.locked():
         record = campaign.freeze()
     console = Console(width=None if Console().is_terminal else 140, highlight=False)
     console.print(f"{campaign.name}: {campaign.phase.goal}", markup=False)
     console.print(_table(record["trials"]))
-    for line in [*_tree(record), *_price(record), *_needs(campaign), *resolution(campaign)]:
+    needs = [*_needs(campaign), *(f"{check.name}: {check.detail}" for check in checks)]
+    for line in [*_tree(record), *_price(record), *needs, *resolution(campaign)]:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"frozen in {campaign.folder / 'plan.json'}", markup=False, soft_wrap=True)
+
+
+def requirement_checks(campaign: Campaign, gpu_memory: float | None = None) -> list[Check]:
+    """Return checks of context and memory for the campaign's trials that are not done.
+
+    Args:
+        campaign: the campaign.
+        gpu_memory: GB of each GPU; None takes those of this machine, or assumes a size.
+    """
+    run, note = campaign.run_spec, ""
+    requirements = Requirements(trials={name: trial.spec for name, trial in campaign.plan.trials.items()}, run=run)
+    if not run.use_gpu:
+        capacity, note = memory_bytes()["available"] / run.workers, ", this machine's"
+    elif gpu_memory is not None:
+        capacity = gpu_memory * 1e9
+    elif seen := gpu_bytes(GPU_TIMEOUT_S):
+        capacity = min(seen)
+    else:
+        capacity, note = ASSUMED_GPU, ", assumed: --gpu-memory GB says what they have"
+    return [*requirements.context(), *requirements.memory(capacity, note=note)]
 
 
 def _table(trials: list[Mapping[str, Any]]) -> Any:

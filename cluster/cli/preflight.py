@@ -16,6 +16,7 @@ def preflight(request: PhaseRequest, phase: str, profile: str | None) -> int:
     from cluster.cli.request import make_campaign
     from cluster.launchers.site import load_site
     from cluster.preflight.check import PreflightSettings
+    from cluster.preflight.requirements import Requirements
     from cluster.preflight.run import preflight as run_checks
     from cluster.preflight.run import print_checks
 
@@ -26,6 +27,9 @@ def preflight(request: PhaseRequest, phase: str, profile: str | None) -> int:
         modules=load_site(profile).modules,
         storage=campaign.storage,
         tracking_uri=request.tracking_uri,
+        requirements=Requirements(
+            trials={name: trial.spec for name, trial in campaign.plan.trials.items()}, run=campaign.run_spec
+        ),
     )
     checks = run_checks(settings)
     print_checks(checks)

@@ -138,8 +138,10 @@ def _preflight(campaign: Campaign, job: str | None) -> str:
     """
     from cluster.preflight.check import PreflightSettings, require
     from cluster.preflight.quick import quick_checks
+    from cluster.preflight.requirements import Requirements
 
-    specs = [campaign.base, *(campaign.plan.trials[name].spec for name in campaign.policy().wanted())]
+    wanted = {name: campaign.plan.trials[name].spec for name in campaign.policy().wanted()}
+    specs = [campaign.base, *wanted.values()]
     settings = PreflightSettings.for_run(
         campaign.base,
         campaign.run_spec,
@@ -147,9 +149,10 @@ def _preflight(campaign: Campaign, job: str | None) -> str:
         tracking_uri=tracking_uri_of(campaign),
         models=tuple(model for spec in specs for model in (spec.source, spec.target)),
         min_free_gb=2,
+        requirements=Requirements(trials=wanted, run=campaign.run_spec),
     )
     if job is not None:  # another job, which need not read models and data
-        settings = replace(settings, models=(), task_data=None, dataset=None)
+        settings = replace(settings, models=(), task_data=None, dataset=None, requirements=None)
     checks = quick_checks(settings)
     require(checks)
     warnings = [c for c in checks if c.status == "warn"]

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
 from ray_bridge.config.spec import JobSpec, RunSpec
 from ray_bridge.tasks.data.check import hub_name
+
+if TYPE_CHECKING:
+    from cluster.preflight.requirements import Requirements
 
 Status = Literal["pass", "warn", "fail", "skip"]
 
@@ -57,6 +60,7 @@ class PreflightSettings:
         strict_git: fail, rather than warn, if the checkout has changes or is not at the remote's latest commit.
         address: Ray's; None for the Ray of this process, $RAY_ADDRESS, or a local one.
         timeout_s: limit of each probe, in seconds.
+        requirements: context and memory of the trials, None if they are not judged.
     """
 
     workers: int = 1
@@ -78,6 +82,7 @@ class PreflightSettings:
     strict_git: bool = False
     address: str | None = None
     timeout_s: float = 30
+    requirements: "Requirements | None" = None
 
     @classmethod
     def for_run(cls, job: JobSpec, run: RunSpec, **changes: object) -> "PreflightSettings":

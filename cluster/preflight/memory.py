@@ -36,3 +36,19 @@ def judge_memory(facts: Mapping[str, Any], settings: PreflightSettings, node: st
     status: Status = "fail" if available < loaded else "warn"
     remedy = "end other programs on this node, or lower workers by --set"
     return Check(name="memory", status=status, detail=detail, remedy=remedy, node=node)
+
+
+def judge_estimates(facts: Mapping[str, Any], settings: PreflightSettings, node: str) -> list[Check]:
+    """Compare what each trial needs, by part, with a node's smallest GPU or its memory for each worker.
+
+    Args:
+        facts: as in `judge_memory`.
+        settings: what the run needs; without `requirements` there is nothing to compare.
+        node: the node's address.
+    """
+    if settings.requirements is None:
+        return []
+    if settings.gpus and not facts["gpu_memory"]:
+        return []  # the driver does not tell
+    capacity = min(facts["gpu_memory"]) if settings.gpus else facts["memory"]["available"] / settings.workers
+    return settings.requirements.memory(float(capacity), node)

@@ -37,8 +37,8 @@ def node_facts(request: dict[str, Any]) -> dict[str, Any]:
         "code": importlib.util.find_spec("ray_bridge") is not None,
         "modules": modules_facts(),
         "disk": {"storage": _space(request["storage"]), "temporary": _space(tempfile.gettempdir())},
-        "memory": _memory(),
-        "gpu_memory": _gpu_memory(timeout_s / 4) if request["gpus"] else [],
+        "memory": memory_bytes(),
+        "gpu_memory": gpu_bytes(timeout_s / 4) if request["gpus"] else [],
         "shared": _shared(request["token"], timeout_s / 4),
         "models": {name: _model(name, timeout_s / 4) for name in request["models"]},
         "data": _data(request["data"], request["dataset"], timeout_s / 4),
@@ -142,7 +142,7 @@ def _parameters(folder: Path) -> int | None:
     return count if files else None
 
 
-def _memory() -> dict[str, int]:
+def memory_bytes() -> dict[str, int]:
     """Return the bytes of memory that this node, or the container, has available."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -156,7 +156,7 @@ def _memory() -> dict[str, int]:
     return {"available": min(available, limit - used + reclaimable)}
 
 
-def _gpu_memory(timeout_s: float) -> list[int]:
+def gpu_bytes(timeout_s: float) -> list[int]:
     """Return the total bytes of each GPU; empty if nvidia-smi does not report them."""
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:

@@ -12,7 +12,7 @@ from cluster.preflight import models_and_data, node_probe, shared_storage
 from cluster.preflight.check import Check, PreflightSettings
 from cluster.preflight.environment_modules import judge_modules
 from cluster.preflight.gpus import Node
-from cluster.preflight.memory import judge_memory
+from cluster.preflight.memory import judge_estimates, judge_memory
 
 NO_ANSWER = "node"  # name of the check that fails if a node does not answer
 
@@ -58,6 +58,7 @@ def judge_node(facts: Any, address: str, settings: PreflightSettings) -> list[Ch
         _judge_versions(facts, node_probe.python_facts(), address),
         judge_modules(settings.modules, facts["modules"], address),
         judge_memory(facts, settings, address),
+        *judge_estimates(facts, settings, address),
         shared_storage.judge_disk(facts["disk"], min_free_gb=settings.min_free_gb, node=address),
         shared_storage.judge_shared(facts["shared"], storage=_storage(settings), node=address),
         *models_and_data.judge_models(facts["models"], address),

@@ -25,6 +25,7 @@ def quick_checks(settings: PreflightSettings, within_s: float = WITHIN_S) -> lis
     deadline = time.monotonic() + within_s
     settings = replace(settings, timeout_s=within_s / 2)
     checks = checked("tracking server", lambda: check_tracking(settings), within_s / 2)
+    checks += [] if settings.requirements is None else settings.requirements.context()
     wait_s = max(1.0, deadline - time.monotonic())
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         nodes = live_nodes()

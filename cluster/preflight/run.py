@@ -41,7 +41,8 @@ def preflight(settings: PreflightSettings) -> list[Check]:
                 checks = _check_cluster(settings)
         except UserError as error:
             checks = [Check(name="Ray", status="fail", detail=str(error), remedy="start Ray, or correct the address")]
-        return [*checks, *(check for future in waiting for check in future.result())]
+        own = [] if settings.requirements is None else settings.requirements.context()
+        return [*checks, *own, *(check for future in waiting for check in future.result())]
 
 
 def print_checks(checks: Sequence[Check], console: Any = None) -> None:

@@ -119,6 +119,7 @@ def assemble(
     rows = [row.after(past) for row in rows] if past else rows
     lengths = [len(row.before) + K + len(row.prompt) + len(row.answer) for row in rows]
     L = max(lengths)
+    lm.check_length(past + L, f"a row of text with {K} soft tokens" if K else "a row of text")
     ids = torch.full((len(rows), L), lm.pad)  # (B, L)
     mask = torch.zeros(len(rows), L, dtype=torch.long)  # (B, L)
     labels = torch.full((len(rows), L), IGNORED)  # (B, L)

@@ -44,6 +44,7 @@ def read_source(source: FrozenLM, items: Sequence[Encoded], layer: int) -> Sourc
     prefix = common_prefix(source, rows, soft=False)
     past = 0 if prefix is None else len(prefix)
     length = max(len(item.source_ids) for item in items) - past
+    source.check_length(past + length, "the longest prompt")
     ids = torch.full((len(items), length), source.pad)  # (B, L)
     mask = torch.zeros(len(items), length, dtype=torch.long)  # (B, L)
     for i, item in enumerate(items):

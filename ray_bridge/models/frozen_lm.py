@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from bridge_common.errors import UserError
 from ray_bridge.config.checkpoint_names import resolve
+from ray_bridge.footprint.context import check_length, context_length
 from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.models.accuracy import TOKENS, Verdict, judge, probes, reference_states
 from ray_bridge.models.attention import AttendAfterPrefix, set_attention
@@ -48,7 +49,8 @@ class FrozenLM:
         ends: all ids that end a text: of tokenizer, config and generation config.
         pad: id that fills a batch; no token attends to it.
         hidden_size: d, width of its embeddings.
-        longest: positions that its configuration allows.
+        context: positions that it reads, None if its configuration sets no limit.
+        longest: the same, or the length of a probe if there is no limit.
         embedding_rms: median over the vocabulary of each embedding's root mean square, without all-zero rows.
         fused: how accurate its fused layers are, None if they were not judged.
         body: its fused layers, None if transformers' own are run.
@@ -77,7 +79,8 @@ class FrozenLM:
         configured = [i for i in _ids(self.config.bos_token_id) if i < vocabulary]
         self.bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else [*configured, self.eos][0]
         self.pad = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-        self.longest: int = getattr(self.config, "max_position_embeddings", None) or TOKENS
+        self.context = context_length(self.config)
+        self.longest: int = self.context or TOKENS
         self.layers = _decoder_layers(model, self.num_layers, name)
         rms = self.embedding_table().float().pow(2).mean(-1).sqrt()  # (V,)
         self.embedding_rms = float(rms[rms > 0].median())
@@ -208,6 +211,18 @@ class FrozenLM:
     def reference_states(self, ids: Tensor) -> Tensor:
         """Return them in higher precision, ids (1, T) -> (T, d); only for architectures that can be fused."""
         return reference_states(self.model, self.embed(ids), count_positions(torch.ones_like(ids)))
+
+    def check_length(self, needed: int, text: str) -> None:
+        """Refuse a text that is longer than the model's context.
+
+        Args:
+            needed: positions of the text.
+            text: what it consists of, for the message.
+
+        Raises:
+            UserError: in one line, with the remedy.
+        """
+        check_length(self.name, self.context, needed, text)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Return input embeddings, (...,) -> (..., d)."""

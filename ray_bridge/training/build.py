@@ -13,7 +13,10 @@ from ray_bridge.caching.teacher_states import TeacherStates
 from ray_bridge.config.spec import JobSpec, RunSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.footprint.estimate import positions_that_fit
+from ray_bridge.footprint.model_shape import ModelShape
 from ray_bridge.model_pair import ModelPair
+from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.forward_passes import ForwardPasses
 from ray_bridge.objectives.objective import WeightedTerm, objective_terms
@@ -75,6 +78,17 @@ def build_parts(
     parameters = [p for p in translator.parameters() if p.requires_grad]
     # Decode-aware terms come first, so that their peak of memory does not add to what the other terms keep.
     decode_aware = decode_terms(spec, pair, splits.train, batch_size=run.eval_batch_size)
+    recompute_above = run.recompute_tokens
+    if recompute_above is None:
+        recompute_above = positions_that_fit(
+            spec,
+            run,
+            shape_of(pair.source),
+            shape_of(pair.target),
+            device_bytes(worker.device, run.workers),
+            trained=sum(p.numel() for p in parameters),
+            fused=pair.target.body is not None,
+        )
     parts = TrainingParts(
         splits=splits,
         pair=pair,
@@ -84,11 +98,25 @@ def build_parts(
         parameters=parameters,
         optimiser=_optimiser(spec, parameters, worker.device),
         terms=[*decode_aware, *objective_terms(spec)],
-        passes=ForwardPasses(translator, pair.target, recompute_above=run.recompute_tokens),
+        passes=ForwardPasses(translator, pair.target, recompute_above=recompute_above),
         evaluator=Evaluator(pair.for_evaluation(), worker, run.eval_batch_size, node_cache),
     )
     startup.done("translator")
     return parts
+
+
+def shape_of(lm: FrozenLM) -> ModelShape:
+    """Return the sizes of a loaded model."""
+    return ModelShape.from_config(lm.config, lm.name, sum(p.numel() for p in lm.model.parameters()))
+
+
+def device_bytes(device: torch.device, workers: int) -> float:
+    """Return the memory of a worker's device: a GPU's, or its share of the host's."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[1])
+    import psutil
+
+    return float(psutil.virtual_memory().total) / workers
 
 
 def _frozen_states(

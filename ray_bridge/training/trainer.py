@@ -106,7 +106,8 @@ class Trainer:
         self._resume()
         if self.events:
             slow = self.pair.slow_paths()
-            self.events.tags(environment(self.worker.device) | _data_tags(self.splits) | slow)
+            memory = {"recompute_above": f"{self.passes.recompute_above} positions"}
+            self.events.tags(environment(self.worker.device) | _data_tags(self.splits) | slow | memory)
             for line in slow.values():
                 warnings.warn(line, stacklevel=2)
             self.events.metrics(0, self.pair.fast_paths() | self.translator.initialisation)

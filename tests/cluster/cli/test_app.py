@@ -10,6 +10,7 @@ import pytest
 from bridge_common.errors import UserError
 from cluster.cli.options import parse_seeds, parse_settings
 from tests.support.command_line import ROOT, call, is_one_error_line
+from tests.support.model_pairs import make_pair
 
 WRONG = [
     (["phase1", "--set", "soft_token=3"], "unknown field 'soft_token': did you mean soft_tokens"),
@@ -98,6 +99,31 @@ def test_plan_prints_and_freezes(tmp_path: Path) -> None:
     for part in ("if 65% to below 70%: B (seed 0), C (seed 0)", "while the gate is uncertain", "80 % power"):
         assert part in done.stdout
     assert (tmp_path / "phase1-tiny" / "plan.json").is_file()
+
+
+def test_plan_shows_context_and_memory_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    pair = make_pair(tmp_path / "pair")
+    options = ["--storage", str(tmp_path), "--source", pair.source, "--target", pair.target]
+    short = ["--set", "train_examples=20", "--set", "test_examples=4", "--set", "validation_examples=4"]
+    done = call("plan", "phase1", *options, *short)
+    assert done.returncode == 0, done.stderr
+    assert "context: full-seed" in done.stdout or "context: " in done.stdout
+    assert "of 2,048 and 2,048 (the longest of" in done.stdout
+    assert "memory: " in done.stdout
+    config = Path(pair.target) / "config.json"
+    config.write_text(config.read_text().replace('"max_position_embeddings": 2048', '"max_position_embeddings": 32'))
+    done = call("plan", "phase1", *options, *short, "--name", "short")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "reads 32 positions at most" in done.stderr
+    assert "lower num_fewshot" in done.stderr
+    assert not (tmp_path / "short" / "plan.json").exists()
+    on_gpus = ["--set", "use_gpu=true", "--set", "max_new_tokens=2", "--set", "soft_tokens=1", "--skip-preflight"]
+    done = call("plan", "phase1", *options, *short, *on_gpus, "--name", "gpus")
+    assert done.returncode == 0, done.stderr
+    assert "on each GPU, assumed: --gpu-memory GB says what they have" in done.stdout
+    done = call("plan", "phase1", *options, *short, *on_gpus[:-1], "--gpu-memory", "0.1", "--name", "small")
+    assert done.returncode == 2
+    assert "of 0 GB on each GPU" in done.stderr
 
 
 def test_seeds() -> None:

@@ -57,4 +57,4 @@ def test_parameters_are_those_of_the_files(tmp_path: Path) -> None:
 
 
 def test_the_memory_of_this_machine() -> None:
-    assert 0.1 * GB < node_probe._memory()["available"] < 100_000 * GB
+    assert 0.1 * GB < node_probe.memory_bytes()["available"] < 100_000 * GB

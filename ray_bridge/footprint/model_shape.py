@@ -1,0 +1,155 @@
+"""The sizes of a model that decide what it needs, read from its configuration without loading it."""
+
+import json
+import math
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ray_bridge.config.checkpoint_names import resolve
+from ray_bridge.footprint.context import context_length
+
+_NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size")
+FUSED = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma3", "gemma3_text"})
+"""Model types whose layers are fused on a GPU, unless a check on its weights says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelShape:
+    """Sizes of a causal language model.
+
+    Attributes:
+        name: of the checkpoint.
+        kind: transformers' model type.
+        parameters: weights, each counted once.
+        vocabulary: V.
+        hidden: d.
+        layers: number of layers.
+        heads: h, query heads.
+        kv_heads: h_kv, key heads.
+        head_dim: D.
+        intermediate: m, width of the MLP.
+        context: positions that it reads, None for no limit.
+        gated: whether the MLP has a gate.
+        head_norms: whether each query and key head is normed.
+        norms: norms of d features in a layer.
+        wide_norms: whether they are computed in fp32 on a GPU, too.
+        capped: whether attention scores are capped.
+    """
+
+    name: str
+    kind: str
+    parameters: int
+    vocabulary: int
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    context: int | None
+    gated: bool = True
+    head_norms: bool = False
+    norms: int = 2
+    wide_norms: bool = False
+    capped: bool = False
+
+    @classmethod
+    def from_config(cls, config: Any, name: str, parameters: int | None = None) -> "ModelShape":
+        """Return the sizes that a configuration describes.
+
+        Args:
+            config: the text model's, as transformers loads it or as config.json has it.
+            name: of the checkpoint.
+            parameters: number of its weights; None computes it from the sizes.
+        """
+        kind, hidden, heads = config.model_type, config.hidden_size, config.num_attention_heads
+        shape = cls(
+            name=name,
+            kind=kind,
+            parameters=parameters or 0,
+            vocabulary=config.vocab_size,
+            hidden=hidden,
+            layers=config.num_hidden_layers,
+            heads=heads,
+            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=getattr(config, "head_dim", None) or hidden // heads,
+            intermediate=getattr(config, "intermediate_size", None) or 4 * hidden,
+            context=context_length(config),
+            gated=kind not in ("gpt_neox", "phi", "gpt2", "falcon", "bloom", "opt"),
+            head_norms=kind in ("qwen3", "gemma3", "gemma3_text"),
+            norms=4 if kind in ("gemma2", "gemma3", "gemma3_text") else 2,
+            wide_norms=kind.startswith("gemma"),
+            capped=bool(getattr(config, "attn_logit_softcapping", None)),
+        )
+        if parameters:
+            return shape
+        tied = bool(getattr(config, "tie_word_embeddings", False))
+        return replace(shape, parameters=shape.computed_parameters(tied=tied))
+
+    def computed_parameters(self, *, tied: bool) -> int:
+        """Return the number of weights that follow from the sizes, without biases and norms.
+
+        Args:
+            tied: whether the head is the embedding table.
+        """
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        mlp = self.hidden * self.intermediate * (3 if self.gated else 2)
+        return self.layers * (attention + mlp) + self.vocabulary * self.hidden * (1 if tied else 2)
+
+    @property
+    def fused(self) -> bool:
+        """Whether its layers are fused on a GPU."""
+        return self.kind in FUSED
+
+    def kv_elements(self, positions: int) -> int:
+        """Return the numbers that keys and values of so many positions are."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * positions
+
+
+def read_shape(name: str, revision: str | None = None) -> ModelShape | None:
+    """Return the sizes of a checkpoint on this machine; None if its configuration is not here.
+
+    Args:
+        name: a folder, a hub name, or `embedded:source` / `embedded:target`.
+        revision: of a hub name.
+    """
+    folder = local_folder(name, revision)
+    if folder is None:
+        return None
+    content = json.loads((folder / "config.json").read_text())
+    values = content | content.get("text_config", {})
+    if not all(key in values for key in _NEEDED):  # some list what differs from their class's defaults only
+        config = _load_config(folder)
+        return ModelShape.from_config(config.get_text_config(), name, _count_parameters(folder))
+    config = SimpleNamespace(**values)
+    return ModelShape.from_config(config, name, _count_parameters(folder))
+
+
+def local_folder(name: str, revision: str | None = None) -> Path | None:
+    """Return the folder on this machine that holds a checkpoint's configuration; None if it is not here."""
+    folder = Path(resolve(name))
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _load_config(folder: Path) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(folder)
+
+
+def _count_parameters(folder: Path) -> int | None:
+    """Return the number of a checkpoint's parameters, by the headers of its safetensors files; None without."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        count += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return count or None

@@ -1,0 +1,133 @@
+"""What trials need, beside both models' contexts and the memory of GPUs or nodes: passed, refused, or not checked."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.preflight.check import PreflightSettings
+from cluster.preflight.memory import judge_estimates
+from cluster.preflight.nodes import judge_node
+from cluster.preflight.requirements import Requirements
+from ray_bridge.config.presets import paper_run, tiny_run
+from ray_bridge.config.spec import JobSpec
+from tests.support.local_jobs import small_spec
+from tests.support.model_pairs import PairFolders, make_pair
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> PairFolders:
+    return make_pair(tmp_path_factory.mktemp("pair"))
+
+
+def with_config(folder: str, to: Path, **changes: Any) -> str:
+    """Return a folder with a changed configuration and the same tokenizer, without weights."""
+    to.mkdir(parents=True)
+    for path in Path(folder).glob("*.json"):
+        (to / path.name).write_text(path.read_text())
+    config = json.loads((to / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps(config | changes))
+    return str(to)
+
+
+def requirements(spec: JobSpec, **trials: JobSpec) -> Requirements:
+    return Requirements(trials={"A": spec, **trials}, run=tiny_run(workers=1))
+
+
+def test_texts_that_fit_pass_and_trials_alike_are_checked_once(folders: PairFolders) -> None:
+    spec = small_spec(folders)
+    [check] = requirements(spec, B=spec.replace(kl_alignment=False), C=spec.replace(seed=1)).context()
+    assert (check.name, check.status) == ("context", "pass")
+    assert "of 2,048 and 2,048 (the longest of 53" in check.detail.replace("of 57", "of 53").replace("of 61", "of 53")
+    assert len(requirements(spec, B=spec.replace(num_fewshot=2)).context()) == 2
+
+
+@pytest.mark.parametrize(
+    ("side", "limit", "says"),
+    [
+        ("source", 80, "the longest prompt with 6 new tokens"),
+        ("target", 80, "the longest prompt with 4 soft tokens and 6 new tokens"),
+    ],
+)
+def test_a_longer_prompt_is_refused(folders: PairFolders, tmp_path: Path, side: str, limit: int, says: str) -> None:
+    short = with_config(getattr(folders, side), tmp_path / side, max_position_embeddings=limit)
+    [check] = requirements(small_spec(folders, num_fewshot=1).replace(**{side: short})).context()
+    assert check.status == "fail"
+    assert f"reads {limit} positions at most, and {says} takes" in check.detail
+    assert "lower num_fewshot" in check.remedy
+
+
+def test_text_bridge_is_counted_with_the_sources_answer(folders: PairFolders, tmp_path: Path) -> None:
+    spec = small_spec(folders, max_new_tokens=200, soft_tokens=1)
+    short = with_config(folders.target, tmp_path / "target", max_position_embeddings=380)
+    [check] = requirements(spec.replace(target=short)).context()
+    assert check.status == "fail"
+    assert "text_bridge (the longest prompt with the source's answer and 200 new tokens)" in check.detail
+
+
+def test_assumed_lengths_only_warn(folders: PairFolders) -> None:
+    [check] = requirements(small_spec(folders).replace(task="gsm8k", num_fewshot=20)).context()
+    assert check.status == "warn"
+    assert "assumed for gsm8k" in check.detail
+
+
+def test_a_model_that_is_not_here_is_not_checked(folders: PairFolders) -> None:
+    asked = requirements(small_spec(folders).replace(target="nobody/has-this-model"))
+    for check in (*asked.context(), *asked.memory(1e9)):
+        assert check.status == "skip"
+        assert check.detail == "A: not checked, since this machine does not have nobody/has-this-model"
+
+
+LLAMA_70B: dict[str, Any] = {
+    "hidden_size": 8192,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "intermediate_size": 28_672,
+    "vocab_size": 128_256,
+    "head_dim": 128,
+}
+
+
+def large(folders: PairFolders, tmp_path: Path, **changes: Any) -> Requirements:
+    target = with_config(folders.target, tmp_path / "large", **(LLAMA_70B | changes))
+    spec = small_spec(folders, model_dtype="bfloat16", eval_dtype="as_trained").replace(target=target)
+    return Requirements(trials={"target-70b": spec}, run=paper_run())
+
+
+def test_a_target_that_does_not_fit_on_a_gpu_is_refused(folders: PairFolders, tmp_path: Path) -> None:
+    asked = large(folders, tmp_path)
+    [check] = asked.memory(80e9, "10.0.0.1")
+    assert (check.status, check.node) == ("fail", "10.0.0.1")
+    assert "target-70b: " in check.detail
+    assert "target 141." in check.detail
+    assert "of 80 GB on each GPU" in check.detail
+    assert check.remedy == "use larger GPUs or smaller models"
+    assert asked.memory(192e9)[0].status == "pass"
+
+
+def test_activations_that_do_not_fit_name_recomputation(folders: PairFolders, tmp_path: Path) -> None:
+    asked = large(folders, tmp_path, num_hidden_layers=32, hidden_size=4096, num_attention_heads=32)
+    asked = replace(asked, trials={"long": asked.trials["target-70b"].replace(num_fewshot=16, batch_size=256)})
+    [check] = asked.memory(80e9)
+    assert "layers run again" in check.detail  # by itself
+    [check] = replace(asked, run=paper_run(recompute_tokens=1 << 30)).memory(80e9)
+    assert check.status == "fail"
+    assert check.remedy.startswith("run layers again in the backward pass (recompute_tokens=0)")
+
+
+def test_nodes_are_judged_by_their_own_gpus_or_memory(folders: PairFolders, tmp_path: Path) -> None:
+    asked = large(folders, tmp_path)
+    settings = PreflightSettings(workers=4, gpus=4, models=("a", "b"), requirements=asked)
+    facts = {"gpu_memory": [80 * 10**9, 192 * 10**9], "memory": {"available": 64 * 10**9}}
+    assert [check.status for check in judge_estimates(facts, settings, "n")] == ["fail"]
+    assert [check.status for check in judge_estimates(facts | {"gpu_memory": [192 * 10**9]}, settings, "n")] == ["pass"]
+    assert judge_estimates(facts | {"gpu_memory": []}, settings, "n") == []
+    assert judge_estimates(facts, replace(settings, requirements=None), "n") == []
+    on_cpu = PreflightSettings(workers=1, requirements=requirements(small_spec(folders)))
+    [check] = judge_estimates(facts, on_cpu, "n")
+    assert check.status == "pass"
+    assert "of 64 GB on each worker's share of the memory" in check.detail
+    assert judge_node("no answer in 3 s", "n", on_cpu)[0].status == "fail"
