@@ -19,12 +19,17 @@ ASSUMED_GPU = 80e9
 """Bytes of a GPU of which nothing is known."""
 CLEARLY = 0.9
 """A trial is refused if this share of its estimate exceeds the device's memory: the estimate is within a seventh."""
+_TEXTS = (
+    *("source", "source_revision", "target", "target_revision", "prompt_format"),
+    *("task", "task_data", "task_mapping", "task_revision", "num_fewshot"),
+    *("train_examples", "validation_examples", "test_examples"),
+)
+"""Fields on which the lengths of texts depend."""
 _MATTERS = (
-    *("source", "source_revision", "target", "target_revision", "model_dtype", "eval_dtype", "task", "task_data"),
-    *("task_revision", "num_fewshot", "train_examples", "validation_examples", "test_examples", "max_new_tokens"),
-    *("layout", "soft_position", "injection", "prompt_share", "bridge", "soft_tokens", "hidden_size", "depth"),
-    *("sampler_steps", "decode_aware", "decode_questions", "decode_samples", "batch_size", "geometry_projection"),
-    *("ema_decay", "prompt_format"),
+    *_TEXTS,
+    *("model_dtype", "eval_dtype", "max_new_tokens", "layout", "soft_position", "injection", "prompt_share"),
+    *("bridge", "soft_tokens", "hidden_size", "depth", "sampler_steps", "geometry_projection"),
+    *("decode_aware", "decode_questions", "decode_samples", "batch_size", "ema_decay"),
 )
 """Fields on which context and memory depend."""
 
@@ -147,9 +152,9 @@ class Requirements:
         """The trials that differ in what they need."""
         first: dict[str, tuple[str, JobSpec]] = {}
         for name, spec in self.trials.items():
-            fields = spec.flat()
-            first.setdefault(repr([fields.get(field) for field in _MATTERS]), (name, spec))
-        return [_require(name, spec) for name, spec in first.values()]
+            first.setdefault(_fields(spec, _MATTERS), (name, spec))
+        lengths: dict[str, _Lengths] = {}  # data are read once, however many variants there are
+        return [_require(name, spec, lengths) for name, spec in first.values()]
 
     def context(self) -> list[Check]:
         """Return a check of the context for each of them."""
@@ -160,14 +165,25 @@ class Requirements:
         return [requirement.memory(self.run, capacity, node, note) for requirement in self.different]
 
 
-def _require(name: str, spec: JobSpec) -> Requirement:
+_Lengths = Mapping[str, TextLengths | None]
+
+
+def _fields(spec: JobSpec, names: Sequence[str]) -> str:
+    values = spec.flat()
+    return repr([values.get(name) for name in names])
+
+
+def _require(name: str, spec: JobSpec, known: dict[str, _Lengths]) -> Requirement:
     source, target = (
         read_shape(spec.source, spec.source_revision),
         read_shape(spec.target, spec.target_revision),
     )
-    lengths: Mapping[str, TextLengths | None] = {}
+    lengths: _Lengths = {}
     if source is not None and target is not None:
-        lengths = text_lengths(spec, (spec.source, spec.target))
+        key = _fields(spec, _TEXTS)
+        if key not in known:
+            known[key] = text_lengths(spec, (spec.source, spec.target))
+        lengths = known[key]
     return Requirement(
         trial=name,
         spec=spec,
