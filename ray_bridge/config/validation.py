@@ -1,6 +1,7 @@
 """Specs as frozen, validated values, with errors of one line."""
 
-from typing import Any, Self, TypeVar
+from collections.abc import Sequence
+from typing import Any, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -36,6 +37,15 @@ def build(spec_type: type[Spec], values: dict[str, Any]) -> Spec:
         raise UserError("; ".join(_explain(spec_type, problem) for problem in problems)) from error
 
 
+def _holder(spec_type: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
+    """Return the type of the spec, perhaps a nested one, that a field's path ends in."""
+    for name in path[:-1]:
+        field = spec_type.model_fields.get(str(name))
+        options = (field.annotation, *get_args(field.annotation)) if field else ()
+        spec_type = next((one for one in options if isinstance(one, type) and issubclass(one, BaseModel)), spec_type)
+    return spec_type
+
+
 def _explain(spec_type: type[BaseModel], problem: Any) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if isinstance(cause := problem.get("ctx", {}).get("error"), UserError):
@@ -43,8 +53,10 @@ def _explain(spec_type: type[BaseModel], problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         import difflib
 
-        close = difflib.get_close_matches(name, spec_type.model_fields, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`python -m cluster fields` lists them"
+        fields = list(_holder(spec_type, problem["loc"]).model_fields)
+        close = difflib.get_close_matches(str(problem["loc"][-1]), fields, n=3, cutoff=0.5)
+        there = f"there are {', '.join(fields)}" if len(fields) < 20 else "`python -m cluster fields` lists them"
+        hint = f"did you mean {' or '.join(close)}?" if close else there
         return f"unknown field {name!r}: {hint}"
     if not name:
         return str(problem["msg"]).removeprefix("Value error, ")

@@ -6,7 +6,7 @@ memory. A comparison that is stopped counts as wrong.
 
 from ray_bridge.tasks.bounded.pool import BoundedFunction
 from ray_bridge.tasks.data.hub import HubData
-from ray_bridge.tasks.data.rows import DataRow, UnusableRowError, text_field
+from ray_bridge.tasks.data.rows import DataRow, UnusableRowError, group_field, text_field
 from ray_bridge.tasks.latex.boxes import boxed_answer
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.task import Example, Score
@@ -55,5 +55,5 @@ class CompetitionMath(HubTask):
             question=problem,
             answer=solution,
             gold=gold,
-            groups={name: str(row.fields[name]) for name in ("level", "subject") if name in row.fields},
+            groups={name: group_field(row.fields, name) for name in ("level", "subject") if name in row.fields},
         )

@@ -1,6 +1,7 @@
 """Tasks that a mapping makes of any data set: exact or numeric answers, or multiple choice by letter or likelihood."""
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import Any, Self
 
 from bridge_common.errors import UserError
@@ -15,7 +16,17 @@ from ray_bridge.tasks.choices import (
 )
 from ray_bridge.tasks.data.folder import folder_rows
 from ray_bridge.tasks.data.hub import HubData, hub_commit, hub_rows
-from ray_bridge.tasks.data.rows import DataRow, RowError, field, shown, text_field
+from ray_bridge.tasks.data.rows import (
+    DataRow,
+    RowError,
+    UnusableRowError,
+    field,
+    group_field,
+    kept_rows,
+    shown,
+    text_field,
+    whole_text,
+)
 from ray_bridge.tasks.hotpotqa import exact_match, token_f1
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.scoring import cut, gold_number, score_number
@@ -27,6 +38,7 @@ class MappedTask(HubTask):
 
     name = "mapped"
     instruction = "Answer the question above.\nAnswer:"
+    unusable = 0.01  # a few rows of MMLU's training data have the same choice twice
 
     def __init__(self, mapping: TaskMapping, data: str | None = None) -> None:
         """Initialise the mapped task.
@@ -125,7 +137,7 @@ class MappedTask(HubTask):
             question=question,
             answer=self._answer(fields, choices, gold),
             gold=gold,
-            groups={name: str(field(fields, path)) for name, path in mapping.groups.items()},
+            groups={name: group_field(fields, path) for name, path in mapping.groups.items()},
             choices=choices,
         )
 
@@ -138,13 +150,7 @@ class MappedTask(HubTask):
             rows = hub_rows(hub, split, source.revision)
         else:
             raise UserError(f"task mapping {self.name} names no data set: add [train] and [test], or give --data DIR")
-        for row in rows:
-            if all(str(field(row.fields, name)) == value for name, value in self._kept(row)):
-                yield row
-
-    def _kept(self, row: DataRow) -> list[tuple[str, str]]:
-        """Return what a row's fields must say; rows of another data set, for training, may lack them."""
-        return [(name, value) for name, value in self.mapping.keep.items() if name in row.fields]
+        yield from kept_rows(rows, self.mapping.keep, may_lack=split == "train")
 
     def _choices(self, fields: Any) -> tuple[str, ...]:
         named = self.mapping.choices
@@ -154,9 +160,11 @@ class MappedTask(HubTask):
         values = list(values) if isinstance(values, list | tuple) else values
         if not isinstance(values, list) or not 2 <= len(values) <= len(LETTERS):
             raise RowError(f"{named} is {shown(values)}; a list of 2 to {len(LETTERS)} choices is expected")
-        texts = [str(value).strip() if isinstance(value, str | int | float) else "" for value in values]
+        texts = [_choice_text(value, f"{named}") for value in values]
         if not all(texts):
             raise RowError(f"{named} is {shown(values)}; each choice must be text or a number")
+        if len(set(texts)) < len(texts):
+            raise UnusableRowError(f"{named} is {shown(values)}; each choice must differ from the others")
         return tuple(texts)
 
     def _gold(self, fields: Any, choices: tuple[str, ...]) -> str:
@@ -193,8 +201,19 @@ class MappedTask(HubTask):
         if self.mapping.answer is None:
             return f"#### {gold}" if self.mapping.kind == "numeric" else gold
         answer = text_field(fields, self.mapping.answer)
-        worked = self.mapping.kind == "numeric" and "####" not in answer
-        return f"{answer}\n#### {gold}" if worked else answer
+        if self.mapping.kind != "numeric":
+            return answer
+        if "####" not in answer:
+            return f"{answer}\n#### {gold}"
+        if (stated := gold_number(answer)) != gold:
+            raise RowError(f"{self.mapping.answer} ends in {stated}, but {self.mapping.gold} is {gold}: correct one")
+        return answer
+
+
+def _choice_text(value: Any, name: str) -> str:
+    """Return a choice as text, empty if it is neither text nor a number."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return whole_text(str(value).strip(), name) if number or isinstance(value, str) else ""
 
 
 def _hub(source: DataSource, split: str) -> HubData:

@@ -52,7 +52,7 @@ def folder_rows(folder: str, split: str, data: HubData) -> Iterator[DataRow]:
 
 
 def json_lines(file: Path) -> Iterator[DataRow]:
-    """Read the rows of a JSONL file in UTF-8; a byte order mark and CRLF are read as if they were not there.
+    """Read the rows of a JSONL file in UTF-8, with or without a byte order mark; lines end in LF, CRLF or CR.
 
     Raises:
         UserError: if the file is not readable, empty, or in another encoding, or a line is no JSON object.
@@ -67,7 +67,7 @@ def json_lines(file: Path) -> Iterator[DataRow]:
         raise UserError(f"{file}, line 1: the file is {name}; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
     content = content.removeprefix(codecs.BOM_UTF8)
     empty = True
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(content.splitlines(), 1):
         if line.strip():
             empty = False
             place = f"line {number}"
@@ -102,7 +102,7 @@ def _has_other_format(folder: Path) -> bool:
 
 
 def _dataset_rows(folder: Path, split: str, data: HubData) -> Iterator[DataRow]:
-    from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset
+    from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset, load_dataset_builder
     from datasets.exceptions import DatasetGenerationError
 
     try:
@@ -115,14 +115,32 @@ def _dataset_rows(folder: Path, split: str, data: HubData) -> Iterator[DataRow]:
         name = name if name in splits else split
         if name not in splits:
             raise UserError(f"{folder} has no split {name}: there are {', '.join(splits)}; name files after splits")
-        parts = [(config, load_dataset(str(folder), config, split=name)) for config in configs]
+        parts = [
+            (config, load_dataset(str(folder), config, split=name), load_dataset_builder(str(folder), config))
+            for config in configs
+        ]
     except (OSError, ValueError, DatasetGenerationError) as error:
         if isinstance(error, UserError):
             raise
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise UserError(f"cannot read {folder} as a data set ({reason}): {_FORMS}") from error
-    if not any(len(rows) for _, rows in parts):
+        file, reason = _faulty_file(folder) or (folder, str(error.__cause__ or error))
+        line = " ".join(reason.split()) or type(error).__name__
+        raise UserError(f"cannot read {file} as a data set ({line[:300]}): {_FORMS}") from error
+    if not any(len(rows) for _, rows, _ in parts):
         raise UserError(f"{folder}, split {name} holds no rows")
-    for config, rows in parts:
+    for config, rows, builder in parts:
         several = f"{config}, " if len(there) > 1 else ""
-        yield from numbered_rows(rows, config if several else None, f"{folder}, {several}split {name}")
+        files = (builder.config.data_files or {}).get(name, [])
+        place = files[0] if len(files) == 1 else f"{folder}, {several}split {name}"
+        yield from numbered_rows(rows, config if several else None, place)
+
+
+def _faulty_file(folder: Path) -> tuple[Path, str] | None:
+    """Return the first file of a folder that cannot be read, with the reason; None if each of them can."""
+    from datasets import load_dataset
+
+    for file in sorted(path for path in folder.rglob("*") if path.suffix in OTHER_FORMATS):
+        try:
+            load_dataset(file.suffix[1:], data_files=str(file))
+        except Exception as error:  # whatever it is, the folder could not be read either
+            return file, str(error.__cause__ or error)
+    return None

@@ -1,7 +1,8 @@
 """A row of a data set with its place, checks of its fields, and the way from rows to examples."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,36 @@ def load_examples(rows: Iterable[DataRow], make: Callable[[DataRow, int], Exampl
     )
 
 
+def kept_rows(rows: Iterator[DataRow], keep: Mapping[str, str], *, may_lack: bool) -> Iterator[DataRow]:
+    """Return the rows whose fields have the values of a mapping's `keep`.
+
+    Args:
+        rows: of one split.
+        keep: values by field.
+        may_lack: whether a data set may do without a field, as one for training may that is not the one of the test.
+
+    Raises:
+        UserError: in one line, if no row has a field, or none of them its value.
+    """
+    met: dict[str, Counter[str]] = {name: Counter() for name in keep}
+    kept, file = 0, ""
+    for row in rows:
+        file = row.file
+        values = {name: str(row.fields[name]) for name in keep if name in row.fields}
+        for name, value in values.items():
+            met[name][value] += 1
+        if all(value == keep[name] for name, value in values.items()):
+            kept += 1
+            yield row
+    lacking = [name for name in keep if file and not met[name]]
+    if lacking and not may_lack:
+        raise UserError(f"{file}: keep names the field {lacking[0]}, which no row has: correct the mapping's keep")
+    if file and not kept:
+        values_of = {name: [shown(value) for value, _ in met[name].most_common(4)] for name in keep if met[name]}
+        said = "; ".join(f"{name} is {', '.join(values)}" for name, values in values_of.items())
+        raise UserError(f"{file}: no row has what keep asks for ({said}): correct the mapping's keep")
+
+
 def text_field(fields: Mapping[str, Any], name: str) -> str:
     """Return a field that must hold text.
 
@@ -92,11 +123,32 @@ def text_field(fields: Mapping[str, Any], name: str) -> str:
         raise RowError(f"{name} is {shown(value)}; text in quotes is expected")
     if not value.strip():
         raise RowError(f"{name} is empty; fill it in, or remove the row")
+    return whole_text(value, name)
+
+
+def whole_text(value: str, name: str) -> str:
+    """Return a text that can be written in UTF-8.
+
+    Raises:
+        RowError: if it holds half a surrogate pair, which JSON can.
+    """
     try:
         value.encode()
     except UnicodeEncodeError:
         raise RowError(f"{name} holds half a surrogate pair; write the character itself, in UTF-8") from None
     return value
+
+
+def group_field(fields: Mapping[str, Any], name: str) -> str:
+    """Return a field under whose values accuracy is reported separately.
+
+    Raises:
+        RowError: if it is missing, or neither text nor a number nor true or false.
+    """
+    value = field(fields, name)
+    if not isinstance(value, str | int | float):
+        raise RowError(f"{name} is {shown(value)}; text or a number is expected, as accuracy is reported by it")
+    return whole_text(str(value), name)
 
 
 def field(fields: Mapping[str, Any], name: str) -> Any:

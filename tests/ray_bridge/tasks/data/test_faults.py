@@ -67,12 +67,13 @@ def test_a_faulty_file_is_one_line_with_its_place(tmp_path: Path, content: bytes
     assert "\n" not in str(caught.value)
 
 
-def test_a_byte_order_mark_and_crlf_are_read_as_if_they_were_not_there(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_other_line_ends_are_read_as_if_they_were_not_there(tmp_path: Path) -> None:
     rows = GOOD + b"\n" + line(question="Ça?") + b"\n"
     plain = list(GSM8K(str(folder(tmp_path, rows))).test())
     for content in (
         b"\xef\xbb\xbf" + rows,
         rows.replace(b"\n", b"\r\n"),
+        rows.replace(b"\n", b"\r"),
         b"\xef\xbb\xbf" + rows.replace(b"\n", b"\r\n"),
     ):
         assert list(GSM8K(str(folder(tmp_path, content))).test()) == plain
@@ -99,6 +100,12 @@ def test_a_context_that_is_none_is_refused(tmp_path: Path, context: Any, message
     content = json.dumps({"question": "?", "answer": "!", "context": context}).encode()
     with pytest.raises(UserError, match=message):
         HotpotQA(str(folder(tmp_path, content))).test()
+
+
+def test_a_level_that_is_no_name_is_refused(tmp_path: Path) -> None:
+    content = json.dumps({"problem": "?", "solution": r"\boxed{1}", "level": None}).encode()
+    with pytest.raises(UserError, match=r"line 1: level is null; text or a number is expected"):
+        CompetitionMath(str(folder(tmp_path, content))).test()
 
 
 def solutions(unusable: int, usable: int) -> bytes:

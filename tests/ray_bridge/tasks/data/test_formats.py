@@ -110,7 +110,9 @@ def test_a_split_has_the_name_that_the_data_set_gives_it(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("test.parquet", b"PAR1 no parquet", "as a data set"),
+        ("test.parquet", b"PAR1 no parquet", "test.parquet as a data set (Parquet"),
+        ("test.parquet", b"", "test.parquet as a data set (Parquet file size is 0 bytes)"),
+        ("extra.csv", b'a,b\n1,2\n1,2,3,4\n"', "extra.csv as a data set"),
         ("other.parquet", None, "has no split test: there are train"),
     ],
 )
@@ -130,7 +132,7 @@ def test_faults_of_other_formats_are_one_line(tmp_path: Path, name: str, content
 def test_a_faulty_row_of_another_format_has_its_number(tmp_path: Path) -> None:
     place = parquet(tmp_path / "data")
     pq.write_table(pa.table({"question": ["?", None], "answer": ["#### 1", "#### 2"]}), place / "test.parquet")
-    with pytest.raises(UserError, match=r"split test, row 2: question is null"):
+    with pytest.raises(UserError, match=rf"^{place}/test\.parquet, row 2: question is null"):
         GSM8K(str(place)).test()
 
 
