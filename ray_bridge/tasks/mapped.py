@@ -15,7 +15,8 @@ from ray_bridge.tasks.choices import (
     score_likelihoods,
 )
 from ray_bridge.tasks.data.folder import folder_rows
-from ray_bridge.tasks.data.hub import HubData, hub_commit, hub_rows
+from ray_bridge.tasks.data.hub import HubData, hub_commit
+from ray_bridge.tasks.data.hub_rows import hub_rows
 from ray_bridge.tasks.data.rows import (
     DataRow,
     RowError,

@@ -90,7 +90,7 @@ def _readable(written: str) -> bool:
         return False
     text = standard(written)
     one = answer(text)
-    return one.shape != "value" or drops(text) or expression(one.text, lowercase=True) is not None
+    return one.shape != "value" or drops(text) or expression(one.text) is not None
 
 
 def _same(given: Answer, gold: Answer) -> bool:

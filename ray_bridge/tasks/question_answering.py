@@ -6,7 +6,8 @@ from typing import Self
 
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.tasks.data.folder import check_folder, folder_rows
-from ray_bridge.tasks.data.hub import HubData, hub_commit, hub_rows
+from ray_bridge.tasks.data.hub import HubData, hub_commit
+from ray_bridge.tasks.data.hub_rows import hub_rows
 from ray_bridge.tasks.data.rows import DataRow, Loaded, load_examples
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example

@@ -78,8 +78,18 @@ PIECES = {
         ("tests/ray_bridge/training/test_schedule.py", "tests/ray_bridge/training/test_curriculum.py"),
     ),
     "ray_bridge.scoring": Piece(
-        ("ray_bridge/tasks/scoring.py", "ray_bridge/tasks/math_equivalence.py", "ray_bridge/tasks/choices.py"),
-        ("tests/ray_bridge/tasks/test_scoring.py", "tests/ray_bridge/tasks/test_scored_examples.py"),
+        (
+            "ray_bridge/tasks/scoring.py",
+            "ray_bridge/tasks/choices.py",
+            "ray_bridge/tasks/math_equivalence.py",
+            "ray_bridge/tasks/latex/*",
+        ),
+        (
+            "tests/ray_bridge/tasks/test_scoring.py",
+            "tests/ray_bridge/tasks/test_scored_examples.py",
+            "tests/ray_bridge/tasks/test_math_equivalence.py",
+            "tests/ray_bridge/tasks/test_mapped.py",
+        ),
     ),
 }
 

@@ -48,7 +48,7 @@ def folder_rows(folder: str, split: str, data: HubData) -> Iterator[DataRow]:
     file = Path(folder) / f"{split}.jsonl"
     if file.is_file():
         return json_lines(file)
-    return _dataset_rows(Path(folder).resolve(), split, data)
+    return dataset_rows(Path(folder).resolve(), split, data)
 
 
 def json_lines(file: Path) -> Iterator[DataRow]:
@@ -101,7 +101,12 @@ def _has_other_format(folder: Path) -> bool:
     return any(path.suffix in OTHER_FORMATS for path in folder.rglob("*"))
 
 
-def _dataset_rows(folder: Path, split: str, data: HubData) -> Iterator[DataRow]:
+def dataset_rows(folder: Path, split: str, data: HubData) -> Iterator[DataRow]:
+    """Read the rows of a split from a folder that the library `datasets` reads, such as a snapshot of the hub's.
+
+    Raises:
+        UserError: in one line with file, row and remedy.
+    """
     from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset, load_dataset_builder
     from datasets.exceptions import DatasetGenerationError
 

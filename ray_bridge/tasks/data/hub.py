@@ -1,4 +1,4 @@
-"""Rows of data sets on the Hugging Face hub, and the commit that a name there stands for."""
+"""Data sets on the Hugging Face hub: the commit that a name there stands for, and what this machine's cache has."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +12,7 @@ ALL = "*"
 """Stands for all configurations of a data set."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_SHARD = re.compile(r"(.*-)\d{5}(-of-\d{5})(\..*)")
 _PATIENCE = 10.0  # seconds for the hub's answer
 
 
@@ -32,25 +33,6 @@ class HubData:
     name: str
     config: str | tuple[str, ...] | None = None
     split_names: Mapping[str, str] = field(default_factory=dict)
-
-
-def hub_rows(data: HubData, split: str, revision: str | None) -> Iterator[DataRow]:
-    """Read the rows of a split, configuration by configuration.
-
-    Raises:
-        UserError: if the data set cannot be loaded.
-    """
-    from datasets import get_dataset_config_names, load_dataset
-
-    name = data.split_names.get(split, split)
-    try:
-        there = get_dataset_config_names(data.name, revision=revision) if data.config == ALL else ()
-        configs = chosen_configs(data.config, there)
-        parts = [(config, load_dataset(data.name, config, split=name, revision=revision)) for config in configs]
-    except (OSError, ConnectionError, ValueError) as error:
-        raise UserError(f"cannot load {data.name} from the hub ({error}); give its files with --data DIR") from error
-    for config, rows in parts:
-        yield from numbered_rows(rows, config, f"{data.name}, {f'{config}, ' if config else ''}split {name}")
 
 
 def chosen_configs(config: str | tuple[str, ...] | None, there: Sequence[str]) -> Sequence[str | None]:
@@ -99,13 +81,36 @@ def hub_commit(name: str, revision: str | None) -> str:
             problem = f"the hub answers {status}"
         except (OSError, OfflineModeIsEnabled, _transport_error()) as error:
             problem = f"the hub does not answer ({error})"
-    cached = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / asked
-    if cached.is_file():
-        return cached.read_text().strip()
+    cached = Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}"
+    if (reference := cached / "refs" / asked).is_file():
+        return reference.read_text().strip()
+    commits = [path.name for path in cached.glob("snapshots/*")]
+    if asked == "main" and len(commits) == 1:  # what was read at a commit has no reference
+        return commits[0]
     raise HubUnreachableError(
-        f"{problem}, and this machine has no copy of {name}: give its files with --data DIR, or its commit with "
+        f"{problem}, and this machine has {'several copies' if commits else 'no copy'} of {name}: give its files with "
+        "--data DIR, or its commit with "
         "--set task_revision=COMMIT"
     )
+
+
+def cached_snapshot(name: str, revision: str | None) -> Path | None:
+    """Return the folder of a data set's revision in this machine's cache of the hub, or None if it is not all there.
+
+    The files of a split that is in several, such as `train-00000-of-00002.parquet`, are all there or the folder is not
+    used.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    shards = [match for match in map(_SHARD.fullmatch, files) if match]
+    whole = all(f"{m[1]}{n:05d}{m[2]}{m[3]}" in files for m in shards for n in range(int(m[2][4:])))
+    return folder if whole else None
 
 
 def _transport_error() -> type[Exception]:

@@ -25,6 +25,7 @@ _RAISED_RUN, _LOWERED_RUN = re.compile(f"[{_RAISED}]+"), re.compile(f"[{_LOWERED
 _FRACTION_SIGN = re.compile("[¼-¾⅐-⅞]")
 _ROOT = re.compile(r"([√∛])\s*(?:\{([^{}]*)\}|\(([^()]*)\)|(\d+(?:\.\d+)?|[a-zA-Z]))")
 _TEXT = re.compile(r"\\(?:mbox|textrm|textsf|operatorname|textnormal|mathrm|textbf|mathbf|textit)(?=\s*\{)")
+_BOLD_LETTER = re.compile(r"\\(?:mathbf|boldsymbol|bm|mathit)\s?\{\s?([a-zA-Z])\s?\}")
 _SIZES = re.compile(r"\\(?:left|right|bigg?l?|bigg?r?|Bigg?l?|Bigg?r?|displaystyle|limits)(?![a-zA-Z])\.?")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _SPACE = r"(?:\\[ ,;:!]|~|\s|\\q?quad(?![a-zA-Z]))"
@@ -45,7 +46,10 @@ _TEXT_WITH_DIGITS = re.compile(r"\\text\s?\{([^{}\\]*\d[^{}]*)\}")
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _MILLIONS = re.compile(rf"(?<=[\d}}])\s?(\\text\s?\{{)?\s?({'|'.join(_POWERS)})(?![a-zA-Z])(\s?\}}?)")
 _FRACTION_POWER = re.compile(r"\^\s?(\\[dtc]?frac\s?(?:\{[^{}]*\}|\d)\s?(?:\{[^{}]*\}|\d))")
-_TRAILING = re.compile(r"(?:\\[ ,;:!]|(?<!\\)[\s.,;:])+$")
+_BARE_FRACTION = re.compile(
+    r"\\[dtc]?frac\s?(\\[a-zA-Z]+(?![a-zA-Z{])|[a-zA-Z])\s?(?:\{([^{}]*)\}|(\\[a-zA-Z]+(?![a-zA-Z{])|[0-9a-zA-Z]))"
+)
+_TRAILING = re.compile(r"(?:\\(?:[ ,;:!]|$)|(?<!\\)[\s.,;:])+$")
 _INFIX = re.compile(r"\\(over|choose)(?![a-zA-Z])")
 _VERTICES = re.compile(r"\\(angle|triangle|overline)\s?(?:\{\s?([A-Z]{2,3})\s?\}|([A-Z]{3}))(?![A-Za-z])")
 
@@ -53,7 +57,7 @@ _VERTICES = re.compile(r"\\(angle|triangle|overline)\s?(?:\{\s?([A-Z]{2,3})\s?\}
 def standard(text: str) -> str:
     """Return an answer in one notation: spaces, brackets' sizes and dollar signs dropped, signs written as LaTeX."""
     text = plain_signs(text)
-    text = _SIZES.sub("", _DOLLAR.sub("", _TEXT.sub(r"\\text", text)))
+    text = _SIZES.sub("", _DOLLAR.sub("", _TEXT.sub(r"\\text", _BOLD_LETTER.sub(r" \1", text))))
     text = " ".join(_SAME.sub(lambda m: _SAMES[m[1]], text).split())
     if whole := _TEXT_WITH_DIGITS.fullmatch(text):
         text = whole[1].strip()
@@ -63,6 +67,7 @@ def standard(text: str) -> str:
         text = pattern.sub(lambda m: rf"{m[1]}\times 10^{{{int(m[2])}}}", text)
     text = _MILLIONS.sub(lambda m: rf"\times 10^{{{_POWERS[m[2]]}}}{m[1] or ''}{m[3]}", text)
     text = _REPEATING.sub(_repeating, text)
+    text = _BARE_FRACTION.sub(lambda m: rf"\frac{{{m[1]}}}{{{(m[2] or m[3]).strip()}}}", text)
     text = _FRACTION_POWER.sub(r"^{\1}", text)
     text = _DEGREES.sub(r"\1\\frac{\2\\pi}{180}", text)
     text = _VERTICES.sub(_figure, text)

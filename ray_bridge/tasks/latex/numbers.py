@@ -1,5 +1,6 @@
 """Compare numbers exactly, where math-verify rounds them to six decimal places: 1/2^99 is not 1/2^98."""
 
+from itertools import product
 from typing import Any
 
 from math_verify import grader
@@ -36,7 +37,10 @@ def _compared(a: Any, b: Any) -> bool | None:
                 return None
             verdicts = [_compared(x, y) for x, y in zip(a.flat(), b.flat(), strict=True)]
         else:
-            verdicts = [_equal(x, y) for x in _readings(a) for y in _readings(b)]
+            readings = _readings(a), _readings(b)
+            both = len(readings[0]) == len(readings[1]) == 2  # 50 % is not 0.5 %
+            pairs = zip(*readings, strict=True) if both else product(*readings)
+            verdicts = [_equal(x, y) for x, y in pairs]
             if True in verdicts:
                 return True
     except Exception:  # sympy raises many kinds for expressions without a value
@@ -58,6 +62,8 @@ def _equal(a: Any, b: Any) -> bool | None:
         return bool(a == b and a != zoo)
     size = max(abs(a.evalf(_DIGITS)), abs(b.evalf(_DIGITS)))
     gap = abs((a - b).evalf(_DIGITS))
+    if not gap.is_comparable:  # sympy sees no digit of the difference: it is zero, or one of something else
+        gap = abs(a.evalf(_DIGITS) - b.evalf(_DIGITS))
     if not (gap.is_comparable and size.is_comparable):
         return None
     if gap > size / 10**5:  # before exact evaluation, which may not end

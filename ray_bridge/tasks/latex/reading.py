@@ -15,28 +15,34 @@ from ray_bridge.tasks.latex.numbers import numbers_equal, symbols_equal
 _DROPPED = re.compile(
     r"(?<!log)[\d}]\s?_|\\[lcd]?dots(?![a-zA-Z])|\.\.\.|\\text\s?\{[^{}]*\}[^\d]{0,20}\d|\\circ\W{0,5}\d"
 )
+_IMAGINARY = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])")
 _NORMAL = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
 
 
 @lru_cache(maxsize=128)
-def expression(latex: str, *, lowercase: bool) -> Any:
+def expression(latex: str, *, lowercase: bool = True, real: bool = False) -> Any:
     r"""Return the expression that a text is as a whole, or None if it cannot be read.
 
     Args:
         latex: in standard notation (`notation.standard`).
         lowercase: whether capital letters are the same variables as small ones.
+        real: whether variables are real numbers.
     """
     config = ConversionConfig(lowercase_symbols=lowercase)
     try:
         normal = normalize_latex(latex, config=_NORMAL)
-        is_real = not grader.should_treat_as_complex(normal)
         value = latex2sympy(
-            normal, is_real=is_real, convert_degrees=False, normalization_config=None, conversion_config=config
+            normal, is_real=real, convert_degrees=False, normalization_config=None, conversion_config=config
         )
         units = {symbol: I for symbol in value.free_symbols if symbol.name == "i"}
         return value.xreplace(units) if units else value
     except Exception:  # the parser raises many kinds for what it cannot read
         return None
+
+
+def is_complex(latex: str) -> bool:
+    """Return whether a text may be about complex numbers: it has the imaginary unit, or a matrix."""
+    return bool(_IMAGINARY.search(latex)) or bool(grader.should_treat_as_complex(latex))
 
 
 def drops(latex: str) -> bool:

@@ -15,7 +15,8 @@ _OPEN, _CLOSE = {"(", "[", "{", r"\{"}, {")", "]", "}", r"\}"}
 _LABEL = re.compile(r"\\text\s?\{[^{}]*\}\s?=\s?")
 _AND = re.compile(r",?\s?(?:\\text\s?\{\s?(?:,\s?)?(?:and|or)\s?\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z]))(?:\\ )?")
 _MEMBER = re.compile(r"[a-zA-Z]\s?\\in(?![a-zA-Z])\s?")
-_NAMED = re.compile(r"(?:[a-zA-Z]|\(\s?[a-zA-Z](?:\s?,\s?[a-zA-Z])+\s?\))\s?=\s?(?=[(\[\\{])")
+_LETTER = r"(?:[a-zA-Z]|\\[a-z]{2,8})"
+_NAMED = re.compile(rf"(?:{_LETTER}|\(\s?{_LETTER}(?:\s?,\s?{_LETTER})+\s?\))\s?=\s?(?=[(\[\\{{])")
 _WORDS = re.compile(r"\\text\s?\{([^{}\\\d]+)\}")
 _THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
 _SEPARATORS = {",", ";"}

@@ -31,6 +31,8 @@ _NAMES = {
     "ct": "cent penny pennie",
     "degree": r"^\circ deg degree",
     "rad": "rad radian",
+    "am": "am a.m",
+    "pm": "pm p.m",
     "mph": "mph",
     "km/h": "km/h kph",
     "m/s": "m/s",

@@ -2,7 +2,7 @@
 
 import re
 
-from ray_bridge.tasks.latex.reading import drops, expression, expressions_equal
+from ray_bridge.tasks.latex.reading import drops, expression, expressions_equal, is_complex
 from ray_bridge.tasks.latex.units import measured
 
 _BASE_NAMES = {"two": "2", "three": "3", "eight": "8", "twelve": "12", "sixteen": "16"}
@@ -42,7 +42,8 @@ def _same_expression(given: str, gold: str) -> bool:
     if drops(given) or drops(gold) or (primes[0] != primes[1] and "=" not in given + gold):
         return False
     lowercase = not (_both_cases(given) or _both_cases(gold))
-    value, expected = expression(given, lowercase=lowercase), expression(gold, lowercase=lowercase)
+    real = not (is_complex(given) or is_complex(gold))
+    value, expected = (expression(text, lowercase=lowercase, real=real) for text in (given, gold))
     return value is not None and expected is not None and expressions_equal(value, expected)
 
 

@@ -45,10 +45,10 @@ def test_a_row_that_cannot_be_used_is_one_line(tmp_path: Path, settings: str, ro
     [
         ([True, False], "choices is [true, false]; each choice must be text or a number"),
         (["a", None], 'choices is ["a", null]; each choice must be text or a number'),
-        (["a", ["b"]], "each choice must be text or a number"),
+        (["a", ["b"]], 'choices is ["a", ["b"]]; each choice must be text or a number'),
         (["a", "\ud800"], "choices holds half a surrogate pair; write the character itself, in UTF-8"),
         (["a", "a"], 'choices is ["a", "a"]; each choice must differ from the others'),
-        (["a", " a"], "each choice must differ from the others"),
+        (["a", " a"], 'choices is ["a", " a"]; each choice must differ from the others'),
     ],
 )
 def test_choices_that_cannot_be_told_apart_or_shown_are_refused(

@@ -1,11 +1,16 @@
 """No output of 64 kB, whatever its bytes, takes more than 2 s of CPU time or 1 GB of memory to score."""
 
+import os
 import random
 import resource
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ray_bridge.config.task_mapping import known_mapping
 from ray_bridge.tasks.bounded.pool import MEMORY
@@ -72,6 +77,41 @@ def test_any_bytes_are_scored_in_bounds(task: str, seed: int) -> None:
         scorer.score(text, example)
         assert cpu_seconds() - before < 2, text[:200]
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000  # kB
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.binary(max_size=300), st.sampled_from(PIECES), st.integers(1, SIZE))
+def test_any_bytes_repeated_are_scored_in_bounds(data: bytes, piece: str, length: int) -> None:
+    text = ((data.decode("utf-8", "replace") + piece) * length)[:length]
+    for scorer, gold in TASKS.values():
+        example = Example(id="x", index=0, question="?", answer=gold, gold=gold, choices=CHOICES)
+        scorer.score("#### 1", example)
+        before = cpu_seconds()
+        scorer.score(text, example)
+        assert cpu_seconds() - before < 2, text[:200]
+
+
+def test_a_busy_machine_changes_no_score() -> None:
+    task, gold = TASKS["math"]
+    example = Example(id="x", index=0, question="?", answer=gold, gold=gold)
+    outputs = [
+        r"\boxed{0.5}",
+        r"\boxed{\sin(\pi/6)}",
+        r"\boxed{\frac{2}{4}+\frac{x}{x}-1}",
+        "so it is $1/2$",
+        r"\boxed{2}",
+    ]
+    quiet = [task.score(output, example) for output in outputs]
+    VERDICTS.close()
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3 * (os.cpu_count() or 1))]
+    try:
+        assert [task.score(output, example) for output in outputs] == quiet
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert [score.stopped for score in quiet] == [None] * len(outputs)
+    assert [score.flexible for score in quiet] == [True, True, True, True, False]
 
 
 def test_scoring_processes_cannot_take_a_gigabyte() -> None:

@@ -112,7 +112,6 @@ def test_a_split_has_the_name_that_the_data_set_gives_it(tmp_path: Path) -> None
     [
         ("test.parquet", b"PAR1 no parquet", "test.parquet as a data set (Parquet"),
         ("test.parquet", b"", "test.parquet as a data set (Parquet file size is 0 bytes)"),
-        ("extra.csv", b'a,b\n1,2\n1,2,3,4\n"', "extra.csv as a data set"),
         ("other.parquet", None, "has no split test: there are train"),
     ],
 )
@@ -127,6 +126,13 @@ def test_faults_of_other_formats_are_one_line(tmp_path: Path, name: str, content
         GSM8K(str(place)).test()
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_faulty_csv_file_is_named(tmp_path: Path) -> None:
+    place = comma_separated(tmp_path / "data")
+    (place / "test.csv").write_bytes(b"question,answer\na,b\na,b,c,d\n")
+    with pytest.raises(UserError, match=rf"cannot read {place}/test\.csv as a data set \(.*line 3, saw 4"):
+        GSM8K(str(place)).test()
 
 
 def test_a_faulty_row_of_another_format_has_its_number(tmp_path: Path) -> None:

@@ -76,6 +76,17 @@ def test_without_a_connection_the_cache_says_it(no_hub: Path) -> None:
     assert hub_commit("openai/gsm8k", None) == SECOND
 
 
+def test_without_a_reference_the_only_snapshot_is_meant(no_hub: Path) -> None:
+    snapshots = no_hub / "datasets--openai--gsm8k" / "snapshots"
+    (snapshots / FIRST).mkdir(parents=True)
+    assert hub_commit("openai/gsm8k", None) == FIRST
+    with pytest.raises(HubUnreachableError):
+        hub_commit("openai/gsm8k", "old")
+    (snapshots / SECOND).mkdir()
+    with pytest.raises(HubUnreachableError, match="several copies of openai/gsm8k: give its files"):
+        hub_commit("openai/gsm8k", None)
+
+
 @pytest.mark.parametrize("name", ["no/such", "gated/set"])
 @pytest.mark.usefixtures("hub")
 def test_what_the_hub_does_not_give_is_an_error(name: str) -> None:
