@@ -9,6 +9,7 @@ the plan promises to show in 80 % of cases. Scenarios are simulated side by side
 """
 
 import argparse
+import gc
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -130,7 +131,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=5000)
     options = parser.parse_args()
-    with ProcessPoolExecutor(os.cpu_count()) as processes:
+    # statsmodels collects garbage in every correction, which costs 50 times the statistics unless modules are left out.
+    with ProcessPoolExecutor(os.cpu_count(), initializer=gc.freeze) as processes:
         power_rows = processes.map(promised_power, DISCORDANCES, repeat(options.campaigns // 5))
         rows = list(processes.map(simulate, SCENARIOS, repeat(options.campaigns)))
         power = list(power_rows)
