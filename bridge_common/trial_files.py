@@ -14,6 +14,7 @@ SAMPLES = "samples.jsonl"
 METRICS = "metrics.json"
 RESULT = "result.json"
 ERROR = "error.json"
+STOPPED = "stopped.json"
 TRIAL_FILES = (SPEC, SAMPLES, METRICS, RESULT)  # uploaded to MLflow once the trial has ended
 
 # Statuses, spelled as in MLflow.

@@ -77,6 +77,11 @@ class TrialFolder:
         return self.path / trial_files.ERROR
 
     @property
+    def stopped_file(self) -> Path:
+        """`stopped.json`: at which step a sweep's scheduler ended the trial, and how good it was until then."""
+        return self.path / trial_files.STOPPED
+
+    @property
     def sent_file(self) -> Path:
         """`events.sent.json`: what MLflow stores have of this trial."""
         return self.path / trial_files.SENT
@@ -94,9 +99,14 @@ class TrialFolder:
         return self.result_file.is_file()
 
     @property
+    def stopped_early(self) -> bool:
+        """Whether a sweep's scheduler ended the trial, which therefore never gets a result."""
+        return not self.finished and self.stopped_file.is_file()
+
+    @property
     def failed(self) -> bool:
         """Whether the trial has no result and its last attempt raised an error."""
-        return not self.finished and self.error_file.is_file()
+        return not self.finished and not self.stopped_early and self.error_file.is_file()
 
     @property
     def status(self) -> str | None:
@@ -119,6 +129,10 @@ class TrialFolder:
     def error(self) -> dict[str, Any] | None:
         """Read `error.json`: `error` (one line), `traceback` and `attempt`; None if there was no error."""
         return _read(self.error_file)
+
+    def stopped(self) -> dict[str, Any] | None:
+        """Read `stopped.json`: `step` and `validation_accuracy`; None if the trial was not stopped early."""
+        return _read(self.stopped_file)
 
     def fingerprint(self) -> str | None:
         """Return the fingerprint that result or spec records, or None if neither does."""
@@ -153,6 +167,10 @@ class TrialFolder:
     def write_error(self, record: Mapping[str, Any]) -> None:
         """Write `error.json`."""
         files.write_json(self.error_file, dict(record))
+
+    def write_stopped(self, record: Mapping[str, Any]) -> None:
+        """Write `stopped.json`."""
+        files.write_json(self.stopped_file, dict(record))
 
     def clear_error(self) -> None:
         """Remove `error.json` if there is one."""

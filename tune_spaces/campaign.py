@@ -73,7 +73,8 @@ class Campaign:
             seeds: seeds under which every variant runs.
             gate: the gate's settings.
             held: fields of the spec, with their values, that no variant changes.
-            request: how the campaign was asked for, for the record (preset, settings, tracking server).
+            request: how the campaign was asked for, for the record (preset, settings, tracking server); `stop_early` in
+                it, `asha`, ends trials of a sweep whose validation accuracy falls behind.
             plan: a frozen plan to take instead of making one from the other arguments.
 
         Raises:
@@ -233,7 +234,14 @@ class Campaign:
             with watch(self) if watch else nullcontext():
                 if not policy.finished:
                     wait = force or not self.phase.needs_free_gpus
-                    self._fit(policy, job, wait=wait, parallel=parallel, limits=limits)
+                    self._fit(
+                        policy,
+                        job,
+                        wait=wait,
+                        parallel=parallel,
+                        limits=limits,
+                        stop_early=self.request.get("stop_early"),
+                    )
                 self.records.write_gate(policy.record())
             self.freeze()
             return policy

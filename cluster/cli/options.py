@@ -11,7 +11,8 @@ import click
 from bridge_common.errors import UserError
 from cluster.default_paths import default_reports, default_storage
 from ray_bridge.config.plugins import import_plugin
-from tune_spaces.design.phases import DESIGNS
+from tune_spaces.design.phases import DESIGNS, PHASES
+from tune_spaces.design.sweep import SWEEP
 
 Command = Callable[..., Any]
 FOLDER = click.Path(path_type=Path)
@@ -90,6 +91,14 @@ _ABLATION = (
     click.option("--toggle", multiple=True, help="toggle of the design; repeatable  [default: all]"),
     click.option("--campaign", metavar="MODULE:FUNCTION", help="function that returns a Phase, given the base"),
 )
+_SWEEP = (
+    click.option("--over", multiple=True, metavar="FIELD=VALUES", help="A,B,C; log:LOW:HIGH, lin:, int:; repeatable"),
+    click.option("--search", default="grid", help="grid: every combination; random: points drawn with a fixed seed"),
+    click.option(
+        "--trials", type=click.IntRange(min=1), help="points that are drawn; of a grid, the most  [default: 32]"
+    ),
+    click.option("--stop-early", help="asha: end trials whose validation accuracy falls behind"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +137,10 @@ class PhaseRequest(StartRequest):
     design: tuple[str, ...] = ()
     toggle: tuple[str, ...] = ()
     campaign: str | None = None
+    over: tuple[str, ...] = ()
+    search: str = "grid"
+    trials: int | None = None
+    stop_early: str | None = None
 
 
 def start_options(command: Command) -> Command:
@@ -154,6 +167,16 @@ def ablation_options(command: Command) -> Command:
     return _with_options(command, _PHASE + _ABLATION)
 
 
+def sweep_options(command: Command) -> Command:
+    """Add the options of a phase and those that describe a sweep."""
+    return _with_options(command, (*_SWEEP, _ABLATION[1], *_PHASE))
+
+
+def any_phase_options(command: Command) -> Command:
+    """Add the options of every phase, for commands that take the phase as an argument."""
+    return _with_options(command, _PHASE + _ABLATION + _SWEEP)
+
+
 def _with_options(command: Command, options: tuple[Callable[[Command], Command], ...]) -> Command:
     names = {field.name for field in fields(PhaseRequest)}
 
@@ -166,6 +189,14 @@ def _with_options(command: Command, options: tuple[Callable[[Command], Command],
     for option in reversed(options):  # as a stack of decorators, so that help lists them in order
         decorated = option(decorated)
     return decorated
+
+
+OPTIONS: dict[str, Callable[[Command], Command]] = {
+    **dict.fromkeys(PHASES, phase_options),
+    "ablate": ablation_options,
+    SWEEP: sweep_options,
+}
+"""What adds the options of each phase to its command, by the phase's name."""
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -1,9 +1,9 @@
-"""Commands that plan and run a phase: phase1, phase2, phase3, ablate, plan and space."""
+"""Commands that plan and run a phase: phase1, phase2, phase3, ablate, sweep, plan and space."""
 
 import click
 
-from cluster.cli.options import PhaseRequest, ablation_options, phase_options
-from tune_spaces.design.phases import DESIGNS, PHASES
+from cluster.cli.options import OPTIONS, PhaseRequest, any_phase_options
+from tune_spaces.design.phases import DESIGNS
 from tune_spaces.design.toggles import help_text
 
 SUMMARY = {
@@ -11,9 +11,10 @@ SUMMARY = {
     "phase2": "Swap the models; anchor in text by residual addition and gated adapters. Needs phase 1 passed.",
     "phase3": "Compression, conditioning, other tasks, a larger target. Needs phase 1 passed, and free GPUs.",
     "ablate": f"Run any toggles under any design: {', '.join(DESIGNS)}.",
+    "sweep": "Vary any settings by a grid or at random; trials may end early on validation accuracy.",
 }
 
-phase_argument = click.argument("phase", metavar="|".join(PHASES))
+phase_argument = click.argument("phase", metavar="|".join(OPTIONS))
 
 
 class PhaseCommand(click.Command):
@@ -27,7 +28,7 @@ class PhaseCommand(click.Command):
 
 def _run_command(name: str) -> click.Command:
     @click.command(name, cls=PhaseCommand, help=SUMMARY[name])
-    @(ablation_options if name == "ablate" else phase_options)
+    @OPTIONS[name]
     def command(request: PhaseRequest) -> int:
         from cluster.cli.run import run_phase
 
@@ -44,7 +45,7 @@ def _run_command(name: str) -> click.Command:
     metavar="GB",
     help="memory of each GPU that will be used  [default: this machine's, or 80]",
 )
-@ablation_options
+@any_phase_options
 def plan(request: PhaseRequest, phase: str, gpu_memory: float | None) -> None:
     """Print and freeze the trials of a phase with their cost.
 
@@ -58,7 +59,7 @@ def plan(request: PhaseRequest, phase: str, gpu_memory: float | None) -> None:
 
 @click.command()
 @phase_argument
-@ablation_options
+@any_phase_options
 @click.option("--json", "as_json", is_flag=True, help="print one JSON object")
 def space(request: PhaseRequest, phase: str, as_json: bool) -> None:
     """Print Ray Tune's search space of a phase: the values of every setting that its trials vary."""
@@ -67,4 +68,4 @@ def space(request: PhaseRequest, phase: str, as_json: bool) -> None:
     print_space(phase, request, as_json)
 
 
-COMMANDS = (*(_run_command(name) for name in PHASES), plan, space)
+COMMANDS = (*(_run_command(name) for name in OPTIONS), plan, space)

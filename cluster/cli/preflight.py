@@ -2,15 +2,14 @@
 
 import click
 
-from cluster.cli.options import PhaseRequest, ablation_options, profile_option
+from cluster.cli.options import OPTIONS, PhaseRequest, any_phase_options, profile_option
 from cluster.cli.phases import PhaseCommand
-from tune_spaces.design.phases import PHASES
 
 
 @click.command(cls=PhaseCommand)
-@click.argument("phase", metavar=f"[{'|'.join(PHASES)}]", default="phase1")
+@click.argument("phase", metavar=f"[{'|'.join(OPTIONS)}]", default="phase1")
 @profile_option
-@ablation_options
+@any_phase_options
 def preflight(request: PhaseRequest, phase: str, profile: str | None) -> int:
     """Check everything that a phase needs, on every node that may be used, before any GPU-hour is spent."""
     from cluster.cli.request import make_campaign

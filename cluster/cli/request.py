@@ -11,7 +11,7 @@ import click
 
 from bridge_common.errors import UserError
 from cluster.cli.data import pin_campaign_data
-from cluster.cli.options import PhaseRequest, ablation_options, parse_seeds, parse_settings, phase_options
+from cluster.cli.options import OPTIONS, PhaseRequest, parse_seeds, parse_settings
 from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
@@ -21,9 +21,11 @@ from ray_bridge.tasks.registry import TASKS
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.parallel import parse_parallel
 from tune_spaces.design.phases import PHASES, Phase, ablate
+from tune_spaces.design.sweep import SWEEP, parse_axis, sweep
 from tune_spaces.design.toggles import all_toggles, applicable
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings, Mode
+from tune_spaces.ray_tune.early_stopping import check_stop_early
 from tune_spaces.records.limits import parse_until
 
 
@@ -37,8 +39,7 @@ def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
         click.UsageError: for an unknown option.
     """
     _check_phase(phase)
-    options = ablation_options if phase == "ablate" else phase_options
-    command = click.command(phase)(options(lambda request: request))
+    command = click.command(phase)(OPTIONS[phase](lambda request: request))
     with command.make_context(phase, list(arguments)) as context:
         request = PhaseRequest(**context.params)
     make_specs(request)
@@ -70,6 +71,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     """
     _check_phase(phase)
     base, run_spec = make_specs(request)
+    check_stop_early(request.stop_early)
     TASKS.load(base.task).from_spec(base)  # refuses data that the task cannot read
     planned = keep_needs(make_phase(phase, base, request), base, _settings(request))
     base, planned = pin_campaign_data(base, planned)
@@ -95,6 +97,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
         request={
             "preset": request.preset,
             "settings": _settings(request),
+            **({} if request.stop_early is None else {"stop_early": request.stop_early}),
             "tracking_uri": request.tracking_uri or default_tracking_uri(request.storage),
         },
     )
@@ -141,8 +144,8 @@ def _held(base: JobSpec, request: PhaseRequest) -> dict[str, Any]:
 
 
 def _check_phase(phase: str) -> None:
-    if phase not in PHASES:
-        raise UserError(f"unknown phase {phase!r}: there are {', '.join(PHASES)}")
+    if phase not in OPTIONS:
+        raise UserError(f"unknown phase {phase!r}: there are {', '.join(OPTIONS)}")
 
 
 def _mode(text: str) -> Mode:
@@ -188,6 +191,9 @@ def make_phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
     """
     if request.campaign is not None:
         return _own_phase(request.campaign, base)
+    if name == SWEEP:
+        axes = [parse_axis(text) for text in request.over]
+        return sweep(base, axes, among=request.toggle, search=request.search, trials=request.trials)
     if name == "ablate":
         return ablate(base, request.design or ("leave-one-out",), request.toggle or None)
     return PHASES[name](base)

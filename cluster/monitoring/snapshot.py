@@ -11,7 +11,17 @@ from tune_spaces.campaign import Campaign
 from tune_spaces.gate.policy import Policy
 from tune_spaces.records.usage import TrialLog, Usage
 
-ORDER = ("running", "starting", "stopped", "failed", "finished", "reused", "ready", "waits for the gate")
+ORDER = (
+    "running",
+    "starting",
+    "stopped",
+    "failed",
+    "stopped early",
+    "finished",
+    "reused",
+    "ready",
+    "waits for the gate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +123,8 @@ class Watcher:
             state = "reused" if "reused_from" in result else "finished"
         elif name in running:
             state = "running" if log.status == trial_files.RUNNING else "starting"
+        elif folder.stopped_early:
+            state = "stopped early"
         elif folder.failed:
             state = "failed"
         elif folder.begun:
@@ -141,7 +153,7 @@ class Watcher:
 
     def _left(self, name: str, state: str, log: TrialLog, seconds: float, now: float) -> float:
         """Estimate a trial's remaining seconds: by its own speed once two of its steps are known."""
-        if state in ("finished", "reused", "failed"):
+        if state in ("finished", "reused", "failed", "stopped early"):
             return 0.0
         whole = self._estimates.get(name, 0.0)
         if state == "running" and log.first_step is not None and log.step > log.first_step[0]:

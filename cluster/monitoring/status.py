@@ -60,6 +60,8 @@ def _trial_line(campaign: Campaign, name: str) -> str:
     if result := folder.result():
         reused = f", reused from {result['reused_from']}" if "reused_from" in result else ""
         return f"{label}: {result['metrics'][metric_names.accuracy('bridged')]:.1%}{reused}"
+    if stopped := folder.stopped():
+        return f"{label}: stopped early at step {stopped['step']}"
     if error := folder.error():
         return f"{label}: failed: {error['error']}"
     if not folder.events_file.is_file():

@@ -26,7 +26,13 @@ def print_summary(campaign: Campaign, policy: Policy, console: Any = None) -> No
     console = console or Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=False)
     for name, outcome in policy.outcomes.items():
         folder = campaign.trial(name)
-        if outcome.failed:
+        if outcome.stopped:
+            at = folder.stopped() or {}
+            console.print(
+                f"\n{name} was stopped early at step {at.get('step')}, validation {at.get('validation_accuracy'):.1%}",
+                markup=False,
+            )
+        elif outcome.failed:
             console.print(f"\n{name} failed: {failure(folder)}", markup=False)
         else:
             console.print(_table(campaign, name, folder))

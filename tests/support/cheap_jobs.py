@@ -76,6 +76,11 @@ def _steps(folder: Path, **where: Any) -> None:
             {"kind": "metrics", "time": time.time(), "step": step, "values": {"loss/total": 1 / (1 + step)}},
         )
         files.write_json(state, step + 1)
+        validation = asked.get("validation", {}).get(given["variant"])
+        if validation is not None:
+            from ray import tune
+
+            tune.report({"step": step + 1, "validation_accuracy": validation})
     journal(folder, event="end", **about)
 
 
@@ -86,6 +91,15 @@ def direct(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
     import ray
 
     return finish(folder, ray.get_runtime_context().get_node_id(), started)
+
+
+def validated(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
+    """Run like `direct`, and report the validation accuracy of `STORAGE/cheap.json` at each step."""
+    result = direct(spec, run, folder, node_id=node_id, callbacks=callbacks, cache=cache)
+    best = settings(folder)["validation"][files.read_json(folder / "spec.json")["variant"]]
+    result["metrics"]["validation/best_accuracy"] = best
+    files.write_json(folder / "result.json", result)
+    return result
 
 
 def _placed_task(folder: Path, started: float) -> dict[str, Any]:

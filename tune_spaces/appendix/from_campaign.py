@@ -16,13 +16,15 @@ from tune_spaces.analysis.kv_cache_savings import kv_cache_saved
 from tune_spaces.analysis.scored_trials import Trials, read_trials
 from tune_spaces.appendix.plots import Curve
 from tune_spaces.appendix.write import write_appendix
+from tune_spaces.design.sweep import SWEEP
 from tune_spaces.design.toggles import OFF, ON, all_toggles
 from tune_spaces.design.variants import full
 from tune_spaces.records.campaign_folder import CampaignFolder
-from tune_spaces.records.results_table import trial_table
+from tune_spaces.records.results_table import STOPPED_EARLY, trial_table
 from tune_spaces.records.reuse import finished_trials
 
 CURVE = f"validation/{accuracy('bridged')}"  # comparable between variants, whose losses have different terms
+VALIDATION = "validation/best_accuracy"
 MOST_POINTS = 1_000  # of a curve; more cannot be seen
 
 
@@ -89,15 +91,17 @@ def _table(campaign: CampaignFolder, phases: Collection[str] | None) -> pd.DataF
 def _notes(table: pd.DataFrame) -> list[str]:
     """Return what a reader must know of where the trials ran: nothing if all ran on one kind of GPU, or on none."""
     kinds: dict[str, list[str]] = {}
+    notes = _sweep_note(table)
     for row in table.to_dict("records"):
         if isinstance(row.get("gpu"), str):
             kinds.setdefault(row["gpu"], []).append(row["name"])
     if len(kinds) < 2:
-        return []
+        return notes
     ran = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in sorted(kinds.items()))
     return [
+        *notes,
         f"**Different kinds of GPU** ({ran}). They round differently, so a difference between trials on two kinds is "
-        "not due to their settings alone; `--parallel 1` keeps the trials on one node."
+        "not due to their settings alone; `--parallel 1` keeps the trials on one node.",
     ]
 
 
@@ -121,6 +125,22 @@ def _reference_elsewhere(campaign: CampaignFolder) -> list[TrialFolder]:
     for wanted in fingerprints:
         found += [t for t in finished.get(wanted[:8], []) if t.fingerprint() == wanted][:1]
     return found
+
+
+def _sweep_note(table: pd.DataFrame) -> list[str]:
+    """Return how many configurations a sweep tried, and which its validation accuracy selects; nothing for others."""
+    own = table[table["phase"] == SWEEP]
+    if own.empty:
+        return []
+    finished, stopped = own[own["status"] == "finished"], own[own["status"] == STOPPED_EARLY]
+    note = (
+        f"**A sweep of {len(own)} trials**: {len(finished)} were trained to the end and met the test items once; "
+        f"{len(stopped)} were stopped early on validation accuracy, never met them, and are in no comparison."
+    )
+    if VALIDATION in finished and not finished.empty:
+        best = finished.loc[finished[VALIDATION].idxmax()]
+        note += f" Validation accuracy selects {best['variant']} ({best[VALIDATION]:.1%}), whatever its test accuracy."
+    return [note]
 
 
 def _two_position_toggles(table: pd.DataFrame) -> list[str]:

@@ -16,11 +16,12 @@ class Outcome:
     """How a trial ended.
 
     Attributes:
-        accuracy: accuracy of the bridged condition, or None if the trial failed.
+        accuracy: accuracy of the bridged condition, or None if the trial failed or was stopped early.
         correct: number of items answered correctly, or None if the job did not report it.
         n: number of items, or None if the job did not report it.
         folder: the trial's folder, with `samples.jsonl` if the job wrote one.
         node_id: the Ray node on which the trial ran.
+        stopped: whether a sweep's scheduler ended the trial.
     """
 
     accuracy: float | None
@@ -28,6 +29,7 @@ class Outcome:
     n: int | None = None
     folder: str = ""
     node_id: str | None = None
+    stopped: bool = False
 
     @classmethod
     def of_metrics(cls, metrics: Mapping[str, Any], folder: Path | str, node_id: str | None) -> "Outcome":
@@ -43,11 +45,13 @@ class Outcome:
 
     @classmethod
     def of_trial(cls, trial: TrialFolder) -> "Outcome | None":
-        """Read the outcome of a trial from its folder, or return None if it has not finished."""
+        """Read the outcome of a trial from its folder; None if it neither finished nor was stopped early."""
         result = trial.result()
+        if result is None and trial.stopped_early:
+            return cls(accuracy=None, folder=str(trial.path), stopped=True)
         return None if result is None else cls.of_metrics(result["metrics"], trial.path, result.get("node_id"))
 
     @property
     def failed(self) -> bool:
-        """Whether the trial ended without an accuracy."""
-        return self.accuracy is None
+        """Whether the trial ended without an accuracy, although nobody stopped it early."""
+        return self.accuracy is None and not self.stopped

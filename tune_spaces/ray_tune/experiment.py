@@ -43,6 +43,7 @@ def fit(
     wait: bool,
     parallel: Parallel = AUTO,
     limits: Limits | None = None,
+    stop_early: str | None = None,
 ) -> "ResultGrid":
     """Run the trials that the policy asks for until it asks for none, or a stop is requested.
 
@@ -55,6 +56,7 @@ def fit(
         wait: wait for GPUs that others use; otherwise the phase is refused while they do.
         parallel: trials that may run at once; `auto` for as many as the cluster holds.
         limits: a time and GPU-hours within which the start must end.
+        stop_early: `asha` to end trials whose validation accuracy falls behind; None to let all end.
 
     Raises:
         UserError: no node can hold a job, or none is free and `wait` is false.
@@ -65,6 +67,7 @@ def fit(
 
         if not wait:
             check_free(run)
+        from tune_spaces.ray_tune.early_stopping import scheduler
         from tune_spaces.ray_tune.search_space import search_space
         from tune_spaces.ray_tune.searcher import VariantSearcher
         from tune_spaces.ray_tune.stopper import GateStopper
@@ -75,6 +78,7 @@ def fit(
             parallel=parallel,
             slots=lambda: places.standing().slots,
             fits=keeper.fits,
+            stops_early=stop_early is not None,
         )
 
         def follow() -> None:
@@ -89,7 +93,9 @@ def fit(
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 num_samples=len(trials),
-                reuse_actors=True,
+                scheduler=scheduler(stop_early, [trial.spec for trial in trials.values()]),
+                # A job that was ended early would go on in an actor that is used again.
+                reuse_actors=stop_early is None,
                 trial_name_creator=_trial_name,
                 trial_dirname_creator=_trial_name,
             ),

@@ -12,12 +12,14 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from bridge_common import trial_files
 from ray_bridge import RunSpec
 from tune_spaces.design.parallel import AUTO, Parallel
 from tune_spaces.design.plan import PlannedTrial
 from tune_spaces.design.space import point, space
 from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
+from tune_spaces.ray_tune.early_stopping import STEP, VALIDATION
 from tune_spaces.ray_tune.nodes import is_alive
 from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.reuse import FinishedInStorage, take_finished
@@ -37,6 +39,7 @@ class VariantSearcher(Searcher):
         slots: Callable[[], int] | None = None,
         alive: Callable[[str], bool] = is_alive,
         fits: Callable[[str, Mapping[str, float]], bool] | None = None,
+        stops_early: bool = False,
     ) -> None:
         """Suggest nothing yet.
 
@@ -50,10 +53,12 @@ class VariantSearcher(Searcher):
             alive: whether a node, by its id, is alive.
             fits: whether a trial may still start beside the running ones, given when each of them was started; any may
                 by default.
+            stops_early: whether a scheduler may end trials, which are then recorded as stopped early.
         """
         super().__init__()
         self.policy, self.trials, self.campaign, self.run = policy, dict(trials), campaign, run
         self.parallel, self._slots, self._alive, self._fits = parallel, slots, alive, fits
+        self._stops_early = stops_early
         self._limit = None if parallel == AUTO else int(parallel)
         self.live: dict[str, str] = {}  # names of running trials by Tune's id
         self.since: dict[str, float] = {}  # when each of them was suggested, in seconds since 1970
@@ -124,11 +129,19 @@ class VariantSearcher(Searcher):
         name = self.live.pop(trial_id, None)
         if name is None:
             return
-        if error or not result or not result.get("final"):
+        if self._stops_early and not error and result and not result.get("final"):
+            self._observe_stopped(name, result)
+        elif error or not result or not result.get("final"):
             self.policy.observe(name, Outcome(accuracy=None))
         else:
             folder = self.campaign.trial(name).path
             self.policy.observe(name, Outcome.of_metrics(result, folder, result.get("node_id")))
+
+    def _observe_stopped(self, name: str, result: Mapping[str, Any]) -> None:
+        trial = self.campaign.trial(name)
+        trial.write_stopped({measure: result.get(measure) for measure in (STEP, VALIDATION)})
+        trial.append_status(trial_files.KILLED)
+        self.policy.observe(name, Outcome(accuracy=None, folder=str(trial.path), stopped=True))
 
     def save(self, checkpoint_path: str) -> None:
         """Write the searcher's state."""

@@ -22,6 +22,7 @@ from tune_spaces.records.campaign_folder import CampaignFolder
 
 FORMATS = ("csv", "parquet", "json")
 STATUSES = {trial_files.FINISHED: "finished", trial_files.FAILED: "failed", None: "unfinished"}
+STOPPED_EARLY = "stopped early"
 SETTINGS = ("source", "target", "task", "layout", "soft_position", "bridge", "pooling", "injection", "soft_tokens")
 """Fields of the spec that `results` shows even if all trials agree in them."""
 PLUGIN_FIELDS = ("plugins", "extra")
@@ -36,10 +37,10 @@ def trial_table(
 ) -> pd.DataFrame:
     """Build a table with one row per trial.
 
-    Its columns are, in this order: name, variant, phase, seed and fingerprint; status (finished, failed, unfinished),
-    error and reused_from; folder, and samples, the path of `samples.jsonl` or None until the trial has finished; a
-    column per toggle under its key (on, off); fields of the spec; the columns in `more`; node_id, gpu, seconds and
-    checkpoint; and the metrics of the final evaluation.
+    Its columns are, in this order: name, variant, phase, seed and fingerprint; status (finished, failed, stopped early,
+    unfinished), error and reused_from; folder, and samples, the path of `samples.jsonl` or None until the trial has
+    finished; a column per toggle under its key (on, off); fields of the spec; the columns in `more`; node_id, gpu,
+    seconds and checkpoint; and the metrics of the final evaluation.
 
     Args:
         trials: folders of trials that have begun.
@@ -78,7 +79,7 @@ def _row(
     row = {
         "name": trial.name,
         **{name: record.get(name) for name in ("variant", "phase", "seed", "fingerprint")},
-        "status": STATUSES[trial.status],
+        "status": STOPPED_EARLY if trial.stopped_early else STATUSES[trial.status],
         "error": (trial.error() or {}).get("error"),
         "reused_from": None,
         "folder": str(trial.path),

@@ -1,0 +1,52 @@
+"""Ray Tune's scheduler that ends trials of a sweep whose validation accuracy falls behind, without any test item."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bridge_common.errors import UserError
+from ray_bridge import JobSpec
+
+STEP, VALIDATION = "step", "validation_accuracy"
+"""What a job reports with each of its checkpoints: the step, and the best validation accuracy so far."""
+ASHA = "asha"
+REDUCTION = 3  # one trial in so many goes on at each rung
+
+
+def check_stop_early(name: str | None) -> None:
+    """Refuse an unknown scheduler.
+
+    Raises:
+        UserError: if it is neither None nor `asha`.
+    """
+    if name not in (None, ASHA):
+        raise UserError(f"--stop-early {name}: use {ASHA}, or leave it out")
+
+
+def scheduler(name: str | None, specs: Sequence[JobSpec]) -> Any:
+    """Return Tune's scheduler, or None for its default, which lets every trial end.
+
+    Asynchronous successive halving (Li et al. 2020): at each rung, from the first evaluation on and at three times as
+    many steps each, a trial goes on if it is among the best third of those that have come so far.
+
+    Args:
+        name: `asha`, or None.
+        specs: specs of the sweep's trials.
+
+    Raises:
+        UserError: for another name.
+    """
+    check_stop_early(name)
+    if name is None:
+        return None
+    from ray.tune.schedulers import AsyncHyperBandScheduler
+
+    steps = max(spec.steps for spec in specs)
+    return AsyncHyperBandScheduler(
+        time_attr=STEP,
+        metric=VALIDATION,
+        mode="max",
+        max_t=steps,
+        grace_period=min(steps, *(spec.eval_every for spec in specs)),
+        reduction_factor=REDUCTION,
+        stop_last_trials=False,  # a trial that comes to its last step is evaluated on the test items
+    )
