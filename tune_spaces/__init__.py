@@ -7,14 +7,18 @@ from bridge_common.lazy import lazy_names
 if TYPE_CHECKING:
     from tune_spaces.campaign import Campaign
     from tune_spaces.design.phases import Phase, ablate, phase1, phase2, phase3
+    from tune_spaces.design.sweep import Axis, sweep
     from tune_spaces.design.toggles import Toggle, register_toggle
     from tune_spaces.design.variants import Variant, full, only
     from tune_spaces.gate.decision import GateSettings
+    from tune_spaces.records.limits import Limits
 
 __version__ = "0.2.0"
 __all__ = [
+    "Axis",
     "Campaign",
     "GateSettings",
+    "Limits",
     "Phase",
     "Toggle",
     "Variant",
@@ -25,11 +29,14 @@ __all__ = [
     "phase2",
     "phase3",
     "register_toggle",
+    "sweep",
 ]
 
 _HOMES = {
     "Campaign": "tune_spaces.campaign",
     "GateSettings": "tune_spaces.gate.decision",
+    "Limits": "tune_spaces.records.limits",
+    **dict.fromkeys(("Axis", "sweep"), "tune_spaces.design.sweep"),
     **dict.fromkeys(("Phase", "ablate", "phase1", "phase2", "phase3"), "tune_spaces.design.phases"),
     **dict.fromkeys(("Toggle", "register_toggle"), "tune_spaces.design.toggles"),
     **dict.fromkeys(("Variant", "full", "only"), "tune_spaces.design.variants"),

@@ -5,6 +5,7 @@ from its last checkpoint at the next start.
 """
 
 import re
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from ray_bridge import RunSpec
 from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.usage import Usage
 
+READ_EVERY_S = 2.0
 _AFTER = re.compile(r"\+(\d+(?:\.\d+)?)([mhd])")
 _SECONDS = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -89,6 +91,8 @@ class LimitKeeper:
         self.limits, self.run = limits, run
         self.reason: str | None = None
         self._estimates = {row["name"]: 60.0 * row["minutes"] for row in plan["trials"]}
+        self._lock = threading.Lock()  # the search asks, and the thread that follows the run
+        self._known, self._read_after = 0.0, 0.0
         self._usage = Usage(campaign.trial(name) for name in self._estimates)
 
     def fits(self, name: str, running: Mapping[str, float], now: float | None = None) -> bool:
@@ -99,16 +103,15 @@ class LimitKeeper:
             running: when each running trial was started, in seconds since 1970, by name.
             now: the present time.
         """
-        now = time.time() if now is None else now
+        at = time.time() if now is None else now
         own = self._estimates.get(name, 0.0)
-        if self.limits.until is not None and now + own > self.limits.until:
+        if self.limits.until is not None and at + own > self.limits.until:
             self.reason = f"{name} takes about {own / 60:.0f} minutes and would end after {_clock(self.limits.until)}"
             return False
         if self.limits.gpu_hours is None:
             return True
-        left = sum(max(0.0, self._estimates.get(other, 0.0) - (now - since)) for other, since in running.items())
-        used = self._usage.gpu_hours(self.run, running, now)
-        expected = used + (own + left) * self.run.workers / 3600
+        left = sum(max(0.0, self._estimates.get(other, 0.0) - (at - since)) for other, since in running.items())
+        expected = self._used(running, now) + (own + left) * self.run.workers / 3600
         if expected > self.limits.gpu_hours:
             self.reason = (
                 f"{name} would bring the campaign to about {expected:.1f} of {self.limits.gpu_hours:g} GPU-hours"
@@ -118,16 +121,25 @@ class LimitKeeper:
 
     def reached(self, running: Mapping[str, float], now: float | None = None) -> bool:
         """Whether a limit is reached, so that what runs has to stop. Arguments are those of `fits`."""
-        now = time.time() if now is None else now
-        if self.limits.until is not None and now >= self.limits.until:
+        if self.limits.until is not None and (time.time() if now is None else now) >= self.limits.until:
             self.reason = f"the time {_clock(self.limits.until)} is reached"
             return True
         if self.limits.gpu_hours is not None:
-            used = self._usage.gpu_hours(self.run, running, now)
+            used = self._used(running, now)
             if used >= self.limits.gpu_hours:
                 self.reason = f"{used:.1f} of {self.limits.gpu_hours:g} GPU-hours are used"
                 return True
         return False
+
+    def _used(self, running: Mapping[str, float], now: float | None) -> float:
+        """Return the GPU-hours used so far; those of the present time are read from the logs every few seconds."""
+        with self._lock:
+            if now is not None:
+                return self._usage.gpu_hours(self.run, running, now)
+            if time.monotonic() >= self._read_after:
+                self._known = self._usage.gpu_hours(self.run, running)
+                self._read_after = time.monotonic() + READ_EVERY_S
+            return self._known
 
 
 def _clock(seconds: float) -> str:

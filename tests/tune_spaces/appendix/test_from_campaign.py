@@ -171,3 +171,21 @@ def test_a_toggle_of_a_plug_in_s_setting(campaign: Path) -> None:
         assert "extra.rank" in effects()
         set_rank("B", 16)
         assert "extra.rank" not in effects()
+
+
+def set_gpu(campaign: Path, kinds: dict[str, str | None]) -> None:
+    for path in (campaign / "trials").glob("*/result.json"):
+        files.write_json(path, {**files.read_json(path), "gpu": kinds[path.parent.name.split("-")[0]]})
+
+
+def test_trials_on_different_kinds_of_gpu_are_named_at_the_top(campaign: Path) -> None:
+    set_gpu(campaign, {"full": "NVIDIA H100", "A": "NVIDIA H100", "B": "NVIDIA A100", "C": "NVIDIA H100"})
+    text = campaign_appendix(campaign)["appendix.md"].read_text(encoding="utf-8")
+    top = text.split("## What the data support")[0]
+    assert "**Different kinds of GPU** (NVIDIA A100: B-phase1.5-0; NVIDIA H100: full-phase1-0, A-phase1.5-1" in top
+
+
+@pytest.mark.parametrize("kind", ["NVIDIA H100", None])
+def test_one_kind_of_gpu_or_none_needs_no_word(campaign: Path, kind: str | None) -> None:
+    set_gpu(campaign, dict.fromkeys(("full", "A", "B", "C"), kind))
+    assert "Different kinds" not in campaign_appendix(campaign)["appendix.md"].read_text(encoding="utf-8")
