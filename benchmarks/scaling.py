@@ -35,7 +35,10 @@ from tests.support.ray_clusters import ENVIRONMENT, ray_cluster, ray_environment
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.parallel import AUTO, Parallel, parse_parallel
 from tune_spaces.design.phases import Phase
+from tune_spaces.design.plan import Plan
 from tune_spaces.design.variants import full
+from tune_spaces.gate.policy import Policy
+from tune_spaces.records.campaign_folder import CampaignFolder
 
 NODE = {"cpus": 1, "gpus": 2}
 SCALES = (1, 3, 10, 30, 100, 300, 1000)
@@ -139,25 +142,23 @@ def _memory_mib() -> dict[str, float]:
 
 def simulated(trials: int, seconds: float, tune_cost: float) -> dict[str, Any]:
     """Simulate a sweep on each number of nodes: every trial takes `seconds`, give or take a fifth."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    campaign = sweep(Path("unused"), trials, tiny_run())  # planned once; nothing is written
     for nodes in SCALES:
-        rows.append(_simulate(trials, nodes, seconds, tune_cost))
+        rows.append(_simulate(campaign.plan, nodes, seconds, tune_cost))
         ideal = rows[0]["makespan_h"] / nodes
         rows[-1]["efficiency"] = round(ideal / rows[-1]["makespan_h"], 3)
         print(rows[-1], flush=True)
     return {"trials": trials, "job_s": seconds, "tune_s_per_trial": tune_cost, "nodes": rows}
 
 
-def _simulate(trials: int, nodes: int, seconds: float, tune_cost: float) -> dict[str, Any]:
+def _simulate(plan: Plan, nodes: int, seconds: float, tune_cost: float) -> dict[str, Any]:
     from tune_spaces.ray_tune.searcher import VariantSearcher
 
     draw = random.Random(0)
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
-        campaign = sweep(Path(name), trials, tiny_run())
-        policy = campaign.policy()
-        searcher = VariantSearcher(
-            *(policy, campaign.plan.trials, campaign.records, campaign.run_spec), parallel=AUTO, slots=lambda: nodes
-        )
+        policy, folder = Policy(first=plan.first), CampaignFolder(Path(name) / "c")
+        searcher = VariantSearcher(policy, plan.trials, folder, tiny_run(), parallel=AUTO, slots=lambda: nodes)
         clock = busy = 0.0  # the driver's time, and how much of it was work
         running: list[tuple[float, str]] = []
         result = {"accuracy/bridged": 0.6, "n": 1000, "final": True}
@@ -180,8 +181,8 @@ def _simulate(trials: int, nodes: int, seconds: float, tune_cost: float) -> dict
             cost = time.perf_counter() - began
             clock, busy = clock + cost, busy + cost
         assert policy.finished
-        assert number == trials
-    own = busy / trials - tune_cost
+        assert number == len(plan.trials)
+    own = busy / number - tune_cost
     return {
         "nodes": nodes,
         "makespan_h": round(clock / 3600, 3),
