@@ -65,6 +65,10 @@ class VariantSearcher(Searcher):
         self._fields = tuple(space(trial.spec.flat() for trial in trials.values()))
         self._finished = FinishedInStorage(campaign.storage)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state that Tune pickles with its configuration, without what asks the cluster and the clock."""
+        return {**self.__dict__, "_slots": None, "_fits": None}
+
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Accept Tune's search space: suggestions are points of it."""
         return True
