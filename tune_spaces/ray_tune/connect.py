@@ -19,6 +19,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the experiment names the loggers that it wants
     "RAY_AIR_NEW_OUTPUT": "0",  # the other reporter prints its tables whatever the verbosity
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial's final report has test metrics, not the scheduler's
     "TUNE_MAX_PENDING_TRIALS_PG": "32",  # trials whose actors start at once; by default they start one by one
     # A job that cannot be placed on its preferred node fails after this many seconds instead of waiting forever.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
