@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tune_spaces.ray_tune.searcher import VariantSearcher
 
 STOP_POLL = 0.5  # seconds between looks for a request to stop
+LIMIT_POLL = 1.0  # seconds between looks for a limit that is reached
 SCHEDULE_POLL = 2.0  # seconds between records of what runs and what waits
 ACTOR_RETRIES = 2  # new starts of a trial whose actor died; the job resumes from its checkpoint
 
@@ -81,9 +82,13 @@ def fit(
             stops_early=stop_early is not None,
         )
 
-        def follow() -> None:
-            if keeper.reached(searcher.running()):
+        def stop_at_limit() -> bool:
+            reached = keeper.reached(searcher.running())
+            if reached:
                 campaign.request_stop()
+            return reached
+
+        def record() -> None:
             _record_schedule(campaign, searcher, places, keeper)
 
         trainable = tune.with_parameters(tune_trial, job=job, attempt=uuid.uuid4().hex)
@@ -108,9 +113,9 @@ def fit(
                 verbose=0,
             ),
         )
-        with repeating(SCHEDULE_POLL, follow, "schedule"):
+        with repeating(LIMIT_POLL, stop_at_limit, "limits"), repeating(SCHEDULE_POLL, record, "schedule"):
             grid = tuner.fit()
-        _record_schedule(campaign, searcher, places, keeper)
+        record()
         for name in searcher.live.values():
             _observe_interrupted(campaign, policy, name)
         return grid

@@ -83,8 +83,8 @@ class VariantSearcher(Searcher):
         if self.live and not self._has_room_for(name):
             return None
         trial = self.trials[name]
-        self.live[trial_id] = name
         self.since[name] = time.time()
+        self.live[trial_id] = name
         folder = self.campaign.begin(trial, self.run)
         return {
             "name": name,
