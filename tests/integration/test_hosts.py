@@ -113,3 +113,23 @@ def test_a_driver_killed_with_three_trials_in_flight_repeats_none(storage: Path,
     with sweeping(storage, network) as process:
         assert process.wait(240) == 0, driver_log(storage)
     assert_all_ran_once(storage, repeated=3)
+
+
+def test_the_embedded_pair_runs_on_two_hosts_at_once(storage: Path, network: Hosts) -> None:
+    small = {"steps": 2, "warmup_steps": 1, "eval_every": 2, "validation_examples": 4, "test_examples": 8}
+    options = {**small, "train_examples": 64, "workers": 1, "cpus_per_worker": 1}
+    process = driver(
+        *(storage, "--design=add-one-in", "--toggle=kl", "--skip-preflight"),
+        *(f"--set={name}={value}" for name, value in options.items()),
+        phase="ablate",
+        job="ray_bridge:run_job",
+        address=network.address,
+        on=lambda command: network.command(0, command),
+    )
+    try:
+        assert process.wait(240) == 0, driver_log(storage)
+    finally:
+        end(process)
+    results = [files.read_json(path) for path in (storage / "ablate-tiny" / "trials").glob("*/result.json")]
+    assert len(results) == 2
+    assert len({result["node_id"] for result in results}) == 2
