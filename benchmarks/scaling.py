@@ -2,12 +2,12 @@
 
     python -m benchmarks.scaling measured [--nodes 1 2 4 8] [--trials 12] [--seconds 30]
     python -m benchmarks.scaling many [--trials 200] [--parallel 16]
-    python -m benchmarks.scaling simulated [--trials 10000] [--seconds 600]
+    python -m benchmarks.scaling simulated [--trials 10000] [--seconds 600] [--tune-cost 0.3]
 
 `measured` runs Ray nodes with two fake GPUs each in network namespaces, which needs root and iproute2. A job holds a
 node's GPUs and sleeps; `one at a time` is `--parallel 1`. `many` runs jobs that do nothing, so what remains
 is the cost of a trial in driver and head, and their memory. `simulated` calls the real policy and searcher under a fake
-clock: the driver is one server, which spends the searcher's own measured time and Tune's (from `many`) on each trial.
+clock: the driver is one server, which spends the searcher's own measured time and `--tune-cost` on each trial.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from tune_spaces.records.campaign_folder import CampaignFolder
 
 NODE = {"cpus": 1, "gpus": 2}
 SCALES = (1, 3, 10, 30, 100, 300, 1000)
-TUNE_COST_S = 0.1  # of a trial in Tune's loop, unless `many` has measured it here
+TUNE_COST_S = 0.3  # between two trials that use one actor, on two idle cores
 
 
 def sweep(storage: Path, trials: int, run: RunSpec) -> Campaign:
@@ -206,6 +206,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--trials", type=int)
     parser.add_argument("--seconds", type=float)
+    parser.add_argument("--tune-cost", type=float, default=TUNE_COST_S, help="seconds of a trial in Tune's loop")
     parser.add_argument("--parallel", type=parse_parallel, default=16)
     asked = parser.parse_args()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -217,11 +218,9 @@ def main() -> None:
     elif asked.part == "many":
         found = many(asked.trials or 200, asked.parallel)
     else:
-        path = results_folder() / "scaling.json"
-        known = json.loads(path.read_text()).get("many", {}) if path.is_file() else {}
-        found = simulated(asked.trials or 10_000, asked.seconds or 600, known.get("s_per_trial", TUNE_COST_S))
+        found = simulated(asked.trials or 10_000, asked.seconds or 600, asked.tune_cost)
     print(json.dumps(found))
-    _merge(asked.part, found)
+    _merge(f"simulated_{asked.tune_cost:g}" if asked.part == "simulated" else asked.part, found)
 
 
 if __name__ == "__main__":
