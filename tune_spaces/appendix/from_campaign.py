@@ -138,7 +138,7 @@ def _sweep_note(table: pd.DataFrame) -> list[str]:
         f"{len(stopped)} were stopped early on validation accuracy, never met them, and are in no comparison."
     )
     if VALIDATION in finished and not finished.empty:
-        best = finished.loc[finished[VALIDATION].idxmax()]
+        best = max(finished.to_dict("records"), key=lambda row: row[VALIDATION])
         note += f" Validation accuracy selects {best['variant']} ({best[VALIDATION]:.1%}), whatever its test accuracy."
     return [note]
 
