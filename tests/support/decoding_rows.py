@@ -43,8 +43,9 @@ def soft_of(lm: FrozenLM, count: int, injection: Injection | None = None) -> Sof
 
 
 def tokens_of(lm: FrozenLM, count: int) -> Tensor:
-    """Return seeded soft tokens of the size of the model's embeddings, (count, K, d_t)."""
-    return normal((SOFT_TOKENS, lm.hidden_size), [("test", i) for i in range(count)]).to(lm.dtype) * lm.embedding_rms
+    """Return seeded soft tokens of the size of the model's embeddings, (count, K, d_t), on its device."""
+    noise = normal((SOFT_TOKENS, lm.hidden_size), [("test", i) for i in range(count)])
+    return noise.to(lm.device, lm.dtype) * lm.embedding_rms
 
 
 def adapters_of(lm: FrozenLM) -> Injection:

@@ -35,7 +35,7 @@ def test_every_family_takes_fused_layers_and_captured_decoding(
     assert lm.slow_paths() == ""
     assert lm.body is not None
     rows, statistics = rows_of(lm, 12, header=2, soft_after_header=True), DecodingStatistics()
-    soft = SoftContext(adapters={}, tokens=tokens_of(lm, 12).to(lm.device))
+    soft = SoftContext(adapters={}, tokens=tokens_of(lm, 12))
     written = decode_graphed(lm, rows, soft, 48, statistics=statistics)
     assert (statistics.cache, statistics.captured > 0) == ("FusedCache", True)
     if dtype == torch.float32:

@@ -57,7 +57,7 @@ def test_captured_decoding_reads_adapters(lm: FrozenLM, monkeypatch: pytest.Monk
         replace(row, injection="adapter")
         for row in (answer_row(lm, "", TASK.prompt(e), None, soft_after_header=False) for e in TASK.test())
     ]
-    soft, statistics = SoftContext(adapters=adapters, tokens=tokens_of(lm, 24).to(lm.device)), DecodingStatistics()
+    soft, statistics = SoftContext(adapters=adapters, tokens=tokens_of(lm, 24)), DecodingStatistics()
     captured = decode_graphed(lm, rows, soft, 64, statistics=statistics)
     assert statistics.captured > 0
     eager = decode_eager(lm, rows, soft, 64)

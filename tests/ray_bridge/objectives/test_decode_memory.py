@@ -30,6 +30,7 @@ MISTRAL_7B: dict[str, Any] = {
     "num_hidden_layers": 32,
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
+    "max_position_embeddings": 32_768,
     "sliding_window": None,
 }
 LLAMA_8B = {name: value for name, value in MISTRAL_7B.items() if name != "sliding_window"} | {"vocab_size": 128_256}
