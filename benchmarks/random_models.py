@@ -89,11 +89,6 @@ class SizedEncoder(Encoder):
         super().__init__(*arguments)
         self.lengths = lengths
 
-    def source_row(self, example: Example) -> Row:
-        """Return a random prompt for the source."""
-        item = self([example])[0]
-        return Row(before=(self.source.bos,), prompt=item.source_ids[1:], header=item.source_header)
-
     def _encode(self, examples: Sequence[Example]) -> list[Encoded]:
         return [self._sized(example) for example in examples]
 

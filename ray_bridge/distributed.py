@@ -1,9 +1,13 @@
 """The few collective operations of a job, which work the same with one worker as with many."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,18 @@ class Worker:
         values: list[object] = [None] * self.world
         torch.distributed.all_gather_object(values, value)
         return values
+
+    def deal(self, count: int, make: Callable[[Sequence[int]], Sequence[T]]) -> list[T]:
+        """Return what `make` makes of the numbers 0 to count - 1: each worker makes its share and gets all others.
+
+        Args:
+            count: the same on every worker.
+            make: returns one picklable value for each number.
+        """
+        made: list[Any] = [None] * count
+        for rank, share in enumerate(self.gather(make(self.share(count)))):
+            made[rank :: self.world] = share  # type: ignore[call-overload]
+        return made
 
     def barrier(self) -> None:
         """Wait until every worker has called this."""

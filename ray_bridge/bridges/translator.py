@@ -137,12 +137,15 @@ class TranslatorModule(nn.Module):
         return cast(Bridge, self.bridge)(*self._bridge_states(*inputs), noise, dropped)
 
     @torch.no_grad()
-    def fit_whitening(self, sources: Iterable[SourceBatch], worker: Worker) -> None:
+    def fit_whitening(self, sources: Iterable[SourceBatch], worker: Worker) -> dict[str, float]:
         """Compute the statistics that whiten the bridge's input from training prompts, once, before training.
 
         Args:
             sources: this worker's share of the prompts.
             worker: sums the moments, so that every worker ends with the same statistics.
+
+        Returns:
+            Metrics: what the pooled condition's statistics were computed from, and how far they were shrunk.
 
         Raises:
             ValueError: if this worker has no prompts.
@@ -151,15 +154,18 @@ class TranslatorModule(nn.Module):
         total: list[Moments] | None = None
         for source in sources:
             batch = bridge.moments(*self._bridge_states(*self.bridge_inputs(source)))
-            total = batch if total is None else [a + b for a, b in zip(total, batch, strict=True)]
+            total = batch if total is None else [a.add_(b) for a, b in zip(total, batch, strict=True)]
         if total is None:
             raise ValueError("every worker needs at least one prompt")
         for moments in total:
-            for tensor in (moments.count, moments.total, moments.square):
+            for tensor in moments.tensors():
                 worker.sum(tensor)
         bridge.fit(total)
         for statistics in self.bridge.buffers():
             worker.broadcast(statistics)
+        if not total:
+            return {}
+        return {"whitening/rows": float(total[-1].count), "whitening/shrinkage": total[-1].shrinkage()}
 
     def flow_error(self, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None, *inputs: Tensor) -> Tensor:
         """Return the flow loss of each row, (B,), for data (B, K, d_t) at unit RMS, from `bridge_inputs`.

@@ -15,28 +15,67 @@ _FLOOR = 1e-3  # share of the largest variance below which a direction is not am
 
 @dataclass(kw_only=True)
 class Moments:
-    """First and second moments of rows, in float64, which add up over batches and workers.
+    """Moments of rows x, in float64, which add up over batches and workers: nothing else of the rows is kept.
 
     Attributes:
         count: number of rows.
-        total: (d,), their sum.
-        square: (d, d), sum of their outer products.
+        total: (d,), sum of x.
+        square: (d, d), sum of x xᵀ.
+        cube: (d,), sum of |x|² x.
+        fourth: sum of |x|⁴.
     """
 
     count: Tensor
     total: Tensor
     square: Tensor
+    cube: Tensor
+    fourth: Tensor
 
     @classmethod
     def of(cls, rows: Tensor) -> "Moments":
         """Compute the moments of rows (N, d)."""
         x = rows.double()  # (N, d)
-        return cls(count=torch.tensor(float(len(x)), dtype=x.dtype, device=x.device), total=x.sum(0), square=x.T @ x)
+        lengths = x.pow(2).sum(1)  # (N,)
+        count = torch.tensor(float(len(x)), dtype=x.dtype, device=x.device)
+        return cls(count=count, total=x.sum(0), square=x.T @ x, cube=lengths @ x, fourth=lengths @ lengths)
 
     def __add__(self, other: "Moments") -> "Moments":
-        return Moments(
-            count=self.count + other.count, total=self.total + other.total, square=self.square + other.square
+        return Moments(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+    def add_(self, other: "Moments") -> "Moments":
+        """Add in place: (d, d) is large."""
+        for name, value in vars(self).items():
+            value.add_(getattr(other, name))
+        return self
+
+    def tensors(self) -> list[Tensor]:
+        """Return all of them, as sums over workers need them."""
+        return list(vars(self).values())
+
+    def covariance(self) -> Tensor:
+        """Return the sample covariance, (d, d)."""
+        center = self.total / self.count  # (d,)
+        return self.square / self.count - torch.outer(center, center)  # (d, d)
+
+    def shrinkage(self) -> float:
+        """Return which share of the covariance a multiple of the identity should replace (Ledoit & Wolf 2004).
+
+        It is near 0 for many rows and near 1 for few rows or nearly equal variances. Their estimator needs the fourth
+        moments of centred rows, which follow from those of the rows as they are.
+        """
+        center, covariance = self.total / self.count, self.covariance()  # (d,), (d, d)
+        size, length = len(center), center @ center
+        fourth = (
+            self.fourth
+            - 4 * center @ self.cube
+            + 2 * length * self.square.trace()
+            + 4 * center @ self.square @ center
+            - 3 * self.count * length**2
         )
+        squares = covariance.pow(2).sum()
+        spread = squares - covariance.trace() ** 2 / size  # distance from a multiple of the identity
+        error = (fourth / self.count - squares) / self.count  # of the sample covariance
+        return float((error / spread).clamp(0, 1)) if spread > 0 and error > 0 else 0.0
 
 
 class Whitening(nn.Module):
@@ -61,10 +100,14 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def fit(self, moments: Moments) -> None:
-        """Compute the statistics from moments of what `forward` will read."""
-        center = moments.total / moments.count  # (d,)
-        covariance = moments.square / moments.count - torch.outer(center, center)  # (d, d)
-        variances, directions = torch.linalg.eigh(covariance)  # (d,), (d, d)
+        """Compute the statistics from moments of what `forward` will read.
+
+        The covariance is shrunk before it is inverted: with few rows for their width, most directions of the sample
+        covariance look far smaller than they are, and rows that were not among those fitted would be amplified there.
+        """
+        center, shrinkage = moments.total / moments.count, moments.shrinkage()  # (d,)
+        variances, directions = torch.linalg.eigh(moments.covariance())  # (d,), (d, d)
+        variances = (1 - shrinkage) * variances + shrinkage * variances.mean()  # (d,)
         scale = variances.clamp(min=_FLOOR * float(variances.max())).rsqrt()  # (d,)
         self.center.copy_(center)
         self.whiten.copy_((directions * scale) @ directions.T)

@@ -64,6 +64,7 @@ class Evaluator:
         self.pair, self.worker, self.batch_size, self.cache = pair, worker, batch_size, cache
         self.spec = pair.spec
         self.statistics = DecodingStatistics()
+        self._dealt: set[tuple[str, ...]] = set()
 
     def evaluate(
         self, examples: Sequence[Example], translator: TranslatorModule | None, conditions: Sequence[str]
@@ -157,7 +158,7 @@ class Evaluator:
                 raise UserError("shuffled_soft needs two examples or more: raise test_examples")
             half = len(examples) // 2  # a fixed shift never pairs an example with itself
             soft_examples = [examples[(i + half) % len(examples)] for i in range(len(examples))]
-        items, soft_items = self.pair.encoder(examples), self.pair.encoder(soft_examples)
+        items, soft_items = self._encoded(examples), self.pair.encoder(soft_examples)
         rows = [item.row.without_answer() for item in items]
 
         def soft_of(batch: Sequence[int]) -> SoftContext:
@@ -169,9 +170,9 @@ class Evaluator:
 
     def _alone(self, lm: FrozenLM, condition: str, examples: Sequence[Example]) -> list[Output]:
         if condition == "target_alone":
-            rows = [item.text_row.without_answer() for item in self.pair.encoder(examples)]
+            rows = [item.text_row.without_answer() for item in self._encoded(examples)]
         else:
-            rows = [self.pair.encoder.source_row(example) for example in examples]
+            rows = [self.pair.encoder.source_row(item) for item in self._encoded(examples)]
         return self._baseline(lm, condition, rows, examples)
 
     def _text_bridge(self, examples: Sequence[Example], source_outputs: list[Output] | None) -> list[Output]:
@@ -181,8 +182,21 @@ class Evaluator:
         task = self.pair.task
         pairs = zip(examples, source_outputs, strict=True)
         texts = [task.answer_text(output["text"], example).strip() for example, output in pairs]
-        rows = [self.pair.encoder.text_bridge_row(example, text) for example, text in zip(examples, texts, strict=True)]
+
+        def rows_of(numbers: Sequence[int]) -> list[Row]:
+            return [self.pair.encoder.text_bridge_row(examples[i], texts[i]) for i in numbers]
+
+        rows = self.worker.deal(len(examples), rows_of)
         return self._baseline(self.pair.target, "text_bridge", rows, examples)
+
+    def _encoded(self, examples: Sequence[Example]) -> list[Encoded]:
+        """Encode examples that every worker needs, since all sort them by length: each one on one worker, once."""
+        names = tuple(example.id for example in examples)
+        if self.worker.world > 1 and names not in self._dealt:
+            encoder = self.pair.encoder
+            encoder.remember(self.worker.deal(len(examples), lambda numbers: encoder([examples[i] for i in numbers])))
+            self._dealt.add(names)
+        return self.pair.encoder(examples)
 
     def _baseline(self, lm: FrozenLM, condition: str, rows: Sequence[Row], examples: Sequence[Example]) -> list[Output]:
         """Answer what does not depend on the translator, once for all evaluations, trials and phases."""

@@ -110,8 +110,7 @@ class Encoder:
         known = [self._recall(example) for example in examples]
         unknown = [example for example, one in zip(examples, known, strict=True) if one is None]
         fresh = self._encode(unknown) if unknown else []
-        for encoded in fresh:
-            self._remember(encoded)
+        self.remember(fresh)
         rest = iter(fresh)
         return [next(rest) if one is None else one for one in known]
 
@@ -122,16 +121,18 @@ class Encoder:
         self._kept.move_to_end(example.id)
         return known
 
-    def _remember(self, encoded: Encoded) -> None:
-        before = self._kept.pop(encoded.example.id, None)
-        self._tokens += encoded.tokens - (0 if before is None else before.tokens)
-        self._kept[encoded.example.id] = encoded
-        while self._tokens > KEPT_TOKENS and len(self._kept) > 1:
-            self._tokens -= self._kept.popitem(last=False)[1].tokens
+    def remember(self, items: Sequence[Encoded]) -> None:
+        """Remember encoded examples, as those that this encoder or another worker's has encoded."""
+        for item in items:
+            before = self._kept.pop(item.example.id, None)
+            self._tokens += item.tokens - (0 if before is None else before.tokens)
+            self._kept[item.example.id] = item
+            while self._tokens > KEPT_TOKENS and len(self._kept) > 1:
+                self._tokens -= self._kept.popitem(last=False)[1].tokens
 
-    def source_row(self, example: Example) -> Row:
+    def source_row(self, item: Encoded) -> Row:
         """Return the source's own prompt, for source_alone."""
-        return self._for_source.read([self.task.prompt(example)], [example.question])[0].row
+        return Row(before=(), prompt=item.source_ids, header=item.source_header)
 
     def text_bridge_row(self, example: Example, written: str) -> Row:
         """Return the target's prompt with what the source wrote after the question, for text_bridge."""

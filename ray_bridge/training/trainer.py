@@ -18,12 +18,12 @@ from bridge_common.event_log import EventLog
 from bridge_common.metric_names import LOSS, accuracy
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import TranslatorModule
+from ray_bridge.caching.frozen_states import CHUNK
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
 from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.evaluation.pooling_report import pooling_report
 from ray_bridge.evaluation.selection import CHECKPOINT, SELECTED, Best, Weights, save_selected
 from ray_bridge.inputs.encoding import Encoded
-from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.noise import draw_ahead
 from ray_bridge.objectives.objective import Losses, backward
 from ray_bridge.objectives.step_context import StepContext, StepKey
@@ -37,8 +37,10 @@ from ray_bridge.training.schedule import batch_indices, learning_rate, sees_prom
 from ray_bridge.training.session import Session
 from ray_bridge.training.startup_timer import StartupTimer
 
-WHITENING_PROMPTS = 256
-"""Training prompts from whose source states the whitening statistics are computed."""
+LEAST_PROMPTS = 256
+"""Training prompts from whose source states the whitening statistics are computed, if a job reads no more."""
+PROMPTS_A_DIMENSION = 16
+"""More prompts for each dimension of the states would not change the statistics."""
 
 
 class Trainer:
@@ -112,15 +114,15 @@ class Trainer:
                 warnings.warn(line, stacklevel=2)
             self.events.metrics(0, self.pair.fast_paths() | self.translator.initialisation)
         resumed = self.step > 0
+        with NamesOutOfMemory("preparing the frozen models' states"):
+            self.prepare()
+        self.startup.done("frozen_states")
         if not resumed:
             with NamesOutOfMemory("preparing the frozen models' states"):
                 self._fit_whitening()
             self.startup.done("statistics")
             self._validate()
             self.startup.done("validation")
-        with NamesOutOfMemory("preparing the frozen models' states"):
-            self.prepare()
-        self.startup.done("frozen_states")
         if self.events and not resumed:
             self.events.metrics(0, self.startup.metrics())
         while self.step < self.spec.steps:
@@ -149,11 +151,17 @@ class Trainer:
         self.teacher_states.prepare(self.worker)
 
     def _fit_whitening(self) -> None:
-        prompts = self.splits.train[:WHITENING_PROMPTS]
-        mine = [prompts[i] for i in self.worker.share(len(prompts))]
-        batches = (self.pair.encoder(mine[at : at + 16]) for at in range(0, len(mine), 16))
-        layer = self.spec.source_layer
-        self.translator.fit_whitening((read_source(self.pair.source, items, layer) for items in batches), self.worker)
+        """Compute the whitening statistics from all training prompts, or from as many as the job reads or needs."""
+        width = max(self.pair.source.hidden_size, self.pair.target.hidden_size)
+        read = max(LEAST_PROMPTS, min(self.spec.steps * self.spec.batch_size, PROMPTS_A_DIMENSION * width))
+        prompts = self.splits.train[:read]
+        # The chunks of the stored states: every worker has encoded and computed its own, whatever their number.
+        size = CHUNK if len(prompts) >= CHUNK * self.worker.world else 1
+        batches = [prompts[at : at + size] for at in range(0, len(prompts), size)]
+        sources = (self.source_states(self.pair.encoder(batches[i])) for i in self.worker.share(len(batches)))
+        metrics = self.translator.fit_whitening(sources, self.worker)
+        if self.events:
+            self.events.metrics(0, metrics)
         self._start_average()
 
     def _start_average(self) -> None:

@@ -1,10 +1,27 @@
-"""Whitening of source states: its definition, sums over batches, nearly constant directions, and its way to disk."""
+"""Whitening of source states: its definition, shrinkage, sums over batches and workers, and its way to disk."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
+from ray_bridge.bridges.conditioner import mean_of
+from ray_bridge.bridges.translator import build_translator
 from ray_bridge.bridges.whitening import Moments, Whitening
+from ray_bridge.config.presets import tiny
+from ray_bridge.distributed import Worker
+from ray_bridge.inputs.encoding import Encoder
+from ray_bridge.inputs.source_batch import SourceBatch, read_source
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.tasks.synthetic.task import SyntheticTask
+from ray_bridge.tasks.task import Example
+from tests.support.model_pairs import frozen
+from tests.support.real_model import REAL_MODEL
+from tests.support.workers import on_two_workers
 
 SIZE = 6
 
@@ -23,6 +40,16 @@ def fitted(x: Tensor) -> Whitening:
     return whitening
 
 
+def fitted_to_many(x: Tensor) -> Whitening:
+    """Fit to the rows repeated so often that nothing is shrunk."""
+    moments = Moments.of(x)
+    for tensor in moments.tensors():
+        tensor.mul_(1e12)
+    whitening = Whitening(x.shape[1]).double()
+    whitening.fit(moments)
+    return whitening
+
+
 def test_it_is_the_identity_until_it_is_fitted() -> None:
     x = rows()
     assert torch.equal(Whitening(SIZE).double()(x), x)
@@ -33,6 +60,11 @@ def test_fitted_rows_are_centred_and_white_and_keep_their_directions() -> None:
     whitening = fitted(x)
     y = whitening(x)
     torch.testing.assert_close(y.mean(0), torch.zeros(SIZE).double(), rtol=0, atol=1e-9)
+    shrunk = torch.from_numpy(ledoit_wolf(x.numpy())[0])  # white are rows with the shrunk covariance
+    torch.testing.assert_close(
+        whitening.whiten @ shrunk @ whitening.whiten, torch.eye(SIZE).double(), rtol=0, atol=1e-7
+    )
+    y = fitted_to_many(x)(x)
     torch.testing.assert_close(y.T.cov(correction=0), torch.eye(SIZE).double(), rtol=0, atol=1e-9)
     # ZCA: of all whitenings the one by a symmetric, positive definite matrix.
     torch.testing.assert_close(whitening.whiten, whitening.whiten.T)
@@ -44,13 +76,101 @@ def test_moments_add_over_batches_and_workers() -> None:
     x = rows()
     parts = [Moments.of(part) for part in x.split([1, 999, 3000])]
     whole, added = Moments.of(x), parts[0] + parts[1] + parts[2]
-    for name in ("count", "total", "square"):
-        torch.testing.assert_close(getattr(added, name), getattr(whole, name))
+    for one, other in zip(added.tensors(), whole.tensors(), strict=True):
+        torch.testing.assert_close(one, other)
+    for one, other in zip(parts[0].add_(parts[1]).add_(parts[2]).tensors(), added.tensors(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_moments_of_half_precision_rows_are_summed_in_float64() -> None:
     moments = Moments.of(rows().bfloat16())
-    assert moments.total.dtype == moments.square.dtype == torch.float64
+    assert {tensor.dtype for tensor in moments.tensors()} == {torch.float64}
+
+
+@pytest.mark.parametrize(("count", "width"), [(40, 60), (60, 40), (300, 40), (4000, 6)])
+@pytest.mark.parametrize("offset", [0.0, 30.0])
+def test_shrinkage_is_ledoit_and_wolfs(count: int, width: int, offset: float) -> None:
+    generator = torch.Generator().manual_seed(width)
+    scale = torch.arange(1, width + 1, dtype=torch.float64) ** -0.5
+    x = torch.randn(count, width, generator=generator, dtype=torch.float64) * scale + offset
+    covariance, shrinkage = ledoit_wolf(x.numpy())
+    moments = Moments.of(x[:7])
+    for part in x[7:].split(17):
+        moments.add_(Moments.of(part))
+    assert moments.shrinkage() == pytest.approx(shrinkage, rel=1e-6)
+    assert 0 < shrinkage < 1
+    sample = moments.covariance()
+    shrunk = (1 - shrinkage) * sample + shrinkage * sample.trace() / width * torch.eye(width).double()
+    torch.testing.assert_close(shrunk, torch.from_numpy(covariance), rtol=1e-8, atol=1e-10)
+
+
+def test_equal_variances_are_not_shrunk() -> None:
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+    assert Moments.of(corners).shrinkage() == 0.0
+
+
+@pytest.mark.parametrize(("count", "far"), [(4000, False), (64, True)])
+def test_other_rows_come_out_as_large_as_the_fitted_ones(count: int, far: bool) -> None:
+    """Variances 1/i, as of a model's states; without shrinkage 64 rows leave most directions without a variance."""
+    width = 256
+    scale = torch.arange(1, width + 1, dtype=torch.float64) ** -0.5
+    draw = torch.Generator().manual_seed(3)
+    x, other = (torch.randn(n, width, generator=draw, dtype=torch.float64) * scale for n in (count, 2000))
+
+    def ratio(whitening: Whitening) -> float:
+        return float(whitening(other).pow(2).mean().sqrt() / whitening(x).pow(2).mean().sqrt())
+
+    assert ratio(fitted(x)) < 1.1 if not far else ratio(fitted(x)) < 0.5 * ratio(fitted_to_many(x))
+
+
+def test_two_workers_fit_what_one_does(tmp_path: Path) -> None:
+    save_file(fit_share(Worker()), tmp_path / "alone.safetensors")
+    on_two_workers(write_fit, tmp_path)
+    alone, both = load_file(tmp_path / "alone.safetensors"), load_file(tmp_path / "both.safetensors")
+    assert alone.keys() == both.keys()
+    for name, value in alone.items():
+        torch.testing.assert_close(both[name], value, rtol=1e-6, atol=1e-7)
+
+
+def fit_share(worker: Worker) -> dict[str, Tensor]:
+    """Fit a translator's whitening to this worker's share of some prompts, and return its statistics."""
+    spec = tiny(soft_tokens=3, hidden_size=16, depth=1, num_heads=2, sampler_steps=2)
+    source, target = frozen("mistral", 48), frozen("llama", 32)
+    task = SyntheticTask(train_examples=48, test_examples=1)
+    encoder, translator = Encoder(spec, task, "", source, target), build_translator(spec, source, target)
+    train = task.train()
+    shares = (train[8 * i : 8 * i + 8] for i in worker.share(6))
+    metrics = translator.fit_whitening((read_source(source, encoder(share), -1) for share in shares), worker)
+    assert metrics["whitening/rows"] == 48
+    assert 0 < metrics["whitening/shrinkage"] < 1
+    return {name: value for name, value in translator.bridge.state_dict().items() if "conditioner" in name}
+
+
+def write_fit(worker: Worker, folder: Path) -> None:
+    """One of two workers that fit the statistics together."""
+    statistics = fit_share(worker)
+    if worker.first:
+        save_file(statistics, folder / "both.safetensors")
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_questions_of_a_real_model_that_were_not_fitted_are_of_the_fitted_size() -> None:
+    lm = FrozenLM.load(str(REAL_MODEL))
+    spec = tiny(source_layer=20, geometry_projection=False, bridge="dit", hidden_size=16, depth=1, num_heads=2)
+    task = SyntheticTask(train_examples=640, test_examples=128)
+    encoder, translator = Encoder(spec, task, "", lm, lm), build_translator(spec, lm, lm)
+
+    def read(examples: Sequence[Example]) -> Iterator[SourceBatch]:
+        return (read_source(lm, encoder(examples[i : i + 32]), 20) for i in range(0, len(examples), 32))
+
+    def rms(examples: Sequence[Example]) -> float:
+        conditioner = translator.bridge.conditioner
+        pooled = [mean_of(conditioner.norm(batch.states), batch.mask) for batch in read(examples)]
+        return float(conditioner.whole(torch.cat(pooled)).pow(2).mean().sqrt())
+
+    translator.fit_whitening(read(task.train()), Worker())
+    assert rms(task.test()) == pytest.approx(rms(task.train()), rel=0.1)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -59,7 +179,7 @@ def test_a_nearly_constant_direction_is_amplified_only_so_far_whatever_the_scale
     spread = torch.tensor([1.0, 0.1, 1e-6], dtype=torch.float64)
     noise = torch.randn(5000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     noise = (noise - noise.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(noise.T.cov(correction=0))).T
-    deviations = fitted(scale * noise * spread)(scale * noise * spread).std(0, correction=0)
+    deviations = fitted_to_many(scale * noise * spread)(scale * noise * spread).std(0, correction=0)
     expected = torch.tensor([1.0, 1.0, 1e-6 / 1e-3**0.5], dtype=torch.float64)
     torch.testing.assert_close(deviations, expected, rtol=1e-3, atol=1e-9)
 

@@ -91,7 +91,7 @@ def test_every_reader_gets_the_text_of_its_own_template(style: str, exemplars: i
     for item in encoder(EXAMPLES):
         asked = messages(item.example, exemplars)
         assert ids_of(item.row) == ids_of(item.text_row) == own_ids(target, asked)
-        assert item.source_ids == ids_of(encoder.source_row(item.example)) == own_ids(source, asked)
+        assert item.source_ids == ids_of(encoder.source_row(item)) == own_ids(source, asked)
         bridged = encoder.text_bridge_row(item.example, "it is 7\n#### 7")
         assert ids_of(bridged) == own_ids(target, messages(item.example, exemplars, "it is 7\n#### 7"))
         assert ids_of(item.row)[:2] != (target.bos, target.bos)
