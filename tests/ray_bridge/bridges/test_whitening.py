@@ -20,7 +20,6 @@ from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from ray_bridge.tasks.task import Example
 from tests.support.model_pairs import frozen
-from tests.support.real_model import REAL_MODEL
 from tests.support.workers import on_two_workers
 
 SIZE = 6
@@ -155,8 +154,8 @@ def write_fit(worker: Worker, folder: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_questions_of_a_real_model_that_were_not_fitted_are_of_the_fitted_size() -> None:
-    lm = FrozenLM.load(str(REAL_MODEL))
+def test_questions_of_a_real_model_that_were_not_fitted_are_of_the_fitted_size(real_model: Path) -> None:
+    lm = FrozenLM.load(str(real_model))
     spec = tiny(source_layer=20, geometry_projection=False, bridge="dit", hidden_size=16, depth=1, num_heads=2)
     task = SyntheticTask(train_examples=640, test_examples=128)
     encoder, translator = Encoder(spec, task, "", lm, lm), build_translator(spec, lm, lm)
