@@ -79,7 +79,7 @@ class Moments:
 
 
 class Whitening(nn.Module):
-    """Symmetric (ZCA) whitening with fixed statistics (Kessy, Lewin & Strimmer 2018); the identity until `fit`.
+    """Symmetric (ZCA) whitening with fixed, shrunk statistics (Kessy, Lewin & Strimmer 2018); the identity until `fit`.
 
     The statistics are buffers, so they are saved and loaded with the weights.
 
@@ -104,10 +104,13 @@ class Whitening(nn.Module):
 
         The covariance is shrunk before it is inverted: with few rows for their width, most directions of the sample
         covariance look far smaller than they are, and rows that were not among those fitted would be amplified there.
+        All directions are then scaled alike, so that fitted rows have RMS 1 however many of their directions are small:
+        else the bridge would learn more slowly from some models' states than from others'.
         """
         center, shrinkage = moments.total / moments.count, moments.shrinkage()  # (d,)
         variances, directions = torch.linalg.eigh(moments.covariance())  # (d,), (d, d)
-        variances = (1 - shrinkage) * variances + shrinkage * variances.mean()  # (d,)
-        scale = variances.clamp(min=_FLOOR * float(variances.max())).rsqrt()  # (d,)
+        shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()  # (d,)
+        scale = shrunk.clamp(min=_FLOOR * float(shrunk.max())).rsqrt()  # (d,)
+        scale = scale / (variances * scale.pow(2)).mean().sqrt()  # (d,)
         self.center.copy_(center)
         self.whiten.copy_((directions * scale) @ directions.T)
