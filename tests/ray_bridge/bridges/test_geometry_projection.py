@@ -186,6 +186,7 @@ def test_pooling_is_the_product_with_the_matrix(batch: list[list[list[int]]], pa
         matrix[i, one.row, one.column] = torch.from_numpy(one.share).double()
     places, shares, ends = pooling_entries(alignments, T, S)
     assert len(places) == len(shares) == len(alignments) * (T + S), "one shape for one B, T and S"
+    assert int(ends[-1]) == len(places), "kernels give entries after the last end to the last row"
     pooled = functional.embedding_bag(
         places, states.flatten(0, 1), ends, mode="sum", per_sample_weights=shares.double(), include_last_offset=True
     )

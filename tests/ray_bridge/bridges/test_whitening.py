@@ -1,6 +1,6 @@
 """Whitening of source states: its definition, shrinkage, sums over batches and workers, and its way to disk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from ray_bridge.bridges.whitening import Moments, Whitening
 from ray_bridge.config.presets import tiny
 from ray_bridge.distributed import Worker
 from ray_bridge.inputs.encoding import Encoder
-from ray_bridge.inputs.source_batch import SourceBatch, read_source
+from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from ray_bridge.tasks.task import Example
@@ -154,39 +154,16 @@ def write_fit(worker: Worker, folder: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_questions_of_a_real_model_that_were_not_fitted_are_of_the_fitted_size(real_model: Path) -> None:
+def test_questions_of_a_real_model_that_were_not_fitted(real_model: Path) -> None:
+    """A real spectrum, with fewer questions than a job has, so that they differ most: 1.9 and 2.7 times on GSM8K's."""
     lm = FrozenLM.load(str(real_model))
-    spec = tiny(source_layer=20, geometry_projection=False, bridge="dit", hidden_size=16, depth=1, num_heads=2)
-    task = SyntheticTask(train_examples=640, test_examples=128)
-    encoder, translator = Encoder(spec, task, "", lm, lm), build_translator(spec, lm, lm)
+    task = SyntheticTask(train_examples=256, test_examples=64)
+    encoder, norm = Encoder(tiny(), task, "", lm, lm), torch.nn.LayerNorm(lm.hidden_size, elementwise_affine=False)
 
-    def read(examples: Sequence[Example]) -> Iterator[SourceBatch]:
-        return (read_source(lm, encoder(examples[i : i + 32]), 20) for i in range(0, len(examples), 32))
+    def pooled(examples: Sequence[Example]) -> Tensor:
+        read = [read_source(lm, encoder(examples[i : i + 32]), 20) for i in range(0, len(examples), 32)]
+        return torch.cat([mean_of(norm(batch.states), batch.mask) for batch in read]).double()
 
-    def rms(examples: Sequence[Example]) -> float:
-        conditioner = translator.bridge.conditioner
-        pooled = [mean_of(conditioner.norm(batch.states), batch.mask) for batch in read(examples)]
-        return float(conditioner.whole(torch.cat(pooled)).pow(2).mean().sqrt())
-
-    translator.fit_whitening(read(task.train()), Worker())
-    assert rms(task.test()) == pytest.approx(rms(task.train()), rel=0.1)
-
-
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_a_nearly_constant_direction_is_amplified_only_so_far_whatever_the_scale(scale: float) -> None:
-    """The floor is a share of the largest variance: 1e-3, an amplification of at most 31.6 times the largest one's."""
-    spread = torch.tensor([1.0, 0.1, 1e-6], dtype=torch.float64)
-    noise = torch.randn(5000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    noise = (noise - noise.mean(0)) @ torch.linalg.inv(torch.linalg.cholesky(noise.T.cov(correction=0))).T
-    deviations = fitted_to_many(scale * noise * spread)(scale * noise * spread).std(0, correction=0)
-    expected = torch.tensor([1.0, 1.0, 1e-6 / 1e-3**0.5], dtype=torch.float64)
-    expected /= expected.pow(2).mean().sqrt()  # fitted rows have RMS 1
-    torch.testing.assert_close(deviations, expected, rtol=1e-3, atol=1e-9)
-
-
-def test_the_statistics_travel_with_the_weights() -> None:
-    x = rows()
-    whitening, again = fitted(x), Whitening(SIZE).double()
-    again.load_state_dict(whitening.state_dict())
-    assert torch.equal(again(x), whitening(x))
-    assert not list(whitening.parameters()), "nothing of it is trained"
+    x, others = pooled(task.train()), pooled(task.test())
+    shrunk, sample = (float(fit(x)(others).pow(2).mean().sqrt()) for fit in (fitted, fitted_to_many))
+    assert shrunk < 0.85 * sample

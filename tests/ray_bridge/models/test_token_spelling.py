@@ -64,6 +64,15 @@ def test_special_tokens_in_a_text_are_read_as_they_are_written() -> None:
     assert spelling_of(tokenizer)(tokenizer.convert_tokens_to_ids(list(DEEPSEEK))) == [t.encode() for t in DEEPSEEK]
 
 
+def test_special_tokens_of_sentencepiece_keep_their_marks() -> None:
+    tokenizer = copy.deepcopy(make_tokenizer("mistral"))
+    tokenizer.add_special_tokens({"additional_special_tokens": [DEEPSEEK[0]]})
+    text = f"Tom has{DEEPSEEK[0]} 12"
+    read = [text.encode()[low:high].decode() for low, high in byte_spans(tokenizer, text)]
+    assert DEEPSEEK[0] in read
+    assert " has" in read
+
+
 @pytest.mark.parametrize(("prefix", "byte_level"), [("Ġ", True), ("▁", False)], ids=["byte level", "metaspace"])
 def test_ordinary_tokens_decide_where_no_part_does(prefix: str, byte_level: bool) -> None:
     tokenizer = bare(["a", prefix, f"{prefix}a"], prefix=prefix)
