@@ -71,6 +71,7 @@ def test_special_tokens_of_sentencepiece_keep_their_marks() -> None:
     read = [text.encode()[low:high].decode() for low, high in byte_spans(tokenizer, text)]
     assert DEEPSEEK[0] in read
     assert " has" in read
+    assert spelling_of(tokenizer)(tokenizer.convert_tokens_to_ids([DEEPSEEK[0]])) == [DEEPSEEK[0].encode()]
 
 
 @pytest.mark.parametrize(("prefix", "byte_level"), [("Ġ", True), ("▁", False)], ids=["byte level", "metaspace"])
