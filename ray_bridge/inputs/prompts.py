@@ -87,7 +87,8 @@ class PromptReader:
         read = self._tokenise(asked)
         answered: Sequence[TokenisedText | None] = [None] * len(prompts)
         if answers is not None:
-            answered = self._tokenise([self._answered(*texts) for texts in zip(prompts, answers, strict=True)])
+            longer = [self._answered(*texts) for texts in zip(prompts, answers, strict=True)]
+            answered = self._tokenise.continued(asked, read, longer)
         return [self._placed(*texts, soft_after_header) for texts in zip(asked, questions, read, answered, strict=True)]
 
     def _asked(self, prompt: str) -> str:

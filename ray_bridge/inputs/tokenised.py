@@ -14,6 +14,8 @@ from ray_bridge.models.token_spelling import TokenSpelling, spelling_of
 
 _OVERLAP = 48
 """Characters of a header's end that are read again before every text, from the start of their line on."""
+_LONG = 400
+"""Characters of a text that is read again in part only, if more follows it."""
 _AGREEING = 4
 """Tokens in these characters that must be the same whether all of the header is read or its end alone."""
 
@@ -100,7 +102,8 @@ class HeaderTokenizer:
     def __init__(self, tokenizer: Any, header: str) -> None:
         self.tokenizer, self.header = tokenizer, header
         model = tokenizer.backend_tokenizer.model
-        self._splits = bool(header) and type(model).__name__ == "BPE" and not model.dropout
+        self._byte_pairs = type(model).__name__ == "BPE" and not model.dropout
+        self._splits = bool(header) and self._byte_pairs
         self._end: _HeaderEnd | None = None
 
     def __call__(self, texts: Sequence[str]) -> list[TokenisedText]:
@@ -115,6 +118,35 @@ class HeaderTokenizer:
         others = [text for text, one in zip(texts, read, strict=True) if one is None]
         whole = iter(tokenise(self.tokenizer, [self.header + text for text in others]))
         return [next(whole) if one is None else one for one in read]
+
+    def continued(
+        self, texts: Sequence[str], read: Sequence[TokenisedText], longer: Sequence[str]
+    ) -> list[TokenisedText]:
+        """Tokenise header + text for each of `longer`, reading only the last lines of what was read before again.
+
+        Args:
+            texts: texts that were tokenised.
+            read: what came of them.
+            longer: for each of them another text, which mostly starts with it.
+        """
+        begins = [self._last_lines(one, text, new) for one, text, new in zip(read, texts, longer, strict=True)]
+        again = [
+            one.part[begin:] + new[len(text) :]
+            for one, text, new, begin in zip(read, texts, longer, begins, strict=True)
+            if begin
+        ]
+        parts = iter(tokenise(self.tokenizer, again))
+        joined = [
+            _continued(one, begin, next(parts)) if begin else None for one, begin in zip(read, begins, strict=True)
+        ]
+        rest = iter(self([new for new, one in zip(longer, joined, strict=True) if one is None]))
+        return [next(rest) if one is None else one for one in joined]
+
+    def _last_lines(self, read: TokenisedText, text: str, longer: str) -> int:
+        """Return where the last lines of a text's part begin, 0 if they are not to be read alone."""
+        if not self._byte_pairs or len(read.part) < _LONG or not longer.startswith(text):
+            return 0
+        return read.part.rfind("\n", 0, len(read.part) - _OVERLAP) + 1
 
     def _read_end(self, text: str) -> "_HeaderEnd | None":
         """Return the header's last lines as they are read before a text; None if the tokenizer does not split there."""
@@ -174,6 +206,36 @@ class _HeaderEnd:
             characters=self.characters,
             bytes=self.bytes,
         )
+
+
+def _continued(read: TokenisedText, begin: int, part: TokenisedText) -> TokenisedText | None:
+    """Return a text whose end was read again with what follows it; None if the end starts with other tokens.
+
+    Args:
+        read: the text as it was read.
+        begin: the character of its part at which its end begins.
+        part: the end with what follows it, read alone.
+    """
+    own, new = read.encoding, part.encoding
+    ids, new_ids, first = own.ids, new.ids, own.char_to_token(begin)
+    if first is None:
+        return None
+    for k in range(1, 1 + _AGREEING):  # the very first token may hold a space put before a text
+        for j in range(max(first, read.first), min(first + 2 * _AGREEING, len(ids))):
+            agree = new_ids[k : k + _AGREEING]
+            if len(agree) < _AGREEING or ids[j : j + _AGREEING] != agree:
+                continue
+            if own.offsets[j][0] == new.offsets[k][0] + begin:
+                return TokenisedText(
+                    part=part.part,
+                    encoding=new,
+                    spelling=part.spelling,
+                    known=(*read.known, *ids[read.first : j]),
+                    first=k,
+                    characters=read.characters + begin,
+                    bytes=read.bytes + len(read.part[:begin].encode()),
+                )
+    return None
 
 
 def _common_suffix(a: Sequence[int], b: Sequence[int]) -> int:

@@ -105,13 +105,18 @@ def cut(text: TokenisedText, end: int) -> int | str:
         return "refused"
 
 
+def spelled(text: str) -> bool:
+    """Whether tokens spell a text exactly; else their offsets decide, of what was read together."""
+    return "▁" not in text and unicodedata.normalize("NFC", text) == text
+
+
 def assert_as_one_string(tokenizer: Any, header: str, texts: Sequence[str]) -> None:
     for text, read in zip(texts, HeaderTokenizer(tokenizer, header)(texts), strict=True):
         (whole,) = tokenise(tokenizer, [header + text])
         assert read.ids == whole.ids == tuple(tokenizer(header + text, add_special_tokens=False)["input_ids"])
         for end in (len(header), len(header) + len(text) // 2, len(header + text)):
             assert cut(read, end) == cut(whole, end)
-        if unicodedata.normalize("NFC", header + text) == header + text:  # else offsets decide, of what was read alone
+        if spelled(header + text):
             spans = read.byte_spans
             np.testing.assert_array_equal(spans.spans, byte_spans(tokenizer, header + text)[spans.first :])
 
@@ -128,6 +133,40 @@ def test_any_text_after_any_header(family: str, start: str, header: str, end: st
 @given(header=PHRASES, end=st.sampled_from(ENDS), texts=st.lists(PHRASES, min_size=1, max_size=4))
 def test_words_that_merge_with_their_neighbours(family: str, header: str, end: str, texts: list[str]) -> None:
     assert_as_one_string(FAMILIES[family](), HEADER + header + end, texts)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=40, deadline=None)
+@given(
+    header=st.sampled_from(["", HEADER]),
+    long=st.lists(st.one_of(PHRASES, LINES), min_size=1, max_size=9).map("\n".join),
+    end=st.sampled_from(("Answer:", *ENDS)),
+    more=st.lists(st.one_of(PHRASES, LINES), min_size=1, max_size=3),
+)
+def test_texts_that_go_on(family: str, header: str, long: str, end: str, more: list[str]) -> None:
+    tokenizer, text = FAMILIES[family](), HEADER * 3 + long + end
+    read = HeaderTokenizer(tokenizer, header)
+    texts, longer = [text] * len(more), [text + part for part in more]
+    for new, one in zip(longer, read.continued(texts, read(texts), longer), strict=True):
+        (whole,) = tokenise(tokenizer, [header + new])
+        assert one.ids == whole.ids
+        for at in (len(header + text), len(header + new)):
+            assert cut(one, at) == cut(whole, at)
+        if spelled(header + new):
+            spans = one.byte_spans
+            np.testing.assert_array_equal(spans.spans, byte_spans(tokenizer, header + new)[spans.first :])
+
+
+def test_a_long_text_that_goes_on_is_not_read_again() -> None:
+    tokenizer, text = Counting(make_tokenizer("llama")), HEADER * 10 + "Question: how many?\nAnswer:"
+    read = HeaderTokenizer(tokenizer, "")
+    (one,) = read([text])
+    before = tokenizer.characters
+    (longer,) = read.continued([text], [one], [text + " 7"])
+    assert tokenizer.characters - before < 200
+    assert longer.ids[-1:] != one.ids[-1:]
+    (other,) = read.continued([text], [one], ["Another text"])
+    assert other.ids == tuple(tokenizer.tokenizer("Another text", add_special_tokens=False)["input_ids"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
