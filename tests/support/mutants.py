@@ -146,7 +146,11 @@ def exit_codes(work: Path) -> dict[str, int | None]:
     """Return how the tests of each mutant ended, by the mutant's name; None if they have not run."""
     found: dict[str, int | None] = {}
     for path in sorted((work / "mutants").rglob("*.py.meta")):
-        found.update(json.loads(path.read_text())["exit_code_by_key"])
+        try:
+            found.update(json.loads(path.read_text())["exit_code_by_key"])
+        except json.JSONDecodeError:  # a kill has left half a file: the module's mutants are written and run again
+            path.unlink()
+            path.with_suffix("").unlink()
     return found
 
 
