@@ -88,7 +88,8 @@ PIECES = {
             "tests/ray_bridge/tasks/test_scoring.py",
             "tests/ray_bridge/tasks/test_scored_examples.py",
             "tests/ray_bridge/tasks/test_math_equivalence.py",
-            "tests/ray_bridge/tasks/test_mapped.py",
+            "tests/ray_bridge/tasks/test_choices.py",
+            "tests/ray_bridge/tasks/latex",
         ),
     ),
 }

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge_common.errors import UserError
+from ray_bridge.tasks.data.rows import RowError
 from ray_bridge.tasks.gsm8k import GSM8K
-from ray_bridge.tasks.scoring import cut, last_number, normalise_number, score_number, strict_answer
+from ray_bridge.tasks.scoring import cut, gold_number, last_number, normalise_number, score_number, strict_answer
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data"
 
@@ -48,6 +49,58 @@ def test_scores(text: str, gold: str, strict: bool, flexible: bool, valid: bool)
 def test_any_integer_is_read_in_any_dress(value: int) -> None:
     for text in (f"#### {value}", f"####{value:,}", f"#### {value}.00", f"so #### {value}.\nQ: 3"):
         assert strict_answer(text) == normalise_number(str(value))
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("1,000.50", "1000.5"),
+        ("1 000", "1000"),
+        ("-3", "-3"),
+        ("$-3", "-3"),
+        ("-$3", "-3"),
+        ("+3", "3"),
+        ("-0.0", "0"),
+        ("0", "0"),
+        ("007", "7"),
+        (".5", "0.5"),
+        ("0.0010", "0.001"),
+        ("5e3", "5000"),
+        ("1.5e1", "15"),
+        ("1.25e1", "12.5"),
+        ("1.5E-2", "0.015"),
+        ("5e-1", "0.5"),
+        ("5e-2", "0.05"),
+        ("１２", "12"),
+        ("18.", "18"),
+        ("18%", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_one_written_form_of_a_number(text: str | None, written: str | None) -> None:
+    assert normalise_number(text) == written
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("18", "18"), ("3 + 4\n#### 1,000", "1000"), ("#### 1 #### 2", "2"), ("####-3", "-3")]
+)
+def test_a_gold_answer_is_a_number_or_what_follows_its_last_mark(text: str, number: str) -> None:
+    assert gold_number(text) == number
+
+
+@pytest.mark.parametrize(("text", "said"), [("so #### 18%", '"18%"'), ("eighteen", '"eighteen"'), ("#### ", '""')])
+def test_a_gold_answer_that_is_no_number_is_refused(text: str, said: str) -> None:
+    with pytest.raises(RowError, match=f"the gold answer is {said}; write a plain number, as 1,000"):
+        gold_number(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "before"), [("a\nQ: b", "a"), ("\nQ: b", ""), ("a\nR: b\nQ: c", "a"), ("a Q: b", "a Q: b"), ("", "")]
+)
+def test_a_text_is_cut_at_the_first_of_its_stops(text: str, before: str) -> None:
+    assert cut(text, ("\nQ:", "\nR:")) == before
+    assert cut(text, ()) == text
 
 
 @given(st.text())
