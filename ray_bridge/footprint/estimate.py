@@ -14,12 +14,13 @@ from ray_bridge.footprint.lengths import TextLengths
 from ray_bridge.footprint.model_shape import ModelShape
 
 LIBRARIES = 1.2e9
-"""Bytes of CUDA's context, its libraries' and NCCL's buffers on a GPU, as measured on an H100."""
+"""Bytes allowed for CUDA's context and its libraries' and NCCL's buffers on a GPU."""
 USABLE = 0.94
 """Share of a device's memory that tensors can fill; the rest is the allocator's and other programs'."""
 CHUNK = 256  # rows of logits at once, as `objectives/chunked_vocabulary.py`
 MICRO_TOKENS = 4096  # positions of a micro-batch, as `objectives/decode_aware.py`
 PREFILL_TOKENS = 16_384  # positions of a forward pass over prompts, as `generation/graphed.py`
+STORED_EXAMPLES = 1024  # whose states stay mapped, as `caching/frozen_states.py`
 INSTRUCTION = 32
 """Tokens of the instruction that stands in for the prompt under `soft_only`, at most."""
 OF_LOGIT = 40
@@ -35,12 +36,14 @@ class MemoryEstimate:
         passing: by part, what one at a time is held besides.
         recomputed: whether the longest training pass runs its layers again in the backward pass.
         saved: what `a training step` would take less if it did; 0 if it does.
+        host: bytes of the host's memory in which a worker keeps stored states of the frozen models.
     """
 
     stays: dict[str, int]
     passing: dict[str, int]
     recomputed: bool
     saved: int
+    host: int = 0
 
     @property
     def total(self) -> int:
@@ -61,7 +64,8 @@ class MemoryEstimate:
             for part, size in self.passing.items()
             if size >= 1e8
         ]
-        return f"{_gb(self.total)} GB at most ({'; '.join(parts)})"
+        host = f", and up to {_gb(self.host)} GB of the host's for stored states" if self.host >= 1e8 else ""
+        return f"{_gb(self.total)} GB at most ({'; '.join(parts)}{host})"
 
 
 def resident_bytes(
@@ -131,8 +135,13 @@ def estimate_memory(
     if spec.decode_aware:
         passing["a decode-aware step"] = _decode_aware(spec, run, target, own, way)
     passing["an evaluation"] = _evaluation(spec, run, target, own, size)
+    states = lengths[0].prompt * source.hidden + own.answer * target.hidden
     return MemoryEstimate(
-        stays=stays, passing=passing, recomputed=recomputed, saved=0 if recomputed else max(0, kept - again)
+        stays=stays,
+        passing=passing,
+        recomputed=recomputed,
+        saved=0 if recomputed else max(0, kept - again),
+        host=STORED_EXAMPLES * states * size,
     )
 
 

@@ -18,9 +18,9 @@ LONGEST = 64
 JOINED = 8
 """Of those, how many are tokenised after the few-shot header: those with most tokens."""
 CHAT_TURN = 12
-"""Tokens of a chat template around one turn, at most, in the templates that were looked at."""
+"""Tokens allowed for what a chat template puts around one turn."""
 CHAT_SYSTEM = 40
-"""Tokens that a chat template puts before the first turn by itself, at most."""
+"""Tokens allowed for what a chat template puts before the first turn by itself."""
 ASSUMED = {"gsm8k": (175, 260, 420), "math": (300, 800, 2500), "hotpotqa": (1400, 3000, 40)}
 """By task of the hub: tokens of an exemplar, of the longest prompt after the header, and of the longest answer."""
 OTHERS = (250, 500, 300)

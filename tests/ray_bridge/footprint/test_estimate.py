@@ -1,5 +1,6 @@
 """The estimate of memory beside counted bytes and measured figures."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.random_models import LENGTHS
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.config.presets import paper, paper_run, tiny
 from ray_bridge.distributed import Worker
 from ray_bridge.footprint.activations import bridge_bytes, kept_bytes, recomputed_bytes, trained_parameters
 from ray_bridge.footprint.estimate import estimate_memory, positions_that_fit
-from ray_bridge.footprint.lengths import assume
+from ray_bridge.footprint.lengths import TextLengths, assume
 from ray_bridge.footprint.model_shape import ModelShape, read_shape
 from ray_bridge.inputs.layout import assemble, common_prefix
 from ray_bridge.inputs.source_batch import read_source
@@ -28,6 +30,7 @@ from tests.support.decoding_rows import rows_of, tokens_of
 from tests.support.model_pairs import PairFolders
 
 GIB = 2**30
+RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
 WITHIN = 0.15
 
 
@@ -171,6 +174,28 @@ def test_known_figures() -> None:
     fits = estimate_memory(hotpot, paper_run(), MISTRAL_7B, LLAMA_8B, (assume(hotpot), assume(hotpot)), capacity=80e9)
     assert fits.recomputed
     assert fits.total < 75e9
+
+
+@pytest.mark.parametrize(("position", "key", "peak"), [("first", 2, 45.6), ("before_question", 0, 39.5)])
+def test_the_peak_of_a_training_step_is_the_measured_one(position: str, key: int, peak: float) -> None:
+    """On one H200 with a worker's two rows of GSM8K-sized texts, from `benchmarks/results`."""
+    measured = json.loads((RESULTS / "h200-one-gpu.json").read_text())["jobs"][key]
+    assert (measured["position"], measured["peak_gib"]["_train_step"]) == (position, peak)
+    sizes = LENGTHS["paper"]  # questions and answers vary by up to a quarter
+    lengths = TextLengths(
+        header=sizes.header,
+        prompt=round(1.25 * sizes.question),
+        answer=round(1.25 * sizes.answer),
+        written=0,
+        source="",
+        measured=True,
+    )
+    estimate = estimate_memory(
+        paper(soft_position=position), paper_run(), MISTRAL_7B, LLAMA_8B, (lengths, lengths), capacity=141e9
+    )
+    tensors = sum(estimate.stays.values()) - estimate.stays["libraries"] + estimate.passing["a training step"]
+    assert tensors / GIB == pytest.approx(peak, rel=0.1)
+    assert 0.5e9 < estimate.host < 5e9
 
 
 def test_the_budget_of_recomputation_follows_from_the_card() -> None:
