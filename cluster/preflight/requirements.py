@@ -94,7 +94,9 @@ class Requirement:
             )
             detail = f"{self.trial}: {longest:,} positions at most, of {limits} ({own.source})"
             return Check(name="context", status="pass", detail=detail)
-        status: Status = "fail" if own.measured and read.measured else "warn"
+        # A job cuts the source's answer where it would be too long; most are far shorter than what may be written.
+        certain = own.measured and read.measured and "text_bridge" not in problem
+        status: Status = "fail" if certain else "warn"
         return Check(name="context", status=status, detail=f"{self.trial}: {problem} ({own.source})", remedy=REMEDY)
 
     def estimate(self, run: RunSpec, capacity: float | None) -> MemoryEstimate | None:

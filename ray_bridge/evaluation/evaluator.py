@@ -184,7 +184,7 @@ class Evaluator:
         texts = [task.answer_text(output["text"], example).strip() for example, output in pairs]
 
         def rows_of(numbers: Sequence[int]) -> list[Row]:
-            return [self.pair.encoder.text_bridge_row(examples[i], texts[i]) for i in numbers]
+            return [self._text_bridge_row(examples[i], texts[i]) for i in numbers]
 
         rows = self.worker.deal(len(examples), rows_of)
         return self._baseline(self.pair.target, "text_bridge", rows, examples)
@@ -197,6 +197,14 @@ class Evaluator:
             encoder.remember(self.worker.deal(len(examples), lambda numbers: encoder([examples[i] for i in numbers])))
             self._dealt.add(names)
         return self.pair.encoder(examples)
+
+    def _text_bridge_row(self, example: Example, written: str) -> Row:
+        """Return the target's prompt with what the source wrote, cut at its end where the context would not hold it."""
+        row, context = self.pair.encoder.text_bridge_row(example, written), self.pair.target.context
+        while context is not None and written and len(row.prompt) + self.spec.max_new_tokens > context:
+            written = written[: len(written) * 3 // 4]
+            row = self.pair.encoder.text_bridge_row(example, written)
+        return row
 
     def _baseline(self, lm: FrozenLM, condition: str, rows: Sequence[Row], examples: Sequence[Example]) -> list[Output]:
         """Answer what does not depend on the translator, once for all evaluations, trials and phases."""

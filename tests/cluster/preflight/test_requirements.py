@@ -63,7 +63,7 @@ def test_text_bridge_is_counted_with_the_sources_answer(folders: PairFolders, tm
     spec = small_spec(folders, max_new_tokens=200, soft_tokens=1)
     short = with_config(folders.target, tmp_path / "target", max_position_embeddings=380)
     [check] = requirements(spec.replace(target=short)).context()
-    assert check.status == "fail"
+    assert check.status == "warn"  # a job cuts the source's answer
     assert "text_bridge (the longest prompt with the source's answer and 200 new tokens)" in check.detail
 
 

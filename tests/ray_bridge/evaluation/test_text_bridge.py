@@ -16,6 +16,7 @@ from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.rows import Row
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.splits import Splits, load_splits
+from tests.support.local_jobs import small_spec
 from tests.support.model_pairs import PairFolders
 
 Bench = tuple[ModelPair, Splits]
@@ -74,3 +75,16 @@ def test_it_stands_alone_and_is_decoded_once(bench: Bench, tmp_path: Path) -> No
     write_jsonl(path, [row | {"text": "#### 1"} for row in read_jsonl(path)])
     again = evaluator(pair, tmp_path).evaluate(splits.test, None, ["text_bridge"])
     assert {row["text_bridge_output"] for row in again} == {"#### 1"}
+
+
+def test_a_written_answer_is_cut_where_the_context_would_not_hold_it(folders: PairFolders) -> None:
+    spec = small_spec(folders)
+    splits = load_splits(spec)
+    pair = ModelPair.load(spec, splits, torch.device("cpu"))
+    evaluator = Evaluator(pair, Worker(), 4, NodeCache(None))
+    example, written = splits.test[0], "one two three " * 200
+    whole = evaluator._text_bridge_row(example, written)
+    pair.target.context = len(whole.prompt) // 2
+    row = evaluator._text_bridge_row(example, written)
+    assert 0 < pair.target.context - spec.max_new_tokens - len(row.prompt) < len(whole.prompt) // 4
+    assert evaluator._text_bridge_row(example, "one") == pair.encoder.text_bridge_row(example, "one")

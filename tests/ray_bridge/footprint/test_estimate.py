@@ -41,12 +41,14 @@ class Kept:
         tensors = [t for m in modules for t in (*m.parameters(), *m.buffers())]
         self.own = {tensor.untyped_storage().data_ptr() for tensor in tensors}
         self.sizes: dict[int, int] = {}
+        self.alive: list[torch.UntypedStorage] = []
         self.hooks = torch.autograd.graph.saved_tensors_hooks(self.pack, lambda tensor: tensor)
 
     def pack(self, tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self.own:
             self.sizes[storage.data_ptr()] = storage.nbytes()
+            self.alive.append(storage)  # or another may get its address
         return tensor
 
     def __enter__(self) -> "Kept":
