@@ -21,6 +21,7 @@ from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.fused_decoder import FusedBody
+from ray_bridge.models.fused_layers import why_not_fused
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.objectives.flow_matching import flow
 from ray_bridge.objectives.step_context import StepContext, StepKey
@@ -90,7 +91,7 @@ def counted(lm: FrozenLM, *, cached: bool = False, recompute: bool = False) -> t
 def test_activations_are_those_that_a_pass_keeps(name: str, dtype: torch.dtype, fused: bool, cached: bool) -> None:
     lm = exact_lm(name, dtype=dtype)
     if fused:
-        if not FusedBody.supports(lm.model):
+        if why_not_fused(lm.model):
             pytest.skip("not fused")
         lm.body = FusedBody(lm.model)
     bytes_kept, sizes = counted(lm, cached=cached)
