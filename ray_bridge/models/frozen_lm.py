@@ -34,6 +34,7 @@ from ray_bridge.models.prefix_cache import (
 )
 from ray_bridge.models.recompute import recompute_layers
 from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
+from ray_bridge.models.special_tokens import special_tokens
 from ray_bridge.models.weights import auto_classes, load_model, to_device
 from ray_bridge.models.windows import attends_fully, shortest_window
 
@@ -71,14 +72,9 @@ class FrozenLM:
         self.head: nn.Module = model.get_output_embeddings()
         self.hidden_size: int = self.embedding.weight.shape[1]
         self.num_layers: int = self.config.num_hidden_layers
-        generation = getattr(model, "generation_config", None) or self.config
-        self.eos = _token_id(tokenizer.eos_token_id, self.config.eos_token_id, name)
-        self.ends = frozenset({self.eos, *_ids(self.config.eos_token_id), *_ids(generation.eos_token_id)})
+        special = special_tokens(model, tokenizer, name)
+        self.bos, self.eos, self.ends, self.pad = special.bos, special.eos, special.ends, special.pad
         self._eos, self._ends = self.eos, self.ends  # of text that is no conversation
-        vocabulary = self.embedding.weight.shape[0]  # a config's default may name ids that its model does not have
-        configured = [i for i in _ids(self.config.bos_token_id) if i < vocabulary]
-        self.bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else [*configured, self.eos][0]
-        self.pad = self.eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.context = context_length(self.config)
         self.longest: int = self.context or TOKENS
         self.layers = _decoder_layers(model, self.num_layers, name)
@@ -385,21 +381,6 @@ class _CapturedError(Exception):
     def __init__(self, states: Tensor) -> None:
         super().__init__("captured")
         self.states = states
-
-
-def _token_id(from_tokenizer: int | None, from_config: Any, name: str) -> int:
-    if from_tokenizer is not None:
-        return from_tokenizer
-    first = from_config[0] if isinstance(from_config, list) else from_config
-    if first is None:
-        raise UserError(f"{name} names no end-of-sequence token: set eos_token in its tokenizer_config.json")
-    warnings.warn(f"{name}: the tokenizer names no end-of-sequence token; {first} of the model is used", stacklevel=3)
-    return int(first)
-
-
-def _ids(named: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Return the token ids that a config names: none, one or several."""
-    return () if named is None else (named,) if isinstance(named, int) else tuple(named)
 
 
 def _decoder_layers(model: nn.Module, count: int, name: str) -> nn.ModuleList:
