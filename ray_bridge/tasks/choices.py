@@ -16,7 +16,7 @@ _TEXT = r"\\(?:text|textbf|mathrm|mathbf)\s?\{\s?"
 # A letter that stands for itself on the first line: alone, marked up, or followed by a mark. "A man" is none.
 _FIRST = re.compile(
     rf"\s*{_OPEN}(?:{_TEXT})?{_OPEN}(?P<letter>[A-Z])"
-    r"(?:(?P<mark>[.:;)\]}*_`$'\"、。．：，,]{1,6}|\s[-–—]\s)(?P<rest>[^\n]*)|[^\S\n]*(?:\n|$))"
+    r"(?:(?P<mark>[.:;)\]}*_`$'\"、。．：，,]{1,6}|\s[-–—]\s)(?P<rest>[^\n]*)|[^\S\n]*(?:\n|$|</?\w{1,20}>|<\|\w{1,30}\|>))"
 )
 # Another letter beside it, as in `A. or B.`; "A man" and "I think" are words.
 _OTHER = re.compile(r"(?<![A-Za-z0-9'’])(?![AI]\s[a-z])(?P<letter>[A-Z])(?![A-Za-z0-9'’])")

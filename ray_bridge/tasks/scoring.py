@@ -19,6 +19,7 @@ _ASCII = str.maketrans(
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u207b\u2212\ufe58\ufe63\uff0d", "-"),
         **dict.fromkeys("\u207a\ufb29\ufe62\uff0b", "+"),
         **dict(zip("，．／＄％", ",./$%", strict=True)),
+        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""),  # of no width
     }
 )
 _FIXED_SPACES = "\N{NO-BREAK SPACE}\N{THIN SPACE}\N{NARROW NO-BREAK SPACE}"
@@ -40,7 +41,7 @@ def _number(spaced: str) -> str:
 _GROUPED = _number(rf"\d{{1,3}}(?:[ {_FIXED_SPACES}]\d{{3}})+(?!\d)")
 _WHOLE = re.compile(_GROUPED + r"\.?")
 # Markdown, LaTeX and brackets may stand around the number that follows the mark on its line.
-_WRAP = r"(?:\*\*|[*_`'\"(\[{]|\\boxed\s?\{?|\\[(\[]|\\?\$|[^\S\n]){0,12}?"
+_WRAP = r"(?:\*\*|[*_`'\"(\[{]|\\(?:boxed|text|textbf|mathbf)\s?\{?|\\[(\[]|\\?\$|[^\S\n]){0,12}?"
 _STRICT = re.compile(rf"####{_WRAP}{_GROUPED}")
 
 _CLOSING = r"(?:[*_`'\"”’»)\]}$]|\\[)\]$]|</\w{1,20}>|<\|\w{1,30}\|>|<(?:eos|br|end_of_turn)>)"
@@ -50,7 +51,8 @@ _OPENING = rf"[*_`'\"“‘«(\[{{$]{{0,3}}(?:{_TEXT})?"
 _WORD = r"[^\W\d_]"
 _CHANGING = (
     r"(?!(?i:and|or|to|plus|minus|over|out|point|squared|cubed|factorial|divided|multiplied|by|through|mod|pi|sqrt|"
-    r"log|sin|cos|hundreds?|thousands?|millions?|billions?|trillions?|dozens?)\b)"
+    r"log|sin|cos|tens?|hundreds?|thousands?|millions?|billions?|trillions?|dozens?|lakhs?|crores?|bn|mln|mil|grand|"
+    r"doubled?|twos?|thirds?|quarters?|fifths?|tenths?|hundredths?|thousandths?)\b)"
 )
 # A unit's first word has two letters or more, or is one of the letters that are units. `x`, `k` and `M` may change the
 # number, and so do `million`, `and a half`, `to six`.
@@ -71,7 +73,12 @@ _REST = re.compile(
     rf"(?:{_WORD}|[\s.,;:!?'\"“”‘’«»()\[\]{{}}`_$€£¥₹¢°%&/—…。、；：！？{_SYMBOLS}-]"
     rf"|\*(?!\s)|(?<!\s)\*|\\[)\]$% ,;:!]|{_TEXT}|\^\{{?\\circ|{_CLOSING})*+"
 )
-_HALF = re.compile(r"\b(?:half|halves)\b")
+_MORE = re.compile(
+    r"\b(?:half|halves)\b|\b(?:and|plus|less|times)\s+(?:a\s+)?(?:quarter|third|fifth|tenth|one|two|three|four|five|six|"
+    r"seven|eight|nine|ten|eleven|twelve|\w{2,6}teen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)\b"
+    r"|\b(?:one|five|ten|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)(?:[\s-]\w+)?\s+cents?\b"
+)
+_LATEX_GROUP = re.compile(r"(?<=\d)(?:\{,\}|,?\\[!,])(?=\d{3}(?!\d))")  # 1{,}000 and 1,\!000
 # Flexibly, `1 000` is one number if `000` cannot be one of its own; other groups after a space may well be numbers.
 _SPACED = rf"\d{{1,3}}(?:[{_FIXED_SPACES}]\d{{3}})+(?!\d)|\d{{1,3}}(?=(?: \d{{3}}){{0,5}} 0)(?: \d{{3}})+(?!\d)"
 # A sign right after a word, a digit or a closing bracket is a hyphen or an operator: `pages 3-5`, `COVID-19`, `(8)-5`.
@@ -95,19 +102,19 @@ def strict_answer(text: str) -> str | None:
     follows on the line, up to a further `####`, may be punctuation, a unit and words. Another number, an operator, or a
     letter right after the number makes it a part of something else: `1/2`, `5x`, `3 + 4 = 7`, `5:30`, `18 19`.
     """
-    text = text.translate(_ASCII)
+    text = _LATEX_GROUP.sub(",", text.translate(_ASCII))
     match = _STRICT.search(text)
     if match is None:
         return None
     rest = text[match.end() :].partition("\n")[0].partition("####")[0]
-    whole = _END.match(rest) and _REST.fullmatch(rest) and not _HALF.search(rest)
+    whole = _END.match(rest) and _REST.fullmatch(rest) and not _MORE.search(rest)
     # Fractions, powers and numerals of other scripts (½, ², 万) count as numbers, too.
     return _written(match) if whole and not any(map(str.isnumeric, rest)) else None
 
 
 def last_number(text: str) -> str | None:
     """Return the last number of a text in its one written form, or None if there is none."""
-    last = deque(_ANY.finditer(text.translate(_ASCII)), maxlen=1)
+    last = deque(_ANY.finditer(_LATEX_GROUP.sub(",", text.translate(_ASCII))), maxlen=1)
     return _written(last[0]) if last else None
 
 

@@ -50,6 +50,7 @@ _BARE_FRACTION = re.compile(
     r"\\[dtc]?frac\s?(\\[a-zA-Z]+(?![a-zA-Z{])|[a-zA-Z])\s?(?:\{([^{}]*)\}|(\\[a-zA-Z]+(?![a-zA-Z{])|[0-9a-zA-Z]))"
 )
 _TRAILING = re.compile(r"(?:\\(?:[ ,;:!]|$)|(?<!\\)[\s.,;:])+$")
+_BARE_ROOT = re.compile(r"\\sqrt\s?(\[[^\[\]]{1,3}\])\s?(\d|[a-zA-Z](?![a-zA-Z]))")
 _INFIX = re.compile(r"\\(over|choose)(?![a-zA-Z])")
 _VERTICES = re.compile(r"\\(angle|triangle|overline)\s?(?:\{\s?([A-Z]{2,3})\s?\}|([A-Z]{3}))(?![A-Za-z])")
 
@@ -68,6 +69,7 @@ def standard(text: str) -> str:
     text = _MILLIONS.sub(lambda m: rf"\times 10^{{{_POWERS[m[2]]}}}{m[1] or ''}{m[3]}", text)
     text = _REPEATING.sub(_repeating, text)
     text = _BARE_FRACTION.sub(lambda m: rf"\frac{{{m[1]}}}{{{(m[2] or m[3]).strip()}}}", text)
+    text = _BARE_ROOT.sub(r"\\sqrt\1{\2}", text)
     text = _FRACTION_POWER.sub(r"^{\1}", text)
     text = _DEGREES.sub(r"\1\\frac{\2\\pi}{180}", text)
     text = _VERTICES.sub(_figure, text)

@@ -47,6 +47,10 @@ _UNIT = re.compile(
     rf"|(?<=[\d\s}}.])(?P<bare>[a-zA-Z/]{{1,12}}\.?){_EXPONENT.replace('NAME', 'power')}"
     r"|\^\s?(?:\{\s?\\circ\s?\}|\\circ)|\\degree|(?P<currency>\\\$))$"
 )
+# Words after a value that make another value of it, and so are no unit.
+_CHANGING = re.compile(
+    r"\b(?:and|or|half|squared|cubed|factorial|below|tens?|dozens?|score|times|double|tenths?|hundredths?)\b"
+)
 _WORDS = re.compile(r"(?<=[\d})])\s(?:[a-z]{3,20}(?:\s|$)){1,4}$")  # `5 apples`
 _CURRENCY = re.compile(r"(-?)\s?\\\$\s?")
 
@@ -74,12 +78,15 @@ def measured(text: str, *, letters: bool) -> Measured:
     if currency := _CURRENCY.match(text):
         return Measured(value=currency[1] + text[currency.end() :], unit="$")
     match = _UNIT.search(text)
+    if match and match["text"] and _CHANGING.search(match["text"]):
+        return Measured(value=text, unit=None)
     value = text[: match.start()].rstrip() if match else ""
     unit = _matched_unit(match, letters) if match and value and not value.endswith(("^", "_", "\\")) else None
     if unit is not None:
         return Measured(value=value, unit=unit or None)
     words = _WORDS.search(text)
-    return Measured(value=text[: words.start()] if words else text, unit=None)
+    is_unit = words is not None and not _CHANGING.search(words[0])
+    return Measured(value=text[: words.start()] if words and is_unit else text, unit=None)
 
 
 def _matched_unit(match: re.Match[str], letters: bool) -> str | None:

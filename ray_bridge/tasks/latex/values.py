@@ -13,6 +13,9 @@ _BASE = re.compile(
 _BASE_TEN = re.compile(r"(\d)\s?_\s?\{\s?(?:\(?\s?10\s?\)?|\\text\s?\{\s?ten\s?\})\s?\}")
 _NAME = re.compile(r"(?:\\text\s?\{\s?([^{}\\]*)\}|([A-Za-z]+))\.?")
 _LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
+_EQUALS = re.compile(r"(?<![<>!=\\])=(?!=)")
+# A letter with an index, a function of something, or words: what an answer may be assigned to.
+_ASSIGNED = re.compile(r"(?:[A-Za-z]+|\\[a-zA-Z]+\s?(?:\{[^{}]*\})?)(?:\s?_\s?(?:\w|\{[^{}]*\}))?'*(?:\s?\([^()]*\))?")
 _PRIME = re.compile(r"(?<=[a-zA-Z)}])'")
 
 
@@ -23,7 +26,15 @@ def same_text(one: str, other: str) -> bool:
 
 
 def same_value(given: str, gold: str) -> bool:
-    """Return whether two texts in standard notation are the same value."""
+    """Return whether two texts in standard notation are the same value.
+
+    An equation has the value that it gives to a name: `x=5` is 5, as is `f(2) = 5`; `x^2=5` and `6=5` are not.
+    """
+    if len(_EQUALS.findall(given)) != len(_EQUALS.findall(gold)):
+        sides = [_EQUALS.split(text) for text in (given, gold)]
+        if any(len(parts) > 1 and not _ASSIGNED.fullmatch(parts[0].strip()) for parts in sides):
+            return False
+        given, gold = (parts[-1].strip() for parts in sides)
     given, gold = _BASE_TEN.sub(r"\1", given), _BASE_TEN.sub(r"\1", gold)
     bases = _in_base(given), _in_base(gold)
     if any(bases):
