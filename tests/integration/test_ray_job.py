@@ -201,13 +201,18 @@ def test_a_log_is_complete_and_printed_once_although_connections_break(head, pro
     relay.server.close()
 
 
+def submitted(printed: list[str]) -> str:
+    """Return the id of the job that a submission names, after the line on what is uploaded."""
+    return next(line.split()[1] for line in printed if line.startswith("job "))
+
+
 def test_following_ends_when_the_head_is_silent_and_a_stop_frees_the_gpus(head, project):
     relay = Relay(head)
     client = connect(relay.address)
     printed: list[str] = []
     code = submit("hold", ["--storage", "/x"], address=head, working_dir=project, follow=False, out=printed.append)
     assert code == 0
-    job = printed[0].split()[1]
+    job = submitted(printed)
     wait_for(lambda: free_gpus(head) == 0, 90)
     relay.silent = True
     start = time.monotonic()
@@ -238,7 +243,7 @@ def arguments(storage):
 def test_a_job_that_was_stopped_resumes_when_submitted_again(head, storage, arguments):
     printed: list[str] = []
     submit("phase1", arguments, address=head, working_dir=ROOT, follow=False, out=printed.append)
-    job = printed[0].split()[1]
+    job = submitted(printed)
     wait_for(lambda: len(steps(storage, "full")) >= 3, 180)
     assert job in stop_jobs(address=head)
     assert len(steps(storage, "full")) < 40

@@ -32,7 +32,8 @@ def test_bad_trials_stop_early_and_stay_stopped(tmp_path: Path, connected_ray: A
     table = campaign.results().set_index("variant")
     stopped = set(table.index[table["status"] == "stopped early"])
     assert stopped
-    assert stopped <= {"s2", "s3", "s4", "s5"}, "the best two are never stopped"
+    # ASHA compares with what has reached the same step by then, so all but the best may be stopped.
+    assert "s0" not in stopped
     assert set(table["status"]) == {"finished", "stopped early"}
     for variant in stopped:
         trial = campaign.trial(table.loc[variant, "name"])
