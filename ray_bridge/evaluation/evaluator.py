@@ -47,6 +47,11 @@ SoftTokens = Callable[[Sequence[int]], SoftContext]
 """Makes the soft tokens of a batch, given the indices of its rows."""
 
 
+def generated(stopping: Stopping, ids: Sequence[int]) -> Output:
+    """Return the output of a row from its generated ids."""
+    return {"text": stopping.text(ids), "tokens": len(ids), "truncated": not stopping.has_ended(ids)}
+
+
 class Evaluator:
     """Decodes greedily with a pair of frozen models and scores what they wrote.
 
@@ -289,8 +294,7 @@ class Evaluator:
                 stops=self.pair.task.stops,
             )
             for i, ids in zip(batch, tokens, strict=True):
-                text, truncated = stopping.text(ids), not stopping.has_ended(ids)
-                own_outputs[i] = {"text": text, "tokens": len(ids), "truncated": truncated}
+                own_outputs[i] = generated(stopping, ids)
         outputs: dict[int, Output] = {}
         for part in self.worker.gather(own_outputs):
             outputs.update(part)  # type: ignore[call-overload]

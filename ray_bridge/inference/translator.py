@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, Unpack, overload
 
@@ -16,7 +17,7 @@ from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.fingerprint import digest
 from ray_bridge.distributed import Worker
-from ray_bridge.evaluation.evaluator import Evaluator, Output
+from ray_bridge.evaluation.evaluator import Evaluator, Output, generated
 from ray_bridge.evaluation.selection import load_weights
 from ray_bridge.generation.eager import eager_steps
 from ray_bridge.generation.generate import decode_rows
@@ -26,6 +27,7 @@ from ray_bridge.generation.text_stream import TextStream
 from ray_bridge.inference.answers import Answer, Decoding, Question, SoftTokens
 from ray_bridge.inference.saved import SavedTranslator, read_saved, sampled_example
 from ray_bridge.inputs.layout import assemble
+from ray_bridge.inputs.rows import Row
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.identity import ModelIdentity, identify
@@ -47,7 +49,6 @@ class Translator(ModelHubMixin):
         saved: what was read from disk.
         pair: the frozen models, in the arithmetic of evaluation.
         module: the trained part.
-        identities: of `source` and `target`.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -56,7 +57,6 @@ class Translator(ModelHubMixin):
 
     def __init__(self, saved: SavedTranslator, splits: Splits, pair: ModelPair, module: TranslatorModule) -> None:
         self.spec, self.saved, self.splits, self.pair, self.module = saved.spec, saved, splits, pair, module
-        self.identities = {role: _identity(lm) for role, lm in (("source", pair.source), ("target", pair.target))}
         self._recorded = {row["question"]: sampled_example(row) for row in saved.samples}
 
     @classmethod
@@ -106,6 +106,11 @@ class Translator(ModelHubMixin):
         load_weights(saved.weights, module)
         module.to(torch.float64 if spec.eval_dtype == "float64" else torch.float32)
         return cls(saved, splits, pair, module)
+
+    @cached_property
+    def identities(self) -> dict[str, ModelIdentity]:
+        """The identities of `source` and `target`, read from their weights when an export first needs them."""
+        return {role: _identity(lm) for role, lm in (("source", self.pair.source), ("target", self.pair.target))}
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -157,11 +162,9 @@ class Translator(ModelHubMixin):
         """
         decoding = self._decoding(settings)
         example, lm = self._example(question), self.pair.target
-        items = self.pair.encoder([example])
-        soft = self._evaluator(1, 1).soft(items, self.module)
+        rows, soft = self._inputs([example])
         stops = self.pair.task.stops
         text = TextStream(Stopping.of(lm, stops))
-        rows = [items[0].row.without_answer()]
         sampling = _sampling([example], decoding)
         for step in eager_steps(lm, rows, soft, decoding["max_new_tokens"], sampling, stops):
             if piece := text.push([token for _, token in step]):
@@ -239,9 +242,7 @@ class Translator(ModelHubMixin):
         """
         if self.spec.injection == "adapter":
             raise UserError("injection=adapter acts inside the target's layers: no prompt embeddings say what it reads")
-        items = self.pair.encoder([self._example(question)])
-        soft = self._evaluator(1, 1).soft(items, self.module)
-        rows = [items[0].row.without_answer()]
+        rows, soft = self._inputs([self._example(question)])
         return assemble(self.pair.target, rows, soft, pad="right").embeds[0]  # (L, d_t)
 
     # -- the hub ------------------------------------------------------------------------------------------------------
@@ -289,16 +290,17 @@ class Translator(ModelHubMixin):
         pair = replace(self.pair, spec=self.spec.replace(max_new_tokens=limit))
         return Evaluator(pair, Worker(device=self.pair.target.device), batch_size, NodeCache(None))
 
+    def _inputs(self, examples: Sequence[Example]) -> tuple[list[Row], SoftContext]:
+        """Return the target's rows of examples, without answers, and their soft tokens."""
+        items = self.pair.encoder(examples)
+        return [item.row.without_answer() for item in items], self._evaluator(1, 1).soft(items, self.module)
+
     def _sampled(self, examples: Sequence[Example], decoding: Decoding) -> list[Output]:
         lm, stops = self.pair.target, self.pair.task.stops
-        items = self.pair.encoder(examples)
-        soft: SoftContext = self._evaluator(1, 1).soft(items, self.module)
-        rows = [item.row.without_answer() for item in items]
+        rows, soft = self._inputs(examples)
         tokens = decode_rows(lm, rows, soft, decoding["max_new_tokens"], _sampling(examples, decoding), stops=stops)
         stopping = Stopping.of(lm, stops)
-        return [
-            {"text": stopping.text(ids), "tokens": len(ids), "truncated": not stopping.has_ended(ids)} for ids in tokens
-        ]
+        return [generated(stopping, ids) for ids in tokens]
 
     def _answers(self, examples: Sequence[Example], outputs: Sequence[Output], seconds: float) -> list[Answer]:
         return [
