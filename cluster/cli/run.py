@@ -65,7 +65,7 @@ def run_campaign(
 
     Args:
         campaign: what to run.
-        start: trials at once, limits, and who is told.
+        start: trials at once, limits, and who is notified.
         force: start although a required phase has not passed; the record says so.
         skip_preflight: start without the checks of `quick_checks`; the record says so.
         job: MODULE:FUNCTION that replaces the translator job.
@@ -170,8 +170,8 @@ def _watched(reports: Path, notify: str | None, campaign: Campaign) -> Iterator[
     from cluster.monitoring.toggle_effects import write_attribution
 
     with recorded(campaign, tracking_uri_of(campaign), SEND_FOR_S) as tracker:
-        told = nullcontext() if notify is None else notified(campaign, notify)
-        with reported(campaign, reports), told, Progress(campaign):
+        notices = nullcontext() if notify is None else notified(campaign, notify)
+        with reported(campaign, reports), notices, Progress(campaign):
             yield
         if folder := write_attribution(campaign):
             tracker.artifact(campaign.phase.name, folder)

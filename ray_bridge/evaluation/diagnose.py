@@ -17,13 +17,12 @@ from bridge_common.errors import UserError
 from bridge_common.files import read_jsonl
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge.bridges.translator import build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.validation import build
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
-from ray_bridge.evaluation.selection import RECORD_FILE, SELECTED, load_selected
+from ray_bridge.evaluation.selection import CHECKPOINT, RECORD_FILE, SELECTED, load_translator
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import Batch, assemble, inserted_tokens
 from ray_bridge.model_pair import ModelPair
@@ -90,9 +89,7 @@ def diagnose(
     spec = build(JobSpec, record["spec"])
     splits = load_splits(spec)
     pair = ModelPair.load(spec, splits, torch.device(device)).for_evaluation()
-    translator = build_translator(spec, pair.source, pair.target).eval()
-    load_selected(folder / SELECTED, translator)
-    translator.to(torch.float64 if spec.eval_dtype == "float64" else torch.float32)
+    translator = load_translator(spec, pair.source, pair.target, folder / CHECKPOINT)
     evaluator = Evaluator(pair, Worker(device=torch.device(device)), count, NodeCache(cache))
     examples = splits.test[:count]
     if trial.samples:

@@ -4,13 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bridge_common.errors import UserError
 from bridge_common.files import read_json, write_bytes, write_json
-from ray_bridge.bridges.translator import TranslatorModule
+from ray_bridge.bridges.translator import TranslatorModule, build_translator
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.models.frozen_lm import FrozenLM
 
 Weights = dict[str, Tensor]
 
@@ -64,6 +67,17 @@ def load_selected(folder: Path, translator: TranslatorModule) -> int:
     """
     load_weights(folder / WEIGHTS_FILE, translator)
     return int(read_json(folder / RECORD_FILE)["step"])
+
+
+def load_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM, file: Path) -> TranslatorModule:
+    """Return a trained translator between two models in evaluation's arithmetic, from a file of its weights.
+
+    Raises:
+        UserError: if the file is incomplete, or of a translator of another shape.
+    """
+    translator = build_translator(spec, source, target).eval()
+    load_weights(file, translator)
+    return translator.to(torch.float64 if spec.eval_dtype == "float64" else torch.float32)
 
 
 def load_weights(file: Path, translator: TranslatorModule) -> None:

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from bridge_common.errors import UserError
 from bridge_common.metric_names import CONDITIONS
-from ray_bridge.bridges.translator import TranslatorModule, build_translator
+from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.fingerprint import digest
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator, Output, generated
-from ray_bridge.evaluation.selection import load_weights
+from ray_bridge.evaluation.selection import load_translator
 from ray_bridge.generation.eager import eager_steps
 from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.sampling import Sampling
@@ -102,10 +102,7 @@ class Translator(ModelHubMixin):
         for role, expected in saved.identities.items():
             _check_identity(role, getattr(pair, role), expected, saved)
         pair = pair.for_evaluation()
-        module = build_translator(spec, pair.source, pair.target).eval()
-        load_weights(saved.weights, module)
-        module.to(torch.float64 if spec.eval_dtype == "float64" else torch.float32)
-        return cls(saved, splits, pair, module)
+        return cls(saved, splits, pair, load_translator(spec, pair.source, pair.target, saved.weights))
 
     @cached_property
     def identities(self) -> dict[str, ModelIdentity]:
