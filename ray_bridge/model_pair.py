@@ -16,6 +16,7 @@ from ray_bridge.generation.verify import judge_decoding
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.models.embedding_map import FitOnce
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.gradient_accuracy import judge_gradients
 from ray_bridge.tasks.splits import Splits
 from ray_bridge.tasks.task import Task
 
@@ -61,7 +62,10 @@ class ModelPair:
             return lm
 
         source = source or load(spec.source, spec.source_revision)
-        return cls.of(spec, splits, source, target or load(spec.target, spec.target_revision))
+        if target is None:
+            target = load(spec.target, spec.target_revision)
+            judge_gradients(target, texts)
+        return cls.of(spec, splits, source, target)
 
     @classmethod
     def of(cls, spec: JobSpec, splits: Splits, source: FrozenLM, target: FrozenLM) -> "ModelPair":

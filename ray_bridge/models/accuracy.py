@@ -7,8 +7,9 @@ fast path is as good as the eager one if it is not further from higher precision
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -118,30 +119,62 @@ def precise(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype.itemsize == 2 else torch.float64
 
 
-@torch.no_grad()
-def reference_states(model: Any, embeds: Tensor, positions: Tensor) -> Tensor:
-    """Return last hidden states in higher precision, by the model's own layers, one at a time in memory.
+class PreciseDecoder:
+    """A decoder's own layers in higher precision, copied one at a time so that one is in memory.
 
     Args:
         model: a decoder of `fused_layers.LAYERS`.
         embeds: (1, T, d) inputs.
         positions: (1, T).
-
-    Returns:
-        (T, d).
     """
-    base, dtype = decoder_of(model), precise(embeds.dtype)
-    config = model.config.get_text_config()
-    windows = layer_windows(config) or [None] * config.num_hidden_layers
-    types = getattr(config, "layer_types", None) or ["full_attention"] * len(windows)
-    x = embeds.to(dtype)  # (1, T, d)
-    angles = {kind: rotary(x, positions) for kind, rotary in rotaries(model).items()}
-    real = torch.ones_like(positions)  # (1, T)
-    masks = {window: additive_mask(real, x.shape[1], dtype, window) for window in set(windows)}  # (1, 1, T, T)
-    for layer, window, kind in zip(base.layers, windows, types, strict=True):
+
+    def __init__(self, model: Any, embeds: Tensor, positions: Tensor) -> None:
+        self.decoder, self.dtype = decoder_of(model), precise(embeds.dtype)
+        config = model.config.get_text_config()
+        windows = layer_windows(config) or [None] * config.num_hidden_layers
+        types = getattr(config, "layer_types", None) or ["full_attention"] * len(windows)
+        self.embeds, self.positions = embeds.detach().to(self.dtype), positions  # (1, T, d), (1, T)
+        angles = {kind: rotary(self.embeds, positions) for kind, rotary in rotaries(model).items()}
+        real = torch.ones_like(positions)  # (1, T)
+        masks = {w: additive_mask(real, embeds.shape[1], self.dtype, w) for w in set(windows)}  # (1, 1, T, T)
+        self.of_layer = [(masks[window], angles[kind]) for window, kind in zip(windows, types, strict=True)]
+
+    def layer(self, index: int, x: Tensor) -> Tensor:
+        """Run one layer, (1, T, d) -> (1, T, d)."""
+        mask, angles = self.of_layer[index]
         # A copy's weights are its own: the model's may be views of larger tensors.
-        out = copy.deepcopy(layer).to(dtype)(
-            x, attention_mask=masks[window], position_ids=positions, position_embeddings=angles[kind]
-        )
-        x = out[0] if isinstance(out, tuple) else out  # (1, T, d)
-    return copy.deepcopy(base.norm).to(dtype)(x)[0]  # (T, d)
+        layer = copy.deepcopy(self.decoder.layers[index]).to(self.dtype)
+        out = layer(x, attention_mask=mask, position_ids=self.positions, position_embeddings=angles)
+        states: Tensor = out[0] if isinstance(out, tuple) else out
+        return states
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Apply the final norm, (1, T, d) -> (1, T, d)."""
+        states: Tensor = copy.deepcopy(self.decoder.norm).to(self.dtype)(x)
+        return states
+
+    @torch.no_grad()
+    def states(self) -> Tensor:
+        """Return the last hidden states, (T, d)."""
+        x = self.embeds
+        for index in range(len(self.of_layer)):
+            x = self.layer(index, x)  # (1, T, d)
+        return self.finish(x)[0]
+
+    def gradients(self, grad_states: Tensor) -> Tensor:
+        """Return the gradient of the inputs, given that of the last hidden states, (1, T, d) -> (T, d)."""
+        inputs = [self.embeds]
+        with torch.no_grad():
+            for index in range(len(self.of_layer)):
+                inputs.append(self.layer(index, inputs[-1]))
+        grad = _pull_back(self.finish, inputs.pop(), grad_states.to(self.dtype))  # (1, T, d)
+        for index in reversed(range(len(self.of_layer))):
+            grad = _pull_back(partial(self.layer, index), inputs.pop(), grad)
+        return grad[0]
+
+
+def _pull_back(function: Callable[[Tensor], Tensor], x: Tensor, grad: Tensor) -> Tensor:
+    leaf = x.detach().requires_grad_()
+    with torch.enable_grad():
+        (result,) = torch.autograd.grad(function(leaf), leaf, grad)
+    return result

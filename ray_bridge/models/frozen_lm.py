@@ -19,7 +19,7 @@ from bridge_common.errors import UserError
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.footprint.context import check_length, context_length
 from ray_bridge.gpu.settings import configure_torch
-from ray_bridge.models.accuracy import TOKENS, Verdict, judge, probes, reference_states
+from ray_bridge.models.accuracy import TOKENS, PreciseDecoder, Verdict, judge, probes
 from ray_bridge.models.attention import AttendAfterPrefix, set_attention
 from ray_bridge.models.chat_template import ChatTemplate
 from ray_bridge.models.fused_decoder import FusedBody
@@ -206,7 +206,7 @@ class FrozenLM:
 
     def reference_states(self, ids: Tensor) -> Tensor:
         """Return them in higher precision, ids (1, T) -> (T, d); only for architectures that can be fused."""
-        return reference_states(self.model, self.embed(ids), count_positions(torch.ones_like(ids)))
+        return PreciseDecoder(self.model, self.embed(ids), count_positions(torch.ones_like(ids))).states()
 
     def check_length(self, needed: int, text: str) -> None:
         """Refuse a text that is longer than the model's context.

@@ -10,9 +10,10 @@ import torch
 from ray_bridge.generation.kv_caches import FusedCache
 from ray_bridge.generation.verify import judge_decoding
 from ray_bridge.inputs.layout import Batch
-from ray_bridge.models.accuracy import SAMPLE, judge, reference_states
+from ray_bridge.models.accuracy import SAMPLE, PreciseDecoder, judge
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
 from ray_bridge.models.fused_decoder import FusedBody
+from ray_bridge.models.gradient_accuracy import judge_gradients
 from tests.support.model_pairs import save_checkpoint
 
 ARCHITECTURES = ("llama", "mistral", "qwen2")
@@ -35,6 +36,10 @@ def test_real_weights_take_fused_layers(real_model: Path, dtype: str) -> None:
     assert lm.body is not None
     assert decoding is not None
     assert decoding.ratio < 1.5
+    gradients = judge_gradients(lm)
+    assert lm.body is not None
+    assert gradients is not None
+    assert gradients.ratio < 1.5
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -99,9 +104,38 @@ def test_the_reference_is_the_model_in_higher_precision(folder: Path) -> None:
     ids = torch.arange(5, 45)[None]  # (1, 40)
     positions = count_positions(torch.ones_like(ids))
     expected = copy.deepcopy(lm.model).double().base_model(ids).last_hidden_state[0]  # (40, d)
-    found = reference_states(lm.model, lm.embed(ids), positions)
+    found = PreciseDecoder(lm.model, lm.embed(ids), positions).states()
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_reference_gradient_is_that_of_the_model_in_higher_precision(folder: Path) -> None:
+    lm = FrozenLM.load(str(folder))
+    ids = torch.arange(5, 45)[None]  # (1, 40)
+    embeds = lm.embed(ids).detach().double().requires_grad_()  # (1, 40, d)
+    grad_states = torch.randn(embeds.shape, dtype=torch.float64)
+    states = copy.deepcopy(lm.model).double().base_model(inputs_embeds=embeds).last_hidden_state
+    (expected,) = torch.autograd.grad(states, embeds, grad_states)
+    positions = count_positions(torch.ones_like(ids))
+    found = PreciseDecoder(lm.model, lm.embed(ids), positions).gradients(grad_states)
+    torch.testing.assert_close(found, expected[0], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_are_judged(folder: Path, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = FrozenLM.load(str(folder), dtype=dtype).fuse([SAMPLE])
+    verdict = judge_gradients(lm, [SAMPLE])
+    assert verdict is not None
+    assert verdict.accurate
+    gated = FusedBody.gated
+
+    def gated_without_its_gradient(self: FusedBody, gate_up: torch.Tensor, **options: bool) -> torch.Tensor:
+        return gated(self, gate_up.detach(), **options)  # the states are right
+
+    monkeypatch.setattr(FusedBody, "gated", gated_without_its_gradient)
+    with pytest.warns(UserWarning, match="gradients of fused layers"):
+        judge_gradients(lm, [SAMPLE])
+    assert lm.body is None
 
 
 def test_not_a_number_is_never_accurate() -> None:

@@ -1,0 +1,56 @@
+"""Judge the gradients that fused layers give to their inputs: all that training sees of a frozen target.
+
+`FrozenLM.fuse` judges states. The backward pass has kernels of its own, and after a cached header it takes a path of
+its own. Both are judged by the rule of `accuracy`: token by token on text of the task, against higher precision, beside
+the eager path's own error.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ray_bridge.models.accuracy import PreciseDecoder, Verdict, judge, probes
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.prefix_cache import Prefix, count_positions
+from ray_bridge.noise import generator
+
+
+def judge_gradients(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
+    """Compare gradients of fused layers after a cached header with eager ones; return None if they are not fused.
+
+    A model whose gradients are less accurate gives its fused layers up, with a warning.
+
+    Args:
+        lm: the model.
+        texts: text of the task; its first half is the header.
+    """
+    if lm.body is None:
+        return None
+    ids = probes(lm.tokenizer, lm.embedding.weight.shape[0], texts, lm.longest)[0].to(lm.device)  # (1, T)
+    prefix = lm.prefix(tuple(ids[0, : ids.shape[1] // 2].tolist()))
+    past = 0 if prefix is None else len(prefix)
+    with torch.no_grad():
+        embeds = lm.embed(ids)  # (1, T, d)
+    grad_states = torch.randn(embeds.shape, generator=generator("gradient probe")).to(embeds)  # (1, T, d)
+    grad_states[:, :past] = 0
+    fast = _gradients(lm, embeds[:, past:], grad_states[:, past:], prefix)  # (T - past, d)
+    fused, lm.body = lm.body, None
+    eager = _gradients(lm, embeds, grad_states)[past:]  # (T - past, d)
+    precise = PreciseDecoder(lm.model, embeds, count_positions(torch.ones_like(ids))).gradients(grad_states)[past:]
+    verdict = judge(precise, eager, fast, lm.dtype)
+    if verdict.accurate:
+        lm.body = fused
+    else:
+        lm.give_up_fused(f"gradients of fused layers are less accurate ({verdict.ratio:.2g} times the eager error)")
+    return verdict
+
+
+def _gradients(lm: FrozenLM, embeds: Tensor, grad_states: Tensor, prefix: Prefix | None = None) -> Tensor:
+    leaf = embeds.clone().requires_grad_()
+    mask = torch.ones(leaf.shape[:2], dtype=torch.long, device=leaf.device)  # (1, T)
+    positions = count_positions(mask) + (0 if prefix is None else len(prefix))  # (1, T)
+    with torch.enable_grad():
+        states = lm.hidden(leaf, mask, positions, prefix=prefix)  # (1, T, d)
+        (grad,) = torch.autograd.grad(states, leaf, grad_states)
+    return grad[0]
