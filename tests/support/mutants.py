@@ -71,7 +71,14 @@ PIECES = {
         ("mlflow_utils/sync/points.py", "mlflow_utils/sync/sent_state.py"), ("tests/mlflow_utils/sync",)
     ),
     "ray_bridge.config": _folder("ray_bridge", "config"),
-    "ray_bridge.inputs": Piece(("ray_bridge/inputs/layout.py",), ("tests/ray_bridge/inputs/test_layout.py",)),
+    "ray_bridge.inputs": Piece(
+        ("ray_bridge/inputs/layout.py",),
+        (
+            "tests/ray_bridge/inputs/test_layout.py",
+            "tests/ray_bridge/inputs/test_assemble.py",
+            "tests/ray_bridge/inputs/test_chat.py",
+        ),
+    ),
     "ray_bridge.objectives": _folder("ray_bridge", "objectives"),
     "ray_bridge.schedule": Piece(
         ("ray_bridge/training/schedule.py",),
@@ -132,9 +139,12 @@ def configure(work: Path, piece: Piece) -> None:
         "also_copy": others,
         "do_not_mutate_patterns": [r"raise \w+Error\("],
         "pytest_add_cli_args_test_selection": [test for test in piece.tests if (work / test).exists()],
-        "pytest_add_cli_args": ["-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"],
+        "pytest_add_cli_args": [
+            *("-p", "no:cacheprovider", "-p", "no:xdist", "-p", "tests.support.shortest_first", "-m", "not slow")
+        ],
+        "process_isolation": "forkserver",  # children of a process in which torch has computed can wait for ever
         "timeout_multiplier": "5.0",
-        "timeout_constant": "2.0",
+        "timeout_constant": "5.0",
     }
     lines = [
         f"{name}={values if isinstance(values, str) else ''.join(f'{chr(10)}    {value}' for value in values)}"
@@ -245,7 +255,7 @@ def main() -> None:
 
 
 def _to_run(codes: dict[str, int | None], share: float) -> list[str]:
-    return [name for name, code in codes.items() if code not in (*KILLED, *TIMEOUT) and in_sample(name, share)]
+    return [name for name, code in codes.items() if code not in KILLED and in_sample(name, share)]
 
 
 if __name__ == "__main__":

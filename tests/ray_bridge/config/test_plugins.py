@@ -1,6 +1,7 @@
 """Tasks and bridges of one's own: named, checked before anything starts, and identified by their source."""
 
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import torch
 from bridge_common.errors import UserError
 from ray_bridge import BRIDGES, TASKS, JobSpec, Setting, build, fingerprint, tiny
 from ray_bridge.bridges.translator import build_bridge, build_translator
-from ray_bridge.config.plugins import import_plugins
+from ray_bridge.config.plugins import import_plugin, import_plugins, source_of
 from ray_bridge.tasks.splits import load_splits, make_task
 from tests.support.model_pairs import frozen
 from tests.support.plugin_modules import EXAMPLE, importable
@@ -122,6 +123,41 @@ def test_a_plug_in_may_register_names(lab: Path) -> None:
         TASKS.register("additions", "my:Other", "other sums")
     with pytest.raises(UserError, match="task 'math' is ray_bridge"):
         TASKS.register("math", "my_plugin:Sums", "sums")
+
+
+def test_the_line_on_a_module_that_fails_says_where_what_and_what_to_do(lab: Path) -> None:
+    (lab / "silent.py").write_text("raise ValueError\n")
+    (lab / "wordy.py").write_text("raise ValueError('the first line\\nthe second')\n")
+    (lab / "kind.py").write_text("from bridge_common.errors import UserError\nraise UserError('use another one')\n")
+    host, elsewhere = socket.gethostname(), "start in the folder that holds it, send that folder with "
+    for module, line in {
+        "silent": f"silent cannot be imported on {host} (ValueError: ValueError): `python -c 'import silent'` shows",
+        "wordy": f"wordy cannot be imported on {host} (ValueError: the first line): `python -c 'import wordy'` shows",
+        "absent.inside": f"absent.inside cannot be imported on {host} (No module named 'absent'): {elsewhere}",
+        "silent_": f"silent_ cannot be imported on {host} (No module named 'silent_'): {elsewhere}",
+    }.items():
+        with pytest.raises(UserError) as error:
+            import_plugin(module)
+        assert str(error.value).startswith(f"plug-in {line}")
+    with pytest.raises(UserError, match=r"^use another one$"):
+        import_plugin("kind")
+
+
+@pytest.mark.parametrize("module", ["", "a-b", "a.", ".a", "a..b", "1a", "a.1b", "a/b", "a b", "a\n"])
+def test_a_plug_in_is_named_as_in_an_import(module: str) -> None:
+    with pytest.raises(UserError, match="give a module's dotted name, as in `import NAME`, not a path"):
+        import_plugin(module)
+
+
+def test_a_plug_in_may_be_a_file_a_package_or_a_folder_of_modules(lab: Path) -> None:
+    (lab / "pack").mkdir()
+    (lab / "pack" / "__init__.py").touch()
+    (lab / "folder").mkdir()
+    assert source_of(import_plugin("my_plugin")) == lab / "my_plugin.py"
+    assert source_of(import_plugin("pack")) == lab / "pack"
+    assert source_of(import_plugin("folder")) == lab / "folder"
+    with pytest.raises(UserError, match="plug-in sys has no source file: name a module that is a file or a package"):
+        source_of(sys)
 
 
 # -- use --------------------------------------------------------------------------------------------------------------

@@ -94,3 +94,36 @@ def test_task_and_mapping_belong_together(tmp_path: Path) -> None:
         tiny(task="gsm8k", task_mapping=mine(tmp_path))
     with pytest.raises(UserError, match="name revisions in the mapping"):
         tiny(task="arc_challenge", task_revision="main")
+
+
+CHOICES = {"kind": "letter", "choices": "options.text"}
+
+
+def test_fields_of_choices_belong_to_kinds_with_choices(tmp_path: Path) -> None:
+    mapping = mine(tmp_path)
+    shown = mapping.replace(**CHOICES, labels="options.label", gold_form="label")
+    assert (shown.labels, shown.gold_form) == ("options.label", "label")
+    for kind in ("letter", "letter_likelihood", "choice_likelihood"):
+        assert mapping.replace(kind=kind, choices=("a", "b")).has_choices
+    for kind in ("exact", "numeric"):
+        assert not mapping.replace(kind=kind).has_choices
+        for change in ({"choices": "c"}, {"labels": "l"}, {"gold_form": "index"}):
+            with pytest.raises(UserError, match=f"kind {kind} has no choices: remove choices, labels and gold_form"):
+                mapping.replace(kind=kind, **change)
+
+
+def test_a_mapping_has_both_splits_on_the_hub_or_neither(tmp_path: Path) -> None:
+    mapping = mine(tmp_path)
+    assert mapping.replace(train=None, test=None).train is None
+    for part in ("train", "test"):
+        with pytest.raises(UserError, match="name both"):
+            mapping.replace(**{part: None})
+
+
+def test_a_mapping_may_start_with_a_byte_order_mark_and_is_read_as_utf_8(tmp_path: Path) -> None:
+    text = MINE.replace('gold = "a"', 'gold = "a"\nquestion_cue = "Питање: "')
+    (tmp_path / "trivia.toml").write_text(text, encoding="utf-8-sig")
+    assert read_mapping(tmp_path / "trivia.toml").question_cue == "Питање: "
+    (tmp_path / "trivia.toml").write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"task mapping .*trivia.toml: .*see docs/tasks.md for an example"):
+        read_mapping(tmp_path / "trivia.toml")

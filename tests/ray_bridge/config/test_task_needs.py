@@ -7,7 +7,8 @@ import pytest
 
 from bridge_common.errors import UserError
 from ray_bridge import TASKS, JobSpec, build, fingerprint, paper, tiny
-from ray_bridge.config.task_mapping import known_mapping
+from ray_bridge.config.task_mapping import TaskMapping, known_mapping
+from ray_bridge.config.task_needs import need_of, task_needs
 from ray_bridge.tasks.splits import make_task
 from ray_bridge.tasks.task import Example
 from tests.support.plugin_modules import importable
@@ -74,3 +75,25 @@ def test_stop_texts_replace_the_task_s(given: Any, stops: tuple[str, ...]) -> No
 def test_stop_texts_that_cannot_be_read_are_refused() -> None:
     with pytest.raises(UserError, match=r"stops='.*no JSON list"):
         tiny(stops='["a"')
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("exact", {"max_new_tokens": 32, "num_fewshot": 5}),
+        ("numeric", {"max_new_tokens": 256, "num_fewshot": 8}),
+        ("letter", {"max_new_tokens": 16, "num_fewshot": 5}),
+        ("letter_likelihood", {"max_new_tokens": 16, "num_fewshot": 5}),
+        ("choice_likelihood", {"max_new_tokens": 32, "num_fewshot": 0}),
+    ],
+)
+def test_a_mapped_task_needs_what_its_kind_does(kind: Any, expected: dict[str, int]) -> None:
+    choices = None if kind in ("exact", "numeric") else "options"
+    mapping = TaskMapping(name="mine", kind=kind, question="q", gold="a", choices=choices)
+    assert task_needs("mapped", mapping) == expected
+    assert need_of("num_fewshot", {"task": "mapped", "task_mapping": mapping}) == expected["num_fewshot"]
+
+
+def test_needs_are_copies_that_a_caller_may_change() -> None:
+    task_needs("arc_challenge", known_mapping("arc_challenge"))["num_fewshot"] = 99
+    assert task_needs("arc_challenge", known_mapping("arc_challenge"))["num_fewshot"] == 5

@@ -116,6 +116,26 @@ def test_after_a_prefix_rows_are_shorter_and_positions_go_on(lm: FrozenLM) -> No
     assert text.prefix is not None
 
 
+@pytest.mark.parametrize("pad", ["left", "right"])
+def test_rows_after_a_prefix_are_padded_on_the_side_that_is_asked_for(lm: FrozenLM, pad: str) -> None:
+    rows, soft = rows_of(lm, 6, header=2, soft_after_header=True), soft_of(lm, 6)
+    batch = assemble_after_prefix(lm, rows, soft, pad=pad)  # type: ignore[arg-type]
+    lengths = [len(row.before) + K + len(row.prompt) - rows[0].header for row in rows]
+    assert len(set(lengths)) > 1
+    longest = max(lengths)
+    for i, length in enumerate(lengths):
+        pads = [0] * (longest - length)
+        assert batch.mask[i].tolist() == ([*pads, *[1] * length] if pad == "left" else [*[1] * length, *pads])
+
+
+def test_a_header_after_the_soft_tokens_is_a_prefix_of_text_alone(lm: FrozenLM) -> None:
+    rows, soft = rows_of(lm, 3, header=2, soft_after_header=False), soft_of(lm, 3)
+    assert assemble_after_prefix(lm, rows, soft, pad="right").prefix is None
+    text = assemble_after_prefix(lm, rows, None, pad="right")
+    assert text.prefix is not None
+    assert len(text.prefix) == rows[0].header
+
+
 def test_a_prefix_may_end_where_the_soft_tokens_begin_and_not_after(lm: FrozenLM) -> None:
     rows, soft = rows_of(lm, 2, header=2, soft_after_header=True), soft_of(lm, 2)
     assert len(rows[0].before) == rows[0].header

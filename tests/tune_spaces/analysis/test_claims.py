@@ -1,12 +1,13 @@
 """Which sentence of the appendix stands under the supported claims, and which does not."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tune_spaces.analysis.claims import Claims, make_claims
+from tune_spaces.analysis.claims import Claims, answer_questions, effect_name, make_claims
 from tune_spaces.analysis.estimates import NoiseFloor
-from tune_spaces.analysis.pairwise import PairedComparison
+from tune_spaces.analysis.pairwise import GAIN, PairedComparison, verdict
 from tune_spaces.analysis.toggle_effects import Attribution, Effect
 
 FLOOR = NoiseFloor(largest=0.02, deviation=0.01, pairs=1, degrees_of_freedom=1)
@@ -123,3 +124,113 @@ def test_an_interaction_is_no_effect_of_one_toggle() -> None:
     found = claims(effects=(both, effect(None), effect(None, toggles=("prompt",))))
     assert found.supported[0].startswith("kl × prompt (interaction next to full)")
     assert [line.split(":")[0] for line in found.not_supported] == ["kl", "prompt"]
+
+
+def test_claims_are_recorded_under_the_names_that_readers_of_old_appendices_know() -> None:
+    assert Claims(supported=["a"], not_supported=["b", "c"]).as_json() == {"carried": ["a"], "not_carried": ["b", "c"]}
+
+
+ASKS = [("Does B matter?", "full", "B")]
+
+
+def test_a_question_is_answered_by_the_pair_that_it_names() -> None:
+    """The pair of the question, in the direction of the question, among all pairs."""
+    pairs = [pair(0.30, b="C"), pair(0.10), pair(-0.20, a="B", b="C")]
+    (line,) = answer_questions(ASKS, pairs)
+    assert line == (
+        "Does B matter? Yes, up: accuracy of full against B +10.0 points, 95 % interval [+9.0, +11.0], "
+        "corrected p = 0.001."
+    )
+    lines = answer_questions([*ASKS, ("And C?", "B", "C")], pairs)
+    assert lines[0] == line
+    assert lines[1].startswith("And C? Yes, down: accuracy of B against C -20.0 points, 95 % interval [-21.0, -19.0]")
+
+
+@pytest.mark.parametrize(("difference", "word"), [(0.10, "down"), (-0.10, "up"), (0.004, "down"), (-0.004, "up")])
+def test_a_pair_the_other_way_round_answers_with_its_signs_turned(difference: float, word: str) -> None:
+    turned = pair(difference, a="B", b="full")
+    (line,) = answer_questions(ASKS, [turned])
+    low, high = f"{-100 * (difference + 0.01):+.1f}", f"{-100 * (difference - 0.01):+.1f}"
+    assert f"Yes, {word}: accuracy of full against B {-100 * difference:+.1f} points, " in line
+    assert f"[{low}, {high}]" in line
+
+
+def test_a_question_whose_variants_were_not_compared_is_not_answered() -> None:
+    assert answer_questions(ASKS, [pair(0.1, b="C"), pair(0.1, a="B", b="C")]) == [
+        "Does B matter? Not answered: full and B did not both run on the same items."
+    ]
+    assert answer_questions([], [pair(0.1)]) == []
+
+
+def test_what_was_not_shown_is_equivalent_within_a_margin_or_excludes_what_is_beyond_its_interval() -> None:
+    unclear = pair(0.01, p=0.3)
+    figures = "accuracy of full against B +1.0 points, 95 % interval [+0.0, +2.0], corrected p = 0.3"
+    open_answer = f"Does B matter? Not shown: {figures}; differences beyond 2.0 points are excluded."
+    assert answer_questions(ASKS, [unclear]) == [open_answer]
+    assert answer_questions(ASKS, [replace(unclear, margin=0.05, equivalent=False)]) == [open_answer]
+    assert answer_questions(ASKS, [replace(unclear, margin=0.05, equivalent=True)]) == [
+        f"Does B matter? No difference above the margin of 5.0 points: {figures}."
+    ]
+    shown = replace(pair(0.1), margin=0.2, equivalent=True)
+    assert answer_questions(ASKS, [shown])[0].startswith("Does B matter? Yes, up: "), "a shown difference comes first"
+
+
+def test_gains_answer_a_question_where_accuracies_cannot() -> None:
+    (line,) = answer_questions(ASKS, [replace(pair(0.1), quantity=GAIN)])
+    assert "Yes, up: gain over the target alone of full against B +10.0 points" in line
+
+
+def test_the_sentence_of_a_difference_within_the_noise_floor_has_the_floor() -> None:
+    (line,) = claims(pair(0.015), floor=replace(FLOOR, largest=0.037)).not_supported
+    assert line.endswith(
+        " It does not exceed what replicates of one configuration differ by (3.7 points), so it is no finding."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"kind": "step", "given": ("prompt",)}, "kl (between neighbouring configurations, given prompt)"),
+        ({"kind": "step"}, "kl (between neighbouring configurations)"),
+        (
+            {"kind": "joint", "toggles": ("kl", "decode"), "given": ("prompt", "projection")},
+            "kl + decode (several at once, given prompt + projection)",
+        ),
+        ({"kind": "leave_one_out", "given": ("prompt",)}, "kl (full against full without it)"),
+        ({"kind": "shapley"}, "kl (mean over all orders of switching on)"),
+        ({"kind": "interaction_at_base", "toggles": ("kl", "decode")}, "kl × decode (interaction next to base)"),
+    ],
+)
+def test_an_effect_is_named_by_its_toggles_its_kind_and_what_was_on_in_both_configurations(
+    changes: dict[str, Any], name: str
+) -> None:
+    assert effect_name(effect(0.1, **changes)) == name
+
+
+def test_what_an_effect_rests_on_stands_beside_it() -> None:
+    exact = effect(0.10, p=0.0123, n10=30, n01=20, p_adjusted=0.0246)
+    (line,) = claims(effects=(exact,)).supported
+    assert line == (
+        "kl (full against full without it): raises accuracy (+10.0 points, 95 % interval [+9.0, +11.0], "
+        "30 : 20 discordant, exact p = 0.0123, corrected 0.0246, noise floor 2.0 points)."
+    )
+    line, _ = claims(effects=(effect(-0.10, p=0.2, test="Student's t"),), floor=None).not_supported
+    assert line == (
+        "kl (full against full without it): no effect was shown (-10.0 points, 95 % interval [-11.0, -9.0], "
+        "Student's t p = 0.2, corrected 0.2, noise floor not known)."
+    )
+
+
+def test_what_a_gain_rests_on_stands_beside_it() -> None:
+    (line,) = claims(gains=(replace(pair(0.05, p=0.0123, b="shuffled_soft"), p_adjusted=0.0246),)).supported
+    assert line == (
+        "full: the soft tokens carry information about their own question (+5.0 points over shuffled_soft, "
+        "95 % interval [+4.0, +6.0], 150 : 50 discordant, exact p = 0.0123, corrected 0.0246)."
+    )
+
+
+def test_a_pair_is_claimed_in_the_words_of_its_verdict_with_the_size_of_the_family() -> None:
+    shown, unclear = pair(0.10), pair(0.10, p=0.2, b="C")
+    found = claims(shown, unclear)
+    assert found.supported == [verdict(shown, 2)]
+    assert found.not_supported == [verdict(unclear, 2)]

@@ -169,3 +169,12 @@ def test_adjust() -> None:
     assert adjust([0.2], "holm") == [0.2]
     with pytest.raises(ValueError, match="holm"):
         adjust([0.1], "guess")  # type: ignore[arg-type]
+
+
+def test_a_difference_needs_a_discordance_that_can_hold_it() -> None:
+    for discordance, difference in ((0.1, 0.2), (0.1, -0.2), (1.1, 0.2)):
+        with pytest.raises(ValueError, match=f"needs a discordance between {abs(difference)} and 1"):
+            mcnemar_power(100, discordance, difference)
+    assert mcnemar_power(100, 0.0, 0.0) == 0.0, "nothing differs and nothing is rejected"
+    assert mcnemar_power(100, 1.0, 1.0) == pytest.approx(1)
+    assert mcnemar_power(100, 0.2, -0.2) == pytest.approx(mcnemar_power(100, 0.2, 0.2))

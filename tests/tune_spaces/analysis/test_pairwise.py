@@ -139,6 +139,77 @@ def test_several_seeds_could_have_shown_1_43_times_half_their_interval() -> None
     assert pair.detectable == pytest.approx(1.429 * (pair.ci_high - pair.ci_low) / 2)
 
 
+def gain_cells() -> dict[str, np.ndarray]:
+    """Return two variants with baselines of their own: gains of 0.5 and 0.1 on 200 items, two seeds of the first."""
+    rng = np.random.default_rng(9)
+
+    def exactly(share: float) -> np.ndarray:
+        return rng.permutation(200) < round(200 * share)
+
+    return {
+        "a": np.stack([exactly(0.8), exactly(0.6)]),
+        "a alone": np.stack([exactly(0.2), exactly(0.2)]),
+        "b": exactly(0.5)[None],
+        "b alone": exactly(0.4)[None],
+    }
+
+
+def test_gains_are_compared_and_not_accuracies() -> None:
+    cells = gain_cells()
+    (pair,) = compare_pairs(cells, [("a", "b")], gains={("a", "b"): ("a alone", "b alone")}, margin=0.6)
+    effect = Cells.of(cells).contrast({"a": 1.0, "a alone": -1.0, "b": -1.0, "b alone": 1.0})
+    assert (pair.accuracy_a, pair.accuracy_b, pair.difference) == pytest.approx((0.5, 0.1, 0.4))
+    assert (pair.difference, pair.ci_low, pair.ci_high, pair.p) == (
+        effect.estimate,
+        effect.low,
+        effect.high,
+        effect.p,
+    )
+    assert (pair.quantity, pair.test, pair.runs, pair.n, pair.clusters) == ("gain", "Student's t", 1, 200, 200)
+    assert (pair.n10, pair.n01, pair.with_seeds) == (0, 0, True)
+    low, high = effect.interval(0.9)
+    for margin in (high + 0.001, high - 0.001):
+        (pair,) = compare_pairs(cells, [("a", "b")], gains={("a", "b"): ("a alone", "b alone")}, margin=margin)
+        assert (pair.margin, pair.equivalent) == (margin, margin > high)
+    assert high > abs(low), "the upper end decides"
+
+
+def test_two_variants_with_one_baseline_differ_as_their_accuracies_do() -> None:
+    cells = gain_cells()
+    (pair,) = compare_pairs(cells, [("a", "b")], gains={("a", "b"): ("b alone", "b alone")})
+    effect = Cells.of(cells).contrast({"a": 1.0, "b": -1.0})
+    assert pair.difference == pytest.approx(0.2)
+    assert (pair.difference, pair.p) == pytest.approx((effect.estimate, effect.p))
+    assert (pair.accuracy_a, pair.accuracy_b) == pytest.approx((0.3, 0.1))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_pair_is_equivalent_if_its_90_percent_interval_lies_within_the_margin_at_both_ends(swapped: bool) -> None:
+    first, second = np.zeros(400, bool), np.zeros(400, bool)
+    first[:210] = True
+    second[12:214] = True
+    cells = {"a": first[None], "b": second[None]}
+    wanted = ("b", "a") if swapped else ("a", "b")
+    n10, n01 = (4, 12) if swapped else (12, 4)
+    low, high = paired_interval(n10, n01, 400, 0.9)
+    farthest = max(abs(low), abs(high))
+    for margin, equivalent in ((farthest + 1e-6, True), (farthest - 1e-6, False), (farthest, False)):
+        (pair,) = compare_pairs(cells, [wanted], margin=margin)
+        assert (pair.n10, pair.n01) == (n10, n01)
+        assert pair.equivalent is equivalent
+    assert min(abs(low), abs(high)) < farthest - 0.01, "one end alone decides"
+
+
+def test_several_seeds_are_equivalent_by_their_90_percent_interval() -> None:
+    rng = np.random.default_rng(11)
+    cells = {"a": rng.random((3, 400)) < 0.6, "b": rng.random((3, 400)) < 0.6}
+    low, high = Cells.of(cells).contrast({"a": 1.0, "b": -1.0}).interval(0.9)
+    farthest = max(abs(low), abs(high))
+    for margin in (farthest + 1e-6, farthest - 1e-6):
+        (pair,) = compare_pairs(cells, [("a", "b")], margin=margin)
+        assert pair.equivalent is (margin > farthest)
+
+
 def comparison(**changes: object) -> PairedComparison:
     values: dict[str, object] = {
         "a": "full",

@@ -167,3 +167,55 @@ def test_the_reference_runs() -> None:
     assert correct == {"full": 129, "ablation_b": 125}
     assert {run.n for run in runs.values()} == {200}
     assert {name: run.conditions["bridged"].invalid for name, run in runs.items()} == {"full": 15, "ablation_b": 11}
+
+
+def test_a_run_in_another_order_keeps_each_item_together(tmp_path: Path) -> None:
+    rows = [row(i, str(i) if i % 2 else None, str(i), question=f"What is {i}?", cluster=f"c{i // 2}") for i in range(4)]
+    run = load_samples(write(tmp_path / "a.jsonl", rows))
+    turned = run.take([3, 0, 2])
+    assert run.questions is not None
+    assert turned.keys == {"index": ("3", "0", "2")}
+    assert turned.gold == ("3", "0", "2")
+    assert turned.questions == (run.questions[3], run.questions[0], run.questions[2])
+    assert turned.clusters == ("c1", "c0", "c1")
+    assert turned.conditions["bridged"].correct.tolist() == [True, False, False]
+    assert turned.conditions["bridged"].valid.tolist() == [True, False, False]
+    assert turned.offsets.tolist() == run.offsets[[3, 0, 2]].tolist()
+    assert (turned.n, run.n) == (3, 4)
+    plain = load_samples(write(tmp_path / "b.jsonl", [row(0, "1"), row(1, "1")])).take([1, 0])
+    assert (plain.questions, plain.clusters) == (None, None)
+
+
+def test_clusters_are_numbered_and_items_that_name_none_stand_alone(tmp_path: Path) -> None:
+    rows = [row(0, "1", cluster="b"), row(1, "1"), row(2, "1", cluster="a"), row(3, "1", cluster="b")]
+    numbers = load_samples(write(tmp_path / "a.jsonl", rows)).cluster_numbers()
+    assert numbers is not None
+    assert len(set(numbers.tolist())) == 3
+    assert numbers[0] == numbers[3]
+    alone = load_samples(write(tmp_path / "b.jsonl", [row(0, "1", cluster="a"), row(1, "1", cluster="b")]))
+    assert alone.cluster_numbers() is None
+
+
+def test_one_question_that_is_missing_means_that_questions_are_not_compared(tmp_path: Path) -> None:
+    rows = [row(0, "1", question="How many?"), row(1, "1")]
+    assert load_samples(write(tmp_path / "a.jsonl", rows)).questions is None
+
+
+def test_a_line_without_its_id_is_named(tmp_path: Path) -> None:
+    for rows in ([row(0, "1", id="a"), row(1, "1")], [row(0, "1", id="a"), row(1, "1", id=None)]):
+        with pytest.raises(UserError, match="line 2: has no id; every line needs one"):
+            load_samples(write(tmp_path / "a.jsonl", rows))
+
+
+def test_items_of_one_run_alone_are_counted_with_the_first_of_them(tmp_path: Path) -> None:
+    """The first by length, then by text: 9 comes before 10."""
+    one = load_samples(write(tmp_path / "a.jsonl", [row(i, "1") for i in (1, 2, 10, 9, 100)]))
+    two = load_samples(write(tmp_path / "b.jsonl", [row(i, "1") for i in (2, 1, 3)]))
+    with pytest.raises(UserError) as error:
+        align_items({"one": one, "two": two})
+    assert "one has 5 items and two has 3 items" in str(error.value)
+    assert "(3 only in one, for example index 9; 1 only in two, for example index 3)" in str(error.value)
+    few = load_samples(write(tmp_path / "c.jsonl", [row(i, "1") for i in (1, 2)]))
+    with pytest.raises(UserError, match=r"\(1 only in two, for example index 3\)"):
+        align_items({"few": few, "two": two})
+    assert align_items({}) == {}

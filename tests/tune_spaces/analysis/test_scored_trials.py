@@ -58,6 +58,11 @@ def test_what_a_table_does_not_say_is_none(table: Table) -> None:
     assert trial.context == {"soft_tokens": None, "task": None}
 
 
+def test_a_setting_may_be_a_list(table: Table) -> None:
+    table.add("full", layers=[2, 4])
+    assert table.read(context=("layers",)).compared[0].context == {"layers": [2, 4]}
+
+
 def test_a_column_k_counts_before_soft_tokens(table: Table) -> None:
     table.add("full", K=8, soft_tokens=64)
     assert table.read().compared[0].soft_tokens == 8

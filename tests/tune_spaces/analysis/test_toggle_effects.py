@@ -246,3 +246,21 @@ def test_if_no_toggle_varied_every_effect_is_not_run() -> None:
     assert not any(effect.ran for effect in attribution.effects)
     assert {effect.toggles[0] for effect in attribution.effects if effect.kind == "leave_one_out"} == set(TOGGLES)
     assert attribute({}, TOGGLES).effects == []
+
+
+def test_up_to_three_missing_configurations_are_named_and_more_are_counted() -> None:
+    def reasons(*cells: tuple[str, ...]) -> dict[tuple[str, tuple[str, ...]], str]:
+        attribution = attribute(made(additive, [frozenset(cell) for cell in cells]), TOGGLES)
+        return {(effect.kind, effect.toggles): effect.reason for effect in attribution.effects if not effect.ran}
+
+    found = reasons((KL, PROMPT), (), (PROJECTION,))
+    assert found["add_one_in", (KL,)] == "no run with kl_alignment"
+    assert found["interaction_at_base", (KL, PROMPT)] == "no run with kl_alignment, nor with prompt_alignment"
+    assert found["interaction_at_full", (KL, PROMPT)] == (
+        "no run with kl_alignment + prompt_alignment + geometry_projection, "
+        "nor with prompt_alignment + geometry_projection, nor with kl_alignment + geometry_projection"
+    )
+    assert found["shapley", (KL,)] == "5 of the configurations it needs were not run"
+    found = reasons((KL, PROMPT, PROJECTION), (DECODE,))
+    assert found["add_one_in", (DECODE,)] == "no run with all toggles off"
+    assert found["interaction_at_base", (KL, PROMPT)] == "4 of the configurations it needs were not run"
