@@ -9,6 +9,7 @@ and cannot be captured while another graph holds the same parameters.
 import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -69,12 +70,9 @@ class GraphedCalls:
             except torch.OutOfMemoryError:
                 self.release()  # a graph that is half captured leaves its pool unusable
                 raise
-        value: Tensor = _Replay.apply(self.graphs[key], *inputs, *parameters)
-        if value.grad_fn is not None:
-            marker = _PendingBackward()
-            node: Any = value.grad_fn
-            node.metadata["pending"] = marker  # lives as long as the autograd graph
-            self._pending = weakref.ref(marker)
+        call = self.graphs[key]
+        value: Tensor = _Replay.apply(call, *inputs, *parameters)
+        self._pending = call.pending
         return value
 
     def release(self) -> None:
@@ -89,7 +87,12 @@ class _CapturedCall:
 
     Inputs are copied into buffers. Parameters are read where they are, through leaves of this call's own: a leaf that
     an eager call's autograd graph holds too would tie the capture to the stream on which that call ran.
+
+    Attributes:
+        pending: returns an object until the last replay's backward pass has finished or its autograd graph is freed.
     """
+
+    pending: Callable[[], object]
 
     def __init__(self, function: Function, inputs: Sequence[Tensor], parameters: Sequence[Tensor], pool: Any) -> None:
         self.function = function  # keeps alive the tensors that it reads
@@ -123,7 +126,8 @@ class _Replay(torch.autograd.Function):
         for buffer, argument in zip(call.buffers, arguments, strict=False):
             buffer.detach().copy_(argument)
         call.forward.replay()
-        ctx.call = call
+        ctx.call, ctx.pending = call, _PendingBackward()
+        call.pending = weakref.ref(ctx.pending)  # without gradients, nobody holds the object: nothing is pending
         return call.value.detach()
 
     @staticmethod
@@ -132,11 +136,15 @@ class _Replay(torch.autograd.Function):
         assert call.backward is not None
         call.grad_output.copy_(grad_outputs[0])
         call.backward.replay()
+        # The engine's threads may hold the autograd graph a little longer than its backward pass takes.
+        if not torch._C._autograd._get_current_graph_task_keep_graph():
+            engine: Any = torch.autograd.Variable._execution_engine
+            engine.queue_callback(partial(setattr, ctx, "pending", None))
         return None, *(None if g is None else g.detach() for g in call.gradients)
 
 
 class _PendingBackward:
-    """Exists until the autograd graph that holds it is freed."""
+    """Exists until a backward pass that frees the autograd graph has finished, or the graph is freed without one."""
 
 
 def _no_call() -> None:

@@ -76,12 +76,18 @@ def test_a_call_before_the_last_ones_backward_pass_runs_eagerly(device: torch.de
     ((first @ weight).square().sum() + (second @ weight).square().sum()).backward()
     for mine, truth in zip(both, (first.grad, second.grad, weight.grad), strict=True):
         torch.testing.assert_close(mine, truth)
-    del one, two
     with torch.no_grad():
         weight.mul_(2)
-    third = call(second)
+    third = call(second)  # the first value and its autograd graph are still held
     assert calls.eager_calls == 1
     torch.testing.assert_close(third, (second @ weight).square())
+    third.sum().backward(retain_graph=True)
+    call(first)
+    assert calls.eager_calls == 2, "a backward pass that can be repeated leaves its graph in use"
+    third.sum().backward()
+    call(first)  # nobody holds its value, and it has no backward pass
+    call(first)
+    assert calls.eager_calls == 2
 
 
 def test_memory_is_freed_with_the_graphs(device: torch.device) -> None:
