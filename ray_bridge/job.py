@@ -141,7 +141,7 @@ def _train(config: Mapping[str, Any]) -> None:
     from ray_bridge.training.trainer import Trainer
 
     torch.set_num_threads(max(1, int(run.cpus_per_worker)))
-    worker = Worker(rank=rank, world=world, device=get_device())
+    worker = Worker(rank=rank, world=world, device=get_device(), shards=spec.target_shards)
     startup.done("imports")
     trainer = Trainer(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), startup)
     gpu = torch.cuda.get_device_name(worker.device) if worker.device.type == "cuda" else None

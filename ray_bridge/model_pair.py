@@ -17,6 +17,7 @@ from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.models.embedding_map import FitOnce
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.gradient_accuracy import judge_gradients
+from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.tasks.splits import Splits
 from ray_bridge.tasks.task import Task
 
@@ -48,22 +49,33 @@ class ModelPair:
         *,
         source: FrozenLM | None = None,
         target: FrozenLM | None = None,
+        shards: ShardGroup | None = None,
     ) -> "ModelPair":
         """Load both models onto a device, except one that is given.
+
+        Args:
+            spec: the job.
+            splits: its data, on whose text fused layers are judged.
+            device: where the models go.
+            source: a source that is loaded, or None.
+            target: a target that is loaded, or None.
+            shards: the processes that hold the target's parts, None if each holds the whole target.
 
         Raises:
             UserError: if a checkpoint cannot be loaded.
         """
         texts = [splits.task.prompt(example) + splits.task.continuation(example) for example in splits.train[:8]]
 
-        def load(name: str, revision: str | None) -> FrozenLM:
-            lm = FrozenLM.load(name, revision=revision, dtype=spec.model_dtype, device=device, texts=texts)
+        def load(name: str, revision: str | None, shards: ShardGroup | None = None) -> FrozenLM:
+            lm = FrozenLM.load(
+                name, revision=revision, dtype=spec.model_dtype, device=device, texts=texts, shards=shards
+            )
             judge_decoding(lm, texts)
             return lm
 
         source = source or load(spec.source, spec.source_revision)
         if target is None:
-            target = load(spec.target, spec.target_revision)
+            target = load(spec.target, spec.target_revision, shards)
             judge_gradients(target, texts)
         return cls.of(spec, splits, source, target)
 
@@ -128,4 +140,4 @@ class ModelPair:
 def _double(lm: FrozenLM) -> FrozenLM:
     if lm.dtype == torch.float64:
         return lm
-    return FrozenLM(copy.deepcopy(lm.model).double(), lm.tokenizer, lm.name)
+    return FrozenLM(copy.deepcopy(lm.model).double(), lm.tokenizer, lm.name, lm.shards)

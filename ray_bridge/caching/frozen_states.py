@@ -120,7 +120,9 @@ class FrozenStates(ABC):
             for number in worker.share(-(-len(self.examples) // CHUNK)):
                 chunk = mine[number] = self._describe(number)
                 if self._load(chunk) is None:  # the model goes on while the disk writes
-                    writes.append(disk.submit(self._write, chunk, self._compute(number)))
+                    flat = self._compute(number)
+                    if self._writes:
+                        writes.append(disk.submit(self._write, chunk, flat))
                 if len(writes) > _PENDING_WRITES:
                     writes.popleft().result()
             for write in writes:
@@ -132,8 +134,9 @@ class FrozenStates(ABC):
         if number not in self._described:
             extracts = [self.extract(item) for item in self._items(number)]
             keys, lengths = [_key(extract) for extract in extracts], [e.end - e.begin for e in extracts]
-            # A GPU rounds differently than a CPU, and fused layers than transformers' own.
+            # A GPU rounds differently than a CPU, fused layers than transformers' own, and a sum of parts than a whole.
             arithmetic = [self.lm.device.type, self.lm.body is not None, str(self.lm.dtype)]
+            arithmetic += [] if self.lm.shards is None else [self.lm.shards.size]
             name = f"{self.name}-{digest([self.identity, arithmetic, keys], 32)}.bin"
             self._described[number] = _Chunk(name=name, keys=keys, lengths=lengths)
         return self._described[number]
@@ -150,8 +153,9 @@ class FrozenStates(ABC):
         if flat is None:
             flat = self._compute(number)  # (tokens, d)
             if self.folder is not None:
-                self._write(chunk, flat)
-                mapped = self._load(chunk)
+                if self._writes:
+                    self._write(chunk, flat)
+                mapped = self._map(chunk)
                 flat = flat if mapped is None else mapped  # the system can evict a mapped file's memory
         self._chunks[number] = flat.split(chunk.lengths)
         if len(self._chunks) > _OPEN_CHUNKS:
@@ -167,7 +171,17 @@ class FrozenStates(ABC):
         write_bytes(self.folder / chunk.name, data, durable=False)
         self._delete_oldest()
 
+    @property
+    def _writes(self) -> bool:
+        """Whether this process writes what it computes: of those that hold a model's parts, the first does."""
+        return self.lm.shards is None or self.lm.shards.rank == 0
+
     def _load(self, chunk: "_Chunk") -> Tensor | None:
+        """Return a chunk's states; None if they have to be computed, on all processes that hold the model's parts."""
+        flat = self._map(chunk)
+        return flat if self.lm.agreed(flat is not None) else None
+
+    def _map(self, chunk: "_Chunk") -> Tensor | None:
         if self.folder is None:
             return None
         try:

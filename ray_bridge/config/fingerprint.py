@@ -19,6 +19,8 @@ _SAMPLE = 1 << 16  # bytes at start, middle and end of larger ones
 _IMPLIED = {"stops": None, "prompt_format": "raw"}
 """Fields that were added later, with the value that every earlier spec had: with it they do not count."""
 
+_PLACEMENT = ("target_shards",)
+"""Fields that say where a job computes, and change its result by the rounding of sums alone: they never count."""
 _CONSTANTS = {None: "null", True: "true", False: "false"}
 _quoted = json.encoder.encode_basestring_ascii  # what json.dumps does to text, at a tenth of its cost a call
 
@@ -86,6 +88,7 @@ def fingerprint(spec: JobSpec, contents: dict[str, str] | None = None) -> str:
     """
     contents = {} if contents is None else contents
     fields = {name: value for name, value in spec.flat().items() if name not in _IMPLIED or value != _IMPLIED[name]}
+    fields = {name: value for name, value in fields.items() if name not in _PLACEMENT}
     for name in ("task", "bridge"):
         module, colon, attribute = fields[name].partition(":")
         if colon:

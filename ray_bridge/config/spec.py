@@ -72,6 +72,12 @@ class JobSpec(Frozen):
         "float32", description="dtype of both frozen models' weights"
     )
 
+    target_shards: Count = Field(
+        1,
+        description="workers that hold one target between them, each a part of every layer, for a target that one GPU "
+        "does not hold; divides workers, the target's attention heads and its key and value heads",
+    )
+
     # Plug-ins: first, because they may register names that later fields use
     plugins: Annotated[tuple[str, ...], BeforeValidator(_split_commas)] = Field(
         (), description="modules imported in every process of the job before names are looked up, e.g. my_plugin"
@@ -385,9 +391,14 @@ def check_run(spec: JobSpec, run: RunSpec) -> None:
     """Refuse a job and a run that do not fit together.
 
     Raises:
-        UserError: if the batch does not divide among the workers.
+        UserError: if the workers do not divide into groups of `target_shards`, or the batch among the groups.
     """
-    if spec.batch_size % run.workers:
+    if run.workers % spec.target_shards:
         raise UserError(
-            f"batch_size {spec.batch_size} does not divide among {run.workers} workers: use a multiple of {run.workers}"
+            f"workers={run.workers} does not divide into groups of target_shards={spec.target_shards}: use a multiple "
+            f"of {spec.target_shards} workers, or other shards"
         )
+    groups = run.workers // spec.target_shards
+    if spec.batch_size % groups:
+        among = f"{run.workers} workers" if spec.target_shards == 1 else f"{groups} groups of workers"
+        raise UserError(f"batch_size {spec.batch_size} does not divide among {among}: use a multiple of {groups}")

@@ -265,15 +265,17 @@ class Evaluator:
             choices: what each row is to choose from by likelihood, or None to generate answers.
         """
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i].before) + len(rows[i].prompt), i))
+        # Workers that hold parts of the model answer the same rows together.
+        sharing = self.worker if lm.shards is None else self.worker.data_parallel
         # No worker waits for another's last batch; with graphs as many rows are decoded at once as memory holds.
-        rows_each = -(-len(order) // self.worker.world)
+        rows_each = -(-len(order) // sharing.world)
         most = self.spec.soft_tokens + self.spec.max_new_tokens
         longest = max((len(row.before) + len(row.prompt) for row in rows), default=0) + most
         size = rows_each if uses_graphs(lm, self.statistics, longest) else min(self.batch_size, rows_each)
         batches = [order[at : at + size] for at in range(0, len(order), size)]
         stopping = Stopping.of(lm, self.pair.task.stops)
         own_outputs: dict[int, Output] = {}
-        for number in self.worker.share(len(batches)):
+        for number in sharing.share(len(batches)):
             batch = batches[number]
             soft = None
             if soft_of is not None:
@@ -296,6 +298,6 @@ class Evaluator:
             for i, ids in zip(batch, tokens, strict=True):
                 own_outputs[i] = generated(stopping, ids)
         outputs: dict[int, Output] = {}
-        for part in self.worker.gather(own_outputs):
+        for part in sharing.gather(own_outputs):
             outputs.update(part)  # type: ignore[call-overload]
         return [outputs[i] for i in range(len(rows))]

@@ -102,6 +102,7 @@ def eager_steps(
     for step in range(max_new_tokens):
         logits = lm.logits(hidden[:, -1])  # (b, V)
         token = choose(logits, None if uniforms is None else uniforms[places, step], sampling)  # (b,)
+        token = token if lm.shards is None else lm.shards.agree(token)
         ended = torch.isin(token, end_ids)  # (b,)
         new = list(zip(places, token.tolist(), strict=True))
         for place, value in new:

@@ -135,13 +135,15 @@ def rows_that_fit(lm: FrozenLM, slots: int) -> int:
     """Return how many rows of `slots` positions fit into the device's free memory."""
     if lm.device.type != "cuda":
         return 1 << 30
-    heads = getattr(lm.config, "num_key_value_heads", None) or lm.config.num_attention_heads
+    parts = 1 if lm.shards is None else lm.shards.size
+    heads = (getattr(lm.config, "num_key_value_heads", None) or lm.config.num_attention_heads) // parts
     width = getattr(lm.config, "head_dim", None) or lm.hidden_size // lm.config.num_attention_heads
     row = 2 * lm.num_layers * slots * heads * width * lm.embedding.weight.element_size()
     torch.cuda.empty_cache()  # what is still reserved then belongs to CUDA graphs
     free = min(torch.cuda.mem_get_info(lm.device)[0], MEMORY - torch.cuda.memory_reserved(lm.device))
-    passing = 6 * PREFILL_TOKENS * lm.config.intermediate_size * lm.embedding.weight.element_size()
-    return max(1, int(0.9 * (free - passing) / row))
+    passing = 6 * PREFILL_TOKENS * lm.config.intermediate_size // parts * lm.embedding.weight.element_size()
+    count = max(1, int(0.9 * (free - passing) / row))
+    return count if lm.shards is None else int(lm.shards.least(count))
 
 
 def split_evenly(order: Sequence[int], limit: int) -> list[list[int]]:
@@ -244,6 +246,7 @@ class _GraphedBatch:
         """Choose each row's next token from its last hidden state, (b, d), and write it."""
         uniform = None if self.uniforms is None else self.uniforms.index_select(1, self.at)[:, 0]  # (b,)
         token = choose(self.lm.logits(hidden), uniform, self.sampling)  # (b,)
+        token = token if self.lm.shards is None else self.lm.shards.agree(token)
         token = token.masked_fill(self.ended, self.lm.pad)
         self.written.index_copy_(1, self.at, token[:, None])
         self.ended.logical_or_((token[:, None] == self.end_ids).any(-1))
@@ -285,14 +288,16 @@ class _GraphedBatch:
             self.texts[self.open[i]] = self.stopping.cut(written[i])[0]
 
     def _capture(self) -> None:
+        graph, reason = torch.cuda.CUDAGraph(), ""
         try:
-            graph = torch.cuda.CUDAGraph()
             # Other threads (a collective's watchdog, Ray's) may call CUDA meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._step()
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            raise _CannotCaptureError(str(error).strip().splitlines()[0]) from error
+            reason = str(error).strip().splitlines()[0]
+        if not self.lm.agreed(not reason):
+            raise _CannotCaptureError(reason or "it failed on another worker")
         self.statistics.captured += 1
         self.graph = graph

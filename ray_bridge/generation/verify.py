@@ -45,7 +45,7 @@ def judge_decoding(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
     fused, lm.body = lm.body, None
     eager, reference = lm.states(ids), lm.reference_states(ids)  # (T, d) each
     verdict = judge(reference[given - 1 :], eager[given - 1 :], stepped, lm.dtype)
-    if verdict.accurate:
+    if lm.agreed(verdict.accurate):
         lm.body = fused
     else:
         lm.give_up_fused(

@@ -33,10 +33,16 @@ from ray_bridge.models.prefix_cache import (
     read_prefix,
 )
 from ray_bridge.models.recompute import recompute_layers
+from ray_bridge.models.sharding.group import ShardGroup
+from ray_bridge.models.sharding.weights import load_part
 from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
 from ray_bridge.models.special_tokens import special_tokens
 from ray_bridge.models.weights import auto_classes, load_model, to_device
 from ray_bridge.models.windows import attends_fully, shortest_window
+
+
+WITHOUT_GRAPHS = "its training passes are launched without CUDA graphs (its layers are spread over GPUs)"
+"""Which fast path a model in parts does not take."""
 
 
 class FrozenLM:
@@ -57,12 +63,14 @@ class FrozenLM:
         body: its fused layers, None if transformers' own are run.
         not_fused: why they are run after `fuse`, in a few words; empty otherwise.
         chat: how it writes conversations, None if it reads text as it is.
+        shards: the processes that hold its parts, None if this one holds the whole model. All of them have to make the
+            same calls in the same order.
     """
 
     chat: ChatTemplate | None = None
 
-    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
-        self.name = name
+    def __init__(self, model: Any, tokenizer: Any, name: str, shards: ShardGroup | None = None) -> None:
+        self.name, self.shards = name, shards
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.config = model.config.get_text_config()
@@ -95,6 +103,7 @@ class FrozenLM:
         dtype: str = "float32",
         device: torch.device | str = "cpu",
         texts: Sequence[str] = (),
+        shards: ShardGroup | None = None,
     ) -> "FrozenLM":
         """Load a checkpoint by folder, hub name, or `embedded:source` / `embedded:target`; on a GPU, fuse its layers.
 
@@ -104,9 +113,10 @@ class FrozenLM:
             dtype: of the weights.
             device: where they go.
             texts: text of the task, on which fused layers are judged.
+            shards: the processes that hold its parts, of which this one loads its own; None loads the whole model.
 
         Raises:
-            UserError: when the checkpoint cannot be found or is no causal LM with a fast tokenizer.
+            UserError: when the checkpoint cannot be found, cannot be cut into so many parts, or is no causal LM with a fast tokenizer.
         """
         from transformers.utils.logging import disable_progress_bar
 
@@ -123,8 +133,12 @@ class FrozenLM:
                 f"{name} has no fast tokenizer: offsets are needed; save one with tokenizer.save_pretrained"
             )
         configure_torch(device)
-        model = load_model(place, name, revision=revision, dtype=dtype)
-        lm = cls(to_device(model, torch.device(device)), tokenizer, Path(place).name)
+        device = torch.device(device)
+        if shards is None:
+            model = to_device(load_model(place, name, revision=revision, dtype=dtype), device)
+        else:
+            model = load_part(place, name, revision=revision, dtype=dtype, device=device, group=shards)
+        lm = cls(model, tokenizer, Path(place).name, shards)
         return lm.fuse(texts) if lm.device.type == "cuda" else lm
 
     def reading(self, prompt_format: Literal["raw", "chat"]) -> "FrozenLM":
@@ -173,13 +187,17 @@ class FrozenLM:
         with torch.no_grad():
             eager = [self.states(ids) for ids in inputs]
             references = [self.reference_states(ids) for ids in inputs]
-            self.body = FusedBody(self.model)
+            self.body = FusedBody(self.model, self.shards)
             fast = [self.states(ids) for ids in inputs]
         verdicts = [judge(*states, self.dtype) for states in zip(references, eager, fast, strict=True)]
         self.fused = max(verdicts, key=lambda verdict: (not verdict.accurate, verdict.ratio))
-        if not self.fused.accurate:
+        if not self.agreed(self.fused.accurate):
             self.give_up_fused(f"fused they are less accurate ({self.fused.ratio:.2g} times the eager error)")
         return self
+
+    def agreed(self, condition: bool) -> bool:
+        """Return whether a condition holds on all processes that hold parts of the model, so that all go on alike."""
+        return condition if self.shards is None else self.shards.all(condition)
 
     def give_up_fused(self, reason: str) -> None:
         """Run transformers' own layers from now on, and warn why."""
@@ -189,7 +207,7 @@ class FrozenLM:
     def slow_paths(self) -> str:
         """Return in one line which fast paths this model cannot take on a GPU, and why; empty if it takes all."""
         if self.body is not None or not self.not_fused:
-            return ""
+            return "" if self.shards is None else f"{self.name}: {WITHOUT_GRAPHS}"
         parts = [f"its layers are run eagerly ({self.not_fused})"]
         window = shortest_window(self.config)
         if not attends_fully(self.config):
@@ -197,6 +215,8 @@ class FrozenLM:
             parts.append(f"it is decoded without CUDA graphs{limit}")
         if not can_cache(self.config):
             parts.append("the few-shot header is read in every row")
+        if self.shards is not None:
+            parts.append(WITHOUT_GRAPHS)
         return f"{self.name}: {', and '.join(parts)}"
 
     def states(self, ids: Tensor) -> Tensor:

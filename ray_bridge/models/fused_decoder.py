@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ray_bridge.gpu.kernels import fused_layer as layer_kernels
 from ray_bridge.models.fused_layers import FusedLayer, Norm, decoder_of, fuse_layers, rotaries
+from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.models.soft_context import SoftContext
 
 
@@ -32,20 +33,22 @@ class FusedBody:
     """A frozen decoder whose layers are of one of the classes in `fused_layers.LAYERS`.
 
     Attributes:
-        heads: h, query heads.
-        kv_heads: h_kv, key heads.
+        heads: h, query heads; of a model in parts those of this process's.
+        kv_heads: h_kv, key heads, likewise.
         head_dim: D.
         scale: factor on the attention scores.
+        shards: the processes that hold the model's parts, None if this one holds all of it.
         layers: joined weights.
         windows: positions that each layer sees, None for all.
         silu: whether the MLP's gate is a SiLU.
         whole_heads: whether all features of a head are rotated, as the kernels do.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, shards: ShardGroup | None = None) -> None:
+        self.shards, parts = shards, 1 if shards is None else shards.size
         decoder, config = decoder_of(model), model.config.get_text_config()
         attention, mlp = decoder.layers[0].self_attn, decoder.layers[0].mlp
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.heads, self.kv_heads = config.num_attention_heads // parts, config.num_key_value_heads // parts
         self.head_dim: int = attention.head_dim
         self.scale: float = attention.scaling
         self.activation = mlp.activation_fn if hasattr(mlp, "activation_fn") else mlp.act_fn
@@ -102,15 +105,19 @@ class FusedBody:
         """Run one layer, (B, T, d) -> (B, T, d)."""
         B, T, _ = x.shape
         kernels = self.uses_kernels(x)
-        qkv = F.linear(layer.norm(x), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
+        qkv = F.linear(self.enter(layer.norm(x)), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
         qkv = self.norm_heads(layer, qkv.view(B, T, -1, self.head_dim))  # (B, T, h + 2 h_kv, D)
         rotated = layer_kernels.rotate if kernels and self.whole_heads else rotate
         y = attend(i, *rotated(qkv, *angles, attend.prefix_states(i), self.kv_heads))  # (B, T, h, D)
         y = layer.out(y.reshape(B, T, -1))  # (B, T, d)
         x = x + (y if layer.after_attention is None else layer.after_attention(y))  # (B, T, d)
-        gate_up = F.linear(layer.mlp_norm(x), layer.gate_up, layer.gate_up_bias)  # (B, T, 2 m)
+        gate_up = F.linear(self.enter(layer.mlp_norm(x)), layer.gate_up, layer.gate_up_bias)  # (B, T, 2 m)
         y = layer.down(self.gated(gate_up, kernels=kernels))  # (B, T, d)
         return x + (y if layer.after_mlp is None else layer.after_mlp(y))  # (B, T, d)
+
+    def enter(self, x: Tensor) -> Tensor:
+        """Return what a product that is cut by its outputs reads, (..., d); see `ShardGroup.enter`."""
+        return x if self.shards is None else self.shards.enter(x)
 
     def norm_heads(self, layer: FusedLayer, qkv: Tensor) -> Tensor:
         """Norm each query and key head if the layer does, (..., h + 2 h_kv, D) -> the same shape."""

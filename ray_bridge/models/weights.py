@@ -28,7 +28,7 @@ PIECE = 1 << 25
 THREADS = 4
 READ_BYTES = 1 << 23
 _SUFFIXES = (".safetensors", ".bin")
-_LOAD_ERRORS = (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError)
+LOAD_ERRORS = (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError)
 
 
 def load_model(place: str, name: str, *, revision: str | None, dtype: str) -> Any:
@@ -52,8 +52,8 @@ def load_model(place: str, name: str, *, revision: str | None, dtype: str) -> An
             output_loading_info=True,
             ignore_mismatched_sizes=True,
         )
-    except _LOAD_ERRORS as error:
-        raise UserError(f"cannot load the checkpoint {name}: {_first_line(error)}") from error
+    except LOAD_ERRORS as error:
+        raise UserError(f"cannot load the checkpoint {name}: {first_line(error)}") from error
     other = {key: f"{key} is {list(stored)} instead of {list(own)}" for key, stored, own in loading["mismatched_keys"]}
     for keys, what in (
         (set(loading["missing_keys"]) - set(other), "its weight files lack"),
@@ -182,5 +182,6 @@ def _without(package: str) -> Iterator[None]:
             del sys.modules[package]
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class's name."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -17,6 +17,7 @@ from ray_bridge.footprint.estimate import positions_that_fit
 from ray_bridge.footprint.model_shape import ModelShape
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.forward_passes import ForwardPasses
 from ray_bridge.objectives.objective import WeightedTerm, objective_terms
@@ -70,7 +71,7 @@ def build_parts(
         UserError: if data or a checkpoint cannot be loaded, or a setting does not fit the models.
     """
     splits = load_splits(spec)
-    pair = ModelPair.load(spec, splits, worker.device)
+    pair = ModelPair.load(spec, splits, worker.device, shards=ShardGroup.of(worker))
     startup.done("models")
     source_states, teacher_states = _frozen_states(spec, pair, splits, cache)
     node_cache = NodeCache(cache)
@@ -89,6 +90,8 @@ def build_parts(
             trained=sum(p.numel() for p in parameters),
             fused=pair.target.body is not None,
         )
+        if pair.target.shards is not None:  # a layer that runs again communicates again
+            recompute_above = int(pair.target.shards.least(recompute_above))
     parts = TrainingParts(
         splits=splits,
         pair=pair,
@@ -106,7 +109,9 @@ def build_parts(
 
 
 def shape_of(lm: FrozenLM) -> ModelShape:
-    """Return the sizes of a loaded model."""
+    """Return the sizes of a loaded model, whole even if this process holds a part of it."""
+    if lm.shards is not None:
+        return ModelShape.from_config(lm.config, lm.name)
     return ModelShape.from_config(lm.config, lm.name, sum(p.numel() for p in lm.model.parameters()))
 
 

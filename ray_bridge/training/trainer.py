@@ -71,6 +71,7 @@ class Trainer:
         self.startup = startup or StartupTimer()
         self.spec, self.run_spec, self.folder, self.session = spec, run, folder, session
         self.worker = session.worker
+        self.rows = self.worker.data_parallel  # by which training examples are shared out
         with NamesOutOfMemory("loading the models"):
             parts = build_parts(spec, run, self.worker, cache, self.startup)
         self.splits, self.pair = parts.splits, parts.pair
@@ -148,7 +149,7 @@ class Trainer:
     def prepare(self) -> None:
         """Compute the frozen models' states of the training examples, before steps ask for them."""
         self.source_states.prepare(self.worker)
-        self.teacher_states.prepare(self.worker)
+        self.teacher_states.prepare(self.rows)
 
     def _fit_whitening(self) -> None:
         """Compute the whitening statistics from all training prompts, or from as many as the job reads or needs."""
@@ -183,7 +184,7 @@ class Trainer:
             self.translator,
             self.source_states(items),
             StepKey(seed=self.spec.seed, step=self.step),
-            self.worker,
+            self.rows,
             self.passes,
             teacher_answers=self.teacher_states(items),
         )
@@ -215,9 +216,9 @@ class Trainer:
                 draw_ahead((self.spec.soft_tokens, self.pair.target.hidden_size), keys)
 
     def _batch(self, step: int) -> Sequence[int]:
-        """Return the indices of this worker's training examples in a step."""
+        """Return the indices of this worker's (or its group's) training examples in a step."""
         batch = batch_indices(self.spec, step, len(self.splits.train))
-        return [batch[i] for i in self.worker.share(len(batch))]
+        return [batch[i] for i in self.rows.share(len(batch))]
 
     def _log_step(self, losses: Losses, norm: float, began: float, items: Sequence[Encoded]) -> None:
         spent = time.monotonic() - began
@@ -231,7 +232,7 @@ class Trainer:
         if self.events is None or (self.step % self.run_spec.log_every and not losses.gradient_norms):
             return
         tokens = sum(len(item.row.before) + len(item.row.prompt) + len(item.row.answer) for item in items)
-        tokens = (tokens + self.spec.inserted * len(items)) * self.worker.world
+        tokens = (tokens + self.spec.inserted * len(items)) * self.rows.world
         values = {f"{LOSS}{name}": value for name, value in losses.terms.items()}
         values |= {f"{LOSS}total": losses.total, "lr": learning_rate(self.spec, self.step - 1)}
         values |= {"grad_norm": norm} if math.isfinite(norm) else {}

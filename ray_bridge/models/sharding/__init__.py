@@ -1,0 +1,1 @@
+"""A frozen model spread over several processes: each holds a part of every layer (tensor parallelism)."""
