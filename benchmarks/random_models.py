@@ -212,10 +212,11 @@ def weight_bytes(lm: FrozenLM) -> int:
 
 
 def kv_bytes(lm: FrozenLM, positions: int) -> int:
-    """Return the bytes of keys and values of a number of positions."""
+    """Return the bytes of keys and values of a number of positions; of a model in parts those of this process's."""
     config = lm.config
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * lm.num_layers * config.num_key_value_heads * width * lm.embedding.weight.element_size() * positions
+    heads = config.num_key_value_heads // (1 if lm.shards is None else lm.shards.size)
+    return 2 * lm.num_layers * heads * width * lm.embedding.weight.element_size() * positions
 
 
 def matmul_flops(lm: FrozenLM, tokens: int, layers: int | None = None) -> float:

@@ -42,7 +42,7 @@ def make_trainer(
 ) -> Trainer:
     """Return one worker's trainer of a spec, on the rig's models instead of loaded ones."""
 
-    def load(_class: type[ModelPair], _spec: JobSpec, splits: Any, _device: torch.device) -> ModelPair:
+    def load(_class: type[ModelPair], _spec: JobSpec, splits: Any, _device: torch.device, **_: Any) -> ModelPair:
         return rig.pair(spec, splits)
 
     run = paper_run(workers=worker.world, use_gpu=rig.device.type == "cuda", log_every=log_every)

@@ -23,7 +23,10 @@ def check_shards(shape: ModelShape, shards: int) -> None:
         return
     if shape.kind not in SHARDED:
         known = ", ".join(sorted(SHARDED))
-        raise UserError(f"target_shards={shards}: layers of {shape.name} ({shape.kind}) cannot be cut; use 1, or {known}")
+        raise UserError(
+            f"target_shards={shards}: the layers of {shape.name} ({shape.kind}) cannot be cut; use target_shards=1, or "
+            f"a model of type {known}"
+        )
     counts = (
         (shape.heads, "attention heads"),
         (shape.kv_heads, "key and value heads"),

@@ -288,8 +288,9 @@ class _GraphedBatch:
             self.texts[self.open[i]] = self.stopping.cut(written[i])[0]
 
     def _capture(self) -> None:
-        graph, reason = torch.cuda.CUDAGraph(), ""
+        reason = ""
         try:
+            graph = torch.cuda.CUDAGraph()
             # Other threads (a collective's watchdog, Ray's) may call CUDA meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._step()

@@ -40,7 +40,6 @@ from ray_bridge.models.special_tokens import special_tokens
 from ray_bridge.models.weights import auto_classes, load_model, to_device
 from ray_bridge.models.windows import attends_fully, shortest_window
 
-
 WITHOUT_GRAPHS = "its training passes are launched without CUDA graphs (its layers are spread over GPUs)"
 """Which fast path a model in parts does not take."""
 
@@ -116,7 +115,8 @@ class FrozenLM:
             shards: the processes that hold its parts, of which this one loads its own; None loads the whole model.
 
         Raises:
-            UserError: when the checkpoint cannot be found, cannot be cut into so many parts, or is no causal LM with a fast tokenizer.
+            UserError: when the checkpoint cannot be found, cannot be cut into so many parts, or is no causal LM with a
+                fast tokenizer.
         """
         from transformers.utils.logging import disable_progress_bar
 
@@ -187,7 +187,7 @@ class FrozenLM:
         with torch.no_grad():
             eager = [self.states(ids) for ids in inputs]
             references = [self.reference_states(ids) for ids in inputs]
-            self.body = FusedBody(self.model, self.shards)
+            self.body = FusedBody(self.model)
             fast = [self.states(ids) for ids in inputs]
         verdicts = [judge(*states, self.dtype) for states in zip(references, eager, fast, strict=True)]
         self.fused = max(verdicts, key=lambda verdict: (not verdict.accurate, verdict.ratio))

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ray_bridge.gpu.kernels import fused_layer as layer_kernels
 from ray_bridge.models.fused_layers import FusedLayer, Norm, decoder_of, fuse_layers, rotaries
-from ray_bridge.models.sharding.group import ShardGroup
+from ray_bridge.models.sharding.layers import SummedLinear
 from ray_bridge.models.soft_context import SoftContext
 
 
@@ -44,10 +44,11 @@ class FusedBody:
         whole_heads: whether all features of a head are rotated, as the kernels do.
     """
 
-    def __init__(self, model: Any, shards: ShardGroup | None = None) -> None:
-        self.shards, parts = shards, 1 if shards is None else shards.size
+    def __init__(self, model: Any) -> None:
         decoder, config = decoder_of(model), model.config.get_text_config()
         attention, mlp = decoder.layers[0].self_attn, decoder.layers[0].mlp
+        self.shards = attention.o_proj.group if isinstance(attention.o_proj, SummedLinear) else None
+        parts = 1 if self.shards is None else self.shards.size
         self.heads, self.kv_heads = config.num_attention_heads // parts, config.num_key_value_heads // parts
         self.head_dim: int = attention.head_dim
         self.scale: float = attention.scaling

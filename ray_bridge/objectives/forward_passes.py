@@ -105,7 +105,7 @@ class ForwardPasses:
             return read(inputs, ())
         padding = bucket_length(batch.mask.shape[1]) - batch.mask.shape[1]
         inputs = (F.pad(inputs[0], (0, 0, 0, padding)), *(F.pad(x, (0, padding)) for x in inputs[1:]))
-        # A graph would neither see other soft tokens nor reach adapters' weights; layers of a model in parts communicate.
+        # A graph would neither see other soft tokens nor reach adapters' weights, and layers in parts communicate.
         if context is not None or target.shards is not None:
             return read(inputs, ())
         graphs = self.graphs["student" if torch.is_grad_enabled() else "teacher"]

@@ -1,8 +1,8 @@
 """The processes that hold the parts of one model, and the collective operations between them.
 
-A layer is cut as in Megatron-LM (Shoeybi et al. 2019): products that widen the states are cut by their outputs, products
-that bring them back by their inputs. Between layers every process has the whole states, so a forward pass sums the
-partial results after attention and after the MLP, and a backward pass sums the partial gradients before them. The
+A layer is cut as in Megatron-LM (Shoeybi et al. 2019): products that widen the states are cut by their outputs, and
+products that bring them back by their inputs. Between layers every process has the whole states, so a forward pass sums
+the partial results after attention and after the MLP, and a backward pass sums the partial gradients before them. The
 gradient to a layer's input, and so to the soft tokens, is then whole and the same on every process of the group.
 """
 
@@ -43,9 +43,7 @@ class ShardGroup:
             first = number * worker.shards
             made = torch.distributed.new_group(list(range(first, first + worker.shards)))
             handle = made if number == replica else handle
-        return cls(
-            rank=rank, size=worker.shards, first=replica * worker.shards, device=worker.device, handle=handle
-        )
+        return cls(rank=rank, size=worker.shards, first=replica * worker.shards, device=worker.device, handle=handle)
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> "ShardGroup":
         """Return the group itself: copies of a model's layers belong to the same processes."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ray_bridge.footprint.shards import check_shards
 from ray_bridge.footprint.model_shape import ModelShape
+from ray_bridge.footprint.shards import check_shards
 from ray_bridge.models.fused_layers import decoder_of
 from ray_bridge.models.sharding.group import ShardGroup
 

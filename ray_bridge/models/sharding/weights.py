@@ -59,10 +59,10 @@ def parameters_on_meta() -> Iterator[None]:
     """Within it, parameters of new modules have shapes but no memory; buffers are real."""
     register = nn.Module.register_parameter
 
-    def without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        if parameter is not None and not parameter.is_meta:
-            parameter = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
-        register(module, name, parameter)
+    def without_memory(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
+        if param is not None and not param.is_meta:
+            param = nn.Parameter(param.detach().to("meta"), requires_grad=False)
+        register(self, name, param)
 
     nn.Module.register_parameter = without_memory  # type: ignore[method-assign]
     try:
@@ -103,7 +103,7 @@ def _fill(
     dtype: torch.dtype,
     device: torch.device,
 ) -> None:
-    tied = getattr(model.config, "tie_word_embeddings", False)  # type: ignore[union-attr]
+    tied = getattr(model.config, "tie_word_embeddings", False)
     wanted = {key: p for key, p in model.named_parameters() if p.is_meta}
     lacking = sorted(key for key in wanted if key not in files and not (tied and key == "lm_head.weight"))
     if lacking:

@@ -157,6 +157,6 @@ def test_a_model_that_cannot_be_cut_is_refused_in_one_line(tmp_path: Path) -> No
     on_workers(2, refuse, tmp_path)
     assert torch.load(tmp_path / "1.pt") == [
         "target_shards=2: the 1 key and value heads of llama do not divide by it; use one of 1",
-        "target_shards=2: layers of phi3 (phi3) cannot be cut; use 1, or gemma2, gemma3_text, llama, mistral, qwen2, "
-        "qwen3",
+        "target_shards=2: the layers of phi3 (phi3) cannot be cut; use target_shards=1, or a model of type gemma2, "
+        "gemma3_text, llama, mistral, qwen2, qwen3",
     ]
