@@ -34,9 +34,11 @@ from benchmarks.train_step import make_trainer
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.generation.verify import judge_decoding
 from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.inputs.layout import assemble_after_prefix
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.gradient_accuracy import judge_gradients
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.models.sharding.layers import local_bytes, shard_model
 from ray_bridge.models.soft_context import SoftContext
@@ -207,12 +209,20 @@ class Bench:
         return found | {"layers": layers, "of_layers": whole, "seconds_to_write": round(seconds, 1)}
 
     def models(self) -> dict[str, Any]:
-        """Make both models on the device."""
+        """Make both models on the device, and judge the target's fused layers."""
         begin = clock(self.device)
         assert self.group is not None
         self.rig = ShardedRig(self.options.geometry, self.device, self.group)
+        seconds = clock(self.device) - begin
+        target = self.rig.models["target"]
+        verdicts = {
+            "states": target.fused,
+            "gradients": judge_gradients(target),
+            "decode steps": judge_decoding(target),
+        }
         return {
-            "seconds": round(clock(self.device) - begin, 1),
+            "seconds": round(seconds, 1),
+            "error_over_eager": {name: verdict and round(verdict.ratio, 3) for name, verdict in verdicts.items()},
             "fused": {side: lm.body is not None for side, lm in self.rig.models.items()},
             "weights_gib": {side: round(local_bytes(lm.model) / 2**30, 2) for side, lm in self.rig.models.items()},
         }

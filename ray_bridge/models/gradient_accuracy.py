@@ -39,7 +39,7 @@ def judge_gradients(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
     eager = _gradients(lm, embeds, grad_states)[past:]  # (T - past, d)
     precise = PreciseDecoder(lm.model, embeds, count_positions(torch.ones_like(ids))).gradients(grad_states)[past:]
     verdict = judge(precise, eager, fast, lm.dtype)
-    if verdict.accurate:
+    if lm.agreed(verdict.accurate):
         lm.body = fused
     else:
         lm.give_up_fused(f"gradients of fused layers are less accurate ({verdict.ratio:.2g} times the eager error)")

@@ -14,9 +14,11 @@ from ray_bridge.distributed import Worker
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed
 from ray_bridge.generation.sampling import Sampling
+from ray_bridge.generation.verify import judge_decoding
 from ray_bridge.inputs.layout import assemble_after_prefix
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.gradient_accuracy import judge_gradients
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.models.sharding.layers import local_bytes, shard_model
 from ray_bridge.models.soft_context import SoftContext
@@ -42,8 +44,11 @@ def in_parts(name: str, group: ShardGroup | None) -> FrozenLM:
 
 @contextmanager
 def fused(lm: FrozenLM) -> Iterator[FrozenLM]:
-    body = lm.fuse().body
-    assert body is not None
+    assert lm.fuse().body is not None
+    for verdict in (judge_gradients(lm), judge_decoding(lm)):
+        assert verdict is not None
+        assert verdict.accurate
+    assert lm.body is not None
     try:
         yield lm
     finally:
