@@ -79,7 +79,17 @@ PIECES = {
             "tests/ray_bridge/inputs/test_chat.py",
         ),
     ),
-    "ray_bridge.objectives": _folder("ray_bridge", "objectives"),
+    # Without the tests of whole jobs, of two workers and of memory, which take minutes for each change.
+    "ray_bridge.objectives": Piece(
+        ("ray_bridge/objectives/*",),
+        tuple(
+            f"tests/ray_bridge/objectives/test_{name}.py"
+            for name in (
+                *("advantages", "answer_kl", "decode_aware", "forward_passes", "gradient_accumulation", "objective"),
+                *("policy_gradient", "rollouts", "step_context", "terms"),
+            )
+        ),
+    ),
     "ray_bridge.schedule": Piece(
         ("ray_bridge/training/schedule.py",),
         ("tests/ray_bridge/training/test_schedule.py", "tests/ray_bridge/training/test_curriculum.py"),

@@ -254,6 +254,7 @@ def test_settings_of_a_bridge_that_is_replaced_go_with_it(lab: Path) -> None:
     spec = tiny(**OWN, **{"extra.rank": 5})
     assert spec.replace(soft_tokens=8).extra["rank"] == 5
     assert spec.replace(bridge="dit").extra == {"largest": 20}
+    assert spec.replace(task="synthetic").extra == {"rank": 5}
     assert spec.replace(**{"extra.rank": 7, "bridge": "my_plugin:LowRank"}).extra["rank"] == 7
     assert spec.replace(task="synthetic", bridge="dit").flat() == tiny(bridge="dit").flat()
 

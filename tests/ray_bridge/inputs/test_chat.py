@@ -231,6 +231,16 @@ def test_an_answer_follows_the_prompt_s_own_ids(end: str) -> None:
     assert item.row.answer[:-1] == token_ids(tokenizer, item.example.answer)
 
 
+def test_a_token_that_would_hold_the_prompt_s_end_and_the_answer_s_beginning_is_not_taken() -> None:
+    """Mistral's rule reads a space with the word after it; generation begins after the prompt's own ids."""
+    tokenizer = copy.deepcopy(chat_tokenizer("mistral"))
+    tokenizer.chat_template += "{%- if add_generation_prompt %}{{- ' So: ' }}{%- endif %}"
+    lm = FrozenLM(chat_lm("mistral").model, tokenizer, "model").reading("chat")
+    (item, *_) = Encoder(tiny(prompt_format="chat"), TASK, "", lm, lm)(EXAMPLES)
+    assert ids_of(item.row) == own_ids(lm, messages(item.example, 0))
+    assert item.row.answer[:-1] == token_ids(tokenizer, item.example.answer)
+
+
 def test_exemplars_that_depend_on_the_question_are_refused_in_one_line() -> None:
     tokenizer = copy.deepcopy(chat_tokenizer("llama"))
     tokenizer.chat_template = "{{ messages[-1]['content'] | length }}" + tokenizer.chat_template

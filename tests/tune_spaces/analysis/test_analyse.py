@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bridge_common.files import read_jsonl, write_jsonl
 from bridge_common.metric_names import CONDITIONS
 from tests.support.made_samples import write_samples
 from tune_spaces.analysis.analyse import Appendix, analyse
 from tune_spaces.analysis.estimates import Cells
+from tune_spaces.analysis.paired_tests import adjust
 from tune_spaces.analysis.pairwise import compare_pairs, summarise, verdict
 from tune_spaces.analysis.scored_trials import Trials, matrix, read_trials
 from tune_spaces.analysis.toggle_effects import attribute
@@ -21,8 +23,11 @@ TOGGLES = ("kl", "decode")
 PLAN = {"full": ("kl", "decode"), "A": ("kl",), "B": ()}
 
 
-def trials_of(folder: Path, rows: list[dict[str, Any]], items: int = 60) -> Trials:
-    """Read trials with random answers: variant, seed, toggles that are on, and further columns of each."""
+def trials_of(folder: Path, rows: list[dict[str, Any]], items: int = 60, cluster: int = 1) -> Trials:
+    """Read trials with random answers: variant, seed, toggles that are on, and further columns of each.
+
+    Every `cluster` items in a row are one cluster.
+    """
     rng = np.random.default_rng(1)
     table = []
     for number, row in enumerate(rows):
@@ -30,7 +35,9 @@ def trials_of(folder: Path, rows: list[dict[str, Any]], items: int = 60) -> Tria
         verdicts = {
             condition: rng.random(items) < (rate if condition == "bridged" else 0.3) for condition in conditions
         }
-        write_samples(folder / f"{number}.jsonl", verdicts, invalid=range(0, items, 10))
+        path = write_samples(folder / f"{number}.jsonl", verdicts, invalid=range(0, items, 10))
+        if cluster > 1:
+            write_jsonl(path, [row | {"cluster": f"word {i // cluster}"} for i, row in enumerate(read_jsonl(path))])
         toggles = {toggle: toggle in row.get("on", ()) for toggle in TOGGLES}
         table.append(
             {"seed": 0, **{k: v for k, v in row.items() if k != "on"}, **toggles, "samples": f"{number}.jsonl"}
@@ -52,6 +59,46 @@ def test_a_few_variants_are_all_compared_and_corrected_by_holm(tmp_path: Path) -
     cells = {name: matrix(group) for name, group in trials.variants().items()}
     assert [(pair.a, pair.b) for pair in appendix.pairs] == [("full", "A"), ("full", "B"), ("A", "B")]
     assert appendix.pairs == compare_pairs(cells, [("full", "A"), ("full", "B"), ("A", "B")])
+
+
+def test_declared_and_few_pairs_are_corrected_by_holm_and_a_sweep_by_benjamini_and_hochberg(tmp_path: Path) -> None:
+    rates = {"full": 0.9, "A": 0.65, "B": 0.7, **{f"v{i}": 0.6 + i / 50 for i in range(6)}}
+    rows = [{"variant": name, "rate": rate, "K": i} for i, (name, rate) in enumerate(rates.items())]
+    for count, correction in ((3, "holm"), (9, "fdr_bh")):
+        trials = trials_of(tmp_path / str(count), [dict(row) for row in rows[:count]])
+        found = of(trials)
+        ps = [pair.p for pair in found.pairs]
+        assert [pair.p_adjusted for pair in found.pairs] == pytest.approx(adjust(ps, correction))  # type: ignore[arg-type]
+        assert adjust(ps, "holm") != pytest.approx(adjust(ps, "fdr_bh")), "else they could not be told apart"
+    wanted = [("full", "A"), ("full", "B")]
+    declared = of(trials, pairs=wanted).pairs
+    assert [pair.p_adjusted for pair in declared] == pytest.approx(adjust([pair.p for pair in declared], "holm"))
+
+
+def test_a_declared_pair_may_be_all_the_variants_that_there_are(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, [{"variant": "full", "on": ("kl",)}, {"variant": "A"}])
+    assert [(pair.a, pair.b) for pair in of(trials, pairs=[("A", "full")]).pairs] == [("A", "full")]
+
+
+def test_items_of_one_cluster_count_once_in_every_number(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"variant": name, "on": on, "soft_tokens": 64} for name, on in PLAN.items()]
+    rows.append({"variant": "k8", "on": PLAN["full"], "soft_tokens": 8})
+    trials = trials_of(tmp_path, rows, cluster=6)
+    clusters = trials.clusters()
+    assert clusters is not None
+    appendix = of(trials)
+    variants = trials.variants()
+    cells = {name: matrix(group) for name, group in variants.items()}
+    assert appendix.pairs == compare_pairs(cells, combinations(variants, 2), clusters=clusters)
+    assert {pair.clusters for pair in appendix.pairs} == {10}
+    assert {gain.clusters for gain in appendix.gains} == {10}
+    assert {gain.test for gain in appendix.gains} == {"Student's t"}
+    assert appendix.attribution == attribute(trials.cells(), TOGGLES, clusters=clusters)
+    assert {row["clusters"] for row in [*appendix.outcomes, *appendix.by_soft_tokens]} == {10}
+    assert [row["K"] for row in appendix.by_soft_tokens] == [8, 64]
+    joint = Cells.of({"8": cells["k8"], "64": cells["full"]}, clusters)
+    for row in appendix.by_soft_tokens:
+        assert (row["low"], row["high"]) == joint.accuracy(str(row["K"]))
 
 
 def test_declared_pairs_of_variants_that_ran_are_the_family(tmp_path: Path) -> None:
@@ -139,6 +186,13 @@ def test_a_declared_margin_is_tested(tmp_path: Path) -> None:
     assert {pair.margin for pair in of(plan(tmp_path / "a"), margin=0.9).pairs} == {0.9}
     assert all(pair.equivalent for pair in of(plan(tmp_path / "a"), margin=0.9).pairs)
     assert {pair.equivalent for pair in of(plan(tmp_path / "a")).pairs} == {None}
+
+
+def test_the_plans_questions_are_answered_by_its_pairs(tmp_path: Path) -> None:
+    (line,) = of(plan(tmp_path), asks=[("Does A matter?", "A", "full")]).answers
+    assert line.startswith("Does A matter? ")
+    assert "accuracy of A against full" in line
+    assert of(plan(tmp_path)).answers == []
 
 
 def test_effects_are_those_of_the_cells_with_the_plans_family(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""How passes are padded to few lengths, when layers run again, and that neither changes what is computed."""
+
+import pytest
+import torch
+
+from ray_bridge.inputs.source_batch import read_source
+from ray_bridge.objectives.forward_passes import ForwardPasses, bucket_length
+from tests.support.model_pairs import PairFolders
+from tests.support.objective_steps import Frame, make_frame
+
+
+@pytest.fixture(scope="module")
+def frame(folders: PairFolders) -> Frame:
+    frame = make_frame(folders)
+    frame.pair.target.fuse()
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("length", "rounded"),
+    [
+        *((1, 32), (31, 32), (32, 32), (33, 64), (511, 512), (512, 512), (513, 544)),
+        *((1024, 1024), (1025, 1088), (2048, 2048), (2049, 2176), (4096, 4096), (4097, 4352)),
+    ],
+)
+def test_long_rows_are_rounded_to_sixteenths_of_their_power_of_two(length: int, rounded: int) -> None:
+    assert bucket_length(length) == rounded
+
+
+def test_few_lengths_remain_and_little_of_a_row_is_pads() -> None:
+    assert all(bucket_length(length) >= length for length in range(1, 5000))
+    assert all(bucket_length(length) - length < max(32, length / 16) for length in range(1, 5000))
+    assert len({bucket_length(length) for length in range(2049, 4097)}) == 16
+
+
+def test_layers_run_again_above_the_budget_alone(frame: Frame) -> None:
+    def passes(above: int | None) -> ForwardPasses:
+        return ForwardPasses(frame.translator, frame.pair.target, recompute_above=above)
+
+    assert not passes(None).recomputes(1000, 1000)
+    assert not passes(12).recomputes(3, 4)
+    assert passes(12).recomputes(1, 13)
+    assert passes(0).recomputes(1, 1)
+
+
+def test_only_a_gpu_pads_unless_asked(frame: Frame) -> None:
+    translator, target = frame.translator, frame.pair.target
+    assert not ForwardPasses(translator, target).graphed
+    assert ForwardPasses(translator, target, graphed=True).graphed
+
+
+def test_padded_passes_compute_the_same(frame: Frame) -> None:
+    step = frame.step(frame.items(3))
+    plain = ForwardPasses(frame.translator, frame.pair.target, graphed=False)
+    padded = ForwardPasses(frame.translator, frame.pair.target, graphed=True)
+    length = step.student.mask.shape[1]
+    assert length % 32
+    with torch.no_grad():
+        expected, states = plain.hidden(step.student), padded.hidden(step.student)
+    assert expected.shape[1] == length
+    assert states.shape[1] == bucket_length(length)
+    real = step.student.mask.bool()
+    torch.testing.assert_close(states[:, :length][real], expected[real], rtol=1e-4, atol=1e-4)
+
+
+def test_the_bridge_reads_source_states_padded_to_128(frame: Frame) -> None:
+    source = read_source(frame.pair.source, frame.items(3), frame.spec.source_layer)
+    plain = ForwardPasses(frame.translator, frame.pair.target, graphed=False)
+    padded = ForwardPasses(frame.translator, frame.pair.target, graphed=True)
+    lengths = [{x.shape[1] for x in p.bridge_inputs(source) if x.dim() > 1} for p in (plain, padded)]
+    assert lengths[0] != lengths[1]
+    assert all(length % 128 == 0 for length in lengths[1])
+    step = frame.step(frame.items(3))
+    noise, data, times = step.noise("sampler"), step.question_slots, step.times()
+    soft = [p.soft(p.bridge_inputs(source), noise) for p in (plain, padded)]
+    torch.testing.assert_close(soft[0], soft[1], rtol=1e-4, atol=1e-5)
+    for dropped in (None, torch.tensor([True, False, True])):
+        errors = [p.flow_error(p.bridge_inputs(source), data, noise, times, dropped) for p in (plain, padded)]
+        torch.testing.assert_close(errors[0], errors[1], rtol=1e-4, atol=1e-5)
+        (by_hand,) = [frame.translator.flow_error(data, noise, times, dropped, *frame.translator.bridge_inputs(source))]
+        torch.testing.assert_close(errors[0], by_hand)
+
+
+def test_each_pass_has_graphs_of_its_own_which_pause_and_go_together(frame: Frame) -> None:
+    passes = ForwardPasses(frame.translator, frame.pair.target, graphed=True)
+    step = frame.step(frame.items(2))
+    inputs = passes.bridge_inputs(step.source)
+    passes.soft(inputs, step.noise("sampler"))
+    passes.flow_error(inputs, step.question_slots, step.noise("flow"), step.times(), None)
+    passes.hidden(step.student)
+    with torch.no_grad():
+        passes.hidden(step.teacher)
+        passes.hidden(step.teacher)
+    calls = {name: graphs.eager_calls for name, graphs in passes.graphs.items()}
+    assert calls == {"soft": 1, "flow": 1, "student": 1, "teacher": 2}
+    for paused in (True, False):
+        passes.pause(paused)
+        assert {graphs.paused for graphs in passes.graphs.values()} == {paused}
+    passes.release()
+    assert not any(graphs._calls for graphs in passes.graphs.values())
+
+
+def test_a_graphed_call_trains_the_translator(frame: Frame) -> None:
+    gradients = []
+    for graphed in (False, True):
+        passes = ForwardPasses(frame.translator, frame.pair.target, graphed=graphed)
+        step = frame.step(frame.items(3))
+        soft = passes.soft(passes.bridge_inputs(step.source), step.noise("sampler"))
+        given = torch.autograd.grad(soft.pow(2).sum(), frame.parameters, allow_unused=True)
+        gradients.append(torch.cat([g.flatten() for g in given if g is not None]))
+    assert float(gradients[0].norm()) > 0
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-4)
