@@ -1,4 +1,4 @@
-"""The exception for mistakes of the user, by which the command line tells them from defects of the program."""
+"""Exceptions that say more than that something failed: a request that cannot be fulfilled, a job that was stopped."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The message is one line that names the problem and its remedy. The command line prints it and exits with code 2.
     """
+
+
+class StoppedError(Exception):
+    """A job ended before its last step because that was asked of it, after it had written a checkpoint."""

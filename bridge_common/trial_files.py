@@ -3,8 +3,8 @@
 # Files of a campaign.
 TRIALS = "trials"
 GIT_DIFF = "git_diff.patch"
-GATE = "gate.json"
-CAMPAIGN_FILES = ("campaign.json", "plan.json", GATE, GIT_DIFF)
+CAMPAIGN, PLAN, GATE, SCHEDULE = "campaign.json", "plan.json", "gate.json", "schedule.json"
+CAMPAIGN_FILES = (CAMPAIGN, PLAN, GATE, SCHEDULE, GIT_DIFF)
 
 # Files of a trial; `trial_folder.TrialFolder` describes their content.
 SPEC = "spec.json"
@@ -15,6 +15,7 @@ METRICS = "metrics.json"
 RESULT = "result.json"
 ERROR = "error.json"
 STOPPED = "stopped.json"
+STOP = "stop"
 TRIAL_FILES = (SPEC, SAMPLES, METRICS, RESULT)  # uploaded to MLflow once the trial has ended
 
 # Statuses, spelled as in MLflow.

@@ -134,6 +134,10 @@ class TrialFolder:
         """Read `stopped.json`: `step` and `validation_accuracy`; None if the trial was not stopped early."""
         return _read(self.stopped_file)
 
+    def stop_requested(self) -> bool:
+        """Whether the job is asked to write a checkpoint and end."""
+        return (self.path / trial_files.STOP).exists()
+
     def fingerprint(self) -> str | None:
         """Return the fingerprint that result or spec records, or None if neither does."""
         for record in (self.result(), self.spec()):
@@ -152,7 +156,11 @@ class TrialFolder:
     # -- writes -------------------------------------------------------------------------------------------------------
 
     def begin(self, record: Mapping[str, Any]) -> None:
-        """Make the folder with its `spec.json`, so that readers know what the trial is before anything has run."""
+        """Make the folder with its `spec.json`, so that readers know what the trial is before anything has run.
+
+        An earlier request that it stop is removed.
+        """
+        (self.path / trial_files.STOP).unlink(missing_ok=True)
         files.write_json(self.spec_file, dict(record))
 
     def append_status(self, status: str) -> None:
@@ -171,6 +179,10 @@ class TrialFolder:
     def write_stopped(self, record: Mapping[str, Any]) -> None:
         """Write `stopped.json`."""
         files.write_json(self.stopped_file, dict(record))
+
+    def request_stop(self) -> None:
+        """Ask the job to write a checkpoint and end; it goes on from there when the trial begins again."""
+        files.write_text(self.path / trial_files.STOP, f"{time.time()}\n")
 
     def clear_error(self) -> None:
         """Remove `error.json` if there is one."""

@@ -5,6 +5,7 @@ places of their own), the data frames, and the reports. Names of metrics are in 
 job that measures does not import this package.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,10 @@ VERSION = "version."  # version.torch, version.ray, ...
 CHECKPOINT = "checkpoint"
 FOLDER = "folder"
 CHANGED_PARAMS = "params_changed"  # new values of parameters, which MLflow does not let change
+ATTEMPTS = "attempts"  # when a trial's attempts began and ended, as `attempts_text` writes them
+STOPPED_STEP = "stopped_step"  # of a trial that a sweep's scheduler ended
+STOPPED_VALIDATION = "stopped_validation_accuracy"
+DRIVER_SEEN = "driver_seen"  # seconds since 1970 at the driver's last sign of life
 PARENT = "mlflow.parentRunId"
 EXPERIMENT_KIND = "mlflow.experimentKind"  # decides which page the UI opens
 SOURCE_COMMIT = "mlflow.source.git.commit"
@@ -39,6 +44,8 @@ PACKAGES = ("torch", "transformers", "ray", "mlflow", "datasets", "ray-bridge")
 DECLARATIONS = "tracking.jsonl"
 CAMPAIGN_SENT = "tracking.sent.json"
 SENDER_LOCK = ".tracking.lock"
+
+MOST_STATUSES = 200  # in a tag, which has at most 8000 characters
 
 _ALLOWED = re.compile(r"[^\w\-. :/]", re.ASCII)
 
@@ -67,6 +74,16 @@ def from_text(text: str) -> Any:
             continue
         return value if math.isfinite(value) and repr(value) == text else text
     return text
+
+
+def attempts_text(statuses: Iterable[tuple[str, float]]) -> str:
+    """Return statuses with their times, in seconds since 1970, as a tag: the last ones, as far as a tag is long."""
+    return json.dumps([[status, round(when, 3)] for status, when in statuses][-MOST_STATUSES:])
+
+
+def read_attempts(text: str) -> list[tuple[str, float]]:
+    """Return the statuses that `attempts_text` wrote; none of an empty text."""
+    return [(status, when) for status, when in json.loads(text or "[]")]
 
 
 def differing(specs: Iterable[Mapping[str, Any]], always: Iterable[str] = ()) -> list[str]:

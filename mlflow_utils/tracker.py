@@ -89,7 +89,9 @@ class Tracker:
             logger.warning("MLflow is not installed: runs are recorded in %s only.", self._folder)
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._sender = Sender(self._uri, self._campaign, self._folder, self._declared, self._lock)
+        self._sender = Sender(
+            *(self._uri, self._campaign, self._folder, self._declared, self._lock), beats=not undeclared
+        )
         self._sender.start()
 
     def phase(self, phase: str, params: dict[str, Any], tags: dict[str, Any]) -> None:

@@ -36,6 +36,15 @@ def result_tags(trial: TrialFolder) -> dict[str, str]:
     return tags
 
 
+def stopped_tags(trial: TrialFolder) -> dict[str, str]:
+    """Return at which step a sweep's scheduler ended a trial, and how good it was; empty for other trials."""
+    record = trial.stopped()
+    if record is None:
+        return {}
+    named = {names.STOPPED_STEP: "step", names.STOPPED_VALIDATION: "validation_accuracy"}
+    return {tag: repr(record[key]) for tag, key in named.items() if record.get(key) is not None}
+
+
 def status_of(trial: TrialFolder, reported: str | None, phase_status: str) -> str:
     """Return the status of a trial as MLflow shows it.
 

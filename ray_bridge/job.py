@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge_common.errors import UserError
+from bridge_common.errors import StoppedError, UserError
 from bridge_common.files import read_json, write_json
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.fingerprint import fingerprint
@@ -47,6 +47,7 @@ def run_job(
     Raises:
         UserError: if spec and run do not fit together, or a worker refuses, as without a plug-in on its node or where
             memory runs out.
+        StoppedError: if the trial was asked to stop (`TrialFolder.request_stop`); it has written a checkpoint.
         ray.train.TrainingFailedError: if the job failed more often than `run.max_failures` allows.
     """
     called_at = time.time()
@@ -93,6 +94,8 @@ def run_job(
             raise UserError(str(refusals[0])) from error
         raise
     result = trial.result()
+    if result is None and trial.stop_requested():
+        raise StoppedError(f"{trial.name} was asked to stop, and goes on from its checkpoint")
     assert result is not None, f"the training job in {trial.path} ended without a result"
     return result
 
@@ -145,7 +148,10 @@ def _train(config: Mapping[str, Any]) -> None:
     startup.done("imports")
     trainer = Trainer(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), startup)
     gpu = torch.cuda.get_device_name(worker.device) if worker.device.type == "cuda" else None
-    result = trainer.run() | {"node_id": ray.get_runtime_context().get_node_id(), "gpu": gpu}
+    done = trainer.run()
+    if done is None:
+        return
+    result = done | {"node_id": ray.get_runtime_context().get_node_id(), "gpu": gpu}
     if worker.first:
         trial = TrialFolder(folder)
         record = trial.spec() or {}

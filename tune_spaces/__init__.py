@@ -7,7 +7,8 @@ from bridge_common.lazy import lazy_names
 if TYPE_CHECKING:
     from tune_spaces.campaign import Campaign
     from tune_spaces.design.phases import Phase, ablate, phase1, phase2, phase3
-    from tune_spaces.design.sweep import Axis, sweep
+    from tune_spaces.design.search import Axis
+    from tune_spaces.design.sweep import sweep
     from tune_spaces.design.toggles import Toggle, register_toggle
     from tune_spaces.design.variants import Variant, full, only
     from tune_spaces.gate.decision import GateSettings
@@ -36,7 +37,8 @@ _HOMES = {
     "Campaign": "tune_spaces.campaign",
     "GateSettings": "tune_spaces.gate.decision",
     "Limits": "tune_spaces.records.limits",
-    **dict.fromkeys(("Axis", "sweep"), "tune_spaces.design.sweep"),
+    "Axis": "tune_spaces.design.search",
+    "sweep": "tune_spaces.design.sweep",
     **dict.fromkeys(("Phase", "ablate", "phase1", "phase2", "phase3"), "tune_spaces.design.phases"),
     **dict.fromkeys(("Toggle", "register_toggle"), "tune_spaces.design.toggles"),
     **dict.fromkeys(("Variant", "full", "only"), "tune_spaces.design.variants"),

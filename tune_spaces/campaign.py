@@ -10,6 +10,7 @@ stopper, searcher and trials are saved apart from each other; results on disk ar
 none is lost.
 """
 
+import importlib.util
 import os
 import socket
 import time
@@ -24,7 +25,8 @@ from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, RunSpec, build
 from tune_spaces.design.parallel import AUTO, Parallel, parse_parallel
 from tune_spaces.design.phases import Phase
-from tune_spaces.design.plan import Plan, make_plan
+from tune_spaces.design.plan import Plan, PlannedTrial, make_plan, with_variant
+from tune_spaces.design.sweep import end_variants, point_variant
 from tune_spaces.gate.decision import GateSettings
 from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
@@ -142,14 +144,24 @@ class Campaign:
 
     def policy(self) -> Policy:
         """Return the policy of the plan after observing every trial that has finished in this campaign."""
+        search = self.phase.search
         policy = Policy(
-            first=self.plan.first, extras=self.plan.extras, branches=self.plan.branches, gate=self.plan.gate
+            first=self.plan.first,
+            extras=self.plan.extras,
+            branches=self.plan.branches,
+            gate=self.plan.gate,
+            proposals=0 if search is None or self.records.proposals_ended() else search.trials - len(self.plan.first),
         )
         for name in self.plan.trials:
             outcome = Outcome.of_trial(self.trial(name))
             if outcome is not None:
                 policy.observe(name, outcome)
         return policy
+
+    def specs(self) -> dict[str, JobSpec]:
+        """Return the specs of all planned trials by name, with those at the ends of what a search will propose."""
+        ends = {v.name: v.spec(self.base, self.seeds[0], self.held) for v in end_variants(self.phase)}
+        return {**ends, **{name: trial.spec for name, trial in self.plan.trials.items()}}
 
     def prerequisites(self) -> list[dict[str, Any]]:
         """Return the phases that must have passed before, with the campaigns of this storage that ran them."""
@@ -170,6 +182,18 @@ class Campaign:
                 raise UserError(f"{self.phase.name} needs {need['phase']}: {need['reason']}; --force starts it anyway")
             need["forced"] = not need["passed"]
         return needs
+
+    def check_search(self) -> None:
+        """Refuse a search by a library that is not installed.
+
+        Raises:
+            UserError: with what to install.
+        """
+        if self.phase.search is not None and importlib.util.find_spec(self.phase.search.method) is None:
+            raise UserError(
+                f"--search {self.phase.search.method}: it is not installed: pip install 'ray-bridge[sweep]', or use "
+                "--search random"
+            )
 
     def freeze(self) -> dict[str, Any]:
         """Write `plan.json`, after comparing with the one that is there, and return its content.
@@ -224,6 +248,7 @@ class Campaign:
         """
         parallel, limits = parse_parallel(parallel), limits or Limits()
         limits.check(self.run_spec)
+        self.check_search()
         needs = self.check_prerequisites(force)
         with self.records.locked():
             self.freeze()
@@ -254,12 +279,41 @@ class Campaign:
         return results(self.records, self.plan, tune_columns(self.records.experiments))
 
     def _make_plan(self) -> Plan:
-        return make_plan(self.phase, self.base, seeds=self.seeds, gate=self.gate, held=self.held)
+        plan = make_plan(self.phase, self.base, seeds=self.seeds, gate=self.gate, held=self.held)
+        if self.phase.search is not None:
+            for number, proposal in enumerate(self.records.proposals()):
+                point = self.phase.search.rounded(proposal["point"])
+                plan = with_variant(plan, point_variant(number, self.phase.search.trials, point), self.held)
+        return plan
+
+    def _is_possible(self, point: Mapping[str, Any]) -> bool:
+        """Whether a job can have the settings of a search's point together."""
+        try:
+            point_variant(0, 1, point).spec(self.base, self.seeds[0], self.held)
+        except UserError:
+            return False
+        return True
+
+    def _add_proposal(self, number: int, drawn: Mapping[str, Any]) -> PlannedTrial:
+        """Plan the trial of a point that the search proposed, and record it before anything of it runs."""
+        assert self.phase.search is not None
+        variant = point_variant(len(self.plan.first), self.phase.search.trials, self.phase.search.rounded(drawn))
+        plan = with_variant(self.plan, variant, self.held)
+        trial = plan.trials[plan.first[-1]]
+        self.records.add_proposal({"number": number, "trial": trial.name, "point": dict(drawn)})
+        self.plan = plan
+        self.freeze()
+        return trial
 
     def _fit(self, policy: Policy, job: "Job | str | None", **how: Any) -> None:
         from tune_spaces.ray_tune import experiment
         from tune_spaces.ray_tune.trainable import DEFAULT_JOB
 
+        if self.phase.search is not None:
+            from tune_spaces.ray_tune.proposals import Proposals
+
+            proposals = Proposals(self.phase.search, self.seeds[0], self.records, self._is_possible)
+            how |= {"proposals": proposals, "add": self._add_proposal, "ends": list(self.specs().values())}
         experiment.fit(self.records, self.plan.trials, self.run_spec, policy, job or DEFAULT_JOB, **how)
 
     def _record_start(self, needs: list[dict[str, Any]], asked: Mapping[str, Any]) -> None:

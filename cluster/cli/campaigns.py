@@ -44,13 +44,16 @@ def resume(
 @name_option
 @click.option("--watch", is_flag=True, help="follow one campaign until it ends: state, node, step, accuracy, time left")
 @click.option("--every", default=2.0, help="seconds between looks; with --watch")
-def status(storage: Path, name: str | None, watch: bool, every: float) -> None:
+@click.option("--tracking-uri", help="MLflow server to read instead of the storage; with --watch")
+def status(storage: Path, name: str | None, watch: bool, every: float, tracking_uri: str | None) -> None:
     """Print the state of campaigns: trials, gate, driver."""
     if watch:
         from cluster.monitoring.watch import watch_campaign
 
-        watch_campaign(storage, name, every)
+        watch_campaign(storage, name, every, tracking_uri)
         return
+    if tracking_uri is not None:
+        raise UserError("--tracking-uri goes with --watch; without it, `compare` prints the page of a phase")
     from cluster.monitoring.status import print_status
 
     print_status(storage, name)

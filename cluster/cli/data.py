@@ -63,7 +63,7 @@ def check_campaign_data(campaign: Campaign, *, need_commits: bool = False) -> No
     Raises:
         UserError: in one line with file, row and remedy, for whatever a trial could not use.
     """
-    specs = {_what_is_read(trial.spec): trial.spec for trial in campaign.plan.trials.values()}
+    specs = {_what_is_read(spec): spec for spec in campaign.specs().values()}
     lines: dict[str, None] = {}
     for spec in specs.values():
         try:

@@ -93,9 +93,15 @@ _ABLATION = (
 )
 _SWEEP = (
     click.option("--over", multiple=True, metavar="FIELD=VALUES", help="A,B,C; log:LOW:HIGH, lin:, int:; repeatable"),
-    click.option("--search", default="grid", help="grid: every combination; random: points drawn with a fixed seed"),
     click.option(
-        "--trials", type=click.IntRange(min=1), help="points that are drawn; of a grid, the most  [default: 32]"
+        "--search",
+        default="grid",
+        help="grid: every combination; random: drawn with a fixed seed; optuna: by what earlier trials have shown",
+    ),
+    click.option(
+        "--trials",
+        type=click.IntRange(min=1),
+        help="points that are drawn or proposed; of a grid, the most  [default: 32]",
     ),
     click.option("--stop-early", help="asha: end trials whose validation accuracy falls behind"),
 )

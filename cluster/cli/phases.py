@@ -11,7 +11,7 @@ SUMMARY = {
     "phase2": "Swap the models; anchor in text by residual addition and gated adapters. Needs phase 1 passed.",
     "phase3": "Compression, conditioning, other tasks, a larger target. Needs phase 1 passed, and free GPUs.",
     "ablate": f"Run any toggles under any design: {', '.join(DESIGNS)}.",
-    "sweep": "Vary any settings by a grid or at random; trials may end early on validation accuracy.",
+    "sweep": "Vary any settings by a grid, at random or by Optuna; trials may end early on validation accuracy.",
 }
 
 phase_argument = click.argument("phase", metavar="|".join(OPTIONS))

@@ -46,7 +46,7 @@ def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = Non
     console.print(f"{campaign.name}: {campaign.phase.goal}", markup=False)
     console.print(_table(record["trials"]))
     needs = [*_needs(campaign), *(f"{check.name}: {check.detail}" for check in checks)]
-    for line in [*_tree(record), *_price(record), *needs, *resolution(campaign)]:
+    for line in [*_tree(record), *_search(record), *_price(record), *needs, *resolution(campaign)]:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"frozen in {campaign.folder / 'plan.json'}", markup=False, soft_wrap=True)
 
@@ -59,7 +59,7 @@ def requirement_checks(campaign: Campaign, gpu_memory: float | None = None) -> l
         gpu_memory: GB of each GPU; None takes those of this machine, or assumes a size.
     """
     run, note = campaign.run_spec, ""
-    requirements = Requirements(trials={name: trial.spec for name, trial in campaign.plan.trials.items()}, run=run)
+    requirements = Requirements(trials=campaign.specs(), run=run)
     if not run.use_gpu:
         capacity, note = memory_bytes()["available"] / run.workers, ", this machine's"
     elif gpu_memory is not None:
@@ -127,13 +127,31 @@ def _price(record: Mapping[str, Any]) -> list[str]:
     named = {trial["name"]: trial for trial in record["trials"]}
     first = [named[name] for name in record["first"]]
     rough = any(trial["estimate"] == "rough" for trial in record["trials"])
-    note = " (rough: no such trial has finished in this storage yet)" if rough else " (from finished trials)"
+    note = _basis(rough)
     if not record["branches"]:
         minutes, hours = _cost(record["trials"])
+        if search := record["search"]:
+            left = search["trials"] - len(record["trials"])
+            minutes, hours = minutes + left * search["minutes"], hours + left * search["gpu_hours"]
+            rough = rough or search["estimate"] == "rough"
+            note = _basis(rough)
         return [f"to run: about {minutes:.0f} minutes, {hours:.1f} GPU-hours{note}"]
     outcomes = [_cost([*first, *(named[n] for n in names)]) for names in record["branches"].values()]
     low, high = min(outcomes), max(outcomes)
     return [f"to run: about {low[0]:.0f} to {high[0]:.0f} minutes, {low[1]:.1f} to {high[1]:.1f} GPU-hours{note}"]
+
+
+def _basis(rough: bool) -> str:
+    return " (rough: no such trial has finished in this storage yet)" if rough else " (from finished trials)"
+
+
+def _search(record: Mapping[str, Any]) -> list[str]:
+    search = record["search"]
+    if search is None:
+        return []
+    left = search["trials"] - len(record["trials"])
+    over = ", ".join(search["over"])
+    return [f"{search['method']} proposes {left} more trials over {over}, about {search['minutes']:.0f} minutes each"]
 
 
 def _needs(campaign: Campaign) -> list[str]:

@@ -26,9 +26,7 @@ def preflight(request: PhaseRequest, phase: str, profile: str | None) -> int:
         modules=load_site(profile).modules,
         storage=campaign.storage,
         tracking_uri=request.tracking_uri,
-        requirements=Requirements(
-            trials={name: trial.spec for name, trial in campaign.plan.trials.items()}, run=campaign.run_spec
-        ),
+        requirements=Requirements(trials=campaign.specs(), run=campaign.run_spec),
     )
     checks = run_checks(settings)
     print_checks(checks)

@@ -21,7 +21,8 @@ from ray_bridge.tasks.registry import TASKS
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.parallel import parse_parallel
 from tune_spaces.design.phases import PHASES, Phase, ablate
-from tune_spaces.design.sweep import SWEEP, parse_axis, sweep
+from tune_spaces.design.search import parse_axis
+from tune_spaces.design.sweep import SWEEP, end_variants, sweep
 from tune_spaces.design.toggles import all_toggles, applicable
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings, Mode
@@ -129,7 +130,8 @@ def make_trial_specs(phase: str, request: PhaseRequest) -> dict[str, dict[str, A
     _check_phase(phase)
     base, _ = make_specs(request)
     seeds, held = parse_seeds(request.seeds), _held(base, request)
-    variants = keep_needs(make_phase(phase, base, request), base, _settings(request)).variants()
+    planned = keep_needs(make_phase(phase, base, request), base, _settings(request))
+    variants = [*planned.variants(), *end_variants(planned)]
     return {variant.name: variant.spec(base, variant.seeds(seeds)[0], held).flat() for variant in variants}
 
 

@@ -82,6 +82,7 @@ def run_campaign(
     from cluster.monitoring.toggle_effects import print_effects
 
     parallel, limits = parse_parallel(start.parallel), parse_limits(start, campaign)
+    campaign.check_search()
     if start.notify is not None:
         check_url(start.notify)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -140,7 +141,8 @@ def _preflight(campaign: Campaign, job: str | None) -> str:
     from cluster.preflight.quick import quick_checks
     from cluster.preflight.requirements import Requirements
 
-    wanted = {name: campaign.plan.trials[name].spec for name in campaign.policy().wanted()}
+    policy = campaign.policy()
+    wanted = {n: spec for n, spec in campaign.specs().items() if n in policy.wanted() or n not in campaign.plan.trials}
     specs = [campaign.base, *wanted.values()]
     settings = PreflightSettings.for_run(
         campaign.base,

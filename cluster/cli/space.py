@@ -3,7 +3,7 @@
 import json
 
 from cluster.cli.options import PhaseRequest
-from cluster.cli.request import make_trial_specs
+from cluster.cli.request import make_phase, make_specs, make_trial_specs
 from tune_spaces.design.space import point, space
 
 
@@ -17,6 +17,8 @@ def print_space(phase: str, request: PhaseRequest, as_json: bool) -> None:
     """
     specs = make_trial_specs(phase, request)
     values = space(specs.values())
+    search = make_phase(phase, make_specs(request)[0], request).search
+    values |= {axis.field: [axis.text] for axis in (search.axes if search else ()) if not axis.values}
     points = {name: point(spec, values) for name, spec in specs.items()}
     if as_json:
         print(json.dumps({"space": values, "variants": points}, indent=2, ensure_ascii=False))
@@ -25,7 +27,10 @@ def print_space(phase: str, request: PhaseRequest, as_json: bool) -> None:
     for field, known in values.items():
         print(f"config/{field:<{width}}  {', '.join(map(_text, known))}")
     varied = [field for field in values if len({repr(own[field]) for own in points.values()}) > 1]
-    print(f"\n{len(specs)} variants, and what differs between them:")
+    if search:
+        print(f"\n{search.method} proposes {search.trials} variants, between")
+    else:
+        print(f"\n{len(specs)} variants, and what differs between them:")
     for name, own in points.items():
         print(f"{name}: " + ", ".join(f"{field}={_text(own[field])}" for field in varied))
 

@@ -1,6 +1,7 @@
 """Post notices of a campaign to a URL: a JSON object at each decision of the gate, each failed trial, and the end.
 
-If a delivery fails, a warning is printed and the campaign continues.
+If a delivery fails, a warning is printed, the campaign continues, and the notice is tried again later. At the end of
+the campaign a server that does not answer is waited for once, for a few seconds.
 """
 
 import json
@@ -13,13 +14,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bridge_common.errors import UserError
-from bridge_common.threads import repeating
+from bridge_common.threads import bounded, repeating
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.policy import Policy
 from tune_spaces.records.usage import Usage
 
 POLL_S = 2.0
 ANSWER_S = 5.0
+AGAIN_AFTER_S = 30.0
 
 
 def check_url(url: str) -> None:
@@ -47,17 +49,18 @@ def notified(campaign: Campaign, url: str) -> Iterator[None]:
         with repeating(POLL_S, notices.send_new, "notices"):
             yield
     finally:
-        notices.send_new()
-        notices.send("end", notices.summary())
+        notices.end()
 
 
 class Notices:
-    """Posts the decisions and failures of a campaign, each once."""
+    """Posts the decisions and failures of a campaign, in their order, each until the server has taken it."""
 
     def __init__(self, campaign: Campaign, url: str) -> None:
         self.campaign, self.url = campaign, url
         self._decisions = 0
         self._failures: set[tuple[str, str]] = set()
+        self._queue: list[dict[str, Any]] = []
+        self._again_after = 0.0
         self._warned = False
 
     def new(self) -> list[tuple[str, dict[str, Any]]]:
@@ -78,9 +81,15 @@ class Notices:
         return notices
 
     def send_new(self) -> None:
-        """Send the decisions and failures since the last call."""
-        for event, values in self.new():
-            self.send(event, values)
+        """Send the decisions and failures since the last call, after those that were not delivered before."""
+        self._queue += [self._notice(event, values) for event, values in self.new()]
+        if time.monotonic() >= self._again_after:
+            self._deliver()
+
+    def end(self) -> None:
+        """Send what is left, and the end; the first failure ends it."""
+        self._queue += [self._notice(event, values) for event, values in [*self.new(), ("end", self.summary())]]
+        self._deliver()
 
     def summary(self) -> dict[str, Any]:
         """Return the campaign's state: whether it passed, its trials by outcome, accuracies and GPU-hours."""
@@ -100,18 +109,27 @@ class Notices:
             "gpu_hours": usage.gpu_hours(self.campaign.run_spec, ()),
         }
 
-    def send(self, event: str, values: Mapping[str, Any]) -> None:
-        """Post one notice. A failed delivery raises nothing; the first one prints a warning."""
+    def _notice(self, event: str, values: Mapping[str, Any]) -> dict[str, Any]:
         about = {"event": event, "campaign": self.campaign.name, "phase": self.campaign.phase.name}
-        notice = {**about, "time": time.time(), "host": socket.gethostname(), **values}
+        return {**about, "time": time.time(), "host": socket.gethostname(), **values}
+
+    def _deliver(self) -> None:
+        """Post what is queued, until one fails; the first failure prints a warning."""
+        while self._queue:
+            try:
+                # Not only a silent server: also one that answers byte by byte, or a name that is looked up for ever.
+                bounded(lambda notice=self._queue[0]: self._post(notice), ANSWER_S)  # type: ignore[misc]
+            except Exception as error:  # whatever the other side does, the run goes on
+                if not self._warned:
+                    print(f"warning: --notify {self.url}: {error}; the run goes on")
+                self._warned, self._again_after = True, time.monotonic() + AGAIN_AFTER_S
+                return
+            self._queue.pop(0)
+
+    def _post(self, notice: Mapping[str, Any]) -> None:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.url, json.dumps(notice).encode(), headers, method="POST")
-        try:
-            urllib.request.urlopen(request, timeout=ANSWER_S).close()
-        except Exception as error:  # whatever the other side does, the run goes on
-            if not self._warned:
-                print(f"warning: --notify {self.url}: {error}; the run goes on")
-            self._warned = True
+        urllib.request.urlopen(request, timeout=ANSWER_S).close()
 
 
 def _accuracies(policy: Policy) -> dict[str, float | None]:

@@ -2,7 +2,7 @@
 
 import heapq
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,11 +84,16 @@ class Snapshot:
 class Watcher:
     """Makes snapshots of a campaign; each reads only what is new in the trials' logs."""
 
-    def __init__(self, campaign: Campaign) -> None:
-        self.campaign = campaign
-        self.usage = Usage(campaign.trial(name) for name in campaign.plan.trials)
-        plan = campaign.records.plan() or {"trials": []}
-        self._estimates = {row["name"]: 60.0 * row["minutes"] for row in plan["trials"]}
+    def __init__(self, campaign: Campaign, driven: Callable[[], bool] | None = None) -> None:
+        """Read the plan.
+
+        Args:
+            campaign: what is watched.
+            driven: whether a process runs the campaign; by default its lock in the folder says so.
+        """
+        self.campaign, self._driven = campaign, driven or campaign.records.is_driven
+        self.usage = Usage(())
+        self._read_plan()
 
     def snapshot(self, now: float | None = None) -> Snapshot:
         """Return the present state of all trials.
@@ -97,8 +102,11 @@ class Watcher:
             now: the present time, in seconds since 1970.
         """
         now = time.time() if now is None else now
+        if self.campaign.phase.search is not None:  # it may have proposed more
+            self.campaign = Campaign.load(self.campaign.storage, self.campaign.name)
+            self._read_plan()
         records, policy = self.campaign.records, self.campaign.policy()
-        driven, schedule = records.is_driven(), records.schedule() or {}
+        driven, schedule = self._driven(), records.schedule() or {}
         running = schedule.get("running", {}) if driven else {}
         trials = [self._state(name, policy, running, now) for name in self.campaign.plan.trials]
         shown = tuple(trial for trial in trials if trial is not None)
@@ -114,6 +122,12 @@ class Watcher:
             gpu_hours=self.usage.gpu_hours(self.campaign.run_spec, live, now),
             left=makespan([t.left for t in shown if t.state != "waits for the gate"], slots),
         )
+
+    def _read_plan(self) -> None:
+        plan = self.campaign.records.plan() or {"trials": []}
+        self._estimates = {row["name"]: 60.0 * row["minutes"] for row in plan["trials"]}
+        for name in self.campaign.plan.trials:
+            self.usage.add(self.campaign.trial(name))
 
     def _state(self, name: str, policy: Policy, running: dict[str, float], now: float) -> TrialState | None:
         trial, folder, log = self.campaign.plan.trials[name], self.campaign.trial(name), self.usage.read(name)

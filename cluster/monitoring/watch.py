@@ -1,7 +1,7 @@
 """Show a running campaign for `status --watch`: state, node, step, accuracy and time left of each trial, GPU-hours."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tune_spaces.records.campaigns import choose
 MOST_ROWS = 30
 
 
-def watch_campaign(storage: Path, name: str | None, every: float) -> None:
+def watch_campaign(storage: Path, name: str | None, every: float, tracking_uri: str | None = None) -> None:
     """Show a campaign until no process runs it any more. It may run on another machine.
 
     At a terminal the table is replaced; elsewhere it is printed again whenever the state of a trial has changed.
@@ -22,25 +22,38 @@ def watch_campaign(storage: Path, name: str | None, every: float) -> None:
     Args:
         storage: folder of all campaigns.
         name: the campaign's name; the one started last if None.
-        every: seconds between two readings of the folder.
+        every: seconds between two readings.
+        tracking_uri: an MLflow store to read instead of the storage, which this machine need not see.
 
     Raises:
-        UserError: if there is no such campaign.
+        UserError: if there is no such campaign, or the store does not answer.
     """
+    if tracking_uri is None:
+        _watch(Watcher(Campaign.load(storage, choose(storage, name))), every)
+        return
+    from mlflow_utils.mirror import mirrored
+
+    with mirrored(tracking_uri, name) as mirror:
+        campaign = Campaign.load(mirror.storage, mirror.campaign)
+        _watch(Watcher(campaign, driven=lambda: mirror.driven), every, mirror.refresh)
+
+
+def _watch(watcher: Watcher, every: float, refresh: Callable[[], str | None] | None = None) -> None:
     from rich.console import Console
 
-    campaign = Campaign.load(storage, choose(storage, name))
-    watcher, console = Watcher(campaign), Console(highlight=False, width=None if Console().is_terminal else 140)
+    console = Console(highlight=False, width=None if Console().is_terminal else 140)
     with _screen(console) as show:
         shown = None
         while True:
             snapshot = watcher.snapshot()
             if console.is_terminal or snapshot.counts() != shown:
-                show(render(campaign, snapshot))
+                show(render(watcher.campaign, snapshot))
             shown = snapshot.counts()
             if not snapshot.driven:
                 return
             time.sleep(every)
+            if refresh is not None and (failure := refresh()) is not None:
+                console.print(f"{time.strftime('%H:%M:%S')} no answer: {failure}", markup=False, soft_wrap=True)
 
 
 def render(campaign: Campaign, snapshot: Snapshot) -> Any:

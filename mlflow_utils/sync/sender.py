@@ -24,13 +24,21 @@ logger = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds between two reads of the event logs
 MAX_RETRY_DELAY = 30.0  # seconds
+BEAT_EVERY = 30.0  # seconds between signs of life of the driver
 
 
 class Sender(threading.Thread):
     """Send what is declared and on disk until `drain`. Of several processes on one campaign, one sends at a time."""
 
     def __init__(
-        self, tracking_uri: str, campaign: str, folder: Path, declared: Declarations, lock: threading.Lock
+        self,
+        tracking_uri: str,
+        campaign: str,
+        folder: Path,
+        declared: Declarations,
+        lock: threading.Lock,
+        *,
+        beats: bool = False,
     ) -> None:
         """Store the settings; nothing is opened or imported before `start`.
 
@@ -40,6 +48,7 @@ class Sender(threading.Thread):
             folder: the campaign's folder; artifacts of a store without a server are kept beside it.
             declared: what to send; it may grow while the thread runs, under `lock`.
             lock: lock of `declared`.
+            beats: also tell, now and then, that the campaign's driver is alive.
         """
         super().__init__(name=f"mlflow-sender-{campaign}", daemon=True)
         self._uri, self._campaign, self._folder = tracking_uri, campaign, folder
@@ -49,6 +58,7 @@ class Sender(threading.Thread):
         self._trials: dict[tuple[str, str], SyncedTrial] = {}
         self._store: Store | None = None
         self._checked_runs = False
+        self._beats, self._beat_after = beats, 0.0
         self._wake = threading.Event()
         self._draining = threading.Event()
         self._stopped = threading.Event()
@@ -134,6 +144,11 @@ class Sender(threading.Thread):
         for phase in phases:
             children = [(self._trials[key], trial) for key, trial in trials if trial.phase == phase.name]
             problem = self._sync_phase(self._store, phase, children) or problem
+        if self._beats and time.monotonic() >= self._beat_after:
+            for phase in phases:
+                if phase.status not in trial_files.FINAL and self._phases[phase.name].sent.run_id is not None:
+                    self._phases[phase.name].beat(self._store)
+            self._beat_after = time.monotonic() + BEAT_EVERY
         return problem
 
     def _reset_lost_runs(self, store: Store) -> None:

@@ -1,5 +1,6 @@
 """Sync the parent run of a phase: params, tags, the campaign's files, the phase's artifacts and its status."""
 
+import time
 from pathlib import Path
 
 from bridge_common import trial_files
@@ -42,3 +43,7 @@ class SyncedPhase(SyncedRun):
         if phase.status != self.sent.status and (closing or phase.status not in trial_files.FINAL):
             self.set_status(store, phase.status, phase.ended)
         return run_id
+
+    def beat(self, store: Store) -> None:
+        """Tell that the driver is alive."""
+        store.describe(str(self.sent.run_id), {}, {names.DRIVER_SEEN: f"{time.time():.0f}"})

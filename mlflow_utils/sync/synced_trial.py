@@ -43,6 +43,8 @@ class SyncedTrial(SyncedRun):
         self._in_store: list[Point] = []  # points of an existing run that the state file did not know
         self._seen: SeenPoints | None = None  # None: to be rebuilt from the event log
         self._reported: tuple[str | None, float | None] = (None, None)  # last status event: status and time
+        self._statuses: list[tuple[str, float]] = []  # all status events, and the end of attempts that have none
+        self._last_event = 0.0
         self._latest: dict[str, Point] = {}
 
     def load_existing(self, store: Store, run_id: str) -> None:
@@ -98,6 +100,7 @@ class SyncedTrial(SyncedRun):
     def _reread_sent_events(self) -> None:
         """Rebuild seen points, latest values and reported status from the part of the event log that was sent."""
         self._seen, self._latest, self._reported = SeenPoints(), {}, (None, None)
+        self._statuses, self._last_event = [], 0.0
         for point in self._in_store:
             self._seen.add(point)
         self._new_points(self._folder.events(until=self.sent.position))
@@ -110,13 +113,23 @@ class SyncedTrial(SyncedRun):
         for event in events:
             if event["kind"] == "status":
                 self._reported = event["status"], event.get("time")
+                self._note_status(event["status"], float(event.get("time") or self._last_event))
+            self._last_event = float(event.get("time") or self._last_event)
         return [point for point in read if self._seen.add(point)]
+
+    def _note_status(self, status: str, when: float) -> None:
+        """Note a status. An attempt that was killed without a word ended with its last event."""
+        if status == trial_files.RUNNING and self._statuses and self._statuses[-1][0] == trial_files.RUNNING:
+            self._statuses.append((trial_files.KILLED, self._last_event))
+        self._statuses.append((status, when))
 
     def _send(self, store: Store, events: list[dict[str, Any]]) -> None:
         """Send the points, tags and artifacts of some events."""
         run_id = str(self.sent.run_id)
         self._log(store, run_id, self._new_points(events))
         tags = {key: value for event in events if event["kind"] == "tags" for key, value in event["values"].items()}
+        if any(event["kind"] == "status" for event in events):
+            tags[names.ATTEMPTS] = names.attempts_text(self._statuses)
         if tags:
             store.describe(run_id, {}, tags)
         artifacts = [event["path"] for event in events if event["kind"] == "artifact"]
@@ -162,6 +175,8 @@ class SyncedTrial(SyncedRun):
             result = self._folder.result_file
             if result.exists() and self.sent.files.get(trial_files.RESULT) != file_version(result):
                 self._send_result(store, time)
+            if self._folder.stopped_early:
+                store.describe(str(self.sent.run_id), {}, trial_summary.stopped_tags(self._folder))
             self.upload(store, self._folder.path, list(trial_files.TRIAL_FILES))
         if status != self.sent.status:
             self.set_status(store, status, time)

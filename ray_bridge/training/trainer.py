@@ -37,6 +37,7 @@ from ray_bridge.training.schedule import batch_indices, learning_rate, sees_prom
 from ray_bridge.training.session import Session
 from ray_bridge.training.startup_timer import StartupTimer
 
+LOOK_EVERY_S = 1.0  # between looks for a request to stop
 LEAST_PROMPTS = 256
 """Training prompts from whose source states the whitening statistics are computed, if a job reads no more."""
 PROMPTS_A_DIMENSION = 16
@@ -85,15 +86,17 @@ class Trainer:
         self.best = Best()
         self.snapshot = Snapshot()
         self.step, self.seconds = 0, 0.0
+        self._stops, self._look_after = False, 0.0
         self.events = EventLog(TrialFolder(folder).events_file) if self.worker.first else None
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> dict[str, Any] | None:
         """Train from the newest checkpoint on, evaluate, write the trial's files, and return the result.
 
         Whether it returns or raises, the last reported checkpoint has been written by then.
 
         Returns:
-            metrics, steps, seconds, checkpoint and whatever else result.json holds besides the trial's identity.
+            metrics, steps, seconds, checkpoint and whatever else result.json holds besides the trial's identity; None
+            if the trial was asked to stop in training (`TrialFolder.request_stop`), after a checkpoint.
 
         Raises:
             FloatingPointError: if the loss or its gradient is not finite.
@@ -104,7 +107,7 @@ class Trainer:
         finally:
             self.session.wait()
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> dict[str, Any] | None:
         started = time.monotonic()
         self._resume()
         if self.events:
@@ -131,8 +134,11 @@ class Trainer:
                 self._train_step()
             if self.step % self.spec.eval_every == 0 or self.step == self.spec.steps:
                 self._validate()
-            if self.step % self.run_spec.checkpoint_every == 0 or self.step == self.spec.steps:
+            stops = self.step < self.spec.steps and self._asked_to_stop()
+            if stops or self.step % self.run_spec.checkpoint_every == 0 or self.step == self.spec.steps:
                 self._checkpoint()
+            if stops:
+                return None
         if self.worker.first:
             save_selected(self.folder / SELECTED, self.best)
         self.worker.barrier()
@@ -201,6 +207,15 @@ class Trainer:
         self.step += 1
         self._draw_next_noise()  # while the device computes: logging the step waits for it
         self._log_step(losses, float(norm), began, items)
+
+    def _asked_to_stop(self) -> bool:
+        """Whether the trial is asked to stop, the same on every worker; rank 0 looks about once a second."""
+        if self.step % self.run_spec.log_every:
+            return False  # a step that is logged has waited for the device anyway
+        now = time.monotonic()
+        if self.worker.first and not self._stops and now >= self._look_after:
+            self._stops, self._look_after = TrialFolder(self.folder).stop_requested(), now + LOOK_EVERY_S
+        return bool(self.worker.broadcast(torch.tensor([self._stops], device=self.worker.device).int()).item())
 
     def _loss_scale(self) -> float:
         if not self.scaler.is_enabled():

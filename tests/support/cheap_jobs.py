@@ -1,7 +1,8 @@
 """Job functions without models that are called like `ray_bridge.job.run_job` and read what to do from a file.
 
 `STORAGE/cheap.json` holds {"accuracy": {variant: number}, "n": items, "steps": number of steps, "pause": seconds a
-step, "fail": [variants that raise], "samples": whether to write samples}. Accuracies are by variant or "variant/seed".
+step, "fail": [variants that raise], "samples": whether to write samples, "deaf": whether they ignore a request to
+stop}. Accuracies are by variant or "variant/seed".
 What the jobs do is appended to `STORAGE/journal.jsonl`.
 """
 
@@ -15,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from bridge_common import files
+from bridge_common.errors import StoppedError
+from bridge_common.trial_folder import TrialFolder
 
 
 def settings(folder: Path) -> dict[str, Any]:
@@ -76,6 +79,8 @@ def _steps(folder: Path, **where: Any) -> None:
             {"kind": "metrics", "time": time.time(), "step": step, "values": {"loss/total": 1 / (1 + step)}},
         )
         files.write_json(state, step + 1)
+        if TrialFolder(folder).stop_requested() and not asked.get("deaf"):
+            raise StoppedError(str(folder))
         validation = asked.get("validation", {}).get(given["variant"])
         if validation is not None:
             from ray import tune

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from bridge_common.errors import UserError
 from ray_bridge import JobSpec
 from tune_spaces.design import toggles, variants
+from tune_spaces.design.search import Search
 from tune_spaces.design.variants import Variant, attribution, full
 from tune_spaces.gate.decision import Branch
 
@@ -34,6 +35,7 @@ class Phase:
             1's `full`.
         margin: largest difference of accuracies that counts as none, for verdicts of equivalence; None declares none.
         needs_free_gpus: start only if the GPUs that the phase needs are free, instead of waiting for them.
+        search: proposes further variants while the phase runs; None if all are planned.
     """
 
     name: str
@@ -45,9 +47,10 @@ class Phase:
     asks: tuple[tuple[str, str, str], ...] = ()
     margin: float | None = 0.02
     needs_free_gpus: bool = False
+    search: Search | None = None
 
     def __post_init__(self) -> None:
-        if not self.first:
+        if not self.first and self.search is None:
             raise UserError(f"{self.name}: a phase needs at least one variant")
         _refuse_repeats(self.name, [v.name for v in self.first])
         known: dict[str, Variant] = {}

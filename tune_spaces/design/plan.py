@@ -5,8 +5,9 @@ something else is refused, not mixed in.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from bridge_common.errors import UserError
@@ -75,13 +76,16 @@ class Plan:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What a later start of the same campaign has to agree with: phase, boundaries, and fingerprints of trials."""
-        return {
-            "phase": self.phase.name,
-            "passes": self.gate.passes,
-            "attribute": self.gate.attribute,
-            "trials": {t.name: t.fingerprint for t in self.trials.values() if t.name not in self.extras},
-        }
+        """What a later start of the same campaign has to agree with: phase, boundaries, and fingerprints of trials.
+
+        Of a search whose trials are not known yet: its settings, and the fingerprint of the base.
+        """
+        identity = {"phase": self.phase.name, "passes": self.gate.passes, "attribute": self.gate.attribute}
+        if self.phase.search is not None:
+            base = self.base.replace(seed=self.seeds[0])
+            return {**identity, "search": self.phase.search.record(), "trials": {"base": fingerprint(base)}}
+        trials = {t.name: t.fingerprint for t in self.trials.values() if t.name not in self.extras}
+        return {**identity, "trials": trials}
 
     def changes(self, trial: PlannedTrial) -> dict[str, Any]:
         """Return the fields that `base.replace` takes to make a trial's spec, with its values."""
@@ -114,6 +118,10 @@ def make_plan(
     """
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise UserError(f"seeds {list(seeds)}: give different whole numbers from 0")
+    if phase.search is not None and len(seeds) > 1:
+        raise UserError(
+            f"seeds {list(seeds)}: a search compares trials of one seed; run what it selects under more with ablate"
+        )
     gate = gate or GateSettings()
     tree = _Tree(held or {})
     first = tree.add_all(phase.first, phase.name, base, seeds)
@@ -139,6 +147,19 @@ def make_plan(
     )
 
 
+def with_variant(plan: Plan, variant: Variant, held: Mapping[str, Any] | None = None) -> Plan:
+    """Return a plan with one more variant that always runs.
+
+    Args:
+        plan: the plan so far.
+        variant: what a search has proposed.
+        held: as for `make_plan`.
+    """
+    tree = _Tree(held or {}, plan.trials)
+    names = tree.add_all([variant], plan.phase.name, plan.base, plan.seeds)
+    return replace(plan, trials=tree.trials, first=(*plan.first, *names))
+
+
 def _differences(base: JobSpec, own: Mapping[str, Any]) -> dict[str, Any]:
     fields = base.flat()
     return {name: value for name, value in own.items() if name not in fields or value != fields[name]}
@@ -147,10 +168,10 @@ def _differences(base: JobSpec, own: Mapping[str, Any]) -> dict[str, Any]:
 class _Tree:
     """Trials collected so far, each once."""
 
-    def __init__(self, held: Mapping[str, Any]) -> None:
-        self.trials: dict[str, PlannedTrial] = {}
+    def __init__(self, held: Mapping[str, Any], trials: Mapping[str, PlannedTrial] = MappingProxyType({})) -> None:
+        self.trials = dict(trials)
         self._held = held
-        self._by_fingerprint: dict[str, str] = {}
+        self._by_fingerprint = {trial.fingerprint: name for name, trial in reversed(self.trials.items())}
         self._contents: dict[str, str] = {}  # digests of checkpoints and data, read once for all specs
 
     def spec(self, variant: Variant, base: JobSpec, seed: int) -> JobSpec:

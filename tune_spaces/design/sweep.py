@@ -1,12 +1,12 @@
-"""Sweeps: variants over the values of any settings, as a full grid or as points drawn at random, planned in advance.
+"""Sweeps: variants over the values of any settings, as a full grid, at random, or proposed by a search as it runs.
 
-Since the points are part of the frozen plan, a sweep resumes and reuses finished trials like any other campaign.
+The points of a grid and those drawn at random are part of the frozen plan. Those of a search are recorded as they are
+proposed, so that any sweep resumes and reuses finished trials like every other campaign.
 """
 
 import math
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -14,65 +14,15 @@ from bridge_common.errors import UserError
 from ray_bridge import JobSpec
 from tune_spaces.design import toggles
 from tune_spaces.design.phases import Phase
+from tune_spaces.design.search import OPTUNA, Axis, make_search
 from tune_spaces.design.variants import Variant, full
 
 SWEEP = "sweep"
 GRID, RANDOM = "grid", "random"
-SEARCHES = (GRID, RANDOM)
+SEARCHES = (GRID, RANDOM, OPTUNA)
 DRAWS_A_POINT = 50  # tries for each point before a random sweep has to be smaller than asked
 MOST_GRID = 10_000
-_SCALES = ("log", "lin", "int")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Axis:
-    """One setting that a sweep varies.
-
-    Attributes:
-        field: of the spec.
-        values: its values, or empty if they are drawn between `low` and `high`.
-        scale: how they are drawn: log (uniform in the logarithm), lin (uniform), int (whole numbers).
-        low: smallest value that is drawn.
-        high: largest value that is drawn.
-    """
-
-    field: str
-    values: tuple[Any, ...] = ()
-    scale: str = "lin"
-    low: float = 0.0
-    high: float = 0.0
-
-    def draw(self, source: random.Random) -> Any:
-        """Return one value; numbers have four digits, so that names and records stay short."""
-        if self.values:
-            return source.choice(self.values)
-        if self.scale == "int":
-            return source.randint(int(self.low), int(self.high))
-        if self.scale == "log":
-            return float(f"{math.exp(source.uniform(math.log(self.low), math.log(self.high))):.4g}")
-        return float(f"{source.uniform(self.low, self.high):.4g}")
-
-
-def parse_axis(text: str) -> Axis:
-    """Return the axis of `FIELD=A,B,C`, or of `FIELD=log:LOW:HIGH`, `lin:LOW:HIGH` or `int:LOW:HIGH`.
-
-    Raises:
-        UserError: if it is anything else.
-    """
-    field, sign, values = text.partition("=")
-    scale, *ends = values.split(":")
-    if sign and field and scale in _SCALES:
-        try:
-            low, high = map(float, ends)
-        except ValueError:
-            low, high = 1.0, 0.0
-        if low < high and (low > 0 or scale != "log"):
-            return Axis(field=field, scale=scale, low=low, high=high)
-    elif sign and field and all(value.strip() for value in values.split(",")):
-        return Axis(field=field, values=tuple(dict.fromkeys(value.strip() for value in values.split(","))))
-    raise UserError(
-        f"--over {text}: give FIELD=A,B,C, or FIELD=log:LOW:HIGH, lin:LOW:HIGH, int:LOW:HIGH with LOW < HIGH"
-    )
+TRIALS = 32
 
 
 def sweep(
@@ -89,8 +39,9 @@ def sweep(
         base: the spec that the variants change.
         axes: the settings and their values.
         among: keys or fields of toggles that are varied, too; the others are on.
-        search: `grid`, every combination; or `random`, points drawn with a fixed seed.
-        trials: number of points that are drawn; of a grid, the most that it may have.
+        search: `grid`, every combination; `random`, points drawn with a fixed seed; `optuna`, points that Optuna's
+            estimator (TPE; Bergstra et al. 2011) proposes from the validation accuracies so far.
+        trials: number of points; of a grid, the most that it may have.
 
     Raises:
         UserError: without axes, for a range in a grid, or for more points than asked for.
@@ -102,20 +53,45 @@ def sweep(
     if repeated := {axis.field for axis in every if sum(other.field == axis.field for other in every) > 1}:
         raise UserError(f"--over: {', '.join(sorted(repeated))} is varied twice")
     if search not in SEARCHES:
-        raise UserError(f"--search {search}: use {' or '.join(SEARCHES)}")
-    points = _grid(every, trials) if search == GRID else _drawn(every, 32 if trials is None else trials)
-    variants = tuple(
-        Variant(
-            name=f"s{number:0{len(str(len(points)))}d}",
-            changes={**full().changes, **point},
-            purpose=", ".join(f"{field}={value}" for field, value in point.items()),
-        )
-        for number, point in enumerate(points)
-    )
-    for variant in variants:
+        raise UserError(f"--search {search}: use {', '.join(SEARCHES[:-1])} or {SEARCHES[-1]}")
+    goal = f"{search} search over {', '.join(axis.field for axis in every)}"
+    count = TRIALS if trials is None else trials
+    if search == OPTUNA:
+        phase = Phase(name=SWEEP, goal=goal, first=(), search=make_search(every, count))
+        checked = end_variants(phase)
+    else:
+        points = _grid(every, trials) if search == GRID else _drawn(every, count)
+        checked = [point_variant(number, len(points), point) for number, point in enumerate(points)]
+        phase = Phase(name=SWEEP, goal=goal, first=tuple(checked))
+    for variant in checked:
         variant.spec(base, 0)  # an impossible value is refused before anything is planned
-    varied = ", ".join(axis.field for axis in every)
-    return Phase(name=SWEEP, goal=f"{search} search over {varied}", first=variants)
+    return phase
+
+
+def point_variant(number: int, of: int, point: Mapping[str, Any]) -> Variant:
+    """Return the variant of a sweep's point.
+
+    Args:
+        number: of the point, from 0.
+        of: number of all points.
+        point: values by field.
+    """
+    return Variant(
+        name=f"s{number:0{len(str(of))}d}",
+        changes={**full().changes, **point},
+        purpose=", ".join(f"{field}={value}" for field, value in point.items()),
+    )
+
+
+def end_variants(phase: Phase) -> list[Variant]:
+    """Return variants at the ends of the settings that a phase's search varies; none for a phase without a search."""
+    points = phase.search.ends() if phase.search else []
+    return [
+        Variant(
+            name=", ".join(f"{field}={value}" for field, value in point.items()), changes={**full().changes, **point}
+        )
+        for point in points
+    ]
 
 
 def _grid(axes: Sequence[Axis], most: int | None) -> list[dict[str, Any]]:

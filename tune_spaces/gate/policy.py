@@ -23,6 +23,7 @@ class Policy:
         branches: names of the trials that each outcome of the gate adds; empty without a gate.
         gate: the gate's settings.
         outcomes: how each trial ended that has ended, by name.
+        proposals: number of trials that a search has still to propose.
     """
 
     first: tuple[str, ...]
@@ -30,6 +31,11 @@ class Policy:
     branches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gate: GateSettings = field(default_factory=GateSettings)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    proposals: int = 0
+
+    def add(self, name: str) -> None:
+        """Add a trial that a search has proposed, which always runs."""
+        self.first, self.proposals = (*self.first, name), self.proposals - 1
 
     def observe(self, name: str, outcome: Outcome) -> None:
         """Record how a trial ended."""
@@ -81,8 +87,8 @@ class Policy:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to run."""
-        return self.next() is None
+        """Whether nothing is left to run or to propose."""
+        return self.next() is None and not self.proposals
 
     def record(self) -> dict[str, Any]:
         """Return plain values for `gate.json`."""

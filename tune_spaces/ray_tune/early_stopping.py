@@ -5,6 +5,7 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from ray_bridge import JobSpec
+from tune_spaces.records.campaign_folder import CampaignFolder
 
 STEP, VALIDATION = "step", "validation_accuracy"
 """What a job reports with each of its checkpoints: the step, and the best validation accuracy so far."""
@@ -22,7 +23,7 @@ def check_stop_early(name: str | None) -> None:
         raise UserError(f"--stop-early {name}: use {ASHA}, or leave it out")
 
 
-def scheduler(name: str | None, specs: Sequence[JobSpec]) -> Any:
+def scheduler(name: str | None, specs: Sequence[JobSpec], campaign: CampaignFolder) -> Any:
     """Return Tune's scheduler, or None for its default, which lets every trial end.
 
     Asynchronous successive halving (Li et al. 2020): at each rung, from the first evaluation on and at three times as
@@ -31,6 +32,7 @@ def scheduler(name: str | None, specs: Sequence[JobSpec]) -> Any:
     Args:
         name: `asha`, or None.
         specs: specs of the sweep's trials.
+        campaign: its folder, which keeps the results at each rung for later starts.
 
     Raises:
         UserError: for another name.
@@ -38,13 +40,13 @@ def scheduler(name: str | None, specs: Sequence[JobSpec]) -> Any:
     check_stop_early(name)
     if name is None:
         return None
-    from ray.tune.schedulers import AsyncHyperBandScheduler
+    from tune_spaces.ray_tune.rungs import RecordedRungs
 
     steps = max(spec.steps for spec in specs)
-    return AsyncHyperBandScheduler(
+    return RecordedRungs(
+        campaign,
         time_attr=STEP,
         metric=VALIDATION,
-        mode="max",
         max_t=steps,
         grace_period=min(steps, *(spec.eval_every for spec in specs)),
         reduction_factor=REDUCTION,

@@ -5,15 +5,16 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bridge_common import trial_files
 from bridge_common.threads import repeating
-from ray_bridge import RunSpec
+from ray_bridge import JobSpec, RunSpec
 from tune_spaces.design.parallel import AUTO, Parallel
 from tune_spaces.design.plan import PlannedTrial
+from tune_spaces.design.space import space
 from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.connect import connected
@@ -24,13 +25,13 @@ from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.limits import LimitKeeper, Limits
 
 if TYPE_CHECKING:
-    from ray.tune import ResultGrid
-
+    from tune_spaces.ray_tune.proposals import Proposals
     from tune_spaces.ray_tune.searcher import VariantSearcher
 
 STOP_POLL = 0.5  # seconds between looks for a request to stop
 LIMIT_POLL = 1.0  # seconds between looks for a limit that is reached
 SCHEDULE_POLL = 2.0  # seconds between records of what runs and what waits
+CHECKPOINT_WITHIN = 120.0  # seconds that jobs have to write a checkpoint at a limit
 ACTOR_RETRIES = 2  # new starts of a trial whose actor died; the job resumes from its checkpoint
 
 
@@ -45,7 +46,10 @@ def fit(
     parallel: Parallel = AUTO,
     limits: Limits | None = None,
     stop_early: str | None = None,
-) -> "ResultGrid":
+    proposals: "Proposals | None" = None,
+    add: Callable[[int, Mapping[str, Any]], PlannedTrial] | None = None,
+    ends: Sequence[JobSpec] = (),
+) -> None:
     """Run the trials that the policy asks for until it asks for none, or a stop is requested.
 
     Args:
@@ -58,6 +62,9 @@ def fit(
         parallel: trials that may run at once; `auto` for as many as the cluster holds.
         limits: a time and GPU-hours within which the start must end.
         stop_early: `asha` to end trials whose validation accuracy falls behind; None to let all end.
+        proposals: a search that proposes further trials.
+        add: plans the trial of a proposal, given its number and its point.
+        ends: specs at the ends of what the search varies.
 
     Raises:
         UserError: no node can hold a job, or none is free and `wait` is false.
@@ -74,19 +81,32 @@ def fit(
         from tune_spaces.ray_tune.stopper import GateStopper
 
         places, keeper = Places(run), LimitKeeper(limits or Limits(), campaign, run)
+        specs = [*ends, *(trial.spec for trial in trials.values())]
+
+        def propose() -> PlannedTrial | None:
+            proposal = None if proposals is None or add is None else proposals.next(policy.outcomes)
+            if proposal is None or proposals is None or add is None:
+                return None
+            trial = add(*proposal)
+            proposals.opened(proposal[0], trial.name)
+            return trial
+
         searcher = VariantSearcher(
             *(policy, trials, campaign, run),
             parallel=parallel,
             slots=lambda: places.standing().slots,
             fits=keeper.fits,
             stops_early=stop_early is not None,
+            propose=propose,
+            fields=space(spec.flat() for spec in specs),
         )
 
-        def stop_at_limit() -> bool:
-            reached = keeper.reached(searcher.running())
-            if reached:
-                campaign.request_stop()
-            return reached
+        stopping = scheduler(stop_early, specs, campaign)
+        for name, result in (stopping.stopped if stopping else {}).items():
+            if Outcome.of_trial(campaign.trial(name)) is None:  # the driver died before it could write that down
+                searcher.observe_stopped(name, result)
+        if policy.finished:
+            return
 
         def record() -> None:
             _record_schedule(campaign, searcher, places, keeper)
@@ -94,11 +114,11 @@ def fit(
         trainable = tune.with_parameters(tune_trial, job=job, attempt=uuid.uuid4().hex)
         tuner = tune.Tuner(
             tune.with_resources(trainable, _on_this_node()),
-            param_space=search_space(trials.values()),
+            param_space=search_space(specs, proposals.search.axes if proposals else ()),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                num_samples=len(trials),
-                scheduler=scheduler(stop_early, [trial.spec for trial in trials.values()]),
+                num_samples=len(trials) + policy.proposals,
+                scheduler=stopping,
                 # A job that was ended early would go on in an actor that is used again.
                 reuse_actors=stop_early is None,
                 trial_name_creator=_trial_name,
@@ -113,12 +133,33 @@ def fit(
                 verbose=0,
             ),
         )
-        with repeating(LIMIT_POLL, stop_at_limit, "limits"), repeating(SCHEDULE_POLL, record, "schedule"):
-            grid = tuner.fit()
+        ended = EndAtLimit(campaign, searcher, keeper)
+        with repeating(LIMIT_POLL, ended.look, "limits"), repeating(SCHEDULE_POLL, record, "schedule"):
+            tuner.fit()
         record()
         for name in searcher.live.values():
             _observe_interrupted(campaign, policy, name)
-        return grid
+
+
+class EndAtLimit:
+    """Ends a start at its limits: jobs write a checkpoint and end, and those that do not are stopped after a while."""
+
+    def __init__(self, campaign: CampaignFolder, searcher: "VariantSearcher", keeper: LimitKeeper) -> None:
+        self.campaign, self.searcher, self.keeper = campaign, searcher, keeper
+        self._wait_until: float | None = None
+
+    def look(self) -> bool:
+        """See whether a limit is reached, and return whether nothing is left to be done about it."""
+        running = self.searcher.running()
+        if self._wait_until is None:
+            if not self.keeper.reached(running):
+                return False
+            self._wait_until = time.monotonic() + CHECKPOINT_WITHIN
+        self.searcher.drain()  # at each look: a trial may have been handed out at the moment of the first
+        late = time.monotonic() > self._wait_until
+        if running and late:
+            self.campaign.request_stop()
+        return late or not running
 
 
 def _record_schedule(

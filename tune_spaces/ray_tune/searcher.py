@@ -6,7 +6,7 @@ another share a node, as long as it is alive, and with it hardware and cache.
 
 import pickle
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ class VariantSearcher(Searcher):
         alive: Callable[[str], bool] = is_alive,
         fits: Callable[[str, Mapping[str, float]], bool] | None = None,
         stops_early: bool = False,
+        propose: Callable[[], PlannedTrial | None] | None = None,
+        fields: Iterable[str] = (),
     ) -> None:
         """Suggest nothing yet.
 
@@ -54,6 +56,8 @@ class VariantSearcher(Searcher):
             fits: whether a trial may still start beside the running ones, given when each of them was started; any may
                 by default.
             stops_early: whether a scheduler may end trials, which are then recorded as stopped early.
+            propose: returns the next trial of a search, which is planned by then, or None if there is none.
+            fields: of the spec that a suggestion names, too; by default those in which the trials differ.
         """
         super().__init__()
         self.policy, self.trials, self.campaign, self.run = policy, dict(trials), campaign, run
@@ -62,12 +66,14 @@ class VariantSearcher(Searcher):
         self._limit = None if parallel == AUTO else int(parallel)
         self.live: dict[str, str] = {}  # names of running trials by Tune's id
         self.since: dict[str, float] = {}  # when each of them was suggested, in seconds since 1970
-        self._fields = tuple(space(trial.spec.flat() for trial in trials.values()))
+        self._fields = tuple(fields) or tuple(space(trial.spec.flat() for trial in trials.values()))
+        self._propose = propose
         self._finished = FinishedInStorage(campaign.storage)
+        self._drained = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state that Tune pickles with its configuration, without what asks the cluster and the clock."""
-        return {**self.__dict__, "_slots": None, "_fits": None}
+        return {**self.__dict__, "_slots": None, "_fits": None, "_propose": None}
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Accept Tune's search space: suggestions are points of it."""
@@ -75,6 +81,8 @@ class VariantSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the configuration of the next trial, None to wait for one that runs, or FINISHED."""
+        if self._drained:
+            return None if self.live else str(Searcher.FINISHED)
         if self._limit is not None and len(self.live) >= self._limit:
             return None
         name = self._next()
@@ -97,6 +105,12 @@ class VariantSearcher(Searcher):
             **point(trial.spec.flat(), self._fields),
         }
 
+    def drain(self) -> None:
+        """Start no further trial, and ask those that run to write a checkpoint and end."""
+        self._drained = True
+        for name in self.running():
+            self.campaign.trial(name).request_stop()
+
     def running(self) -> dict[str, float]:
         """Return when each running trial was suggested, in seconds since 1970, by name."""
         return {name: self.since[name] for name in list(self.live.values())}
@@ -107,16 +121,34 @@ class VariantSearcher(Searcher):
         measured = {self.trials[name].fingerprint for name in running}
         busy = {name for name in self.policy.ready() if self.trials[name].fingerprint in measured} if running else set()
         take_finished(self.campaign, self.policy, self.trials, self.run, storage=self._finished, busy=busy)
+        while self._may_propose(running):
+            trial = self._propose() if self._propose else None
+            if trial is None:
+                self.policy.proposals = 0
+                break
+            self.trials[trial.name] = trial
+            self.policy.add(trial.name)
+            if trial.fingerprint in measured:
+                busy.add(trial.name)
+            take_finished(self.campaign, self.policy, self.trials, self.run, storage=self._finished, busy=busy)
         ready = (name for name in self.policy.ready() if name not in busy)
         return next((name for name in ready if self._fits is None or self._fits(name, self.running())), None)
+
+    def _may_propose(self, running: Collection[str]) -> bool:
+        """Whether a search proposes its next trial now: a place is free, and no trial waits for one."""
+        waits = any(name not in running for name in self.policy.ready())
+        return self.policy.proposals > 0 and not waits and (not running or self._has_slot())
 
     def _has_room_for(self, name: str) -> bool:
         """Whether a trial may run beside those that run already."""
         if self._limit is not None:
             return True
-        if not self._is_spread(name):
-            return False
-        return len(self.live) < (1 if self._slots is None else self._slots())
+        return self._is_spread(name) and self._has_slot()
+
+    def _has_slot(self) -> bool:
+        """Whether one more job may run beside those that run already."""
+        slots = self._limit if self._limit is not None else 1 if self._slots is None else self._slots()
+        return len(self.live) < slots
 
     def _is_spread(self, name: str) -> bool:
         """Whether a trial may run on any node, beside others."""
@@ -133,15 +165,18 @@ class VariantSearcher(Searcher):
         name = self.live.pop(trial_id, None)
         if name is None:
             return
+        if not error and not (result and result.get("final")) and self.campaign.trial(name).stop_requested():
+            return  # it has written a checkpoint and goes on at the next start
         if self._stops_early and not error and result and not result.get("final"):
-            self._observe_stopped(name, result)
+            self.observe_stopped(name, result)
         elif error or not result or not result.get("final"):
             self.policy.observe(name, Outcome(accuracy=None))
         else:
             folder = self.campaign.trial(name).path
             self.policy.observe(name, Outcome.of_metrics(result, folder, result.get("node_id")))
 
-    def _observe_stopped(self, name: str, result: Mapping[str, Any]) -> None:
+    def observe_stopped(self, name: str, result: Mapping[str, Any]) -> None:
+        """Record that the scheduler has stopped a trial early, on its last result."""
         trial = self.campaign.trial(name)
         trial.write_stopped({measure: result.get(measure) for measure in (STEP, VALIDATION)})
         trial.append_status(trial_files.KILLED)

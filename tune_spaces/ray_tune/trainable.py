@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common import metric_names, trial_files
+from bridge_common.errors import StoppedError
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, RunSpec, build
 from tune_spaces.gate.outcome import BRIDGED
@@ -51,6 +52,8 @@ def tune_trial(config: dict[str, Any], job: Job | str = DEFAULT_JOB, attempt: st
     if result is None:
         _raise_earlier_error(trial, attempt)
         result = _run(load_job(job), config, trial, attempt)
+    if result is None:
+        return  # asked to stop: without a final result it goes on at the next start
     metrics = result["metrics"]
     if metric_names.accuracy(BRIDGED) not in metrics:
         raise ValueError(f"the job's metrics lack {metric_names.accuracy(BRIDGED)}")
@@ -65,7 +68,7 @@ def tune_trial(config: dict[str, Any], job: Job | str = DEFAULT_JOB, attempt: st
     )
 
 
-def _run(job: Job, config: dict[str, Any], trial: TrialFolder, attempt: str) -> dict[str, Any]:
+def _run(job: Job, config: dict[str, Any], trial: TrialFolder, attempt: str) -> dict[str, Any] | None:
     record = trial.spec()
     assert record is not None, f"{trial.path} has no {trial_files.SPEC}: the searcher writes it first"
     trial.append_status(trial_files.RUNNING)
@@ -73,6 +76,9 @@ def _run(job: Job, config: dict[str, Any], trial: TrialFolder, attempt: str) -> 
     try:
         spec, run = build(JobSpec, record["spec"]), build(RunSpec, record["run"])
         result = _run_on_node(job, spec, run, trial.path, config.get("prefer_node"))
+    except StoppedError:
+        trial.append_status(trial_files.KILLED)
+        return None
     except Exception as error:
         trial.append_status(trial_files.FAILED)
         trial.write_error({"attempt": attempt, "error": _line(error), "traceback": traceback.format_exc()})

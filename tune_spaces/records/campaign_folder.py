@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge_common import files, trial_files
+from bridge_common import event_log, files, trial_files
 from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import RunSpec
 from tune_spaces.design.plan import PlannedTrial
 
-CAMPAIGN, PLAN, GATE = "campaign.json", "plan.json", trial_files.GATE
-STOP, LOCK, DRIVER, SCHEDULE, EXPERIMENTS = "stop", ".lock", "driver.json", "schedule.json", "tune"
+STOP, LOCK, DRIVER, EXPERIMENTS = "stop", ".lock", "driver.json", "tune"
+SWEEP_RESULTS, PROPOSALS = "sweep-results.jsonl", "proposals.jsonl"
 
 
 @dataclass(frozen=True, order=True)
@@ -35,7 +35,7 @@ class CampaignFolder:
     @classmethod
     def all_in(cls, storage: Path) -> list["CampaignFolder"]:
         """Return the folders of all campaigns in a storage that were started, in the order of their names."""
-        return sorted(cls(path.parent) for path in Path(storage).expanduser().glob(f"*/{CAMPAIGN}"))
+        return sorted(cls(path.parent) for path in Path(storage).expanduser().glob(f"*/{trial_files.CAMPAIGN}"))
 
     @property
     def name(self) -> str:
@@ -79,12 +79,12 @@ class CampaignFolder:
     @property
     def campaign_file(self) -> Path:
         """`campaign.json`: phase, base spec, run spec, seeds, gate, request, and every start."""
-        return self.path / CAMPAIGN
+        return self.path / trial_files.CAMPAIGN
 
     @property
     def plan_file(self) -> Path:
         """`plan.json`: the frozen decision tree."""
-        return self.path / PLAN
+        return self.path / trial_files.PLAN
 
     def campaign(self) -> dict[str, Any] | None:
         """Read `campaign.json`, or return None if the campaign was never started."""
@@ -96,15 +96,15 @@ class CampaignFolder:
 
     def gate(self) -> dict[str, Any] | None:
         """Read `gate.json`: settings, status, branch and decisions; None if the campaign was never started."""
-        return _read(self.path / GATE)
+        return _read(self.path / trial_files.GATE)
 
     def schedule(self) -> dict[str, Any] | None:
         """Read `schedule.json`: what runs since when, and how many trials wait; None before the first has started."""
-        return _read(self.path / SCHEDULE)
+        return _read(self.path / trial_files.SCHEDULE)
 
     def write_schedule(self, record: Mapping[str, Any]) -> None:
         """Replace `schedule.json`."""
-        files.write_json(self.path / SCHEDULE, dict(record))
+        files.write_json(self.path / trial_files.SCHEDULE, dict(record))
 
     def write_campaign(self, record: Mapping[str, Any]) -> None:
         """Replace `campaign.json`."""
@@ -116,7 +116,31 @@ class CampaignFolder:
 
     def write_gate(self, record: Mapping[str, Any]) -> None:
         """Replace `gate.json`."""
-        files.write_json(self.path / GATE, dict(record))
+        files.write_json(self.path / trial_files.GATE, dict(record))
+
+    def sweep_results(self) -> list[dict[str, Any]]:
+        """Read the results that a sweep's scheduler has judged, in that order: trial, step, validation accuracy."""
+        return event_log.read_all(self.path / SWEEP_RESULTS)
+
+    def add_sweep_result(self, record: Mapping[str, Any]) -> None:
+        """Append a result that a sweep's scheduler judges."""
+        files.append_jsonl(self.path / SWEEP_RESULTS, {"kind": "result", **record})
+
+    def proposals(self) -> list[dict[str, Any]]:
+        """Read what a sweep's search has proposed: number, name of the trial, the point as drawn."""
+        return [row for row in event_log.read_all(self.path / PROPOSALS) if row["kind"] == "proposal"]
+
+    def add_proposal(self, record: Mapping[str, Any]) -> None:
+        """Append a proposal of a sweep's search."""
+        files.append_jsonl(self.path / PROPOSALS, {"kind": "proposal", **record})
+
+    def end_proposals(self) -> None:
+        """Record that a sweep's search has no further point."""
+        files.append_jsonl(self.path / PROPOSALS, {"kind": "end"})
+
+    def proposals_ended(self) -> bool:
+        """Whether a sweep's search has no further point."""
+        return any(row["kind"] == "end" for row in event_log.read_all(self.path / PROPOSALS))
 
     # -- driver -------------------------------------------------------------------------------------------------------
 
@@ -143,7 +167,7 @@ class CampaignFolder:
             driver = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
             files.write_json(self.path / DRIVER, driver)
             (self.path / STOP).unlink(missing_ok=True)
-            (self.path / SCHEDULE).unlink(missing_ok=True)
+            (self.path / trial_files.SCHEDULE).unlink(missing_ok=True)
             yield
         finally:
             lock.release()

@@ -87,13 +87,13 @@ class LimitKeeper:
     """
 
     def __init__(self, limits: Limits, campaign: CampaignFolder, run: RunSpec) -> None:
-        plan: Mapping[str, Any] = campaign.plan() or {"trials": []}
-        self.limits, self.run = limits, run
+        self.limits, self.run, self.campaign = limits, run, campaign
         self.reason: str | None = None
-        self._estimates = {row["name"]: 60.0 * row["minutes"] for row in plan["trials"]}
+        self._estimates: dict[str, float] = {}
         self._lock = threading.Lock()  # the search asks, and the thread that follows the run
         self._known, self._read_after = 0.0, 0.0
-        self._usage = Usage(campaign.trial(name) for name in self._estimates)
+        self._usage = Usage(())
+        self._read_plan()
 
     def fits(self, name: str, running: Mapping[str, float], now: float | None = None) -> bool:
         """Whether a trial that starts now would end within the limits.
@@ -104,6 +104,8 @@ class LimitKeeper:
             now: the present time.
         """
         at = time.time() if now is None else now
+        if name not in self._estimates:  # a search has proposed it since
+            self._read_plan()
         own = self._estimates.get(name, 0.0)
         if self.limits.until is not None and at + own > self.limits.until:
             self.reason = f"{name} takes about {own / 60:.0f} minutes and would end after {_clock(self.limits.until)}"
@@ -118,6 +120,13 @@ class LimitKeeper:
             )
             return False
         return True
+
+    def _read_plan(self) -> None:
+        plan: Mapping[str, Any] = self.campaign.plan() or {"trials": []}
+        with self._lock:
+            self._estimates = {row["name"]: 60.0 * row["minutes"] for row in plan["trials"]}
+            for name in self._estimates:
+                self._usage.add(self.campaign.trial(name))
 
     def reached(self, running: Mapping[str, float], now: float | None = None) -> bool:
         """Whether a limit is reached, so that what runs has to stop. Arguments are those of `fits`."""

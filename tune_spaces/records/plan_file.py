@@ -10,6 +10,7 @@ from ray_bridge import JobSpec, RunSpec
 from tune_spaces.design import cost_estimates
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.plan import Plan, PlannedTrial
+from tune_spaces.design.search import Search
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings
 from tune_spaces.records import reuse
@@ -21,6 +22,7 @@ def phase_record(phase: Phase) -> dict[str, Any]:
     return {
         **asdict(phase),
         "first": [asdict(variant) for variant in phase.first],
+        "search": phase.search.record() if phase.search else None,
         "branches": {str(name): [asdict(v) for v in variants] for name, variants in phase.branches.items()},
         "needs": list(phase.needs),
         "asks": [list(question) for question in phase.asks],
@@ -36,6 +38,7 @@ def phase_from_record(record: Mapping[str, Any]) -> Phase:
         "branches": branches,
         "needs": tuple(record["needs"]),
         "asks": tuple((question, a, b) for question, a, b in record.get("asks", ())),
+        "search": Search.from_record(record.get("search")),
         "margin": record.get("margin"),  # what was planned without one declared none
     }
     return Phase(**{**record, **changed})
@@ -62,10 +65,25 @@ def plan_record(plan: Plan, run: RunSpec, campaign: CampaignFolder, finished: re
         "gate": {**asdict(plan.gate), "mode": str(plan.gate.mode)} if plan.phase.gated else None,
         "seeds": list(plan.seeds),
         "base": plan.base.model_dump(),
+        "search": _search_record(plan, costs.estimate(plan.base, run)),
         "trials": [
             _trial_record(trial, plan, costs.estimate(trial.spec, run), campaign, finished)
             for trial in plan.trials.values()
         ],
+    }
+
+
+def _search_record(plan: Plan, cost: cost_estimates.Cost) -> dict[str, Any] | None:
+    search = plan.phase.search
+    if search is None:
+        return None
+    return {
+        "method": search.method,
+        "trials": search.trials,
+        "over": [f"{axis.field}={axis.text}" for axis in search.axes],
+        "minutes": round(cost.minutes, 1),
+        "gpu_hours": round(cost.gpu_hours, 3),
+        "estimate": cost.basis,
     }
 
 
@@ -127,13 +145,23 @@ def difference(frozen: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     for name in ("phase", "passes", "attribute"):
         if frozen[name] != new[name]:
             return f"{name} was {frozen[name]}, now {new[name]}"
+    if frozen.get("search") != new.get("search"):
+        return f"search was {_search_text(frozen)}, now {_search_text(new)}"
     before, after = set(frozen["trials"].values()), set(new["trials"].values())
     if before != after:
         return f"{len(before - after)} of its {len(before)} trials would measure something else now"
     return None
 
 
+def _search_text(identity: Mapping[str, Any]) -> str:
+    search = Search.from_record(identity.get("search"))
+    if search is None:
+        return "none"
+    return f"{search.trials} trials over {', '.join(f'{axis.field}={axis.text}' for axis in search.axes)}"
+
+
 def settings_shared(plan: Plan) -> dict[str, Any]:
     """Return the spec's fields on which all trials of a plan agree: the parameters of the phase's MLflow run."""
     differing = {name for trial in plan.trials.values() for name in plan.changes(trial)}
+    differing |= {axis.field for axis in plan.phase.search.axes} if plan.phase.search else set()
     return {name: value for name, value in plan.base.flat().items() if name not in differing}

@@ -86,6 +86,10 @@ class Usage:
     def __init__(self, trials: Iterable[TrialFolder]) -> None:
         self._logs = {trial.name: TrialLog(trial) for trial in trials}
 
+    def add(self, trial: TrialFolder) -> None:
+        """Follow one more trial."""
+        self._logs.setdefault(trial.name, TrialLog(trial))
+
     def read(self, name: str) -> TrialLog:
         """Return a trial's log after reading what is new in it."""
         return self._logs[name].read()
@@ -101,5 +105,5 @@ class Usage:
         if not run.use_gpu:
             return 0.0
         now, live = time.time() if now is None else now, set(running)
-        begun = [log for log in map(self.read, self._logs) if log.last and not log.reused]
+        begun = [log for log in map(self.read, list(self._logs)) if log.last and not log.reused]
         return sum(log.seconds(now if log.trial.name in live else None) for log in begun) * run.workers / 3600

@@ -1,57 +1,17 @@
-"""The RayJob, checked against the fields of KubeRay's types, Kubernetes' own schema of pods, and Ray's runtime_env."""
+"""The RayJob, checked against the schemas of KubeRay's resource, of Kubernetes' pods, and of Ray's runtime_env."""
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from bridge_common import files
 from cluster.launchers.kuberay import render
 from tests.support.launches import paper_launch
 
-TEXT = {"type": "string", "minLength": 1}
-DNS = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", "maxLength": 47}
-COUNT = {"type": "integer", "minimum": 0}
-
-
-def fields(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {**required, **optional},
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
-
-PARAMETERS = {"type": "object", "additionalProperties": TEXT, "propertyNames": {"pattern": "^[a-z-]+$"}}
-GROUP = fields(
-    {"groupName": TEXT, "minReplicas": COUNT, "maxReplicas": COUNT, "rayStartParams": PARAMETERS, "template": {}},
-    replicas=COUNT,
-)
-CLUSTER = fields(
-    {
-        "rayVersion": TEXT,
-        "headGroupSpec": fields({"rayStartParams": PARAMETERS, "template": {}}),
-        "workerGroupSpecs": {"type": "array", "items": GROUP, "minItems": 1},
-    },
-    authOptions=fields({"mode": {"enum": ["token", "disabled"]}}),
-)
-# The fields of KubeRay's ray.io/v1 types RayJob and RayCluster that the file uses, with their types and enumerations.
-RAYJOB = fields(
-    {
-        "apiVersion": {"const": "ray.io/v1"},
-        "kind": {"const": "RayJob"},
-        "metadata": fields({"name": DNS, "namespace": DNS}),
-        "spec": fields(
-            {"entrypoint": TEXT, "rayClusterSpec": CLUSTER},
-            runtimeEnvYAML=TEXT,
-            submissionMode={"enum": ["K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"]},
-            backoffLimit=COUNT,
-            activeDeadlineSeconds={"type": "integer", "minimum": 1},
-            shutdownAfterJobFinishes={"type": "boolean"},
-            ttlSecondsAfterFinished=COUNT,
-        ),
-    }
-)
+SCHEMA = Path(__file__).with_name("rayjob.schema.json")
 DISABLED = {"site": {"auth_mode": "disabled"}, "variables": {"MLFLOW_TRACKING_URI": "http://m:5000"}}
 
 
@@ -66,7 +26,7 @@ def test_the_rayjob_has_the_fields_of_its_types(changes: dict[str, Any]) -> None
     from ray.runtime_env import RuntimeEnv
 
     job = yaml.safe_load(render(paper_launch(**changes)))
-    jsonschema.validate(job, RAYJOB)
+    jsonschema.Draft202012Validator(files.read_json(SCHEMA)).validate(job)
     RuntimeEnv(**yaml.safe_load(job["spec"]["runtimeEnvYAML"]))
     for pod in pods(job):
         volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
@@ -74,6 +34,30 @@ def test_the_rayjob_has_the_fields_of_its_types(changes: dict[str, Any]) -> None
         variables = [entry for container in pod["spec"]["containers"] for entry in container["env"]]
         mode = job["spec"]["rayClusterSpec"]["authOptions"]["mode"]
         assert ({"name": "RAY_AUTH_MODE", "value": "disabled"} in variables) == (mode == "disabled")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("spec", "submissionMode"), "k8s"),
+        (("spec", "activeDeadlineSeconds"), 0),
+        (("spec", "shutdownAfterJobFinishes"), False),
+        (("spec", "rayClusterSpec", "authOptions", "mode"), "none"),
+        (("spec", "rayClusterSpec", "headGroupSpec", "rayStartParams", "num-gpus"), 0),
+        (("spec", "rayClusterSpec", "workerGroupSpecs", 0, "replica"), 3),
+        (("metadata", "name"), "Ablate_phase1"),
+    ],
+)
+def test_the_schema_refuses_what_kuberay_would(path: tuple[Any, ...], value: Any) -> None:
+    import jsonschema
+
+    job = copy.deepcopy(yaml.safe_load(render(paper_launch())))
+    at = job
+    for part in path[:-1]:
+        at = at[part]
+    at[path[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(files.read_json(SCHEMA)).validate(job)
 
 
 @pytest.mark.parametrize("changes", [{}, {"nodes": 3, "profile": "hpc"}, DISABLED])

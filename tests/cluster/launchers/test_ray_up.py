@@ -2,11 +2,13 @@
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from bridge_common import files
 from bridge_common.errors import UserError
 from cluster.launchers.ray_up import render, submit_command
 from tests.support.launches import paper_launch
@@ -49,6 +51,21 @@ def test_the_phase_is_submitted_with_the_git_facts_of_the_copied_checkout() -> N
         "python -m cluster submit phase1 --address http://127.0.0.1:8265 --no-follow --preset paper --storage runs"
     )
     assert "ABLATE_GIT" not in str(yaml.safe_load(render(launch))), "later jobs of that Ray may run other code"
+
+
+@pytest.mark.parametrize("changes", [ONE, THREE])
+def test_the_file_as_it_is_written_follows_the_schema_in_rays_wheel(changes: dict[str, Any]) -> None:
+    """Before Ray fills in its defaults, so that a misspelt field cannot hide behind one of them."""
+    import jsonschema
+    import ray
+
+    schema = files.read_json(Path(ray.__file__).parent / "autoscaler" / "ray-schema.json")
+    validator = jsonschema.validators.validator_for(schema)(schema)
+    config = yaml.safe_load(render(paper_launch(**changes)))
+    validator.validate(config)
+    assert config.keys() <= schema["properties"].keys(), "the schema itself lets unknown fields pass"
+    with pytest.raises(jsonschema.ValidationError):
+        validator.validate({**config, "max_workers": "3"})
 
 
 @pytest.mark.parametrize(("nodes", "hosts"), [(1, ""), (2, "a"), (1, "a,b")])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bridge_common.errors import UserError
-from cluster.monitoring.notify import check_url, notified
+from cluster.monitoring.notify import Notices, check_url, notified
 from ray_bridge import tiny, tiny_run
 from tune_spaces.campaign import Campaign
 from tune_spaces.design import phases
@@ -84,6 +84,21 @@ def test_who_does_not_listen_hurts_nothing(campaign: Campaign, capsys: pytest.Ca
     with notified(campaign, "http://127.0.0.1:1/hook"):
         finish(campaign, "full", 0.72)
     assert capsys.readouterr().out.count("warning: --notify http://127.0.0.1:1/hook") == 1
+
+
+def test_a_notice_that_was_refused_is_sent_again_before_the_next(
+    campaign: Campaign, server: tuple[str, list[dict[str, Any]]]
+) -> None:
+    url, received = server
+    notices = Notices(campaign, "http://127.0.0.1:1/hook")
+    finish(campaign, "full", 0.67)
+    notices.send_new()
+    fail(campaign, "C", "this start")
+    notices.url = url
+    notices.send_new()
+    assert received == [], "a while passes between two tries"
+    notices.end()
+    assert [notice["event"] for notice in received] == ["decision", "failure", "end"]
 
 
 def test_what_is_no_address_is_refused() -> None:

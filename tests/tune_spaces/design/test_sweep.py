@@ -7,7 +7,8 @@ import pytest
 from bridge_common.errors import UserError
 from ray_bridge import tiny
 from tune_spaces.design.plan import make_plan
-from tune_spaces.design.sweep import Axis, parse_axis, sweep
+from tune_spaces.design.search import Axis, parse_axis
+from tune_spaces.design.sweep import sweep
 
 
 def points(*over: str, **how: Any) -> list[dict[str, Any]]:
@@ -66,7 +67,7 @@ def test_what_is_no_axis(text: str) -> None:
         (("soft_tokens=4,8,16",), {"trials": 2}, "the grid has 3 points, more than 2"),
         (("soft_tokens=4,8", "soft_tokens=16"), {}, "varied twice"),
         (("kl_alignment=true,false",), {"among": ["kl"]}, "varied twice"),
-        (("soft_tokens=4",), {"search": "optimal"}, "use grid or random"),
+        (("soft_tokens=4",), {"search": "optimal"}, "use grid, random or optuna"),
         (("soft_tokens=4",), {"search": "random", "trials": 0}, "at least one point"),
         (("soft_tokens=0,4",), {}, "soft_tokens"),
         (("no_such_field=1",), {}, "no_such_field"),

@@ -167,10 +167,21 @@ def test_every_field_that_varies_is_part_of_a_suggestion_and_of_the_space(tmp_pa
     from tune_spaces.ray_tune.search_space import search_space
 
     driver = Driver(tmp_path, phases.phase3(tiny()), 20)
-    space = search_space(driver.searcher.trials.values())
+    space = search_space(trial.spec for trial in driver.searcher.trials.values())
     assert {"soft_tokens", "pooling", "task", "target", "kl_alignment"} <= space.keys()
     assert {64, 128, 256, 512} <= set(space["soft_tokens"].categories)
     assert not {"seed", "steps"} & space.keys()
     driver.begin()
     for config in driver.configs.values():
         assert all(config[name] in domain.categories for name, domain in space.items())
+
+
+def test_a_range_that_is_searched_is_a_range_in_the_space() -> None:
+    from tune_spaces.design.search import parse_axis
+    from tune_spaces.ray_tune.search_space import search_space
+
+    axes = [parse_axis(text) for text in ("learning_rate=log:1e-5:1e-3", "soft_tokens=int:4:8", "num_heads=2,4")]
+    space = search_space([tiny(), tiny(num_heads=4)], axes)
+    assert (space["learning_rate"].lower, space["learning_rate"].upper) == (1e-5, 1e-3)
+    assert (space["soft_tokens"].lower, space["soft_tokens"].upper) == (4, 9), "Tune's end is not part of a range"
+    assert {2, 4} <= set(space["num_heads"].categories)

@@ -1,0 +1,71 @@
+"""Two drivers on one small Ray cluster both count the last free place as theirs, and nothing hangs or fails."""
+
+from itertools import accumulate
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import pytest
+
+from tests.support.campaigns import PLACED, TRAINED, driver, driver_log, end, journal, prepare
+from tests.support.ray_clusters import connected, free
+from tests.support.waiting import wait_for
+
+pytestmark = pytest.mark.slow
+VARIANTS = ("kl+prompt", "kl", "prompt", "none")
+FACTORIAL = ("--design=factorial", "--toggle=kl", "--toggle=prompt", "--skip-preflight")
+CHANGE = {"start": 1, "end": -1}
+
+
+def start(storage: Path, address: str, workers: int, job: str, pause: float) -> "Popen[str]":
+    """Start a campaign of four trials whose jobs need a CPU a worker."""
+    prepare(storage, dict.fromkeys(VARIANTS, 0.6), steps=2, pause=pause)
+    settings = (f"--set=workers={workers}", "--set=cpus_per_worker=1")
+    return driver(storage, *FACTORIAL, *settings, phase="ablate", job=job, address=address)
+
+
+def run_both(first: "Popen[str]", second: "Popen[str]", storages: tuple[Path, Path]) -> None:
+    """Wait for both and check that every trial of each ended well, once."""
+    try:
+        for process, storage in zip((first, second), storages, strict=True):
+            assert process.wait(240) == 0, driver_log(storage)
+    finally:
+        end(first)
+        end(second)
+    for storage in storages:
+        assert not list(storage.glob("ablate-tiny/trials/*/error.json"))
+        assert len(list(storage.glob("ablate-tiny/trials/*/result.json"))) == len(VARIANTS)
+
+
+def held(storages: tuple[Path, Path]) -> list[tuple[float, int]]:
+    """Return when jobs of both campaigns began and ended to hold their resources."""
+    rows = [row for storage in storages for row in journal(storage) if row["event"] in CHANGE]
+    return sorted((row["time"], CHANGE[row["event"]]) for row in rows)
+
+
+def test_two_campaigns_share_the_places_of_a_cluster(tmp_path: Path, ray_head: Any) -> None:
+    """Two places and eight jobs. Each driver would take both places for itself."""
+    storages = (tmp_path / "a", tmp_path / "b")
+    both = [start(storage, ray_head.address, 1, PLACED, 1.5) for storage in storages]
+    run_both(*both, storages)
+    assert max(accumulate(change for _, change in held(storages))) == 2
+    for storage in storages:
+        assert len([row for row in journal(storage) if row["event"] == "start"]) == len(VARIANTS), "none ran twice"
+    mine, other = ([row["time"] for row in journal(storage) if row["event"] in CHANGE] for storage in storages)
+    assert min(mine) < max(other), "neither waits for the whole of the other"
+    assert min(other) < max(mine)
+    with connected(ray_head):
+        wait_for(lambda: free("CPU") == 2, 10, "all CPUs are free")
+
+
+def test_a_campaign_of_large_jobs_waits_for_the_small_ones_of_another_and_then_runs(
+    tmp_path: Path, ray_head: Any
+) -> None:
+    """Jobs of two CPUs under Ray Train, which wait longer for both than the time within which workers have to start."""
+    storages = (tmp_path / "large", tmp_path / "small")
+    small = start(storages[1], ray_head.address, 1, PLACED, 6.0)
+    wait_for(lambda: journal(storages[1]), 120, "small jobs run")
+    large = start(storages[0], ray_head.address, 2, TRAINED, 0.2)
+    run_both(large, small, storages)
+    with connected(ray_head):
+        wait_for(lambda: free("CPU") == 2, 10, "all CPUs are free")
