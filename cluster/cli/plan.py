@@ -44,7 +44,8 @@ def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = Non
         record = campaign.freeze()
     console = Console(width=None if Console().is_terminal else 140, highlight=False)
     console.print(f"{campaign.name}: {campaign.phase.goal}", markup=False)
-    console.print(_table(record["trials"]))
+    if record["trials"]:
+        console.print(_table(record["trials"]))
     needs = [*_needs(campaign), *(f"{check.name}: {check.detail}" for check in checks)]
     for line in [*_tree(record), *_search(record), *_price(record), *needs, *resolution(campaign)]:
         console.print(line, markup=False, soft_wrap=True)

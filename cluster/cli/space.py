@@ -19,7 +19,7 @@ def print_space(phase: str, request: PhaseRequest, as_json: bool) -> None:
     values = space(specs.values())
     search = make_phase(phase, make_specs(request)[0], request).search
     values |= {axis.field: [axis.text] for axis in (search.axes if search else ()) if not axis.values}
-    points = {name: point(spec, values) for name, spec in specs.items()}
+    points = {} if search else {name: point(spec, values) for name, spec in specs.items()}
     if as_json:
         print(json.dumps({"space": values, "variants": points}, indent=2, ensure_ascii=False))
         return
@@ -28,9 +28,9 @@ def print_space(phase: str, request: PhaseRequest, as_json: bool) -> None:
         print(f"config/{field:<{width}}  {', '.join(map(_text, known))}")
     varied = [field for field in values if len({repr(own[field]) for own in points.values()}) > 1]
     if search:
-        print(f"\n{search.method} proposes {search.trials} variants, between")
-    else:
-        print(f"\n{len(specs)} variants, and what differs between them:")
+        print(f"\n{search.method} proposes {search.trials} variants")
+        return
+    print(f"\n{len(specs)} variants, and what differs between them:")
     for name, own in points.items():
         print(f"{name}: " + ", ".join(f"{field}={_text(own[field])}" for field in varied))
 

@@ -11,7 +11,7 @@ from importlib import resources
 from cluster.launchers.launch import Launch
 
 TEMPLATE = "slurm_job.sh"
-NOTICE_S = 120  # a phase writes its last checkpoint and ends within this time
+NOTICE_S = 120  # within this time a phase ends its trials, which go on from their last checkpoints
 
 
 def render(launch: Launch) -> str:

@@ -16,6 +16,7 @@ import ray_bridge
 from bridge_common.errors import UserError
 from bridge_common.files import read_json, read_jsonl, write_jsonl
 from bridge_common.metric_names import CONDITIONS
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.presets import tiny_run
@@ -143,6 +144,19 @@ def test_every_term_and_its_gradient_norm_are_recorded(finished: Path) -> None:
         measured = {term for term in terms if f"grad_norm/{term}" in values}
         assert measured == (terms if step % 4 == 0 else set())
         assert all(values[f"grad_norm/{term}"] > 0 for term in measured)
+
+
+def test_a_job_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on_from_it(
+    spec: JobSpec, finished: Path, tmp_path: Path
+) -> None:
+    trial, stops = TrialFolder(tmp_path), 0
+    trial.request_stop()
+    while run_job(spec, tmp_path, checkpoint_every=1000) is None:
+        stops += 1
+        assert [path.name for path in (tmp_path / "local").iterdir()] == [f"checkpoint-{stops:06d}"]
+        trial.request_stop() if stops < 3 else trial.begin({})
+    assert stops == 3
+    assert recorded(tmp_path) == recorded(finished)
 
 
 def test_a_run_that_does_not_fit_its_job_is_refused_before_ray_starts(spec: JobSpec, tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ def small_spec(pair: PairFolders, **changes: Any) -> JobSpec:
     return tiny(source=pair.source, target=pair.target, **(SMALL | changes))
 
 
-def run_job(spec: JobSpec, folder: Path, **changes: Any) -> dict[str, Any]:
-    """Run a job to its end in this process and return its result; `changes` go to its RunSpec."""
+def run_job(spec: JobSpec, folder: Path, **changes: Any) -> dict[str, Any] | None:
+    """Run a job in this process and return its result, None if it was asked to stop; `changes` go to its RunSpec."""
     run = tiny_run(**({"workers": 1, "checkpoint_every": 2} | changes))
     torch.set_num_threads(1)
     return Trainer(spec, run, folder, LocalSession(folder), folder / "cache").run()

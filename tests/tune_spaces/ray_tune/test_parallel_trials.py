@@ -181,7 +181,7 @@ def test_a_range_that_is_searched_is_a_range_in_the_space() -> None:
     from tune_spaces.ray_tune.search_space import search_space
 
     axes = [parse_axis(text) for text in ("learning_rate=log:1e-5:1e-3", "soft_tokens=int:4:8", "num_heads=2,4")]
-    space = search_space([tiny(), tiny(num_heads=4)], axes)
+    space = search_space([tiny(num_heads=2), tiny(num_heads=4)], axes)
     assert (space["learning_rate"].lower, space["learning_rate"].upper) == (1e-5, 1e-3)
     assert (space["soft_tokens"].lower, space["soft_tokens"].upper) == (4, 9), "Tune's end is not part of a range"
     assert {2, 4} <= set(space["num_heads"].categories)
