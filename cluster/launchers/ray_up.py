@@ -57,7 +57,6 @@ def cluster(launch: Launch) -> dict[str, Any]:
         "cluster_name": launch.name,
         "provider": {"type": "local", "head_ip": site.hosts[0], "worker_ips": list(site.hosts[1:])},
         "auth": {"ssh_user": site.ssh_user},
-        "min_workers": len(site.hosts) - 1,
         "max_workers": len(site.hosts) - 1,
         "file_mounts": mounts,
         "cluster_synced_files": [],

@@ -35,6 +35,8 @@ def test_rays_own_schema_takes_the_cluster_file(changes: dict[str, Any]) -> None
     assert all(f"RAY_AUTH_MODE={mode}" in command and "--num-gpus=4" in command for command in starts)
     assert ("~/.ray/auth_token" in config["file_mounts"]) == (mode == "token")
     assert config["max_workers"] == launch.nodes - 1
+    [kind] = config["available_node_types"].values()
+    assert kind["min_workers"] == launch.nodes - 1, "all hosts are used from the start"
     for command in (*starts, submit_command(launch)):
         subprocess.run(["bash", "-n", "-c", command], check=True)
 
@@ -63,9 +65,9 @@ def test_the_file_as_it_is_written_follows_the_schema_in_rays_wheel(changes: dic
     validator = jsonschema.validators.validator_for(schema)(schema)
     config = yaml.safe_load(render(paper_launch(**changes)))
     validator.validate(config)
-    assert config.keys() <= schema["properties"].keys(), "the schema itself lets unknown fields pass"
-    with pytest.raises(jsonschema.ValidationError):
-        validator.validate({**config, "max_workers": "3"})
+    for wrong in ({"max_workers": "3"}, {"head_start_command": []}):
+        with pytest.raises(jsonschema.ValidationError):
+            validator.validate({**config, **wrong})
 
 
 @pytest.mark.parametrize(("nodes", "hosts"), [(1, ""), (2, "a"), (1, "a,b")])
