@@ -14,6 +14,11 @@ INFORMATION = "information"
 SECONDS = "seconds"
 GPU_HOURS = "gpu_hours"
 
+COST = "cost/"
+BRIDGE_PARAMETERS = f"{COST}bridge_parameters"
+BRIDGE_BYTES = f"{COST}bridge_bytes"  # of the file of weights
+SECONDS_A_QUESTION = "seconds"  # `cost/seconds/CONDITION`, which is timed, unlike all other costs
+
 LOSS = "loss/"
 SERIES = (LOSS, "grad_norm", "lr", "tokens_per_second", "seconds_per_step")  # what their names start with
 
@@ -31,6 +36,11 @@ def accuracy_low(condition: str) -> str:
 def accuracy_high(condition: str) -> str:
     """Return the name of the upper 95 % Wilson bound of a condition's accuracy."""
     return f"accuracy_high/{condition}"
+
+
+def cost(quantity: str, condition: str) -> str:
+    """Return the name of what a question takes under a condition, such as `cost/flops/bridged`."""
+    return f"{COST}{quantity}/{condition}"
 
 
 def is_series(name: str) -> bool:

@@ -9,14 +9,15 @@ from mlflow_utils import names
 
 
 def result_metrics(trial: TrialFolder) -> dict[str, float]:
-    """Return the metrics of a trial's result, with its duration in seconds and its GPU-hours; empty without a result.
+    """Return the metrics and timings of a trial's result, its duration in seconds and its GPU-hours; empty without one.
 
     Values that are not finite numbers are left out. GPU-hours are seconds times workers / 3600, for runs on GPUs.
     """
     result = trial.result()
     if result is None:
         return {}
-    metrics = {name: float(value) for name, value in (result.get("metrics") or {}).items() if _is_number(value)}
+    values = {**(result.get("metrics") or {}), **(result.get("timings") or {})}
+    metrics = {name: float(value) for name, value in values.items() if _is_number(value)}
     run = (trial.spec() or {}).get("run", {})
     if _is_number(result.get("seconds")):
         metrics.setdefault(metric_names.SECONDS, float(result["seconds"]))

@@ -53,7 +53,7 @@ def translate(
     if compare and (temperature > 0 or max_new_tokens is not None):
         raise UserError("--compare decodes as the evaluation did: leave out --temperature and --max-new-tokens")
     questions = [("", question)] if question is not None else read_questions(file) if file is not None else []
-    translator = _load(run, device, source, target)
+    translator = load(run, device, source, target)
     settings: dict[str, Any] = {"temperature": temperature, "seed": seed}
     if max_new_tokens is not None:
         settings["max_new_tokens"] = max_new_tokens
@@ -163,7 +163,7 @@ def export(
         raise UserError(f"{folder} is a file: name a folder")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise UserError(f"{folder} is not empty: name another folder, or add --overwrite")
-    translator = _load(run, device, source, target)
+    translator = load(run, device, source, target)
     (write_bundle if bundle else write_export)(translator, folder)
     for path in sorted(folder.iterdir()):
         print(path)
@@ -182,7 +182,7 @@ def verify(bundle: str, items: int, device: str | None, source: str | None, targ
     """
     from ray_bridge.inference.bundle import verify as decode_again
 
-    result = decode_again(_load(bundle, device, source, target), items)
+    result = decode_again(load(bundle, device, source, target), items)
     print(
         f"{result.same} of {result.items} recorded answers came out byte for byte, "
         f"{result.same_score} with the recorded verdict"
@@ -192,7 +192,12 @@ def verify(bundle: str, items: int, device: str | None, source: str | None, targ
     return 0 if result.same_score == result.items else 1
 
 
-def _load(run: str, device: str | None, source: str | None, target: str | None) -> "Translator":
+def load(run: str, device: str | None, source: str | None, target: str | None) -> "Translator":
+    """Load a translator as the command line names it, without transformers' notes.
+
+    Raises:
+        UserError: if it or one of its models cannot be loaded.
+    """
     from transformers.utils.logging import set_verbosity_error
 
     from ray_bridge import Translator

@@ -11,6 +11,7 @@ Outputs are a function of the weights, the spec and the example. Batches are for
 among the workers, noise is seeded by the example, and under eval_dtype=float64 not even rounding depends on the batch.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.likelihood import Choices, choices_of, likelihood_tables
+from ray_bridge.evaluation.prompt_size import PromptSize
 from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.graphed import uses_graphs
 from ray_bridge.generation.statistics import DecodingStatistics
@@ -63,12 +65,18 @@ class Evaluator:
 
     Attributes:
         statistics: counts of decoding, over all calls.
+        sizes: positions of each example's prompt in the last call, by condition.
+        written: what the source wrote for each example of the last call of `text_bridge`.
+        seconds: time of the last call, by condition; absent if its outputs were in the cache.
     """
 
     def __init__(self, pair: ModelPair, worker: Worker, batch_size: int, cache: NodeCache) -> None:
         self.pair, self.worker, self.batch_size, self.cache = pair, worker, batch_size, cache
         self.spec = pair.spec
         self.statistics = DecodingStatistics()
+        self.sizes: dict[str, list[PromptSize]] = {}
+        self.written: list[str] = []
+        self.seconds: dict[str, float] = {}
         self._dealt: set[tuple[str, ...]] = set()
 
     def evaluate(
@@ -165,13 +173,27 @@ class Evaluator:
             soft_examples = [examples[(i + half) % len(examples)] for i in range(len(examples))]
         items, soft_items = self._encoded(examples), self.pair.encoder(soft_examples)
         rows = [item.row.without_answer() for item in items]
+        choices = self._choices(self.pair.target, examples)
 
         def soft_of(batch: Sequence[int]) -> SoftContext:
             if condition == "random_soft":
                 return self._random_soft([items[i] for i in batch], translator)
             return self.soft([soft_items[i] for i in batch], translator)
 
-        return self._answer(self.pair.target, rows, soft_of, self._choices(self.pair.target, examples))
+        self._note_sizes(condition, rows, choices, inserted=self.spec.inserted)
+        return self._timed(condition, lambda: self._answer(self.pair.target, rows, soft_of, choices))
+
+    def _note_sizes(
+        self, condition: str, rows: Sequence[Row], choices: Sequence[Choices] | None, inserted: int | None = None
+    ) -> None:
+        tokens = [()] * len(rows) if choices is None else [tuple(map(len, one.tokens)) for one in choices]
+        self.sizes[condition] = [PromptSize.of(row, inserted, own) for row, own in zip(rows, tokens, strict=True)]
+
+    def _timed(self, condition: str, answer: Callable[[], list[Output]]) -> list[Output]:
+        began = time.perf_counter()
+        outputs = answer()
+        self.seconds[condition] = time.perf_counter() - began
+        return outputs
 
     def _alone(self, lm: FrozenLM, condition: str, examples: Sequence[Example]) -> list[Output]:
         if condition == "target_alone":
@@ -187,6 +209,7 @@ class Evaluator:
         task = self.pair.task
         pairs = zip(examples, source_outputs, strict=True)
         texts = [task.answer_text(output["text"], example).strip() for example, output in pairs]
+        self.written = texts
 
         def rows_of(numbers: Sequence[int]) -> list[Row]:
             return [self._text_bridge_row(examples[i], texts[i]) for i in numbers]
@@ -214,6 +237,8 @@ class Evaluator:
     def _baseline(self, lm: FrozenLM, condition: str, rows: Sequence[Row], examples: Sequence[Example]) -> list[Output]:
         """Answer what does not depend on the translator, once for all evaluations, trials and phases."""
         choices = self._choices(lm, examples)
+        self._note_sizes(condition, rows, choices)
+        self.seconds.pop(condition, None)
         identity = {
             "model": self.pair.digest_of(lm),
             "dtype": str(lm.dtype),
@@ -223,7 +248,11 @@ class Evaluator:
             "stops": list(self.pair.task.stops),
         }
         identity |= {"choices": [list(map(list, one.tokens)) for one in choices]} if choices else {}
-        return self.cache.records(condition, identity, self.worker, lambda: self._answer(lm, rows, None, choices))
+
+        def answer() -> list[Output]:
+            return self._timed(condition, lambda: self._answer(lm, rows, None, choices))
+
+        return self.cache.records(condition, identity, self.worker, answer)
 
     @torch.no_grad()
     def soft(self, items: Sequence[Encoded], translator: TranslatorModule) -> SoftContext:

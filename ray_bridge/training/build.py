@@ -14,9 +14,8 @@ from ray_bridge.config.spec import JobSpec, RunSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.footprint.estimate import positions_that_fit
-from ray_bridge.footprint.model_shape import ModelShape
 from ray_bridge.model_pair import ModelPair
-from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.shape import shape_of
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.forward_passes import ForwardPasses
@@ -106,13 +105,6 @@ def build_parts(
     )
     startup.done("translator")
     return parts
-
-
-def shape_of(lm: FrozenLM) -> ModelShape:
-    """Return the sizes of a loaded model, whole even if this process holds a part of it."""
-    if lm.shards is not None:
-        return ModelShape.from_config(lm.config, lm.name)
-    return ModelShape.from_config(lm.config, lm.name, sum(p.numel() for p in lm.model.parameters()))
 
 
 def device_bytes(device: torch.device, workers: int) -> float:

@@ -1,5 +1,6 @@
 """Evaluate the selected checkpoint on the test split under every condition, and write what is reported."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 from bridge_common.event_log import EventLog
 from bridge_common.files import write_json, write_jsonl
-from bridge_common.metric_names import CONDITIONS
+from bridge_common.metric_names import BRIDGE_BYTES, CONDITIONS, SECONDS_A_QUESTION, cost
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import TranslatorModule
+from ray_bridge.evaluation.costs import count_costs
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.evaluation.selection import CHECKPOINT, SELECTED, load_selected
@@ -24,11 +26,16 @@ class FinalEvaluation:
         selected_step: the step it was taken from.
         samples: one row an example, as in samples.jsonl.
         metrics: numbers by name, as in metrics.json.
+        timings: seconds that a worker spent for each question in the evaluation's batches, by metric name; apart, since
+            they differ from run to run.
+        seconds: time of the whole evaluation.
     """
 
     selected_step: int
     samples: list[dict[str, Any]]
     metrics: dict[str, float]
+    timings: dict[str, float]
+    seconds: float
 
     def write(self, folder: Path, events: EventLog, step: int) -> None:
         """Write samples.jsonl and metrics.json into a trial's folder and record the metrics at a step."""
@@ -51,12 +58,31 @@ def evaluate_selected(
         folder: the trial's folder, in which the checkpoint was saved.
         examples: the test split.
     """
+    began = time.perf_counter()
     selected_step = load_selected(folder / SELECTED, translator)
     samples = evaluator.evaluate(examples, translator, CONDITIONS)
     metrics = metrics_of(samples, CONDITIONS, list(examples[0].groups))
+    metrics |= _input_lengths(evaluator, examples) | count_costs(evaluator, translator, examples, samples)
+    metrics[BRIDGE_BYTES] = (folder / CHECKPOINT).stat().st_size
     return FinalEvaluation(
-        selected_step=selected_step, samples=samples, metrics=metrics | _input_lengths(evaluator, examples)
+        selected_step=selected_step,
+        samples=samples,
+        metrics=metrics,
+        timings=_timings(evaluator, len(examples)),
+        seconds=time.perf_counter() - began,
     )
+
+
+def _timings(evaluator: Evaluator, questions: int) -> dict[str, float]:
+    """Return a worker's seconds for each question; of conditions whose outputs were in the cache, none."""
+    seconds = dict(evaluator.seconds)
+    if "text_bridge" in seconds:  # the source's answer is a part of it
+        written = seconds.get("source_alone")
+        seconds = {name: value for name, value in seconds.items() if name != "text_bridge" or written is not None}
+        if written is not None:
+            seconds["text_bridge"] += written
+    each = evaluator.worker.world / questions
+    return {cost(SECONDS_A_QUESTION, name): round(value * each, 6) for name, value in seconds.items()}
 
 
 def _input_lengths(evaluator: Evaluator, examples: Sequence[Example]) -> dict[str, float]:

@@ -321,6 +321,8 @@ class Trainer:
             "steps": self.spec.steps,
             "seconds": round(seconds, 3),
             "training_seconds": round(self.seconds, 3),
+            "evaluation_seconds": round(final.seconds, 3),
+            "timings": final.timings,
             "workers": self.worker.world,
             "checkpoint": CHECKPOINT,
             "trained_parameters": sum(p.numel() for p in self.parameters),

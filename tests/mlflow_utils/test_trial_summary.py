@@ -74,3 +74,8 @@ def test_a_trial_that_reported_no_end_ended_with_its_phase(
     tmp_path: Path, reported: str | None, phase: str, finished: bool, status: str
 ) -> None:
     assert status_of(trial(tmp_path, {} if finished else None), reported, phase) == status
+
+
+def test_timings_stand_beside_the_metrics(tmp_path: Path) -> None:
+    result = {"metrics": {"cost/flops/bridged": 5.0}, "timings": {"cost/seconds/bridged": 0.25}}
+    assert result_metrics(trial(tmp_path, result)) == {"cost/flops/bridged": 5.0, "cost/seconds/bridged": 0.25}

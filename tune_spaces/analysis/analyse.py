@@ -13,6 +13,7 @@ import numpy as np
 from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.changed_items import changed_items
 from tune_spaces.analysis.claims import Claims, answer_questions, make_claims
+from tune_spaces.analysis.costs import cost_rows
 from tune_spaces.analysis.estimates import Cells, Clusters, NoiseFloor, noise_floor
 from tune_spaces.analysis.paired_tests import Correction
 from tune_spaces.analysis.pairwise import (
@@ -45,6 +46,7 @@ class Appendix:
         attribution: effects of toggles, or None if only the trials' names are known.
         noise_floor: how far replicates differ, or None if no configuration ran twice.
         by_soft_tokens: accuracy by K; empty unless several K ran.
+        costs: cost by variant and condition beside accuracy; empty if no run recorded any.
         changed: items that one of two variants solves, for each pair with the reference.
         claims: sentences on what the data support and what they do not.
     """
@@ -57,6 +59,7 @@ class Appendix:
     attribution: Attribution | None
     noise_floor: NoiseFloor | None
     by_soft_tokens: list[dict[str, Any]]
+    costs: list[dict[str, Any]]
     changed: list[dict[str, Any]]
     claims: Claims
 
@@ -101,6 +104,7 @@ class Appendix:
             "effects": self.effects(),
             "noise_floor": None if self.noise_floor is None else asdict(self.noise_floor),
             "by_soft_tokens": self.by_soft_tokens,
+            "costs": self.costs,
             "claims": self.claims.as_json(),
             "not_compared": [trial.name for trial in self.trials.apart],
             "without_samples": self.trials.without_samples,
@@ -208,15 +212,17 @@ def analyse(
     attribution = attribute(trials.cells(), toggles, family=family, clusters=clusters) if toggles else None
     floor = attribution.noise_floor if attribution else _floor_of_variants(variants)
     first = variants[trials.reference][0].samples
+    outcomes = _outcomes(variants, clusters)
     return Appendix(
         trials=trials,
         answers=answer_questions(asks, compared),
-        outcomes=_outcomes(variants, clusters),
+        outcomes=outcomes,
         pairs=compared,
         gains=gains,
         attribution=attribution,
         noise_floor=floor,
         by_soft_tokens=_by_soft_tokens(trials),
+        costs=cost_rows(variants, outcomes),
         changed=[
             row
             for name, group in list(variants.items())[1:]

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bridge_common.errors import UserError
+from bridge_common.metric_names import COST
 from tune_spaces.analysis.item_alignment import align_items
 from tune_spaces.analysis.pairwise import Matrix, matrix_of
 from tune_spaces.analysis.samples import Samples, load_samples
@@ -33,6 +34,7 @@ class ScoredTrial:
         soft_tokens: K, or None if the table has no such column.
         kv_saved: share of the text prompt's KV cache that is saved, or None if it is not known.
         samples: its answers.
+        costs: what a question takes, by metric name (`cost/...`); empty if it was not recorded.
     """
 
     variant: str
@@ -42,6 +44,7 @@ class ScoredTrial:
     soft_tokens: int | None
     kv_saved: float | None
     samples: Samples
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -179,6 +182,7 @@ def read_trials(
                 soft_tokens=None if k is None else int(k),
                 kv_saved=_number(row, "kv_saved"),
                 samples=load_samples(Path(root or ".") / str(path)),
+                costs={n: float(v) for n, v in row.items() if n.startswith(COST) and v is not None and not pd.isna(v)},
             )
         )
     if not trials:

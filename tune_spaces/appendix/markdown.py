@@ -11,15 +11,21 @@ from tune_spaces.analysis.estimates import NoiseFloor
 from tune_spaces.analysis.pairwise import GAIN, PairedComparison, points
 from tune_spaces.analysis.samples import is_valid
 from tune_spaces.analysis.toggle_effects import Effect
+from tune_spaces.appendix.cost_table import cost_table
 
 EXCERPT = 600  # characters of a quoted text
 CAPTIONS = {
     "effects.png": "Effects of toggles",
     "pairs.png": "Variants against variants",
     "soft_tokens.png": "Accuracy against the number of soft tokens",
+    "pareto.png": "Accuracy against FLOPs a question",
     "curves.png": "Training curves",
     "gate.png": "The gate",
 }
+COSTS = """\
+A question's mean, the source's part counted in. *Efficient*: no other row is as accurate with fewer FLOPs, or more
+accurate with as many. *Passed* goes from source to target: soft tokens or text. Seconds are a worker's, in the batches
+of the evaluation; all else is counted (docs/costs.md)."""
 METHODS = """\
 Single accuracies have Wilson's interval. Two single runs on the same items have the exact McNemar test and Tango's
 score interval of the paired difference with the continuity correction that belongs to that test (Tango 1998); they
@@ -70,6 +76,8 @@ def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[
         parts += ["## Effects of toggles", *_effects(appendix)]
     if appendix.by_soft_tokens:
         parts += ["## Soft tokens", _soft_tokens(appendix.by_soft_tokens)]
+    if appendix.costs:
+        parts += ["## Costs", cost_table(appendix.costs), COSTS]
     if pictures:
         parts += ["## Pictures", "\n\n".join(f"![{CAPTIONS[name]}]({name})" for name in pictures)]
     if appendix.pairs:

@@ -14,6 +14,7 @@ from bridge_common.files import write_bytes
 # Okabe & Ito (2008): distinguishable with every type of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 GREY, BAND = "#6b6b6b", "#e4e4e4"
 WIDTH = 8.0  # inches
 Record = Mapping[str, Any]
@@ -109,6 +110,53 @@ def accuracy_by_soft_tokens(path: Path, rows: Sequence[Record], *, baseline: flo
         right.set_ylabel("KV-cache memory saved, % of the text prompt's", color=COLOURS[1])
         handles, labels = [*handles, line], [*labels, "KV cache saved"]
     axes.legend(handles, labels, frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=3)
+    return _save(figure, path)
+
+
+def pareto(path: Path, rows: Sequence[Record]) -> Path:
+    """Plot accuracy against FLOPs a question: a series for each condition, a point for each variant.
+
+    A line joins the points that no other one beats in both. Points that coincide, such as a baseline that variants
+    share, are drawn once.
+
+    Args:
+        path: PNG file to write.
+        rows: `variant`, `condition`, `flops` of a question, `accuracy`, `low` and `high` as fractions, `efficient`.
+
+    Returns:
+        The path.
+    """
+    figure, axes = _axes(5.0)
+    seen: set[tuple[Any, ...]] = set()
+    shown = []
+    for row in rows:
+        place = (row["condition"], row["flops"], row["accuracy"])
+        if place not in seen:
+            seen.add(place)
+            shown.append(row)
+    front = sorted((row["flops"], 100 * row["accuracy"]) for row in shown if row["efficient"])
+    steps, heights = [x for x, _ in front], [y for _, y in front]
+    axes.plot(steps, heights, color=GREY, linewidth=1.0, zorder=1, label="not beaten in both")
+    for number, condition in enumerate(dict.fromkeys(row["condition"] for row in shown)):
+        own = [row for row in shown if row["condition"] == condition]
+        values = [100 * row["accuracy"] for row in own]
+        below = [100 * (row["accuracy"] - row["low"]) for row in own]
+        above = [100 * (row["high"] - row["accuracy"]) for row in own]
+        axes.errorbar(
+            [row["flops"] for row in own], values, yerr=[below, above], fmt=MARKERS[number % len(MARKERS)], capsize=2,
+            color=COLOURS[number % len(COLOURS)], linewidth=1.0, label=condition, zorder=2,
+        )  # fmt: skip
+        for row, value in zip(own, values, strict=True):
+            if len({r["variant"] for r in shown}) > 1 and row["condition"] == "bridged":
+                axes.annotate(row["variant"], (row["flops"], value), (4, 4), textcoords="offset points", fontsize=7)
+    axes.set_xscale("log")
+    flops = [row["flops"] for row in shown]
+    axes.set_xlim(min(flops) / 1.5, max(flops) * 1.5)
+    low, high = min(row["low"] for row in shown), max(row["high"] for row in shown)
+    axes.set_ylim(max(0.0, 100 * low - 5), min(102.0, 100 * high + 5))
+    axes.set_xlabel("FLOPs a question, the source's counted in")
+    axes.set_ylabel("accuracy, % (95 % interval)")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _save(figure, path)
 
 

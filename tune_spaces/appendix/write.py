@@ -120,6 +120,9 @@ def _pictures(
         paths["soft_tokens.png"] = plots.accuracy_by_soft_tokens(
             out / "soft_tokens.png", appendix.by_soft_tokens, baseline=alone[0] if alone else None
         )
+    costed = [row for row in appendix.costs if row["flops"] is not None]
+    if costed:
+        paths["pareto.png"] = plots.pareto(out / "pareto.png", costed[:MOST_DRAWN])
     if curves:
         paths["curves.png"] = plots.training_curves(out / "curves.png", curves, value=curve_name)
     if gate:

@@ -40,7 +40,7 @@ def trial_table(
     Its columns are, in this order: name, variant, phase, seed and fingerprint; status (finished, failed, stopped early,
     unfinished), error and reused_from; folder, and samples, the path of `samples.jsonl` or None until the trial has
     finished; a column per toggle under its key (on, off); fields of the spec; the columns in `more`; node_id, gpu,
-    seconds and checkpoint; and the metrics of the final evaluation.
+    seconds and checkpoint; the metrics of the final evaluation, and its seconds a question (`cost/seconds/...`).
 
     Args:
         trials: folders of trials that have begun.
@@ -99,7 +99,7 @@ def _complete(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _measured(result: Mapping[str, Any]) -> dict[str, Any]:
     facts = {name: result.get(name) for name in ("node_id", "gpu", "seconds", "checkpoint", "reused_from")}
-    return {**facts, **result["metrics"]}
+    return {**facts, **result["metrics"], **result.get("timings", {})}
 
 
 def export(table: pd.DataFrame, path: Path, kind: str) -> Path:

@@ -189,3 +189,18 @@ def test_trials_on_different_kinds_of_gpu_are_named_at_the_top(campaign: Path) -
 def test_one_kind_of_gpu_or_none_needs_no_word(campaign: Path, kind: str | None) -> None:
     set_gpu(campaign, dict.fromkeys(("full", "A", "B", "C"), kind))
     assert "Different kinds" not in campaign_appendix(campaign)["appendix.md"].read_text(encoding="utf-8")
+
+
+def test_costs_stand_beside_accuracy_and_are_drawn_against_it(campaign: Path) -> None:
+    folder = write_trial(campaign, full(), 0, "phase7")
+    finish(folder, 0.6, np.random.default_rng(3), **{"cost/flops/bridged": 3e12, "cost/bridge_parameters": 2e6})
+    paths = campaign_appendix(campaign, campaign / "out", phases=["phase7"])
+    assert "pareto.png" in paths
+    text = paths["appendix.md"].read_text(encoding="utf-8")
+    costs = text.split("## Costs")[1].split("## ")[0]
+    assert "| full | bridged | " in costs
+    assert "| 3 T |" in costs
+    assert "Bridges: full 2 M parameters, not known." in costs
+    (row,) = json.loads(paths["appendix.json"].read_text(encoding="utf-8"))["costs"]
+    assert (row["variant"], row["condition"], row["flops"]) == ("full", "bridged", 3e12)
+    assert "## Costs" not in campaign_appendix(campaign, phases=["phase1"])["appendix.md"].read_text(encoding="utf-8")

@@ -203,3 +203,38 @@ def test_equal_data_give_equal_bytes(tmp_path: Path) -> None:
 def test_importing_does_not_load_matplotlib(module: str) -> None:
     code = f"import sys, {module}; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+COSTED = [
+    {"variant": variant, "condition": condition, "flops": flops, "accuracy": accuracy}
+    | {"low": accuracy - 0.05, "high": accuracy + 0.05, "efficient": efficient}
+    for variant, condition, flops, accuracy, efficient in (
+        ("full", "bridged", 4e9, 0.7, True),
+        ("full", "target_alone", 1e9, 0.4, True),
+        ("full", "text_bridge", 9e9, 0.6, False),
+        ("k8", "bridged", 2e9, 0.5, True),
+        ("k8", "target_alone", 1e9, 0.4, True),
+    )
+]
+
+
+def test_pareto_has_a_series_for_each_condition_and_joins_what_is_not_beaten(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    size(plots.pareto(tmp_path / "pareto.png", COSTED))
+    (axes,) = figures[0].axes
+    front = axes.get_lines()[0]
+    assert points(front) == [(1e9, 40), (2e9, 50), (4e9, 70)]
+    drawn = {bars.get_label(): points(bars.lines[0]) for bars in axes.containers}
+    assert drawn == {
+        "bridged": [(4e9, 70), (2e9, 50)],
+        "target_alone": [(1e9, 40)],  # which the variants share
+        "text_bridge": [(9e9, 60)],
+    }
+    assert texts(axes.get_legend().get_texts()) == ["not beaten in both", "bridged", "target_alone", "text_bridge"]
+    assert texts(axes.texts) == ["full", "k8"]
+    assert axes.get_xscale() == "log"
+    assert axes.get_xlim() == pytest.approx((1e9 / 1.5, 9e9 * 1.5))
+    assert axes.get_ylim() == pytest.approx((30, 80))
+    assert axes.get_xlabel() == "FLOPs a question, the source's counted in"
+    assert axes.get_ylabel() == "accuracy, % (95 % interval)"

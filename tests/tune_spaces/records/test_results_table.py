@@ -119,3 +119,11 @@ def test_results_of_a_plan_show_what_its_trials_differ_in(tmp_path: Path) -> Non
     assert "steps" not in table
     assert table["kl"].tolist() == ["on", "on"]
     assert "kl_alignment" not in table, "a toggle has its own column"
+
+
+def test_costs_and_timings_are_columns(tmp_path: Path) -> None:
+    trial = begin(tmp_path, "full")
+    trial.samples_file.write_text("{}\n", encoding="utf-8")
+    trial.write_result({"metrics": {"cost/flops/bridged": 5.0}, "timings": {"cost/seconds/bridged": 0.25}})
+    full = rows(tmp_path)["full"]
+    assert (full["cost/flops/bridged"], full["cost/seconds/bridged"]) == (5.0, 0.25)

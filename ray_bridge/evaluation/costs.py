@@ -1,0 +1,196 @@
+"""What it takes to answer a question under each condition: tokens, FLOPs and bytes, counted and not timed.
+
+The source's part is counted in: it reads the question for soft tokens, and writes a whole answer for `text_bridge`.
+Every number follows from lengths, sizes of the models and the spec, so it is the same on every machine and for every
+batch. docs/costs.md has the definitions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from bridge_common.metric_names import BRIDGE_PARAMETERS, cost
+from ray_bridge.bridges.translator import TranslatorModule
+from ray_bridge.evaluation.bridge_flops import bridge_flops
+from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.evaluation.prompt_size import PromptSize
+from ray_bridge.footprint.flops import adapter_flops, answer_flops, forward_flops, kv_bytes
+from ray_bridge.footprint.model_shape import ModelShape
+from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.inputs.rows import Row
+from ray_bridge.model_pair import ModelPair
+from ray_bridge.models.shape import shape_of
+from ray_bridge.tasks.task import Example
+
+TRANSLATED = ("bridged", "shuffled_soft")
+"""Conditions for which the source reads a question and the bridge makes soft tokens."""
+WRITTEN = ("source_alone", "text_bridge")
+"""Conditions for which the source writes an answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one question takes under a condition.
+
+    Attributes:
+        prefill_tokens: positions that both models read before they write, soft tokens included.
+        cached_tokens: positions of few-shot headers before them whose keys and values were there already.
+        decoded_tokens: tokens that both models write.
+        flops: of both models and the bridge; None if the bridge's are not known.
+        source_flops: the source's part.
+        target_flops: the target's part, adapters in its layers included.
+        bridge_flops: the bridge's part; None if it is not known.
+        passed_bytes: what passes from source to target: soft tokens in the models' dtype, or text in UTF-8.
+        state_bytes: what would pass instead if the bridge ran beside the target: the question's states.
+        kv_bytes: keys and values of both models at the end of the answer, headers included.
+    """
+
+    prefill_tokens: int
+    cached_tokens: int
+    decoded_tokens: int
+    flops: int | None
+    source_flops: int
+    target_flops: int
+    bridge_flops: int | None
+    passed_bytes: int
+    state_bytes: int
+    kv_bytes: int
+
+
+class CostCounter:
+    """Counts what questions take under conditions.
+
+    Args:
+        pair: the frozen models.
+        translator: the trained part, None if no condition has soft tokens.
+        items: the examples, encoded.
+    """
+
+    def __init__(self, pair: ModelPair, translator: TranslatorModule | None, items: Sequence[Encoded]) -> None:
+        self.spec, self.items = pair.spec, items
+        self.source, self.target = shape_of(pair.source), shape_of(pair.target)
+        self.number = 4 if pair.spec.model_dtype == "float32" else 2  # bytes of a number
+        self.adapters = 0 if translator is None else len(translator.injection.adapters)
+        self.of_bridge = None if translator is None else bridge_flops(pair, translator, items)
+        layer = pair.spec.source_layer
+        self.source_layers = layer if layer >= 0 else self.source.layers + 1 + layer
+
+    def costs(
+        self,
+        condition: str,
+        sizes: Mapping[str, Sequence[PromptSize]],
+        decoded: Mapping[str, Sequence[int]],
+        written: Sequence[str],
+    ) -> list[Cost]:
+        """Return what each question takes under a condition.
+
+        Args:
+            condition: its name.
+            sizes: prompts of this condition, and of `source_alone` for `text_bridge`.
+            decoded: tokens that were generated, likewise.
+            written: what the source wrote, as `text_bridge` shows it; empty for other conditions.
+        """
+        costs = []
+        for i in range(len(self.items)):
+            parts = []
+            if condition in WRITTEN:
+                parts.append(self._writes(self.source, sizes["source_alone"][i], decoded["source_alone"][i]))
+            if condition in TRANSLATED:
+                parts.append(self._translates(i))
+            if condition != "source_alone":
+                soft = condition not in ("target_alone", "text_bridge")
+                parts.append(self._writes(self.target, sizes[condition][i], decoded[condition][i], soft=soft))
+            if condition == "text_bridge":
+                parts.append(_part(passed_bytes=len(written[i].encode())))
+            costs.append(_sum(parts))
+        return costs
+
+    def _writes(self, shape: ModelShape, size: PromptSize, decoded: int, *, soft: bool = False) -> Cost:
+        """Return the cost of reading a prompt and writing an answer, or of reading it with each of its choices."""
+        adapters = self.adapters if soft else 0
+        if size.choices:
+            read = [size.read + choice for choice in size.choices]
+            flops = sum(
+                forward_flops(shape, tokens, size.cached, logits=choice)
+                for tokens, choice in zip(read, size.choices, strict=True)
+            )
+            prefill, longest, passes = sum(read), max(read), len(read)
+        else:
+            prefill, longest, passes = size.read, size.read + max(0, decoded - 1), max(1, decoded)
+            flops = answer_flops(shape, size.read, decoded, size.cached)
+        all_tokens = prefill if size.choices else longest
+        own = adapter_flops(shape.hidden, self.spec.hidden_size, self.spec.soft_tokens, all_tokens, passes)
+        of_source = shape is self.source
+        flops += adapters * own
+        return _part(
+            prefill_tokens=prefill,
+            cached_tokens=size.cached,
+            decoded_tokens=decoded,
+            flops=flops,
+            source_flops=flops if of_source else 0,
+            target_flops=0 if of_source else flops,
+            kv_bytes=kv_bytes(shape, size.cached + longest, self.number),
+        )
+
+    def _translates(self, i: int) -> Cost:
+        """Return the cost of reading a question with the source, of its soft tokens, and of passing them."""
+        item, spec = self.items[i], self.spec
+        size = PromptSize.of(Row(before=(), prompt=item.source_ids, header=item.source_header), None)
+        flops = forward_flops(self.source, size.read, size.cached, layers=self.source_layers)
+        of_bridge = None if self.of_bridge is None else self.of_bridge[i]
+        return _part(
+            prefill_tokens=size.read,
+            cached_tokens=size.cached,
+            flops=None if of_bridge is None else flops + of_bridge,
+            source_flops=flops,
+            bridge_flops=of_bridge,
+            passed_bytes=spec.soft_tokens * self.target.hidden * self.number,
+            state_bytes=(item.question_span[1] - item.question_span[0]) * self.source.hidden * self.number,
+            kv_bytes=kv_bytes(self.source, size.cached, self.number),
+        )
+
+
+def count_costs(
+    evaluator: Evaluator,
+    translator: TranslatorModule,
+    examples: Sequence[Example],
+    samples: Sequence[Mapping[str, Any]],
+) -> dict[str, float]:
+    """Return the mean cost of a question under every condition that was just evaluated, by metric name.
+
+    Args:
+        evaluator: which has evaluated the examples under these conditions.
+        translator: the trained part.
+        examples: of one split.
+        samples: their rows of samples.jsonl.
+    """
+    counter = CostCounter(evaluator.pair, translator, evaluator.pair.encoder(examples))
+    decoded = {condition: [row[f"{condition}_tokens"] for row in samples] for condition in evaluator.sizes}
+    costs = {
+        condition: counter.costs(condition, evaluator.sizes, decoded, evaluator.written)
+        for condition in evaluator.sizes
+    }
+    return cost_metrics(costs) | {BRIDGE_PARAMETERS: sum(p.numel() for p in translator.parameters())}
+
+
+def cost_metrics(costs: Mapping[str, Sequence[Cost]]) -> dict[str, float]:
+    """Return the mean of each number by its metric's name, `cost/QUANTITY/CONDITION`; those not known are left out."""
+    metrics = {}
+    for condition, questions in costs.items():
+        for field in fields(Cost):
+            values = [getattr(one, field.name) for one in questions]
+            if values and None not in values:
+                metrics[cost(field.name, condition)] = sum(values) / len(values)
+    return metrics
+
+
+def _part(**known: Any) -> Cost:
+    return Cost(**({field.name: 0 for field in fields(Cost)} | known))
+
+
+def _sum(parts: Sequence[Cost]) -> Cost:
+    totals: dict[str, Any] = {}
+    for field in fields(Cost):
+        values = [getattr(part, field.name) for part in parts]
+        totals[field.name] = None if None in values else sum(values)
+    return Cost(**totals)
