@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ray_bridge.config.registry import Setting, settings_of
     from ray_bridge.config.spec import JobSpec, RunSpec, check_run
     from ray_bridge.config.validation import build
+    from ray_bridge.footprint.job_time import JobTime, TimeEstimator
     from ray_bridge.inference.answers import Answer, SoftTokens
     from ray_bridge.inference.translator import Translator
     from ray_bridge.job import run_job
@@ -45,6 +46,7 @@ __all__ = [
     "HubData",
     "HubTask",
     "JobSpec",
+    "JobTime",
     "Moments",
     "QuestionTask",
     "Resampler",
@@ -54,6 +56,7 @@ __all__ = [
     "Setting",
     "SoftTokens",
     "Task",
+    "TimeEstimator",
     "Translator",
     "Whitening",
     "build",
@@ -93,6 +96,7 @@ _HOMES = {
     "fingerprint": "ray_bridge.config.fingerprint",
     "run_job": "ray_bridge.job",
     "score_file": "ray_bridge.tasks.score_file",
+    **dict.fromkeys(("JobTime", "TimeEstimator"), "ray_bridge.footprint.job_time"),
     **dict.fromkeys(("Answer", "SoftTokens"), "ray_bridge.inference.answers"),
     **dict.fromkeys(("check_data", "pin_data"), "ray_bridge.tasks.data.check"),
     **dict.fromkeys(("import_plugin", "import_plugins"), "ray_bridge.config.plugins"),

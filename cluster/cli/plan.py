@@ -10,7 +10,7 @@ from cluster.preflight.check import Check, require
 from cluster.preflight.node_probe import gpu_bytes, memory_bytes
 from cluster.preflight.requirements import ASSUMED_GPU, Requirements
 from tune_spaces.campaign import Campaign
-from tune_spaces.design.cost_estimates import DISCORDANCE, comparison_resolution, gate_resolution, test_items
+from tune_spaces.design.cost_estimates import DISCORDANCE, comparison_resolution, gate_resolution
 from tune_spaces.ray_tune.nodes import needs
 
 MOST_ROWS = 40
@@ -47,7 +47,7 @@ def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = Non
     if record["trials"]:
         console.print(_table(record["trials"]))
     needs = [*_needs(campaign), *(f"{check.name}: {check.detail}" for check in checks)]
-    for line in [*_tree(record), *_search(record), *_price(record), *needs, *resolution(campaign)]:
+    for line in [*_tree(record), *_search(record), *_price(record), *needs, *resolution(campaign, record)]:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"frozen in {campaign.folder / 'plan.json'}", markup=False, soft_wrap=True)
 
@@ -127,23 +127,33 @@ def _tree(record: Mapping[str, Any]) -> list[str]:
 def _price(record: Mapping[str, Any]) -> list[str]:
     named = {trial["name"]: trial for trial in record["trials"]}
     first = [named[name] for name in record["first"]]
-    rough = any(trial["estimate"] == "rough" for trial in record["trials"])
-    note = _basis(rough)
+    lines = _estimate(record)
     if not record["branches"]:
         minutes, hours = _cost(record["trials"])
         if search := record["search"]:
             left = search["trials"] - len(record["trials"])
             minutes, hours = minutes + left * search["minutes"], hours + left * search["gpu_hours"]
-            rough = rough or search["estimate"] == "rough"
-            note = _basis(rough)
-        return [f"to run: about {minutes:.0f} minutes, {hours:.1f} GPU-hours{note}"]
+        return [f"to run: about {minutes:.0f} minutes, {hours:.1f} GPU-hours", *lines]
     outcomes = [_cost([*first, *(named[n] for n in names)]) for names in record["branches"].values()]
     low, high = min(outcomes), max(outcomes)
-    return [f"to run: about {low[0]:.0f} to {high[0]:.0f} minutes, {low[1]:.1f} to {high[1]:.1f} GPU-hours{note}"]
+    return [f"to run: about {low[0]:.0f} to {high[0]:.0f} minutes, {low[1]:.1f} to {high[1]:.1f} GPU-hours", *lines]
 
 
-def _basis(rough: bool) -> str:
-    return " (rough: no such trial has finished in this storage yet)" if rough else " (from finished trials)"
+def _estimate(record: Mapping[str, Any]) -> list[str]:
+    """Return what the times rest on, how far they were off so far, and what the shortest and longest consist of."""
+    known = record["estimate"]
+    if known["finished"]:
+        error = f"off by {known['median_error']:.0%} in the median, {known['largest_error']:.0%} at most"
+        rest = f"corrected by {known['finished']} finished trials of this storage; on each, by the others, {error}"
+    else:
+        rest = "at measured rates; no trial has finished in this storage yet"
+    card = f" on {known['card']}" if known["card"] else ""
+    lines = [f"times: a model of the work{card}, {rest} ({'; '.join(known['assumed'])})"]
+    trials = sorted(record["trials"], key=lambda trial: trial["minutes"])
+    for trial in {trial["variant"]: trial for trial in (*trials[:1], *trials[-1:])}.values():
+        parts = ", ".join(f"{name} {minutes:.1f}" for name, minutes in trial["minutes_by_part"].items() if minutes)
+        lines.append(f"{trial['variant']} by the model, minutes: {parts}")
+    return lines
 
 
 def _search(record: Mapping[str, Any]) -> list[str]:
@@ -164,22 +174,34 @@ def _needs(campaign: Campaign) -> list[str]:
     ]
 
 
-def resolution(campaign: Campaign) -> list[str]:
-    """Return what the gate and each comparison can resolve at this number of test items."""
-    n = test_items(campaign.base.task, campaign.base.test_examples)
-    if n is None:
-        return ["what it can resolve depends on the number of test items, which only the data tell"]
+def resolution(campaign: Campaign, record: Mapping[str, Any]) -> list[str]:
+    """Return what the gate and each comparison can resolve at the trials' numbers of test items.
+
+    Args:
+        campaign: the campaign.
+        record: its plan's.
+    """
+    rows = record["trials"] or [record["search"]]
+    tasks = {row["items"]: row.get("changes", {}).get("task", campaign.base.task) for row in rows}
     lines = []
-    if campaign.phase.gated:
-        ends = ", ".join(
-            f"±{gate_resolution(n, boundary):.1%} of {boundary:.0%}"
-            for boundary in (campaign.gate.passes, campaign.gate.attribute)
-        )
-        lines.append(f"gate at n = {n}: uncertain in more than 20 % of draws where the true accuracy is within {ends}")
-    smallest = comparison_resolution(n)
-    if smallest is not None:
-        lines.append(
-            f"each comparison at n = {n}: shows a difference of {smallest:.1%} with 80 % power "
-            f"(exact McNemar, {DISCORDANCE:.0%} of items discordant)"
-        )
+    for n, task in tasks.items():
+        if n is None:
+            lines.append(f"{task}: what it can resolve depends on its test items, whose number only the data tell")
+            continue
+        of_task = f" ({task})" if len(tasks) > 1 else ""
+        if campaign.phase.gated:
+            ends = ", ".join(
+                f"±{gate_resolution(n, boundary):.1%} of {boundary:.0%}"
+                for boundary in (campaign.gate.passes, campaign.gate.attribute)
+            )
+            lines.append(
+                f"gate at n = {n}{of_task}: uncertain in more than 20 % of draws where the true accuracy is within "
+                f"{ends}"
+            )
+        smallest = comparison_resolution(n)
+        if smallest is not None:
+            lines.append(
+                f"each comparison at n = {n}{of_task}: shows a difference of {smallest:.1%} with 80 % power "
+                f"(exact McNemar, {DISCORDANCE:.0%} of items discordant)"
+            )
     return lines

@@ -7,11 +7,14 @@ memory that is free: with CUDA graphs, as many rows are decoded at once as fit.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ray_bridge.config.spec import JobSpec, RunSpec
 from ray_bridge.footprint.activations import FP32, bridge_bytes, kept_bytes, recomputed_bytes, trained_parameters
-from ray_bridge.footprint.lengths import TextLengths
 from ray_bridge.footprint.model_shape import ModelShape
+
+if TYPE_CHECKING:  # measuring lengths takes PyTorch
+    from ray_bridge.footprint.lengths import TextLengths
 
 LIBRARIES = 1.2e9
 """Bytes allowed for CUDA's context and its libraries' and NCCL's buffers on a GPU."""
@@ -98,7 +101,7 @@ def estimate_memory(
     run: RunSpec,
     source: ModelShape,
     target: ModelShape,
-    lengths: tuple[TextLengths, TextLengths],
+    lengths: "tuple[TextLengths, TextLengths]",
     *,
     capacity: float | None = None,
 ) -> MemoryEstimate:
@@ -178,7 +181,7 @@ def positions_that_fit(
     return max(0, int(free / 2 / of_position))
 
 
-def _decode_aware(spec: JobSpec, run: RunSpec, target: ModelShape, own: TextLengths, way: Mapping[str, int]) -> int:
+def _decode_aware(spec: JobSpec, run: RunSpec, target: ModelShape, own: "TextLengths", way: Mapping[str, int]) -> int:
     size = way["size"]
     length = spec.inserted + own.header + own.prompt + spec.max_new_tokens
     completions = -(-spec.decode_questions * spec.decode_samples // run.workers)
@@ -189,7 +192,7 @@ def _decode_aware(spec: JobSpec, run: RunSpec, target: ModelShape, own: TextLeng
     return max(caches, layers + logits)
 
 
-def _evaluation(spec: JobSpec, run: RunSpec, target: ModelShape, own: TextLengths, size: int) -> int:
+def _evaluation(spec: JobSpec, run: RunSpec, target: ModelShape, own: "TextLengths", size: int) -> int:
     """Return what decoding takes: with graphs of one row, since as many more are decoded as fit."""
     size = 8 if spec.eval_dtype == "float64" else size
     length = spec.inserted + own.header + own.prompt + spec.max_new_tokens

@@ -73,7 +73,7 @@ def text_lengths(spec: JobSpec, models: Sequence[str]) -> dict[str, TextLengths 
     revisions = {spec.source: spec.source_revision, spec.target: spec.target_revision}
     lengths: dict[str, TextLengths | None] = {}
     for name in models:
-        count = _tokenizer(name, revisions[name]) if splits is not None else None
+        count = tokenizer(name, revisions[name]) if splits is not None else None
         if splits is not None:
             lengths[name] = None if count is None else measure(spec, splits, count)
         else:
@@ -131,7 +131,7 @@ def _longest(texts: Sequence[str]) -> list[str]:
     return sorted(texts, key=len, reverse=True)[:LONGEST]
 
 
-def _tokenizer(name: str, revision: str | None) -> Count | None:
+def tokenizer(name: str, revision: str | None) -> Count | None:
     """Return what counts tokens of a text; None if the model's tokenizer is not on this machine."""
     folder = local_folder(name, revision)
     if folder is None:

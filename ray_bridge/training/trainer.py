@@ -108,7 +108,7 @@ class Trainer:
             self.session.wait()
 
     def _run(self) -> dict[str, Any] | None:
-        started = time.monotonic()
+        started, start_seconds = time.monotonic(), self.startup.seconds()
         self._resume()
         if self.events:
             slow = self.pair.slow_paths()
@@ -146,7 +146,10 @@ class Trainer:
         seconds = time.monotonic() - started  # without the final evaluation
         with NamesOutOfMemory("an evaluation", self.passes.release):
             final = evaluate_selected(self.evaluator, self._for_evaluation(), self.folder, self.splits.test)
-        result = self._result(final, seconds) | {"startup_seconds": startup_seconds}
+        result = self._result(final, seconds) | {
+            "startup_seconds": startup_seconds,
+            "start_seconds": round(start_seconds, 3),  # from the trial's call to here
+        }
         if self.events:
             final.write(self.folder, self.events, self.spec.steps)
         self.worker.barrier()

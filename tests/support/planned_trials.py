@@ -38,6 +38,8 @@ def finish(campaign: CampaignFolder, trial: PlannedTrial, accuracy: float = 0.6,
             "metrics": {"accuracy/bridged": accuracy, "correct/bridged": round(accuracy * 500), "n": 500},
             "node_id": "n",
             "seconds": seconds,
+            "start_seconds": 0.0,
+            "evaluation_seconds": 0.0,
         }
     )
     return folder

@@ -30,6 +30,8 @@ def finish(of: Campaign, name: str, accuracy: float = 0.6, seconds: float = 60.0
             "metrics": {"accuracy/bridged": accuracy, "correct/bridged": round(accuracy * 500), "n": 500},
             "node_id": "n",
             "seconds": seconds,
+            "start_seconds": 0.0,
+            "evaluation_seconds": 0.0,
         },
     )
     return folder.path
@@ -93,11 +95,13 @@ def test_a_frozen_plan_reads_back(tmp_path: Path) -> None:
 
 def test_estimates_learn_from_finished_trials(tmp_path: Path) -> None:
     planned = campaign(tmp_path)
-    before = {row["variant"]: row for row in planned.freeze()["trials"]}["B"]
-    assert before["estimate"] == "rough"
+    rows = {row["variant"]: row for row in planned.freeze()["trials"]}
+    assert rows["B"]["estimate"] == "model"
+    assert rows["B"]["minutes"] < rows["full"]["minutes"], "B has no decode-aware steps and no projection"
     finish(planned, names(planned)["full"], seconds=7200)
     after = {row["variant"]: row for row in planned.freeze()["trials"]}["B"]
-    assert after["minutes"] == pytest.approx(120, rel=0.01)
+    assert after["minutes"] == pytest.approx(120 * rows["B"]["minutes"] / rows["full"]["minutes"], rel=0.05)
+    assert after["estimate"] == "model, corrected by 1 like it"
     assert after["gpu_hours"] == 0
 
 

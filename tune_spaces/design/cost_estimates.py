@@ -1,39 +1,23 @@
-"""What a plan costs and what it can show: the time of a trial, and the smallest difference that its items resolve."""
+"""What a plan costs and what it can show: the time of a trial, and the smallest difference that its items resolve.
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+The time comes from a model of the work (`ray_bridge.TimeEstimator`) at measured rates, corrected by the trials that
+have finished in the storage.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge import JobSpec, RunSpec
+from ray_bridge import JobSpec, JobTime, RunSpec, TimeEstimator, build
 
-GSM8K_TEST = 1319
-SYNTHETIC_TEST = 1000
 DISCORDANCE = 0.12  # share of items on which two variants differ: 24 of 200 in the reference's runs
 Z_LEVEL, Z_POWER = 1.959964, 0.841621  # two-sided 95 %, power 80 %
 
 Configuration = tuple[Any, ...]
-"""Source, target, task and bridge: what the speed of a trial depends on, besides its numbers of steps and examples."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """Assumed times of a trial on all of its workers.
-
-    Attributes:
-        startup: seconds until the first training step.
-        step: seconds per optimiser step.
-        example: seconds per evaluated example and condition.
-    """
-
-    startup: float
-    step: float
-    example: float
-
-
-# Rough: four H200 on the paper's configuration, and two CPU cores on the embedded pair.
-GPU = Rates(startup=35.0, step=0.9, example=0.25)
-CPU = Rates(startup=20.0, step=0.35, example=0.03)
+"""Source, target, task and bridge: finished trials that agree in them correct one another first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,72 +27,129 @@ class Cost:
     Attributes:
         minutes: wall-clock time.
         gpu_hours: that time on all GPUs; 0 on CPUs.
-        basis: `rough`, or the trial on whose time the estimate rests.
+        basis: `model`, or how many finished trials it was corrected by.
+        time: the model's own estimate, by part.
     """
 
     minutes: float
     gpu_hours: float
     basis: str
+    time: JobTime
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedTrial:
+    """How long a finished trial took, against its estimate.
+
+    Attributes:
+        name: its folder's.
+        configuration: see `Configuration`.
+        ratio: seconds that it took, over the model's.
+    """
+
+    name: str
+    configuration: Configuration
+    ratio: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class CostModel:
-    """Estimates the time of trials, scaled to finished ones of the same configuration.
+    """Estimates the time of trials, corrected by finished ones on the same kind of device.
 
     Attributes:
-        rates: assumed rates.
-        factors: by configuration, measured over assumed seconds, and the trial in which that was measured.
+        estimator: the model of the work.
+        finished: the finished trials.
     """
 
-    rates: Rates
-    factors: Mapping[Configuration, tuple[float, str]]
+    estimator: TimeEstimator = field(default_factory=TimeEstimator)
+    finished: Sequence[FinishedTrial] = ()
 
     @classmethod
     def from_finished(cls, run: RunSpec, trials: Iterable[TrialFolder]) -> "CostModel":
-        """Fit the model to finished trials that ran on the same type and number of workers."""
-        rates = GPU if run.use_gpu else CPU
-        factors: dict[Configuration, tuple[float, str]] = {}
+        """Return the model with the finished trials that ran on GPUs, or on CPUs, as `run` would.
+
+        The card is that of the trial that finished last among them.
+        """
+        records = []
         for trial in trials:
-            record = trial.spec()
-            if record is None:
+            record, result = trial.spec(), trial.result()
+            if record is None or not result or result.get("reused_from") or "run" not in record:
                 continue
-            seconds, trial_run = (trial.result() or {}).get("seconds"), record.get("run", {})
-            if not seconds or trial_run.get("workers") != run.workers or trial_run.get("use_gpu") != run.use_gpu:
+            if record["run"].get("use_gpu") == run.use_gpu and result.get("seconds"):
+                records.append((trial, record, result))
+        cards = [result["gpu"] for _, _, result in records if result.get("gpu")]
+        estimator = TimeEstimator(cards[-1] if cards else None)
+        finished = []
+        for trial, record, result in records:
+            if result.get("gpu") not in (None, estimator.card):
                 continue
-            factor = seconds / _assumed_seconds(record["spec"], rates)
-            factors[_configuration(record["spec"])] = (factor, f"measured: {trial.name}")
-        return cls(rates=rates, factors=factors)
+            spec, own_run = build(JobSpec, record["spec"]), build(RunSpec, record["run"])
+            ratio = _ratio(result, estimator.estimate(spec, own_run))
+            if ratio is not None:
+                finished.append(
+                    FinishedTrial(name=trial.name, configuration=_configuration(record["spec"]), ratio=ratio)
+                )
+        return cls(estimator=estimator, finished=finished)
 
     def estimate(self, spec: JobSpec, run: RunSpec) -> Cost:
         """Estimate the cost of one trial."""
-        fields = spec.flat()
-        factor, basis = self.factors.get(_configuration(fields), (1.0, "rough"))
-        seconds = _assumed_seconds(fields, self.rates) * factor
-        return Cost(minutes=seconds / 60, gpu_hours=seconds / 3600 * (run.workers if run.use_gpu else 0), basis=basis)
+        time = self.estimator.estimate(spec, run)
+        factor, basis = _correction(_configuration(spec.flat()), self.finished)
+        seconds = time.seconds * factor
+        return Cost(
+            minutes=seconds / 60,
+            gpu_hours=seconds / 3600 * (run.workers if run.use_gpu else 0),
+            basis=basis,
+            time=time,
+        )
+
+    def errors(self) -> list[float]:
+        """Return how far the estimate of each finished trial is off, as a share, corrected by the others alone."""
+        errors = []
+        for i, one in enumerate(self.finished):
+            factor, _ = _correction(one.configuration, [*self.finished[:i], *self.finished[i + 1 :]])
+            errors.append(factor / one.ratio - 1)
+        return errors
+
+    def record(self) -> dict[str, Any]:
+        """Return what `plan.json` says of the estimate: the finished trials, and its error on them."""
+        errors = [abs(error) for error in self.errors()]
+        return {
+            "card": self.estimator.card,
+            "finished": len(errors),
+            "median_error": median(errors) if errors else None,
+            "largest_error": max(errors) if errors else None,
+        }
+
+
+def _correction(own: Configuration, finished: Sequence[FinishedTrial]) -> tuple[float, str]:
+    """Return by what the model's time is multiplied: the geometric mean of alike trials' ratios, else of all."""
+    alike = [one for one in finished if one.configuration == own]
+    if not finished:
+        return 1.0, "model"
+    chosen = alike or finished
+    factor = math.exp(sum(math.log(one.ratio) for one in chosen) / len(chosen))
+    return factor, f"model, corrected by {len(chosen)} {'like it' if alike else 'others'}"
 
 
 def _configuration(spec: Mapping[str, Any]) -> Configuration:
     return spec["source"], spec["target"], spec["task"], spec["bridge"]
 
 
-def _assumed_seconds(spec: Mapping[str, Any], rates: Rates) -> float:
-    validations = spec["steps"] // spec["eval_every"]
-    tested = test_items(spec["task"], spec["test_examples"]) or SYNTHETIC_TEST
-    evaluated = validations * spec["validation_examples"] + 3 * tested
-    return rates.startup + spec["steps"] * rates.step + rates.example * evaluated
+def _ratio(result: Mapping[str, Any], time: JobTime) -> float | None:
+    """Return measured over estimated seconds, of the parts that a result tells; None for a resumed trial.
 
-
-def test_items(task: str, test_examples: int | None) -> int | None:
-    """Return the number of items that the gate decides on, or None if only the data tell.
-
-    Args:
-        task: name of the task.
-        test_examples: limit set in the spec, if any.
+    Older results have the training alone, with its validations.
     """
-    available = {"gsm8k": GSM8K_TEST, "synthetic": SYNTHETIC_TEST}.get(task)
-    if test_examples is None:
-        return available
-    return min(test_examples, available) if available and task != "synthetic" else test_examples
+    seconds, own = float(result["seconds"]), time.seconds
+    if result.get("training_seconds", 0.0) > seconds:
+        return None  # an earlier attempt's steps are not in it
+    for name, part in (("start_seconds", "start"), ("evaluation_seconds", "test")):
+        if name in result:
+            seconds += result[name]
+        else:
+            own -= time.parts[part]
+    return seconds / own if own > 0 else None
 
 
 def gate_resolution(n: int, boundary: float) -> float:

@@ -53,7 +53,10 @@ def plan_record(plan: Plan, run: RunSpec, campaign: CampaignFolder, finished: re
         campaign: whose plan it is.
         finished: finished trials of the storage (`reuse.finished_trials`).
     """
-    costs = cost_estimates.CostModel.from_finished(run, [folder for folders in finished.values() for folder in folders])
+    model = cost_estimates.CostModel.from_finished(run, [folder for folders in finished.values() for folder in folders])
+    costs = {trial.name: model.estimate(trial.spec, run) for trial in plan.trials.values()}
+    of_base = model.estimate(plan.base, run)
+    assumed = sorted({note for cost in (of_base, *costs.values()) for note in cost.time.notes})
     return {
         "frozen": time.time(),
         "phase": plan.phase.name,
@@ -64,12 +67,10 @@ def plan_record(plan: Plan, run: RunSpec, campaign: CampaignFolder, finished: re
         "branches": {name: list(trials) for name, trials in plan.branches.items()},
         "gate": {**asdict(plan.gate), "mode": str(plan.gate.mode)} if plan.phase.gated else None,
         "seeds": list(plan.seeds),
+        "estimate": {**model.record(), "assumed": assumed},
         "base": plan.base.model_dump(),
-        "search": _search_record(plan, costs.estimate(plan.base, run)),
-        "trials": [
-            _trial_record(trial, plan, costs.estimate(trial.spec, run), campaign, finished)
-            for trial in plan.trials.values()
-        ],
+        "search": _search_record(plan, of_base),
+        "trials": [_trial_record(trial, plan, costs[trial.name], campaign, finished) for trial in plan.trials.values()],
     }
 
 
@@ -84,6 +85,7 @@ def _search_record(plan: Plan, cost: cost_estimates.Cost) -> dict[str, Any] | No
         "minutes": round(cost.minutes, 1),
         "gpu_hours": round(cost.gpu_hours, 3),
         "estimate": cost.basis,
+        "items": cost.time.items if cost.time.items_known else None,
     }
 
 
@@ -104,6 +106,8 @@ def _trial_record(
         "minutes": round(cost.minutes, 1),
         "gpu_hours": round(cost.gpu_hours, 3),
         "estimate": cost.basis,
+        "minutes_by_part": {name: round(seconds / 60, 2) for name, seconds in cost.time.parts.items()},
+        "items": cost.time.items if cost.time.items_known else None,
         "done": source is not None,
         "reused_from": _reused_from(source, campaign.trial(trial.name)),
     }

@@ -8,78 +8,99 @@ import pytest
 
 from bridge_common.intervals import wilson
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge import JobSpec, RunSpec, paper, paper_run, tiny, tiny_run
+from ray_bridge import JobSpec, RunSpec, TimeEstimator, paper, paper_run, tiny, tiny_run
 from tune_spaces.analysis.paired_tests import minimum_detectable_effect
 from tune_spaces.design import cost_estimates
-from tune_spaces.design.cost_estimates import CPU, GPU, CostModel
+from tune_spaces.design.cost_estimates import CostModel
 
-# 3 validations of 10 examples (the fourth would be at step 400) and three conditions of 50 test examples.
 SHORT: dict[str, Any] = {"steps": 350, "eval_every": 100, "validation_examples": 10, "test_examples": 50}
-ON_CPU = 20.0 + 350 * 0.35 + 0.03 * (3 * 10 + 3 * 50)
-ON_GPUS = 35.0 + 350 * 0.9 + 0.25 * (3 * 10 + 3 * 50)
+MODEL = TimeEstimator()
 
 
-def trial(folder: Path, name: str, spec: JobSpec, run: RunSpec, seconds: float | None, **without: None) -> TrialFolder:
+def trial(folder: Path, name: str, spec: JobSpec, run: RunSpec, seconds: float | None, **more: Any) -> TrialFolder:
+    """Return a trial's folder; `seconds` is all that it took, unless `more` says what else."""
     made = TrialFolder(folder / name)
-    made.begin({"spec": spec.model_dump(), "run": run.model_dump(), **without})
+    made.begin({"spec": spec.model_dump(), "run": run.model_dump()})
     if seconds is not None:
-        made.write_result({"seconds": seconds})
+        made.write_result({"seconds": seconds, **({"start_seconds": 0.0, "evaluation_seconds": 0.0} | more)})
     return made
 
 
 def test_gpu_hours_count_every_worker() -> None:
-    cost = CostModel(rates=GPU, factors={}).estimate(paper(), paper_run())
+    cost = CostModel().estimate(paper(), paper_run())
     assert cost.gpu_hours == pytest.approx(4 * cost.minutes / 60)
+    assert CostModel().estimate(tiny(), tiny_run()).gpu_hours == 0
 
 
-def test_without_a_finished_trial_the_estimate_is_rough() -> None:
-    cost = CostModel.from_finished(tiny_run(), []).estimate(tiny(**SHORT), tiny_run())
-    assert cost.minutes == pytest.approx(ON_CPU / 60)
-    assert (cost.gpu_hours, cost.basis) == (0, "rough")
-    cost = CostModel.from_finished(paper_run(), []).estimate(tiny(**SHORT), paper_run())
-    assert cost.minutes == pytest.approx(ON_GPUS / 60)
+def test_without_a_finished_trial_the_model_alone_tells() -> None:
+    model = CostModel.from_finished(tiny_run(), [])
+    cost = model.estimate(tiny(**SHORT), tiny_run())
+    assert cost.minutes == pytest.approx(MODEL.estimate(tiny(**SHORT), tiny_run()).seconds / 60)
+    assert cost.basis == "model"
+    assert model.record() == {"card": None, "finished": 0, "median_error": None, "largest_error": None}
 
 
-def test_a_task_of_unknown_size_is_tested_on_a_thousand_items() -> None:
-    spec = tiny(**{**SHORT, "task": "hotpotqa", "test_examples": None})
-    cost = CostModel(rates=CPU, factors={}).estimate(spec, tiny_run())
-    assert cost.minutes == pytest.approx((20.0 + 350 * 0.35 + 0.03 * (3 * 10 + 3 * 1000)) / 60)
-
-
-def test_finished_trials_of_the_same_configuration_scale_the_estimate(tmp_path: Path) -> None:
-    run = tiny_run()
+def test_finished_trials_of_the_same_configuration_correct_the_estimate(tmp_path: Path) -> None:
+    run, spec = tiny_run(), tiny(**SHORT)
+    longer = spec.replace(steps=700)
     (tmp_path / "not-begun").mkdir()
     trials = [
         TrialFolder(tmp_path / "not-begun"),
-        trial(tmp_path, "unfinished", tiny(**SHORT), run, None),
-        trial(tmp_path, "more-workers", tiny(**SHORT), run.replace(workers=run.workers + 1), 7.0),
-        trial(tmp_path, "on-gpus", tiny(**SHORT), run.replace(use_gpu=True), 7.0),
-        trial(tmp_path, "no-run", tiny(**SHORT), run, 7.0),
-        trial(tmp_path, "full-1", tiny(**{**SHORT, "steps": 700}), run, 2 * (ON_CPU + 350 * 0.35 + 0.03 * 4 * 10)),
+        trial(tmp_path, "unfinished", spec, run, None),
+        trial(tmp_path, "on-gpus", spec, run.replace(use_gpu=True), 7.0),
+        trial(tmp_path, "reused", spec, run, 7.0, reused_from="elsewhere"),
+        trial(tmp_path, "resumed", spec, run, 7.0, training_seconds=70.0),
+        trial(tmp_path, "no-run", spec, run, 7.0),
+        trial(tmp_path, "full-1", longer, run, 2 * MODEL.estimate(longer, run).seconds),
     ]
-    trials[4].begin({"spec": tiny(**SHORT).model_dump()})
+    trials[5].begin({"spec": spec.model_dump()})
     model = CostModel.from_finished(run, trials)
-    cost = model.estimate(tiny(**SHORT), run)
-    assert cost.minutes == pytest.approx(2 * ON_CPU / 60)
-    assert cost.basis == "measured: full-1"
-    assert model.estimate(tiny(**SHORT, bridge="resampler"), run).basis == "rough"
-    assert CostModel.from_finished(run, trials[:5]).factors == {}
+    cost = model.estimate(spec, run)
+    assert cost.minutes == pytest.approx(2 * MODEL.estimate(spec, run).seconds / 60)
+    assert cost.basis == "model, corrected by 1 like it"
+    other = model.estimate(spec.replace(bridge="resampler"), run)
+    assert other.basis == "model, corrected by 1 others"
+    assert other.minutes == pytest.approx(2 * other.time.seconds / 60)
+    assert CostModel.from_finished(run, trials[:6]).finished == []
 
 
-@pytest.mark.parametrize(
-    ("task", "limit", "items"),
-    [
-        ("gsm8k", None, 1319),
-        ("gsm8k", 200, 200),
-        ("gsm8k", 5000, 1319),
-        ("synthetic", None, 1000),
-        ("synthetic", 5000, 5000),
-        ("hotpotqa", None, None),
-        ("hotpotqa", 300, 300),
-    ],
-)
-def test_the_number_of_test_items(task: str, limit: int | None, items: int | None) -> None:
-    assert cost_estimates.test_items(task, limit) == items
+def test_fewer_workers_correct_it_too_since_the_model_counts_them(tmp_path: Path) -> None:
+    spec, one = tiny(**SHORT), tiny_run(workers=1)
+    model = CostModel.from_finished(
+        tiny_run(), [trial(tmp_path, "a", spec, one, 3 * MODEL.estimate(spec, one).seconds)]
+    )
+    assert model.estimate(spec, tiny_run()).minutes == pytest.approx(3 * MODEL.estimate(spec, tiny_run()).seconds / 60)
+
+
+def test_old_results_tell_the_training_alone(tmp_path: Path) -> None:
+    spec, run = tiny(**SHORT), tiny_run()
+    time = MODEL.estimate(spec, run)
+    made = trial(tmp_path, "old", spec, run, None)
+    made.write_result({"seconds": 2 * (time.seconds - time.parts["start"] - time.parts["test"])})
+    assert CostModel.from_finished(run, [made]).finished[0].ratio == pytest.approx(2)
+
+
+def test_the_error_on_known_trials_is_of_each_estimated_by_the_others(tmp_path: Path) -> None:
+    spec, run = tiny(**SHORT), tiny_run()
+    seconds = MODEL.estimate(spec, run).seconds
+    trials = [
+        trial(tmp_path, f"full-{i}", spec.replace(seed=i), run, k * seconds) for i, k in enumerate((1.0, 1.0, 4.0))
+    ]
+    model = CostModel.from_finished(run, trials)
+    assert model.errors() == pytest.approx([1.0, 1.0, -0.75])
+    assert model.record() == {"card": None, "finished": 3, "median_error": 1.0, "largest_error": 1.0}
+
+
+def test_the_card_is_that_of_the_finished_trials(tmp_path: Path) -> None:
+    spec, run = paper(), paper_run()
+    trials = [
+        trial(tmp_path, name, spec, run, 900.0, gpu=gpu)
+        for name, gpu in (("a", "NVIDIA H100 80GB HBM3"), ("b", "NVIDIA A100-SXM4-80GB"))
+    ]
+    model = CostModel.from_finished(run, trials)
+    assert model.record()["card"] == "NVIDIA A100-SXM4-80GB"
+    assert [one.name for one in model.finished] == ["b"], "times of another card correct nothing"
+    assert "rates of NVIDIA A100 follow from its data sheet" in model.estimate(spec, run).time.notes
 
 
 def test_what_the_gate_can_resolve_at_this_n() -> None:
