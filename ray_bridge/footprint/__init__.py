@@ -1,4 +1,4 @@
-"""What a job needs before it runs: positions of both models' contexts, and bytes of memory by part.
+"""What a job needs before it runs: positions of both models' contexts, bytes of memory by part, FLOPs and time.
 
-Pure arithmetic on configurations and lengths, without PyTorch: `plan` answers on a laptop.
+Pure arithmetic on configurations, lengths and measured rates: `plan` answers on a laptop.
 """

@@ -85,6 +85,15 @@ def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Pa
     assert files.read_json(tmp_path / NAME / "campaign.json")["request"]["preflight"] == ["passed"]
     effects = pd.read_parquet(tmp_path / NAME / "appendix" / "effects.parquet")
     assert len(effects) > 0
+    assert (tmp_path / NAME / "appendix" / "pareto.png").is_file()
+    costs = files.read_json(tmp_path / NAME / "appendix" / "appendix.json")["costs"]
+    assert {(row["variant"], row["condition"]) for row in costs} == {
+        (v, c) for v in ("full", "A", "B", "C") for c in CONDITIONS
+    }
+    assert all(row["flops"] > 0 for row in costs)
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        recorded = {name for (name,) in database.execute("select distinct key from latest_metrics")}
+    assert {"cost/flops/text_bridge", "cost/passed_bytes/bridged", "cost/seconds/bridged"} <= recorded
     assert sorted(path.name.split("-")[0] for path in (tmp_path / NAME / "trials").iterdir()) == ["A", "B", "C", "full"]
     for condition in CONDITIONS:
         row = rf"\W {condition.replace('_', ' ')} +\W +\d+ +\W +12 "
