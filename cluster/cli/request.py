@@ -17,6 +17,7 @@ from ray_bridge.config.presets import preset, split_settings
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
 from ray_bridge.config.task_mapping import MAPPED, read_mapping
 from ray_bridge.config.task_needs import NEEDS
+from ray_bridge.footprint.shards import check_target_shards
 from ray_bridge.tasks.registry import TASKS
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.parallel import parse_parallel
@@ -81,7 +82,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
             print(
                 f"note: task {base.task} and bridge {base.bridge} have no {toggle.field}, which {toggle.key} switches"
             )
-    return Campaign(
+    campaign = Campaign(
         planned,
         base,
         run_spec,
@@ -102,6 +103,19 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
             "tracking_uri": request.tracking_uri or default_tracking_uri(request.storage),
         },
     )
+    _check_workers(campaign)
+    return campaign
+
+
+def _check_workers(campaign: Campaign) -> None:
+    """Refuse trials whose batch or target does not divide among the workers; see `check_run` and `check_shards`."""
+    different = {
+        (trial.spec.batch_size, trial.spec.target_shards, trial.spec.target): trial.spec
+        for trial in campaign.plan.trials.values()
+    }
+    for spec in different.values():
+        check_run(spec, campaign.run_spec)
+        check_target_shards(spec)
 
 
 def keep_needs(phase: Phase, base: JobSpec, settings: Container[str]) -> Phase:

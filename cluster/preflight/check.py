@@ -51,6 +51,7 @@ class PreflightSettings:
         tracking_uri: MLflow's; None for the default, a database beside the campaigns.
         models: folders, hub names, or `embedded:...`; the first two are the base's source and target.
         bytes_per_parameter: of the models once they are loaded.
+        shards: workers that hold the base's target between them.
         task: name of the task.
         task_data: folder of its data; None for the hub's.
         dataset: hub name of its data; None if it reads none.
@@ -73,6 +74,7 @@ class PreflightSettings:
     tracking_uri: str | None = None
     models: tuple[str, ...] = ()
     bytes_per_parameter: int = 4
+    shards: int = 1
     task: str = "synthetic"
     task_data: str | None = None
     dataset: str | None = None
@@ -94,6 +96,7 @@ class PreflightSettings:
             min_free_gb=50 if run.use_gpu else 2,
             models=(job.source, job.target),
             bytes_per_parameter=4 if job.model_dtype == "float32" else 2,
+            shards=job.target_shards,
             task=job.task,
             task_data=job.task_data,
             dataset=hub_name(job),

@@ -1,4 +1,4 @@
-"""Check of memory: every worker holds both models, in the node's memory or on its GPU."""
+"""Check of memory: every worker holds both models, or a part of the target, in the node's memory or on its GPU."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,10 +22,12 @@ def judge_memory(facts: Mapping[str, Any], settings: PreflightSettings, node: st
         A failure if the weights alone do not fit, a warning if the whole may not.
     """
     parameters = [facts["models"][name].get("parameters") for name in settings.models[:2]]
-    weights = sum(number * settings.bytes_per_parameter for number in parameters if number)
+    held = zip(parameters, (1, settings.shards), strict=False)  # the source whole, of the target a part at least
+    weights = sum(number * settings.bytes_per_parameter / parts for number, parts in held if number)
     smallest = min(facts["gpu_memory"], default=None)
     if settings.gpus and smallest is not None and weights > smallest:
-        detail = f"both models need {weights / 1e9:.0f} GB on each GPU; the smallest has {smallest / 1e9:.0f} GB"
+        what = "both models need" if settings.shards == 1 else "the source and a part of the target need"
+        detail = f"{what} {weights / 1e9:.0f} GB on each GPU; the smallest has {smallest / 1e9:.0f} GB"
         return Check(name="memory", status="fail", detail=detail, remedy="use larger GPUs or other models", node=node)
     available = facts["memory"]["available"]
     loaded = 0 if settings.gpus else weights * settings.workers

@@ -5,7 +5,7 @@ Only models whose configuration is on this machine can be judged; for others the
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cluster.preflight.check import Check, Status
@@ -14,6 +14,7 @@ from ray_bridge.footprint.context import REMEDY, too_long
 from ray_bridge.footprint.estimate import USABLE, MemoryEstimate, estimate_memory
 from ray_bridge.footprint.lengths import TextLengths, text_lengths
 from ray_bridge.footprint.model_shape import ModelShape, read_shape
+from ray_bridge.footprint.shards import divisors
 
 ASSUMED_GPU = 80e9
 """Bytes of a GPU of which nothing is known."""
@@ -29,7 +30,7 @@ _MATTERS = (
     *_TEXTS,
     *("model_dtype", "eval_dtype", "max_new_tokens", "layout", "soft_position", "injection", "prompt_share"),
     *("bridge", "soft_tokens", "hidden_size", "depth", "sampler_steps", "geometry_projection"),
-    *("decode_aware", "decode_questions", "decode_samples", "batch_size", "ema_decay"),
+    *("decode_aware", "decode_questions", "decode_samples", "batch_size", "ema_decay", "target_shards"),
 )
 """Fields on which context and memory depend."""
 
@@ -123,18 +124,33 @@ class Requirement:
         if estimate.total <= USABLE * capacity:
             return Check(name="memory", status="pass", detail=detail, node=node)
         status: Status = "fail" if CLEARLY * estimate.total > capacity else "warn"
-        return Check(name="memory", status=status, detail=detail, remedy=self._remedy(estimate, capacity), node=node)
+        remedy = self._remedy(estimate, run, capacity)
+        return Check(name="memory", status=status, detail=detail, remedy=remedy, node=node)
 
-    def _remedy(self, estimate: MemoryEstimate, capacity: float) -> str:
+    def _remedy(self, estimate: MemoryEstimate, run: RunSpec, capacity: float) -> str:
+        shards = self._shards_that_fit(run, capacity) if estimate.stays["target"] > capacity / 2 else None
+        spread = "" if shards is None else f"spread the target over GPUs (target_shards={shards}), or "
         if sum(estimate.stays.values()) > USABLE * capacity:
             half = ", or model_dtype=bfloat16" if self.spec.model_dtype == "float32" else ""
-            return f"use larger GPUs or smaller models{half}"
+            return f"{spread}use larger GPUs or smaller models{half}"
         if estimate.largest == "a training step":
             again = "run layers again in the backward pass (recompute_tokens=0), " if estimate.saved else ""
-            return f"{again}lower num_fewshot, batch_size or soft_tokens, or share the batch among more workers"
+            return f"{spread}{again}lower num_fewshot, batch_size or soft_tokens, or share the batch among more workers"
         if estimate.largest == "an evaluation":
-            return "lower eval_batch_size, num_fewshot or max_new_tokens"
-        return "lower decode_questions, num_fewshot or max_new_tokens"
+            return f"{spread}lower eval_batch_size, num_fewshot or max_new_tokens"
+        return f"{spread}lower decode_questions, num_fewshot or max_new_tokens"
+
+    def _shards_that_fit(self, run: RunSpec, capacity: float) -> int | None:
+        """Return the fewest parts of the target with which a run fits, None if none do."""
+        if self.target is None:
+            return None
+        for shards in divisors(self.target):
+            if shards <= self.spec.target_shards or run.workers % shards:
+                continue
+            estimate = replace(self, spec=self.spec.replace(target_shards=shards)).estimate(run, capacity)
+            if estimate is not None and estimate.total <= USABLE * capacity:
+                return shards
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

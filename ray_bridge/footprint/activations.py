@@ -50,10 +50,21 @@ def kept_bytes(shape: ModelShape, rows: int, length: int, *, past: int, size: in
 
 
 def recomputed_bytes(
-    shape: ModelShape, rows: int, length: int, *, past: int, size: int, kernels: bool, fused: bool
+    shape: ModelShape, rows: int, length: int, *, past: int, size: int, kernels: bool, fused: bool, shards: int = 1
 ) -> int:
-    """Return the bytes that are kept if layers run again in the backward pass: all inputs, and one layer's whole."""
-    inputs = shape.layers * rows * length * shape.hidden * size
+    """Return the bytes that are kept if layers run again in the backward pass: all inputs, and one layer's whole.
+
+    Args:
+        shape: of the target, or of the part that a process holds.
+        rows: B.
+        length: T.
+        past: H.
+        size: bytes of a number in the target's dtype.
+        kernels: as in `kept_bytes`.
+        fused: whether layers are fused.
+        shards: processes that hold the target; they share the inputs of fused layers out among them.
+    """
+    inputs = shape.layers * rows * length * shape.hidden * size // (shards if fused else 1)
     whole = kept_bytes(shape, rows, length, past=past, size=size, kernels=kernels, fused=fused)
     return inputs + whole // shape.layers
 

@@ -1,5 +1,6 @@
 """Memory that a worker of a job needs on its device, by part, before anything is loaded.
 
+Under `target_shards` a worker holds its part of the target, and its rows are those of its group.
 What stays (weights, the bridge with its optimiser, the few-shot header's states) adds up; of the parts that come and go
 (a training step, a decode-aware step, an evaluation) the largest counts. The estimate leaves out what adapts to the
 memory that is free: with CUDA graphs, as many rows are decoded at once as fit.
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from ray_bridge.config.spec import JobSpec, RunSpec
 from ray_bridge.footprint.activations import FP32, bridge_bytes, kept_bytes, recomputed_bytes, trained_parameters
 from ray_bridge.footprint.model_shape import ModelShape
+from ray_bridge.footprint.shards import part_of
 
 if TYPE_CHECKING:  # measuring lengths takes PyTorch
     from ray_bridge.footprint.lengths import TextLengths
@@ -86,11 +88,12 @@ def resident_bytes(
     size = 4 if spec.model_dtype == "float32" else 2
     of_weights = size + (8 if spec.eval_dtype == "float64" else 0)  # evaluation has copies of its own
     trained = trained_parameters(spec, source, target) if trained is None else trained
+    part = part_of(target, spec.target_shards)
     # Weights, gradient, two moments, the flat gradient before and after its sum, the best weights, evaluation's copy.
     copies = 8 + (1 if spec.ema_decay else 0)
     return {
         "source": source.parameters * of_weights,
-        "target": target.parameters * of_weights,
+        "target": part.parameters * of_weights,
         "bridge and optimiser": trained * FP32 * copies,
         "libraries": int(LIBRARIES) if gpu else 0,
     }
@@ -118,20 +121,22 @@ def estimate_memory(
     """
     gpu, size = run.use_gpu, 4 if spec.model_dtype == "float32" else 2
     stays = resident_bytes(spec, source, target, gpu=gpu)
+    whole, target = target, part_of(target, spec.target_shards)
+    groups = run.workers // spec.target_shards
     own = lengths[1]
     header = own.header if spec.layout == "soft_plus_text" else 0
     cached = header if spec.soft_position == "before_question" and spec.injection != "adapter" else 0
     # Read once for the source, for the text-only rows and, after the soft tokens' place, for the student's.
     stays["few-shot header"] = 2 * size * (source.kv_elements(lengths[0].header) + target.kv_elements(own.header))
-    rows = -(-spec.batch_size // run.workers)
+    rows = -(-spec.batch_size // groups)
     prompt = own.prompt if spec.layout == "soft_plus_text" or spec.prompt_share else INSTRUCTION
     length = spec.inserted + header - cached + prompt + own.answer
     way = {"past": cached, "size": size, "kernels": gpu and size == 2, "fused": gpu and target.fused}
     kept = kept_bytes(target, rows, length, **way)  # type: ignore[arg-type]
-    again = recomputed_bytes(target, rows, length, **way)  # type: ignore[arg-type]
+    again = recomputed_bytes(target, rows, length, shards=spec.target_shards, **way)  # type: ignore[arg-type]
     budget = run.recompute_tokens
     if budget is None and capacity is not None:
-        budget = positions_that_fit(spec, run, source, target, capacity)
+        budget = positions_that_fit(spec, run, source, whole, capacity)
     recomputed = budget is not None and rows * length > budget
     others = bridge_bytes(spec, rows, lengths[0].prompt) + CHUNK * target.vocabulary * OF_LOGIT
     passing = {"a training step": (again if recomputed else kept) + others}
@@ -173,7 +178,8 @@ def positions_that_fit(
     """
     gpu, size = run.use_gpu, 4 if spec.model_dtype == "float32" else 2
     stays = sum(resident_bytes(spec, source, target, gpu=gpu, trained=trained).values())
-    rows = -(-spec.batch_size // run.workers)
+    target, groups = part_of(target, spec.target_shards), run.workers // spec.target_shards
+    rows = -(-spec.batch_size // groups)
     others = bridge_bytes(spec, rows, 256) + CHUNK * target.vocabulary * OF_LOGIT
     free = USABLE * capacity - stays - others
     fused = gpu and (target.fused if fused is None else fused)
@@ -184,10 +190,10 @@ def positions_that_fit(
 def _decode_aware(spec: JobSpec, run: RunSpec, target: ModelShape, own: "TextLengths", way: Mapping[str, int]) -> int:
     size = way["size"]
     length = spec.inserted + own.header + own.prompt + spec.max_new_tokens
-    completions = -(-spec.decode_questions * spec.decode_samples // run.workers)
+    completions = -(-spec.decode_questions * spec.decode_samples // (run.workers // spec.target_shards))
     caches = target.kv_elements(min(completions, run.eval_batch_size) * length) * size
     rows = max(1, MICRO_TOKENS // length)
-    layers = recomputed_bytes(target, rows, length, **way)  # type: ignore[arg-type]
+    layers = recomputed_bytes(target, rows, length, shards=spec.target_shards, **way)  # type: ignore[arg-type]
     logits = rows * spec.max_new_tokens * target.vocabulary * OF_LOGIT
     return max(caches, layers + logits)
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from bridge_common.errors import UserError
-from ray_bridge.footprint.model_shape import ModelShape
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.footprint.model_shape import ModelShape, read_shape
 
 SHARDED = frozenset({"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text"})
 """Model types whose layers can be cut: queries, keys, values, gate and up are products of their own."""
@@ -36,8 +37,18 @@ def check_shards(shape: ModelShape, shards: int) -> None:
         if count % shards:
             fits = ", ".join(str(n) for n in divisors(shape))
             raise UserError(
-                f"target_shards={shards}: the {count:,} {what} of {shape.name} do not divide by it; use one of {fits}"
+                f"target_shards={shards}: the {count:,} {what} of {shape.name} do not divide by it; it can be {fits}"
             )
+
+
+def check_target_shards(spec: JobSpec) -> None:
+    """Refuse a job whose target cannot be cut as it asks, if the target's configuration is on this machine.
+
+    Raises:
+        UserError: see `check_shards`.
+    """
+    if spec.target_shards > 1 and (shape := read_shape(spec.target, spec.target_revision)) is not None:
+        check_shards(shape, spec.target_shards)
 
 
 def divisors(shape: ModelShape) -> list[int]:

@@ -207,7 +207,7 @@ class FrozenLM:
     def slow_paths(self) -> str:
         """Return in one line which fast paths this model cannot take on a GPU, and why; empty if it takes all."""
         if self.body is not None or not self.not_fused:
-            return "" if self.shards is None else f"{self.name}: {WITHOUT_GRAPHS}"
+            return f"{self.name}: {WITHOUT_GRAPHS}" if self.shards is not None and self.device.type == "cuda" else ""
         parts = [f"its layers are run eagerly ({self.not_fused})"]
         window = shortest_window(self.config)
         if not attends_fully(self.config):

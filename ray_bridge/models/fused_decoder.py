@@ -6,6 +6,7 @@ one kernel. The model itself still works. In fp32 and fp64 every operation is th
 the same text.
 """
 
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from ray_bridge.gpu.kernels import fused_layer as layer_kernels
 from ray_bridge.models.fused_layers import FusedLayer, Norm, decoder_of, fuse_layers, rotaries
 from ray_bridge.models.sharding.layers import SummedLinear
+from ray_bridge.models.sharding.recompute import run_again
 from ray_bridge.models.soft_context import SoftContext
 
 
@@ -93,7 +95,9 @@ class FusedBody:
             angles = self.angles(x, positions)  # (B, T, D) twice each
             for i, layer in enumerate(self.layers[:stop]):
                 own = angles[layer.rotary]
-                if recompute and torch.is_grad_enabled():
+                if recompute and torch.is_grad_enabled() and self.shards is not None:
+                    x = run_again(partial(self.layer, i, layer, angles=own, attend=attend), x, self.shards)
+                elif recompute and torch.is_grad_enabled():
                     x = checkpoint(self.layer, i, layer, x, own, attend, use_reentrant=False, preserve_rng_state=False)
                 else:
                     x = self.layer(i, layer, x, own, attend)

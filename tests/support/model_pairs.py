@@ -50,16 +50,25 @@ def make_pair(
     depth: int = 3,
     tied: bool = False,
     seed: int = 0,
+    target_kv_heads: int = 1,
 ) -> PairFolders:
     """Save two random fp32 checkpoints below a folder and return their folders."""
     places = {"source": (source_arch, source_width), "target": (target_arch, target_width)}
     for number, (side, (arch, width)) in enumerate(places.items()):
-        save_checkpoint(Path(folder) / side, arch, width=width, depth=depth, tied=tied, seed=seed + number)
+        place, heads = Path(folder) / side, target_kv_heads if side == "target" else 1
+        save_checkpoint(place, arch, width=width, depth=depth, tied=tied, seed=seed + number, kv_heads=heads)
     return PairFolders(source=str(Path(folder) / "source"), target=str(Path(folder) / "target"))
 
 
 def save_checkpoint(
-    folder: Path, arch: Arch, *, width: int = 32, depth: int = 3, tied: bool = False, seed: int = 0
+    folder: Path,
+    arch: Arch,
+    *,
+    width: int = 32,
+    depth: int = 3,
+    tied: bool = False,
+    seed: int = 0,
+    kv_heads: int = 1,
 ) -> Path:
     """Save one random fp32 checkpoint with its tokenizer."""
     from transformers.utils.logging import disable_progress_bar
@@ -68,13 +77,15 @@ def save_checkpoint(
     tokenizer = make_tokenizer(arch)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = make_model(arch, tokenizer, width=width, depth=depth, tied=tied)
+        model = make_model(arch, tokenizer, width=width, depth=depth, tied=tied, kv_heads=kv_heads)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def make_model(arch: Arch, tokenizer: Any, *, width: int = 32, depth: int = 3, tied: bool = False) -> Any:
+def make_model(
+    arch: Arch, tokenizer: Any, *, width: int = 32, depth: int = 3, tied: bool = False, kv_heads: int = 1
+) -> Any:
     """Return a model with weights from torch's current seed, large enough that its outputs depend on its inputs."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -93,7 +104,7 @@ def make_model(arch: Arch, tokenizer: Any, *, width: int = 32, depth: int = 3, t
         "pad_token_id": tokenizer.pad_token_id,
     }
     if arch != "gpt_neox":
-        common |= {"num_key_value_heads": 1}
+        common |= {"num_key_value_heads": kv_heads}
     common["rope_parameters"] = {
         "mistral": {"rope_type": "default", "rope_theta": 1e6},
         "llama": {

@@ -17,7 +17,7 @@ DISCORDANCE = 0.12  # share of items on which two variants differ: 24 of 200 in 
 Z_LEVEL, Z_POWER = 1.959964, 0.841621  # two-sided 95 %, power 80 %
 
 Configuration = tuple[Any, ...]
-"""Source, target, task and bridge: finished trials that agree in them correct one another first."""
+"""Source, target and its parts, task and bridge: finished trials that agree in them correct one another first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ def _correction(own: Configuration, finished: Sequence[FinishedTrial]) -> tuple[
 
 
 def _configuration(spec: Mapping[str, Any]) -> Configuration:
-    return spec["source"], spec["target"], spec["task"], spec["bridge"]
+    return spec["source"], spec["target"], spec.get("target_shards", 1), spec["task"], spec["bridge"]
 
 
 def _ratio(result: Mapping[str, Any], time: JobTime) -> float | None:

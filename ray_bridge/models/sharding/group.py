@@ -71,6 +71,16 @@ class ShardGroup:
         torch.distributed.broadcast(x, self.first, group=self._handle)
         return x
 
+    def own_slice(self, x: Tensor) -> Tensor:
+        """Return a copy of this process's slice of a tensor that all of them have, (n,) -> (n / size,)."""
+        return x.view(self.size, -1)[self.rank].clone()
+
+    def gather(self, own: Tensor) -> Tensor:
+        """Return the tensor of which each process has a slice, (n / size,) -> (n,)."""
+        whole = own.new_empty(self.size * len(own))
+        torch.distributed.all_gather(list(whole.split(len(own))), own, group=self._handle)
+        return whole
+
     def least(self, value: float) -> float:
         """Return the smallest of the values of all processes of the group."""
         values = torch.tensor(value, dtype=torch.float64, device=self.device)

@@ -14,6 +14,7 @@ from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign, make_specs, make_trial_specs, parse_phase, task_fields
 from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge import tiny, tiny_run
+from tests.support.model_pairs import save_checkpoint
 from tests.support.plugin_modules import EXAMPLE, importable
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import Phase, ablate, phase1, phase2
@@ -103,6 +104,7 @@ def test_a_task_is_a_name_or_the_file_of_a_mapping(tmp_path: Path, monkeypatch: 
         ("phase9", [], "unknown phase 'phase9': there are phase1, phase2, phase3, ablate"),
         ("phase1", ["--set", "soft_token=3"], "unknown field 'soft_token'"),
         ("phase1", ["--set", "workers=3"], "does not divide among 3 workers"),
+        ("phase1", ["--set", "target_shards=3"], "workers=2 does not divide into groups of target_shards=3"),
         ("phase1", ["--seeds", "a"], "--seeds a"),
         ("phase1", ["--gate", "sure"], "--gate sure: use plain or confident"),
     ],
@@ -223,3 +225,13 @@ def test_variants_of_another_task_keep_what_was_asked_for(tmp_path: Path) -> Non
     asked = planned(tmp_path / "a", "max_new_tokens=256")  # what GSM8K needs, too
     assert asked == {"hotpotqa": (256, 2), "math": (256, 4)}
     assert planned(tmp_path / "b", "num_fewshot=1") == {"hotpotqa": (32, 1), "math": (1024, 1)}
+
+
+def test_a_target_whose_heads_do_not_divide_is_refused_before_ray_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the 1 key and value heads of embedded:target do not divide"):
+        campaign(tmp_path, "--set", "target_shards=2")
+    place = str(save_checkpoint(tmp_path / "target", "llama", width=64, kv_heads=2))
+    asked = campaign(tmp_path, "--set", "target_shards=2", "--target", place, phase="phase3")
+    assert {trial.spec.target_shards for trial in asked.plan.trials.values()} == {2}
+    with pytest.raises(UserError, match=r"the 4 attention heads of .* do not divide by it; it can be 1, 2"):
+        campaign(tmp_path, "--set", "target_shards=8", "--set", "workers=8", "--target", place)

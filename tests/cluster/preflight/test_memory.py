@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def facts(available_gb: float, parameters: float | None, gpus_gb: tuple[float, .
         (GPU_JOB, facts(8, 8e9, (80, 80)), "pass", "8.0 GB available"),
         (GPU_JOB, facts(8, 8e9, (80, 24)), "fail", "both models need 32 GB on each GPU; the smallest has 24 GB"),
         (GPU_JOB, facts(2, 8e9), "warn", "2.0 GB available"),
+        (replace(GPU_JOB, shards=4), facts(8, 8e9, (80, 24)), "pass", "8.0 GB available"),
+        (replace(GPU_JOB, shards=2), facts(8, 8e9, (80, 20)), "fail", "the source and a part of the target need 24 GB"),
     ],
 )
 def test_a_job_that_does_not_fit(settings: PreflightSettings, given: dict[str, Any], status: str, detail: str) -> None:

@@ -104,8 +104,21 @@ def test_a_target_that_does_not_fit_on_a_gpu_is_refused(folders: PairFolders, tm
     assert "target-70b: " in check.detail
     assert "target 141." in check.detail
     assert "of 80 GB on each GPU" in check.detail
-    assert check.remedy == "use larger GPUs or smaller models"
+    assert check.remedy == "spread the target over GPUs (target_shards=4), or use larger GPUs or smaller models"
     assert asked.memory(192e9)[0].status == "pass"
+
+
+def test_a_target_in_parts_fits_on_the_same_gpus(folders: PairFolders, tmp_path: Path) -> None:
+    asked = large(folders, tmp_path)
+    spec = asked.trials["target-70b"].replace(target_shards=4)
+    [check] = replace(asked, trials={"target-70b": spec}).memory(80e9)
+    assert check.status == "pass", check.detail
+    assert "target 38." in check.detail
+    [check] = replace(asked, trials={"target-70b": spec.replace(target_shards=2)}).memory(80e9)
+    assert check.remedy.startswith("spread the target over GPUs (target_shards=4), or lower ")
+    [check] = replace(asked, run=paper_run(workers=3)).memory(80e9)  # which no number of parts divides
+    assert check.remedy == "use larger GPUs or smaller models"
+    assert len(replace(asked, trials={**asked.trials, "parts": spec}).different) == 2
 
 
 def test_activations_that_do_not_fit_name_recomputation(folders: PairFolders, tmp_path: Path) -> None:

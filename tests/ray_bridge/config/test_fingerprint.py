@@ -101,3 +101,9 @@ def test_fields_that_were_added_later_count_only_with_another_value() -> None:
     marks = {fingerprint(tiny(**change)) for change in ({}, {"prompt_format": "chat"}, {"stops": "Q:"})}
     assert len(marks) == 3
     assert fingerprint(tiny()) == fingerprint(tiny(prompt_format="raw", stops=None))
+
+
+def test_the_parts_of_a_target_do_not_count(tmp_path: Path) -> None:
+    """They say where a job computes: a trial of a whole target is not run again because the next phase needs parts."""
+    assert fingerprint(tiny(target_shards=4)) == fingerprint(tiny())
+    assert tiny(target_shards=4).flat()["target_shards"] == 4

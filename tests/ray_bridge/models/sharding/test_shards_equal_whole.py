@@ -161,7 +161,7 @@ def refuse(worker: Worker, place: Path) -> None:
 def test_a_model_that_cannot_be_cut_is_refused_in_one_line(tmp_path: Path) -> None:
     on_workers(2, refuse, tmp_path)
     assert torch.load(tmp_path / "1.pt") == [
-        "target_shards=2: the 1 key and value heads of llama do not divide by it; use one of 1",
+        "target_shards=2: the 1 key and value heads of llama do not divide by it; it can be 1",
         "target_shards=2: the layers of phi3 (phi3) cannot be cut; use target_shards=1, or a model of type gemma2, "
         "gemma3_text, llama, mistral, qwen2, qwen3",
     ]
