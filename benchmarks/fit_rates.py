@@ -115,7 +115,9 @@ class Recorded:
             shape = ModelShape(name=self.name, **self.job["shape"])
             return shape, shape
         spec = self._spec()
-        return find_shape(spec.source)[0], find_shape(spec.target)[0]
+        target = self.job.get("target_shape")
+        target = find_shape(spec.target)[0] if target is None else ModelShape(name=self.name, **target)
+        return find_shape(spec.source)[0], target
 
     def _rates(self, values: Mapping[str, float]) -> Rates:
         cards = rate_table()["cards"]

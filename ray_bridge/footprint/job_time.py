@@ -39,7 +39,9 @@ class Rates:
         load_bytes: bytes a second at which weights are loaded.
         float64: how much slower passes in float64 are.
         start: seconds from a trial's call to its first work, models excluded.
+        memory: bytes of the device; 0 if passes never run layers again for want of it.
         step: seconds of a training step besides its FLOPs.
+        parts_step: the same for a target in parts, whose passes are not captured in graphs.
         unfused_step: the same for a target whose layers are not fused.
         decode_step: seconds of a decoding step besides its bytes.
         call: seconds of a decoded batch besides its steps: its graph's capture.
@@ -58,7 +60,9 @@ class Rates:
     load_bytes: float
     float64: float
     start: float
+    memory: float
     step: float
+    parts_step: float
     unfused_step: float
     decode_step: float
     call: float
@@ -170,13 +174,13 @@ def estimate_time(
         rates: of the device.
         conditions: of the final evaluation.
     """
-    work = JobWork(spec, run, *shapes, texts)
+    work = JobWork(spec, run, *shapes, texts, rates.memory or None)
     weights = (work.source.parameters + work.target.parameters) * work.size  # bytes
     validations = 1 + spec.steps // spec.eval_every + (1 if spec.steps % spec.eval_every else 0)
     aware = spec.steps // spec.eval_every if spec.decode_aware else 0
     step = rates.seconds(work.step())
-    if run.use_gpu and not shapes[1].fused:
-        step += rates.unfused_step - rates.step
+    if run.use_gpu and (spec.target_shards > 1 or not shapes[1].fused):
+        step += (rates.parts_step if spec.target_shards > 1 else rates.unfused_step) - rates.step
     slower = rates.float64 if spec.eval_dtype == "float64" else 1.0
     validation = rates.seconds(work.evaluation("bridged", spec.validation_examples))
     test = sum(rates.seconds(work.evaluation(condition, texts.test)) for condition in conditions)
@@ -221,7 +225,7 @@ def rates_from(card: str, ceilings: Mapping[str, Any], values: Mapping[str, floa
 
     Args:
         card: its name.
-        ceilings: FLOP/s of a matrix product, `matmul`, and bytes a second of a copy, `copy`.
+        ceilings: FLOP/s of a matrix product, `matmul`, bytes a second of a copy, `copy`, and bytes of `memory`.
         values: shares (`train_share`, `read_share`, `decode_share`), and the other fields of `Rates`.
     """
     shares = {"train_flops": "train_share", "read_flops": "read_share", "decode_bytes": "decode_share"}
@@ -229,7 +233,7 @@ def rates_from(card: str, ceilings: Mapping[str, Any], values: Mapping[str, floa
         name: values[share] * ceilings["copy" if name == "decode_bytes" else "matmul"] for name, share in shares.items()
     }
     rest = {field.name: values[field.name] for field in fields(Rates) if field.name in values}
-    return Rates(card=card, **reached, **rest)
+    return Rates(card=card, memory=ceilings["memory"], **reached, **rest)
 
 
 def values_of(entries: Mapping[str, Any]) -> dict[str, float]:

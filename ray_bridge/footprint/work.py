@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from ray_bridge.config.spec import JobSpec, RunSpec
 from ray_bridge.footprint.activations import FP32, trained_parameters
-from ray_bridge.footprint.estimate import INSTRUCTION, MICRO_TOKENS
+from ray_bridge.footprint.estimate import INSTRUCTION, MICRO_TOKENS, positions_that_fit
 from ray_bridge.footprint.flops import adapter_flops, answer_flops, forward_flops, kv_bytes, layer_weights
 from ray_bridge.footprint.means import TextMeans, Texts
 from ray_bridge.footprint.model_shape import ModelShape
@@ -66,14 +66,26 @@ class JobWork:
         source: sizes of the source.
         target: sizes of the target.
         texts: lengths and numbers of its texts.
+        memory: bytes of a worker's device, by which long passes run layers again; None if they never do.
     """
 
-    def __init__(self, spec: JobSpec, run: RunSpec, source: ModelShape, target: ModelShape, texts: Texts) -> None:
+    def __init__(
+        self,
+        spec: JobSpec,
+        run: RunSpec,
+        source: ModelShape,
+        target: ModelShape,
+        texts: Texts,
+        memory: float | None = None,
+    ) -> None:
         self.spec, self.run, self.texts = spec, run, texts
         self.source, self.target = source, part_of(target, spec.target_shards)
         self.groups = max(1, run.workers // spec.target_shards)  # of workers that read the same rows
         self.size = 4 if spec.model_dtype == "float32" else 2
         self.graphed = run.use_gpu
+        self.kept = run.recompute_tokens  # positions of a pass above which layers run again
+        if self.kept is None and memory is not None:
+            self.kept = positions_that_fit(spec, run, source, self.target, memory)
         layer = spec.source_layer
         self.source_layers = layer if layer >= 0 else source.layers + 1 + layer
         self.stored = spec.steps * spec.batch_size >= texts.train
@@ -98,6 +110,8 @@ class JobWork:
         spec, own, rows = self.spec, self.texts.target, self._rows()
         length, cached = self._student()
         student = 2.0 * forward_flops(self.target, length, cached, logits=_whole(own.answer))
+        if self.kept is not None and rows * length > self.kept:
+            student += forward_flops(self.target, length, cached)
         if spec.injection == "adapter":
             student += 3 * self._adapters(length, 1)
         frozen = 0.0

@@ -128,6 +128,17 @@ def test_a_card_without_rates_is_said() -> None:
     assert rates_of("NVIDIA H200")[0].decode_bytes > rates.decode_bytes
 
 
+def test_long_passes_run_layers_again_where_memory_is_short() -> None:
+    work = work_of()
+    short = JobWork(work.spec, work.run, work.source, work.target, work.texts, memory=40e9)
+    assert short.kept == 0
+    length, cached = 64 + 1000 + 100 + 50, 0
+    again = 2 * forward_flops(work.target, length, cached)
+    assert short.step().train_flops - work.step().train_flops == pytest.approx(again)
+    never = JobWork(work.spec, work.run, work.source, work.target, work.texts, memory=10**13)
+    assert never.step() == work.step()
+
+
 def work_of(**changes: Any) -> JobWork:
     spec = paper(**{"decode_aware": False, **changes})
     means = TextMeans(header=1000, prompt=100, question=90, answer=50)
