@@ -103,7 +103,7 @@ class Notices:
             "trials": {
                 "finished": len(policy.outcomes),
                 "failed": len(failed),
-                "left": len(wanted) - len(policy.outcomes) - len(failed),
+                "left": len(wanted) + policy.proposals - len(policy.outcomes) - len(failed),
             },
             "accuracy": _accuracies(policy),
             "gpu_hours": usage.gpu_hours(self.campaign.run_spec, ()),

@@ -113,6 +113,7 @@ class Watcher:
         slots = max(1, len(running), schedule.get("slots", 1)) if driven else 1
         if driven and schedule.get("parallel") not in (None, "auto"):
             slots = max(1, min(int(schedule["parallel"]), slots))
+        lefts = [trial.left for trial in shown if trial.state != "waits for the gate"]
         live = [trial.name for trial in shown if trial.state == "running"]
         return Snapshot(
             trials=shown,
@@ -120,12 +121,13 @@ class Watcher:
             slots=schedule.get("slots") if driven else None,
             without_place=schedule.get("without_place", 0) if driven else 0,
             gpu_hours=self.usage.gpu_hours(self.campaign.run_spec, live, now),
-            left=makespan([t.left for t in shown if t.state != "waits for the gate"], slots),
+            left=makespan([*lefts, *[self._proposed] * policy.proposals], slots),
         )
 
     def _read_plan(self) -> None:
         plan = self.campaign.records.plan() or {"trials": []}
         self._estimates = {row["name"]: 60.0 * row["minutes"] for row in plan["trials"]}
+        self._proposed = 60.0 * (plan.get("search") or {"minutes": 0.0})["minutes"]  # seconds of a trial to come
         for name in self.campaign.plan.trials:
             self.usage.add(self.campaign.trial(name))
 

@@ -36,8 +36,8 @@ def print_status(storage: Path, name: str | None) -> None:
 def _print_campaign(console: Any, campaign: Campaign, trials: bool) -> None:
     policy = campaign.policy()
     wanted = policy.wanted()
-    done = sum(name in policy.outcomes for name in wanted)
-    console.print(f"{campaign.name}: {_state(campaign)}, {done} of {len(wanted)} trials done", markup=False)
+    done, asked = sum(name in policy.outcomes for name in wanted), len(wanted) + policy.proposals
+    console.print(f"{campaign.name}: {_state(campaign)}, {done} of {asked} trials done", markup=False)
     for line in gate_lines(policy):
         console.print(f"  {line}", markup=False)
     for name in wanted if trials else ():

@@ -105,6 +105,8 @@ def failure(folder: TrialFolder) -> str:
 
 def _unfinished(campaign: Campaign, policy: Policy) -> list[str]:
     missing = [name for name in policy.wanted() if name not in policy.outcomes]
+    if policy.proposals:
+        missing.append(f"{policy.proposals} trials that the search has not proposed yet")
     if not missing:
         return []
     limit = (campaign.records.schedule() or {}).get("limit")

@@ -44,7 +44,7 @@ def test_nothing_starts_that_cannot_end_in_time(tmp_path: Path, connected_ray: A
 def test_what_runs_at_the_time_stops_and_goes_on_later(tmp_path: Path, connected_ray: Any) -> None:
     prepare(tmp_path, {"full": 0.7}, steps=1000, pause=0.2)
     campaign = make(tmp_path)
-    until = time.time() + 35
+    until = time.time() + 30
     policy = campaign.run(DIRECT, limits=Limits(until=until))
     assert until <= time.time() < until + 30
     assert not policy.finished

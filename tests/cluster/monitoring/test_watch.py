@@ -11,8 +11,11 @@ from cluster.cli.app import app
 from cluster.monitoring.snapshot import Snapshot, Watcher, makespan
 from cluster.monitoring.watch import duration, headline
 from ray_bridge import tiny, tiny_run
+from tests.support.ray_searches import SearchDriver
 from tune_spaces.campaign import Campaign
 from tune_spaces.design import phases
+from tune_spaces.design.search import parse_axis
+from tune_spaces.design.sweep import sweep
 
 
 @pytest.fixture
@@ -101,3 +104,20 @@ def test_the_end_of_several_trials_depends_on_the_slots() -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(5, "5 s"), (600, "10 min"), (11_100, "3 h 05 min")])
 def test_durations_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_trials_that_a_search_will_propose_count_as_left(tmp_path: Path) -> None:
+    phase = sweep(tiny(), [parse_axis("learning_rate=log:1e-5:1e-3")], search="optuna", trials=6)
+    campaign = Campaign(phase, tiny(), tiny_run(), storage=tmp_path, name="c")
+    campaign.folder.mkdir()
+    driver = SearchDriver(campaign, lambda spec: 0.6)
+    driver.run(until=2)
+    now = Watcher(Campaign.load(tmp_path, "c")).snapshot()
+    assert now.counts() == {"stopped": 1, "finished": 2}
+    minutes = files.read_json(campaign.records.plan_file)["search"]["minutes"]
+    assert now.left >= 3 * 60 * minutes > 0
+    watcher = Watcher(Campaign.load(tmp_path, "c"))
+    SearchDriver(Campaign.load(tmp_path, "c"), lambda spec: 0.6).run()
+    assert watcher.snapshot().counts() == {"finished": 6}, "it sees what was proposed since"
+    done = CliRunner().invoke(app, ["status", "--storage", str(tmp_path)], catch_exceptions=False)
+    assert "c: finished, 6 of 6 trials done" in done.output

@@ -52,6 +52,7 @@ def test_the_same_seed_proposes_the_same_and_another_one_others(tmp_path: Path) 
     assert not set(found[0]) & set(found[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parallel", [1, 3])
 @pytest.mark.parametrize("at", [1, 7, 13])
 def test_a_search_whose_driver_died_goes_on_as_if_it_had_not(tmp_path: Path, parallel: int, at: int) -> None:
@@ -71,6 +72,7 @@ def test_a_search_whose_driver_died_goes_on_as_if_it_had_not(tmp_path: Path, par
     assert Campaign.load(tmp_path / "cut", "c").policy().finished
 
 
+@pytest.mark.slow
 def test_stopped_and_failed_trials_count_as_what_they_are(tmp_path: Path) -> None:
     """Of two searches one sees its best trials stopped early: it proposes others, before and after a restart."""
 
