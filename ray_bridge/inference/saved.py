@@ -8,6 +8,7 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from bridge_common.files import read_json, read_jsonl
+from bridge_common.hub_connection import cache_unless_hub_answers, hub_answers
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.validation import build
@@ -154,7 +155,9 @@ def _downloaded(name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision))
+        with cache_unless_hub_answers():
+            return Path(snapshot_download(name, revision=revision))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        silent = "it does not answer, and this machine has no copy"
+        reason = str(error).strip().splitlines()[0] if hub_answers() else silent
         raise UserError(f"{name} is no folder, and the hub gave no translator of that name: {reason}") from error

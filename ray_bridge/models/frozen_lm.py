@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bridge_common.errors import UserError
+from bridge_common.hub_connection import cache_unless_hub_answers
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.footprint.context import check_length, context_length
 from ray_bridge.gpu.settings import configure_torch
@@ -124,7 +125,8 @@ class FrozenLM:
         place = resolve(name)
         AutoTokenizer = auto_classes()[1]
         try:
-            tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+            with cache_unless_hub_answers(asked=not Path(place).is_dir()):
+                tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"cannot load the checkpoint {name}: {reason}") from error
@@ -134,10 +136,11 @@ class FrozenLM:
             )
         configure_torch(device)
         device = torch.device(device)
-        if shards is None:
-            model = to_device(load_model(place, name, revision=revision, dtype=dtype), device)
-        else:
-            model = load_part(place, name, revision=revision, dtype=dtype, device=device, group=shards)
+        with cache_unless_hub_answers(asked=not Path(place).is_dir()):
+            if shards is None:
+                model = to_device(load_model(place, name, revision=revision, dtype=dtype), device)
+            else:
+                model = load_part(place, name, revision=revision, dtype=dtype, device=device, group=shards)
         lm = cls(model, tokenizer, Path(place).name, shards)
         return lm.fuse(texts) if lm.device.type == "cuda" else lm
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from bridge_common.errors import UserError
+from bridge_common.hub_connection import cache_unless_hub_answers
 from ray_bridge.tasks.data.folder import dataset_rows
 from ray_bridge.tasks.data.hub import ALL, HubData, cached_snapshot, chosen_configs, numbered_rows
 from ray_bridge.tasks.data.rows import DataRow
@@ -18,9 +19,10 @@ def hub_rows(data: HubData, split: str, revision: str | None) -> Iterator[DataRo
 
     name = data.split_names.get(split, split)
     try:
-        there = get_dataset_config_names(data.name, revision=revision) if data.config == ALL else ()
-        configs = chosen_configs(data.config, there)
-        parts = [(config, load_dataset(data.name, config, split=name, revision=revision)) for config in configs]
+        with cache_unless_hub_answers():
+            there = get_dataset_config_names(data.name, revision=revision) if data.config == ALL else ()
+            configs = chosen_configs(data.config, there)
+            parts = [(config, load_dataset(data.name, config, split=name, revision=revision)) for config in configs]
     except (OSError, ValueError) as error:
         if (snapshot := cached_snapshot(data.name, revision)) is not None:
             yield from dataset_rows(snapshot, split, data)
