@@ -1,5 +1,6 @@
 """The command that scores a file of outputs as an evaluation would."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from ray_bridge.tasks.score_file import ScoredLine
 
 _END = 60  # characters of an output that are shown
+_NAMED = 5  # ids that a line names
 
 
 @click.command()
@@ -49,6 +51,9 @@ def report(file: Path, task: str, lines: Sequence["ScoredLine"], limit: int) -> 
     for name, count in counts.items():
         low, high = wilson(count, n)
         text.append(f"{name:<14}{count:>6}  {count / n:>6.1%}  95 % interval [{low:.1%}, {high:.1%}]")
+    names = Counter(line.example.id for line in lines)
+    if twice := [name for name, count in names.items() if count > 1]:
+        text += ["", f"{len(twice)} ids stand on more than one line, each line counted: {', '.join(twice[:_NAMED])}"]
     stopped = [line for line in lines if line.score.stopped]
     if stopped:
         text += ["", f"{len(stopped)} stopped at a limit of time or memory, counted as wrong:"]

@@ -29,6 +29,7 @@ class GSM8K(HubTask):
         _, mark, number = answer.rpartition("####")
         gold = normalise_number(number) if mark else None
         if gold is None:
+            remedy = "write a plain number, as 1,000" if mark else "add the number as a last line, as #### 1,000"
             end = shown(number.strip() if mark else answer[-30:])
-            raise RowError(f"the answer does not end with '#### number' but with {end}; write a plain number, as 1,000")
+            raise RowError(f"the answer does not end with '#### number' but with {end}; {remedy}")
         return Example(id=f"gsm8k-{split}-{index:05d}", index=index, question=question, answer=answer, gold=gold)

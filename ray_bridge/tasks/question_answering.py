@@ -5,9 +5,10 @@ from functools import cached_property
 from typing import Self
 
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.tasks.data.folder import check_folder, folder_rows
+from ray_bridge.tasks.data.folder import check_folder, folder_rows, unread_files
 from ray_bridge.tasks.data.hub import HubData, hub_commit
 from ray_bridge.tasks.data.hub_rows import hub_rows
+from ray_bridge.tasks.data.repeated import repeated_questions
 from ray_bridge.tasks.data.rows import DataRow, Loaded, load_examples
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example
@@ -126,8 +127,11 @@ class HubTask(QuestionTask):
         return self._test.examples
 
     def notes(self) -> list[str]:
-        """Return one line for each split from which rows were left out."""
-        return [loaded.skipped for loaded in (self._train, self._test) if loaded.skipped]
+        """Return one line for each split from which rows were left out, for repeated questions, for unread files."""
+        skipped = [loaded.skipped for loaded in (self._train, self._test)]
+        repeated = [f"{self.data or self.name}: {line}" for line in repeated_questions(self.train(), self.test())]
+        lines = [*skipped, *repeated, unread_files(self.data)]
+        return [line for line in lines if line]
 
     @cached_property
     def _train(self) -> Loaded:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
-from ray_bridge.tasks.data.folder import json_lines
+from ray_bridge.tasks.data.json_rows import json_lines
 from ray_bridge.tasks.data.rows import RowError, field, shown, text_field
 from ray_bridge.tasks.score_outputs import score_outputs
 from ray_bridge.tasks.task import Example, Score, Task

@@ -1,23 +1,16 @@
 """Rows from a folder: train.jsonl and test.jsonl, or whatever else the library `datasets` reads from a folder."""
 
-import codecs
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
 
 from bridge_common.errors import UserError
 from ray_bridge.tasks.data.hub import HubData, chosen_configs, numbered_rows
+from ray_bridge.tasks.data.json_rows import json_lines
 from ray_bridge.tasks.data.rows import DataRow
 
 OTHER_FORMATS = (".parquet", ".csv", ".arrow")
+_NAMED = 5  # files that a message names
 _FORMS = "--data takes a folder with train.jsonl and test.jsonl, with parquet, csv or arrow files, or a hub snapshot"
-_OTHER_ENCODINGS = {
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-}
 
 
 def check_folder(folder: str | None) -> None:
@@ -51,54 +44,23 @@ def folder_rows(folder: str, split: str, data: HubData) -> Iterator[DataRow]:
     return dataset_rows(Path(folder).resolve(), split, data)
 
 
-def json_lines(file: Path) -> Iterator[DataRow]:
-    """Read the rows of a JSONL file in UTF-8, with or without a byte order mark; lines end in LF, CRLF or CR.
-
-    Raises:
-        UserError: if the file is not readable, empty, or in another encoding, or a line is no JSON object.
-    """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {file} ({error.strerror}): check the path and its permissions") from error
-    encoding = next((name for mark, name in _OTHER_ENCODINGS.items() if content.startswith(mark)), None)
-    if encoding or b"\x00" in content[:4096]:
-        name = encoding or "UTF-16 or binary"
-        raise UserError(f"{file}, line 1: the file is {name}; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
-    content = content.removeprefix(codecs.BOM_UTF8)
-    empty = True
-    for number, line in enumerate(content.splitlines(), 1):
-        if line.strip():
-            empty = False
-            place = f"line {number}"
-            yield DataRow(fields=_json_object(line, f"{file}, {place}"), file=str(file), place=place)
-    if empty:
-        raise UserError(f"{file} holds no rows; one JSON object a line is expected")
-
-
-def _json_object(line: bytes, place: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode(), parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{place}: not UTF-8 (byte 0x{line[error.start]:02x} at {error.start + 1}); save the file as UTF-8"
-        ) from error
-    except RecursionError as error:
-        raise UserError(f"{place}: not JSON (nested too deeply); one object a line is expected") from error
-    except ValueError as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise UserError(f"{place}: not JSON ({reason}); one object a line is expected") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{place}: {type(row).__name__} instead of an object; one object a line is expected")
-    return row
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not of JSON")
+def unread_files(folder: str | None) -> str | None:
+    """Return one line on files of a folder that are not read because its JSONL files are; None if there are none."""
+    if folder is None or not (Path(folder) / "train.jsonl").is_file():
+        return None
+    others = sorted(str(path.relative_to(folder)) for path in _in_other_formats(Path(folder)))
+    if not others:
+        return None
+    named = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+    return f"{folder}: train.jsonl and test.jsonl are read, {named} not; remove what is not meant"
 
 
 def _has_other_format(folder: Path) -> bool:
-    return any(path.suffix in OTHER_FORMATS for path in folder.rglob("*"))
+    return any(True for _ in _in_other_formats(folder))
+
+
+def _in_other_formats(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.suffix in OTHER_FORMATS)
 
 
 def dataset_rows(folder: Path, split: str, data: HubData) -> Iterator[DataRow]:
@@ -143,7 +105,7 @@ def _faulty_file(folder: Path) -> tuple[Path, str] | None:
     """Return the first file of a folder that cannot be read, with the reason; None if each of them can."""
     from datasets import load_dataset
 
-    for file in sorted(path for path in folder.rglob("*") if path.suffix in OTHER_FORMATS):
+    for file in sorted(_in_other_formats(folder)):
         try:
             load_dataset(file.suffix[1:], data_files=str(file))
         except Exception as error:  # whatever it is, the folder could not be read either

@@ -44,6 +44,20 @@ def test_shares_and_the_lines_that_differ(tmp_path: Path) -> None:
     }
 
 
+def test_a_number_of_json_is_compared_as_it_is_written(tmp_path: Path) -> None:
+    long = "0.1234567890123456789012345678901234567"
+    file = tmp_path / "outputs.jsonl"
+    file.write_text("\n".join(f'{{"gold": {long}, "output": "#### {long[:-1]}{end}"}}' for end in "78"))
+    done = CliRunner().invoke(app, ["score", str(file), "--task", "gsm8k"])
+    assert "strict             1   50.0%" in done.output, done.output
+
+
+def test_ids_that_repeat_are_counted(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"id": name, "gold": 1, "output": "#### 1"} for name in "abbca"]
+    done = score(tmp_path, rows, "--task", "gsm8k")
+    assert "2 ids stand on more than one line, each line counted: a, b" in done.output, done.output
+
+
 def test_what_was_stopped_is_listed(tmp_path: Path) -> None:
     done = score(tmp_path, [{"id": "a", "gold": "7", "output": r"\boxed{10^{10^{10^{10}}}}"}], "--task", "math")
     assert "1 stopped at a limit of time or memory, counted as wrong:" in done.output
@@ -65,6 +79,8 @@ def test_a_task_may_be_a_mapping(tmp_path: Path) -> None:
         ({"gold": None, "output": "x"}, "gsm8k", "line 1: gold is null"),
         ({"gold": "1", "output": None}, "gsm8k", "line 1: output is null; text in quotes is expected"),
         ({"output": "x"}, "gsm8k", "line 1: no field gold"),
+        ({"gold": 10**4299, "output": "x"}, "arc_challenge", "line 1: gold is"),
+        ({"gold": "1" * 6000, "output": "x"}, "arc_challenge", "line 1: gold is"),
         ({"gold": "B", "output": "B"}, "arc_challenge", "a letter of the row's list `choices` is expected"),
         ({"gold": "1", "output": "1"}, "gsm9k", "there are synthetic, gsm8k"),
         ({"gold": "1", "output": "1"}, "nothing.toml", "task mapping nothing.toml"),

@@ -35,7 +35,15 @@ def line(**fields: Any) -> bytes:
         (b"null", "test.jsonl, line 1: NoneType instead of an object"),
         (b"[" * 100_000, "test.jsonl, line 1: not JSON (nested too deeply)"),
         (b'{"question": NaN}', "test.jsonl, line 1: not JSON (NaN is not of JSON)"),
-        (b'{"question": ' + b"9" * 5000 + b"}", "test.jsonl, line 1: not JSON"),
+        (
+            b'{"question": ' + b"9" * 5000 + b"}",
+            "test.jsonl, line 1: a number of 5000 digits; write it as text in quotes",
+        ),
+        (
+            b'{"question": 1, "question": 2}',
+            "test.jsonl, line 1: the field question stands twice in an object; leave one",
+        ),
+        (b'{"a": {"b": 1, "b": 2}}', "test.jsonl, line 1: the field b stands twice in an object; leave one"),
         (GOOD.decode().encode("utf-16"), "test.jsonl, line 1: the file is UTF-16; save it as UTF-8"),
         (GOOD.decode().encode("utf-16-le"), "test.jsonl, line 1: the file is UTF-16 or binary; save it as UTF-8"),
         (GOOD.decode().encode("utf-32"), "test.jsonl, line 1: the file is UTF-32; save it as UTF-8"),
@@ -50,7 +58,10 @@ def line(**fields: Any) -> bytes:
         (line(question="\ud800"), "test.jsonl, line 1: question holds half a surrogate pair"),
         (line(answer=None), "test.jsonl, line 1: answer is null"),
         (line(answer=7), "test.jsonl, line 1: answer is 7"),
-        (line(answer="7"), "line 1: the answer does not end with '#### number' but with \"7\""),
+        (
+            line(answer="7"),
+            "not end with '#### number' but with \"7\"; add the number as a last line, as #### 1,000",
+        ),
         (line(answer="#### 18%"), 'but with "18%"; write a plain number, as 1,000'),
         (line(answer="#### 1e99999999"), 'but with "1e99999999"; write a plain number'),
         (line(answer="#### 1/2"), 'but with "1/2"; write a plain number'),
@@ -109,12 +120,13 @@ def test_a_level_that_is_no_name_is_refused(tmp_path: Path) -> None:
 
 
 def solutions(unusable: int, usable: int) -> bytes:
-    rows = [{"problem": "?", "solution": "no box"}] * unusable + [{"problem": "?", "solution": r"\boxed{1}"}] * usable
+    texts = ["no box"] * unusable + [r"\boxed{1}"] * usable
+    rows = [{"problem": f"{number}?", "solution": text} for number, text in enumerate(texts)]
     return b"\n".join(json.dumps(row).encode() for row in rows)
 
 
 def test_a_few_solutions_without_a_box_are_left_out_and_counted(tmp_path: Path) -> None:
-    good = solutions(0, 1)
+    good = json.dumps({"problem": "Train?", "solution": r"\boxed{1}"}).encode()
     task = CompetitionMath(str(folder(tmp_path, solutions(2, 198), good)))
     assert [len(task.train()), len(task.test())] == [1, 198]
     assert task.test()[0].id == "math-test-00002"  # rows keep their number
@@ -136,3 +148,25 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (place / "test.jsonl").symlink_to(place / "gone.jsonl")
     with pytest.raises(UserError, match=r"no test\.jsonl in"):
         GSM8K(str(place))
+
+
+def test_questions_that_repeat_are_counted(tmp_path: Path) -> None:
+    texts = ["one?", " One? ", "two?", "three?"]
+    place = folder(tmp_path, b"\n".join(line(question=text) for text in texts), line(question="two?"))
+    leaked, repeated = GSM8K(str(place)).notes()
+    assert leaked == (
+        f"{place}: 1 of 4 test questions are also training questions (gsm8k-test-00002); "
+        "remove them from one of the splits"
+    )
+    assert repeated == (
+        f"{place}: 2 of 4 test questions stand in the test split more than once (gsm8k-test-00000, gsm8k-test-00001); "
+        "leave one of each"
+    )
+
+
+def test_files_that_are_not_read_beside_jsonl_are_named(tmp_path: Path) -> None:
+    place = folder(tmp_path, line(question="new?"))
+    assert GSM8K(str(place)).notes() == []
+    (place / "test.csv").write_text("question,answer\n")
+    (note,) = GSM8K(str(place)).notes()
+    assert note == f"{place}: train.jsonl and test.jsonl are read, test.csv not; remove what is not meant"
