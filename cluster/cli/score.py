@@ -53,7 +53,7 @@ def report(file: Path, task: str, lines: Sequence["ScoredLine"], limit: int) -> 
         text.append(f"{name:<14}{count:>6}  {count / n:>6.1%}  95 % interval [{low:.1%}, {high:.1%}]")
     names = Counter(line.example.id for line in lines)
     if twice := [name for name, count in names.items() if count > 1]:
-        text += ["", f"{len(twice)} ids stand on more than one line, each line counted: {', '.join(twice[:_NAMED])}"]
+        text += ["", f"ids on more than one line, each line counted: {len(twice)} ({', '.join(twice[:_NAMED])})"]
     stopped = [line for line in lines if line.score.stopped]
     if stopped:
         text += ["", f"{len(stopped)} stopped at a limit of time or memory, counted as wrong:"]

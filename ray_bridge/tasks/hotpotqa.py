@@ -14,6 +14,8 @@ from ray_bridge.tasks.task import Example, Score
 
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_TYPEWRITTEN = str.maketrans(dict.fromkeys("‘’‛′", "'") | dict.fromkeys("“”„″", '"') | dict.fromkeys("‐‑‒–—−", "-"))
+_END_TOKEN = re.compile(r"(?:\s*(?:</s>|<\|\w{1,30}\|>|<(?:eos|end_of_turn)>))+\s*$")
 
 
 class HotpotQA(HubTask):
@@ -34,8 +36,8 @@ class HotpotQA(HubTask):
         return Score(answer=answer or None, correct=exact, flexible=exact or f1 >= 0.5, valid=bool(answer), f1=f1)
 
     def answer_text(self, output: str, example: Example) -> str:
-        """Return the first line that is not blank."""
-        return cut(output.strip(), self.stops)
+        """Return the first line that is not blank, without an end token that the tokenizer wrote out."""
+        return without_end_token(cut(output.strip(), self.stops))
 
     def example(self, row: DataRow, split: str, index: int) -> Example:
         """Return the example of a row, with its paragraphs before the question."""
@@ -61,12 +63,18 @@ def _paragraphs(context: Any) -> str:
     raise RowError("context is neither text nor titles with sentences, as many of one as of the other")
 
 
+def without_end_token(text: str) -> str:
+    """Return a text without the end tokens that it may end in, such as `</s>` or `<|im_end|>`."""
+    return text[:-200] + _END_TOKEN.sub("", text[-200:])
+
+
 def normalised(text: str) -> str:
     """Return SQuAD's normal form: lower case, no punctuation, no articles, single spaces (Rajpurkar et al. 2016).
 
-    A text that consists of nothing but articles or punctuation keeps them, so that the answer "A" can be given.
+    Curly quotes and dashes are those of a keyboard. A text that consists of nothing but articles or punctuation keeps
+    them, so that the answer "A" can be given.
     """
-    lowered = text.lower()
+    lowered = text.lower().translate(_TYPEWRITTEN)
     bare = lowered.translate(_PUNCTUATION)
     for candidate in (_ARTICLE.sub(" ", bare), bare, lowered):
         if words := candidate.split():

@@ -28,7 +28,7 @@ from ray_bridge.tasks.data.rows import (
     text_field,
     whole_text,
 )
-from ray_bridge.tasks.hotpotqa import exact_match, token_f1
+from ray_bridge.tasks.hotpotqa import exact_match, token_f1, without_end_token
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.scoring import cut, gold_number, score_number
 from ray_bridge.tasks.task import Example, Score
@@ -89,7 +89,9 @@ class MappedTask(HubTask):
             letter = str(scored.answer)
             are_shown = self.mapping.kind == "letter_likelihood"
             return letter if are_shown else example.choices[LETTERS.index(letter)]
-        return cut(output.strip(), self.stops) if self.mapping.kind == "exact" else cut(output, self.stops)
+        if self.mapping.kind == "exact":
+            return without_end_token(cut(output.strip(), self.stops))
+        return cut(output, self.stops)
 
     def continuations(self, example: Example) -> list[str] | None:
         """Return the continuations of a prompt of which the likeliest is the answer; None if answers are generated."""

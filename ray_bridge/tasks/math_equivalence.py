@@ -9,16 +9,14 @@ Nothing here is bounded in time: a power tower keeps one C function busy for eve
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
-from math_verify import ExprExtractionConfig, LatexExtractionConfig
-from math_verify.parser import get_extraction_regexes
-
-from ray_bridge.tasks.latex.boxes import boxed_answer
+from ray_bridge.tasks.latex.intervals import together
 from ray_bridge.tasks.latex.notation import standard
 from ray_bridge.tasks.latex.reading import drops, expression
-from ray_bridge.tasks.latex.structure import Answer, answer
+from ray_bridge.tasks.latex.stated import stated_values
+from ray_bridge.tasks.latex.structure import Answer, answer, vector
 from ray_bridge.tasks.latex.values import same_text, same_value
 
 WARM_UP = (r"\frac{1}{2}", r"so it is $\frac{1}{2}$", "0.25")
@@ -30,9 +28,7 @@ LONGEST_ANSWER = 1_000
 LONGEST_TEXT = 8_000
 """Characters, from the end, in which an answer without its format is looked for."""
 
-_PLAIN = str.maketrans({"\N{MINUS SIGN}": "-", "\N{FULLWIDTH HYPHEN-MINUS}": "-", "⁄": "/", "∕": "/"})
 _RELATION = re.compile(r"[<>]|\\(?:[lg]eq?|neq?|[lg]t|[lg]eqslant|cup|cap|infty|mathbb|setminus)(?![a-zA-Z])")
-_PLACES = get_extraction_regexes((LatexExtractionConfig(), ExprExtractionConfig()))
 _MOST_READ = 16  # stated values of a text that are tried until one can be read
 
 
@@ -59,30 +55,13 @@ def equivalent(written: str, gold: str) -> bool:
 
 
 def stated(text: str, gold: str) -> bool:
-    """Return whether the value that a text states equals gold: the first that can be read of `_stated`."""
-    for written in islice(_stated(text[-LONGEST_TEXT:].translate(_PLAIN)), _MOST_READ):
-        if equivalent(written, gold):
+    """Return whether the value that a text states equals gold: the first that can be read, or the last box."""
+    for value in islice(stated_values(text[-LONGEST_TEXT:]), _MOST_READ):
+        if equivalent(value.written, gold):
             return True
-        if _readable(written):
+        if value.boxed or _readable(value.written):
             return False
     return False
-
-
-def _stated(text: str) -> Iterator[str]:
-    """Yield the values that a text states, as written, from where math-verify looks for them, in its order.
-
-    "The final answer is" comes first, then boxes, then "answer", then whatever is LaTeX or a number, each from the end.
-    """
-    patterns = [(priority, pattern) for place, _ in _PLACES for pattern, priority in place]
-    for priority in sorted({priority for priority, _ in patterns}):
-        matches = [match for level, pattern in patterns if level == priority for match in pattern.finditer(text)]
-        for match in sorted(matches, key=lambda m: (m.end(), -m.start()), reverse=True):
-            groups = {name: value for name, value in match.groupdict().items() if value}
-            latex = [value for name, value in groups.items() if "latex" in name]
-            digits = "".join(value for name, value in groups.items() if name[:7] in ("integer", "decimal"))
-            parts = ", ".join(boxed_answer(part) or part for part in latex)
-            percent = r"\%" if any("percent" in name for name in groups) else ""
-            yield (parts or groups.get("expr") or digits) + percent
 
 
 def _readable(written: str) -> bool:
@@ -95,20 +74,33 @@ def _readable(written: str) -> bool:
 
 def _same(given: Answer, gold: Answer) -> bool:
     shapes = {given.shape, gold.shape}
-    if shapes == {"value"} or same_text(given.text, gold.text):
-        return same_text(given.text, gold.text) or same_value(given.text, gold.text)
+    if same_text(given.text, gold.text):
+        return True
+    if shapes == {"value"}:
+        return same_value(given.text, gold.text)
     if shapes == {"set"}:
         return _all_in(given.items, gold.items) and _all_in(gold.items, given.items)
-    if shapes in ({"list"}, {"list", "set"}):
+    if shapes <= {"list", "set"}:
         return _same_in_any_order(given.items, gold.items)
-    if "value" not in shapes:
-        alike = (given.brackets or "()") == (gold.brackets or "()")  # a list is a tuple without its brackets
-        return alike and "set" not in shapes and _same_in_order(given, gold)
-    several, single = (gold, given) if given.shape == "value" else (given, gold)
-    if several.shape == "set" and len(several.items) == 1:
-        return _same(several.items[0], single)
+    alike = (given.brackets or "()") == (gold.brackets or "()")  # a list is a tuple without its brackets
+    if shapes <= {"list", "bracketed"} and alike and _same_in_order(given, gold):
+        return True
+    return len(shapes) > 1 and (_stands_for(given, gold) or _stands_for(gold, given))
+
+
+def _stands_for(several: Answer, other: Answer) -> bool:
+    """Return whether several values are what one text stands for: a set of one, an interval, a union, a vector."""
+    if several.shape == "set":
+        return len(several.items) == 1 and _same(several.items[0], other)
+    if several.shape == "list":
+        one = together(several)
+        return one is not None and same_value(one, other.text)
+    if several.shape != "bracketed" or other.shape != "value":
+        return False
+    if (entries := vector(other)) is not None:
+        return several.brackets == "()" and _same_in_order(several, entries)
     # A relation, as -1 < x < 1, or a union may be an interval.
-    return several.shape != "list" and bool(_RELATION.search(single.text)) and same_value(given.text, gold.text)
+    return bool(_RELATION.search(other.text)) and same_value(several.text, other.text)
 
 
 def _all_in(some: Sequence[Answer], others: Sequence[Answer]) -> bool:

@@ -27,18 +27,18 @@ _FIXED_SPACES = "\N{NO-BREAK SPACE}\N{THIN SPACE}\N{NARROW NO-BREAK SPACE}"
 # followed by no group separates a list.
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d{1,3}(?:['’_]\d{3})+(?!\d)|\d+)"
 _NUMBER = (
-    r"(?P<sign>[+-]?)(?:\\?[$€£¥₹](?P<inner>-?))?"
+    r"(?P<sign>{sign}?)(?:\\?[$€£¥₹](?P<inner>(?:(?<!\d[$€£¥₹])-)?))?"
     r"(?P<digits>(?:{spaced}|{integer})(?:\.\d+)?|(?<!\d)\.\d+)"
     r"(?:[eE](?P<exponent>[+-]?\d{{1,2}})(?!\d))?"
 )
 
 
-def _number(spaced: str) -> str:
+def _number(spaced: str, sign: str = "[+-]") -> str:
     """Return the pattern of a number whose groups of three digits are also separated as `spaced` says."""
-    return _NUMBER.format(spaced=spaced, integer=_INTEGER)
+    return _NUMBER.format(spaced=spaced, integer=_INTEGER, sign=sign)
 
 
-_GROUPED = _number(rf"\d{{1,3}}(?:[ {_FIXED_SPACES}]\d{{3}})+(?!\d)")
+_GROUPED = _number(rf"\d{{1,3}}(?:[ {_FIXED_SPACES}]\d{{3}})+(?!\d)", r"(?:[+-]\s?)")
 _WHOLE = re.compile(_GROUPED + r"\.?")
 # Markdown, LaTeX and brackets may stand around the number that follows the mark on its line.
 _WRAP = r"(?:\*\*|[*_`'\"(\[{]|\\(?:boxed|text|textbf|mathbf)\s?\{?|\\[(\[]|\\?\$|[^\S\n]){0,12}?"
@@ -56,7 +56,7 @@ _CHANGING = (
 )
 # A unit's first word has two letters or more, or is one of the letters that are units. `x`, `k` and `M` may change the
 # number, and so do `million`, `and a half`, `to six`.
-_UNIT = rf"{_CHANGING}{_WORD}{{2}}|[ghlmsL]\b|a\s|°"
+_UNIT = rf"{_CHANGING}{_WORD}{{2}}|[ghlmsL]\b|[ap]\.?m\b|a\s|°"
 _UNSPACED = r"[\u2e80-\u9fff\uac00-\ud7af\u0e00-\u0e7f]"  # Chinese, Japanese, Korean and Thai put no space between
 _SYMBOLS = r"✓✔✅\U0001f300-\U0001faff"
 # What may stand right after the number: all that closes, a percent sign or a currency, and then the line's end, a mark
@@ -64,7 +64,7 @@ _SYMBOLS = r"✓✔✅\U0001f300-\U0001faff"
 _END = re.compile(
     rf"{_CLOSING}*+(?:{_SPACE}?\\?[%$€£¥₹¢]|°(?:[CFK]\b)?|\^\{{?\\circ\}}?)?+{_CLOSING}*+"
     rf"(?:\s*$|\s*[.,;!?。、；！？](?![\w.])|[:：](?![\w.])|\.(?=[A-Z][a-z])|(?={_UNSPACED})"
-    rf"|{_SPACE}+{_OPENING}(?:{_UNIT})|{_TEXT}(?:{_UNIT})|\s+[{_SYMBOLS}]"
+    rf"|{_SPACE}+{_OPENING}(?:{_UNIT})|{_TEXT}(?:{_UNIT})|\s+[{_SYMBOLS}]|\s+(?=</\w|<\|)"
     rf"|[-—/]{_CHANGING}{_WORD}{{2}}|\s+[-—]{{1,3}}\s?{_OPENING}{_WORD}{{2}})"
 )
 # The rest of the line holds words and punctuation. Operators, and whatever else is not named here, make the number a
@@ -81,8 +81,11 @@ _MORE = re.compile(
 _LATEX_GROUP = re.compile(r"(?<=\d)(?:\{,\}|,?\\[!,])(?=\d{3}(?!\d))")  # 1{,}000 and 1,\!000
 # Flexibly, `1 000` is one number if `000` cannot be one of its own; other groups after a space may well be numbers.
 _SPACED = rf"\d{{1,3}}(?:[{_FIXED_SPACES}]\d{{3}})+(?!\d)|\d{{1,3}}(?=(?: \d{{3}}){{0,5}} 0)(?: \d{{3}})+(?!\d)"
-# A sign right after a word, a digit or a closing bracket is a hyphen or an operator: `pages 3-5`, `COVID-19`, `(8)-5`.
-_ANY = re.compile(rf"(?:(?<=[^\W_]|[)\]}}%])[+-])?{_number(_SPACED)}")
+# A sign right after a word, a digit, its unit or a closing bracket is a hyphen or an operator: `pages 3-5`, `COVID-19`,
+# `5°-7°`, `(8)-5`. One with a space after it is a sign right after the mark and after an equals sign or a bracket.
+_HYPHEN = r"(?:(?<=[^\W_]|[)\]}%°¢€£¥₹″′])|(?<=\d[\"'’”$]))[+-]"
+_SIGN = r"(?:(?:(?<=[#=(])|(?<=[#=]\s)|(?<=#\s\s)|(?<=#\s\*\*)|(?<=#\s\$\s))[+-]\s|[+-])"
+_ANY = re.compile(rf"(?:{_HYPHEN})?{_number(_SPACED, _SIGN)}")
 
 
 def normalise_number(text: str | None) -> str | None:
@@ -151,7 +154,7 @@ def score_number(text: str, gold: str) -> Score:
 
 def _written(match: re.Match[str]) -> str:
     """Return the one written form of a matched number: ASCII digits, no superfluous zero, point or sign."""
-    negative = "-" in (match["inner"], match["sign"])
+    negative = "-" in f"{match['inner']}{match['sign']}"
     whole, _, decimals = re.sub(rf"[,'’_ {_FIXED_SPACES}]", "", match["digits"]).partition(".")
     digits = "".join(str(unicodedata.decimal(digit)) for digit in whole + decimals)
     point = len(whole)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bridge_common.errors import UserError
+from bridge_common.hub_connection import hub_answers
 from ray_bridge.tasks.data.rows import DataRow
 
 ALL = "*"
@@ -66,8 +67,8 @@ def hub_commit(name: str, revision: str | None) -> str:
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    problem = "HF_HUB_OFFLINE is set"
-    if not constants.HF_HUB_OFFLINE:
+    problem = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub does not answer"
+    if hub_answers():
         try:
             commit = HfApi().dataset_info(name, revision=asked, timeout=_PATIENCE).sha
             return str(commit)

@@ -6,6 +6,9 @@ math-verify reads LaTeX as it is typeset. What it does not know it refuses (`√
 
 import re
 import unicodedata
+from collections.abc import Callable
+
+from ray_bridge.tasks.latex.appearance import without_appearance
 
 _COMMANDS = {
     **{"×": r"\times", "⋅": r"\cdot", "·": r"\cdot", "∙": r"\cdot", "∗": "*", "÷": r"\div", "±": r"\pm", "∓": r"\mp"},
@@ -24,13 +27,16 @@ _PLAIN = "0123456789+-()n"
 _RAISED_RUN, _LOWERED_RUN = re.compile(f"[{_RAISED}]+"), re.compile(f"[{_LOWERED}]+")
 _FRACTION_SIGN = re.compile("[¼-¾⅐-⅞]")
 _ROOT = re.compile(r"([√∛])\s*(?:\{([^{}]*)\}|\(([^()]*)\)|(\d+(?:\.\d+)?|[a-zA-Z]))")
-_TEXT = re.compile(r"\\(?:mbox|textrm|textsf|operatorname|textnormal|mathrm|textbf|mathbf|textit)(?=\s*\{)")
-_BOLD_LETTER = re.compile(r"\\(?:mathbf|boldsymbol|bm|mathit)\s?\{\s?([a-zA-Z])\s?\}")
-_SIZES = re.compile(r"\\(?:left|right|bigg?l?|bigg?r?|Bigg?l?|Bigg?r?|displaystyle|limits)(?![a-zA-Z])\.?")
+_TEXT = re.compile(r"\\(?:mbox|hbox|text(?:rm|sf|normal|bf|it|up|sc|tt|sl)|operatorname\*?|mathrm|mathbf)(?=\s*\{)")
+_SIZES = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?)(?![a-zA-Z])\.?")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _SPACE = r"(?:\\[ ,;:!]|~|\s|\\q?quad(?![a-zA-Z]))"
 _GROUPS = re.compile(rf"(?<![\d.,])(\d{{1,3}})((?:(?:{_SPACE}|\{{,\}}|,\\!){{1,2}}\d{{3}})+)(?![\d/]|[.,]\d)")
 _MIXED = re.compile(rf"(?<![\d.^_{{}}/])(\d+){_SPACE}{{1,3}}(\d+)\s?/\s?(\d+)(?![\d.])")
+# The slash of a fraction before a letter or a bracket ends with it: 1/2x is x/2, as in program code.
+_COEFFICIENT = re.compile(r"(?<![\w.)}^_/])(\d+)\s?/\s?(\d+)(?=\s?(?:[a-zA-Z(]|\\[a-zA-Z]))")
+# A number before brackets is a factor: math-verify reads `3(4)` as 3 + 4, a mixed number.
+_FACTOR = re.compile(r"(?<![_^\w{\\.])(\d+(?:\.\d+)?)\s?(?=\([^(),;]*\))|(?<=\d\))\s?(?=\([^(),;]*\))")
 _SCIENTIFIC = re.compile(r"(?<![\w.\\}])(\d+(?:\.\d+)?)[eE](\+?\d{1,3}|-\d{2,3})(?![\d.])")
 _SCIENTIFIC_DECIMAL = re.compile(r"(?<![\w.\\}])(\d+\.\d+)[eE](-\d)(?![\d.])")
 _REPEATING = re.compile(
@@ -40,9 +46,22 @@ _REPEATING = re.compile(
 _DEGREES = re.compile(
     r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\s|\{|\()*)(\d+(?:\.\d+)?)\s?\^\s?(?:\{\s?\\circ\s?\}|\\circ)(?![a-zA-Z])"
 )
-_SAMES = {"varnothing": r"\emptyset", "langle": "(", "rangle": ")", "lbrace": r"\{", "rbrace": r"\}"}
+_CIS = re.compile(
+    r"(?:\\text\s?\{\s?cis\s?\}|(?<![a-zA-Z])\\?cis(?![a-zA-Z]))(?:\s|\\[ ,;:!])*"
+    r"(?:\((?P<bracket>[^()]{1,60})\)|(?P<angle>(?:\\frac\s?\{[^{}]*\}\s?\{[^{}]*\}|\\pi(?![a-zA-Z])|\d+(?:\.\d+)?"
+    r"|\^\s?\{?\s?\\circ\s?\}?|[-/]|\s|\\[a-z]{2,6}(?![a-zA-Z])|[a-z](?![a-z])){1,20}))"
+)
+_SAMES = {
+    "varnothing": r"\emptyset",
+    "bigcup": r"\cup",
+    "bigcap": r"\cap",
+    "langle": "(",
+    "rangle": ")",
+    "lbrace": r"\{",
+    "rbrace": r"\}",
+}
 _SAME = re.compile(rf"\\({'|'.join(_SAMES)})(?![a-zA-Z])")
-_TEXT_WITH_DIGITS = re.compile(r"\\text\s?\{([^{}\\]*\d[^{}]*)\}")
+_TEXT_WITH_DIGITS = re.compile(r"\\text\s?\{\s?(\(?[-+]?(?:\\?\$)?\d[^{}]*|[A-F\d]*\d[A-F\d]*)\}")
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _MILLIONS = re.compile(rf"(?<=[\d}}])\s?(\\text\s?\{{)?\s?({'|'.join(_POWERS)})(?![a-zA-Z])(\s?\}}?)")
 _FRACTION_POWER = re.compile(r"\^\s?(\\[dtc]?frac\s?(?:\{[^{}]*\}|\d)\s?(?:\{[^{}]*\}|\d))")
@@ -52,28 +71,62 @@ _BARE_FRACTION = re.compile(
 _TRAILING = re.compile(r"(?:\\(?:[ ,;:!]|$)|(?<!\\)[\s.,;:])+$")
 _BARE_ROOT = re.compile(r"\\sqrt\s?(\[[^\[\]]{1,3}\])\s?(\d|[a-zA-Z](?![a-zA-Z]))")
 _INFIX = re.compile(r"\\(over|choose)(?![a-zA-Z])")
-_VERTICES = re.compile(r"\\(angle|triangle|overline)\s?(?:\{\s?([A-Z]{2,3})\s?\}|([A-Z]{3}))(?![A-Za-z])")
+_REWRITTEN: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
+    (re.compile(r"(?:\\text\s?\{\s?|(?<=\d)\s)per\s?cent\s?\}?$"), r"\\%"),
+    (re.compile(r"\{\s?:\s?\}|\s?\\colon(?![a-zA-Z])\s?"), ":"),
+    (re.compile(r"\\not\s?="), r"\\ne "),
+    (re.compile(r"\\lg(?![a-zA-Z])"), r"\\log_{10}"),
+    (re.compile(r"\\sqrt\s?\[\s?([3579])\s?\]\s?\{\s?-([^{}+-]*)\}"), r"-\\sqrt[\1]{\2}"),
+    (re.compile(r"\\pmod\s?(\d+)"), r"\\pmod{\1}"),
+    (re.compile(r"(?<=\d)(?:~|\\[,;:])(?=\s?[a-zA-Z])"), " "),
+    (re.compile(r"\\[cd]?dots[cb]?(?![a-zA-Z])|\.\.\."), r"\\ldots "),
+    (re.compile(r"(?<=[\d}])\s?\(\s?(\\text\s?\{[^{}]*\})\s?\)$"), r"\1"),
+    (re.compile(r"\\ang\s?\{([^{}]*)\}|(?<=[\d}])\^\s?(?:\{\s?o\s?\}|o(?![a-zA-Z]))"), r"\1^\\circ"),
+    (re.compile(r"\^\s?(?:\{\s?\\circ\s?\}|\\circ)\s?(?:\\text\s?\{\s?)?([CF])\s?\}?$"), r"\\text{ degree\1}"),
+    (re.compile(r"^USD?\s?(?:\\\$)?\s?(?=\d)"), r"\\$"),
+    (re.compile(r"\(\s?\\begin\{array\}\s?\{[^{}]*\}(.*?)\\end\{array\}\s?\)"), r"\\begin{pmatrix}\1\\end{pmatrix}"),
+    (re.compile(r"\[\s?\\begin\{array\}\s?\{[^{}]*\}(.*?)\\end\{array\}\s?\]"), r"\\begin{bmatrix}\1\\end{bmatrix}"),
+    (re.compile(r"\|\s?\\begin\{array\}\s?\{[^{}]*\}(.*?)\\end\{array\}\s?\|"), r"\\begin{vmatrix}\1\\end{vmatrix}"),
+    (re.compile(r"\\(begin|end)\{p?smallmatrix\}"), r"\\\1{pmatrix}"),
+    (
+        re.compile(r"\\[dt]?frac\s?\{\s?\\text\s?\{([^{}]*)\}\s?\}\s?\{\s?\\text\s?\{([^{}]*)\}\s?\}"),
+        lambda m: rf"\text{{ {m[1].strip()}/{m[2].strip()}}}",
+    ),
+    (
+        re.compile(r"^(?:\\text\s?\{)?\s?(?:all\s)?(?:the\s)?reals?(?: numbers)?\s?\}?$", re.IGNORECASE),
+        r"\\mathbb{R}",
+    ),
+)
+_BLACKBOARD = re.compile(r"\\(?:mathbb|Bbb)\s?(?:\{\s?([RZNQC])\s?\}|([RZNQC])(?![a-zA-Z]))|\\([RZNQ])(?![a-zA-Z])")
+_IMPLIES = re.compile(r"(?:\\(?:Rightarrow|Longrightarrow|implies|therefore)(?![a-zA-Z])|[⇒∴])(?=[^⇒\\]*\w)")
+_VERTICES = re.compile(r"\\(angle|triangle)\s?(?:\{\s?([A-Z]{2,3})\s?\}|([A-Z]{3}))(?![A-Za-z])")
+_SEGMENT = re.compile(r"\\overline\s?\{\s?([A-Z]{2})\s?\}")
 
 
 def standard(text: str) -> str:
     """Return an answer in one notation: spaces, brackets' sizes and dollar signs dropped, signs written as LaTeX."""
-    text = plain_signs(text)
-    text = _SIZES.sub("", _DOLLAR.sub("", _TEXT.sub(r"\\text", _BOLD_LETTER.sub(r" \1", text))))
+    text = _BLACKBOARD.sub(lambda m: rf"\mathbb{{{m[1] or m[2] or m[3]}}}", plain_signs(text))
+    text = _SIZES.sub("", _DOLLAR.sub("", _TEXT.sub(r"\\text", without_appearance(text))))
+    text = _IMPLIES.split(text)[-1]
     text = " ".join(_SAME.sub(lambda m: _SAMES[m[1]], text).split())
+    for pattern, written in _REWRITTEN:
+        text = pattern.sub(written, text)
     if whole := _TEXT_WITH_DIGITS.fullmatch(text):
         text = whole[1].strip()
     text = _GROUPS.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text)
     text = _MIXED.sub(r"\1\\frac{\2}{\3}", text)
+    text = _COEFFICIENT.sub(r"\\frac{\1}{\2}", text)
     for pattern in (_SCIENTIFIC, _SCIENTIFIC_DECIMAL):
         text = pattern.sub(lambda m: rf"{m[1]}\times 10^{{{int(m[2])}}}", text)
     text = _MILLIONS.sub(lambda m: rf"\times 10^{{{_POWERS[m[2]]}}}{m[1] or ''}{m[3]}", text)
-    text = _REPEATING.sub(_repeating, text)
+    text = _FACTOR.sub(lambda m: (m[1] or "") + r"\cdot ", _REPEATING.sub(_repeating, text))
     text = _BARE_FRACTION.sub(lambda m: rf"\frac{{{m[1]}}}{{{(m[2] or m[3]).strip()}}}", text)
     text = _BARE_ROOT.sub(r"\\sqrt\1{\2}", text)
     text = _FRACTION_POWER.sub(r"^{\1}", text)
     text = _DEGREES.sub(r"\1\\frac{\2\\pi}{180}", text)
-    text = _VERTICES.sub(_figure, text)
-    return _TRAILING.sub("", _infix(text)).strip()
+    text = _SEGMENT.sub(lambda m: min(m[1], m[1][::-1]), text)
+    text = _VERTICES.sub(_figure, _CIS.sub(_exponential, text))
+    return _TRAILING.sub("", _infix(text)).removeprefix("=").strip()
 
 
 def plain_signs(text: str) -> str:
@@ -107,10 +160,17 @@ def _repeating(match: re.Match[str]) -> str:
 
 
 def _figure(match: re.Match[str]) -> str:
-    """Return one name of an angle, a triangle or a segment, which are the same reversed, and triangles in any order."""
+    """Return one name of an angle or a triangle: the same reversed, and a triangle in any order."""
     points = match[2] or match[3]
     other = "".join(sorted(points)) if match[1] == "triangle" else points[::-1]
     return rf"\text{{{match[1]} {min(points, other)}}}"
+
+
+def _exponential(match: re.Match[str]) -> str:
+    r"""Return `\text{cis}` of an angle, in degrees or not, as a power of e."""
+    angle = match["bracket"] or match["angle"]
+    radians = re.sub(r"\^\s?\{?\s?\\circ\s?\}?", "", angle).strip()
+    return rf"e^{{i\cdot({radians})\cdot\pi/180}}" if r"\circ" in angle else rf"e^{{i\cdot({radians})}}"
 
 
 def _infix(text: str) -> str:

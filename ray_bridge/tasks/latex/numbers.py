@@ -4,7 +4,7 @@ from itertools import product
 from typing import Any
 
 from math_verify import grader
-from sympy import Basic, Float, MatrixBase, MatrixExpr, Rational, zoo
+from sympy import Basic, Expr, Float, MatrixBase, MatrixExpr, Rational, zoo
 
 _APPROXIMATE = Rational(5, 10**6)  # relative: six significant digits, rounded
 _DECIMALS = Rational(5, 10**7)  # absolute: six decimal places, rounded
@@ -25,7 +25,9 @@ def numbers_equal(a: Any, b: Any, *_: int) -> bool:
 
 def symbols_equal(a: Any, b: Any) -> bool:
     """Return whether two expressions that are not both numbers are equal by simplification."""
-    return _compared(a, b) is None and bool(_SYMBOLIC(a, b))
+    if _compared(a, b) is not None:
+        return False
+    return bool(_SYMBOLIC(*(_exact(one) if isinstance(one, Expr) else one for one in (a, b))))
 
 
 def _compared(a: Any, b: Any) -> bool | None:

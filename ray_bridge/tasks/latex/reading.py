@@ -11,9 +11,12 @@ from sympy import I, Symbol
 
 from ray_bridge.tasks.latex.numbers import numbers_equal, symbols_equal
 
-# What the parser drops: a subscript of a number, dots, and all that follows text or degrees between two numbers.
+# What the parser drops: a subscript of a number, dots, a transposition, a space between two numbers, which it adds, and
+# all that follows text or degrees between two numbers.
 _DROPPED = re.compile(
     r"(?<!log)[\d}]\s?_|\\[lcd]?dots(?![a-zA-Z])|\.\.\.|\\text\s?\{[^{}]*\}[^\d]{0,20}\d|\\circ\W{0,5}\d"
+    r"|(?<![\w.])(?<!frac )(?<!binom )\d+(?:\.\d+)?(?:\s|\\[ ,;:!]|~)+\d"
+    r"|\^\s?\{?\s?(?:T(?![a-zA-Z])|\\(?:top|intercal|dagger|ast)|\*)"
 )
 _IMAGINARY = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])")
 _NORMAL = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")

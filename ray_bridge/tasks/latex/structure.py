@@ -15,10 +15,15 @@ _OPEN, _CLOSE = {"(", "[", "{", r"\{"}, {")", "]", "}", r"\}"}
 _LABEL = re.compile(r"\\text\s?\{[^{}]*\}\s?=\s?")
 _AND = re.compile(r",?\s?(?:\\text\s?\{\s?(?:,\s?)?(?:and|or)\s?\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z]))(?:\\ )?")
 _MEMBER = re.compile(r"[a-zA-Z]\s?\\in(?![a-zA-Z])\s?")
+_BUILDER = re.compile(r"\s?[a-zA-Z](?:\s?\\in\s?\\mathbb\{R\})?\s?(?:\\mid(?![a-zA-Z])|\\colon(?![a-zA-Z])|[|:])\s?")
 _LETTER = r"(?:[a-zA-Z]|\\[a-z]{2,8})"
 _NAMED = re.compile(rf"(?:{_LETTER}|\(\s?{_LETTER}(?:\s?,\s?{_LETTER})+\s?\))\s?=\s?(?=[(\[\\{{])")
 _WORDS = re.compile(r"\\text\s?\{([^{}\\\d]+)\}")
+_BETWEEN_WORDS = re.compile(r",\s?(?:and\s|or\s)?|\s(?:and|or)\s")
 _THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?!\d|,\d)")
+_MATRIX = re.compile(r"\\begin\{([pb])matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
+_BLANK = r"(?:\s|\\[ ,;:!]|\\q?quad(?![a-zA-Z]))"
+_SPACING = re.compile(rf"^{_BLANK}+|{_BLANK}+$")
 _SEPARATORS = {",", ";"}
 _SIGNS = re.compile(r"\\(pm|mp)(?![a-zA-Z])\s?")
 
@@ -49,7 +54,7 @@ def answer(text: str, depth: int = 0) -> Answer:
     if depth == 4 or r"\begin" in text:
         return Answer(shape="value", text=text)
     if words := _WORDS.fullmatch(text):
-        text = ", ".join(rf"\text{{{part.strip()}}}" for part in re.split(r",\s|,?\s(?:and|or)\s", words[1]))
+        text = ", ".join(rf"\text{{{part.strip()}}}" for part in _BETWEEN_WORDS.split(words[1]))
     if inside := _inside(text):
         return _enclosed(text, *inside, depth)
     items = [part for item in _split(_AND.sub(",", _joined(text))) for part in _both_signs(item)]
@@ -63,12 +68,24 @@ def _enclosed(text: str, brackets: str, content: str, depth: int) -> Answer:
     items = _split(_joined(content) if ", " in content else content)
     if brackets == "{}" or (brackets == "()" and len(items) == 1):
         return answer(content, depth + 1)
+    if brackets == r"\{\}" and (rule := _BUILDER.match(content)) and "," not in content:
+        return Answer(shape="value", text=content[rule.end() :])
     parts = tuple(answer(item, depth + 1) for item in items if item)
     if brackets == r"\{\}":
         return Answer(shape="set", text=text, items=parts)
     if len(items) == 1:
         return Answer(shape="value", text=text)
     return Answer(shape="bracketed", text=text, items=parts, brackets=brackets)
+
+
+def vector(one: Answer) -> Answer | None:
+    """Return a matrix of one column or one row as the tuple of its entries; None if an answer is none."""
+    match = _MATRIX.fullmatch(one.text)
+    if match is None or ("&" in match[2] and r"\\" in match[2].strip().removesuffix(r"\\")):
+        return None
+    entries = [entry.strip() for entry in re.split(r"&|\\\\", match[2].strip().removesuffix(r"\\"))]
+    items = tuple(answer(entry, 1) for entry in entries)
+    return Answer(shape="bracketed", text=one.text, items=items, brackets="()") if len(items) > 1 else None
 
 
 def _without_name(text: str) -> str:
@@ -108,9 +125,9 @@ def _split(text: str) -> list[str]:
         token = match[0]
         depth += (token in _OPEN) - (token in _CLOSE)
         if depth == 0 and token in _SEPARATORS:
-            parts.append(text[begin : match.start()].strip())
+            parts.append(_SPACING.sub("", text[begin : match.start()]))
             begin = match.end()
-    parts.append(text[begin:].strip())
+    parts.append(_SPACING.sub("", text[begin:]))
     return parts if all(parts) else [text.strip()]
 
 

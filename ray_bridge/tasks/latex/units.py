@@ -27,15 +27,16 @@ _NAMES = {
     "ml": "ml mL milliliter millilitre",
     "l": "L liter litre",
     "gal": "gal gallon",
-    "$": r"\$ dollar",
+    "$": r"\$ dollar USD",
     "ct": "cent penny pennie",
     "degree": r"^\circ deg degree",
+    "degreeC": "degreeC celsius",
+    "degreeF": "degreeF fahrenheit",
     "rad": "rad radian",
     "am": "am a.m",
     "pm": "pm p.m",
-    "mph": "mph",
-    "km/h": "km/h kph",
-    "m/s": "m/s",
+    "mph": "mph mi/h",
+    "km/h": "kmh kph",
 }
 _UNITS = {name: unit for unit, names in _NAMES.items() for name in names.split()}
 _POWERS = {"square": 2, "sq": 2, "sq.": 2, "cubic": 3, "cu": 3}
@@ -51,6 +52,18 @@ _UNIT = re.compile(
 _CHANGING = re.compile(
     r"\b(?:and|or|half|squared|cubed|factorial|below|tens?|dozens?|score|times|double|tenths?|hundredths?)\b"
 )
+_OTHER_NUMBER = {
+    "hundred",
+    "thousand",
+    "million",
+    "billion",
+    "trillion",
+    "dozen",
+    "half",
+    "squared",
+    "cubed",
+    "factorial",
+}
 _WORDS = re.compile(r"(?<=[\d})])\s(?:[a-z]{3,20}(?:\s|$)){1,4}$")  # `5 apples`
 _CURRENCY = re.compile(r"(-?)\s?\\\$\s?")
 
@@ -89,6 +102,11 @@ def measured(text: str, *, letters: bool) -> Measured:
     return Measured(value=text[: words.start()] if words and is_unit else text, unit=None)
 
 
+def changes_number(word: str) -> bool:
+    """Return whether a word right after a number makes another number of it."""
+    return word.lower().removesuffix("s") in _OTHER_NUMBER
+
+
 def _matched_unit(match: re.Match[str], letters: bool) -> str | None:
     """Return a unit's one name with its power, "" for text that is no known one, None for letters that are none."""
     if match["currency"]:
@@ -100,15 +118,19 @@ def _matched_unit(match: re.Match[str], letters: bool) -> str | None:
     words = written.split()
     if len(words) == 2 and words[0].lower() in _POWERS:
         power, words = _POWERS[words[0].lower()], words[1:]
-    unit = _unit(" ".join(words))
+    unit = unit_name(" ".join(words))
     if match["bare"] and (unit is None or (len(written) == 1 and not letters)):
         return None
     return "" if unit is None else unit if power == 1 else f"{unit}{power}"
 
 
-def _unit(written: str) -> str | None:
-    name = written.rstrip(".")
+def unit_name(written: str) -> str | None:
+    """Return the one name of a unit; None if it is not known."""
+    name = written.strip().rstrip(".")
+    over, _, under = name.replace(" per ", "/").partition("/")
+    if under and (unit := unit_name(over)) and (by := unit_name(under)):
+        return _UNITS.get(f"{unit}/{by}", f"{unit}/{by}")
     for form in (name, name.lower(), name.lower().removesuffix("s")):
         if form in _UNITS:
             return _UNITS[form]
-    return {"miles per hour": "mph", "kilometers per hour": "km/h", "meters per second": "m/s"}.get(name.lower())
+    return None

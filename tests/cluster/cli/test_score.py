@@ -55,7 +55,7 @@ def test_a_number_of_json_is_compared_as_it_is_written(tmp_path: Path) -> None:
 def test_ids_that_repeat_are_counted(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"id": name, "gold": 1, "output": "#### 1"} for name in "abbca"]
     done = score(tmp_path, rows, "--task", "gsm8k")
-    assert "2 ids stand on more than one line, each line counted: a, b" in done.output, done.output
+    assert "ids on more than one line, each line counted: 2 (a, b)" in done.output, done.output
 
 
 def test_what_was_stopped_is_listed(tmp_path: Path) -> None:
