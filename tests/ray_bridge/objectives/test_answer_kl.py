@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ray_bridge.caching.teacher_states import AnswerStates
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import assemble
 from ray_bridge.inputs.rows import Row
@@ -114,6 +115,42 @@ def test_different_answers_are_refused(frame: Frame) -> None:
     first, second = frame.items(2)
     with pytest.raises(ValueError, match="same answer tokens"):
         answer_kl(frame.step([replace(first, text_row=second.text_row)]))
+
+
+def with_kept_teacher(frame: Frame, items: list[Encoded]) -> tuple[StepContext, StepContext]:
+    """Return a step that runs the teacher, and the same step with the states that the first one's teacher has."""
+    step = frame.step(items)
+    rows, _, teacher_at = aligned_positions(step)
+    kept = AnswerStates(states=step.teacher_hidden[rows, teacher_at], ids=step.teacher.answers.ids)
+    again = StepContext(
+        frame.spec, step.target, step.translator, step.source, step.step_key, step.worker, teacher_answers=kept
+    )
+    return step, again
+
+
+def test_states_that_were_kept_stand_for_the_teacher(frame: Frame) -> None:
+    step, again = with_kept_teacher(frame, frame.items(6))
+    expected, term = answer_kl(step), answer_kl(again)
+    assert term.count == expected.count
+    torch.testing.assert_close(term.total, expected.total)
+    assert "teacher" not in vars(again), "the teacher does not run"
+
+
+def test_kept_states_of_other_answers_are_refused(frame: Frame) -> None:
+    _, again = with_kept_teacher(frame, frame.items(2))
+    assert again.teacher_answers is not None
+    again.teacher_answers = replace(again.teacher_answers, ids=again.teacher_answers.ids[::-1])
+    with pytest.raises(ValueError, match="same answer tokens"):
+        answer_kl(again)
+
+
+def test_misaligned_positions_do_not_use_kept_states(off: Frame) -> None:
+    kept = AnswerStates(states=torch.zeros(1, off.pair.target.hidden_size), ids=[])
+    step = off.step(off.items(3))
+    again = StepContext(
+        off.spec, step.target, step.translator, step.source, step.step_key, step.worker, teacher_answers=kept
+    )
+    torch.testing.assert_close(answer_kl(again).total, answer_kl(step).total)
 
 
 def test_off_is_the_misaligned_slice(off: Frame) -> None:

@@ -1,5 +1,7 @@
 """How passes are padded to few lengths, when layers run again, and that neither changes what is computed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -98,6 +100,19 @@ def test_each_pass_has_graphs_of_its_own_which_pause_and_go_together(frame: Fram
         assert {graphs.paused for graphs in passes.graphs.values()} == {paused}
     passes.release()
     assert not any(graphs._calls for graphs in passes.graphs.values())
+
+
+def test_another_header_is_another_graph(folders: PairFolders) -> None:
+    """A graph reads the header's keys and values where they were when it was captured."""
+    frame = make_frame(folders, num_fewshot=2, soft_position="before_question")
+    frame.pair.target.fuse()
+    passes = ForwardPasses(frame.translator, frame.pair.target, graphed=True)
+    step = frame.step(frame.items(2))
+    assert step.student.prefix is not None
+    passes.hidden(step.student)
+    assert {key[0] for key in passes.graphs["student"]._calls} == {step.student.prefix.ids}  # type: ignore[index]
+    passes.hidden(replace(step.student, prefix=None))
+    assert {key[0] for key in passes.graphs["student"]._calls} == {step.student.prefix.ids, ()}  # type: ignore[index]
 
 
 def test_a_graphed_call_trains_the_translator(frame: Frame) -> None:

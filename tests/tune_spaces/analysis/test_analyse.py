@@ -223,6 +223,51 @@ def test_rows_of_effects_have_their_status_and_the_noise_floor(tmp_path: Path) -
     assert {row["noise_floor"] for row in of(plan(tmp_path / "x")).effects()} == {None}
 
 
+def test_an_effect_that_replicates_exceed_is_not_shown_in_its_row(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"variant": "full", "on": PLAN["full"], "rate": 0.9}, {"variant": "B", "rate": 0.2}]
+    apart = of(trials_of(tmp_path / "a", [dict(row) for row in rows], items=400)).effects()
+    joint = next(row for row in apart if row["toggles"] == "kl + decode" and row["kind"] == "joint")
+    assert joint["shown"] is True
+    far = [*rows, {"variant": "B", "seed": 1, "rate": 1.0}]
+    appendix = of(trials_of(tmp_path / "b", far, items=400))
+    assert appendix.attribution is not None
+    assert {row["shown"] for row in appendix.effects() if row["status"] == "estimated"} == {False}
+
+
+def test_variants_of_one_configuration_are_replicates_of_it(tmp_path: Path) -> None:
+    """Two names of one set of toggles under two seeds: the noise floor is of the configuration."""
+    rows = [{"variant": "full", "on": PLAN["full"]}, {"variant": "again", "on": PLAN["full"], "seed": 1}]
+    trials = trials_of(tmp_path, rows)
+    floor = of(trials).noise_floor
+    assert floor is not None
+    accuracies = trials.cells()[frozenset(TOGGLES)].mean(axis=1)
+    assert floor.largest == pytest.approx(abs(accuracies[0] - accuracies[1]))
+    assert analyse(trials).noise_floor is None, "without toggles they are two variants"
+
+
+def test_a_row_names_all_toggles_that_are_given(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    toggles, table = ("a", "b", "c"), []
+    for number in range(4):
+        write_samples(tmp_path / f"{number}.jsonl", {"bridged": rng.random(40) < 0.5})
+        on = {toggle: toggle in toggles[:number] for toggle in toggles}
+        table.append(
+            {"variant": "full" if number == 3 else f"v{number}", "seed": 0, **on, "samples": f"{number}.jsonl"}
+        )
+    rows = analyse(read_trials(pd.DataFrame(table), toggles, root=tmp_path), toggles).effects()
+    given = {(row["kind"], row["toggles"]): row["given"] for row in rows if row["status"] == "estimated"}
+    assert given["leave_one_out", "c"] == "a + b"
+    assert given["add_one_in", "a"] == ""
+
+
+def test_a_baseline_keeps_its_name_beside_a_variant_with_spaces(tmp_path: Path) -> None:
+    appendix = of(trials_of(tmp_path, [{"variant": "my full run", "on": PLAN["full"]}]))
+    assert [(gain.a, gain.b) for gain in appendix.gains] == [
+        ("my full run", "target_alone"),
+        ("my full run", "shuffled_soft"),
+    ]
+
+
 def test_without_toggles_the_noise_floor_is_that_of_seeds(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, [{"variant": "full", "seed": 0}, {"variant": "full", "seed": 1}, {"variant": "B"}])
     floor = analyse(trials).noise_floor

@@ -207,6 +207,25 @@ def test_accuracy_of_several_seeds_is_wider_if_they_differ() -> None:
     assert alike[1] - alike[0] < 0.07
 
 
+@pytest.mark.parametrize(("seeds", "spread"), [(3, 0.05), (4, 0.0), (2, 0.1)])
+def test_accuracy_of_several_seeds_by_hand(seeds: int, spread: float) -> None:
+    """Wilson's interval at the answers of equal variance, with Student's quantile at Satterthwaite's freedom."""
+    rng = np.random.default_rng(12)
+    n = 300
+    scores = answers(rng, seeds, rng.beta(1.3, 0.7, n), spread)
+    cells = Cells.of({"a": scores})
+    by_item = scores.mean(axis=0)
+    items = by_item.var(ddof=1) / n
+    variance = max(items + float(cells.seed_square[0] - cells.answer_noise[0]) / seeds, items / 2)
+    freedom = variance**2 / (items**2 / (n - 1) + (float(cells.seed_square[0]) / seeds) ** 2 / (seeds - 1))
+    mean = float(scores.mean())
+    effective, quantile = mean * (1 - mean) / variance, float(stats.t.ppf(0.975, max(1.0, freedom)))
+    square = quantile**2 / effective
+    half = quantile * np.sqrt(mean * (1 - mean) / effective + square / (4 * effective))
+    expected = (mean + square / 2 - half) / (1 + square), (mean + square / 2 + half) / (1 + square)
+    assert cells.accuracy("a") == pytest.approx((max(0, expected[0]), min(1, expected[1])))
+
+
 def test_refuses_cells_on_different_items() -> None:
     with pytest.raises(ValueError, match="same items"):
         Cells.of({"a": np.ones((1, 4)), "b": np.ones((1, 5))})
