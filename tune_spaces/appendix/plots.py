@@ -116,8 +116,8 @@ def accuracy_by_soft_tokens(path: Path, rows: Sequence[Record], *, baseline: flo
 def pareto(path: Path, rows: Sequence[Record]) -> Path:
     """Plot accuracy against FLOPs a question: a series for each condition, a point for each variant.
 
-    A line joins the points that no other one beats in both. Points that coincide, such as a baseline that variants
-    share, are drawn once.
+    A line in steps joins the points that no other one beats in both. Points that coincide, such as a baseline that
+    variants share, are drawn once.
 
     Args:
         path: PNG file to write.
@@ -136,7 +136,7 @@ def pareto(path: Path, rows: Sequence[Record]) -> Path:
             shown.append(row)
     front = sorted((row["flops"], 100 * row["accuracy"]) for row in shown if row["efficient"])
     steps, heights = [x for x, _ in front], [y for _, y in front]
-    axes.plot(steps, heights, color=GREY, linewidth=1.0, zorder=1, label="not beaten in both")
+    axes.plot(steps, heights, drawstyle="steps-post", color=GREY, linewidth=1.0, zorder=1, label="not beaten in both")
     for number, condition in enumerate(dict.fromkeys(row["condition"] for row in shown)):
         own = [row for row in shown if row["condition"] == condition]
         values = [100 * row["accuracy"] for row in own]

@@ -5,11 +5,14 @@ have finished in the storage.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import median
 from typing import Any
 
+from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, JobTime, RunSpec, TimeEstimator, build
 
@@ -68,7 +71,8 @@ class CostModel:
     def from_finished(cls, run: RunSpec, trials: Iterable[TrialFolder]) -> "CostModel":
         """Return the model with the finished trials that ran on GPUs, or on CPUs, as `run` would.
 
-        The card is that of the trial that finished last among them.
+        The card is the one that most of them ran on; times of other cards correct nothing. A trial whose plug-in is not
+        here is left out.
         """
         records = []
         for trial in trials:
@@ -77,14 +81,17 @@ class CostModel:
                 continue
             if record["run"].get("use_gpu") == run.use_gpu and result.get("seconds"):
                 records.append((trial, record, result))
-        cards = [result["gpu"] for _, _, result in records if result.get("gpu")]
-        estimator = TimeEstimator(cards[-1] if cards else None)
+        cards = Counter(result["gpu"] for _, _, result in records if result.get("gpu"))
+        estimator = TimeEstimator(cards.most_common(1)[0][0] if cards else None)
         finished = []
         for trial, record, result in records:
             if result.get("gpu") not in (None, estimator.card):
                 continue
-            spec, own_run = build(JobSpec, record["spec"]), build(RunSpec, record["run"])
-            ratio = _ratio(result, estimator.estimate(spec, own_run))
+            try:
+                time = estimator.estimate(build(JobSpec, record["spec"]), build(RunSpec, record["run"]))
+            except UserError:
+                continue
+            ratio = _ratio(result, time)
             if ratio is not None:
                 finished.append(
                     FinishedTrial(name=trial.name, configuration=_configuration(record["spec"]), ratio=ratio)
@@ -94,7 +101,7 @@ class CostModel:
     def estimate(self, spec: JobSpec, run: RunSpec) -> Cost:
         """Estimate the cost of one trial."""
         time = self.estimator.estimate(spec, run)
-        factor, basis = _correction(_configuration(spec.flat()), self.finished)
+        factor, basis = self._correction(_configuration(spec.flat()))
         seconds = time.seconds * factor
         return Cost(
             minutes=seconds / 60,
@@ -105,11 +112,7 @@ class CostModel:
 
     def errors(self) -> list[float]:
         """Return how far the estimate of each finished trial is off, as a share, corrected by the others alone."""
-        errors = []
-        for i, one in enumerate(self.finished):
-            factor, _ = _correction(one.configuration, [*self.finished[:i], *self.finished[i + 1 :]])
-            errors.append(factor / one.ratio - 1)
-        return errors
+        return [self._correction(one.configuration, without=one)[0] / one.ratio - 1 for one in self.finished]
 
     def record(self) -> dict[str, Any]:
         """Return what `plan.json` says of the estimate: the finished trials, and its error on them."""
@@ -121,15 +124,30 @@ class CostModel:
             "largest_error": max(errors) if errors else None,
         }
 
+    @cached_property
+    def _logs(self) -> dict[Configuration | None, tuple[float, int]]:
+        """Sums of the logarithms of ratios and their numbers, by configuration and, under None, of all."""
+        sums: dict[Configuration | None, tuple[float, int]] = {}
+        for one in self.finished:
+            for key in (one.configuration, None):
+                total, count = sums.get(key, (0.0, 0))
+                sums[key] = total + math.log(one.ratio), count + 1
+        return sums
 
-def _correction(own: Configuration, finished: Sequence[FinishedTrial]) -> tuple[float, str]:
-    """Return by what the model's time is multiplied: the geometric mean of alike trials' ratios, else of all."""
-    alike = [one for one in finished if one.configuration == own]
-    if not finished:
+    def _correction(self, own: Configuration, without: FinishedTrial | None = None) -> tuple[float, str]:
+        """Return by what the model's time is multiplied: the geometric mean of alike trials' ratios, else of all.
+
+        Args:
+            own: configuration of the trial that is estimated.
+            without: a finished trial of that configuration that does not count.
+        """
+        for key, words in ((own, "like it"), (None, "others")):
+            total, count = self._logs.get(key, (0.0, 0))
+            if without is not None:
+                total, count = total - math.log(without.ratio), count - 1
+            if count > 0:
+                return math.exp(total / count), f"model, corrected by {count} {words}"
         return 1.0, "model"
-    chosen = alike or finished
-    factor = math.exp(sum(math.log(one.ratio) for one in chosen) / len(chosen))
-    return factor, f"model, corrected by {len(chosen)} {'like it' if alike else 'others'}"
 
 
 def _configuration(spec: Mapping[str, Any]) -> Configuration:

@@ -72,6 +72,13 @@ def test_fewer_workers_correct_it_too_since_the_model_counts_them(tmp_path: Path
     assert model.estimate(spec, tiny_run()).minutes == pytest.approx(3 * MODEL.estimate(spec, tiny_run()).seconds / 60)
 
 
+def test_a_trial_whose_plug_in_is_not_here_is_left_out(tmp_path: Path) -> None:
+    made = trial(tmp_path, "own", tiny(**SHORT), tiny_run(), 7.0)
+    record = made.spec() or {}
+    made.begin({**record, "spec": {**record["spec"], "bridge": "not_here:Bridge", "plugins": ["not_here"]}})
+    assert CostModel.from_finished(tiny_run(), [made]).finished == []
+
+
 def test_old_results_tell_the_training_alone(tmp_path: Path) -> None:
     spec, run = tiny(**SHORT), tiny_run()
     time = MODEL.estimate(spec, run)
@@ -95,11 +102,15 @@ def test_the_card_is_that_of_the_finished_trials(tmp_path: Path) -> None:
     spec, run = paper(), paper_run()
     trials = [
         trial(tmp_path, name, spec, run, 900.0, gpu=gpu)
-        for name, gpu in (("a", "NVIDIA H100 80GB HBM3"), ("b", "NVIDIA A100-SXM4-80GB"))
+        for name, gpu in (
+            ("a", "NVIDIA A100-SXM4-80GB"),
+            ("b", "NVIDIA A100-SXM4-80GB"),
+            ("c", "NVIDIA H100 80GB HBM3"),
+        )
     ]
     model = CostModel.from_finished(run, trials)
     assert model.record()["card"] == "NVIDIA A100-SXM4-80GB"
-    assert [one.name for one in model.finished] == ["b"], "times of another card correct nothing"
+    assert [one.name for one in model.finished] == ["a", "b"], "times of another card correct nothing"
     assert "rates of NVIDIA A100 follow from its data sheet" in model.estimate(spec, run).time.notes
 
 
