@@ -109,7 +109,6 @@ def test_fractions_and_roots_have_braces(text: str, written: str) -> None:
         (r"\angle CAB", r"\text{angle BAC}"),
         (r"\angle{BAC}", r"\text{angle BAC}"),
         (r"\triangle CAB", r"\text{triangle ABC}"),
-        (r"\overline{BA}", r"\text{overline AB}"),
     ],
 )
 def test_degrees_and_figures_have_one_name(text: str, written: str) -> None:
