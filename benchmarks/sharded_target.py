@@ -30,7 +30,7 @@ from benchmarks.gpu_parts import full_length_answers
 from benchmarks.harness import ceilings, clock, environment, results_folder, save
 from benchmarks.random_models import LENGTHS, Rig, bench_spec, random_lm, rows_of
 from benchmarks.sharded_models import GEOMETRIES, make_part, sharded_lm, timed_load, write_checkpoint
-from benchmarks.train_step import make_trainer
+from benchmarks.train_step import make_trainer, record_losses
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
@@ -96,6 +96,8 @@ class Bench:
             ("evaluate before_question", lambda: self.evaluate("before_question")),
             ("evaluate first", lambda: self.evaluate("first")),
             ("decode-aware step", self.decode_aware),
+            ("train before_question graphed", lambda: self.train("before_question", graphed=True)),
+            ("train first graphed", lambda: self.train("first", graphed=True)),
         ]
         for name, measure in parts:
             if self.options.only and name not in (*self.options.only, "models"):
@@ -242,14 +244,16 @@ class Bench:
         shared = self.worker.gather(folder)[0]  # one cache for all processes
         return make_trainer(self.rig, spec, Path(folder), self.worker, cache=Path(str(shared)) / "cache")
 
-    def train(self, position: str) -> dict[str, Any]:
+    def train(self, position: str, *, graphed: bool = False) -> dict[str, Any]:
         """Time training steps of two rows a group, with the states of source and teacher cached."""
         with tempfile.TemporaryDirectory() as folder:
             trainer = self._trainer(folder, position)
+            trainer.passes.graph_shards = graphed
             begin = clock(self.device)
             trainer.prepare()
             prepared = clock(self.device) - begin
-            steps = 6 if self.tiny else self.options.steps
+            steps = 6 if self.tiny else self.options.steps * (2 if graphed else 1)  # each shape is captured once
+            losses = record_losses(trainer)
             spent = [self._step(trainer) for _ in range(steps)]
             self.worker.barrier()
         spent = sorted(spent[len(spent) // 2 :])  # in the first half new shapes are planned
@@ -263,6 +267,8 @@ class Bench:
             "slowest_ms": round(1e3 * spent[-1], 1),
             "floor_ms": round(1e3 * 4.0 * weights * tokens / self.limits["matmul_flop_per_s"], 1),
             "recompute_above": trainer.passes.recompute_above,
+            "graphs": {name: len(calls.graphs) for name, calls in trainer.passes.graphs.items()},
+            "losses": losses[:3],
             "prepare_seconds": round(prepared, 1),
         }
 

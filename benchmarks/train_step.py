@@ -98,7 +98,7 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
         trainer = make_trainer(rig, spec, Path(name), worker, cache=Path(shared or name) / f"cache-{rig.size}")
         trainer.prepare()
         trainer.passes.graphed = trainer.passes.graphed and "without graphs" not in way and "unfused" not in way
-        losses = _record_losses(trainer)
+        losses = record_losses(trainer)
         spent = []
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
@@ -121,7 +121,7 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
     }
 
 
-def _record_losses(trainer: Trainer) -> list[list[float]]:
+def record_losses(trainer: Trainer) -> list[list[float]]:
     """Return a list to which each further step adds its loss and gradient norm, to compare ways."""
     recorded: list[list[float]] = []
     log = trainer._log_step

@@ -38,7 +38,13 @@ class ForwardPasses:
         graphed: whether to round lengths up and use CUDA graphs; by default on a GPU only.
         recompute_above: positions of a pass with gradient, pads included, above which the target's layers are run again
             in the backward pass; None keeps what they need.
+
+    Attributes:
+        graph_shards: whether passes of a target in parts are captured, too, with their collectives. Off until it was
+            measured on GPUs (`benchmarks/sharded_target.py` switches it on in its last part).
     """
+
+    graph_shards = False
 
     def __init__(
         self,
@@ -106,7 +112,7 @@ class ForwardPasses:
         padding = bucket_length(batch.mask.shape[1]) - batch.mask.shape[1]
         inputs = (F.pad(inputs[0], (0, 0, 0, padding)), *(F.pad(x, (0, padding)) for x in inputs[1:]))
         # A graph would neither see other soft tokens nor reach adapters' weights, and layers in parts communicate.
-        if context is not None or target.shards is not None:
+        if context is not None or (target.shards is not None and not self.graph_shards):
             return read(inputs, ())
         graphs = self.graphs["student" if torch.is_grad_enabled() else "teacher"]
         return graphs(() if prefix is None else prefix.ids, read, inputs)

@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from bridge_common.files import read_jsonl
 from ray_bridge.config.presets import tiny_run
-from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
@@ -36,14 +35,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def specs(pair: PairFolders) -> dict[str, JobSpec]:
-    return {name: small_spec(pair, **SETTINGS, **VARIANTS[name]) for name in ("prepend", "adapter")}
-
-
-def run(worker: Worker, pair: PairFolders, shards: int, place: Path) -> None:
-    """Run each job, and write what this worker ends with."""
+def run(worker: Worker, pair: PairFolders, shards: int, variants: tuple[str, ...], place: Path) -> None:
+    """Run a job for each variant, and write what this worker ends with."""
     torch.set_num_threads(1)
-    for name, spec in specs(pair).items():
+    for name in variants:
+        spec = small_spec(pair, **SETTINGS, **VARIANTS[name])
         own = replace(worker, shards=shards)
         run = tiny_run(workers=worker.world, eval_batch_size=3)
         folder = place / name
@@ -61,15 +57,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     pair = make_pair(place / "pair", target_width=64, target_kv_heads=2)
     for name, world, shards in (("one", 1, 1), ("two parts", 2, 2), ("two copies", 2, 1), ("two groups", 4, 2)):
         (place / name).mkdir()
+        variants = tuple(VARIANTS) if name in ("one", "two parts") else ("prepend",)
         if world == 1:
-            run(Worker(), pair, 1, place / name)
+            run(Worker(), pair, 1, variants, place / name)
         else:
-            on_workers(world, run, pair, shards, place / name)
+            on_workers(world, run, pair, shards, variants, place / name)
     return {path.name: path for path in place.iterdir() if path.name != "pair"}
 
 
-@pytest.mark.parametrize("variant", ["prepend", "adapter"])
-@pytest.mark.parametrize("parts", ["two parts", "two groups", "two copies"])
+@pytest.mark.parametrize(
+    ("variant", "parts"),
+    [("prepend", "two parts"), ("adapter", "two parts"), ("prepend", "two groups"), ("prepend", "two copies")],
+)
 def test_losses_weights_and_samples_are_those_of_one_worker(runs: dict[str, Path], variant: str, parts: str) -> None:
     alone, other = runs["one"], runs[parts]
     expected = load_file(alone / variant / "selected" / "translator.safetensors")
@@ -87,8 +86,10 @@ def test_losses_weights_and_samples_are_those_of_one_worker(runs: dict[str, Path
     assert samples[0] == samples[1]
 
 
-@pytest.mark.parametrize("variant", ["prepend", "adapter"])
-@pytest.mark.parametrize(("parts", "world"), [("two parts", 2), ("two groups", 4)])
+@pytest.mark.parametrize(
+    ("variant", "parts", "world"),
+    [("prepend", "two parts", 2), ("adapter", "two parts", 2), ("prepend", "two groups", 4)],
+)
 def test_every_worker_ends_with_the_same_bits(runs: dict[str, Path], variant: str, parts: str, world: int) -> None:
     states = [torch.load(runs[parts] / f"{variant}-{rank}.pt") for rank in range(world)]
     for other in states[1:]:

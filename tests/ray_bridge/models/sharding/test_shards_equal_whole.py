@@ -27,7 +27,8 @@ from ray_bridge.noise import generator
 from tests.support.architectures import exact_lm, tokenizer_of
 from tests.support.workers import on_workers
 
-FAMILIES = ("llama", "llama_tied", "mistral_windowed", "qwen2", "qwen3", "gemma2", "gemma3")
+pytestmark = pytest.mark.slow
+FAMILIES = ("llama", "mistral_windowed", "qwen2", "qwen3", "gemma2", "gemma3")
 
 
 def whole(name: str) -> FrozenLM:
