@@ -201,6 +201,14 @@ def test_one_question_that_is_missing_means_that_questions_are_not_compared(tmp_
     assert load_samples(write(tmp_path / "a.jsonl", rows)).questions is None
 
 
+def test_questions_are_the_same_whatever_their_spacing(tmp_path: Path) -> None:
+    spaced, dense = (
+        load_samples(write(tmp_path / name, [row(0, "1", question=question)]))
+        for name, question in (("a.jsonl", "What is 2 + 2 ?"), ("b.jsonl", "What is 2+2?\n"))
+    )
+    assert spaced.questions == dense.questions
+
+
 def test_a_line_without_its_id_is_named(tmp_path: Path) -> None:
     for rows in ([row(0, "1", id="a"), row(1, "1")], [row(0, "1", id="a"), row(1, "1", id=None)]):
         with pytest.raises(UserError, match="line 2: has no id; every line needs one"):

@@ -144,6 +144,15 @@ def test_the_set_of_items_that_most_trials_share_is_compared(table: Table) -> No
     assert [trial.name for trial in trials.apart] == ["full (seed 5)", "C (seed 0)"]
 
 
+def test_other_items_with_the_same_answers_are_other_items(table: Table) -> None:
+    table.add("full", "10")
+    table.add("B", "01")
+    path = table.folder / "1.jsonl"
+    path.write_text(path.read_text().replace('"id": "q', '"id": "other'))
+    trials = table.read()
+    assert [trial.name for trial in trials.apart] == ["B (seed 0)"]
+
+
 def test_a_second_configuration_of_one_name_is_numbered(table: Table) -> None:
     table.add("full", task="a")
     table.add("full", "0011", task="b")
