@@ -42,8 +42,13 @@ def variants() -> dict[str, dict[str, Any]]:
         "velocity": {"flow_prediction": "velocity"},
         "no-flow-teacher": {"flow_teacher": "none"},
         "hybrid-residual": {"injection": "residual"},
-        "hybrid-adapter": {"injection": "adapter"},
-        "random-source": {"source": "random"},
+        "hybrid-residual-open": {"injection": "residual", "gate_init": 1.0},
+        "hybrid-adapter-closed": {"injection": "adapter"},
+        "hybrid-adapter-closed-early": {"injection": "adapter", "adapter_layers": "1,2,3"},
+        "hybrid-adapter": {"injection": "adapter", "gate_init": 1.0},
+        "hybrid-adapter-early": {"injection": "adapter", "gate_init": 1.0, "adapter_layers": "1,2,3"},
+        "random_source": {"source": "random:embedded:source"},
+        "constant": {"bridge": "constant", "geometry_projection": False},
         "soft_only": {"layout": "soft_only"},
         "soft_only-curriculum": {"layout": "soft_only", "prompt_share": 0.6},
         "soft_only-long": {"layout": "soft_only", "steps": 1600, "eval_every": 400},
@@ -62,21 +67,6 @@ def jobs(names: list[str], seeds: tuple[int, ...]) -> Iterator[tuple[str, int]]:
             yield name, seed
 
 
-def random_source(out: Path) -> str:
-    """Save the embedded source with random weights and return its folder: the control for what its training gives."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    from ray_bridge.config.checkpoint_names import resolve
-
-    folder, trained = out / "random_source", resolve("embedded:source")
-    if not (folder / "tokenizer.json").is_file():
-        torch.manual_seed(0)
-        AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(trained)).float().save_pretrained(folder)
-        AutoTokenizer.from_pretrained(trained).save_pretrained(folder)
-    return str(folder)
-
-
 def run_job(out: Path, name: str, seed: int, device: str, settings: dict[str, str]) -> None:
     """Run one job, which writes its samples, events and result to OUT/NAME-sSEED."""
     import torch
@@ -89,8 +79,6 @@ def run_job(out: Path, name: str, seed: int, device: str, settings: dict[str, st
 
     torch.set_num_threads(1)
     changes = dict(variants()[name])
-    if changes.get("source") == "random":
-        changes["source"] = random_source(out)
     job, run = split_settings({**changes, **settings})
     spec, where = preset("tiny", {**job, "seed": seed}, {"workers": 1, "autocast": False, **run})
     folder = out / f"{name}-s{seed}"
@@ -205,7 +193,6 @@ def main() -> None:
         run_job(out, name, int(seed), args.device, settings)
         return
     out.mkdir(parents=True, exist_ok=True)
-    random_source(out)
     started = time.monotonic()
     todo = [f"{n}-s{s}" for n, s in jobs(args.only, args.seeds) if not (out / f"{n}-s{s}" / "result.json").is_file()]
     running: dict[str, subprocess.Popen[bytes]] = {}

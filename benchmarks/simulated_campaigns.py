@@ -1,11 +1,11 @@
 """Simulate campaigns whose true accuracies are known, and count how often the appendix is wrong.
 
-    python -m benchmarks.simulated_campaigns [--campaigns 5000]
+    python -m benchmarks.simulated_campaigns [--campaigns 5000] [--processes 2]
 
 Items differ in difficulty and are shared by all variants and seeds; in some scenarios they come in clusters of related
 questions, in which a variant's effect differs, and seeds of one variant differ. Reported are the family-wise error
 (some difference shown where there is none), the coverage of 95 % intervals, and the power at the difference that
-the plan promises to show in 80 % of cases. Scenarios are simulated side by side, a process for each core.
+the plan promises to show in 80 % of cases. By default scenarios are simulated side by side, a process for each core.
 """
 
 import argparse
@@ -39,6 +39,7 @@ class Scenario:
         seeds: of every variant.
         effect: points by which `full` exceeds C and B, before probabilities are cut at 0 and 1.
         seed_spread: standard deviation of a seed's accuracy around its variant's.
+        full_alone: whether only the seeds of `full` differ by that.
         clusters: groups of related items; 0 makes all items independent.
         cluster_spread: standard deviation, over clusters, of a variant's effect.
     """
@@ -46,6 +47,7 @@ class Scenario:
     seeds: int = 3
     effect: float = 0.0
     seed_spread: float = 0.0
+    full_alone: bool = False
     clusters: int = 0
     cluster_spread: float = 0.0
 
@@ -54,6 +56,7 @@ SCENARIOS = (
     Scenario(seeds=1),
     Scenario(seeds=1, effect=0.03),
     *(Scenario(effect=effect, seed_spread=spread) for effect in (0.0, 0.03) for spread in (0.0, 0.005, 0.01, 0.02)),
+    *(Scenario(seed_spread=spread, full_alone=True) for spread in (0.01, 0.02)),
     *(
         Scenario(effect=effect, seed_spread=0.005, clusters=clusters, cluster_spread=0.05)
         for effect in (0.0, 0.03)
@@ -73,7 +76,8 @@ def draw(
     for name in ("full", "C", "B"):
         shift = scenario.effect if name == "full" else 0.0
         own = rng.normal(0, scenario.cluster_spread, scenario.clusters)[clusters] if clusters is not None else 0.0
-        seeds = rng.normal(0, scenario.seed_spread, (scenario.seeds, 1))
+        spread = scenario.seed_spread if name == "full" or not scenario.full_alone else 0.0
+        seeds = rng.normal(0, spread, (scenario.seeds, 1))
         answers[name] = rng.random((scenario.seeds, ITEMS)) < np.clip(difficulty + shift + own + seeds, 0, 1)
     return answers, clusters, _truths(scenario)
 
@@ -83,8 +87,12 @@ def _truths(scenario: Scenario) -> dict[str, float]:
     rng = np.random.default_rng(99)
     count = 4_000_000
     difficulty = rng.beta(1.3, 0.7, count)
-    noise = rng.normal(0, np.hypot(scenario.seed_spread, scenario.cluster_spread), count)
-    low, high = (float(np.clip(difficulty + noise + shift, 0, 1).mean()) for shift in (0.0, scenario.effect))
+    noise = rng.normal(0, 1, count)
+    spreads = [0.0 if scenario.full_alone else scenario.seed_spread, scenario.seed_spread]
+    low, high = (
+        float(np.clip(difficulty + np.hypot(spread, scenario.cluster_spread) * noise + shift, 0, 1).mean())
+        for spread, shift in zip(spreads, (0.0, scenario.effect), strict=True)
+    )
     return {"full": high, "C": low, "B": low}
 
 
@@ -130,9 +138,10 @@ def main() -> int:
     """Simulate all scenarios and save the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=5000)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     options = parser.parse_args()
     # statsmodels collects garbage in every correction, which costs 50 times the statistics unless modules are left out.
-    with ProcessPoolExecutor(os.cpu_count(), initializer=gc.freeze) as processes:
+    with ProcessPoolExecutor(options.processes, initializer=gc.freeze) as processes:
         power_rows = processes.map(promised_power, DISCORDANCES, repeat(options.campaigns // 5))
         rows = list(processes.map(simulate, SCENARIOS, repeat(options.campaigns)))
         power = list(power_rows)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ray_bridge.bridges.resampler import Resampler
     from ray_bridge.bridges.translator import Bridge
     from ray_bridge.bridges.whitening import Moments, Whitening
+    from ray_bridge.config.checkpoint_names import random_twin
     from ray_bridge.config.fingerprint import fingerprint
     from ray_bridge.config.plugins import import_plugin, import_plugins
     from ray_bridge.config.presets import paper, paper_run, preset, split_settings, tiny, tiny_run
@@ -72,6 +73,7 @@ __all__ = [
     "paper_run",
     "pin_data",
     "preset",
+    "random_twin",
     "run_job",
     "score_file",
     "score_number",
@@ -94,6 +96,7 @@ _HOMES = {
     "build": "ray_bridge.config.validation",
     "check_prompt_format": "ray_bridge.config.prompt_format",
     "fingerprint": "ray_bridge.config.fingerprint",
+    "random_twin": "ray_bridge.config.checkpoint_names",
     "run_job": "ray_bridge.job",
     "score_file": "ray_bridge.tasks.score_file",
     **dict.fromkeys(("JobTime", "TimeEstimator"), "ray_bridge.footprint.job_time"),

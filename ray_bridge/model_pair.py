@@ -8,7 +8,7 @@ import torch
 
 from ray_bridge.caching.embedding_map import fit_once_per_node
 from ray_bridge.caching.node_cache import NodeCache
-from ray_bridge.config.checkpoint_names import resolve
+from ray_bridge.config.checkpoint_names import is_random, random_twin, resolve
 from ray_bridge.config.fingerprint import folder_digest
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
@@ -131,7 +131,8 @@ class ModelPair:
         name = self.spec.source if is_source else self.spec.target
         location = resolve(name)
         if Path(location).is_dir():
-            return folder_digest(Path(location))
+            content = folder_digest(Path(location))
+            return random_twin(content) if is_random(name) else content
         revision = self.spec.source_revision if is_source else self.spec.target_revision
         commit = getattr(lm.model.config, "_commit_hash", None)  # preferred, since a branch moves
         return f"{name}@{commit or revision}"

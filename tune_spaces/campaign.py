@@ -149,6 +149,7 @@ class Campaign:
             first=self.plan.first,
             extras=self.plan.extras,
             branches=self.plan.branches,
+            beside=self.plan.beside,
             gate=self.plan.gate,
             proposals=0 if search is None or self.records.proposals_ended() else search.trials - len(self.plan.first),
         )

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 
 from ray_bridge.config.spec import JobSpec
@@ -25,12 +24,7 @@ def pin_campaign_data(base: JobSpec, phase: Phase) -> tuple[JobSpec, Phase]:
         UserError: if the hub does not have a data set, or gives no access.
     """
     base = _pinned(base)
-
-    def pinned(variants: Sequence[Variant]) -> tuple[Variant, ...]:
-        return tuple(_pinned_variant(variant, base) for variant in variants)
-
-    branches = {name: pinned(variants) for name, variants in phase.branches.items()}
-    return base, replace(phase, first=pinned(phase.first), branches=branches)
+    return base, phase.each(lambda variant: _pinned_variant(variant, base))
 
 
 def _pinned(spec: JobSpec) -> JobSpec:

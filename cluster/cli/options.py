@@ -11,11 +11,14 @@ import click
 from bridge_common.errors import UserError
 from cluster.default_paths import default_reports, default_storage
 from ray_bridge.config.plugins import import_plugin
+from tune_spaces.analysis.contexts import CONTEXTS
 from tune_spaces.design.phases import DESIGNS, PHASES
 from tune_spaces.design.sweep import SWEEP
+from tune_spaces.design.variants import CONTROLS
 
 Command = Callable[..., Any]
 FOLDER = click.Path(path_type=Path)
+BOTH = "both"  # contexts
 
 storage_option = click.option("--storage", type=FOLDER, default=default_storage(), help="folder of all campaigns")
 name_option = click.option("--name", help="name of the campaign  [default: the one started last]")
@@ -73,6 +76,18 @@ _PHASE = (
     plugin_option,
     click.option("--data", type=FOLDER, help="folder with train.jsonl and test.jsonl, or with parquet, csv or arrow"),
     click.option("--seeds", default="0", help="seeds of every variant, as in 0,1,2"),
+    click.option(
+        "--controls",
+        is_flag=False,
+        flag_value=",".join(CONTROLS),
+        metavar="[NAMES]",
+        help=f"also run controls, apart from the plan's effects: {', '.join(CONTROLS)}  [without names: all]",
+    ),
+    click.option(
+        "--context",
+        metavar="|".join((*CONTEXTS, BOTH)),
+        help="whether the target reads the prompt; both also runs each first variant without it",
+    ),
     storage_option,
     click.option("--name", help="name of the campaign  [default: PHASE-PRESET]"),
     click.option("--tracking-uri", help="MLflow server or database  [default: SQLite in the storage]"),
@@ -129,6 +144,8 @@ class PhaseRequest(StartRequest):
     plugin: tuple[str, ...]
     data: Path | None
     seeds: str
+    controls: str | None
+    context: str | None
     storage: Path
     name: str | None
     tracking_uri: str | None
@@ -215,6 +232,18 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UserError(f"--seeds {text}: give whole numbers with commas, as in 0,1,2") from None
+
+
+def parse_controls(text: str) -> tuple[str, ...]:
+    """Parse the names of controls from `constant,random_source`.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    names = tuple(part.strip() for part in text.split(","))
+    if unknown := [name for name in names if name not in CONTROLS]:
+        raise UserError(f"--controls {text}: there is no {unknown[0]!r}; there are {', '.join(CONTROLS)}")
+    return names
 
 
 def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:

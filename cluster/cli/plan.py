@@ -114,19 +114,20 @@ def _tree(record: Mapping[str, Any]) -> list[str]:
     def listed(names: Iterable[str]) -> str:
         return ", ".join(f"{named[n]['variant']} (seed {named[n]['seed']})" for n in names) or "nothing more"
 
+    beside = [f"beside them, whatever the gate decides: {listed(record['beside'])}"] if record["beside"] else []
     if not record["branches"]:
-        return []
+        return beside
     lines = [f"first: {listed(record['first'])}"]
     if record["extras"]:
         lines.append(f"while the gate is uncertain: {listed(record['extras'])}, one by one")
     for outcome, names in record["branches"].items():
         lines.append(f"if {OUTCOMES[outcome].format(**record['gate'])}: {listed(names)}")
-    return lines
+    return [*lines, *beside]
 
 
 def _price(record: Mapping[str, Any]) -> list[str]:
     named = {trial["name"]: trial for trial in record["trials"]}
-    first = [named[name] for name in record["first"]]
+    first = [named[name] for name in (*record["first"], *record["beside"])]
     lines = _estimate(record)
     if not record["branches"]:
         minutes, hours = _cost(record["trials"])

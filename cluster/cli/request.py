@@ -11,7 +11,7 @@ import click
 
 from bridge_common.errors import UserError
 from cluster.cli.data import pin_campaign_data
-from cluster.cli.options import OPTIONS, PhaseRequest, parse_seeds, parse_settings
+from cluster.cli.options import BOTH, OPTIONS, PhaseRequest, parse_controls, parse_seeds, parse_settings
 from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
@@ -19,6 +19,7 @@ from ray_bridge.config.task_mapping import MAPPED, read_mapping
 from ray_bridge.config.task_needs import NEEDS
 from ray_bridge.footprint.shards import check_target_shards
 from ray_bridge.tasks.registry import TASKS
+from tune_spaces.analysis.contexts import CONTEXTS, READS_PROMPT
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.parallel import parse_parallel
 from tune_spaces.design.phases import PHASES, Phase, ablate
@@ -46,6 +47,8 @@ def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
         request = PhaseRequest(**context.params)
     make_specs(request)
     parse_seeds(request.seeds)
+    if request.controls is not None:
+        parse_controls(request.controls)
     parse_parallel(request.parallel)
     if request.until is not None:
         parse_until(request.until)
@@ -128,11 +131,10 @@ def keep_needs(phase: Phase, base: JobSpec, settings: Container[str]) -> Phase:
     """
     asked = {name: getattr(base, name) for name in NEEDS if name in settings}
 
-    def kept(variants: Sequence[Variant]) -> tuple[Variant, ...]:
-        return tuple(replace(v, changes={**asked, **v.changes}) if "task" in v.changes else v for v in variants)
+    def kept(variant: Variant) -> Variant:
+        return replace(variant, changes={**asked, **variant.changes}) if "task" in variant.changes else variant
 
-    branches = {name: kept(variants) for name, variants in phase.branches.items()}
-    return replace(phase, first=kept(phase.first), branches=branches)
+    return phase.each(kept)
 
 
 def make_trial_specs(phase: str, request: PhaseRequest) -> dict[str, dict[str, Any]]:
@@ -174,11 +176,25 @@ def _shortcuts(request: PhaseRequest) -> dict[str, Any]:
     given: dict[str, Any] = {"source": request.source, "target": request.target}
     changes: dict[str, Any] = {name: _absolute(value) for name, value in given.items() if value is not None}
     changes |= {} if request.task is None else task_fields(request.task)
+    changes |= _layout(request.context)
     if request.data is not None:
         changes["task_data"] = str(request.data.expanduser().resolve())
     if request.plugin:
         changes["plugins"] = request.plugin
     return changes
+
+
+def _layout(context: str | None) -> dict[str, Any]:
+    """Return the spec's field that a --context sets, nothing if there is none.
+
+    Raises:
+        UserError: for an unknown context.
+    """
+    if context is None:
+        return {}
+    if context not in (*CONTEXTS, BOTH):
+        raise UserError(f"--context {context}: use {', '.join((*CONTEXTS, BOTH))}")
+    return {"layout": CONTEXTS[READS_PROMPT if context == BOTH else context]}
 
 
 def task_fields(task: str) -> dict[str, Any]:
@@ -200,11 +216,18 @@ def _absolute(value: str) -> str:
 
 
 def make_phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
-    """Return the phase of that name on a base spec, with the design that the request names.
+    """Return the phase of that name on a base spec, with the design, controls and contexts that the request names.
 
     Raises:
-        UserError: for an unknown design or toggle, or a function that returns no phase.
+        UserError: for an unknown design, toggle, control or context, or a function that returns no phase.
     """
+    phase = _phase(name, base, request)
+    if request.controls is not None:
+        phase = phase.with_controls(base, parse_controls(request.controls))
+    return phase.with_both_contexts() if request.context == BOTH else phase
+
+
+def _phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
     if request.campaign is not None:
         return _own_phase(request.campaign, base)
     if name == SWEEP:

@@ -91,6 +91,7 @@ def _verdict(decision: Decision, policy: Policy) -> str:
     return (
         f"gate: {verdict}: {evidence.accuracy:.1%} {_interval(evidence.low, evidence.high)} at n = {evidence.n}{runs}"
         + (", UNCERTAIN (the interval straddles a boundary)" if decision.uncertain else "")
+        + "; interval over items, seeds left out"
         + f"; probabilities of the branches: {chances} (Beta posterior, Jeffreys' prior)"
     )
 

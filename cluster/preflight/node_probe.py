@@ -103,6 +103,7 @@ def _shared(token: str | None, timeout_s: float) -> str:
 
 def _model(name: str, timeout_s: float) -> dict[str, Any]:
     """Return where a model is (in the package, in a folder, in this node's cache, on the hub) and its parameters."""
+    name = name.removeprefix("random:")  # its configuration and tokenizer are those of the checkpoint
     if name.startswith("embedded:"):
         package = importlib.util.find_spec("ray_bridge")
         places = package.submodule_search_locations if package else None

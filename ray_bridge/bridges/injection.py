@@ -4,7 +4,8 @@
     residual    added to the embeddings of the question's tokens, through a gate
     adapter     read by gated cross-attention in some layers of the target (Flamingo, Alayrac et al. 2022)
 
-The last two add no positions. Their gates start at 0, so that before training the target answers as it does alone.
+The last two add no positions. Their gates start at `gate_init`: at 0 the untrained target answers as it does alone, but
+the gradient of its answers reaches the bridge through a gate that is all but closed.
 """
 
 from collections.abc import Mapping
@@ -23,9 +24,9 @@ from ray_bridge.models.soft_context import SoftContext
 class Residual(nn.Module):
     """Multiplies soft tokens by one learned gate, before they are added to embeddings."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: float) -> None:
         super().__init__()
-        self.gate = nn.Parameter(torch.zeros(()))
+        self.gate = nn.Parameter(torch.tensor(gate))
 
     def forward(self, soft: Tensor) -> Tensor:
         """Scale soft tokens, (B, K, d_t) -> (B, K, d_t)."""
@@ -41,13 +42,13 @@ class Adapter(nn.Module):
         heads: attention heads.
     """
 
-    def __init__(self, size: int, width: int, heads: int) -> None:
+    def __init__(self, size: int, width: int, heads: int, gate: float) -> None:
         super().__init__()
         self.norm, self.context_norm = nn.LayerNorm(size), nn.LayerNorm(size)
         self.down, self.context_down = nn.Linear(size, width), nn.Linear(size, width)
         self.attention = Attention(width, heads)
         self.up = nn.Linear(width, size)
-        self.gate = nn.Parameter(torch.zeros(()))
+        self.gate = nn.Parameter(torch.tensor(gate))
 
     def forward(self, hidden: Tensor, context: Tensor) -> Tensor:
         """Apply the adapter: hidden (B, L, d_t), context (B, K, d_t) -> (B, L, d_t), in the dtype of `hidden`."""
@@ -66,15 +67,22 @@ class Injection(nn.Module):
 
     def __init__(self, spec: JobSpec, target: FrozenLM) -> None:
         super().__init__()
-        self.residual = Residual() if spec.injection == "residual" else None
+        self.residual = Residual(spec.gate_init) if spec.injection == "residual" else None
         layers = adapted_layers(spec, target) if spec.injection == "adapter" else ()
-        heads = (target.hidden_size, spec.hidden_size, spec.num_heads)
-        self._adapters = nn.ModuleDict({str(layer): Adapter(*heads) for layer in layers})
+        sizes = (target.hidden_size, spec.hidden_size, spec.num_heads)
+        self._adapters = nn.ModuleDict({str(layer): Adapter(*sizes, spec.gate_init) for layer in layers})
 
     @property
     def adapters(self) -> Mapping[int, nn.Module]:
         """Adapters by the number of the layer whose output they change, counted from 1."""
         return {int(layer): module for layer, module in self._adapters.items()}
+
+    def gates(self) -> dict[str, float]:
+        """Return the value of each gate, by the name of its metric: empty under `prepend`."""
+        named = {f"gate/layer{layer}": cast(Adapter, adapter).gate for layer, adapter in self.adapters.items()}
+        if self.residual is not None:
+            named["gate/residual"] = self.residual.gate
+        return {name: float(gate.detach()) for name, gate in named.items()}
 
     def forward(self, soft: Tensor) -> SoftContext:
         """Return what the target is given for Z, (B, K, d_t): the tokens, gated under `residual`, and the adapters."""

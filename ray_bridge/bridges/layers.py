@@ -53,6 +53,13 @@ class Attention(nn.Module):
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)  # (B, h, K, w/h)
         return self.out(y.transpose(1, 2).flatten(2))  # (B, K, w)
 
+    def weights(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+        """Return the weights with which `forward` would read a context, (B, h, K, S), for diagnosis."""
+        q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, K, w/h)
+        k = self.key_value(context).unflatten(-1, (2, self.heads, -1)).transpose(1, 3)[:, :, 0]  # (B, h, S, w/h)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (B, h, K, S)
+        return scores.masked_fill(mask[:, None, None] == 0, torch.finfo(scores.dtype).min).softmax(-1)
+
 
 def position_embedding(tokens: Tensor) -> Tensor:
     """Return sinusoidal features of each token's position (Vaswani et al. 2017), (B, S, w) -> (S, w), RMS 0.7."""

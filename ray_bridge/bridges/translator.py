@@ -11,7 +11,7 @@ from bridge_common.errors import UserError
 from ray_bridge.bridges.dit import DiTBridge
 from ray_bridge.bridges.geometry_projection import GeometryProjection
 from ray_bridge.bridges.injection import Injection
-from ray_bridge.bridges.layers import ExactScale
+from ray_bridge.bridges.layers import Attention, ExactScale
 from ray_bridge.bridges.registry import BRIDGES
 from ray_bridge.bridges.whitening import Moments
 from ray_bridge.config.spec import JobSpec
@@ -189,6 +189,39 @@ class TranslatorModule(nn.Module):
         states, mask = self._bridge_states(*self.bridge_inputs(source))
         self.flow.conditioned_on(states, mask)
         return cast(Tensor, self.flow.conditioner.weights), mask
+
+    @property
+    def attends_across(self) -> bool:
+        """Whether the bridge's slots attend to the source's tokens."""
+        return bool(self._cross_attention())
+
+    def cross_weights(self, source: SourceBatch, noise: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the weights of each block's cross-attention, and the mask (B, S) of the tokens that may be read.
+
+        Args:
+            source: the source's states of B prompts.
+            noise: (B, K, d_t), standard normal.
+
+        Returns:
+            One (B, heads, K, S) a block, of the sampler's last step, and the mask.
+        """
+        modules = self._cross_attention()
+        found: dict[nn.Module, Tensor] = {}
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            found[module] = cast(Attention, module).weights(*inputs)  # later steps replace earlier ones
+
+        hooks = [module.register_forward_pre_hook(keep) for module in modules]
+        try:
+            states, mask = self._bridge_states(*self.bridge_inputs(source))
+            cast(Bridge, self.bridge)(states, mask, noise)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return [found[module] for module in modules], mask
+
+    def _cross_attention(self) -> list[nn.Module]:
+        return [m for name, m in self.bridge.named_modules() if name.endswith(".cross") and isinstance(m, Attention)]
 
     def _bridge_states(self, states: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the bridge reads, (B, S, d_s) or under geometry_projection (B, T, d_t), and its mask."""

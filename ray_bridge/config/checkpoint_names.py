@@ -6,14 +6,33 @@ from bridge_common.errors import UserError
 
 EMBEDDED = {name: Path(__file__).parent.parent / "embedded_pair" / name for name in ("source", "target")}
 _PREFIX = "embedded:"
+_RANDOM = "random:"
+
+
+def is_random(name: str) -> bool:
+    """Return whether a name asks for a checkpoint's architecture and tokenizer with random weights: `random:NAME`."""
+    return name.startswith(_RANDOM)
+
+
+def random_twin(name: str) -> str:
+    """Return the name of a checkpoint's twin with random weights, which is its own."""
+    return name if is_random(name) else f"{_RANDOM}{name}"
+
+
+def trained(name: str) -> str:
+    """Return a checkpoint's name without `random:`."""
+    return name.removeprefix(_RANDOM)
 
 
 def resolve(name: str) -> str:
     """Return the folder or hub name of a checkpoint; `embedded:source` and `embedded:target` ship in the package.
 
+    That of `random:NAME` is NAME's: there are its configuration and tokenizer.
+
     Raises:
         UserError: for an unknown embedded name, a folder without config.json, or a path that does not exist.
     """
+    name = trained(name)
     if name.startswith(_PREFIX):
         part = name.removeprefix(_PREFIX)
         if part not in EMBEDDED:

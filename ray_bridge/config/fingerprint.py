@@ -10,13 +10,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ray_bridge.config.checkpoint_names import resolve
+from ray_bridge.config.checkpoint_names import is_random, random_twin, resolve
 from ray_bridge.config.plugins import import_plugin, source_of
 from ray_bridge.config.spec import JobSpec
 
 _WHOLE = 1 << 22  # bytes; files up to this size are hashed completely
 _SAMPLE = 1 << 16  # bytes at start, middle and end of larger ones
-_IMPLIED = {"stops": None, "prompt_format": "raw"}
+_IMPLIED: dict[str, Any] = {"stops": None, "prompt_format": "raw", "gate_init": 0.0}
 """Fields that were added later, with the value that every earlier spec had: with it they do not count."""
 
 _PLACEMENT = ("target_shards",)
@@ -128,5 +128,6 @@ def _data(folder: str, contents: dict[str, str]) -> str:
 def _content(checkpoint: str, contents: dict[str, str]) -> str:
     if checkpoint not in contents:
         place = Path(resolve(checkpoint))
-        contents[checkpoint] = f"content:{folder_digest(place)}" if place.is_dir() else checkpoint
+        content = f"content:{folder_digest(place)}" if place.is_dir() else checkpoint
+        contents[checkpoint] = random_twin(content) if is_random(checkpoint) else content
     return contents[checkpoint]

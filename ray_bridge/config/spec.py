@@ -51,7 +51,7 @@ class JobSpec(Frozen):
     source: str = Field(
         "embedded:source",
         description="frozen model that reads the question: a folder written by save_pretrained, a hub name, or "
-        "embedded:source",
+        "embedded:source; random:NAME is the control with random weights in NAME's architecture",
     )
     source_revision: str | None = Field(
         None, description="hub revision of the source (branch, tag or commit); none means its main branch"
@@ -150,6 +150,11 @@ class JobSpec(Frozen):
         description="target layers that get an adapter under injection=adapter, counted from 1, as in 2,4; empty "
         "means every second layer",
     )
+    gate_init: float = Field(
+        0.0,
+        description="initial value of the gates under injection=residual and adapter: at 0 the untrained target "
+        "answers as it does alone, but hardly any gradient of its answers reaches the bridge",
+    )
     prompt_share: Fraction = Field(
         0.0,
         description="curriculum of layout=soft_only: probability that the first step also shows the prompt; it falls "
@@ -160,7 +165,8 @@ class JobSpec(Frozen):
     bridge: str = Field(
         "dit",
         description="architecture: dit (diffusion transformer on one pooled source vector), dit_xattn (dit that also "
-        "cross-attends to every source token), resampler (learned queries, no diffusion), or a class as MODULE:CLASS",
+        "cross-attends to every source token), resampler (learned queries, no diffusion), constant (a control: "
+        "learned soft tokens without a source), or a class as MODULE:CLASS",
     )
     soft_tokens: int = Field(64, ge=1, le=4096, description="K, number of soft tokens made for each question")
     hidden_size: int = Field(512, ge=8, description="width of the bridge; a multiple of num_heads")
@@ -348,6 +354,8 @@ class JobSpec(Frozen):
             raise ValueError("soft_position before_question needs layout soft_plus_text: soft_only has no header")
         if self.injection != "prepend" and self.layout == "soft_only":
             raise ValueError(f"injection {self.injection} needs layout soft_plus_text: soft_only has no question in it")
+        if self.gate_init and self.injection == "prepend":
+            raise ValueError("gate_init needs injection residual or adapter: prepend has no gate")
         if self.adapter_layers and self.injection != "adapter":
             raise ValueError("adapter_layers needs injection adapter")
         if self.prompt_share and self.layout != "soft_only":

@@ -1,15 +1,15 @@
 """Report on attention pooling: entropy of its weights, their mass on the question, and a heat map of them."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from bridge_common.files import write_bytes
 from ray_bridge.bridges.translator import TranslatorModule
+from ray_bridge.evaluation.attention_metrics import entropies, shares_by_head
+from ray_bridge.evaluation.heat_maps import Panel, heat_maps
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import SourceBatch, read_source
 from ray_bridge.model_pair import ModelPair
@@ -31,15 +31,15 @@ def pooling_metrics(weights: Tensor, mask: Tensor) -> dict[str, float]:
     Returns:
         Means over rows and heads: pooling/entropy, in nats; pooling/entropy_share, the entropy as a share of that of
         equal weights (1 is mean pooling, 0 a single token); pooling/question_mass, the weight on the question's tokens
-        (1 unless pads get weight).
+        (1 unless pads get weight). Besides, pooling/entropy_share/headN of each head, numbered from 1.
     """
-    entropy = torch.special.entr(weights).sum(-1)  # (B, h)
-    uniform_entropy = mask.sum(1, keepdim=True).clamp(min=2).to(weights).log()  # (B, 1)
+    by_head = shares_by_head(weights, mask)  # (h,)
     mass = (weights * mask[:, None]).sum(-1)  # (B, h)
     return {
-        "pooling/entropy": float(entropy.mean()),
-        "pooling/entropy_share": float((entropy / uniform_entropy).mean()),
+        "pooling/entropy": float(entropies(weights).mean()),
+        "pooling/entropy_share": float(by_head.mean()),
         "pooling/question_mass": float(mass.mean()),
+        **{f"pooling/entropy_share/head{i}": float(share) for i, share in enumerate(by_head, start=1)},
     }
 
 
@@ -61,19 +61,33 @@ def pooling_report(
     Raises:
         UserError: if the source has no such layer.
     """
-    items = pair.encoder(examples[:EXAMPLES])
-    source = read_source(pair.source, items, pair.spec.source_layer)
-    dtype = next(translator.parameters()).dtype
-    pooled = translator.pooling_weights(SourceBatch(states=source.states.to(dtype), mask=source.mask, items=items))
+    items, source = read_examples(pair, translator, examples)
+    pooled = translator.pooling_weights(source)
     if pooled is None:
         return {}
     weights, mask = (part.cpu() for part in pooled)  # (B, h, S), (B, S)
-    rows = [
-        (f"{item.example.id}", token_texts(pair, item), row[:, : int(mask[i].sum())])
-        for i, (item, row) in enumerate(zip(items[:PICTURED], weights, strict=False))
-    ]
-    write_bytes(picture, heat_map(rows))
+    panels = []
+    for i, item in enumerate(items[:PICTURED]):
+        own = weights[i, :, : int(mask[i].sum())]  # (h, tokens)
+        share = float(shares_by_head(own[None], mask[i : i + 1, : own.shape[1]]).mean())
+        title = f"{item.example.id}: entropy {share:.1%} of that of equal weights"
+        panels.append(Panel(title=title, rows="head", tokens=token_texts(pair, item), weights=own))
+    write_bytes(picture, heat_maps(panels))
     return pooling_metrics(weights, mask)
+
+
+def read_examples(
+    pair: ModelPair, translator: TranslatorModule, examples: Sequence[Example]
+) -> tuple[list[Encoded], SourceBatch]:
+    """Return the first examples, and the source's states of them in the translator's dtype.
+
+    Raises:
+        UserError: if the source has no such layer.
+    """
+    items = list(pair.encoder(examples[:EXAMPLES]))
+    source = read_source(pair.source, items, pair.spec.source_layer)
+    states = source.states.to(next(translator.parameters()).dtype)
+    return items, SourceBatch(states=states, mask=source.mask, items=items)
 
 
 def token_texts(pair: ModelPair, item: Encoded) -> list[str]:
@@ -84,28 +98,3 @@ def token_texts(pair: ModelPair, item: Encoded) -> list[str]:
         ids = tuple(item.text_row.prompt[1 + i] for i in item.alignment.tokens.tolist())
         tokenizer = pair.target.tokenizer
     return [tokenizer.decode([i]) for i in ids]
-
-
-def heat_map(rows: Sequence[tuple[str, Sequence[str], Tensor]]) -> bytes:
-    """Draw a PNG with one panel a row, given its name, its tokens and their weights (heads, tokens)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    longest = max(len(tokens) for _, tokens, _ in rows)
-    figure = Figure(figsize=(max(4.0, 0.16 * longest), 1.9 * len(rows)), dpi=110, layout="constrained")
-    panels: Any = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    for panel, (name, tokens, weights) in zip(panels, rows, strict=True):
-        image = panel.imshow(weights.float().numpy(), aspect="auto", cmap="viridis", vmin=0)
-        panel.set_xticks(range(len(tokens)), [_label(token) for token in tokens], rotation=90, fontsize=6)
-        panel.set_yticks([])
-        panel.set_ylabel("heads", fontsize=7)
-        panel.set_title(name, fontsize=7, loc="left")
-        figure.colorbar(image, ax=panel, pad=0.01).ax.tick_params(labelsize=6)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
-
-
-def _label(token: str) -> str:
-    printable = "".join(c if ord(c) < 0x3000 else "▯" for c in token)  # the default font has no glyphs above
-    return printable.replace("\n", "↵").replace("$", r"\$").strip() or "␣"

@@ -77,6 +77,8 @@ def bridge_bytes(spec: JobSpec, rows: int, read: int) -> int:
         rows: B.
         read: source tokens that it reads.
     """
+    if spec.bridge == "constant":
+        return 0
     width, K = spec.hidden_size, spec.soft_tokens
     plain = spec.bridge in ("dit", "resampler")  # the others also attend to every source token
     of_block = (22 if plain else 27) * width * K + (0 if plain else 2 * width * read)
@@ -94,4 +96,7 @@ def trained_parameters(spec: JobSpec, source: ModelShape, target: ModelShape) ->
     if spec.injection == "adapter":
         count = len(spec.adapter_layers) or target.layers // 2
         adapters = count * (3 * d_t * width + 4 * width**2)
-    return int(spec.depth * of_block) + ends + 4 * width**2 + (d_s * d_t if spec.geometry_projection else 0) + adapters
+    projection = d_s * d_t if spec.geometry_projection else 0
+    if spec.bridge == "constant":
+        return spec.soft_tokens * d_t + projection + adapters
+    return int(spec.depth * of_block) + ends + 4 * width**2 + projection + adapters

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ray_bridge.config.checkpoint_names import resolve
+from ray_bridge.config.checkpoint_names import resolve, trained
 from ray_bridge.footprint.context import context_length
 
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size")
@@ -135,7 +135,7 @@ def local_folder(name: str, revision: str | None = None) -> Path | None:
         return folder
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(name, "config.json", revision=revision)
+    found = try_to_load_from_cache(trained(name), "config.json", revision=revision)
     return Path(found).parent if isinstance(found, str) else None
 
 

@@ -121,7 +121,7 @@ class JobWork:
                 frozen += forward_flops(self.target, _whole(own.prompt + own.answer), _whole(own.header))
         if not self.stored:
             frozen += self._source_reading()
-        flow = spec.bridge != "resampler" and spec.flow_teacher != "none" and spec.flow_weight > 0
+        flow = spec.bridge not in ("resampler", "constant") and spec.flow_teacher != "none" and spec.flow_weight > 0
         bridge = (1 + BACKWARD) * (self._bridge(spec.sampler_steps) + (self._bridge(1) if flow else 0.0))
         trained = trained_parameters(spec, self.source, self.target)
         return Work(

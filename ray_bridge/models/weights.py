@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from bridge_common.errors import UserError
-from ray_bridge.config.checkpoint_names import resolve
+from ray_bridge.config.checkpoint_names import is_random, resolve, trained
+from ray_bridge.noise import stable_seed
 
 PIECE = 1 << 25
 """Bytes of one copy; every thread has two buffers of this size in pinned memory."""
@@ -36,7 +37,7 @@ def load_model(place: str, name: str, *, revision: str | None, dtype: str) -> An
 
     Args:
         place: folder or hub name.
-        name: the user's name for it, for messages.
+        name: the user's name for it, for messages; `random:NAME` draws the weights instead of reading them.
         revision: of a hub name.
         dtype: name of a torch dtype; parameters stored in another one are converted, and so copied.
 
@@ -44,6 +45,8 @@ def load_model(place: str, name: str, *, revision: str | None, dtype: str) -> An
         UserError: when files are absent or damaged, or do not hold the model that the config describes.
     """
     AutoModelForCausalLM = auto_classes()[0]
+    if is_random(name):
+        return _random_model(place, name, revision, getattr(torch, dtype))
     try:
         model, loading = AutoModelForCausalLM.from_pretrained(
             place,
@@ -68,6 +71,26 @@ def load_model(place: str, name: str, *, revision: str | None, dtype: str) -> An
     if loading["unexpected_keys"]:
         unused = sorted(loading["unexpected_keys"])
         warnings.warn(f"{name}: {len(unused)} tensors are not used, such as {unused[0]}", stacklevel=3)
+    return model
+
+
+def _random_model(place: str, name: str, revision: str | None, dtype: torch.dtype) -> Any:
+    """Make a model of a checkpoint's architecture, with the initial weights of its class under one fixed seed.
+
+    They are drawn on the CPU in float32, so that every machine and every dtype has the same model.
+    """
+    AutoModelForCausalLM = auto_classes()[0]
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        config = AutoConfig.from_pretrained(place, revision=revision)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load the configuration of {trained(name)}: {first_line(error)}") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stable_seed("random weights"))
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(dtype)
+    with suppress(OSError):  # not every checkpoint has one; it may name further tokens that end a text
+        model.generation_config = GenerationConfig.from_pretrained(place, revision=revision)
     return model
 
 
@@ -130,12 +153,14 @@ def read_ahead(checkpoints: Sequence[tuple[str, str | None]], rank: int, world: 
 
 
 def weight_files(name: str, revision: str | None = None) -> list[Path]:
-    """Return the files on this machine that hold a checkpoint's weights; safetensors if it has both formats.
+    """Return the files on this machine that hold a checkpoint's weights; safetensors if it has both, none if random.
 
     Raises:
         UserError: if there is no such checkpoint; see `resolve`.
     """
     folder = Path(resolve(name))
+    if is_random(name):
+        return []
     if not folder.is_dir():
         from huggingface_hub import snapshot_download
 

@@ -20,6 +20,7 @@ from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.frozen_states import CHUNK
 from ray_bridge.config.spec import JobSpec, RunSpec, check_run
+from ray_bridge.evaluation.cross_attention_report import cross_attention_report
 from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.evaluation.pooling_report import pooling_report
 from ray_bridge.evaluation.selection import CHECKPOINT, SELECTED, Best, Weights, save_selected
@@ -269,15 +270,22 @@ class Trainer:
         self.best.offer(self.step, metrics[accuracy("bridged")], self.average or self.translator.state_dict())
         if self.events:
             values = {f"validation/{name}": value for name, value in metrics.items()}
-            values |= self._pooling(translator)
+            values |= self._attention(translator) | translator.injection.gates()
             self.events.metrics(self.step, values | {"soft_gain": float(self.translator.scale.gain.detach())})
 
-    def _pooling(self, translator: TranslatorModule) -> dict[str, float]:
-        picture = Path("diagnostics") / f"pooling-{self.step:06d}.png"
-        values = pooling_report(self.evaluator.pair, translator, self.splits.validation, self.folder / picture)
-        if values and self.events:
-            self.events.artifact(str(picture))
-        return values
+    def _attention(self, translator: TranslatorModule) -> dict[str, float]:
+        """Report on the bridge's attention; that to all tokens is pictured once, at the end of training."""
+        pair, examples, step = self.evaluator.pair, self.splits.validation, f"{self.step:06d}"
+        pooling, cross = (Path("diagnostics") / f"{name}-{step}.png" for name in ("pooling", "cross-attention"))
+        at_end = self.step == self.spec.steps
+        values = pooling_report(pair, translator, examples, self.folder / pooling)
+        pictures = [pooling] if values else []
+        across = cross_attention_report(pair, translator, examples, self.folder / cross if at_end else None)
+        pictures += [cross] if across and at_end else []
+        for picture in pictures:
+            if self.events:
+                self.events.artifact(str(picture))
+        return values | across
 
     def _for_evaluation(self, weights: Weights | None = None) -> TranslatorModule:
         """Return a copy of the translator in evaluation's arithmetic, with other weights if they are given."""

@@ -14,8 +14,9 @@ from bridge_common import files
 from bridge_common.errors import UserError
 from ray_bridge.config.presets import tiny, tiny_run
 from tests.support.campaigns import DIRECT, campaign, events, prepare
+from tune_spaces.appendix.from_campaign import campaign_appendix
 from tune_spaces.campaign import Campaign
-from tune_spaces.design.phases import Phase
+from tune_spaces.design.phases import Phase, phase1
 from tune_spaces.design.variants import full
 from tune_spaces.gate.decision import GateSettings, Mode
 
@@ -51,6 +52,18 @@ def test_the_branch_and_nothing_else_is_run_and_listed(storage_of: Callable[[flo
     gate = files.read_json(asked.folder / "gate.json")
     assert gate["passed"] is (accuracy == 0.72)
     assert len(gate["decisions"]) == 1
+
+
+def test_controls_run_beside_the_branch_and_the_appendix_keeps_them_apart(tmp_path: Path) -> None:
+    prepare(tmp_path, {"full": 0.67, **OTHERS, "constant": 0.3, "random_source": 0.31}, samples=True)
+    base = tiny(test_examples=1000)
+    asked = Campaign(phase1(base).with_controls(base), base, tiny_run(), storage=tmp_path, name="controlled")
+    assert asked.run(DIRECT).finished
+    assert events(tmp_path, "start") == ["full", "B", "C", "constant", "random_source"]
+    assert len(files.read_json(asked.folder / "gate.json")["decisions"]) == 1
+    record = files.read_json(campaign_appendix(asked.folder)["appendix.json"])
+    assert record["controls"]["names"] == ["constant", "random_source"]
+    assert {name for pair in record["pairs"] for name in (pair["a"], pair["b"])} == {"full", "B", "C"}
 
 
 def test_a_failed_full_runs_nothing_more_and_says_so(tmp_path: Path) -> None:

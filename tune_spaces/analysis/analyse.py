@@ -4,7 +4,7 @@ Deterministic: equal trials give equal numbers.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.changed_items import changed_items
 from tune_spaces.analysis.claims import Claims, answer_questions, make_claims
+from tune_spaces.analysis.contexts import InBothContexts, in_both_contexts
 from tune_spaces.analysis.costs import cost_rows
 from tune_spaces.analysis.estimates import Cells, Clusters, NoiseFloor, noise_floor
 from tune_spaces.analysis.paired_tests import Correction
@@ -34,6 +35,29 @@ PRIMARY = (BASELINE, "shuffled_soft")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Controls:
+    """What was run beside the plan's variants, in families of its own.
+
+    Attributes:
+        names: the controls that ran, in order.
+        twins: variants that repeat one of the plan's, or a control, in the other context.
+        gains: controls against baselines, which are named in `b`.
+        against: the reference against each control.
+        contexts: variants that ran in both contexts.
+        context_gains: twins against baselines.
+        between_contexts: each variant without the prompt against itself with it.
+    """
+
+    names: list[str] = field(default_factory=list)
+    twins: list[str] = field(default_factory=list)
+    gains: list[PairedComparison] = field(default_factory=list)
+    against: list[PairedComparison] = field(default_factory=list)
+    contexts: list[InBothContexts] = field(default_factory=list)
+    context_gains: list[PairedComparison] = field(default_factory=list)
+    between_contexts: list[PairedComparison] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Appendix:
     """Everything the appendix says.
 
@@ -49,6 +73,7 @@ class Appendix:
         costs: cost by variant and condition beside accuracy; empty if no run recorded any.
         changed: items that one of two variants solves, for each pair with the reference.
         claims: sentences on what the data support and what they do not.
+        controls: what ran beside the plan's variants; no claim or family above includes it.
     """
 
     trials: Trials
@@ -62,6 +87,7 @@ class Appendix:
     costs: list[dict[str, Any]]
     changed: list[dict[str, Any]]
     claims: Claims
+    controls: Controls = field(default_factory=Controls)
 
     def comparison(self) -> Comparison:
         """Return what `appendix --json` prints: runs, pairs and verdicts. Seeds are named if a variant has several."""
@@ -101,6 +127,7 @@ class Appendix:
             "answers": self.answers,
             "outcomes": self.outcomes,
             "gains": [asdict(gain) for gain in self.gains],
+            "controls": asdict(self.controls),
             "effects": self.effects(),
             "noise_floor": None if self.noise_floor is None else asdict(self.noise_floor),
             "by_soft_tokens": self.by_soft_tokens,
@@ -182,6 +209,8 @@ def analyse(
     family: Collection[Kind] = CONFIRMATORY,
     margin: float | None = None,
     asks: Sequence[tuple[str, str, str]] = (),
+    controls: Collection[str] = (),
+    twins: Collection[str] = (),
 ) -> Appendix:
     """Compute the appendix.
 
@@ -197,8 +226,11 @@ def analyse(
         family: kinds of effect declared in the plan, corrected together by Holm.
         margin: largest difference that counts as none, if the plan declared one.
         asks: the plan's questions, as (question, a, b): how variant a compares with b.
+        controls: variants that are controls.
+        twins: variants that repeat one of the plan's in the other context.
     """
-    variants = trials.variants()
+    every = trials.variants()
+    variants = {name: runs for name, runs in every.items() if name not in (*controls, *twins)}
     sweep = pairs is None and len(variants) > MOST_PAIRED
     if pairs is not None:
         wanted = [pair for pair in pairs if set(pair) <= set(variants)]
@@ -212,7 +244,7 @@ def analyse(
     attribution = attribute(trials.cells(), toggles, family=family, clusters=clusters) if toggles else None
     floor = attribution.noise_floor if attribution else _floor_of_variants(variants)
     first = variants[trials.reference][0].samples
-    outcomes = _outcomes(variants, clusters)
+    outcomes = _outcomes(every, clusters)
     return Appendix(
         trials=trials,
         answers=answer_questions(asks, compared),
@@ -222,13 +254,30 @@ def analyse(
         attribution=attribution,
         noise_floor=floor,
         by_soft_tokens=_by_soft_tokens(trials),
-        costs=cost_rows(variants, outcomes),
+        costs=cost_rows(variants, [row for row in outcomes if row["variant"] in variants]),
         changed=[
             row
             for name, group in list(variants.items())[1:]
             for row in changed_items(trials.reference, first, name, group[0].samples)
         ],
         claims=make_claims(compared, gains, attribution, floor),
+        controls=_controls(trials, controls, twins, margin),
+    )
+
+
+def _controls(trials: Trials, controls: Collection[str], twins: Collection[str], margin: float | None) -> Controls:
+    variants, clusters = trials.variants(), trials.clusters()
+    names = [name for name in variants if name in controls and name != trials.reference]
+    repeated = [name for name in variants if name in twins and name != trials.reference]
+    both = in_both_contexts(trials)
+    return Controls(
+        names=names,
+        twins=repeated,
+        gains=_gains({name: variants[name] for name in names}, clusters),
+        against=_compared(trials, [(trials.reference, name) for name in names], "holm", margin),
+        contexts=both,
+        context_gains=_gains({name: variants[name] for name in repeated}, clusters),
+        between_contexts=_compared(trials, [(pair.soft_only, pair.reads_prompt) for pair in both], "holm", margin),
     )
 
 

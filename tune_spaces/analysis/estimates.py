@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 Clusters = NDArray[np.int64]
 
 LEVEL = 0.95
-LEAST = 0.5
+LEAST = 0.35
 """Share of the items' variance below which the whole is never put, if seeds differ less than single answers explain."""
 
 
@@ -160,13 +160,21 @@ class Cells:
         )
 
     def _seed_squares(self, used: Sequence[int], scale: Array) -> float:
-        """Return what seeds add to the denominator of Satterthwaite's degrees of freedom."""
+        """Return what seeds add to the denominator of Satterthwaite's degrees of freedom.
+
+        It is the square of what seeds add to the variance over its own degrees of freedom. With so few seeds
+        Satterthwaite's estimate of these is too small where cells have equal variances. Welch's (1947, Biometrika
+        34:28-35), which adds 2 to each cell's degrees and takes 2 from the result, is too large where they do not. The
+        estimate between the two, which adds and takes 1, is used, within what is possible.
+        """
         shares, freedom = scale * self.seed_square[used], self.seed_freedom[used]  # (used,), (used,)
-        if not freedom.any():
+        total = float(shares.sum())
+        if total == 0 or not freedom.any():
             return 0.0
         if (self.seeds[used] == 1).any():  # its variance is the others', so their errors add up
-            return float(shares.sum()) ** 2 / float(freedom.max())
-        return float(np.sum(shares**2 / freedom))
+            return total**2 / float(freedom.max())
+        estimate = total**2 / float(np.sum(shares**2 / (freedom + 1))) - 1
+        return total**2 / float(np.clip(estimate, freedom.min(), freedom.sum()))
 
     def accuracy(self, name: str, *, level: float = LEVEL) -> tuple[float, float]:
         """Return the interval of one cell's accuracy: Wilson's, at the number of independent answers of equal variance.

@@ -14,6 +14,7 @@ from ray_bridge import JobSpec, build, fingerprint
 from tune_spaces.analysis.analyse import MOST_PAIRED, analyse
 from tune_spaces.analysis.kv_cache_savings import kv_cache_saved
 from tune_spaces.analysis.scored_trials import Trials, read_trials
+from tune_spaces.appendix.attention import METRICS
 from tune_spaces.appendix.plots import Curve
 from tune_spaces.appendix.write import write_appendix
 from tune_spaces.design.sweep import SWEEP
@@ -53,7 +54,8 @@ def campaign_appendix(
     """
     folder = CampaignFolder(Path(campaign))
     record = (folder.campaign() or {}).get("phase", {})
-    table = _table(folder, phases)
+    controls, twins = ([variant["name"] for variant in record.get(name, ())] for name in ("controls", "contexts"))
+    table = _table(folder, phases, last=(*controls, *twins))
     fields = _two_position_toggles(table)
     settings = [name for name in map(str, table) if name in JobSpec.model_fields or name.startswith("extra.")]
     context = [name for name in settings if name not in (*fields, "seed")]
@@ -66,17 +68,20 @@ def campaign_appendix(
             pairs=pairs,
             margin=record.get("margin"),
             asks=[(question, a, b) for question, a, b in record.get("asks", ())],
+            controls=controls,
+            twins=twins,
         ),
         title=f"Attribution appendix of {folder.path.resolve().name}",
-        curves=_curves(trials),
+        curves=_curves(trials, CURVE),
         curve_name=CURVE,
         gate=gate if (gate := folder.gate()) and gate.get("decisions") else None,
         notes=_notes(table),
+        attention={kind: _curves(trials, metric) for kind, metric in METRICS.items()},
     )
 
 
-def _table(campaign: CampaignFolder, phases: Collection[str] | None) -> pd.DataFrame:
-    """Build the table of a campaign's trials, in the order of phase, variant and seed."""
+def _table(campaign: CampaignFolder, phases: Collection[str] | None, last: Collection[str]) -> pd.DataFrame:
+    """Build the table of a campaign's trials, in the order of phase, variant and seed, the variants of `last` last."""
     table = trial_table([*TrialFolder.begun_in(campaign.path), *_reference_elsewhere(campaign)])
     if phases is not None and not table.empty:
         table = table[table["phase"].isin(list(phases))]
@@ -85,7 +90,8 @@ def _table(campaign: CampaignFolder, phases: Collection[str] | None) -> pd.DataF
         raise UserError(f"{campaign.path} has no trial{which} yet: run a phase first")
     table = table.copy()
     table["kv_saved"] = [_kv_saved(row) for row in table.to_dict("records")]
-    return table.sort_values(["phase", "variant", "seed"], ignore_index=True)
+    table["beside"] = table["variant"].isin(list(last))
+    return table.sort_values(["beside", "phase", "variant", "seed"], ignore_index=True)
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
@@ -173,20 +179,22 @@ def _kv_saved(row: Mapping[Hashable, Any]) -> float | None:
     return kv_cache_saved(row["soft_tokens"], prompt_tokens, layout=row["layout"], instruction_tokens=instruction)
 
 
-def _curves(trials: Trials) -> dict[str, list[Curve]]:
-    """Return validation accuracy by step of every seed of each variant, for as many as one picture can hold."""
+def _curves(trials: Trials, metric: str) -> dict[str, list[Curve]]:
+    """Return a metric by step of every seed of each variant that has it, for as many as one picture can hold."""
     curves = {}
-    for name, runs in list(trials.variants().items())[:MOST_PAIRED]:
-        found = [_curve(TrialFolder(run.samples.path.parent)) for run in runs]
+    for name, runs in trials.variants().items():
+        found = [_curve(TrialFolder(run.samples.path.parent), metric) for run in runs]
         if any(steps for steps, _ in found):
             curves[name] = [curve for curve in found if curve[0]]
+        if len(curves) == MOST_PAIRED:
+            break
     return curves
 
 
-def _curve(trial: TrialFolder) -> Curve:
+def _curve(trial: TrialFolder, metric: str) -> Curve:
     values: dict[int, float] = {}
     for event in trial.events():
-        if event["kind"] == "metrics" and CURVE in event["values"]:
-            values.setdefault(event["step"], event["values"][CURVE])
+        if event["kind"] == "metrics" and metric in event["values"]:
+            values.setdefault(event["step"], event["values"][metric])
     steps = sorted(values)[:: max(1, len(values) // MOST_POINTS)]
     return [float(step) for step in steps], [values[step] for step in steps]

@@ -1,7 +1,7 @@
 """The appendix as Markdown: first what the data support and what they do not, then the tables that say why."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tune_spaces.analysis.analyse import Appendix
@@ -11,7 +11,10 @@ from tune_spaces.analysis.estimates import NoiseFloor
 from tune_spaces.analysis.pairwise import GAIN, PairedComparison, points
 from tune_spaces.analysis.samples import is_valid
 from tune_spaces.analysis.toggle_effects import Effect
+from tune_spaces.appendix.attention import Shares, attention_section
+from tune_spaces.appendix.beside import contexts_section, controls_section
 from tune_spaces.appendix.cost_table import cost_table
+from tune_spaces.appendix.tables import cell, percent, table
 
 EXCERPT = 600  # characters of a quoted text
 CAPTIONS = {
@@ -21,6 +24,7 @@ CAPTIONS = {
     "pareto.png": "Accuracy against FLOPs a question",
     "curves.png": "Training curves",
     "gate.png": "The gate",
+    "attention.png": "Entropy of attention weights over training",
 }
 COSTS = """\
 A question's mean, the source's part counted in. *Efficient*: no other row is as accurate with fewer FLOPs, or more
@@ -40,7 +44,15 @@ shown if its corrected p is below 0.05 and, where the noise floor is known, it e
 determine is marked *not run*; nothing is imputed."""
 
 
-def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[str], notes: Sequence[str] = ()) -> str:
+def markdown(
+    appendix: Appendix,
+    *,
+    title: str,
+    quoted: int,
+    pictures: Sequence[str],
+    notes: Sequence[str] = (),
+    attention: Shares | None = None,
+) -> str:
     """Return the text of appendix.md.
 
     Args:
@@ -48,6 +60,7 @@ def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[
         title: its heading.
         quoted: largest number of changed items to quote.
         notes: paragraphs of Markdown that follow the scope.
+        attention: entropy of attention weights over training, by kind and variant.
         pictures: names of the picture files in its folder.
     """
     parts = [
@@ -72,12 +85,14 @@ def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[
     if appendix.gains:
         intro = "*gain* is bridged − target_alone, *information* is bridged − shuffled_soft; the others are controls."
         parts += ["## Baselines and controls", intro, _pairs(appendix.gains, appendix.noise_floor)]
+    parts += controls_section(appendix) + contexts_section(appendix)
     if appendix.attribution is not None and appendix.attribution.effects:
         parts += ["## Effects of toggles", *_effects(appendix)]
     if appendix.by_soft_tokens:
         parts += ["## Soft tokens", _soft_tokens(appendix.by_soft_tokens)]
     if appendix.costs:
         parts += ["## Costs", cost_table(appendix.costs), COSTS]
+    parts += attention_section(attention or {})
     if pictures:
         parts += ["## Pictures", "\n\n".join(f"![{CAPTIONS[name]}]({name})" for name in pictures)]
     if appendix.pairs:
@@ -85,21 +100,8 @@ def markdown(appendix: Appendix, *, title: str, quoted: int, pictures: Sequence[
     return "\n\n".join([*filter(None, parts), "## Methods", METHODS]) + "\n"
 
 
-def _cell(value: Any) -> str:
-    return " ".join(str(value).split()).replace("|", "\\|")
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
-
-
 def _sentences(sentences: Sequence[str], otherwise: str) -> str:
     return "\n".join(f"- {' '.join(sentence.split())}" for sentence in sentences) or otherwise
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}"
 
 
 def _p(value: float | None) -> str:
@@ -116,8 +118,8 @@ def _scope(appendix: Appendix) -> str:
         lines.append("No configuration ran twice, so the noise floor is not known.")
     else:
         lines.append(
-            f"Noise floor: runs of one configuration differ by up to {_percent(floor.largest)} points "
-            f"(pairs of replicates: {floor.pairs}; standard deviation of a run: {_percent(floor.deviation)} points, "
+            f"Noise floor: runs of one configuration differ by up to {percent(floor.largest)} points "
+            f"(pairs of replicates: {floor.pairs}; standard deviation of a run: {percent(floor.deviation)} points, "
             f"degrees of freedom: {floor.degrees_of_freedom})."
         )
     if trials.apart:
@@ -129,7 +131,7 @@ def _scope(appendix: Appendix) -> str:
 
 def _overview(appendix: Appendix) -> str:
     """Return one row a variant: accuracy, gain, and difference to the reference."""
-    reference = appendix.trials.reference
+    reference, beside = appendix.trials.reference, {*appendix.controls.names, *appendix.controls.twins}
     gains = {gain.a: gain for gain in appendix.gains if gain.b == "target_alone"}
     to_reference = {}
     for pair in appendix.pairs:
@@ -137,13 +139,13 @@ def _overview(appendix: Appendix) -> str:
             to_reference[pair.b if pair.a == reference else pair.a] = _against(pair, reference)
     rows = []
     for row in appendix.outcomes:
-        if row["condition"] == "bridged":
+        if row["condition"] == "bridged" and row["variant"] not in beside:
             name = row["variant"]
-            accuracy = f"{_percent(row['accuracy'])} [{_percent(row['low'])}, {_percent(row['high'])}]"
+            accuracy = f"{percent(row['accuracy'])} [{percent(row['low'])}, {percent(row['high'])}]"
             gain = f"{points(gains[name].difference)}" if name in gains else ""
             own = "reference" if name == reference else to_reference.get(name, "not compared")
             rows.append((name, row["runs"], accuracy, gain, own))
-    return _table(("variant", "runs", "bridged, %", "gain", f"− {reference}, points"), rows)
+    return table(("variant", "runs", "bridged, %", "gain", f"− {reference}, points"), rows)
 
 
 def _against(pair: PairedComparison, reference: str) -> str:
@@ -156,25 +158,25 @@ def _against(pair: PairedComparison, reference: str) -> str:
 
 
 def _outcomes(rows: Sequence[dict[str, Any]]) -> str:
-    return _table(
+    return table(
         ("variant", "condition", "runs", "items", "accuracy, %", "95 % interval", "without answer"),
         (
-            (r["variant"], r["condition"], r["runs"], r["n"], _percent(r["accuracy"]),
-             f"[{_percent(r['low'])}, {_percent(r['high'])}]", r["invalid"])
+            (r["variant"], r["condition"], r["runs"], r["n"], percent(r["accuracy"]),
+             f"[{percent(r['low'])}, {percent(r['high'])}]", r["invalid"])
             for r in rows
         ),
     )  # fmt: skip
 
 
 def _pairs(pairs: Sequence[PairedComparison], floor: NoiseFloor | None) -> str:
-    noise = "not known" if floor is None else _percent(floor.largest)
-    return _table(
+    noise = "not known" if floor is None else percent(floor.largest)
+    return table(
         ("a", "b", "a − b, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor",
          "detectable, points", "test"),
         (
             (p.a, p.b, points(p.difference), f"[{points(p.ci_low)}, {points(p.ci_high)}]",
              "gains" if p.quantity == GAIN else f"{p.n10} : {p.n01}",
-             _p(p.p), _p(p.p_adjusted), noise, "none" if p.detectable is None else f"≥ {_percent(p.detectable)}",
+             _p(p.p), _p(p.p_adjusted), noise, "none" if p.detectable is None else f"≥ {percent(p.detectable)}",
              p.test)
             for p in pairs
         ),
@@ -189,7 +191,7 @@ def _effects(appendix: Appendix) -> list[str]:
         same = ", ".join(f"{toggle} {'on' if on else 'off'}" for toggle, on in attribution.fixed.items())
         parts.append(f"The same in every run: {same}. The effects below hold for these positions.")
     floor = attribution.noise_floor
-    noise = "not known" if floor is None else _percent(floor.largest)
+    noise = "not known" if floor is None else percent(floor.largest)
     header = ("toggles", "effect, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor", "note")
     for kind, words in KINDS.items():
         own = [effect for effect in attribution.effects if effect.kind == kind]
@@ -197,7 +199,7 @@ def _effects(appendix: Appendix) -> list[str]:
         if own:
             parts.append(f"### {kind.replace('_', ' ').capitalize()} ({words})")
         if ran:
-            parts.append(_table(header, (_effect(effect, floor, noise) for effect in ran)))
+            parts.append(table(header, (_effect(effect, floor, noise) for effect in ran)))
             parts.append(f"Corrected by {'Holm' if own[0].correction == 'holm' else 'Benjamini-Hochberg'}.")
         if len(ran) < len(own):
             parts.append(_not_run([effect for effect in own if not effect.ran]))
@@ -232,11 +234,11 @@ def _effect(effect: Effect, floor: NoiseFloor | None, noise: str) -> tuple[Any, 
 
 
 def _soft_tokens(rows: Sequence[dict[str, Any]]) -> str:
-    return _table(
+    return table(
         ("K", "runs", "accuracy, %", "95 % interval", "KV cache saved, % of the text prompt's"),
         (
-            (r["K"], r["runs"], _percent(r["accuracy"]), f"[{_percent(r['low'])}, {_percent(r['high'])}]",
-             "not recorded" if r["saved"] is None else _percent(r["saved"]))
+            (r["K"], r["runs"], percent(r["accuracy"]), f"[{percent(r['low'])}, {percent(r['high'])}]",
+             "not recorded" if r["saved"] is None else percent(r["saved"]))
             for r in rows
         ),
     )  # fmt: skip
@@ -251,7 +253,7 @@ def _quote(text: Any) -> str:
 
 
 def _answer(answer: Any) -> str:
-    return _cell(answer) if is_valid(answer) else "no answer"
+    return cell(answer) if is_valid(answer) else "no answer"
 
 
 def _changed(rows: Sequence[dict[str, Any]], quoted: int) -> list[str]:
@@ -262,10 +264,10 @@ def _changed(rows: Sequence[dict[str, Any]], quoted: int) -> list[str]:
              "are in changed_items.csv."]  # fmt: skip
     for row in chosen:
         parts.append(
-            f"### {_cell(row['id'])}: only {_cell(row['solved_by'])} solves it ({_cell(row['a'])} against "
-            f"{_cell(row['b'])})\n\nGold: {_cell(row['gold'])}; {_cell(row['a'])}: {_answer(row['answer_a'])}; "
-            f"{_cell(row['b'])}: {_answer(row['answer_b'])}."
+            f"### {cell(row['id'])}: only {cell(row['solved_by'])} solves it ({cell(row['a'])} against "
+            f"{cell(row['b'])})\n\nGold: {cell(row['gold'])}; {cell(row['a'])}: {_answer(row['answer_a'])}; "
+            f"{cell(row['b'])}: {_answer(row['answer_b'])}."
         )
         texts = (("Question", row["question"]), (row["a"], row["output_a"]), (row["b"], row["output_b"]))
-        parts += [f"{_cell(name)}:\n\n{_quote(text)}" for name, text in texts if text]
+        parts += [f"{cell(name)}:\n\n{_quote(text)}" for name, text in texts if text]
     return parts

@@ -185,6 +185,30 @@ def training_curves(path: Path, curves: Mapping[str, Sequence[Curve]], *, value:
     return _save(figure, path)
 
 
+def entropy_curves(path: Path, curves: Mapping[str, Sequence[Curve]]) -> Path:
+    """Plot the entropy of attention weights over training, as a share of that of equal weights.
+
+    Args:
+        path: PNG file to write.
+        curves: steps and shares of each run, by what is shown.
+
+    Returns:
+        The path.
+    """
+    figure, axes = _axes(4.0)
+    axes.axhline(100, linestyle="--", color=GREY, linewidth=1, label="uniform: all tokens alike")
+    for index, (name, runs) in enumerate(curves.items()):
+        for number, (steps, values) in enumerate(runs):
+            label = name if number == 0 else f"_{name}"  # one entry for all runs
+            shares = [100 * value for value in values]
+            axes.plot(steps, shares, "o-", markersize=3, color=COLOURS[index % len(COLOURS)], label=label)
+    axes.set_ylim(0, 105)
+    axes.set_xlabel("step")
+    axes.set_ylabel("entropy, % of the uniform one")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _save(figure, path)
+
+
 def gate(path: Path, points: Sequence[Record], *, passes: float, attribute: float, decision: str) -> Path:
     """Plot runs against the boundaries of the gate.
 

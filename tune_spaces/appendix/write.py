@@ -17,6 +17,7 @@ from tune_spaces.analysis.changed_items import COLUMNS
 from tune_spaces.analysis.claims import effect_name
 from tune_spaces.analysis.pairwise import PairedComparison
 from tune_spaces.appendix import plots
+from tune_spaces.appendix.attention import NAMES, Shares
 from tune_spaces.appendix.markdown import markdown
 
 MOST_DRAWN = 60  # lines of a forest plot
@@ -32,6 +33,7 @@ def write_appendix(
     curve_name: str = "validation/accuracy/bridged",
     gate: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    attention: Shares | None = None,
 ) -> dict[str, Path]:
     """Write the appendix into a folder; each file is replaced atomically.
 
@@ -44,6 +46,7 @@ def write_appendix(
         curve_name: name of the metric that the curves show.
         gate: content of `gate.json`: `settings` with `passes` and `attribute`, `branch`, `uncertain`.
         notes: paragraphs of Markdown for the beginning: what a reader must know of how the trials ran.
+        attention: entropy of attention weights over training, by kind of attention and variant.
 
     Returns:
         Paths of the files by their names: appendix.md, appendix.json, effects.csv, effects.parquet, pairs.csv,
@@ -52,6 +55,11 @@ def write_appendix(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     paths = _pictures(out, appendix, curves, curve_name, gate)
+    shown = {
+        f"{name}, {NAMES[kind]}": runs for kind, known in (attention or {}).items() for name, runs in known.items()
+    }
+    if shown:
+        paths["attention.png"] = plots.entropy_curves(out / "attention.png", shown)
     tables = {
         "effects.csv": _effects_table(appendix),
         "pairs.csv": _pairs_table(appendix),
@@ -63,7 +71,7 @@ def write_appendix(
     tables["effects.csv"].to_parquet(buffer, index=False)
     write_bytes(out / "effects.parquet", buffer.getvalue())
     write_json(out / "appendix.json", appendix.as_json())
-    text = markdown(appendix, title=title, quoted=quoted, pictures=list(paths), notes=notes)
+    text = markdown(appendix, title=title, quoted=quoted, pictures=list(paths), notes=notes, attention=attention)
     write_text(out / "appendix.md", text)
     for name in ("appendix.md", "appendix.json", *tables, "effects.parquet"):
         paths[name] = out / name
@@ -84,6 +92,12 @@ def _pairs_table(appendix: Appendix) -> pd.DataFrame:
     floor = None if appendix.noise_floor is None else appendix.noise_floor.largest
     rows = [{"family": "variants", **asdict(pair), "noise_floor": floor} for pair in appendix.pairs]
     rows += [{"family": "baselines", **asdict(gain), "noise_floor": floor} for gain in appendix.gains]
+    beside = appendix.controls
+    for family, pairs in (
+        ("controls", [*beside.against, *beside.gains]),
+        ("contexts", [*beside.between_contexts, *beside.context_gains]),
+    ):
+        rows += [{"family": family, **asdict(pair), "noise_floor": floor} for pair in pairs]
     return pd.DataFrame(rows, columns=["family", *PairedComparison.__dataclass_fields__, "noise_floor"])
 
 

@@ -7,13 +7,13 @@ Example:
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bridge_common.errors import UserError
 from ray_bridge import JobSpec
 from tune_spaces.design import toggles, variants
 from tune_spaces.design.search import Search
-from tune_spaces.design.variants import Variant, attribution, full
+from tune_spaces.design.variants import CONTROLS, Variant, attribution, full
 from tune_spaces.gate.decision import Branch
 
 DESIGNS = ("leave-one-out", "add-one-in", "factorial", "compression")
@@ -29,6 +29,8 @@ class Phase:
         goal: what the phase is for.
         first: variants that always run, in this order.
         branches: variants that each outcome of the gate adds; empty if the phase has no gate.
+        controls: variants that run whatever the gate decides, and that reports keep apart from the plan's effects.
+        contexts: twins of the first variants whose target does not read the prompt; run and kept apart as controls are.
         follow_up: name of the phase that those variants belong to; this one if None.
         needs: names of phases that must have passed before.
         asks: the plan's questions, each as (question, a, b): answered by comparing variant a with b, which may be phase
@@ -42,6 +44,8 @@ class Phase:
     goal: str
     first: tuple[Variant, ...]
     branches: Mapping[str, tuple[Variant, ...]] = field(default_factory=dict)
+    controls: tuple[Variant, ...] = ()
+    contexts: tuple[Variant, ...] = ()
     follow_up: str | None = None
     needs: tuple[str, ...] = ()
     asks: tuple[tuple[str, str, str], ...] = ()
@@ -52,9 +56,9 @@ class Phase:
     def __post_init__(self) -> None:
         if not self.first and self.search is None:
             raise UserError(f"{self.name}: a phase needs at least one variant")
-        _refuse_repeats(self.name, [v.name for v in self.first])
+        _refuse_repeats(self.name, [v.name for v in (*self.first, *self.beside)])
         known: dict[str, Variant] = {}
-        for variant in (v for chosen in (self.first, *self.branches.values()) for v in chosen):
+        for variant in (v for chosen in (self.first, *self.branches.values(), self.beside) for v in chosen):
             if known.setdefault(variant.name, variant) != variant:
                 raise UserError(f"{self.name}: {variant.name} means two different variants")
 
@@ -63,10 +67,48 @@ class Phase:
         """Whether the outcome of the first variants decides what else runs."""
         return bool(self.branches)
 
+    @property
+    def beside(self) -> tuple[Variant, ...]:
+        """Variants that run whatever the gate decides, outside the family of the plan's effects."""
+        return (*self.controls, *self.contexts)
+
     def variants(self) -> list[Variant]:
-        """Return every variant that some outcome asks for, each once: the first ones, then those of the branches."""
+        """Return every variant that may run, each once: the first ones, those of the branches, those beside them."""
+        return list({v.name: v for chosen in (self.first, self.followers(), self.beside) for v in chosen}.values())
+
+    def followers(self) -> list[Variant]:
+        """Return every variant that an outcome of the gate adds, each once, those of the largest branch first."""
         branches = sorted(self.branches.values(), key=len, reverse=True)
-        return list({v.name: v for chosen in (self.first, *branches) for v in chosen}.values())
+        first = {v.name for v in self.first}
+        return list({v.name: v for chosen in branches for v in chosen if v.name not in first}.values())
+
+    def each(self, change: Callable[[Variant], Variant]) -> "Phase":
+        """Return the phase with every variant replaced by what `change` returns for it."""
+        return replace(
+            self,
+            first=tuple(map(change, self.first)),
+            branches={name: tuple(map(change, chosen)) for name, chosen in self.branches.items()},
+            controls=tuple(map(change, self.controls)),
+            contexts=tuple(map(change, self.contexts)),
+        )
+
+    def with_controls(self, base: JobSpec, names: Iterable[str] = CONTROLS) -> "Phase":
+        """Return the phase with controls beside its variants.
+
+        Args:
+            base: the spec that the phase's variants change.
+            names: `constant`, a learned prompt of the same K without a source, and `random_source`, `full` with a
+                source of random weights.
+
+        Raises:
+            UserError: for another name.
+        """
+        return replace(self, controls=variants.controls(base, names))
+
+    def with_both_contexts(self) -> "Phase":
+        """Return the phase with a twin of each first variant, and control, whose target does not read the prompt."""
+        twins = (variants.without_prompt(variant) for variant in (*self.first, *self.controls))
+        return replace(self, contexts=tuple(twin for twin in twins if twin is not None))
 
 
 def _refuse_repeats(phase: str, names: list[str]) -> None:
@@ -115,7 +157,8 @@ def phase2(base: JobSpec) -> Phase:
             ),
             Variant(
                 name="hybrid-adapter",
-                changes={**on, "injection": "adapter"},
+                # With gates that start closed hardly any gradient of the answers reaches the bridge: see CHANGELOG.
+                changes={**on, "injection": "adapter", "gate_init": 1.0},
                 purpose="literal prompt kept, bridge output read by gated adapters",
             ),
         ),

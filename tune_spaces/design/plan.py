@@ -63,6 +63,7 @@ class Plan:
         first: names of the trials that always run.
         extras: names of further runs of the first variants, which confident mode may ask for one by one.
         branches: names of the trials that each outcome of the gate adds.
+        beside: names of the trials that run whatever the gate decides: controls, and twins in the other context.
     """
 
     phase: Phase
@@ -73,6 +74,7 @@ class Plan:
     first: tuple[str, ...]
     extras: tuple[str, ...] = ()
     branches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -133,8 +135,9 @@ def make_plan(
                 extras.append(tree.add(variant, phase.name, spec))
     follow_up = phase.follow_up or phase.name
     # The largest branch first, so that trials stand in its order whichever outcomes share them.
-    tree.add_all(phase.variants()[len(phase.first) :], follow_up, base, seeds)
+    tree.add_all(phase.followers(), follow_up, base, seeds)
     branches = {name: tree.add_all(variants, follow_up, base, seeds) for name, variants in phase.branches.items()}
+    beside = tree.add_all(phase.beside, phase.name, base, seeds)
     return Plan(
         phase=phase,
         base=base,
@@ -144,6 +147,7 @@ def make_plan(
         first=first,
         extras=tuple(extras),
         branches={str(name): names for name, names in branches.items()},
+        beside=beside,
     )
 
 

@@ -10,10 +10,14 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any
 
-from ray_bridge import JobSpec
+from bridge_common.errors import UserError
+from ray_bridge import JobSpec, random_twin
+from tune_spaces.analysis.contexts import CONTEXTS, SOFT_ONLY
 from tune_spaces.design import toggles
 
 COMPRESSIONS = (64, 128, 256, 512)
+CONSTANT, RANDOM_SOURCE = "constant", "random_source"
+CONTROLS = (CONSTANT, RANDOM_SOURCE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,48 @@ def full() -> Variant:
     """Return the variant with all toggles on."""
     return Variant(
         name="full", changes=toggles.settings(t.key for t in toggles.all_toggles()), purpose="all toggles on"
+    )
+
+
+def constant() -> Variant:
+    """Return the control without a source: a learned prompt of the same K, trained step for step like `full`."""
+    changes = {**full().changes, "bridge": "constant", "geometry_projection": False}
+    return Variant(name=CONSTANT, changes=changes, purpose="control: a learned prompt of the same K without a source")
+
+
+def random_source(base: JobSpec) -> Variant:
+    """Return the control whose source has random weights: what its architecture and the question's tokens give."""
+    changes = {**full().changes, "source": random_twin(base.source)}
+    return Variant(name=RANDOM_SOURCE, changes=changes, purpose="control: full with a source of random weights")
+
+
+def controls(base: JobSpec, names: Iterable[str] = CONTROLS) -> tuple[Variant, ...]:
+    """Return the named controls of a base spec.
+
+    Raises:
+        UserError: for a name that is not in `CONTROLS`.
+    """
+    made = {CONSTANT: constant(), RANDOM_SOURCE: random_source(base)}
+    chosen = list(dict.fromkeys(names))
+    if unknown := [name for name in chosen if name not in made]:
+        raise UserError(f"unknown control {unknown[0]!r}: there are {', '.join(CONTROLS)}")
+    return tuple(made[name] for name in chosen)
+
+
+def without_prompt(variant: Variant) -> Variant | None:
+    """Return a variant's twin whose target does not read the prompt, or None if its injection needs the prompt's text.
+
+    It is the other setting of the field: there soft tokens must say everything.
+    """
+    if variant.changes.get("injection", "prepend") != "prepend":
+        return None
+    changes = {**variant.changes, "layout": CONTEXTS[SOFT_ONLY], "soft_position": "first"}
+    return replace(
+        variant,
+        name=f"{variant.name}-{SOFT_ONLY}",
+        changes=changes,
+        purpose=f"{variant.name}, but the target does not read the prompt",
+        replicate_of=None if variant.replicate_of is None else f"{variant.replicate_of}-{SOFT_ONLY}",
     )
 
 

@@ -21,6 +21,7 @@ class Policy:
         first: names of the trials that always run.
         extras: names of further runs that confident mode may ask for, in this order.
         branches: names of the trials that each outcome of the gate adds; empty without a gate.
+        beside: names of trials that also run, whatever the gate decides, and that it does not read.
         gate: the gate's settings.
         outcomes: how each trial ended that has ended, by name.
         proposals: number of trials that a search has still to propose.
@@ -29,6 +30,7 @@ class Policy:
     first: tuple[str, ...]
     extras: tuple[str, ...] = ()
     branches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
     gate: GateSettings = field(default_factory=GateSettings)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     proposals: int = 0
@@ -64,14 +66,14 @@ class Policy:
     def wanted(self) -> list[str]:
         """Return the names of the trials that are asked for so far, in order, finished ones included."""
         if self.failed_first:
-            return [name for name in (*self.first, *self.extras) if name in self.outcomes]
+            return [name for name in (*self.first, *self.extras, *self.beside) if name in self.outcomes]
         decisions = self.decisions()
         if not decisions:
-            return list(self.first)
+            return [*self.first, *self.beside]
         used = len(decisions) - 1  # further runs that the last decision rests on
         if self._pending(decisions):
-            return [*self.first, *self.extras[: used + 1]]
-        return [*self.first, *self.extras[:used], *self.branches[decisions[-1].branch]]
+            return [*self.first, *self.extras[: used + 1], *self.beside]
+        return [*self.first, *self.extras[:used], *self.branches[decisions[-1].branch], *self.beside]
 
     def ready(self) -> list[str]:
         """Return the names of the trials that may run now, in order: all that no undecided gate holds back."""
@@ -83,7 +85,7 @@ class Policy:
 
     def follows_gate(self, name: str) -> bool:
         """Whether a trial runs because the gate asked for it, as an outcome's variant or as further evidence."""
-        return bool(self.branches) and name not in self.first
+        return bool(self.branches) and name not in (*self.first, *self.beside)
 
     @property
     def finished(self) -> bool:

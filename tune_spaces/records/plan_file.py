@@ -24,6 +24,8 @@ def phase_record(phase: Phase) -> dict[str, Any]:
         "first": [asdict(variant) for variant in phase.first],
         "search": phase.search.record() if phase.search else None,
         "branches": {str(name): [asdict(v) for v in variants] for name, variants in phase.branches.items()},
+        "controls": [asdict(variant) for variant in phase.controls],
+        "contexts": [asdict(variant) for variant in phase.contexts],
         "needs": list(phase.needs),
         "asks": [list(question) for question in phase.asks],
     }
@@ -36,6 +38,8 @@ def phase_from_record(record: Mapping[str, Any]) -> Phase:
     changed = {
         "first": first,
         "branches": branches,
+        # what was planned before there were any has none
+        **{name: tuple(Variant(**v) for v in record.get(name, ())) for name in ("controls", "contexts")},
         "needs": tuple(record["needs"]),
         "asks": tuple((question, a, b) for question, a, b in record.get("asks", ())),
         "search": Search.from_record(record.get("search")),
@@ -65,6 +69,7 @@ def plan_record(plan: Plan, run: RunSpec, campaign: CampaignFolder, finished: re
         "first": list(plan.first),
         "extras": list(plan.extras),
         "branches": {name: list(trials) for name, trials in plan.branches.items()},
+        "beside": list(plan.beside),
         "gate": {**asdict(plan.gate), "mode": str(plan.gate.mode)} if plan.phase.gated else None,
         "seeds": list(plan.seeds),
         "estimate": {**model.record(), "assumed": assumed},
@@ -141,6 +146,7 @@ def plan_from_record(record: Mapping[str, Any], phase: Phase, base: JobSpec, gat
         first=tuple(record["first"]),
         extras=tuple(record["extras"]),
         branches={name: tuple(names) for name, names in record["branches"].items()},
+        beside=tuple(record.get("beside", ())),
     )
 
 

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from bridge_common.errors import UserError
+from ray_bridge.config.checkpoint_names import is_random
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.models.sharding.layers import Part, cut_layers, replace_parameter
 from ray_bridge.models.weights import LOAD_ERRORS, THREADS, auto_classes, first_line
@@ -39,6 +40,8 @@ def load_part(
     """
     from transformers import AutoConfig
 
+    if is_random(name):
+        raise UserError(f"{name}: random weights are not drawn in parts; use target_shards=1")
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
         with parameters_on_meta():

@@ -55,6 +55,35 @@ def test_the_options_of_the_gate_are_its_settings(tmp_path: Path) -> None:
     assert len(asked.plan.extras) == 1
 
 
+def test_controls_and_contexts_run_beside_the_phase(tmp_path: Path) -> None:
+    every = campaign(tmp_path, "--controls")
+    assert [variant.name for variant in every.phase.beside] == ["constant", "random_source"]
+    some = campaign(tmp_path, "--controls", "constant", "--context", "both", "--seeds", "0,1")
+    assert [some.plan.trials[name].variant for name in some.plan.beside] == [
+        *("constant", "constant", "full-soft_only", "full-soft_only", "constant-soft_only", "constant-soft_only")
+    ]
+    assert some.base.layout == "soft_plus_text"
+    assert campaign(tmp_path, "--context", "soft_only").base.layout == "soft_only"
+    assert campaign(tmp_path).plan.beside == ()
+    with pytest.raises(UserError, match="--controls shuffled: there is no 'shuffled'; there are constant"):
+        campaign(tmp_path, "--controls", "shuffled")
+    with pytest.raises(UserError, match="--context never: use reads_prompt, soft_only, both"):
+        campaign(tmp_path, "--context", "never")
+
+
+def test_what_runs_beside_is_in_the_frozen_plan(tmp_path: Path) -> None:
+    asked = campaign(tmp_path, "--controls", "--context", "both")
+    record = asked.freeze()
+    phase = phase_from_record(json.loads(json.dumps(phase_record(asked.phase))))
+    assert phase.beside == asked.phase.beside
+    again = plan_from_record(json.loads(json.dumps(record)), phase, asked.base, asked.gate)
+    assert (again.beside, again.trials.keys()) == (asked.plan.beside, asked.plan.trials.keys())
+    assert {again.trials[name].fingerprint for name in again.beside} == {
+        asked.plan.trials[name].fingerprint for name in asked.plan.beside
+    }
+    assert record["identity"] != campaign(tmp_path).plan.identity
+
+
 def test_name_seeds_and_tracking_are_as_asked(tmp_path: Path) -> None:
     asked = campaign(tmp_path, "--name", "mine", "--seeds", "3,4", "--tracking-uri", "http://m:5000")
     assert (asked.name, asked.seeds, asked.request["tracking_uri"]) == ("mine", (3, 4), "http://m:5000")

@@ -126,8 +126,8 @@ def test_a_campaign_in_one_table(folder: Path, tmp_path: Path) -> None:
                 ],
                 "settings": {"passes": 0.7, "attribute": 0.65},
             },
-            "Gate: branch `pass` at 72.0 % [65.0, 78.1] on 200 items; *uncertain*: the interval straddles a boundary "
-            "(boundaries 70.0 % and 65.0 %).",
+            "Gate: branch `pass` at 72.0 % [65.0, 78.1] on 200 items (interval over items, seeds left out); "
+            "*uncertain*: the interval straddles a boundary (boundaries 70.0 % and 65.0 %).",
         ),
         (
             {"decisions": [{"branch": "pass", "accuracy": 0.72, "low": 0.6}], "settings": {"passes": 0.7}},

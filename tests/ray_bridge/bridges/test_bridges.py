@@ -100,6 +100,22 @@ def test_a_bridge_can_be_trained_from_its_start(bridge: str) -> None:
             assert not torch.equal(parameter, before[name]), name
 
 
+def test_the_constant_prompt_reads_nothing_and_learns() -> None:
+    """The control without a source: the same tokens whatever is read, and gradient in all that it has."""
+    translator = opened(settings("constant"))
+    other = SourceBatch(states=-read().states, mask=read().mask, items=())
+    z = translator(read(), noise())
+    assert torch.equal(translator(other, 3 - noise()), z)
+    assert torch.equal(z[0], z[1])
+    expected = frozen("llama", 32).embedding_rms * float(translator.scale.gain.detach().abs())
+    torch.testing.assert_close(z.pow(2).mean(-1).sqrt(), torch.full((2, 3), expected))
+    assert (z[:, 0] - z[:, 1]).abs().max() > 1e-3
+    (z * torch.randn(3, 32)).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in translator.named_parameters()}
+    assert set(gradients) == {"bridge.prompt", "bridge.scale.gain"}
+    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients.values())
+
+
 def test_the_resampler_is_a_regression() -> None:
     translator = opened(settings("resampler"))
     assert torch.equal(translator(read(), noise()), translator(read(), 3 - noise()))

@@ -69,7 +69,10 @@ class Pooled(nn.Module):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bridge": "rnn"}, "bridge='rnn': there are dit, resampler, dit_xattn; a class of your own is MODULE:CLASS"),
+        (
+            {"bridge": "rnn"},
+            "bridge='rnn': there are dit, resampler, dit_xattn, constant; a class of your own is MODULE:CLASS",
+        ),
         ({"task": "sums"}, "task='sums': there are synthetic, gsm8k, math, hotpotqa, arc_challenge"),
         ({"task": "nowhere:Sums"}, "plug-in nowhere cannot be imported on "),
         ({"plugins": "nowhere.inside"}, "start in the folder that holds it"),

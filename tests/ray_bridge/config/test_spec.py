@@ -21,7 +21,10 @@ from tune_spaces.design.toggles import all_toggles
     [
         ({"stepz": 3}, "unknown field 'stepz': did you mean steps"),
         ({"steps": -1}, "steps=-1: input should be greater than or equal to 0"),
-        ({"bridge": "rnn"}, "bridge='rnn': there are dit, resampler, dit_xattn; a class of your own is MODULE:CLASS"),
+        (
+            {"bridge": "rnn"},
+            "bridge='rnn': there are dit, resampler, dit_xattn, constant; a class of your own is MODULE:CLASS",
+        ),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
         ({"hidden_size": 100, "num_heads": 8}, "multiple of num_heads"),
         ({"layout": "soft_only", "soft_position": "before_question"}, "soft_only has no header"),

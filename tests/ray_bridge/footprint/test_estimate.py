@@ -126,6 +126,15 @@ def test_the_bridge_is_as_large_as_estimated(folders: PairFolders, bridge: str, 
     assert bridge_bytes(spec, 4, source.states.shape[1]) == pytest.approx(kept.total, rel=0.25)
 
 
+def test_a_learned_prompt_is_as_large_as_estimated(folders: PairFolders) -> None:
+    changes: dict[str, Any] = {"bridge": "constant", "geometry_projection": False, "soft_tokens": 32}
+    spec = tiny(source=folders.source, target=folders.target, train_examples=4, **changes)
+    pair = ModelPair.load(spec, load_splits(spec), torch.device("cpu"))
+    count = sum(p.numel() for p in build_translator(spec, pair.source, pair.target).parameters())
+    assert trained_parameters(spec, shape_of(pair.source), shape_of(pair.target)) == count - 1  # and one gain
+    assert bridge_bytes(spec, 4, 30) == 0
+
+
 def test_weights_are_counted(folders: PairFolders) -> None:
     for name in (*FUSED, "gemma2"):
         lm = exact_lm(name)

@@ -327,6 +327,7 @@ def test_the_appendix_as_json_holds_all_of_it(tmp_path: Path) -> None:
         "answers": [],
         "outcomes": appendix.outcomes,
         "gains": [asdict(gain) for gain in appendix.gains],
+        "controls": asdict(appendix.controls),
         "effects": appendix.effects(),
         "noise_floor": asdict(appendix.noise_floor),
         "by_soft_tokens": [],

@@ -86,7 +86,7 @@ def test_noise_of_items_alone_is_no_variance_of_seeds() -> None:
 
 
 def test_error_and_freedom_of_a_difference_by_hand() -> None:
-    """Satterthwaite: the square of the variance over the sum of each part's square by its own freedom."""
+    """The square of the variance over the sum of each part's square by its own freedom, seeds' by Welch's rule."""
     rng = np.random.default_rng(10)
     difficulty = rng.beta(1.3, 0.7, 500)
     a, b = answers(rng, 3, difficulty, 0.05), answers(rng, 4, difficulty, 0.02)
@@ -95,7 +95,9 @@ def test_error_and_freedom_of_a_difference_by_hand() -> None:
     items = by_item.var(ddof=1) / 502
     shares = cells.seed_square / [3, 4]
     variance = items + float(np.sum((cells.seed_square - cells.answer_noise) / [3, 4]))
-    freedom = variance**2 / (items**2 / 501 + shares[0] ** 2 / 2 + shares[1] ** 2 / 3)
+    of_seeds = shares.sum() ** 2 / (shares[0] ** 2 / 3 + shares[1] ** 2 / 4) - 1
+    assert 2 < of_seeds < 5
+    freedom = variance**2 / (items**2 / 501 + shares.sum() ** 2 / of_seeds)
     found = cells.contrast({"a": 1.0, "b": -1.0})
     assert (found.error, found.freedom) == pytest.approx((np.sqrt(variance), freedom))
     assert found.p == pytest.approx(2 * stats.t.sf(abs(by_item.mean()) / np.sqrt(variance), freedom))
@@ -163,6 +165,21 @@ def coverage(seeds: tuple[int, int], spread: float, *, cluster_spread: float = 0
 )
 def test_coverage(seeds: tuple[int, int], spread: float, cluster_spread: float) -> None:
     assert 0.925 <= coverage(seeds, spread, cluster_spread=cluster_spread) <= 0.995
+
+
+@pytest.mark.parametrize("shares", [(1.0, 1.0), (1.0, 0.0)])
+def test_freedom_of_seeds_lies_between_that_of_one_cell_and_of_all(shares: tuple[float, float]) -> None:
+    """Cells with equal variances of seeds have the degrees of both; if one has all of it, only its own."""
+    by_seed = np.array([[-1.0], [0.0], [1.0]]) * np.sqrt(shares)  # (seeds, cells)
+    items = np.zeros((3, 1000))  # without items' variance, the seeds' degrees are those of the whole
+    cells = {name: items + by_seed[:, [i]] for i, name in enumerate("ab")}
+    found = Cells.of(cells).contrast({"a": 1.0, "b": -1.0})
+    assert found.freedom == pytest.approx(4.0 if shares[1] else 2.0, rel=0.01)
+
+
+def test_coverage_if_three_seeds_do_not_differ() -> None:
+    """Hardly any item then tells the cells apart but its single answers, which seeds show with few degrees."""
+    assert 0.935 <= coverage((3, 3), 0.0, repeats=6000) <= 0.966
 
 
 def test_seeds_widen_the_interval() -> None:

@@ -75,6 +75,26 @@ def test_the_appendix_is_written_into_the_campaign_by_default(campaign: Path) ->
     assert list(record["runs"]) == ["full", "A", "B", "C"]
 
 
+def test_attention_weights_have_a_sentence_and_a_curve(campaign: Path) -> None:
+    assert "attention.png" not in campaign_appendix(campaign)
+    folder = next((campaign / "trials").glob("full-*"))
+    for step, share in ((0, 0.999), (50, 0.987)):
+        values = {"pooling/entropy_share": share, "cross/entropy_share": share - 0.6}
+        files.append_jsonl(
+            folder / "events.jsonl", {"kind": "metrics", "time": float(step), "step": step, "values": values}
+        )
+    paths = campaign_appendix(campaign)
+    assert paths["attention.png"].read_bytes().startswith(b"\x89PNG")
+    section = paths["appendix.md"].read_text(encoding="utf-8").split("## Attention")[1].split("\n## ")[0]
+    assert (
+        "- full, attention pooling: 98.7 % of uniform entropy at the last evaluation, 99.9 % at the first: "
+        "the condition is hardly more than the mean over all tokens." in section
+    )
+    assert "- full, cross-attention: 38.7 % of uniform entropy" in section
+    assert "each slot reads few tokens." in section
+    assert "C, " not in section
+
+
 def test_without_a_decision_there_is_no_gate_and_there_are_no_bands(campaign: Path) -> None:
     """As in `ablate`, which has no gate: its record is there, open and without decisions."""
     files.write_json(campaign / "gate.json", {**files.read_json(campaign / "gate.json"), "decisions": []})

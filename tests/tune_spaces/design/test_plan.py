@@ -14,7 +14,7 @@ def test_hybrids_differ_from_full_in_their_injection_alone() -> None:
     specs = {variant.name: variant.spec(tiny(), 0) for variant in phases.phase2(tiny()).first}
     full = variants.full().spec(tiny(), 0)
     assert specs["hybrid-residual"] == full.replace(injection="residual")
-    assert specs["hybrid-adapter"] == full.replace(injection="adapter")
+    assert specs["hybrid-adapter"] == full.replace(injection="adapter", gate_init=1.0)
 
 
 def test_the_tree_of_phase_1() -> None:

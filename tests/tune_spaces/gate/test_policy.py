@@ -44,6 +44,27 @@ def test_what_runs(accuracy: float | None, order: list[str]) -> None:
     assert run_all(policy(), {"full": accuracy, "A": 0.1, "B": 0.9, "C": 0.5}) == order
 
 
+@pytest.mark.parametrize(
+    ("accuracy", "order"),
+    [(0.72, ["full", "k"]), (0.67, ["full", "B", "C", "k"]), (0.5, ["full", "A", "B", "C", "k"]), (None, ["full"])],
+)
+def test_what_runs_beside_is_never_read_by_the_gate(accuracy: float | None, order: list[str]) -> None:
+    results = {"full": accuracy, "A": 0.1, "B": 0.9, "C": 0.5, "k": 0.99}
+    tree, alone = policy(beside=("k",)), policy()
+    assert run_all(tree, results) == order
+    run_all(alone, results)
+    assert tree.record() == alone.record()
+    assert not tree.follows_gate("k")
+    assert tree.follows_gate("B")
+
+
+def test_what_runs_beside_may_start_before_the_gate_has_decided() -> None:
+    tree = policy(beside=("k",))
+    assert tree.ready() == ["full", "k"]
+    tree.observe("k", outcome(None))
+    assert (tree.ready(), tree.failed_first) == (["full"], None)
+
+
 def test_a_failed_first_trial_says_so() -> None:
     tree = policy()
     run_all(tree, {"full": None})

@@ -1,0 +1,27 @@
+"""Markdown tables and numbers, as every section of the appendix writes them."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tune_spaces.analysis.pairwise import PairedComparison, points
+
+
+def cell(value: Any) -> str:
+    """Return a value as one line that a table's cell can hold."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
+
+
+def percent(value: float) -> str:
+    """Return a share in per cent, without the sign."""
+    return f"{100 * value:.1f}"
+
+
+def difference(pair: PairedComparison) -> str:
+    """Return the difference of a pair in points, with its interval, starred if it was shown."""
+    return f"{points(pair.difference)} [{points(pair.ci_low)}, {points(pair.ci_high)}]{' *' if pair.shown else ''}"
