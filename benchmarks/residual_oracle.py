@@ -4,7 +4,8 @@
 
 The embeddings of number words in the question are replaced by those of the numeral, stretched over the word's tokens:
 the residual that a bridge would have to add. Once exactly, once through the K soft tokens that a bridge has, which are
-stretched over the question. Compared with the target alone and with the question in numerals.
+stretched over the question; and once as a bridge would most easily do it, by adding the question in numerals with every
+soft token at the size of the target's embeddings. Compared with the target alone.
 """
 
 import argparse
@@ -53,6 +54,17 @@ def in_numerals(lm: FrozenLM, item: SyntheticItem, encoded: Encoded) -> Tensor:
     return after - before
 
 
+def words(lm: FrozenLM, encoded: Encoded) -> Tensor:
+    """Return the embeddings of the question's tokens, (T, d)."""
+    first, last = encoded.row.span
+    return lm.embed(torch.tensor(encoded.row.prompt[first:last]))
+
+
+def _sized(tokens: Tensor, rms: float) -> Tensor:
+    """Bring each token to one root mean square, as a bridge's last layer does, (K, d) -> (K, d)."""
+    return tokens * rms / tokens.pow(2).mean(-1, keepdim=True).sqrt()
+
+
 def _pieces(text: str) -> list[str]:
     """Split a text into words with the space before each."""
     parts = text.split(" ")
@@ -91,6 +103,12 @@ def main() -> int:
     for count in (16, 64):
         through = [resample(resample(each, count), len(each)) for each in exact]
         found[f"through_{count}_soft_tokens"] = accuracy(lm, pair, items, through)
+        sized = [
+            _sized(resample(each + words(lm, item), count), lm.embedding_rms)
+            for each, item in zip(exact, items, strict=True)
+        ]
+        added = [resample(each, len(one)) for each, one in zip(sized, exact, strict=True)]
+        found[f"question_in_numerals_added_at_one_size_{count}"] = accuracy(lm, pair, items, added)
     print(found)
     save("residual-oracle", {"environment": environment(torch.device("cpu")), "items": len(items), "accuracy": found})
     return 0

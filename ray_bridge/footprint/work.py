@@ -236,6 +236,8 @@ class JobWork:
     def _bridge(self, evaluations: int) -> float:
         """Return about the FLOPs of so many evaluations of the bridge for one question; a resampler has only one."""
         spec = self.spec
+        if spec.bridge == "constant":
+            return 0.0
         w, K, d_t = spec.hidden_size, spec.soft_tokens, self.target.hidden
         geometry = spec.geometry_projection
         read = self.texts.target.question if geometry else self.texts.source.question
