@@ -100,17 +100,18 @@ def main() -> int:
     exact = [in_numerals(lm, item, encoded) for (item, _), encoded in zip(chosen, items, strict=True)]
     found = {"target_alone": accuracy(lm, pair, items, [0 * each for each in exact])}
     found["exact"] = accuracy(lm, pair, items, exact)
-    for count in (16, 64):
-        through = [resample(resample(each, count), len(each)) for each in exact]
-        found[f"through_{count}_soft_tokens"] = accuracy(lm, pair, items, through)
-        sized = [
-            _sized(resample(each + words(lm, item), count), lm.embedding_rms)
-            for each, item in zip(exact, items, strict=True)
-        ]
-        added = [resample(each, len(one)) for each, one in zip(sized, exact, strict=True)]
-        found[f"question_in_numerals_added_at_one_size_{count}"] = accuracy(lm, pair, items, added)
+    count = spec.soft_tokens
+    through = [resample(resample(each, count), len(each)) for each in exact]
+    found["through_soft_tokens"] = accuracy(lm, pair, items, through)
+    whole = [resample(each + words(lm, item), count) for each, item in zip(exact, items, strict=True)]
+    sized = [_sized(each, lm.embedding_rms) for each in whole]
+    added = [resample(soft, len(each)) for soft, each in zip(sized, exact, strict=True)]
+    found["question_in_numerals_added_at_one_size"] = accuracy(lm, pair, items, added)
     print(found)
-    save("residual-oracle", {"environment": environment(torch.device("cpu")), "items": len(items), "accuracy": found})
+    save(
+        "residual-oracle",
+        {"environment": environment(torch.device("cpu")), "items": len(items), "soft_tokens": count, "accuracy": found},
+    )
     return 0
 
 
