@@ -7,6 +7,7 @@ with one value per step.
 BASELINES = ("target_alone", "source_alone", "text_bridge")
 CONTROLS = ("shuffled_soft", "random_soft")
 CONDITIONS = ("bridged", *BASELINES, *CONTROLS)
+TRANSLATED = ("bridged", "shuffled_soft")  # the source reads a question, and the bridge makes soft tokens of it
 
 N = "n"  # number of evaluated items
 GAIN = "gain"

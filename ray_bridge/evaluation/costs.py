@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from bridge_common.metric_names import BRIDGE_PARAMETERS, cost
+from bridge_common.metric_names import BRIDGE_PARAMETERS, TRANSLATED, cost
 from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.evaluation.bridge_flops import bridge_flops
 from ray_bridge.evaluation.evaluator import Evaluator
@@ -22,8 +22,6 @@ from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.shape import shape_of
 from ray_bridge.tasks.task import Example
 
-TRANSLATED = ("bridged", "shuffled_soft")
-"""Conditions for which the source reads a question and the bridge makes soft tokens."""
 WRITTEN = ("source_alone", "text_bridge")
 """Conditions for which the source writes an answer."""
 

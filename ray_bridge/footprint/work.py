@@ -7,6 +7,7 @@ forward pass, since only its inputs have gradients. `job_time.py` turns work int
 
 from dataclasses import dataclass, replace
 
+from bridge_common.metric_names import TRANSLATED
 from ray_bridge.config.spec import JobSpec, RunSpec
 from ray_bridge.footprint.activations import FP32, trained_parameters
 from ray_bridge.footprint.estimate import INSTRUCTION, MICRO_TOKENS, positions_that_fit
@@ -16,7 +17,6 @@ from ray_bridge.footprint.model_shape import ModelShape
 from ray_bridge.footprint.shards import part_of
 
 BACKWARD = 2  # backward passes of trained weights, in forward passes; of frozen ones it is 1
-TRANSLATED = ("bridged", "shuffled_soft")
 MEMORY = 80e9 * 0.9  # bytes of a GPU that weights and caches of decoding may take
 
 
