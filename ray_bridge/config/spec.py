@@ -73,9 +73,7 @@ class JobSpec(Frozen):
     )
 
     target_shards: Count = Field(
-        1,
-        description="workers that hold one target between them, each a part of every layer, for a target that one GPU "
-        "does not hold; divides workers, the target's attention heads and its key and value heads",
+        1, description="workers that hold the parts of one target; divides workers and the target's attention heads"
     )
 
     # Plug-ins: first, because they may register names that later fields use
@@ -401,12 +399,10 @@ def check_run(spec: JobSpec, run: RunSpec) -> None:
     Raises:
         UserError: if the workers do not divide into groups of `target_shards`, or the batch among the groups.
     """
-    if run.workers % spec.target_shards:
-        raise UserError(
-            f"workers={run.workers} does not divide into groups of target_shards={spec.target_shards}: use a multiple "
-            f"of {spec.target_shards} workers, or other shards"
-        )
-    groups = run.workers // spec.target_shards
+    workers, shards = run.workers, spec.target_shards
+    if workers % shards:
+        raise UserError(f"workers={workers} does not divide by target_shards={shards}: use a multiple of {shards}")
+    groups = workers // shards
     if spec.batch_size % groups:
-        among = f"{run.workers} workers" if spec.target_shards == 1 else f"{groups} groups of workers"
+        among = f"{workers} workers" if shards == 1 else f"{groups} groups of workers"
         raise UserError(f"batch_size {spec.batch_size} does not divide among {among}: use a multiple of {groups}")

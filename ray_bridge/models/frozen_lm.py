@@ -36,13 +36,11 @@ from ray_bridge.models.prefix_cache import (
 from ray_bridge.models.recompute import recompute_layers
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.models.sharding.weights import load_part
+from ray_bridge.models.slow_paths import describe_slow_paths
 from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
 from ray_bridge.models.special_tokens import special_tokens
 from ray_bridge.models.weights import auto_classes, load_model, to_device
-from ray_bridge.models.windows import attends_fully, shortest_window
-
-WITHOUT_GRAPHS = "its training passes are launched without CUDA graphs (its layers are spread over GPUs)"
-"""Which fast path a model in parts does not take."""
+from ray_bridge.models.windows import shortest_window
 
 
 class FrozenLM:
@@ -63,8 +61,7 @@ class FrozenLM:
         body: its fused layers, None if transformers' own are run.
         not_fused: why they are run after `fuse`, in a few words; empty otherwise.
         chat: how it writes conversations, None if it reads text as it is.
-        shards: the processes that hold its parts, None if this one holds the whole model. All of them have to make the
-            same calls in the same order.
+        shards: the processes that hold its parts and make the same calls in the same order; None if it is whole here.
     """
 
     chat: ChatTemplate | None = None
@@ -116,8 +113,7 @@ class FrozenLM:
             shards: the processes that hold its parts, of which this one loads its own; None loads the whole model.
 
         Raises:
-            UserError: when the checkpoint cannot be found, cannot be cut into so many parts, or is no causal LM with a
-                fast tokenizer.
+            UserError: when the checkpoint cannot be found or cut, or is no causal LM with a fast tokenizer.
         """
         from transformers.utils.logging import disable_progress_bar
 
@@ -209,18 +205,9 @@ class FrozenLM:
 
     def slow_paths(self) -> str:
         """Return in one line which fast paths this model cannot take on a GPU, and why; empty if it takes all."""
-        if self.body is not None or not self.not_fused:
-            return f"{self.name}: {WITHOUT_GRAPHS}" if self.shards is not None and self.device.type == "cuda" else ""
-        parts = [f"its layers are run eagerly ({self.not_fused})"]
-        window = shortest_window(self.config)
-        if not attends_fully(self.config):
-            limit = "" if window is None else f" where a text is longer than its window of {window} positions"
-            parts.append(f"it is decoded without CUDA graphs{limit}")
-        if not can_cache(self.config):
-            parts.append("the few-shot header is read in every row")
-        if self.shards is not None:
-            parts.append(WITHOUT_GRAPHS)
-        return f"{self.name}: {', and '.join(parts)}"
+        in_parts = self.shards is not None and self.device.type == "cuda"
+        reasons = describe_slow_paths(self.config, "" if self.body is not None else self.not_fused, in_parts=in_parts)
+        return f"{self.name}: {', and '.join(reasons)}" if reasons else ""
 
     def states(self, ids: Tensor) -> Tensor:
         """Return last hidden states, ids (1, T) -> (T, d)."""

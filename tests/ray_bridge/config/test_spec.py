@@ -133,7 +133,7 @@ def test_a_missing_checkpoint_is_named(name: str, message: str) -> None:
 def test_workers_divide_into_groups_that_hold_a_target_and_the_batch_among_the_groups() -> None:
     check_run(tiny(batch_size=3, target_shards=2), tiny_run(workers=2))
     check_run(tiny(batch_size=6, target_shards=2), tiny_run(workers=4))
-    with pytest.raises(UserError, match="workers=2 does not divide into groups of target_shards=4: use a"):
+    with pytest.raises(UserError, match="workers=2 does not divide by target_shards=4: use a multiple of 4"):
         check_run(tiny(target_shards=4), tiny_run(workers=2))
     with pytest.raises(UserError, match="batch_size 3 does not divide among 2 groups of workers: use a"):
         check_run(tiny(batch_size=3, target_shards=2), tiny_run(workers=4))
