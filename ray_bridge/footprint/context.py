@@ -9,6 +9,10 @@ REMEDY = (
 )
 
 
+class TooLongError(UserError):
+    """A text is longer than a model reads."""
+
+
 def context_length(config: Any) -> int | None:
     """Return how many positions a model reads; None if its configuration sets no limit.
 
@@ -53,7 +57,7 @@ def check_length(name: str, limit: int | None, needed: int, text: str) -> None:
     """Refuse a text that is longer than a model's context; see `too_long`.
 
     Raises:
-        UserError: in one line, with the remedy.
+        TooLongError: in one line, with the remedy.
     """
     if (problem := too_long(name, limit, needed, text)) is not None:
-        raise UserError(f"{problem}: {REMEDY}")
+        raise TooLongError(f"{problem}: {REMEDY}")

@@ -32,6 +32,21 @@ class Answer:
         return self.text
 
 
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """New text of one of several answers that are decoded together.
+
+    Attributes:
+        index: of the question.
+        text: the new text; may be empty with the last piece.
+        answer: the whole answer, with the last piece of a question; None before.
+    """
+
+    index: int
+    text: str
+    answer: Answer | None
+
+
 class Decoding(TypedDict, total=False):
     """How answers are decoded.
 

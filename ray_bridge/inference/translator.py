@@ -23,14 +23,16 @@ from ray_bridge.generation.eager import eager_steps
 from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.sampling import Sampling
 from ray_bridge.generation.stopping import Stopping
-from ray_bridge.generation.text_stream import TextStream
-from ray_bridge.inference.answers import Answer, Decoding, Question, SoftTokens
+from ray_bridge.inference.answers import Answer, Decoding, Piece, Question, SoftTokens
+from ray_bridge.inference.checks import check_identity, check_question, device_of, identity_of
 from ray_bridge.inference.saved import SavedTranslator, read_saved, sampled_example
+from ray_bridge.inference.side_by_side import outputs_by_condition
+from ray_bridge.inference.streams import stream_outputs
 from ray_bridge.inputs.layout import assemble
 from ray_bridge.inputs.rows import Row
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.identity import ModelIdentity, identify
+from ray_bridge.models.identity import ModelIdentity
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.noise import generator
 from ray_bridge.tasks.splits import Splits
@@ -83,7 +85,7 @@ class Translator(ModelHubMixin):
             UserError: if there is no translator, a model cannot be loaded, or is not the one of training.
         """
         saved = read_saved(place, revision=revision)
-        device = _device(device)
+        device = device_of(device)
         spec = saved.spec
         names = {
             role: str(model)
@@ -100,14 +102,14 @@ class Translator(ModelHubMixin):
             target=target if isinstance(target, FrozenLM) else None,
         )
         for role, expected in saved.identities.items():
-            _check_identity(role, getattr(pair, role), expected, saved)
+            check_identity(role, getattr(pair, role), expected, saved)
         pair = pair.for_evaluation()
         return cls(saved, splits, pair, load_translator(spec, pair.source, pair.target, saved.weights))
 
     @cached_property
     def identities(self) -> dict[str, ModelIdentity]:
         """The identities of `source` and `target`, read from their weights when an export first needs them."""
-        return {role: _identity(lm) for role, lm in (("source", self.pair.source), ("target", self.pair.target))}
+        return {role: identity_of(lm) for role, lm in (("source", self.pair.source), ("target", self.pair.target))}
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -132,6 +134,7 @@ class Translator(ModelHubMixin):
         """
         decoding = self._decoding(settings)
         examples = self._examples(questions)
+        self._check_lengths(examples, decoding["max_new_tokens"])
         answers: list[Answer] = []
         for at in range(0, len(examples), decoding["batch_size"]):
             batch = examples[at : at + decoding["batch_size"]]
@@ -157,20 +160,42 @@ class Translator(ModelHubMixin):
         Raises:
             UserError: as `generate` does.
         """
+        for pieces in self.stream_batch([question], **settings):
+            yield from (piece.text for piece in pieces if piece.text)
+
+    def stream_batch(self, questions: Sequence[Question], **settings: Unpack[Decoding]) -> Iterator[list[Piece]]:
+        """Answer several questions together and yield, after each decoding step, the new pieces of their answers.
+
+        A question's pieces joined are what `stream` yields for it alone, and its last piece has its answer.
+
+        Args:
+            questions: the questions, decoded as one batch whatever `batch_size` says.
+            **settings: as for `generate`.
+
+        Raises:
+            UserError: as `generate` does.
+        """
         decoding = self._decoding(settings)
-        example, lm = self._example(question), self.pair.target
-        rows, soft = self._inputs([example])
-        stops = self.pair.task.stops
-        text = TextStream(Stopping.of(lm, stops))
-        sampling = _sampling([example], decoding)
-        for step in eager_steps(lm, rows, soft, decoding["max_new_tokens"], sampling, stops):
-            if piece := text.push([token for _, token in step]):
-                yield piece
-        if piece := text.close():
-            yield piece
+        examples, lm, stops = self._examples(questions), self.pair.target, self.pair.task.stops
+        self._check_lengths(examples, decoding["max_new_tokens"])
+        began = time.perf_counter()
+        rows, soft = self._inputs(examples)
+        steps = eager_steps(lm, rows, soft, decoding["max_new_tokens"], _sampling(examples, decoding), stops)
+        for pieces in stream_outputs(steps, Stopping.of(lm, stops), len(examples)):
+            seconds = time.perf_counter() - began
+            yield [
+                Piece(
+                    index=i,
+                    text=text,
+                    answer=None if output is None else self._answers([examples[i]], [output], seconds)[0],
+                )
+                for i, text, output in pieces
+            ]
 
     def compare(self, question: Question, conditions: Sequence[str] | None = None) -> dict[str, Answer]:
         """Answer one question under several conditions, as the final evaluation does.
+
+        The seconds of `text_bridge` include those in which the source wrote the answer that it pastes.
 
         Args:
             question: the question.
@@ -183,14 +208,13 @@ class Translator(ModelHubMixin):
         example = self._example(question)
         others = [other for other in self._recorded.values() if other.question != example.question]
         wanted = conditions or [name for name in CONDITIONS if name != "shuffled_soft" or others]
+        self._check_lengths([example], self.spec.max_new_tokens)
         evaluator = self._evaluator(self.spec.max_new_tokens, 1)
-        answers: dict[str, Answer] = {}
-        for condition in wanted:
-            examples = [example, *others[:1]] if condition == "shuffled_soft" else [example]
-            began = time.perf_counter()
-            outputs = evaluator.outputs(condition, examples, self.module)
-            answers[condition] = self._answers([example], outputs[:1], time.perf_counter() - began)[0]
-        return answers
+        results = outputs_by_condition(evaluator, self.module, example, next(iter(others), None), wanted)
+        return {
+            condition: self._answers([example], [output], seconds)[0]
+            for condition, (output, seconds) in results.items()
+        }
 
     def question(self, text: str, name: str | None = None) -> Example:
         """Return a question as an example of the task.
@@ -209,6 +233,18 @@ class Translator(ModelHubMixin):
         if known is not None and name in (None, known.id):
             return known
         return Example(id=name or f"question-{digest(text)}", index=0, question=text, answer="", gold="")
+
+    def prompt_tokens(self, question: Question, max_new_tokens: int | None = None) -> int:
+        """Return how many positions the target reads for a question: its prompt and the soft tokens in it.
+
+        Args:
+            question: the question.
+            max_new_tokens: most tokens of the answer; by default the job's.
+
+        Raises:
+            TooLongError: if a model cannot read the question, or the target not with an answer of that length.
+        """
+        return self._check_lengths([self._example(question)], max_new_tokens or self.spec.max_new_tokens)[0]
 
     # -- soft tokens --------------------------------------------------------------------------------------------------
 
@@ -263,6 +299,9 @@ class Translator(ModelHubMixin):
     def _example(self, question: Question) -> Example:
         return question if isinstance(question, Example) else self.question(question)
 
+    def _check_lengths(self, examples: Sequence[Example], new_tokens: int) -> list[int]:
+        return [check_question(self.pair, item, new_tokens) for item in self.pair.encoder(examples)]
+
     def _decoding(self, settings: Decoding) -> Decoding:
         """Return settings with their defaults.
 
@@ -312,37 +351,8 @@ class Translator(ModelHubMixin):
         ]
 
 
-def _device(device: torch.device | str | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"device={device!r}: use cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
-        raise UserError(f"device={device}: torch sees {torch.cuda.device_count()} GPUs here; use cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device={device}: use cpu, cuda or cuda:N")
-    return device
-
-
 def _sampling(examples: Sequence[Example], decoding: Decoding) -> Sampling | None:
     if decoding["temperature"] == 0:
         return None
     generators = [generator("translate", decoding["seed"], example.id) for example in examples]
     return Sampling(temperature=decoding["temperature"], generators=generators)
-
-
-def _identity(lm: FrozenLM) -> ModelIdentity:
-    return identify(lm.model, lm.tokenizer)
-
-
-def _check_identity(role: str, lm: FrozenLM, expected: ModelIdentity, saved: SavedTranslator) -> None:
-    found = _identity(lm)
-    differs = [name for name, value in expected.record().items() if value != getattr(found, name)]
-    if differs:
-        what = " and ".join(name.replace("_", " ") for name in differs)
-        raise UserError(
-            f"{lm.name} is not the {role} that {saved.folder.name} was trained with (other {what}): give that one "
-            f"with {role}=PLACE"
-        )

@@ -10,6 +10,8 @@ from bridge_common.files import read_jsonl, write_json
 from bridge_common.metric_names import CONDITIONS
 from ray_bridge import Translator, tiny
 from ray_bridge.config.spec import JobSpec
+from ray_bridge.footprint.context import TooLongError
+from ray_bridge.inference.answers import Answer
 from ray_bridge.inference.saved import sampled_example
 from tests.support.local_jobs import run_job
 
@@ -45,6 +47,54 @@ def test_streamed_pieces_make_up_the_answer(translator: Translator, temperature:
     pieces = list(translator.stream(question, temperature=temperature, seed=3, max_new_tokens=24))
     assert "".join(pieces) == translator.generate(question, temperature=temperature, seed=3, max_new_tokens=24).text
     assert len(pieces) > 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+def test_answers_streamed_together_are_those_of_each_question_alone(translator: Translator, temperature: float) -> None:
+    questions = [f"Ann has {'dodici ' * n}pens." for n in range(1, 7)]
+    pieces = [""] * len(questions)
+    answers: dict[int, Answer] = {}
+    for step in translator.stream_batch(questions, temperature=temperature, max_new_tokens=24):
+        for piece in step:
+            assert piece.index not in answers, "no text follows the last piece"
+            pieces[piece.index] += piece.text
+            if piece.answer is not None:
+                answers[piece.index] = piece.answer
+    alone = [translator.generate(q, temperature=temperature, max_new_tokens=24) for q in questions]
+    assert pieces == [answer.text for answer in alone]
+    for i, answer in enumerate(alone):
+        assert (answers[i].text, answers[i].final) == (answer.text, answer.final)
+        assert (answers[i].tokens, answers[i].truncated) == (answer.tokens, answer.truncated)
+
+
+def test_compare_lets_the_source_write_once(translator: Translator) -> None:
+    calls = []
+    hook = translator.pair.source.model.base_model.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        alone = translator.compare("Ann has 3 pens.", ["source_alone"])["source_alone"]
+        once = len(calls)
+        both = translator.compare("Ann has 3 pens.", ["text_bridge", "source_alone"])
+    finally:
+        hook.remove()
+    assert once > 1
+    assert len(calls) == 2 * once
+    assert both["source_alone"].text == alone.text
+    assert both["text_bridge"].seconds > both["source_alone"].seconds > 0
+
+
+def test_what_a_question_takes_of_the_targets_context(translator: Translator) -> None:
+    question, lm = "Ann has 3 pens.", translator.pair.target
+    tokens = translator.prompt_tokens(question)
+    assert tokens == len(translator.prompt_embeds(question))
+    assert lm.context is not None
+    fits = lm.context - tokens
+    assert translator.prompt_tokens(question, fits) == tokens
+    for ask in (translator.prompt_tokens, lambda q, n: list(translator.stream(q, max_new_tokens=n))):
+        with pytest.raises(TooLongError, match="ask a shorter question") as raised:
+            ask(question, fits + 1)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(TooLongError, match="ask a shorter question"):
+        translator.generate("pens " * lm.context)
 
 
 def test_samples_depend_on_seed_and_question_alone(translator: Translator) -> None:
