@@ -1,5 +1,6 @@
 """What a translator is asked, and what it answers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypedDict
 
@@ -52,13 +53,14 @@ class Decoding(TypedDict, total=False):
 
     Attributes:
         temperature: 0, the default, decodes greedily; above, tokens are sampled.
-        seed: of the sampling, 0 by default. A question's sample depends on seed and question, not on its batch.
+        seed: of the sampling, 0 by default; one for all questions, or one for each. A question's sample depends on its
+            seed and text, not on its batch.
         max_new_tokens: most tokens of an answer; by default the `max_new_tokens` of the job.
         batch_size: questions answered together, 32 by default; changes speed only.
     """
 
     temperature: float
-    seed: int
+    seed: int | Sequence[int]
     max_new_tokens: int
     batch_size: int
 

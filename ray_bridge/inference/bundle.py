@@ -81,7 +81,7 @@ def verify(translator: "Translator", items: int = 50, batch_size: int = 32) -> V
         UserError: if no samples are recorded.
     """
     rows = _spread(translator.saved.samples, items)
-    if not rows:
+    if not rows or any(name not in row for row in rows for name in ("bridged_output", "bridged_correct")):
         raise UserError(f"{translator.saved.folder.name} has no recorded answers to verify: export it with --bundle")
     examples = [sampled_example(row) for row in rows]
     answers = translator.generate(examples, batch_size=batch_size)

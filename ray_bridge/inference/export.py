@@ -7,7 +7,8 @@ from bridge_common.errors import UserError
 from bridge_common.files import write_bytes, write_json, write_text
 from ray_bridge.evaluation.selection import WEIGHTS_FILE
 from ray_bridge.inference.model_card import model_card
-from ray_bridge.inference.saved import CONFIG_FILE, FORMAT, example_record
+from ray_bridge.inference.places import CONFIG_FILE
+from ray_bridge.inference.saved import FORMAT, example_record
 
 if TYPE_CHECKING:
     from ray_bridge.inference.translator import Translator

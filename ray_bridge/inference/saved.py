@@ -1,7 +1,8 @@
 """Read what a trained translator is made of: from a trial's folder, an exported folder, or the hub."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.validation import build
 from ray_bridge.evaluation.selection import CHECKPOINT, RECORD_FILE, SELECTED, WEIGHTS_FILE
+from ray_bridge.inference.places import CONFIG_FILE, check_folder, folder_of
 from ray_bridge.models.identity import ModelIdentity
 from ray_bridge.tasks.splits import Splits, load_splits, make_task
 from ray_bridge.tasks.task import Example
 
-CONFIG_FILE = "config.json"
 SAMPLES_FILE = "samples.jsonl"
 FORMAT = 1
 """Version of an exported folder. A reader refuses newer ones."""
@@ -62,18 +63,8 @@ def read_saved(place: str | Path, *, revision: str | None = None) -> SavedTransl
     Raises:
         UserError: if there is no translator in that place, or it is incomplete.
     """
-    folder = Path(place).expanduser()
-    if not folder.exists() and _may_be_on_hub(str(place)):
-        folder = _downloaded(str(place), revision)
-    if not folder.is_dir():
-        raise UserError(f"{place}: no such folder; name a trial's (STORAGE/CAMPAIGN/trials/NAME) or an exported one")
-    if TrialFolder(folder).begun:
-        return _of_trial(TrialFolder(folder))
-    if (folder / CONFIG_FILE).is_file():
-        return _of_export(folder)
-    raise UserError(
-        f"{folder} holds no translator: name a trial's folder, STORAGE/CAMPAIGN/trials/NAME, or one that was exported"
-    )
+    folder = folder_of(place) or check_folder(_downloaded(str(place), revision))
+    return _of_trial(TrialFolder(folder)) if TrialFolder(folder).begun else _of_export(folder)
 
 
 def example_record(example: Example) -> dict[str, Any]:
@@ -92,19 +83,59 @@ def sampled_example(row: Mapping[str, Any]) -> Example:
     return Example(**known, answer="", choices=tuple(row.get("choices", ())))
 
 
+@contextmanager
+def _whole(what: str, remedy: str) -> Iterator[None]:
+    """Turn what a damaged file leads to into one line.
+
+    Raises:
+        UserError: instead of any other error of reading.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:150]
+        raise UserError(f"{what} is damaged ({reason}): {remedy}") from error
+
+
+def _samples(file: Path | None, remedy: str) -> list[dict[str, Any]]:
+    """Read recorded samples; none if there is no file.
+
+    Raises:
+        UserError: if a row is no sample.
+    """
+    if file is None or not file.is_file():
+        return []
+    with _whole(str(file), remedy):
+        rows = read_jsonl(file)
+        for row in rows:
+            if not (isinstance(sampled_example(row).question, str) and isinstance(row.get("bridged_output", ""), str)):
+                raise TypeError("a row holds no texts")
+        return rows
+
+
+def _spec(record: Any) -> JobSpec:
+    if not isinstance(record, dict):
+        raise TypeError("its spec is no object")
+    return build(JobSpec, record)
+
+
 def _of_trial(trial: TrialFolder) -> SavedTranslator:
     if not (trial.path / SELECTED / RECORD_FILE).is_file():
         raise UserError(f"{trial.name} has selected no checkpoint yet: it is written when training ends")
-    spec = trial.spec() or {}
-    return SavedTranslator(
-        folder=trial.path,
-        spec=build(JobSpec, spec["spec"]),
-        weights=trial.path / CHECKPOINT,
-        record=spec | (trial.result() or {}) | {"environment": _environment(trial)},
-        exemplars=None,
-        identities={},
-        samples=read_jsonl(trial.samples) if trial.samples else [],
-    )
+    remedy = "give the campaign's folder as it was written"
+    with _whole(str(trial.path), remedy):
+        spec = trial.spec() or {}
+        return SavedTranslator(
+            folder=trial.path,
+            spec=_spec(spec["spec"]),
+            weights=trial.path / CHECKPOINT,
+            record=spec | (trial.result() or {}) | {"environment": _environment(trial)},
+            exemplars=None,
+            identities={},
+            samples=_samples(trial.samples, remedy),
+        )
 
 
 def _environment(trial: TrialFolder) -> dict[str, str]:
@@ -121,16 +152,17 @@ def _of_export(folder: Path) -> SavedTranslator:
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise UserError(f"{folder} has no {WEIGHTS_FILE}: export the translator again")
-    samples = folder / SAMPLES_FILE
-    return SavedTranslator(
-        folder=folder,
-        spec=build(JobSpec, config["spec"]),
-        weights=weights,
-        record=config["record"],
-        exemplars=[read_example(record) for record in config["exemplars"]],
-        identities={role: ModelIdentity(**identity) for role, identity in config["models"].items()},
-        samples=read_jsonl(samples) if samples.is_file() else [],
-    )
+    remedy = "export the translator again"
+    with _whole(str(folder / CONFIG_FILE), remedy):
+        return SavedTranslator(
+            folder=folder,
+            spec=_spec(config["spec"]),
+            weights=weights,
+            record=dict(config["record"]),
+            exemplars=[read_example(record) for record in config["exemplars"]],
+            identities={role: ModelIdentity(**config["models"][role]) for role in ("source", "target")},
+            samples=_samples(folder / SAMPLES_FILE, remedy),
+        )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -141,13 +173,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     wanted = {"translator_format", "spec", "record", "exemplars", "models"}
     if not isinstance(config, dict) or not wanted <= config.keys():
         raise UserError(f"{folder / CONFIG_FILE} is no translator's: `python -m cluster export` writes one")
+    if not isinstance(config["translator_format"], int):
+        raise UserError(f"{folder / CONFIG_FILE} has no format {config['translator_format']!r}: export it again")
     if config["translator_format"] > FORMAT:
         raise UserError(f"{folder} was exported by a newer version (format {config['translator_format']}): update")
     return config
-
-
-def _may_be_on_hub(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
 
 
 def _downloaded(name: str, revision: str | None) -> Path:

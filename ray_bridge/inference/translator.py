@@ -134,13 +134,14 @@ class Translator(ModelHubMixin):
         """
         decoding = self._decoding(settings)
         examples = self._examples(questions)
+        seeds = _seeds(decoding, len(examples))
         self._check_lengths(examples, decoding["max_new_tokens"])
         answers: list[Answer] = []
         for at in range(0, len(examples), decoding["batch_size"]):
             batch = examples[at : at + decoding["batch_size"]]
             began = time.perf_counter()
             outputs = (
-                self._sampled(batch, decoding)
+                self._sampled(batch, decoding, seeds[at : at + len(batch)])
                 if decoding["temperature"] > 0
                 else self._evaluator(decoding["max_new_tokens"], len(batch)).outputs("bridged", batch, self.module)
             )
@@ -180,7 +181,8 @@ class Translator(ModelHubMixin):
         self._check_lengths(examples, decoding["max_new_tokens"])
         began = time.perf_counter()
         rows, soft = self._inputs(examples)
-        steps = eager_steps(lm, rows, soft, decoding["max_new_tokens"], _sampling(examples, decoding), stops)
+        sampling = _sampling(examples, decoding, _seeds(decoding, len(examples)))
+        steps = eager_steps(lm, rows, soft, decoding["max_new_tokens"], sampling, stops)
         for pieces in stream_outputs(steps, Stopping.of(lm, stops), len(examples)):
             seconds = time.perf_counter() - began
             yield [
@@ -331,10 +333,11 @@ class Translator(ModelHubMixin):
         items = self.pair.encoder(examples)
         return [item.row.without_answer() for item in items], self._evaluator(1, 1).soft(items, self.module)
 
-    def _sampled(self, examples: Sequence[Example], decoding: Decoding) -> list[Output]:
+    def _sampled(self, examples: Sequence[Example], decoding: Decoding, seeds: Sequence[int]) -> list[Output]:
         lm, stops = self.pair.target, self.pair.task.stops
         rows, soft = self._inputs(examples)
-        tokens = decode_rows(lm, rows, soft, decoding["max_new_tokens"], _sampling(examples, decoding), stops=stops)
+        sampling = _sampling(examples, decoding, seeds)
+        tokens = decode_rows(lm, rows, soft, decoding["max_new_tokens"], sampling, stops=stops)
         stopping = Stopping.of(lm, stops)
         return [generated(stopping, ids) for ids in tokens]
 
@@ -351,8 +354,21 @@ class Translator(ModelHubMixin):
         ]
 
 
-def _sampling(examples: Sequence[Example], decoding: Decoding) -> Sampling | None:
+def _seeds(decoding: Decoding, count: int) -> list[int]:
+    """Return a seed for each question.
+
+    Raises:
+        UserError: if another number of seeds is given.
+    """
+    seed = decoding["seed"]
+    seeds = [seed] * count if isinstance(seed, int) else list(seed)
+    if len(seeds) != count:
+        raise UserError(f"{len(seeds)} seeds for {count} questions: give one for all, or one for each")
+    return seeds
+
+
+def _sampling(examples: Sequence[Example], decoding: Decoding, seeds: Sequence[int]) -> Sampling | None:
     if decoding["temperature"] == 0:
         return None
-    generators = [generator("translate", decoding["seed"], example.id) for example in examples]
+    generators = [generator("translate", seed, example.id) for seed, example in zip(seeds, examples, strict=True)]
     return Sampling(temperature=decoding["temperature"], generators=generators)

@@ -72,6 +72,19 @@ def test_other_models_are_refused(bundle: Path, tmp_path: Path) -> None:
         Translator.load(bundle, source=other.source)
 
 
+def test_models_whose_folders_were_renamed_are_one_line_with_the_remedy(bundle: Path, tmp_path: Path) -> None:
+    renamed = shutil.copytree(bundle, tmp_path / "renamed")
+    config = read_json(renamed / "config.json")
+    write_json(renamed / "config.json", config | {"spec": config["spec"] | {"target": str(tmp_path / "gone")}})
+    with pytest.raises(UserError, match="gone") as raised:
+        Translator.load(renamed)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_bundle_under_another_name_is_the_same_bundle(bundle: Path, tmp_path: Path) -> None:
+    assert verify(Translator.load(shutil.copytree(bundle, tmp_path / "under another name")), items=3).same == 3
+
+
 def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolders, tmp_path: Path) -> None:
     moved = shutil.copytree(folders.target, tmp_path / "moved")
     (moved / "NOTES.md").write_text("beside the model")
@@ -94,6 +107,26 @@ def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolde
             ),
             "does not hold this translator's weights",
         ),
+        *[
+            (lambda f, c=changes: write_json(f / "config.json", read_json(f / "config.json") | c), message)
+            for changes, message in (
+                ({"translator_format": "1"}, "has no format '1'"),
+                ({"record": 7}, "config.json is damaged"),
+                ({"exemplars": [{"question": "x"}]}, "config.json is damaged"),
+                ({"exemplars": None}, "config.json is damaged"),
+                ({"models": {}}, r"config.json is damaged \(no 'source'\): export the translator again"),
+                ({"models": {"source": {"weights": "0"}, "target": {}}}, "config.json is damaged"),
+                ({"spec": {}}, "source"),
+                ({"spec": {"nobody": 1}}, "nobody"),
+                ({"spec": None}, "config.json is damaged"),
+            )
+        ],
+        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), "is no JSON"),
+        (lambda f: (f / "config.json").rename(f / "settings.json"), "holds no translator"),
+        (lambda f: (f / "trial.json").rename(f / "spec.json"), "has selected no checkpoint yet"),
+        (lambda f: (f / "samples.jsonl").write_text("{\n"), "samples.jsonl is damaged"),
+        (lambda f: (f / "samples.jsonl").write_text('{"id": "1"}\n'), r"samples.jsonl is damaged \(no 'index'\)"),
+        (lambda f: (f / "samples.jsonl").write_text("7\n"), "samples.jsonl is damaged"),
     ],
 )
 def test_a_broken_bundle_is_one_line(bundle: Path, tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -12,8 +12,10 @@ from ray_bridge import Translator, tiny
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.context import TooLongError
 from ray_bridge.inference.answers import Answer
+from ray_bridge.inference.bundle import verify
 from ray_bridge.inference.saved import sampled_example
-from tests.support.local_jobs import run_job
+from tests.support.local_jobs import run_job, small_spec
+from tests.support.model_pairs import PairFolders
 
 
 def test_questions_of_the_test_split_get_their_recorded_answers(translator: Translator, trial: Path) -> None:
@@ -105,6 +107,8 @@ def test_samples_depend_on_seed_and_question_alone(translator: Translator) -> No
 
     assert texts(0, 3) == texts(0, 1)
     assert texts(0, 3) != texts(1, 3)
+    own = translator.generate(questions, temperature=2.0, seed=[0, 1, 0], batch_size=2)
+    assert [answer.text for answer in own] == [texts(0, 3)[0], texts(1, 3)[1], texts(0, 3)[2]]
 
 
 def test_a_limit_of_tokens_truncates_and_says_so(translator: Translator) -> None:
@@ -150,6 +154,7 @@ def test_translators_of_one_pair_share_its_models(translator: Translator, trial:
     ("ask", "message"),
     [
         (lambda t: t.generate("  "), "the question is empty"),
+        (lambda t: t.generate(["x"], temperature=1.0, seed=[1, 2]), "2 seeds for 1 questions"),
         (lambda t: t.generate("x", max_new_tokens=0), "max_new_tokens=0: at least 1"),
         (lambda t: t.compare("x", ["nobody"]), "unknown condition 'nobody'"),
     ],
@@ -181,6 +186,21 @@ def test_an_example_keeps_its_own_noise(translator: Translator, trial: Path) -> 
     renamed = sampled_example(row | {"id": "another"})
     mine, other = translator.soft_tokens(sampled_example(row)).embeds, translator.soft_tokens(renamed).embeds
     assert not torch.equal(mine, other)
+
+
+def test_in_bfloat16_answers_are_the_recorded_ones_up_to_rounding(folders: PairFolders, tmp_path: Path) -> None:
+    spec = small_spec(folders, model_dtype="bfloat16", eval_dtype="as_trained", steps=2, eval_every=2, warmup_steps=1)
+    write_json(tmp_path / "result.json", run_job(spec, tmp_path))
+    write_json(tmp_path / "spec.json", {"variant": "full", "spec": spec.model_dump()})
+    translator = Translator.load(tmp_path, device="cpu")
+    rows = read_jsonl(tmp_path / "samples.jsonl")
+    together = translator.soft_tokens([row["question"] for row in rows]).embeds.double()
+    alone = torch.cat([translator.soft_tokens(row["question"]).embeds.double() for row in rows])
+    torch.testing.assert_close(together, alone, rtol=2**-5, atol=2**-5 * float(alone.std()))
+    result = verify(translator, items=len(rows), batch_size=1)
+    assert result.items == len(rows)
+    assert result.same + len(result.differing) == result.items, "what differs is named"
+    assert result.same >= result.items // 2
 
 
 @pytest.mark.slow

@@ -1,0 +1,39 @@
+"""Where a translator may lie: a trial's folder, an exported folder, or a name on the hub. Free of torch."""
+
+from pathlib import Path
+
+from bridge_common.errors import UserError
+from bridge_common.trial_folder import TrialFolder
+
+CONFIG_FILE = "config.json"
+
+
+def folder_of(place: str | Path) -> Path | None:
+    """Return the folder that a place names; None for a name that may be on the hub.
+
+    Raises:
+        UserError: if it is neither, or a folder of something else.
+    """
+    folder = Path(place).expanduser()
+    if not folder.exists() and _may_be_on_hub(str(place)):
+        return None
+    if not folder.is_dir():
+        raise UserError(f"{place}: no such folder; name a trial's (STORAGE/CAMPAIGN/trials/NAME) or an exported one")
+    return check_folder(folder)
+
+
+def check_folder(folder: Path) -> Path:
+    """Return a folder that holds a translator.
+
+    Raises:
+        UserError: if it does not.
+    """
+    if TrialFolder(folder).begun or (folder / CONFIG_FILE).is_file():
+        return folder
+    raise UserError(
+        f"{folder} holds no translator: name a trial's folder, STORAGE/CAMPAIGN/trials/NAME, or one that was exported"
+    )
+
+
+def _may_be_on_hub(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "/", "~"))
