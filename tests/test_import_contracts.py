@@ -24,6 +24,7 @@ def children(package: str) -> set[str]:
     [
         ("Only ray_bridge.gpu imports Triton", "ray_bridge", {"ray_bridge.gpu"}),
         ("In tune_spaces only ray_tune imports Ray", "tune_spaces", {"tune_spaces.ray_tune"}),
+        ("Only cluster.serving imports FastAPI and Prometheus' client", "cluster", {"cluster.serving"}),
     ],
 )
 def test_a_contract_names_all_folders_but_those_it_exempts(name: str, package: str, exempt: set[str]) -> None:

@@ -11,7 +11,19 @@ from typing import Any
 import click
 
 from bridge_common.errors import UserError
-from cluster.cli import benchmark, campaigns, jobs, launch, phases, preflight, registries, reports, score, translators
+from cluster.cli import (
+    benchmark,
+    campaigns,
+    jobs,
+    launch,
+    phases,
+    preflight,
+    registries,
+    reports,
+    score,
+    serve,
+    translators,
+)
 
 
 class Sections(click.Group):
@@ -37,7 +49,7 @@ app = Sections(
         "Run a phase": phases.COMMANDS,
         "Campaigns": campaigns.COMMANDS,
         "Results": (*reports.COMMANDS, *score.COMMANDS),
-        "Use what was trained": (*translators.COMMANDS, *benchmark.COMMANDS),
+        "Use what was trained": (*translators.COMMANDS, *serve.COMMANDS, *benchmark.COMMANDS),
         "What a request may name": registries.COMMANDS,
         "Clusters": (*preflight.COMMANDS, *launch.COMMANDS, *jobs.COMMANDS),
     },

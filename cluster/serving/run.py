@@ -1,0 +1,122 @@
+"""Start a server, wait until it is to end, and release everything that it held."""
+
+import io
+import logging
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from types import FrameType
+from typing import Any
+
+from bridge_common.errors import UserError
+from cluster.serving.settings import ServerSettings
+from ray_bridge.inference.places import folder_of
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _EndedError(BaseException):
+    """A signal asks the process to end. Not an Exception, so that nothing on the way takes it for a failure."""
+
+
+def run_server(settings: ServerSettings, echo: Callable[[str], None]) -> int:
+    """Serve a translator until SIGINT or SIGTERM; return the exit code.
+
+    Joins the Ray cluster at `$RAY_ADDRESS`, or starts a local one and ends it.
+
+    Args:
+        settings: the server's.
+        echo: prints a line.
+
+    Raises:
+        UserError: if the translator cannot be loaded, or Ray not be reached.
+    """
+    settings.check()
+    folder_of(settings.place)  # what is no translator's folder is refused before Ray starts
+    from tune_spaces.ray_tune.connect import connected
+
+    ended = False
+    with _signals(), ExitStack() as silence:
+        try:
+            with connected():
+                _serve(settings, echo, silence)
+        except (_EndedError, SystemExit):  # while Ray starts, its own handler of SIGTERM exits
+            ended = True
+    if ended:
+        echo("ended")
+    return 0
+
+
+def _serve(settings: ServerSettings, echo: Callable[[str], None], silence: ExitStack) -> None:
+    """Start Ray Serve, wait for a signal, and end it; `silence` is entered for the end."""
+    from ray import serve
+
+    signal.signal(signal.SIGTERM, _end)  # Ray has set a handler of its own
+    for name in ("ray", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if _serve_runs():
+        raise UserError("Ray Serve runs on this cluster already: end it by `serve shutdown`, or use another cluster")
+    try:
+        _deploy(settings)
+        echo(f"{settings.name} answers at {settings.url}, for OpenAI's clients at {settings.url}/v1; Ctrl-C ends it")
+        threading.Event().wait()
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # what ends here is not to be interrupted halfway
+        # Ray prints that the call which ends Serve's controller was cut off by the controller's end.
+        silence.enter_context(redirect_stdout(io.StringIO()))
+        with suppress(Exception):
+            serve.shutdown()
+
+
+def _deploy(settings: ServerSettings) -> None:
+    import ray
+    from ray import serve
+
+    from cluster.serving.client import APP, MODEL
+    from cluster.serving.deployment import application
+
+    gpus = (1.0 if ray.cluster_resources().get("GPU") else 0.0) if settings.gpus is None else settings.gpus
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": settings.host, "port": settings.port},
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )
+    try:
+        serve.run(application(settings, gpus), name=APP, route_prefix="/")
+    except RuntimeError as error:
+        message = serve.status().applications[APP].deployments[MODEL].message
+        raise UserError(_reason(message) or f"the server did not start: {str(error).splitlines()[0]}") from error
+
+
+def _reason(message: str) -> str | None:
+    """Return the line of the UserError in a traceback; None if another error ended the process."""
+    found = re.search(r"^(?:\w+\.)*(?:UserError|TooLongError): (.+)$", message, flags=re.MULTILINE)
+    return found[1] if found else None
+
+
+def _serve_runs() -> bool:
+    import ray
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    with suppress(ValueError):
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+        return True
+    return False
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    raise _EndedError
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Within it, SIGINT and SIGTERM raise `_EndedError` in the main thread."""
+    before: dict[int, Any] = {number: signal.signal(number, _end) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,89 @@
+"""A translator that is served by the command, in a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from tests.support.command_line import ROOT
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A server that answers.
+
+    Attributes:
+        url: its address.
+        process: the command.
+        seconds_to_start: from the command to its line with the address.
+    """
+
+    url: str
+    process: "subprocess.Popen[str]"
+    seconds_to_start: float
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """End the server by a signal to the whole process group, as a terminal does, and return its exit code."""
+        os.killpg(self.process.pid, number)
+        return self.process.wait(60)
+
+
+@contextmanager
+def serving(place: Path, *arguments: str, log: Path, limit_s: float = 240, **environment: str) -> Iterator[Server]:
+    """Serve a translator until the block ends.
+
+    Args:
+        place: of the translator.
+        arguments: further options.
+        log: takes what the command prints.
+        limit_s: seconds within which it must answer.
+        environment: further variables.
+    """
+    port = free_port()
+    kept = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "ABLATE_SERVE_TOKEN")}
+    began = time.monotonic()
+    with log.open("w") as out:
+        process = _start(place, port, arguments, {**kept, "CUDA_VISIBLE_DEVICES": "", **environment}, out)
+    try:
+        wait_for(lambda: " answers at " in log.read_text() or process.poll() is not None, limit_s, "the server answers")
+        assert process.poll() is None, log.read_text()
+        yield Server(url=f"http://127.0.0.1:{port}", process=process, seconds_to_start=time.monotonic() - began)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _start(
+    place: Path, port: int, arguments: tuple[str, ...], environment: dict[str, str], out: IO[str]
+) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "cluster", "serve", str(place), "--port", str(port), *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=out,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def answers(url: str) -> bool:
+    """Return whether a server says that it is healthy."""
+    try:
+        return httpx.get(f"{url}/health", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
