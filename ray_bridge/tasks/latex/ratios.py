@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from math import gcd
 
+from sympy import Expr
+
 from ray_bridge.tasks.latex.reading import expression, expressions_equal
 
 _TIME = re.compile(
@@ -42,7 +44,7 @@ def same_ratio(given: str, gold: str) -> bool | None:
     if len(one) != len(other):
         return False
     left, right = ([expression(term) for term in terms] for terms in (one, other))
-    if None in left or None in right:
+    if not all(isinstance(term, Expr) for term in (*left, *right)):
         return False
     return all(expressions_equal(x * right[0], y * left[0]) for x, y in zip(left[1:], right[1:], strict=True))
 

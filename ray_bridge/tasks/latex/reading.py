@@ -7,7 +7,7 @@ from typing import Any
 
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationConfig, latex2sympy, normalize_latex
 from math_verify import grader, verify
-from sympy import I, Symbol
+from sympy import Eq, I, Symbol, false, simplify, true
 
 from ray_bridge.tasks.latex.numbers import numbers_equal, symbols_equal
 
@@ -54,10 +54,31 @@ def drops(latex: str) -> bool:
 
 
 def expressions_equal(given: Any, gold: Any) -> bool:
-    """Return whether two expressions are equal; math-verify compares a lone variable with anything as text."""
+    """Return whether two expressions are equal; math-verify compares a lone variable with anything as text.
+
+    Two equations without a real solution are equal for it, whatever they are; here they have to be multiples.
+    """
+    if isinstance(given, Eq) and isinstance(gold, Eq) and (_is_decided(given) or _is_decided(gold)):
+        return _are_multiples(given, gold)
     if verify([gold], [given], allow_set_relation_comp=True, timeout_seconds=None):
         return True
     return any(isinstance(one, Symbol) for one in (given, gold)) and symbols_equal(gold, given)
+
+
+def _is_decided(equation: Eq) -> bool:
+    """Return whether an equation is true or false whatever its variables are."""
+    try:
+        return simplify(equation) in (true, false)
+    except Exception:  # sympy raises many kinds for expressions without a value
+        return False
+
+
+def _are_multiples(given: Eq, gold: Eq) -> bool:
+    one, other = given.lhs - given.rhs, gold.lhs - gold.rhs
+    if not (one.free_symbols and other.free_symbols):
+        return bool(given.lhs == gold.lhs and given.rhs == gold.rhs)
+    ratio = simplify(one / other)
+    return bool(ratio.is_number and ratio.is_finite and not ratio.is_zero)
 
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that it has no time limit of its own

@@ -65,6 +65,7 @@ _OTHER_NUMBER = {
     "factorial",
 }
 _WORDS = re.compile(r"(?<=[\d})])\s(?:[a-z]{3,20}(?:\s|$)){1,4}$")  # `5 apples`
+_NO_UNIT = re.compile(r"\d|^\s*[=<>+*^_]")  # `12\text{5 cm}` is 125 cm
 _CURRENCY = re.compile(r"(-?)\s?\\\$\s?")
 
 
@@ -91,7 +92,7 @@ def measured(text: str, *, letters: bool) -> Measured:
     if currency := _CURRENCY.match(text):
         return Measured(value=currency[1] + text[currency.end() :], unit="$")
     match = _UNIT.search(text)
-    if match and match["text"] and _CHANGING.search(match["text"]):
+    if match and match["text"] and (_CHANGING.search(match["text"]) or _NO_UNIT.search(match["text"])):
         return Measured(value=text, unit=None)
     value = text[: match.start()].rstrip() if match else ""
     unit = _matched_unit(match, letters) if match and value and not value.endswith(("^", "_", "\\")) else None
