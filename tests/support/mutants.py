@@ -191,12 +191,16 @@ def run_mutmut(work: Path, names: list[str], seconds: float) -> bool:
     environment = {**os.environ, "PYTHONPATH": str(work / "mutants"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1", *names]
     with (work / "mutmut.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=work, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=work, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             code = process.wait(timeout=seconds)
         except (subprocess.TimeoutExpired, KeyboardInterrupt) as stopped:
-            process.send_signal(signal.SIGINT)
-            process.wait()
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:  # it waits for the server, which has all mutants in its queue
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
             if isinstance(stopped, KeyboardInterrupt):
                 raise
             return False

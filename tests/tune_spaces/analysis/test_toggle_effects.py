@@ -264,3 +264,25 @@ def test_up_to_three_missing_configurations_are_named_and_more_are_counted() -> 
     found = reasons((KL, PROMPT, PROJECTION), (DECODE,))
     assert found["add_one_in", (DECODE,)] == "no run with all toggles off"
     assert found["interaction_at_base", (KL, PROMPT)] == "4 of the configurations it needs were not run"
+
+
+def test_a_step_of_several_seeds_is_the_difference_of_the_means() -> None:
+    rng = np.random.default_rng(5)
+    cells = {frozenset(TOGGLES[:k]): rng.random((2, 400)) < 0.4 + 0.1 * k for k in range(4)}
+    step = of_kind(attribute(cells, TOGGLES[:3]), "step")[(PROMPT,)]
+    first, second = cells[frozenset(TOGGLES[:2])], cells[frozenset(TOGGLES[:1])]
+    assert step.test == "Student's t"
+    assert step.estimate == pytest.approx(float(first.mean() - second.mean()))
+
+
+def test_a_design_that_lacks_one_configuration_has_steps_around_it() -> None:
+    abc = TOGGLES[:3]
+    cells = [cell for cell in subsets(abc) if cell != {KL, PROMPT}]
+    ran = [effect for effect in attribute(made(additive, cells), abc).effects if effect.ran]
+    assert ((DECODE,), (KL,)) in [(effect.toggles, effect.given) for effect in ran if effect.kind == "step"]
+
+
+def test_no_cells_have_no_effects_and_nothing_to_measure_from() -> None:
+    nothing = attribute({}, TOGGLES)
+    assert (nothing.effects, nothing.fixed, nothing.full, nothing.base) == ([], {}, frozenset(), frozenset())
+    assert nothing.noise_floor is None
