@@ -16,6 +16,8 @@ from tests.support.workers import on_two_workers
 TERMS = ["rloo", "on_policy_distill", "answer_nll", "answer_kl", "prompt_alignment", "flow", "contrast"]
 BATCH = 6
 
+pytestmark = pytest.mark.slow
+
 
 def measure(folders: PairFolders, injection: str, worker: Worker) -> dict[str, Any]:
     """Losses and flat gradients of each term and of the whole objective, for this worker's share of one batch."""

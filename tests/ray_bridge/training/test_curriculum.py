@@ -9,6 +9,7 @@ from bridge_common.errors import UserError
 from bridge_common.files import read_jsonl
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.inputs.encoding import Encoder
+from ray_bridge.noise import uniform
 from ray_bridge.tasks.splits import load_splits
 from ray_bridge.training.schedule import prompt_share, sees_prompt, with_prompt
 from ray_bridge.training.session import LocalSession
@@ -25,6 +26,21 @@ def test_the_share_falls_linearly_to_zero() -> None:
         assert sum(seen[begin : begin + 250]) == pytest.approx(expected, abs=30)  # four standard deviations
     assert seen == [sees_prompt(spec, step) for step in range(1000)]
     assert seen != [sees_prompt(spec.replace(seed=1), step) for step in range(1000)]
+
+
+def test_a_step_s_draw_is_of_its_seed_and_number_and_below_the_share() -> None:
+    spec = tiny(layout="soft_only", prompt_share=0.5, steps=100, seed=3)
+    draws = [uniform(("prompt", 3, step)) for step in range(100)]
+    assert [sees_prompt(spec, step) for step in range(100)] == [
+        draw < 0.5 * (1 - step / 100) for step, draw in enumerate(draws)
+    ]
+    assert not sees_prompt(spec.replace(prompt_share=draws[0]), 0), "a draw that equals the share is not below it"
+
+
+def test_the_share_of_a_job_of_one_step_or_none() -> None:
+    spec = tiny(layout="soft_only", prompt_share=0.8, steps=1)
+    assert [prompt_share(spec, step) for step in (0, 1, 2)] == pytest.approx([0.8, 0.0, 0.0])
+    assert prompt_share(spec.replace(steps=0), 0) == pytest.approx(0.8)
 
 
 def test_without_a_share_no_step_sees_the_prompt() -> None:
@@ -45,6 +61,7 @@ def test_a_step_with_the_prompt_reads_what_soft_plus_text_reads() -> None:
     instructed = Encoder(spec, splits.task, "", source, target)(splits.train)
     plain = Encoder(tiny(**sizes), splits.task, "", source, target)(splits.train)
     assert [item.row for item in with_prompt(instructed)] == [item.row for item in plain]
+    assert with_prompt(plain) == list(plain), "which read the prompt as they are"
     for short, whole in zip(instructed, plain, strict=True):
         assert short.row != whole.row
         assert short.row.answer == whole.row.answer

@@ -66,3 +66,10 @@ def test_the_learning_rate_rises_linearly_and_falls_as_half_a_cosine() -> None:
     assert rates[-1] > 0, "the last step still trains"
     assert learning_rate(SPEC, 20) == pytest.approx(0)
     assert learning_rate(SPEC.replace(warmup_steps=0), 0) == pytest.approx(1e-3)
+
+
+def test_a_warm_up_of_all_steps_but_one_falls_to_zero_after_it() -> None:
+    spec = SPEC.replace(steps=6)
+    assert learning_rate(spec, 5) == pytest.approx(1e-3)
+    assert learning_rate(spec, 6) == pytest.approx(0)
+    assert learning_rate(SPEC.replace(steps=5), 5) == pytest.approx(1e-3), "a warm-up of all steps divides by nothing"
