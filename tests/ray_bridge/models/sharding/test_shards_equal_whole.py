@@ -107,8 +107,14 @@ def measure(lm: FrozenLM) -> dict[str, Any]:
 
 
 def part(worker: Worker, names: tuple[str, ...], place: Path) -> None:
-    group = ShardGroup.of(Worker(rank=worker.rank, world=worker.world, shards=2))
-    found = {}
+    own = Worker(rank=worker.rank, world=worker.world, shards=2)
+    group, rows = ShardGroup.of(own), own.data_parallel
+    found: dict[str, Any] = {
+        "share": list(rows.share(3)),
+        "sum": rows.sum(torch.full((2,), 3.0)).tolist(),
+        "gather": rows.gather(worker.rank),
+        "rows": rows.gather_rows(torch.full((1, 2), float(worker.rank))).tolist(),
+    }
     for name in names:
         lm = in_parts(name, group)
         found[name] = measure(lm) | {"bytes": local_bytes(lm.model)}
@@ -140,6 +146,12 @@ def test_the_gradient_has_the_same_bits_on_all_processes(results: list[dict[str,
     first, second = (found[name] for found in results)
     for way in first.keys() - {"texts", "bytes"}:
         assert all(torch.equal(first[way][what], second[way][what]) for what in first[way])
+
+
+def test_a_group_counts_once_and_reads_all_rows(results: list[dict[str, Any]]) -> None:
+    for found in results:
+        assert (found["share"], found["sum"]) == ([0, 1, 2], [3.0, 3.0])
+        assert (found["gather"], found["rows"]) == ([0], [[0.0, 0.0]])
 
 
 def test_a_process_holds_half_of_the_layers(results: list[dict[str, Any]]) -> None:
