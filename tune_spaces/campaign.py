@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -208,9 +209,10 @@ class Campaign:
         frozen = self.records.plan()
         if frozen is not None:
             if difference := plan_file.difference(frozen["identity"], self.plan.identity):
+                fields = plan_file.changed_fields(frozen.get("base") or {}, self.base)
                 raise UserError(
-                    f"campaign {self.name} was planned differently ({difference}): give another --name; its settings "
-                    f"are in {self.records.campaign_file}"
+                    f"campaign {self.name} was planned differently ({'; '.join([*fields, difference])}): give a new "
+                    f"name, --name {self._free_name()}; its settings are in {self.records.campaign_file}"
                 )
             record["frozen"] = frozen["frozen"]
         self.records.write_plan(record)
@@ -278,6 +280,10 @@ class Campaign:
         from tune_spaces.records.results_table import results
 
         return results(self.records, self.plan, tune_columns(self.records.experiments))
+
+    def _free_name(self) -> str:
+        """Return this campaign's name with the first number that no campaign of the storage has."""
+        return next(name for n in count(2) if not (self.storage / (name := f"{self.name}-{n}")).exists())
 
     def _make_plan(self) -> Plan:
         plan = make_plan(self.phase, self.base, seeds=self.seeds, gate=self.gate, held=self.held)

@@ -11,6 +11,7 @@ from cluster.cli.options import (
     StartRequest,
     force_option,
     job_option,
+    json_option,
     name_option,
     skip_preflight_option,
     start_options,
@@ -45,8 +46,11 @@ def resume(
 @click.option("--watch", is_flag=True, help="follow one campaign until it ends: state, node, step, accuracy, time left")
 @click.option("--every", default=2.0, help="seconds between looks; with --watch")
 @click.option("--tracking-uri", help="MLflow server to read instead of the storage; with --watch")
-def status(storage: Path, name: str | None, watch: bool, every: float, tracking_uri: str | None) -> None:
+@json_option
+def status(storage: Path, name: str | None, watch: bool, every: float, tracking_uri: str | None, as_json: bool) -> None:
     """Print the state of campaigns: trials, gate, driver."""
+    if as_json and watch:
+        raise UserError("--json with --watch: leave one of the two out; --json prints the state once")
     if watch:
         from cluster.monitoring.watch import watch_campaign
 
@@ -56,7 +60,7 @@ def status(storage: Path, name: str | None, watch: bool, every: float, tracking_
         raise UserError("--tracking-uri goes with --watch; without it, `compare` prints the page of a phase")
     from cluster.monitoring.status import print_status
 
-    print_status(storage, name)
+    print_status(storage, name, as_json)
 
 
 @click.command()

@@ -20,6 +20,7 @@ Command = Callable[..., Any]
 FOLDER = click.Path(path_type=Path)
 BOTH = "both"  # contexts
 
+json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
 storage_option = click.option("--storage", type=FOLDER, default=default_storage(), help="folder of all campaigns")
 name_option = click.option("--name", help="name of the campaign  [default: the one started last]")
 reports_option = click.option("--reports", type=FOLDER, default=default_reports(), help="folder of the written reports")

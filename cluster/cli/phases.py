@@ -2,7 +2,7 @@
 
 import click
 
-from cluster.cli.options import OPTIONS, PhaseRequest, any_phase_options
+from cluster.cli.options import OPTIONS, PhaseRequest, any_phase_options, json_option
 from tune_spaces.design.phases import DESIGNS
 from tune_spaces.design.toggles import help_text
 
@@ -45,8 +45,9 @@ def _run_command(name: str) -> click.Command:
     metavar="GB",
     help="memory of each GPU that will be used  [default: this machine's, or 80]",
 )
+@json_option
 @any_phase_options
-def plan(request: PhaseRequest, phase: str, gpu_memory: float | None) -> None:
+def plan(request: PhaseRequest, phase: str, gpu_memory: float | None, as_json: bool) -> None:
     """Print and freeze the trials of a phase with their cost.
 
     Prints the decision tree, what each comparison can resolve, which trials are finished already, and whether texts fit
@@ -54,13 +55,13 @@ def plan(request: PhaseRequest, phase: str, gpu_memory: float | None) -> None:
     """
     from cluster.cli.plan import print_plan
 
-    print_plan(phase, request, gpu_memory)
+    print_plan(phase, request, gpu_memory, as_json)
 
 
 @click.command()
 @phase_argument
 @any_phase_options
-@click.option("--json", "as_json", is_flag=True, help="print one JSON object")
+@json_option
 def space(request: PhaseRequest, phase: str, as_json: bool) -> None:
     """Print Ray Tune's search space of a phase: the values of every setting that its trials vary."""
     from cluster.cli.space import print_space

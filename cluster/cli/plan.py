@@ -1,6 +1,8 @@
 """`plan PHASE`: the decision tree before anything runs, with its price and what it can resolve."""
 
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from cluster.cli.data import check_campaign_data
@@ -22,13 +24,14 @@ OUTCOMES = {
 }
 
 
-def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = None) -> None:
+def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = None, as_json: bool = False) -> None:
     """Print a phase's plan and freeze it in the campaign's folder.
 
     Args:
         phase: name of the phase.
         request: its options.
         gpu_memory: GB of each GPU; None takes those of this machine, or assumes a size.
+        as_json: print the content of `plan.json` and the checks as one JSON object.
 
     Raises:
         UserError: if a trial's texts are longer than a model's context, or it clearly does not fit into memory.
@@ -42,6 +45,9 @@ def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = Non
         require(checks)
     with campaign.records.locked():
         record = campaign.freeze()
+    if as_json:
+        print(json.dumps({"campaign": campaign.name, **record, "checks": [asdict(check) for check in checks]}))
+        return
     console = Console(width=None if Console().is_terminal else 140, highlight=False)
     console.print(f"{campaign.name}: {campaign.phase.goal}", markup=False)
     if record["trials"]:

@@ -29,6 +29,17 @@ def appendix(samples: tuple[str, ...], as_json: bool, out: Path | None, storage:
 
 
 @click.command()
+@click.argument("campaign", required=False)
+@storage_option
+def card(campaign: str | None, storage: Path) -> None:
+    """Write card.html of a campaign: verdict, tables, plots and every answer in one page. By default the last one."""
+    from tune_spaces.card.write import write_card
+    from tune_spaces.records.campaigns import choose
+
+    print(write_card(storage.expanduser() / choose(storage, campaign)))
+
+
+@click.command()
 @storage_option
 @name_option
 @click.option("--out", type=FOLDER, default=default_reports(), help="folder of the reports")
@@ -91,4 +102,4 @@ def diagnose(trial: Path, count: int, device: str) -> None:
     print(render(examine(trial, count=count, device=device)))
 
 
-COMMANDS = (appendix, report, ui, compare, diagnose)
+COMMANDS = (card, appendix, report, ui, compare, diagnose)

@@ -229,6 +229,9 @@ def make_phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
 
 def _phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
     if request.campaign is not None:
+        if request.toggle or request.design:
+            option = "--toggle" if request.toggle else "--design"
+            raise UserError(f"{option} with --campaign: its function names the variants; leave one of the two out")
         return _own_phase(request.campaign, base)
     if name == SWEEP:
         axes = [parse_axis(text) for text in request.over]

@@ -168,12 +168,12 @@ def _preflight(campaign: Campaign, job: str | None) -> str:
 def _watched(reports: Path, notify: str | None, campaign: Campaign) -> Iterator[None]:
     from cluster.monitoring.notify import notified
     from cluster.monitoring.progress import Progress
-    from cluster.monitoring.reports import reported
+    from cluster.monitoring.reports import carded, reported
     from cluster.monitoring.toggle_effects import write_attribution
 
     with recorded(campaign, tracking_uri_of(campaign), SEND_FOR_S) as tracker:
         notices = nullcontext() if notify is None else notified(campaign, notify)
-        with reported(campaign, reports), notices, Progress(campaign):
+        with carded(campaign), reported(campaign, reports), notices, Progress(campaign):
             yield
         if folder := write_attribution(campaign):
             tracker.artifact(campaign.phase.name, folder)

@@ -1,4 +1,4 @@
-"""Update the written reports of a running campaign whenever one of its trials has ended."""
+"""Update the written reports of a running campaign whenever one of its trials has ended, and its card at the end."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +30,23 @@ def reported(campaign: Campaign, out: Path) -> Iterator[None]:
             yield
     finally:
         _write(campaign, out)
+
+
+@contextmanager
+def carded(campaign: Campaign) -> Iterator[None]:
+    """Write the campaign's card after the body has run it, also if it failed or was stopped.
+
+    If the card cannot be written, a warning is printed: no page is worth a run that has ended well.
+    """
+    try:
+        yield
+    finally:
+        from tune_spaces.card.write import write_card
+
+        try:
+            write_card(campaign.folder)
+        except Exception as error:  # a page about the run must not change how the run ends
+            print(f"warning: no card of {campaign.name}: {error}; `card {campaign.name}` writes it")
 
 
 def _write(campaign: Campaign, out: Path) -> None:

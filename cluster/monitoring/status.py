@@ -1,17 +1,24 @@
 """Print the state of the campaigns of a storage, from their folders: trials done, the gate, and the driver process."""
 
+import json
 from pathlib import Path
 from typing import Any
 
-from bridge_common import metric_names
+from bridge_common import metric_names, trial_files
 from bridge_common.errors import UserError
+from bridge_common.trial_folder import TrialFolder
 from cluster.monitoring.summary import gate_lines
 from tune_spaces.campaign import Campaign
 from tune_spaces.records.campaigns import campaigns, choose
 
 
-def print_status(storage: Path, name: str | None) -> None:
+def print_status(storage: Path, name: str | None, as_json: bool = False) -> None:
     """Print one line a campaign, and one a trial if there is only one campaign or it is named.
+
+    Args:
+        storage: folder of the campaigns.
+        name: the campaign; all by default.
+        as_json: print a JSON list instead, with every trial of every campaign.
 
     Raises:
         UserError: if there is no such campaign.
@@ -22,6 +29,9 @@ def print_status(storage: Path, name: str | None) -> None:
     names = campaigns(storage) if name is None else [choose(storage, name)]
     if not names:
         raise UserError(f"no campaign in {storage}: start one with phase1, or name its folder with --storage")
+    if as_json:
+        print(json.dumps([_state_of(storage, each) for each in names]))
+        return
     for each in names:
         try:
             campaign = Campaign.load(storage, each)
@@ -31,6 +41,41 @@ def print_status(storage: Path, name: str | None) -> None:
             console.print(f"{each}: {error}", markup=False, soft_wrap=True)
         else:
             _print_campaign(console, campaign, trials=len(names) == 1)
+
+
+def _state_of(storage: Path, name: str) -> dict[str, Any]:
+    try:
+        campaign = Campaign.load(storage, name)
+    except UserError as error:
+        return {"campaign": name, "error": str(error)}
+    policy = campaign.policy()
+    trials = [{"name": name, "state": _trial_state(campaign.trial(name))} for name in policy.wanted()]
+    return {
+        "campaign": campaign.name,
+        "folder": str(campaign.folder),
+        "state": _state(campaign).split(" (")[0],
+        "gate": policy.record() if policy.branches else None,
+        "trials": [trial | _measured(campaign, trial["name"]) for trial in trials],
+    }
+
+
+def _trial_state(folder: TrialFolder) -> str:
+    if folder.stopped_early:
+        return "stopped early"
+    known = {trial_files.FINISHED: "finished", trial_files.FAILED: "failed"}
+    return known.get(folder.status or "", "unfinished" if folder.begun else "not started")
+
+
+def _measured(campaign: Campaign, name: str) -> dict[str, Any]:
+    folder, trial = campaign.trial(name), campaign.plan.trials[name]
+    metrics = (folder.result() or {}).get("metrics", {})
+    return {
+        "variant": trial.variant,
+        "seed": trial.seed,
+        "accuracy": metrics.get(metric_names.accuracy("bridged")),
+        "error": (folder.error() or {}).get("error") if folder.failed else None,
+        "folder": str(folder.path),
+    }
 
 
 def _print_campaign(console: Any, campaign: Campaign, trials: bool) -> None:

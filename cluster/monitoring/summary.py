@@ -2,21 +2,15 @@
 
 from typing import Any
 
-from bridge_common import metric_names
+from bridge_common import metric_names, trial_files
 from bridge_common.intervals import wilson
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
 from cluster.monitoring.tracking import tracking_uri_of
 from tune_spaces.analysis.gains import gain_lines
 from tune_spaces.campaign import Campaign
-from tune_spaces.gate.decision import Branch, Decision
+from tune_spaces.gate.decision import VERDICTS, Decision
 from tune_spaces.gate.policy import Policy
-
-VERDICT = {
-    Branch.PASS: "passed",
-    Branch.SOME: "below {passes:.0%}: B and C attribute what is missing",
-    Branch.ALL: "below {attribute:.0%}: A, B and C attribute what is missing",
-}
 
 
 def print_summary(campaign: Campaign, policy: Policy, console: Any = None) -> None:
@@ -85,7 +79,7 @@ def gate_lines(policy: Policy) -> list[str]:
 
 def _verdict(decision: Decision, policy: Policy) -> str:
     evidence = decision.evidence
-    verdict = VERDICT[decision.branch].format(passes=policy.gate.passes, attribute=policy.gate.attribute)
+    verdict = VERDICTS[decision.branch].format(passes=policy.gate.passes, attribute=policy.gate.attribute)
     chances = ", ".join(f"{name} {chance:.0%}" for name, chance in decision.probabilities.items())
     runs = f" over {evidence.runs} runs" if evidence.runs > 1 else ""
     return (
@@ -121,6 +115,7 @@ def _unfinished(campaign: Campaign, policy: Policy) -> list[str]:
 def _places(campaign: Campaign) -> list[str]:
     return [
         f"records: {campaign.folder}",
+        *([f"card: {card}"] if (card := campaign.folder / trial_files.CARD).is_file() else []),
         f"tracking: {tracking_uri_of(campaign)}",
         f"to view them: python -m cluster ui --storage {campaign.storage}",
     ]

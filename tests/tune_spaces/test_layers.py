@@ -30,7 +30,7 @@ def imported_by(*modules: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-@pytest.mark.parametrize("room", ["design", "gate", "analysis", "records", "appendix"])
+@pytest.mark.parametrize("room", ["design", "gate", "analysis", "records", "appendix", "card"])
 def test_only_ray_tune_reaches_ray(room: str) -> None:
     assert not imported_by(*modules_of(room)) & {*HEAVY, "tune_spaces.ray_tune", "mlflow_utils"}
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from bridge_common.errors import UserError
 from bridge_common.metric_names import accuracy
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, build, fingerprint
-from tune_spaces.analysis.analyse import MOST_PAIRED, analyse
+from tune_spaces.analysis.analyse import MOST_PAIRED, Appendix, analyse
 from tune_spaces.analysis.kv_cache_savings import kv_cache_saved
 from tune_spaces.analysis.scored_trials import Trials, read_trials
 from tune_spaces.appendix.attention import METRICS
@@ -53,6 +54,49 @@ def campaign_appendix(
         UserError: no trial of these phases has finished.
     """
     folder = CampaignFolder(Path(campaign))
+    analysed = analyse_campaign(folder, phases=phases, pairs=pairs, reference=reference)
+    trials = analysed.appendix.trials
+    return write_appendix(
+        folder.path / "appendix" if out is None else out,
+        analysed.appendix,
+        title=f"Attribution appendix of {folder.path.resolve().name}",
+        curves=curves(trials, CURVE),
+        curve_name=CURVE,
+        gate=gate if (gate := folder.gate()) and gate.get("decisions") else None,
+        notes=analysed.notes,
+        attention={kind: curves(trials, metric) for kind, metric in METRICS.items()},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysed:
+    """A campaign's trials and what they show.
+
+    Attributes:
+        table: one row a trial, those without a result included.
+        toggles: fields that are on or off in every trial.
+        appendix: everything that is computed from the trials.
+        notes: paragraphs of Markdown on how the trials ran.
+    """
+
+    table: pd.DataFrame
+    toggles: list[str]
+    appendix: Appendix
+    notes: list[str]
+
+
+def analyse_campaign(
+    folder: CampaignFolder,
+    *,
+    phases: Collection[str] | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    reference: str = "full",
+) -> Analysed:
+    """Compute what a campaign's trials show; the arguments are those of `campaign_appendix`.
+
+    Raises:
+        UserError: no trial of these phases has finished.
+    """
     record = (folder.campaign() or {}).get("phase", {})
     controls, twins = ([variant["name"] for variant in record.get(name, ())] for name in ("controls", "contexts"))
     table = _table(folder, phases, last=(*controls, *twins))
@@ -60,24 +104,11 @@ def campaign_appendix(
     settings = [name for name in map(str, table) if name in JobSpec.model_fields or name.startswith("extra.")]
     context = [name for name in settings if name not in (*fields, "seed")]
     trials = read_trials(table, fields, reference=reference, context=context)
-    return write_appendix(
-        folder.path / "appendix" if out is None else out,
-        analyse(
-            trials,
-            fields,
-            pairs=pairs,
-            margin=record.get("margin"),
-            asks=[(question, a, b) for question, a, b in record.get("asks", ())],
-            controls=controls,
-            twins=twins,
-        ),
-        title=f"Attribution appendix of {folder.path.resolve().name}",
-        curves=_curves(trials, CURVE),
-        curve_name=CURVE,
-        gate=gate if (gate := folder.gate()) and gate.get("decisions") else None,
-        notes=_notes(table),
-        attention={kind: _curves(trials, metric) for kind, metric in METRICS.items()},
+    asks = [(question, a, b) for question, a, b in record.get("asks", ())]
+    appendix = analyse(
+        trials, fields, pairs=pairs, margin=record.get("margin"), asks=asks, controls=controls, twins=twins
     )
+    return Analysed(table=table, toggles=fields, appendix=appendix, notes=_notes(table))
 
 
 def _table(campaign: CampaignFolder, phases: Collection[str] | None, last: Collection[str]) -> pd.DataFrame:
@@ -179,16 +210,16 @@ def _kv_saved(row: Mapping[Hashable, Any]) -> float | None:
     return kv_cache_saved(row["soft_tokens"], prompt_tokens, layout=row["layout"], instruction_tokens=instruction)
 
 
-def _curves(trials: Trials, metric: str) -> dict[str, list[Curve]]:
+def curves(trials: Trials, metric: str) -> dict[str, list[Curve]]:
     """Return a metric by step of every seed of each variant that has it, for as many as one picture can hold."""
-    curves = {}
+    by_variant = {}
     for name, runs in trials.variants().items():
         found = [_curve(TrialFolder(run.samples.path.parent), metric) for run in runs]
         if any(steps for steps, _ in found):
-            curves[name] = [curve for curve in found if curve[0]]
-        if len(curves) == MOST_PAIRED:
+            by_variant[name] = [curve for curve in found if curve[0]]
+        if len(by_variant) == MOST_PAIRED:
             break
-    return curves
+    return by_variant
 
 
 def _curve(trial: TrialFolder, metric: str) -> Curve:

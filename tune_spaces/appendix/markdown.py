@@ -8,6 +8,7 @@ from tune_spaces.analysis.analyse import Appendix
 from tune_spaces.analysis.changed_items import spread
 from tune_spaces.analysis.claims import KINDS, effect_name
 from tune_spaces.analysis.estimates import NoiseFloor
+from tune_spaces.analysis.overview import Difference, overview
 from tune_spaces.analysis.pairwise import GAIN, PairedComparison, points
 from tune_spaces.analysis.samples import is_valid
 from tune_spaces.analysis.toggle_effects import Effect
@@ -131,30 +132,26 @@ def _scope(appendix: Appendix) -> str:
 
 def _overview(appendix: Appendix) -> str:
     """Return one row a variant: accuracy, gain, and difference to the reference."""
-    reference, beside = appendix.trials.reference, {*appendix.controls.names, *appendix.controls.twins}
-    gains = {gain.a: gain for gain in appendix.gains if gain.b == "target_alone"}
-    to_reference = {}
-    for pair in appendix.pairs:
-        if reference in (pair.a, pair.b):
-            to_reference[pair.b if pair.a == reference else pair.a] = _against(pair, reference)
-    rows = []
-    for row in appendix.outcomes:
-        if row["condition"] == "bridged" and row["variant"] not in beside:
-            name = row["variant"]
-            accuracy = f"{percent(row['accuracy'])} [{percent(row['low'])}, {percent(row['high'])}]"
-            gain = f"{points(gains[name].difference)}" if name in gains else ""
-            own = "reference" if name == reference else to_reference.get(name, "not compared")
-            rows.append((name, row["runs"], accuracy, gain, own))
+    reference = appendix.trials.reference
+    rows = [
+        (
+            row.variant,
+            row.runs,
+            f"{percent(row.accuracy)} [{percent(row.low)}, {percent(row.high)}]",
+            "" if row.gain is None else points(row.gain.estimate),
+            "reference" if row.variant == reference else _against(row.difference),
+        )
+        for row in overview(appendix)
+    ]
     return table(("variant", "runs", "bridged, %", "gain", f"− {reference}, points"), rows)
 
 
-def _against(pair: PairedComparison, reference: str) -> str:
-    """Return the difference of the other variant of a pair to the reference, with its interval, starred if shown."""
-    low, high, difference = pair.ci_low, pair.ci_high, pair.difference
-    if pair.a == reference:
-        low, high, difference = -high, -low, -difference
-    kind = " in gain" if pair.quantity == GAIN else ""
-    return f"{points(difference)}{kind} [{points(low)}, {points(high)}]{' *' if pair.shown else ''}"
+def _against(difference: Difference | None) -> str:
+    if difference is None:
+        return "not compared"
+    kind = " in gain" if difference.of_gains else ""
+    low, high = points(difference.low), points(difference.high)
+    return f"{points(difference.estimate)}{kind} [{low}, {high}]{' *' if difference.shown else ''}"
 
 
 def _outcomes(rows: Sequence[dict[str, Any]]) -> str:

@@ -20,6 +20,14 @@ class Branch(StrEnum):
     ALL = "attribute_all"  # A, B and C
 
 
+VERDICTS = {
+    Branch.PASS: "passed",
+    Branch.SOME: "below {passes:.0%}: B and C attribute what is missing",
+    Branch.ALL: "below {attribute:.0%}: A, B and C attribute what is missing",
+}
+"""What each branch says of phase 1, to be formatted with the gate's boundaries."""
+
+
 class Mode(StrEnum):
     """Whether an uncertain decision is taken as it is, or more evidence is gathered first."""
 

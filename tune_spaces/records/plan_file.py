@@ -1,5 +1,6 @@
 """Phases and plans as plain values: what `campaign.json` and `plan.json` say, and how they are read back."""
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +16,8 @@ from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings
 from tune_spaces.records import reuse
 from tune_spaces.records.campaign_folder import CampaignFolder
+
+MOST_NAMED = 4  # fields in a message
 
 
 def phase_record(phase: Phase) -> dict[str, Any]:
@@ -161,6 +164,18 @@ def difference(frozen: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     if before != after:
         return f"{len(before - after)} of its {len(before)} trials would measure something else now"
     return None
+
+
+def changed_fields(frozen: Mapping[str, Any], base: JobSpec) -> list[str]:
+    """Return in words which fields of a base spec differ from those in `plan.json`, at most `MOST_NAMED` of them."""
+    now = json.loads(json.dumps(base.model_dump()))
+    changed = [name for name in now if name in frozen and frozen[name] != now[name]]
+    named = [f"{name} was {_value(frozen[name])}, now {_value(now[name])}" for name in changed[:MOST_NAMED]]
+    return [*named, *([f"{len(changed) - MOST_NAMED} further fields"] if len(changed) > MOST_NAMED else [])]
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _search_text(identity: Mapping[str, Any]) -> str:
