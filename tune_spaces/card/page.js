@@ -135,12 +135,14 @@
         else j++;
     }
     const pre = make("pre");
-    let word = 0;
+    let word = 0, run = "", gap = "";
+    const close = () => { if (run) pre.append(make("mark", run)); pre.append(visible(gap)); run = gap = ""; };
     for (const part of parts) {
-      const differs = part.trim() && !same.has(word);
-      if (part.trim()) word++;
-      pre.append(differs ? make("mark", part) : document.createTextNode(visible(part)));
+      if (!part.trim()) gap += part;
+      else if (same.has(word++)) { close(); pre.append(visible(part)); }
+      else { run += (run ? gap : (pre.append(visible(gap)), "")) + part; gap = ""; }
     }
+    close();
     return pre;
   }
 
