@@ -72,12 +72,17 @@ def pack_answers(trials: Trials, limit: int = INLINE_LIMIT) -> PackedAnswers:
             items = [_item(row) for row in rows]
         conditions = [name for name in CONDITIONS if name in trial.samples.conditions]
         block = _compressed(_texts(number, conditions, rows, known))
-        entry = {"name": trial.name, "variant": trial.variant, "verdicts": _verdicts(trial.samples, conditions)}
+        entry: dict[str, Any] = {
+            "name": trial.name,
+            "variant": trial.variant,
+            "verdicts": _verdicts(trial.samples, conditions),
+        }
         if used + len(block) <= limit:
             blocks[number], used = block, used + len(block)
         else:
-            entry["file"] = f"{number}-{re.sub(r'[^A-Za-z0-9._-]+', '-', trial.variant)}-{trial.seed}.js"
-            files[entry["file"]] = f'cardBlock({number},"{block}")\n'
+            file = f"{number}-{re.sub(r'[^A-Za-z0-9._-]+', '-', trial.variant)}-{trial.seed}.js"
+            entry["file"] = file
+            files[file] = f'cardBlock({number},"{block}")\n'
         entries.append(entry)
     index = {"conditions": list(CONDITIONS), "items": items, "trials": entries, "folder": BESIDE}
     return PackedAnswers(index=_compressed(index), blocks=blocks, files=files, items=len(items), trials=len(entries))

@@ -39,7 +39,7 @@ def panels(curves: Mapping[str, Sequence[Curve]], what: str, *, percent: bool = 
         percent: whether values are fractions, to be shown in percent.
     """
     scale = 100.0 if percent else 1.0
-    rows = {
+    rows: dict[str, list[dict[str, Any]]] = {
         name: [
             {"run": f"{name} {number}", "step": step, "value": scale * value}
             for number, (steps, values) in enumerate(runs)
