@@ -181,7 +181,21 @@ def _controls(analysed: Analysed) -> Html:
         "item's, random ones are noise: where they do as well as the bridge, its tokens say nothing of the question."
     )
     header = ["variant", *(condition.replace("_", " ") for condition in present)]
-    return section("controls", "Baselines and controls", _note(text), table("Accuracy by condition", header, lines))
+    conditions = table("Accuracy by condition", header, lines)
+    return section("controls", "Baselines and controls", _note(text), conditions, _trained_controls(analysed))
+
+
+def _trained_controls(analysed: Analysed) -> Html:
+    """Return the reference against trained controls, and each variant without the prompt against itself with it."""
+    own = analysed.appendix.controls
+    lines = [
+        [f"{p.a} − {p.b}", _difference(Difference.of(p, p.b), ""), _p(p.p_adjusted)]
+        for p in (*own.against, *own.between_contexts)
+    ]
+    if not lines:
+        return Html("")
+    title = "Trained controls and contexts"
+    return join([tag("h3", title), table(title, ["compared", "difference, points", "corrected p"], lines)])
 
 
 def _outcome(row: dict[str, Any] | None) -> Html:
