@@ -20,7 +20,8 @@ from typing import Any
 from benchmarks.harness import default_device, environment, python_path, save
 from bridge_common.files import read_jsonl
 from ray_bridge.config.presets import tiny, tiny_run
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.validation import build
 
 WORKER = """
@@ -29,7 +30,8 @@ from datetime import timedelta
 from pathlib import Path
 from ray_bridge.config.presets import tiny_run
 from ray_bridge.training.session import LocalSession
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.training.trainer import Trainer
 from ray_bridge.distributed import Worker
 rank, store, folder, spec, run = int(sys.argv[1]), *sys.argv[2:]

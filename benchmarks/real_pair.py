@@ -18,7 +18,8 @@ from unittest import mock
 from benchmarks.harness import default_device, environment, peak_gib, save
 from bridge_common.event_log import read_all
 from ray_bridge.config.presets import paper
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.models.frozen_lm import FrozenLM

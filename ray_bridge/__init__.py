@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ray_bridge.config.presets import paper, paper_run, preset, split_settings, tiny, tiny_run
     from ray_bridge.config.prompt_format import check_prompt_format
     from ray_bridge.config.registry import Setting, settings_of
-    from ray_bridge.config.spec import JobSpec, RunSpec, check_run
+    from ray_bridge.config.run_spec import RunSpec, check_run
+    from ray_bridge.config.spec import JobSpec
     from ray_bridge.config.validation import build
     from ray_bridge.footprint.job_time import JobTime, TimeEstimator
     from ray_bridge.inference.answers import Answer, SoftTokens
@@ -108,7 +109,8 @@ _HOMES = {
     **dict.fromkeys(("HubTask", "QuestionTask"), "ray_bridge.tasks.question_answering"),
     **dict.fromkeys(("Moments", "Whitening"), "ray_bridge.bridges.whitening"),
     **dict.fromkeys(("Setting", "settings_of"), "ray_bridge.config.registry"),
-    **dict.fromkeys(("JobSpec", "RunSpec", "check_run"), "ray_bridge.config.spec"),
+    "JobSpec": "ray_bridge.config.spec",
+    **dict.fromkeys(("RunSpec", "check_run"), "ray_bridge.config.run_spec"),
     **dict.fromkeys(("cut", "normalise_number", "score_number"), "ray_bridge.tasks.scoring"),
     **dict.fromkeys(
         ("paper", "paper_run", "preset", "split_settings", "tiny", "tiny_run"), "ray_bridge.config.presets"

@@ -11,7 +11,8 @@ from bridge_common.errors import StoppedError, UserError
 from bridge_common.files import read_json, write_json
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.fingerprint import fingerprint
-from ray_bridge.config.spec import JobSpec, RunSpec, check_run
+from ray_bridge.config.run_spec import RunSpec, check_run
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.validation import build
 
 TRAIN = "train"  # name of the Ray Train run, and of its folder in the trial's

@@ -14,7 +14,8 @@ from cluster.cli.data import pin_campaign_data
 from cluster.cli.options import BOTH, OPTIONS, PhaseRequest, parse_controls, parse_seeds, parse_settings
 from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
-from ray_bridge.config.spec import JobSpec, RunSpec, check_run
+from ray_bridge.config.run_spec import RunSpec, check_run
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.task_mapping import MAPPED, read_mapping
 from ray_bridge.config.task_needs import NEEDS
 from ray_bridge.footprint.shards import check_target_shards

@@ -7,7 +7,7 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from cluster.launchers.site import Site
-from ray_bridge.config.spec import RunSpec
+from ray_bridge.config.run_spec import RunSpec
 
 
 @dataclass(frozen=True, kw_only=True)

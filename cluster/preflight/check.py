@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.tasks.data.check import hub_name
 
 if TYPE_CHECKING:

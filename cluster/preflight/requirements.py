@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cluster.preflight.check import Check, Status
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.context import REMEDY, too_long
 from ray_bridge.footprint.estimate import USABLE, MemoryEstimate, estimate_memory
 from ray_bridge.footprint.lengths import TextLengths, text_lengths

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bridge_common.errors import UserError
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.validation import build
 
 

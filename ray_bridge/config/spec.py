@@ -1,4 +1,4 @@
-"""The two specs of a job: `JobSpec` says everything that defines its result, `RunSpec` where and how it is carried out.
+"""`JobSpec` says everything that defines a job's result; where and how it is carried out is in `run_spec`.
 
 The split is what gives a fingerprint its meaning: two runs of one `JobSpec` are the same experiment, whatever the
 machine, the number of workers or the evaluation batch size. Each field's description is the one place that says what
@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_serializer, model_validator
 
-from bridge_common.errors import UserError
 from ray_bridge.config.plugins import import_plugin
 from ray_bridge.config.registry import Value, read_extra, registry_of, settings_of
 from ray_bridge.config.task_mapping import MAPPED, TaskMapping, known_mapping, known_mappings
@@ -371,38 +370,3 @@ class JobSpec(Frozen):
     def inserted(self) -> int:
         """Number of soft tokens in the target's sequence: K under `prepend`, else 0."""
         return self.soft_tokens if self.injection == "prepend" else 0
-
-
-class RunSpec(Frozen):
-    """Where and how a job runs. Nothing here changes its result beyond the rounding of sums."""
-
-    workers: int = Field(2, ge=1, description="worker processes of Ray Train, all on one node")
-    use_gpu: bool = Field(False, description="give each worker one GPU; false computes on CPUs")
-    cpus_per_worker: float = Field(1.0, gt=0, description="CPUs that Ray reserves for each worker")
-    eval_batch_size: Count = Field(64, description="examples that one worker decodes together; changes speed only")
-    checkpoint_every: Count = Field(100, description="steps between checkpoints, from which a killed job goes on")
-    log_every: Count = Field(1, description="steps between records of the loss terms")
-    max_failures: int = Field(2, ge=0, description="restarts allowed after a worker has failed")
-    autocast: bool = Field(True, description="train under bfloat16 autocast on GPUs that support it")
-    recompute_tokens: int | None = Field(
-        None,
-        ge=0,
-        description="positions of a worker's training pass above which the target's layers keep their input only and "
-        "run again in the backward pass: less memory, a third more time, the same numbers; none means as many as the "
-        "device's memory holds",
-    )
-
-
-def check_run(spec: JobSpec, run: RunSpec) -> None:
-    """Refuse a job and a run that do not fit together.
-
-    Raises:
-        UserError: if the workers do not divide into groups of `target_shards`, or the batch among the groups.
-    """
-    workers, shards = run.workers, spec.target_shards
-    if workers % shards:
-        raise UserError(f"workers={workers} does not divide by target_shards={shards}: use a multiple of {shards}")
-    groups = workers // shards
-    if spec.batch_size % groups:
-        among = f"{workers} workers" if shards == 1 else f"{groups} groups of workers"
-        raise UserError(f"batch_size {spec.batch_size} does not divide among {among}: use a multiple of {groups}")

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.activations import FP32, bridge_bytes, kept_bytes, recomputed_bytes, trained_parameters
 from ray_bridge.footprint.model_shape import ModelShape
 from ray_bridge.footprint.shards import part_of

@@ -8,7 +8,8 @@ from importlib.resources import files
 from typing import Any
 
 from bridge_common.metric_names import CONDITIONS
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.known_models import find_shape
 from ray_bridge.footprint.means import Texts, text_means
 from ray_bridge.footprint.model_shape import ModelShape

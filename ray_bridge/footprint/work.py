@@ -8,7 +8,8 @@ forward pass, since only its inputs have gradients. `job_time.py` turns work int
 from dataclasses import dataclass, replace
 
 from bridge_common.metric_names import TRANSLATED
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.activations import FP32, trained_parameters
 from ray_bridge.footprint.estimate import INSTRUCTION, MICRO_TOKENS, positions_that_fit
 from ray_bridge.footprint.flops import adapter_flops, answer_flops, forward_flops, kv_bytes, layer_weights

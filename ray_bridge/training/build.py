@@ -10,7 +10,8 @@ from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.caching.source_states import SourceStates
 from ray_bridge.caching.teacher_states import TeacherStates
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.footprint.estimate import positions_that_fit

@@ -19,7 +19,8 @@ from bridge_common.metric_names import LOSS, accuracy
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.frozen_states import CHUNK
-from ray_bridge.config.spec import JobSpec, RunSpec, check_run
+from ray_bridge.config.run_spec import RunSpec, check_run
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.evaluation.cross_attention_report import cross_attention_report
 from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.evaluation.pooling_report import pooling_report

@@ -9,7 +9,8 @@ from bridge_common.errors import UserError
 from bridge_common.files import write_text
 from ray_bridge.config.fingerprint import digest, fingerprint, folder_digest
 from ray_bridge.config.presets import paper, paper_run, tiny, tiny_run
-from ray_bridge.config.spec import JobSpec, RunSpec, check_run
+from ray_bridge.config.run_spec import RunSpec, check_run
+from ray_bridge.config.spec import JobSpec
 
 PAPER: dict[str, Any] = {
     "source": "mistralai/Mistral-7B-Instruct-v0.3",

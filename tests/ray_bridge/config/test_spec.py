@@ -12,7 +12,8 @@ from bridge_common.errors import UserError
 from ray_bridge import BRIDGES, TASKS
 from ray_bridge.config.fingerprint import canonical, fingerprint
 from ray_bridge.config.presets import paper, paper_run, preset, split_settings, tiny, tiny_run
-from ray_bridge.config.spec import JobSpec, RunSpec, check_run
+from ray_bridge.config.run_spec import RunSpec, check_run
+from ray_bridge.config.spec import JobSpec
 from tune_spaces.design.toggles import all_toggles
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from bridge_common.errors import UserError
 from ray_bridge.config.presets import tiny
-from ray_bridge.config.spec import JobSpec, RunSpec
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.task_mapping import DataSource, TaskMapping
 from ray_bridge.config.validation import build
 
