@@ -36,6 +36,8 @@ def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> No
     assert "Effects of toggles on bridged accuracy" in log
     assert f"python -m cluster ui --storage {tmp_path}" in log
     folder = tmp_path / NAME
+    assert f"card: {folder}/card.html" in log
+    assert "What was not run" in (folder / "card.html").read_text(encoding="utf-8")
     assert {path.name for path in (tmp_path / "paper").glob("*.md")} == {
         *("CODEX_REPORT.md", "LOG.md", "EXPERIMENTS_SUMMARY.md")
     }
