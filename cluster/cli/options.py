@@ -48,7 +48,10 @@ until_option = click.option(
 notify_option = click.option(
     "--notify", metavar="URL", help="post a JSON object there at each decision, failure, and the end"
 )
-START_OPTIONS = (parallel_option, max_gpu_hours_option, until_option, notify_option)
+verbose_option = click.option(
+    "--verbose", is_flag=True, help="at the end also print each trial's conditions and the effects of toggles"
+)
+START_OPTIONS = (parallel_option, max_gpu_hours_option, until_option, notify_option, verbose_option)
 """Options of every command that starts or continues a campaign."""
 job_option = click.option("--job", hidden=True, help="MODULE:FUNCTION that replaces the translator job")
 
@@ -131,6 +134,7 @@ class StartRequest:
     max_gpu_hours: float | None = None
     until: str | None = None
     notify: str | None = None
+    verbose: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,8 +100,8 @@ def run_campaign(
             campaign.request["preflight"].append("skipped" if skip_preflight else _preflight(campaign, job))
         watch = partial(_watched, reports or default_reports(), start.notify)
         policy = campaign.run(job, force=force, parallel=parallel, limits=limits, watch=watch)
-    print_summary(campaign, policy)
-    print_effects(campaign)
+    print_summary(campaign, policy, verbose=start.verbose)
+    print_effects(campaign, verbose=start.verbose)
     failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())
     return FAILED if failed else DONE
 

@@ -13,11 +13,20 @@ from tune_spaces.gate.decision import VERDICTS, Decision
 from tune_spaces.gate.policy import Policy
 
 
-def print_summary(campaign: Campaign, policy: Policy, console: Any = None) -> None:
-    """Print the results of a campaign."""
+def print_summary(campaign: Campaign, policy: Policy, console: Any = None, *, verbose: bool = False) -> None:
+    """Print the results of a campaign: one row a variant, or the conditions of the only trial.
+
+    Args:
+        campaign: the campaign.
+        policy: its policy at the end.
+        console: where to print.
+        verbose: print the conditions of every trial as well.
+    """
     from rich.console import Console
 
     console = console or Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=False)
+    measured = [name for name, outcome in policy.outcomes.items() if not outcome.stopped and not outcome.failed]
+    several = len(measured) > 1 and all(campaign.trial(name).samples for name in measured)
     for name, outcome in policy.outcomes.items():
         folder = campaign.trial(name)
         if outcome.stopped:
@@ -28,10 +37,14 @@ def print_summary(campaign: Campaign, policy: Policy, console: Any = None) -> No
             )
         elif outcome.failed:
             console.print(f"\n{name} failed: {failure(folder)}", markup=False)
-        else:
+        elif verbose or not several:
             console.print(_table(campaign, name, folder))
             for line in gain_lines(folder):
                 console.print("  " + line, markup=False)
+    if several:
+        from cluster.monitoring.final_table import WIDTH, final_table
+
+        console.print(final_table(campaign), width=WIDTH)
     console.print()
     for line in [*gate_lines(policy), *_unfinished(campaign, policy), *_places(campaign)]:
         console.print(line, markup=False, soft_wrap=True)

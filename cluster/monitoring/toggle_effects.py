@@ -30,8 +30,8 @@ def write_attribution(campaign: Campaign) -> Path | None:
     return folder
 
 
-def print_effects(campaign: Campaign, console: Any = None) -> None:
-    """Print the estimated effects of toggles with their intervals and the noise floor."""
+def print_effects(campaign: Campaign, console: Any = None, *, verbose: bool = False) -> None:
+    """Print where the appendix lies, and if verbose the effects of toggles with intervals and the noise floor."""
     path = campaign.folder / APPENDIX / TABLE
     if not path.is_file():
         return
@@ -55,6 +55,6 @@ def print_effects(campaign: Campaign, console: Any = None) -> None:
             "" if pd.isna(floor) else f"{floor:.1%}",
             "yes" if row["shown"] else "no",
         )
-    if table.row_count:
+    if verbose and table.row_count:
         console.print(table)
     console.print(f"attribution: {path.parent} (appendix.md, {TABLE}: {len(frame)} effects)", soft_wrap=True)

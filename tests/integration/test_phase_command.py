@@ -27,7 +27,8 @@ def run(storage: Path, *arguments: str, job: str = DIRECT) -> tuple[int, str]:
 
 def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> None:
     prepare(tmp_path, {"full": 0.62, "A": 0.60, "B": 0.58, "C": 0.61}, steps=2, samples=True)
-    code, log = run(tmp_path, "--set", "test_examples=400", "--reports", str(tmp_path / "paper"), "--skip-preflight")
+    options = ["--reports", str(tmp_path / "paper"), "--skip-preflight", "--verbose"]
+    code, log = run(tmp_path, "--set", "test_examples=400", *options)
     assert code == 0, log
     assert "full (seed 0): starts (all toggles on)" in log
     assert "gate: below 65%: A, B and C attribute what is missing: 62.0% [57.2%, 66.6%] at n = 400, UNCERTAIN" in log
@@ -64,6 +65,8 @@ def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> No
     assert files.read_json(folder / "campaign.json")["request"]["preflight"] == ["skipped"], "nothing was left to check"
     assert events(tmp_path, "start") == ["full", "A", "B", "C"]
     assert again.count("at n = 400") == 1
+    assert "gain (bridged − target alone)" not in again, "one table without --verbose"
+    assert "− full" in again
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         assert len(list(database.execute("select name from runs"))) == 6
 

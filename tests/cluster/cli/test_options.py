@@ -69,7 +69,14 @@ def test_options_of_a_start_reach_a_command_as_one_request() -> None:
         return start, own
 
     assert command.help == "Show this."
-    assert [option.name for option in command.params] == ["parallel", "max_gpu_hours", "until", "notify", "own"]
+    assert [option.name for option in command.params] == [
+        "parallel",
+        "max_gpu_hours",
+        "until",
+        "notify",
+        "verbose",
+        "own",
+    ]
     result = command.main([], standalone_mode=False)
     assert result == (StartRequest(), "default")
     arguments = ["--parallel", "2", "--max-gpu-hours", "1.5", "--notify", "http://x", "--own", "mine"]
