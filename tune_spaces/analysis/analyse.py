@@ -293,7 +293,7 @@ def _compared(
     gains: dict[tuple[str, str], tuple[str, str]] = {}
     possible = []
     for a, b in wanted:
-        if trials.same_models(a, b):
+        if trials.same_setting(a, b):
             possible.append((a, b))
         elif all(BASELINE in trial.samples.conditions for name in (a, b) for trial in variants[name]):
             gains[a, b] = (f"{a}\n{BASELINE}", f"{b}\n{BASELINE}")

@@ -177,7 +177,8 @@ def load_samples(path: Path) -> Samples:
             scores[condition].append(_score(place, row, names))
         if isinstance(row.get("question"), str):
             questions.append(hash("".join(row["question"].split())))
-        clusters.append(str(row.get("cluster", f"item {number}")))
+        cluster = row.get("cluster")
+        clusters.append(f"item {number}" if cluster in (None, "") else str(cluster))
         offsets.append(offset)
     if not offsets:
         raise UserError(f"{path}: holds no samples; give the file of a finished evaluation")

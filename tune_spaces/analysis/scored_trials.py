@@ -17,7 +17,8 @@ from tune_spaces.analysis.pairwise import Matrix, matrix_of
 from tune_spaces.analysis.samples import Samples, load_samples
 
 CONTEXT = ("source", "target", "task", "layout", "soft_position", "bridge", "pooling", "injection", "soft_tokens", "K")
-MODELS = ("source", "target")
+COMPARABLE = ("source", "target", "task")
+"""Settings in which two variants have to agree for their accuracies to be compared."""
 POSITIONS = {"on": True, "true": True, "1": True, "1.0": True, "off": False, "false": False, "0": False, "0.0": False}
 
 
@@ -76,14 +77,28 @@ class Trials:
         return {name: sorted(trials, key=lambda trial: trial.seed) for name, trials in grouped.items()}
 
     def clusters(self) -> NDArray[np.int64] | None:
-        """Return the number of each item's cluster, (items,), or None if the samples name none."""
-        return self.compared[0].samples.cluster_numbers()
+        """Return the number of each item's cluster, (items,), or None if no trial's samples name clusters.
 
-    def same_models(self, a: str, b: str) -> bool:
-        """Return whether two variants have the same source and target, so that their accuracies can be compared."""
+        Raises:
+            UserError: if trials name different clusters.
+        """
+        named = [trial for trial in self.compared if trial.samples.clusters is not None]
+        if not named:
+            return None
+        numbers = [_by_first_item(trial.samples.clusters or ()) for trial in named]
+        for trial, own in zip(named, numbers, strict=True):
+            if own != numbers[0]:
+                raise UserError(
+                    f"{trial.name} and {named[0].name} put the same items into different clusters: "
+                    f"correct the field cluster in {trial.samples.path} or {named[0].samples.path}"
+                )
+        return np.array(numbers[0], dtype=np.int64)
+
+    def same_setting(self, a: str, b: str) -> bool:
+        """Return whether two variants have source, target and task in common, so that accuracies can be compared."""
         variants = self.variants()
         first, second = variants[a][0].context, variants[b][0].context
-        return all(first.get(name) == second.get(name) for name in MODELS)
+        return all(first.get(name) == second.get(name) for name in COMPARABLE)
 
     def cells(self) -> dict[frozenset[str], NDArray[np.bool_]]:
         """Return correct answers by the set of toggles that are on, (seeds, items), in the reference's context.
@@ -109,6 +124,12 @@ class Trials:
             if trial.soft_tokens is not None and trial.on == reference.on and rest(trial) == rest(reference):
                 trials.setdefault(trial.soft_tokens, []).append(trial)
         return dict(sorted(trials.items()))
+
+
+def _by_first_item(clusters: Sequence[str]) -> list[int]:
+    """Return clusters as the number of the first item in each: the same for any names."""
+    first: dict[str, int] = {}
+    return [first.setdefault(name, number) for number, name in enumerate(clusters)]
 
 
 def matrix(trials: Sequence[ScoredTrial], condition: str = "bridged") -> Matrix:

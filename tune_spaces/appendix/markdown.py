@@ -73,8 +73,8 @@ def markdown(
         "## What the data support",
         _sentences(
             appendix.claims.supported,
-            "Nothing: no difference between variants, to the target alone or to shuffled soft tokens passes its "
-            "corrected test and the noise floor.",
+            "Nothing: no difference between variants, and no gain over the target alone or shuffled soft tokens, "
+            "passes its corrected test and the noise floor.",
         ),
         "## What the data do not support",
         _sentences(appendix.claims.not_supported, "Every comparison made was shown."),

@@ -182,6 +182,14 @@ def test_variants_with_other_models_are_compared_by_their_gains(tmp_path: Path) 
     assert of(trials_of(tmp_path / "b", rows)).pairs == [], "without a baseline there is no common scale"
 
 
+def test_variants_of_another_task_are_compared_by_their_gains(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"variant": task, "source": "s", "target": "t", "task": task, "conditions": ("bridged", "target_alone")}
+        for task in ("gsm8k", "of_my_own")
+    ]
+    assert [pair.quantity for pair in of(trials_of(tmp_path, rows)).pairs] == ["gain"]
+
+
 def test_a_declared_margin_is_tested(tmp_path: Path) -> None:
     assert {pair.margin for pair in of(plan(tmp_path / "a"), margin=0.9).pairs} == {0.9}
     assert all(pair.equivalent for pair in of(plan(tmp_path / "a"), margin=0.9).pairs)

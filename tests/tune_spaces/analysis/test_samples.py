@@ -192,6 +192,10 @@ def test_clusters_are_numbered_and_items_that_name_none_stand_alone(tmp_path: Pa
     assert numbers is not None
     assert len(set(numbers.tolist())) == 3
     assert numbers[0] == numbers[3]
+    rows = [row(0, "1", cluster="b"), *(row(i, "1", cluster=c) for i, c in enumerate([None, None, "", "", "b"], 1))]
+    numbers = load_samples(write(tmp_path / "empty.jsonl", rows)).cluster_numbers()
+    assert numbers is not None
+    assert len(set(numbers.tolist())) == 5, "nothing is no name of a cluster"
     alone = load_samples(write(tmp_path / "b.jsonl", [row(0, "1", cluster="a"), row(1, "1", cluster="b")]))
     assert alone.cluster_numbers() is None
 

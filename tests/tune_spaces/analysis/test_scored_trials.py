@@ -1,5 +1,6 @@
 """From the table of trials to answers on one set of items: what is compared, what is apart, what is missing."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,27 @@ def test_items_are_put_into_the_order_of_the_reference(table: Table) -> None:
         "full": ("q0", "q1"),
     }
     assert trials.variants()["B"][0].samples.conditions["bridged"].correct.tolist() == bits("10")
+
+
+def name_clusters(path: Path, clusters: str) -> None:
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row | {"cluster": c}) + "\n" for row, c in zip(rows, clusters, strict=True)))
+
+
+def test_clusters_are_known_if_any_trial_names_them(table: Table) -> None:
+    for variant in ("full", "A", "B"):
+        table.add(variant, "1010")
+    assert table.read().clusters() is None
+    name_clusters(table.folder / "1.jsonl", "xxyz")
+    for reference in ("full", "A"):
+        clusters = table.read(reference=reference).clusters()
+        assert clusters is not None
+        assert clusters.tolist() == [0, 0, 2, 3]
+    name_clusters(table.folder / "2.jsonl", "aabc")
+    assert table.read().clusters() is not None, "the same clusters by other names"
+    name_clusters(table.folder / "2.jsonl", "abbc")
+    with pytest.raises(UserError, match=r"different clusters: correct the field cluster in .*2\.jsonl or .*1\.jsonl"):
+        table.read().clusters()
 
 
 def test_the_set_of_items_that_most_trials_share_is_compared(table: Table) -> None:
