@@ -6,6 +6,7 @@ from pathlib import Path
 from bridge_common.errors import UserError
 from ray_bridge.tasks.data.hub import HubData, chosen_configs, numbered_rows
 from ray_bridge.tasks.data.json_rows import json_lines
+from ray_bridge.tasks.data.load_split import load_split
 from ray_bridge.tasks.data.rows import DataRow
 
 OTHER_FORMATS = (".parquet", ".csv", ".arrow")
@@ -69,7 +70,7 @@ def dataset_rows(folder: Path, split: str, data: HubData) -> Iterator[DataRow]:
     Raises:
         UserError: in one line with file, row and remedy.
     """
-    from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset, load_dataset_builder
+    from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset_builder
     from datasets.exceptions import DatasetGenerationError
 
     try:
@@ -83,7 +84,7 @@ def dataset_rows(folder: Path, split: str, data: HubData) -> Iterator[DataRow]:
         if name not in splits:
             raise UserError(f"{folder} has no split {name}: there are {', '.join(splits)}; name files after splits")
         parts = [
-            (config, load_dataset(str(folder), config, split=name), load_dataset_builder(str(folder), config))
+            (config, load_split(str(folder), config, name), load_dataset_builder(str(folder), config))
             for config in configs
         ]
     except (OSError, ValueError, DatasetGenerationError) as error:
