@@ -3,8 +3,8 @@
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
 from ray_bridge.tasks.data.hub import HubData
 from ray_bridge.tasks.data.rows import DataRow, RowError, field, group_field, shown, text_field, whole_text
@@ -68,7 +68,7 @@ def _paragraphs(context: Any) -> str:
     )
 
 
-def _are_texts(values: Any) -> bool:
+def _are_texts(values: Any) -> TypeGuard[Sequence[str]]:
     return isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
 
 

@@ -1,5 +1,7 @@
 """Load a split with the library `datasets`; cells of CSV files stay the text that is written there."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _COLUMNS = 1_000  # of a CSV file that stay text
@@ -20,3 +22,21 @@ def load_split(path: str, config: str | None, split: str, revision: str | None =
     if isinstance(load_dataset_builder(path, config, revision=revision), Csv):
         options = {"converters": dict.fromkeys(range(_COLUMNS), str), "keep_default_na": False}
     return load_dataset(path, config, split=split, revision=revision, **options)
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Keep the library's progress bars and log lines off stderr; its errors are raised all the same."""
+    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
+
+    verbosity, bars = get_verbosity(), not are_progress_bars_disabled()
+    set_verbosity(CRITICAL)
+    if bars:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        set_verbosity(verbosity)
+        if bars:
+            enable_progress_bars()

@@ -196,3 +196,60 @@ def test_an_empty_cell_of_a_csv_file_is_refused(tmp_path: Path, row: str) -> Non
     place = written(tmp_path / "data", "q,gold\na,b\n", f"q,gold\na,b\n{row}\n")
     with pytest.raises(UserError, match=rf"^{place}/test\.csv, row 2: (q|gold) is empty; fill it in"):
         mapped(place, kind="exact").test()
+
+
+CSV = "question,answer\nÇa?,#### 7\n"
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (CSV, CSV.encode("utf-16"), "test.csv as a data set ('utf-8' codec can't decode byte 0xff in position 0"),
+        (CSV, CSV.encode("latin-1"), "): save it as UTF-8, as with iconv"),
+        (CSV, b"question,answer\n", "test.csv holds no rows; add some, or remove the file"),
+        (CSV, b"", "test.csv holds no rows; add some, or remove the file"),
+        (CSV, b"question,response\n?,#### 7\n", "its files differ in their columns (answer, response): give all"),
+        (CSV, b'question,answer\n"?,#### 7\n?,1\n', "): close the quotation mark"),
+        (CSV, b"question,answer\n?,1,#### 7\n", "more cells than its header: quote cells that hold commas"),
+        (
+            "question,answer\n?,1,#### 7\n",
+            b"question,answer\n?,1,#### 7\n",
+            "test.csv: rows of a CSV file have more cells than its header: quote cells that hold commas",
+        ),
+    ],
+)
+def test_a_csv_file_that_cannot_be_used_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], train: str, test: bytes, message: str
+) -> None:
+    place = written(tmp_path / "data", train, "")
+    (place / "test.csv").write_bytes(test)
+    with pytest.raises(UserError) as caught:
+        GSM8K(str(place)).test()
+    assert message in str(caught.value)
+    assert str(place) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""  # no progress bars or log lines beside it
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "message"),
+    [
+        (ROWS, 200, "test.parquet as a data set (Parquet magic bytes not found"),
+        (ROWS, 200, "): the file is not whole: write or copy it again"),
+        ({name: [] for name in ROWS}, None, "test.parquet holds no rows; add some, or remove the file"),
+        (ROWS | {"more": ["x", "y"]}, None, "its files differ in their columns (more): give all the same columns"),
+    ],
+)
+def test_a_parquet_file_that_cannot_be_used_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], rows: dict[str, list[str]], size: int | None, message: str
+) -> None:
+    place = parquet(tmp_path / "data")
+    text = pa.schema([(name, pa.string()) for name in rows])
+    pq.write_table(pa.table(rows, schema=text), place / "test.parquet")
+    (place / "test.parquet").write_bytes((place / "test.parquet").read_bytes()[:size])
+    with pytest.raises(UserError) as caught:
+        GSM8K(str(place)).test()
+    assert message in str(caught.value)
+    assert str(place) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
