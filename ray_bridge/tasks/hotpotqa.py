@@ -3,11 +3,11 @@
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
 
 from ray_bridge.tasks.data.hub import HubData
-from ray_bridge.tasks.data.rows import DataRow, RowError, field, text_field
+from ray_bridge.tasks.data.rows import DataRow, RowError, field, group_field, shown, text_field, whole_text
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example, Score
@@ -48,19 +48,28 @@ class HotpotQA(HubTask):
             question=f"{_paragraphs(field(row.fields, 'context'))}\n{question}",
             answer=answer,
             gold=answer,
-            groups={name: str(row.fields[name]) for name in ("type", "level") if name in row.fields},
+            groups={name: group_field(row.fields, name) for name in ("type", "level") if name in row.fields},
         )
 
 
 def _paragraphs(context: Any) -> str:
     if isinstance(context, str) and context.strip():
-        return context
-    if isinstance(context, Mapping) and {"title", "sentences"} <= context.keys():
-        titles, texts = context["title"], context["sentences"]
-        if len(titles) == len(texts) and all(isinstance(part, str) for text in texts for part in text):
-            pairs = zip(titles, texts, strict=True)
-            return "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in pairs)
-    raise RowError("context is neither text nor titles with sentences, as many of one as of the other")
+        return whole_text(context, "context")
+    if isinstance(context, Mapping):
+        titles, texts = context.get("title"), context.get("sentences")
+        if _are_texts(titles) and all(title.strip() for title in titles) and isinstance(texts, list | tuple):
+            paragraphs = ["".join(text).strip() for text in texts if _are_texts(text)]
+            if len(titles) == len(texts) == len(paragraphs) and any(paragraphs):
+                pairs = zip(titles, paragraphs, strict=True)
+                return whole_text("\n".join(f"{title}: {paragraph}" for title, paragraph in pairs), "context")
+    raise RowError(
+        "context is neither text nor titles with sentences, as many of one as of the other, but "
+        f'{shown(context)}; write {{"title": ["Paris"], "sentences": [["It is old."]]}}'
+    )
+
+
+def _are_texts(values: Any) -> TypeGuard[Sequence[str]]:
+    return isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
 
 
 def without_end_token(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from ray_bridge.tasks.data.json_rows import json_lines
-from ray_bridge.tasks.data.rows import RowError, field, shown, text_field
+from ray_bridge.tasks.data.rows import RowError, field, shown, text_field, whole_text
 from ray_bridge.tasks.score_outputs import score_outputs
 from ray_bridge.tasks.task import Example, Score, Task
 
@@ -66,7 +66,7 @@ def score_file(file: Path, task: Task, output_field: str = "output") -> list[Sco
 
 
 def _example(task: Task, fields: Mapping[str, Any], number: int) -> Example:
-    name = str(fields.get("id", fields.get("index", number)))
+    name = _name(fields, number)
     given = field(fields, "gold")
     text = str(given) if isinstance(given, int | float) and not isinstance(given, bool) else text_field(fields, "gold")
     choices = fields.get("choices", ())
@@ -75,6 +75,14 @@ def _example(task: Task, fields: Mapping[str, Any], number: int) -> Example:
     example = Example(id=name, index=number, question="", answer="", gold=text, choices=tuple(choices))
     gold_of = getattr(task, "gold_of", None)  # a class of one's own may do without
     return example if gold_of is None else replace(example, gold=gold_of(text, example))
+
+
+def _name(fields: Mapping[str, Any], number: int) -> str:
+    key = "id" if "id" in fields else "index"
+    value = fields.get(key, number)
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        raise RowError(f"{key} is {shown(value)}; text or a number is expected, or leave the field out")
+    return whole_text(str(value), key)
 
 
 def _output(fields: Mapping[str, Any], name: str) -> str:

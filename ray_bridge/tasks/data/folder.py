@@ -6,7 +6,9 @@ from pathlib import Path
 from bridge_common.errors import UserError
 from ray_bridge.tasks.data.hub import HubData, chosen_configs, numbered_rows
 from ray_bridge.tasks.data.json_rows import json_lines
+from ray_bridge.tasks.data.load_split import load_split, quiet_datasets
 from ray_bridge.tasks.data.rows import DataRow
+from ray_bridge.tasks.data.unreadable import longer_rows, unreadable
 
 OTHER_FORMATS = (".parquet", ".csv", ".arrow")
 _NAMED = 5  # files that a message names
@@ -69,45 +71,34 @@ def dataset_rows(folder: Path, split: str, data: HubData) -> Iterator[DataRow]:
     Raises:
         UserError: in one line with file, row and remedy.
     """
-    from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset, load_dataset_builder
+    from datasets import get_dataset_config_names, get_dataset_split_names, load_dataset_builder
     from datasets.exceptions import DatasetGenerationError
 
-    try:
-        there = get_dataset_config_names(str(folder))
-        configs = chosen_configs(data.config, there) if len(there) > 1 else there
-        if missing := [config for config in configs if config not in there]:
-            raise UserError(f"{folder} has no configuration {missing[0]}: there are {', '.join(there)}")
-        splits = get_dataset_split_names(str(folder), configs[0])
-        name = data.split_names.get(split, split)
-        name = name if name in splits else split
-        if name not in splits:
-            raise UserError(f"{folder} has no split {name}: there are {', '.join(splits)}; name files after splits")
-        parts = [
-            (config, load_dataset(str(folder), config, split=name), load_dataset_builder(str(folder), config))
-            for config in configs
-        ]
-    except (OSError, ValueError, DatasetGenerationError) as error:
-        if isinstance(error, UserError):
-            raise
-        file, reason = _faulty_file(folder) or (folder, str(error.__cause__ or error))
-        line = " ".join(reason.split()) or type(error).__name__
-        raise UserError(f"cannot read {file} as a data set ({line[:300]}): {_FORMS}") from error
+    with quiet_datasets():
+        try:
+            there = get_dataset_config_names(str(folder))
+            configs = chosen_configs(data.config, there) if len(there) > 1 else there
+            if missing := [config for config in configs if config not in there]:
+                raise UserError(f"{folder} has no configuration {missing[0]}: there are {', '.join(there)}")
+            splits = get_dataset_split_names(str(folder), configs[0])
+            name = data.split_names.get(split, split)
+            name = name if name in splits else split
+            if name not in splits:
+                raise UserError(f"{folder} has no split {name}: there are {', '.join(splits)}; name files after splits")
+            parts = [
+                (config, load_split(str(folder), config, name), load_dataset_builder(str(folder), config))
+                for config in configs
+            ]
+        except (OSError, ValueError, DatasetGenerationError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise unreadable(folder, sorted(_in_other_formats(folder)), error, _FORMS) from error
     if not any(len(rows) for _, rows, _ in parts):
         raise UserError(f"{folder}, split {name} holds no rows")
     for config, rows, builder in parts:
         several = f"{config}, " if len(there) > 1 else ""
         files = (builder.config.data_files or {}).get(name, [])
         place = files[0] if len(files) == 1 else f"{folder}, {several}split {name}"
+        if "__index_level_0__" in rows.column_names and builder.info.builder_name == "csv":
+            raise longer_rows(place)
         yield from numbered_rows(rows, config if several else None, place)
-
-
-def _faulty_file(folder: Path) -> tuple[Path, str] | None:
-    """Return the first file of a folder that cannot be read, with the reason; None if each of them can."""
-    from datasets import load_dataset
-
-    for file in sorted(_in_other_formats(folder)):
-        try:
-            load_dataset(file.suffix[1:], data_files=str(file))
-        except Exception as error:  # whatever it is, the folder could not be read either
-            return file, str(error.__cause__ or error)
-    return None

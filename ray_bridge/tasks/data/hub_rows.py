@@ -6,6 +6,7 @@ from bridge_common.errors import UserError
 from bridge_common.hub_connection import cache_unless_hub_answers
 from ray_bridge.tasks.data.folder import dataset_rows
 from ray_bridge.tasks.data.hub import ALL, HubData, cached_snapshot, chosen_configs, numbered_rows
+from ray_bridge.tasks.data.load_split import load_split
 from ray_bridge.tasks.data.rows import DataRow
 
 
@@ -15,14 +16,14 @@ def hub_rows(data: HubData, split: str, revision: str | None) -> Iterator[DataRo
     Raises:
         UserError: if the data set cannot be loaded.
     """
-    from datasets import get_dataset_config_names, load_dataset
+    from datasets import get_dataset_config_names
 
     name = data.split_names.get(split, split)
     try:
         with cache_unless_hub_answers():
             there = get_dataset_config_names(data.name, revision=revision) if data.config == ALL else ()
             configs = chosen_configs(data.config, there)
-            parts = [(config, load_dataset(data.name, config, split=name, revision=revision)) for config in configs]
+            parts = [(config, load_split(data.name, config, name, revision)) for config in configs]
     except (OSError, ValueError) as error:
         if (snapshot := cached_snapshot(data.name, revision)) is not None:
             yield from dataset_rows(snapshot, split, data)

@@ -169,6 +169,6 @@ def field(fields: Mapping[str, Any], name: str) -> Any:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it stands in JSON, shortened."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    """Return a value as it stands in JSON, shortened; half a surrogate pair is escaped, so that it can be printed."""
+    text = json.dumps(value, ensure_ascii=False, default=str).encode(errors="backslashreplace").decode()
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -99,3 +99,20 @@ def test_a_file_of_a_real_run() -> None:
     done = CliRunner().invoke(app, ["score", file, "--task", "gsm8k", "--field", "bridged_output"])
     assert "strict           128   64.0%" in done.output, done.output
     assert "flexible         129   64.5%" in done.output
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"id": None}, "line 2: id is null; text or a number is expected, or leave the field out"),
+        ({"id": ["a"]}, 'line 2: id is ["a"]; text or a number is expected'),
+        ({"id": True}, "line 2: id is true; text or a number is expected"),
+        ({"index": None}, "line 2: index is null; text or a number is expected"),
+        ({"id": "\ud800"}, "line 2: id holds half a surrogate pair"),
+    ],
+)
+def test_an_id_that_is_none_is_refused(tmp_path: Path, fields: dict[str, object], message: str) -> None:
+    good: dict[str, object] = {"id": 1, "gold": 1, "output": "#### 1"}
+    done = score(tmp_path, [good, {"gold": 1, "output": "#### 1", **fields}], "--task", "gsm8k")
+    assert isinstance(done.exception, UserError)
+    assert message in str(done.exception)

@@ -105,11 +105,37 @@ def test_line_breaks_within_text_do_not_split_a_line(tmp_path: Path) -> None:
         ("", "context is neither text nor titles"),
         ({"title": ["a", "b"], "sentences": [["x"]]}, "as many of one as of the other"),
         ({"title": ["a"], "sentences": [[1]]}, "context is neither text nor titles"),
+        (None, "context is neither text nor titles"),
+        ({"title": None, "sentences": None}, "context is neither text nor titles"),
+        ({"title": ["a"], "sentences": None}, "context is neither text nor titles"),
+        ({"title": ["a"], "sentences": [None]}, "context is neither text nor titles"),
+        ({"title": [None], "sentences": [["a"]]}, "context is neither text nor titles"),
+        ({"title": [1], "sentences": [["a"]]}, "context is neither text nor titles"),
+        ({"title": [" "], "sentences": [["a"]]}, "context is neither text nor titles"),
+        ({"title": "a", "sentences": [["a"]]}, "context is neither text nor titles"),
+        ({"title": ["a"], "sentences": ["a"]}, "context is neither text nor titles"),
+        ({"title": 3, "sentences": 3}, "context is neither text nor titles"),
+        ({"title": [], "sentences": []}, "context is neither text nor titles"),
+        ({"title": ["a"], "sentences": [[]]}, "context is neither text nor titles"),
+        ({"title": ["a"], "sentences": [["", " "]]}, "context is neither text nor titles"),
+        ({"title": ["\ud800"], "sentences": None}, "context is neither text nor titles"),
+        ("\ud800", "context holds half a surrogate pair; write the character itself, in UTF-8"),
+        ({"title": ["\ud800"], "sentences": [["a"]]}, "context holds half a surrogate pair"),
+        ({"title": ["a"], "sentences": [["b", "\udfff"]]}, "context holds half a surrogate pair"),
     ],
 )
 def test_a_context_that_is_none_is_refused(tmp_path: Path, context: Any, message: str) -> None:
     content = json.dumps({"question": "?", "answer": "!", "context": context}).encode()
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=rf"^{tmp_path}/test\.jsonl, line 1: [^\n]*{message}[^\n]*$") as caught:
+        HotpotQA(str(folder(tmp_path, content))).test()
+    assert str(caught.value).encode()
+
+
+@pytest.mark.parametrize("name", ["type", "level"])
+@pytest.mark.parametrize("value", [None, ["hard"], {}])
+def test_a_group_of_hotpotqa_that_is_no_name_is_refused(tmp_path: Path, name: str, value: Any) -> None:
+    content = json.dumps({"question": "?", "answer": "!", "context": "a", name: value}).encode()
+    with pytest.raises(UserError, match=rf"line 1: {name} is .*; text or a number is expected"):
         HotpotQA(str(folder(tmp_path, content))).test()
 
 

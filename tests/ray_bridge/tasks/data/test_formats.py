@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,8 +13,10 @@ from datasets import Dataset, DatasetDict
 from bridge_common.errors import UserError
 from ray_bridge.config.fingerprint import fingerprint
 from ray_bridge.config.presets import tiny
+from ray_bridge.config.task_mapping import TaskMapping
 from ray_bridge.tasks.gsm8k import GSM8K
 from ray_bridge.tasks.hotpotqa import HotpotQA
+from ray_bridge.tasks.mapped import MappedTask
 from ray_bridge.tasks.task import Example
 
 ROWS = {"question": ["How many?", "And now, in “quotes”?"], "answer": ["3 + 4 = 7\n#### 7", "#### 1,008"]}
@@ -151,3 +154,102 @@ def test_the_content_of_a_folder_is_part_of_the_fingerprint(tmp_path: Path) -> N
     assert fingerprint(tiny(task="gsm8k", task_data=str(first))) != fingerprint(
         tiny(task="gsm8k", task_data=str(second))
     )
+
+
+def written(folder: Path, train: str, test: str) -> Path:
+    folder.mkdir()
+    (folder / "train.csv").write_text(train)
+    (folder / "test.csv").write_text(test)
+    return folder
+
+
+def mapped(folder: Path, **fields: Any) -> MappedTask:
+    return MappedTask(TaskMapping(name="own", question="q", gold="gold", **fields), str(folder))
+
+
+def test_cells_of_a_csv_file_are_the_text_that_is_written(tmp_path: Path) -> None:
+    rows = "q,a,b,c,d,gold\n?,0.50,1.00,007,1e5,007\nNA,None,N/A,NA,nan,None\nnull,true,,-0,+1,-0\n"
+    place = written(tmp_path / "data", rows, rows)
+    task = mapped(place, kind="letter", choices=("a", "b", "c", "d"), gold_form="text")
+    with pytest.raises(UserError, match=rf"^{place}/train\.csv, row 3: .*each choice must be text or a number"):
+        task.train()
+    (place / "train.csv").write_text(rows.replace("true,,", "true,false,"))
+    task = mapped(place, kind="letter", choices=("a", "b", "c", "d"), gold_form="text")
+    assert [(e.choices, e.gold) for e in task.train()] == [
+        (("0.50", "1.00", "007", "1e5"), "C"),
+        (("None", "N/A", "NA", "nan"), "A"),
+        (("true", "false", "-0", "+1"), "C"),
+    ]
+    assert [e.question.partition("\n")[0] for e in task.train()] == ["?", "NA", "null"]
+
+
+def test_gold_of_a_csv_file_keeps_its_digits(tmp_path: Path) -> None:
+    exact = written(tmp_path / "exact", "q,gold\n?,007\nx,NA\n", "q,gold\n?,18.5\n")
+    assert [e.gold for e in mapped(exact, kind="exact").train()] == ["007", "NA"]
+    numeric = written(tmp_path / "numeric", "q,gold\n?,7\n", "q,gold\n?,0.1234567890123456789\n!,18.5\n")
+    assert [e.gold for e in mapped(numeric, kind="numeric").train()] == ["7"]
+    assert [e.gold for e in mapped(numeric, kind="numeric").test()] == ["0.1234567890123456789", "18.5"]
+
+
+@pytest.mark.parametrize("row", [",7", '"",7', "?,", "?"])
+def test_an_empty_cell_of_a_csv_file_is_refused(tmp_path: Path, row: str) -> None:
+    place = written(tmp_path / "data", "q,gold\na,b\n", f"q,gold\na,b\n{row}\n")
+    with pytest.raises(UserError, match=rf"^{place}/test\.csv, row 2: (q|gold) is empty; fill it in"):
+        mapped(place, kind="exact").test()
+
+
+CSV = "question,answer\nÇa?,#### 7\n"
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (CSV, CSV.encode("utf-16"), "test.csv as a data set ('utf-8' codec can't decode byte 0xff in position 0"),
+        (CSV, CSV.encode("latin-1"), "): save it as UTF-8, as with iconv"),
+        (CSV, b"question,answer\n", "test.csv holds no rows; add some, or remove the file"),
+        (CSV, b"", "test.csv holds no rows; add some, or remove the file"),
+        (CSV, b"question,response\n?,#### 7\n", "its files differ in their columns (answer, response): give all"),
+        (CSV, b'question,answer\n"?,#### 7\n?,1\n', "): close the quotation mark"),
+        (CSV, b"question,answer\n?,1,#### 7\n", "more cells than its header: quote cells that hold commas"),
+        (
+            "question,answer\n?,1,#### 7\n",
+            b"question,answer\n?,1,#### 7\n",
+            "test.csv: rows of a CSV file have more cells than its header: quote cells that hold commas",
+        ),
+    ],
+)
+def test_a_csv_file_that_cannot_be_used_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], train: str, test: bytes, message: str
+) -> None:
+    place = written(tmp_path / "data", train, "")
+    (place / "test.csv").write_bytes(test)
+    with pytest.raises(UserError) as caught:
+        GSM8K(str(place)).test()
+    assert message in str(caught.value)
+    assert str(place) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""  # no progress bars or log lines beside it
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "message"),
+    [
+        (ROWS, 200, "test.parquet as a data set (Parquet magic bytes not found"),
+        (ROWS, 200, "): the file is not whole: write or copy it again"),
+        ({name: [] for name in ROWS}, None, "test.parquet holds no rows; add some, or remove the file"),
+        (ROWS | {"more": ["x", "y"]}, None, "its files differ in their columns (more): give all the same columns"),
+    ],
+)
+def test_a_parquet_file_that_cannot_be_used_is_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], rows: dict[str, list[str]], size: int | None, message: str
+) -> None:
+    place = parquet(tmp_path / "data")
+    text = pa.schema([(name, pa.string()) for name in rows])
+    pq.write_table(pa.table(rows, schema=text), place / "test.parquet")
+    (place / "test.parquet").write_bytes((place / "test.parquet").read_bytes()[:size])
+    with pytest.raises(UserError) as caught:
+        GSM8K(str(place)).test()
+    assert message in str(caught.value)
+    assert str(place) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""

@@ -99,3 +99,16 @@ def test_a_snapshot_that_lacks_a_part_of_a_split_is_not_read(tmp_path: Path) -> 
     part = folder / "main" / "test-00000-of-00001.parquet"
     part.rename(part.with_name("test-00000-of-00002.parquet"))
     assert "cannot load openai/gsm8k from the hub" in read("gsm8k", tmp_path, None)["error"]
+
+
+def test_cells_of_a_csv_file_on_the_hub_are_text(tmp_path: Path) -> None:
+    place = tmp_path / "repository"
+    (place / "main").mkdir(parents=True)
+    for split in ("train", "test"):
+        (place / "main" / f"{split}.csv").write_text("question,answer\nNA,#### 1\nNone,#### 2\n")
+    files = "".join(f"  - split: {split}\n    path: main/{split}.csv\n" for split in ("train", "test"))
+    (place / "README.md").write_text(f"---\nconfigs:\n- config_name: main\n  data_files:\n{files}---\n")
+    with local_hub("openai/gsm8k", place, FIRST) as address:
+        first = read("gsm8k", tmp_path / "home", address)
+    assert first.get("golds") == [["1", "2"], ["1", "2"]], first
+    assert read("gsm8k", tmp_path / "home", None) == first  # without the hub, from the cache
