@@ -73,7 +73,7 @@ def score_letter(text: str, example: Example) -> Score:
     text = text.translate(_FULL_WIDTH)
     letters = LETTERS[: len(example.choices)]
     strict = _leading(text, example.choices)
-    stated = [*_named(_STATED, text, letters), *_named(_RIGHT, text, letters)]
+    stated = _stated(text, letters)
     if boxed := _boxed(text, example.choices):
         stated.append((max(text.rfind(r"\boxed"), text.rfind(r"\fbox")), boxed))
     flexible = max(stated)[1] if stated else strict
@@ -84,6 +84,16 @@ def score_letter(text: str, example: Example) -> Score:
         last = bracketed[-1] if bracketed and not bracketed[-1]["several"] else None
         flexible = last["letter"] if last else None if bracketed else chosen_text(text, example.choices)
     return _score(strict, flexible, example)
+
+
+def stated_letter(text: str) -> str | None:
+    """Return the letter that a text last states as its answer (`the answer is (B)`, `B is correct`); None if none."""
+    stated = _stated(text, LETTERS)
+    return max(stated)[1] if stated else None
+
+
+def _stated(text: str, letters: str) -> list[tuple[int, str]]:
+    return [*_named(_STATED, text, letters), *_named(_RIGHT, text, letters)]
 
 
 def _named(pattern: re.Pattern[str], text: str, letters: str) -> list[tuple[int, str]]:

@@ -40,8 +40,8 @@ class CompetitionMath(HubTask):
         return Score(answer=boxed, correct=strict, flexible=flexible, valid=valid, stopped=stopped)
 
     def gold_of(self, text: str, example: Example) -> str:
-        """Return the boxed answer of a solution, or a text without a box as it is."""
-        return boxed_answer(text) or text
+        """Return what a solution boxes or, without a box, writes after `####`; any other text as it is."""
+        return boxed_answer(text) or text.rpartition("####")[2].strip()
 
     def example(self, row: DataRow, split: str, index: int) -> Example:
         """Return the example of a row; gold is what its solution boxes."""

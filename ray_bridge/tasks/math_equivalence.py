@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 
+from ray_bridge.tasks.choices import stated_letter
+from ray_bridge.tasks.latex.boxes import boxed_answer
 from ray_bridge.tasks.latex.intervals import together
 from ray_bridge.tasks.latex.notation import standard
 from ray_bridge.tasks.latex.reading import drops, expression
@@ -29,6 +31,7 @@ LONGEST_TEXT = 8_000
 """Characters, from the end, in which an answer without its format is looked for."""
 
 _RELATION = re.compile(r"[<>]|\\(?:[lg]eq?|neq?|[lg]t|[lg]eqslant|cup|cap|infty|mathbb|setminus)(?![a-zA-Z])")
+_CHOICE = re.compile(r"(?:\\text\s?\{\s?)?\(?([A-Z])\)?\s?\}?")
 _MOST_READ = 16  # stated values of a text that are tried until one can be read
 
 
@@ -55,8 +58,15 @@ def equivalent(written: str, gold: str) -> bool:
 
 
 def stated(text: str, gold: str) -> bool:
-    """Return whether the value that a text states equals gold: the first that can be read, or the last box."""
-    for value in islice(stated_values(text[-LONGEST_TEXT:]), _MOST_READ):
+    """Return whether the value that a text states equals gold: the first that can be read, or the last box.
+
+    If gold is the letter of a choice, a text without a box may also state that letter in words.
+    """
+    text = text[-LONGEST_TEXT:]
+    choice = _CHOICE.fullmatch(standard(gold)) if len(gold) <= LONGEST_ANSWER else None
+    if choice and boxed_answer(text) is None and stated_letter(text) == choice[1]:
+        return True
+    for value in islice(stated_values(text), _MOST_READ):
         if equivalent(value.written, gold):
             return True
         if value.boxed or _readable(value.written):

@@ -50,6 +50,7 @@ _AFTER = re.compile(
 _FINAL = re.compile(r"(?i:final answer)(?:[^.\n]{0,100}?\bis\b|:|\*\*)?:?")
 _ANSWER = re.compile(r"(?i:answer)(?P<says>[^.\n]{0,60}?\bis\b|[\s*_\"]{0,4}[:=])?:?")
 _ORDINAL = re.compile(r"\d(?:st|nd|rd|th)\b")
+_RAISED_ORDINAL = re.compile(r"\s*\d+\s?\^\s?\{?\s?(?:\\[a-z]+\s?\{\s?)?(?:st|nd|rd|th)(?:\s?\}){1,2}\s*")
 _LONGEST_RUN = 500  # characters
 _REACH = 50  # characters between the word "answer" and the answer
 
@@ -117,7 +118,8 @@ def _places(text: str) -> list[_Place]:
         start, depth = -1, 0
         if match is not None and match["formula"]:
             content = next(match[name] for name in _CONTENTS if match[name])
-            places.append(_with_unit(text, match.start(), match.end(), boxed_answer(content) or content))
+            if not _RAISED_ORDINAL.fullmatch(content):
+                places.append(_with_unit(text, match.start(), match.end(), boxed_answer(content) or content))
         elif match is not None and not match["space"] and _continues(match, None, text, 0, False):
             start, end, depth = match.start(), match.end(), int(match[0] in ("(", "[", "{", r"\{"))
     # The exponent of a unit, as in `25 cm^2`, is no value.

@@ -24,11 +24,25 @@ _NAME = re.compile(r"(?:\\text\s?\{\s?([^{}\\]*)\}|([A-Za-z]+))\.?")
 _LETTERS = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]+")
 _SIGN = re.compile(r"(?<![<>!=\\])=(?!=)|[()\[\]{}]")
 _TEXT = re.compile(r"\\text\s?\{([^{}]*)\}")
+_GREEK = (
+    r"\\(?:(?:alpha|beta|[gG]amma|[dD]elta|epsilon|zeta|eta|[tT]heta|iota|kappa|[lL]ambda|mu|nu|[xX]i|rho|[sS]igma|tau"
+    r"|[uU]psilon|[pP]hi|chi|[pP]si|[oO]mega)|var[a-z]{3,7}|ell|Pi)(?![a-zA-Z])"
+)
+_ACCENT = (
+    r"\\(?:text|(?:wide)?(?:hat|tilde)|vec|(?:over|under)line|over(?:left)?(?:right)?arrow|bar|d?dot|acute|grave|check"
+    r"|breve|math(?:bb|bf|cal|frak|it|normal|rm|scr|sf|tt)|boldsymbol|bm)\s?(?:\{[^{}]*\}|(?<![a-zA-Z])[a-zA-Z])"
+)
+# Letters, accents and fonts are names, never a constant or a function with a value of its own: `\pi`, `\sqrt{2}`.
+_NAMED = (
+    rf"(?:(?!(?:pi|ln|log|lg|exp|sqrt)(?![A-Za-z]))[A-Za-z]+|{_GREEK}|{_ACCENT}"
+    r"|\\(?:max|min|sup|inf|gcd|lcm|Pr|arg|ker)(?![a-zA-Z])(?:\s?\{[^{}]*\})?)(?:\s?_\s?(?:\w|\{[^{}]*\}))?"
+)
+_VARIABLE = rf"(?:(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])|{_GREEK})"
 # What an answer may be assigned to: letters with an index, words, a function, size or angle of something, a vector.
-_NAMED = r"(?:[A-Za-z]+|\\[a-zA-Z]+\s?(?:\{[^{}]*\})?)(?:\s?_\s?(?:\w|\{[^{}]*\}))?"
 _ASSIGNED = re.compile(
     rf"{_NAMED}(?:\s?\^\s?\{{?-1\}}?)?'*(?:\s?\([^()]*\))?|\|{_NAMED}\||\[[A-Z]{{3,6}}\]|(?:m\s?)?\\angle\s?[A-Z]{{1,3}}"
-    rf"|\\(?:sin|cos|tan|cot|sec|csc|det|deg|dim)\s?{_NAMED}"
+    r"|\\(?:(?:arc)?(?:sin|cos|tan)|cot|sec|csc|det|deg|dim)(?![a-zA-Z])(?:\s?\^\s?\{?-1\}?)?\s?"
+    rf"(?:{_NAMED}|\{{\s?{_NAMED}\s?\}}|\((?=[^()]*{_VARIABLE})[^()]*\)|\{{?\\angle\s?[A-Z]{{1,3}}\}}?)"
     r"|\\[dt]?frac\s?\{d[^{}]{0,5}\}\s?\{d[a-z][^{}]{0,4}\}|\\begin\{[pb]matrix\}[a-z_\d\s\\&]*\\end\{[pb]matrix\}"
 )
 _MOST_SIDES = 6
@@ -52,12 +66,26 @@ def same_value(given: str, gold: str) -> bool:
 
 
 def _approximated(text: str) -> list[str]:
-    r"""Return what a text with `\approx` gives: `x \approx 3.14` a value of x, `\frac16 \approx 0.167` two numbers."""
+    r"""Return what a text with `\approx` gives: `x \approx 3.14` a value of x, `\frac16 \approx 0.167` two numbers.
+
+    The letter e may be a name or the constant. `x^2 \approx 5` is an equation without a value.
+    """
     first, *rest = _APPROXIMATELY.split(text)[:3]
     if not rest:
         return [text]
     name = first.strip()
-    return [f"{name}={rest[0]}" if name else rest[0]] if not name or _ASSIGNED.fullmatch(name) else [first, *rest]
+    if not name:
+        return [rest[0]]
+    equation = f"{name}={rest[0]}"
+    if _ASSIGNED.fullmatch(name):
+        return [name, equation] if name == "e" else [equation]
+    return [first, equation] if _variables(name) - _variables(rest[0]) else [first, *rest]
+
+
+def _variables(text: str) -> set[str]:
+    """Return the names of the variables of a text's last side; none if it cannot be read."""
+    value = expression(measured(_sides(text)[-1].strip(), letters=True).value)
+    return {str(symbol) for symbol in getattr(value, "free_symbols", ())}
 
 
 def _same_value(given: str, gold: str) -> bool:

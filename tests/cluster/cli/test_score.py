@@ -44,6 +44,16 @@ def test_shares_and_the_lines_that_differ(tmp_path: Path) -> None:
     }
 
 
+def test_a_gold_answer_may_be_a_solution_of_another_task(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"gold": "9 * 2\n#### 18", "output": r"so \boxed{18}"},
+        {"gold": r"so \boxed{18}", "output": r"so \boxed{18}"},
+    ]
+    done = score(tmp_path, rows, "--task", "math")
+    assert done.exit_code == 0, done.output
+    assert "strict             2  100.0%" in done.output
+
+
 def test_a_number_of_json_is_compared_as_it_is_written(tmp_path: Path) -> None:
     long = "0.1234567890123456789012345678901234567"
     file = tmp_path / "outputs.jsonl"

@@ -13,7 +13,7 @@ BOXED = [
     for task, number, cells in lines_of(Path(PAGE))
     if task == "math"
     and boxed_answer(text_of(cells[0]))
-    and not any(part in cells[0] for part in ("^{9^", "^{10^", "Question:"))
+    and not any(part in cells[0] for part in ("^{9^", "^{10^", "Question:", "Problem:"))
 ]
 # Which side is gold matters to an equation: its value is asked for, or the equation itself.
 ONE_WAY = ("=", "\\in", "<", ">", "\\le")
