@@ -1,7 +1,7 @@
 """`Translator`: a trained bridge between its two frozen models, ready to answer questions."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +70,7 @@ class Translator(ModelHubMixin):
         target: FrozenLM | str | Path | None = None,
         device: torch.device | str | None = None,
         revision: str | None = None,
+        plugins: Collection[str] = (),
     ) -> Self:
         """Load a translator with its frozen models.
 
@@ -80,11 +81,14 @@ class Translator(ModelHubMixin):
             target: the same for the target.
             device: where the models go; a GPU if there is one.
             revision: of a hub name.
+            plugins: modules that an exported folder, a bundle or a hub's repository may import, as
+                ("my_plugin",); any other that it names is refused. Trials of one's own storage need none.
 
         Raises:
-            UserError: if there is no translator, a model cannot be loaded, or is not the one of training.
+            UserError: if there is no translator, it names a module that is not trusted, a model cannot be loaded, or
+                is not the one of training.
         """
-        saved = read_saved(place, revision=revision)
+        saved = read_saved(place, revision=revision, plugins=plugins)
         device = device_of(device)
         spec = saved.spec
         names = {
@@ -289,7 +293,7 @@ class Translator(ModelHubMixin):
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, revision: str | None, **settings: Any) -> Self:
-        known = {name: settings[name] for name in ("source", "target", "device") if name in settings}
+        known = {name: settings[name] for name in ("source", "target", "device", "plugins") if name in settings}
         return cls.load(model_id, revision=revision, **known)
 
     # -- inside -------------------------------------------------------------------------------------------------------

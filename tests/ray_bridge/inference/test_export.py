@@ -143,3 +143,26 @@ def test_an_export_has_no_answers_to_verify(translator: Translator, tmp_path: Pa
         verify(Translator.load(tmp_path / "export"))
     with pytest.raises(UserError, match="a bundle needs a finished trial's folder"):
         write_bundle(Translator.load(tmp_path / "export"), tmp_path / "bundle")
+
+
+def test_other_weights_are_one_line(bundle: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "other")
+    weights = bytearray((other / "translator.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other / "translator.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match=r"does not hold this translator's weights.*sha256") as raised:
+        Translator.load(other)
+    assert "\n" not in str(raised.value)
+    config = read_json(other / "config.json")
+    del config["weights_sha256"]  # as early versions exported
+    write_json(other / "config.json", config)
+    assert Translator.load(other).generate(QUESTION).text
+
+
+def test_no_export_goes_into_a_trial(translator: Translator, trial: Path) -> None:
+    before = sorted(trial.rglob("*"))
+    for folder in (trial, trial / "export"):
+        for write in (write_export, write_bundle):
+            with pytest.raises(UserError, match="name a folder outside it"):
+                write(translator, folder)
+    assert sorted(trial.rglob("*")) == before
