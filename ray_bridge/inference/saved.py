@@ -128,8 +128,10 @@ def _samples(file: Path | None, remedy: str) -> list[dict[str, Any]]:
     with _whole(str(file), remedy):
         rows = read_jsonl(file)
         for row in rows:
-            if not (isinstance(sampled_example(row).question, str) and isinstance(row.get("bridged_output", ""), str)):
-                raise TypeError("a row holds no texts")
+            example = sampled_example(row)
+            texts = (example.question, example.gold, row.get("bridged_output", ""))
+            if not (all(isinstance(text, str) for text in texts) and example.question.strip()):
+                raise TypeError("a row has no question, gold answer or output that is a text")
         return rows
 
 
@@ -196,7 +198,7 @@ def is_export(folder: Path) -> bool:
     """Return whether a folder holds an exported translator, of whatever version."""
     try:
         config = read_json(folder / CONFIG_FILE)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and "translator_format" in config
 
@@ -204,7 +206,7 @@ def is_export(folder: Path) -> bool:
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = read_json(folder / CONFIG_FILE)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{folder / CONFIG_FILE} is no JSON ({error}): export the translator again") from error
     wanted = {"translator_format", "spec", "record", "exemplars", "models"}
     if not isinstance(config, dict) or not wanted <= config.keys():

@@ -231,10 +231,12 @@ class Translator(ModelHubMixin):
                 id of the recorded test example that asks the same.
 
         Raises:
-            UserError: if the text is empty.
+            UserError: if the text is empty, or was not valid UTF-8.
         """
         if not text.strip():
             raise UserError("the question is empty")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UserError("the question is no valid Unicode text (it has a lone surrogate): give it in UTF-8")
         known = self._recorded.get(text)
         if known is not None and name in (None, known.id):
             return known
@@ -320,6 +322,8 @@ class Translator(ModelHubMixin):
             "max_new_tokens": self.spec.max_new_tokens,
             "batch_size": 32,
         }
+        if unknown := settings.keys() - defaults.keys():
+            raise UserError(f"unknown setting {', '.join(sorted(unknown))}: there are {', '.join(defaults)}")
         decoding: Decoding = {**defaults, **settings}
         for name in ("max_new_tokens", "batch_size"):
             if decoding[name] < 1:

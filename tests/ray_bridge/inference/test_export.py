@@ -127,6 +127,14 @@ def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolde
         (lambda f: (f / "samples.jsonl").write_text("{\n"), "samples.jsonl is damaged"),
         (lambda f: (f / "samples.jsonl").write_text('{"id": "1"}\n'), r"samples.jsonl is damaged \(no 'index'\)"),
         (lambda f: (f / "samples.jsonl").write_text("7\n"), "samples.jsonl is damaged"),
+        *[
+            (
+                lambda f, c=changes: write_jsonl(f / "samples.jsonl", [read_jsonl(f / "samples.jsonl")[0] | c]),
+                "samples.jsonl is damaged",
+            )
+            for changes in ({"gold": 7}, {"question": ""}, {"question": 7})
+        ],
+        (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is no JSON"),
     ],
 )
 def test_a_broken_bundle_is_one_line(bundle: Path, tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
