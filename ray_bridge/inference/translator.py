@@ -295,6 +295,9 @@ class Translator(ModelHubMixin):
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, revision: str | None, **settings: Any) -> Self:
+        of_hub = {"cache_dir", "force_download", "local_files_only", "token"}  # which the mixin always passes
+        if unknown := settings.keys() - {"source", "target", "device", "plugins"} - of_hub:
+            raise UserError(f"from_pretrained takes no {', '.join(sorted(unknown))}: see Translator.load")
         known = {name: settings[name] for name in ("source", "target", "device", "plugins") if name in settings}
         return cls.load(model_id, revision=revision, **known)
 

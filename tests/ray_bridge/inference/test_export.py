@@ -37,6 +37,8 @@ def test_an_export_goes_through_the_hubs_own_methods(translator: Translator, tmp
     translator.save_pretrained(tmp_path / "saved")
     loaded = Translator.from_pretrained(tmp_path / "saved")
     assert loaded.generate(QUESTION).text == translator.generate(QUESTION).text
+    with pytest.raises(UserError, match="from_pretrained takes no dtype"):
+        Translator.from_pretrained(tmp_path / "saved", dtype="float16")
     again = tmp_path / "again"
     loaded.save_pretrained(again)
     assert read_json(again / "config.json") == read_json(tmp_path / "saved" / "config.json")
