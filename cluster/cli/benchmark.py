@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cluster.cli.translators import device_option, load, source_option, target_option
+from cluster.cli.translators import device_option, load, source_option, target_option, trust_option
 
 HEADER = (
     *("condition", "accuracy, %", "first token, s", "a question, s", "prefill", "cached", "decoded"),
@@ -22,8 +22,16 @@ HEADER = (
 @device_option
 @source_option
 @target_option
+@trust_option
 def benchmark(
-    run: str, items: int, batch_size: int, as_json: bool, device: str | None, source: str | None, target: str | None
+    run: str,
+    items: int,
+    batch_size: int,
+    as_json: bool,
+    device: str | None,
+    source: str | None,
+    target: str | None,
+    plugins: tuple[str, ...],
 ) -> None:
     """Time a finished run's answers to test questions, and count what they cost (docs/costs.md).
 
@@ -31,7 +39,7 @@ def benchmark(
     """
     from ray_bridge.inference.benchmark import benchmark as measure
 
-    result = measure(load(run, device, source, target), items, batch_size)
+    result = measure(load(run, device, source, target, plugins), items, batch_size)
     if as_json:
         print(json.dumps(result.record(), indent=2))
         return

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from cluster.cli.options import FOLDER
-from cluster.cli.translators import source_option, target_option
+from cluster.cli.translators import source_option, target_option, trust_option
 
 COUNT = click.IntRange(min=1)
 
@@ -31,6 +31,7 @@ COUNT = click.IntRange(min=1)
 @click.option("--max-queue", type=COUNT, default=128, help="questions that may wait for a replica; more get 429")
 @source_option
 @target_option
+@trust_option
 def serve(
     run: str,
     host: str,
@@ -47,6 +48,7 @@ def serve(
     max_queue: int,
     source: str | None,
     target: str | None,
+    plugins: tuple[str, ...],
 ) -> int:
     """Serve a trained translator: a page to compare conditions, and an API as OpenAI's.
 
@@ -61,6 +63,7 @@ def serve(
         place=run,
         source=source,
         target=target,
+        plugins=plugins,
         host=host,
         port=port,
         token=read_token(token_file),

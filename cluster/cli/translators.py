@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 device_option = click.option("--device", help="cpu, cuda, cuda:1, ...  [default: a GPU if there is one]")
 source_option = click.option("--source", help="the source, if it lies elsewhere than at training: folder or hub name")
 target_option = click.option("--target", help="the same for the target")
+trust_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE",
+    help="a module that an exported folder or hub repository names and may import; repeatable",
+)
 
 
 @click.command()
@@ -31,6 +38,7 @@ target_option = click.option("--target", help="the same for the target")
 @device_option
 @source_option
 @target_option
+@trust_option
 def translate(
     run: str,
     question: str | None,
@@ -43,6 +51,7 @@ def translate(
     device: str | None,
     source: str | None,
     target: str | None,
+    plugins: tuple[str, ...],
 ) -> None:
     """Answer a question with a trained translator.
 
@@ -53,7 +62,7 @@ def translate(
     if compare and (temperature > 0 or max_new_tokens is not None):
         raise UserError("--compare decodes as the evaluation did: leave out --temperature and --max-new-tokens")
     questions = [("", question)] if question is not None else read_questions(file) if file is not None else []
-    translator = load(run, device, source, target)
+    translator = load(run, device, source, target, plugins)
     settings: dict[str, Any] = {"temperature": temperature, "seed": seed}
     if max_new_tokens is not None:
         settings["max_new_tokens"] = max_new_tokens
@@ -143,6 +152,7 @@ def read_questions(file: Path) -> list[tuple[str, str]]:
 @device_option
 @source_option
 @target_option
+@trust_option
 def export(
     run: str,
     folder: Path,
@@ -151,19 +161,25 @@ def export(
     device: str | None,
     source: str | None,
     target: str | None,
+    plugins: tuple[str, ...],
 ) -> None:
     """Export a trained translator: weights, config, and a model card filled from the record.
 
     Both frozen models are loaded once, to write down which ones they are.
     """
     from ray_bridge.inference.bundle import write_bundle
-    from ray_bridge.inference.export import write_export
+    from ray_bridge.inference.export import check_no_trial, write_export
+    from ray_bridge.inference.saved import is_export
 
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise UserError(f"{folder} is not empty: name another folder, or add --overwrite")
-    translator = load(run, device, source, target)
+    if folder.is_dir() and any(folder.iterdir()):
+        if not overwrite:
+            raise UserError(f"{folder} is not empty: name another folder, or add --overwrite")
+        if not is_export(folder):
+            raise UserError(f"{folder} holds no earlier export: --overwrite does not apply, name another folder")
+    check_no_trial(folder)
+    translator = load(run, device, source, target, plugins)
     (write_bundle if bundle else write_export)(translator, folder)
     for path in sorted(folder.iterdir()):
         print(path)
@@ -175,24 +191,34 @@ def export(
 @device_option
 @source_option
 @target_option
-def verify(bundle: str, items: int, device: str | None, source: str | None, target: str | None) -> int:
-    """Decode test items of a bundle again and say which of the recorded answers come out; 1 if a verdict differs.
+@trust_option
+def verify(
+    bundle: str, items: int, device: str | None, source: str | None, target: str | None, plugins: tuple[str, ...]
+) -> int:
+    """Decode test items of a bundle again and say which of the recorded answers come out.
+
+    Also scores all recorded answers again and compares them with the accuracies reported. Exits with 1 if anything
+    differs; answers may differ in text, not in verdict, unless evaluation runs in float64.
 
     BUNDLE is what `export --bundle` wrote, or a finished trial's folder.
     """
     from ray_bridge.inference.bundle import verify as decode_again
 
-    result = decode_again(load(bundle, device, source, target), items)
+    result = decode_again(load(bundle, device, source, target, plugins), items)
     print(
         f"{result.same} of {result.items} recorded answers came out byte for byte, "
         f"{result.same_score} with the recorded verdict"
     )
     if result.differing:
         print(f"other answers: {', '.join(result.differing[:20])}{' ...' if len(result.differing) > 20 else ''}")
-    return 0 if result.same_score == result.items else 1
+    for problem in result.problems:
+        print(problem)
+    return 0 if result.passed else 1
 
 
-def load(run: str, device: str | None, source: str | None, target: str | None) -> "Translator":
+def load(
+    run: str, device: str | None, source: str | None, target: str | None, plugins: tuple[str, ...]
+) -> "Translator":
     """Load a translator as the command line names it, without transformers' notes.
 
     Raises:
@@ -203,7 +229,7 @@ def load(run: str, device: str | None, source: str | None, target: str | None) -
     from ray_bridge import Translator
 
     set_verbosity_error()
-    return Translator.load(run, device=device, source=source, target=target)
+    return Translator.load(run, device=device, source=source, target=target, plugins=plugins)
 
 
 COMMANDS = (translate, export, verify)

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -129,3 +129,10 @@ class Comparison(BaseModel):
 
     question: str
     conditions: list[str] | None = Field(None, description="some of the conditions; all by default")
+
+    @field_validator("conditions")
+    @classmethod
+    def _once(cls, conditions: list[str] | None) -> list[str] | None:
+        if conditions is not None and len(set(conditions)) < len(conditions):
+            raise ValueError("name each condition once")
+        return conditions

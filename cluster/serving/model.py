@@ -36,7 +36,13 @@ class Model:
         from ray_bridge import Translator
 
         set_verbosity_error()
-        self.translator = Translator.load(settings.place, source=settings.source, target=settings.target, device=device)
+        self.translator = Translator.load(
+            settings.place,
+            source=settings.source,
+            target=settings.target,
+            device=device,
+            plugins=settings.plugins,
+        )
         self.translator.generate(WARM_UP, max_new_tokens=2)  # the few-shot header is read here, not in the first answer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="translator")
         for batched in (self.answer, self.stream_together):

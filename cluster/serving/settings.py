@@ -44,6 +44,7 @@ class ServerSettings:
         place: a trial's folder, an exported folder or bundle, or a hub name.
         source: the source if it lies elsewhere than at training.
         target: the same for the target.
+        plugins: modules that an exported folder may import.
         host: the interface that the server listens on.
         port: its port.
         token: what requests must show; None for a server without one.
@@ -59,6 +60,7 @@ class ServerSettings:
     place: str
     source: str | None = None
     target: str | None = None
+    plugins: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from bridge_common.errors import UserError
 from bridge_common.files import write_bytes, write_json
-from bridge_common.trial_files import EVENTS, RESULT, SAMPLES, SPEC
-from ray_bridge.inference.export import write_export
-from ray_bridge.inference.saved import sampled_example
+from bridge_common.trial_files import EVENTS, METRICS, RESULT, SAMPLES, SPEC
+from ray_bridge.inference.export import check_no_trial, write_export
+from ray_bridge.inference.recorded import record_problems
+from ray_bridge.inference.saved import is_export, sampled_example
 
 if TYPE_CHECKING:
     from ray_bridge.inference.translator import Translator
@@ -28,6 +29,7 @@ def write_bundle(translator: "Translator", folder: Path) -> None:
     Raises:
         UserError: if the translator was not loaded from a finished trial, or the folder cannot be written.
     """
+    check_no_trial(folder)
     trial = translator.saved.folder
     missing = [name for name in FILES if not (trial / name).is_file()]
     if missing:
@@ -61,16 +63,25 @@ class Verification:
         same: of them, answers equal byte for byte.
         same_score: of them, answers with the recorded verdict under the strict rule.
         differing: ids of the items whose answers differ.
+        exact: whether the arithmetic of evaluation, float64, promises equal answers.
+        problems: what does not fit together in the record, a line each.
     """
 
     items: int
     same: int
     same_score: int
     differing: tuple[str, ...]
+    exact: bool
+    problems: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the record holds: verdicts always, answers too where arithmetic promises it."""
+        return self.same_score == self.items and not self.problems and not (self.exact and self.differing)
 
 
 def verify(translator: "Translator", items: int = 50, batch_size: int = 32) -> Verification:
-    """Decode test items again and compare the answers with the recorded ones.
+    """Decode test items again and compare the answers with the recorded ones, and those with what was reported.
 
     Args:
         translator: loaded from a bundle or from a finished trial.
@@ -80,9 +91,10 @@ def verify(translator: "Translator", items: int = 50, batch_size: int = 32) -> V
     Raises:
         UserError: if no samples are recorded.
     """
+    folder = translator.saved.folder
     rows = _spread(translator.saved.samples, items)
     if not rows or any(name not in row for row in rows for name in ("bridged_output", "bridged_correct")):
-        raise UserError(f"{translator.saved.folder.name} has no recorded answers to verify: export it with --bundle")
+        raise UserError(f"{folder.name} has no recorded answers to verify: export it with --bundle")
     examples = [sampled_example(row) for row in rows]
     answers = translator.generate(examples, batch_size=batch_size)
     same = [answer.text == row["bridged_output"] for answer, row in zip(answers, rows, strict=True)]
@@ -92,7 +104,9 @@ def verify(translator: "Translator", items: int = 50, batch_size: int = 32) -> V
         items=len(rows),
         same=sum(same),
         same_score=sum(now == row["bridged_correct"] for now, row in zip(scored, rows, strict=True)),
-        differing=tuple(row["id"] for row, equal in zip(rows, same, strict=True) if not equal),
+        differing=tuple(str(row["id"]) for row, equal in zip(rows, same, strict=True) if not equal),
+        exact=translator.spec.eval_dtype == "float64",
+        problems=record_problems(translator, list(FILES.values()) if is_export(folder) else [RESULT, METRICS]),
     )
 
 

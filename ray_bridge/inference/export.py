@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from bridge_common.errors import UserError
 from bridge_common.files import write_bytes, write_json, write_text
+from bridge_common.trial_folder import TrialFolder
 from ray_bridge.evaluation.selection import WEIGHTS_FILE
 from ray_bridge.inference.model_card import model_card
 from ray_bridge.inference.places import CONFIG_FILE
-from ray_bridge.inference.saved import FORMAT, example_record
+from ray_bridge.inference.saved import FORMAT, WEIGHTS_DIGEST, example_record, weights_digest
 
 if TYPE_CHECKING:
     from ray_bridge.inference.translator import Translator
@@ -31,9 +32,10 @@ def write_export(translator: "Translator", folder: Path) -> None:
         folder: made if needed.
 
     Raises:
-        UserError: if the folder cannot be written.
+        UserError: if the folder is a trial's, lies in one, or cannot be written.
     """
     saved = translator.saved
+    check_no_trial(folder)
     config = export_config(translator)
     try:
         write_bytes(folder / WEIGHTS_FILE, saved.weights.read_bytes())
@@ -41,6 +43,18 @@ def write_export(translator: "Translator", folder: Path) -> None:
         write_json(folder / CONFIG_FILE, config)
     except OSError as error:
         raise UserError(f"cannot write the export into {folder}: {error.strerror or error}") from error
+
+
+def check_no_trial(folder: Path) -> None:
+    """Refuse to write an export into a trial's folder, whose files are the trial's record.
+
+    Raises:
+        UserError: if the folder is a trial's, or lies in one.
+    """
+    at = folder.resolve()
+    trial = next((path for path in (at, *at.parents) if TrialFolder(path).begun), None)
+    if trial is not None:
+        raise UserError(f"{folder} would be written into the trial {trial}: name a folder outside it")
 
 
 def export_config(translator: "Translator") -> dict[str, Any]:
@@ -51,6 +65,7 @@ def export_config(translator: "Translator") -> dict[str, Any]:
     return {
         "translator_format": FORMAT,
         "version": ray_bridge.__version__,
+        WEIGHTS_DIGEST: weights_digest(saved.weights),
         "spec": saved.spec.model_dump(mode="json") | {"task_data": None},
         "models": {role: identity.record() for role, identity in translator.identities.items()},
         "exemplars": [example_record(example) for example in translator.splits.exemplars],

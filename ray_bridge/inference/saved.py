@@ -1,7 +1,8 @@
 """Read what a trained translator is made of: from a trial's folder, an exported folder, or the hub."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.validation import build
 from ray_bridge.evaluation.selection import CHECKPOINT, RECORD_FILE, SELECTED, WEIGHTS_FILE
 from ray_bridge.inference.places import CONFIG_FILE, check_folder, folder_of
+from ray_bridge.inference.trust import check_modules, is_own_trial
 from ray_bridge.models.identity import ModelIdentity
 from ray_bridge.tasks.splits import Splits, load_splits, make_task
 from ray_bridge.tasks.task import Example
@@ -22,6 +24,8 @@ from ray_bridge.tasks.task import Example
 SAMPLES_FILE = "samples.jsonl"
 FORMAT = 1
 """Version of an exported folder. A reader refuses newer ones."""
+WEIGHTS_DIGEST = "weights_sha256"
+"""Field of an exported config; exports of early versions lack it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +61,28 @@ class SavedTranslator:
         return Splits.of(make_task(self.spec), self.exemplars)
 
 
-def read_saved(place: str | Path, *, revision: str | None = None) -> SavedTranslator:
+def read_saved(place: str | Path, *, revision: str | None = None, plugins: Collection[str] = ()) -> SavedTranslator:
     """Read a translator from a trial's folder, an exported folder or bundle, or by its name on the hub.
 
+    Args:
+        place: the folder or the name.
+        revision: of a hub name.
+        plugins: modules that a translator may import which is no trial of one's own storage.
+
     Raises:
-        UserError: if there is no translator in that place, or it is incomplete.
+        UserError: if there is no translator in that place, it is incomplete, or it names a module not in `plugins`.
     """
-    folder = folder_of(place) or check_folder(_downloaded(str(place), revision))
-    return _of_trial(TrialFolder(folder)) if TrialFolder(folder).begun else _of_export(folder)
+    local = folder_of(place)
+    folder = local or check_folder(_downloaded(str(place), revision))
+    if TrialFolder(folder).begun:
+        return _of_trial(TrialFolder(folder), None if local and is_own_trial(local) else plugins)
+    return _of_export(folder, plugins)
+
+
+def weights_digest(file: Path) -> str:
+    """Return the sha256 of a file of weights, in hexadecimal."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def example_record(example: Example) -> dict[str, Any]:
@@ -110,8 +128,10 @@ def _samples(file: Path | None, remedy: str) -> list[dict[str, Any]]:
     with _whole(str(file), remedy):
         rows = read_jsonl(file)
         for row in rows:
-            if not (isinstance(sampled_example(row).question, str) and isinstance(row.get("bridged_output", ""), str)):
-                raise TypeError("a row holds no texts")
+            example = sampled_example(row)
+            texts = (example.question, example.gold, row.get("bridged_output", ""))
+            if not (all(isinstance(text, str) for text in texts) and example.question.strip()):
+                raise TypeError("a row has no question, gold answer or output that is a text")
         return rows
 
 
@@ -121,12 +141,14 @@ def _spec(record: Any) -> JobSpec:
     return build(JobSpec, record)
 
 
-def _of_trial(trial: TrialFolder) -> SavedTranslator:
+def _of_trial(trial: TrialFolder, plugins: Collection[str] | None) -> SavedTranslator:
     if not (trial.path / SELECTED / RECORD_FILE).is_file():
         raise UserError(f"{trial.name} has selected no checkpoint yet: it is written when training ends")
     remedy = "give the campaign's folder as it was written"
     with _whole(str(trial.path), remedy):
         spec = trial.spec() or {}
+        if plugins is not None:
+            check_modules(trial.path, spec["spec"], plugins)
         return SavedTranslator(
             folder=trial.path,
             spec=_spec(spec["spec"]),
@@ -147,12 +169,19 @@ def _environment(trial: TrialFolder) -> dict[str, str]:
     return facts
 
 
-def _of_export(folder: Path) -> SavedTranslator:
+def _of_export(folder: Path, plugins: Collection[str]) -> SavedTranslator:
     config = _read_config(folder)
+    remedy = "export the translator again"
+    with _whole(str(folder / CONFIG_FILE), remedy):
+        check_modules(folder, config["spec"], plugins)
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise UserError(f"{folder} has no {WEIGHTS_FILE}: export the translator again")
-    remedy = "export the translator again"
+    if config.get(WEIGHTS_DIGEST, digest := weights_digest(weights)) != digest:
+        raise UserError(
+            f"{weights} does not hold this translator's weights (its sha256 is not the one in {CONFIG_FILE}): copy or "
+            "export the translator again"
+        )
     with _whole(str(folder / CONFIG_FILE), remedy):
         return SavedTranslator(
             folder=folder,
@@ -165,10 +194,19 @@ def _of_export(folder: Path) -> SavedTranslator:
         )
 
 
+def is_export(folder: Path) -> bool:
+    """Return whether a folder holds an exported translator, of whatever version."""
+    try:
+        config = read_json(folder / CONFIG_FILE)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and "translator_format" in config
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = read_json(folder / CONFIG_FILE)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{folder / CONFIG_FILE} is no JSON ({error}): export the translator again") from error
     wanted = {"translator_format", "spec", "record", "exemplars", "models"}
     if not isinstance(config, dict) or not wanted <= config.keys():

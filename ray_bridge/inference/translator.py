@@ -1,7 +1,7 @@
 """`Translator`: a trained bridge between its two frozen models, ready to answer questions."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +70,7 @@ class Translator(ModelHubMixin):
         target: FrozenLM | str | Path | None = None,
         device: torch.device | str | None = None,
         revision: str | None = None,
+        plugins: Collection[str] = (),
     ) -> Self:
         """Load a translator with its frozen models.
 
@@ -80,11 +81,14 @@ class Translator(ModelHubMixin):
             target: the same for the target.
             device: where the models go; a GPU if there is one.
             revision: of a hub name.
+            plugins: modules that an exported folder, a bundle or a hub's repository may import, as
+                ("my_plugin",); any other that it names is refused. Trials of one's own storage need none.
 
         Raises:
-            UserError: if there is no translator, a model cannot be loaded, or is not the one of training.
+            UserError: if there is no translator, it names a module that is not trusted, a model cannot be loaded, or
+                is not the one of training.
         """
-        saved = read_saved(place, revision=revision)
+        saved = read_saved(place, revision=revision, plugins=plugins)
         device = device_of(device)
         spec = saved.spec
         names = {
@@ -227,10 +231,12 @@ class Translator(ModelHubMixin):
                 id of the recorded test example that asks the same.
 
         Raises:
-            UserError: if the text is empty.
+            UserError: if the text is empty, or was not valid UTF-8.
         """
         if not text.strip():
             raise UserError("the question is empty")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UserError("the question is no valid Unicode text (it has a lone surrogate): give it in UTF-8")
         known = self._recorded.get(text)
         if known is not None and name in (None, known.id):
             return known
@@ -289,7 +295,10 @@ class Translator(ModelHubMixin):
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, revision: str | None, **settings: Any) -> Self:
-        known = {name: settings[name] for name in ("source", "target", "device") if name in settings}
+        of_hub = {"cache_dir", "force_download", "local_files_only", "token"}  # which the mixin always passes
+        if unknown := settings.keys() - {"source", "target", "device", "plugins"} - of_hub:
+            raise UserError(f"from_pretrained takes no {', '.join(sorted(unknown))}: see Translator.load")
+        known = {name: settings[name] for name in ("source", "target", "device", "plugins") if name in settings}
         return cls.load(model_id, revision=revision, **known)
 
     # -- inside -------------------------------------------------------------------------------------------------------
@@ -316,6 +325,8 @@ class Translator(ModelHubMixin):
             "max_new_tokens": self.spec.max_new_tokens,
             "batch_size": 32,
         }
+        if unknown := settings.keys() - defaults.keys():
+            raise UserError(f"unknown setting {', '.join(sorted(unknown))}: there are {', '.join(defaults)}")
         decoding: Decoding = {**defaults, **settings}
         for name in ("max_new_tokens", "batch_size"):
             if decoding[name] < 1:

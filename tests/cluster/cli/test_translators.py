@@ -66,11 +66,38 @@ def test_an_exported_bundle_is_verified(trial: Path, tmp_path: Path) -> None:
 
 
 def test_an_export_does_not_overwrite_unasked(trial: Path, tmp_path: Path) -> None:
+    assert call("export", trial, tmp_path).exception is None
     (tmp_path / "mine.txt").write_text("keep")
     assert "is not empty" in str(call("export", trial, tmp_path).exception)
     assert call("export", trial, tmp_path, "--overwrite").exception is None
     assert (tmp_path / "mine.txt").read_text() == "keep"
     assert read_json(tmp_path / "config.json")["translator_format"] == 1
+
+
+@pytest.mark.parametrize("config", [None, "{", '{"architectures": ["LlamaForCausalLM"]}'])
+def test_an_export_overwrites_no_folder_of_something_else(config: str | None, trial: Path, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert "holds no earlier export" in str(call("export", trial, tmp_path, "--overwrite").exception)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_an_export_goes_into_no_trial(trial: Path) -> None:
+    assert "outside it" in str(call("export", trial, trial / "export").exception)
+    assert "holds no earlier export" in str(call("export", trial, trial, "--overwrite").exception)
+
+
+def test_verify_fails_if_an_answer_differs_in_float64(trial: Path, tmp_path: Path) -> None:
+    call("export", trial, tmp_path / "bundle", "--bundle")
+    assert read_json(tmp_path / "bundle" / "config.json")["spec"]["eval_dtype"] == "float64"
+    rows = read_jsonl(tmp_path / "bundle" / "samples.jsonl")
+    rows[0]["bridged_output"] += " "  # the verdict stays
+    write_jsonl(tmp_path / "bundle" / "samples.jsonl", rows)
+    done = call("verify", tmp_path / "bundle", "--items", 2)
+    assert done.return_value == 1
+    assert done.output.startswith("1 of 2 recorded answers came out byte for byte, 2 with")
 
 
 @pytest.mark.parametrize(

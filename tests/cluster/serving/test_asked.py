@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cluster.serving.asked import ChatCompletion, Completion, Sampled
+from cluster.serving.asked import ChatCompletion, Comparison, Completion, Sampled
 
 ASKED = {"model": "m", "prompt": "How many?"}
 
@@ -66,3 +66,9 @@ def test_samples_differ_from_request_to_request_unless_a_seed_is_given() -> None
     assert seed() == 0
     assert seed(temperature=1.0, seed=7) == 7
     assert len({seed(temperature=1.0) for _ in range(20)}) > 10
+
+
+def test_a_condition_is_compared_once() -> None:
+    assert Comparison(question="x", conditions=["bridged", "target_alone"]).conditions == ["bridged", "target_alone"]
+    with pytest.raises(ValidationError, match="name each condition once"):
+        Comparison(question="x", conditions=["bridged", "bridged"])

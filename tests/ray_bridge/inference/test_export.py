@@ -37,6 +37,8 @@ def test_an_export_goes_through_the_hubs_own_methods(translator: Translator, tmp
     translator.save_pretrained(tmp_path / "saved")
     loaded = Translator.from_pretrained(tmp_path / "saved")
     assert loaded.generate(QUESTION).text == translator.generate(QUESTION).text
+    with pytest.raises(UserError, match="from_pretrained takes no dtype"):
+        Translator.from_pretrained(tmp_path / "saved", dtype="float16")
     again = tmp_path / "again"
     loaded.save_pretrained(again)
     assert read_json(again / "config.json") == read_json(tmp_path / "saved" / "config.json")
@@ -127,6 +129,14 @@ def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolde
         (lambda f: (f / "samples.jsonl").write_text("{\n"), "samples.jsonl is damaged"),
         (lambda f: (f / "samples.jsonl").write_text('{"id": "1"}\n'), r"samples.jsonl is damaged \(no 'index'\)"),
         (lambda f: (f / "samples.jsonl").write_text("7\n"), "samples.jsonl is damaged"),
+        *[
+            (
+                lambda f, c=changes: write_jsonl(f / "samples.jsonl", [read_jsonl(f / "samples.jsonl")[0] | c]),
+                "samples.jsonl is damaged",
+            )
+            for changes in ({"gold": 7}, {"question": ""}, {"question": 7})
+        ],
+        (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is no JSON"),
     ],
 )
 def test_a_broken_bundle_is_one_line(bundle: Path, tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -143,3 +153,26 @@ def test_an_export_has_no_answers_to_verify(translator: Translator, tmp_path: Pa
         verify(Translator.load(tmp_path / "export"))
     with pytest.raises(UserError, match="a bundle needs a finished trial's folder"):
         write_bundle(Translator.load(tmp_path / "export"), tmp_path / "bundle")
+
+
+def test_other_weights_are_one_line(bundle: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(bundle, tmp_path / "other")
+    weights = bytearray((other / "translator.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other / "translator.safetensors").write_bytes(weights)
+    with pytest.raises(UserError, match=r"does not hold this translator's weights.*sha256") as raised:
+        Translator.load(other)
+    assert "\n" not in str(raised.value)
+    config = read_json(other / "config.json")
+    del config["weights_sha256"]  # as early versions exported
+    write_json(other / "config.json", config)
+    assert Translator.load(other).generate(QUESTION).text
+
+
+def test_no_export_goes_into_a_trial(translator: Translator, trial: Path) -> None:
+    before = sorted(trial.rglob("*"))
+    for folder in (trial, trial / "export"):
+        for write in (write_export, write_bundle):
+            with pytest.raises(UserError, match="name a folder outside it"):
+                write(translator, folder)
+    assert sorted(trial.rglob("*")) == before

@@ -215,3 +215,13 @@ def test_200_questions_on_the_embedded_pair_get_their_recorded_answers(tmp_path:
     )
     assert [answer.text for answer in answers] == [row["bridged_output"] for row in rows]
     assert [answer.final for answer in answers] == [row["bridged_answer"] for row in rows]
+
+
+def test_text_that_was_no_utf8_is_one_line(translator: Translator) -> None:
+    with pytest.raises(UserError, match="no valid Unicode"):
+        translator.generate(b"How many \xff?".decode("utf-8", "surrogateescape"))
+
+
+def test_an_unknown_setting_is_refused(translator: Translator) -> None:
+    with pytest.raises(UserError, match="unknown setting top_p: there are temperature, "):
+        translator.generate("How many?", top_p=0.9)  # type: ignore[call-arg]
