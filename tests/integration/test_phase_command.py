@@ -86,7 +86,8 @@ def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Pa
         "decode_samples": 2,
     }
     settings = [f"--set={name}={value}" for name, value in small.items()]
-    code, log = run(tmp_path, *settings, "--gate-passes=1", "--gate-attribute=1", job="ray_bridge.job:run_job")
+    gate = ("--gate-passes=1", "--gate-attribute=1", "--verbose")
+    code, log = run(tmp_path, *settings, *gate, job="ray_bridge.job:run_job")
     assert code == 0, log
     assert files.read_json(tmp_path / NAME / "campaign.json")["request"]["preflight"] == ["passed"]
     effects = pd.read_parquet(tmp_path / NAME / "appendix" / "effects.parquet")

@@ -65,7 +65,7 @@ def run(folder: Path, *arguments: str) -> tuple[int, str]:
 def test_a_task_a_bridge_and_a_toggle_of_ones_own(place: Path) -> None:
     settings = [f"--set={name}={value}" for name, value in SMALL.items()]
     own = ["--plugin=my_plugin", "--task=my_plugin:Sums", "--set=bridge=my_plugin:LowRank", "--toggle=rank"]
-    code, log = run(place, "ablate", *own, *settings, "--reports=paper_writing")
+    code, log = run(place, "ablate", *own, *settings, "--reports=paper_writing", "--verbose")
     assert code == 0, log
     campaign = place / "runs" / "ablate-tiny"
     trials = {path.name.rpartition("-")[0]: path for path in (campaign / "trials").iterdir()}

@@ -203,7 +203,7 @@ def test_failed_trials_and_the_gate_are_reported(campaign: Path, tmp_path: Path)
     markdown.update(campaign, tmp_path)
     assert "It failed: `RuntimeError: out of memory`" in (tmp_path / markdown.REPORT).read_text()
     summary = (tmp_path / markdown.SUMMARY).read_text()
-    assert "branch `some` at 68.0 % [60.0, 75.0] on 200 items; *uncertain*" in summary
+    assert "at 68.0 % [60.0, 75.0] on 200 items (interval over items, seeds left out); *uncertain*" in summary
     assert "(boundaries 70.0 % and 65.0 %)" in summary
 
 

@@ -65,7 +65,7 @@ def test_torch_counts_the_same_on_a_tiny_model(arch: str) -> None:
 
 
 def test_torch_counts_the_same_for_an_adapter() -> None:
-    adapter = Adapter(12, 8, 2).to("meta")
+    adapter = Adapter(12, 8, 2, 1.0).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         adapter(torch.zeros(1, 5, 12, device="meta"), torch.zeros(1, 3, 12, device="meta"))
     assert counter.get_total_flops() == adapter_flops(12, 8, 3, 5, 1)
