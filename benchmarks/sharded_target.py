@@ -113,7 +113,7 @@ class Bench:
         begin, found, failed = time.perf_counter(), None, ""
         try:
             found = measure()
-        except Exception as error:  # whatever it is, the parts before it are worth keeping
+        except Exception as error:  # of any kind: the parts before it are worth keeping
             failed = f"{type(error).__name__}: {error}"
             traceback.print_exc()
         seconds = time.perf_counter() - begin

@@ -1,5 +1,6 @@
 """Read and write text, JSON and JSONL files atomically, so that no reader or resumed job sees an incomplete one."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -45,6 +46,12 @@ def write_json(path: Path, value: Any) -> None:
         ValueError: the value contains NaN or an infinity, which JSON does not have.
     """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file's content, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> Any:

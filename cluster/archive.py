@@ -5,7 +5,6 @@ one. So a call that was killed is completed by the next call, which finds the pl
 """
 
 import errno
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
-from bridge_common.files import append_jsonl, read_json, read_jsonl, write_json, write_jsonl
+from bridge_common.files import append_jsonl, read_json, read_jsonl, sha256, write_json, write_jsonl
 
 PLAN, JOURNAL, PART, MANIFEST = ".plan.json", ".journal.jsonl", ".part", "manifest.json"
 
@@ -203,9 +202,7 @@ def _describe(path: Path, name: str, old: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"name": name, "moved_from": str(old)}
     if path.is_symlink():
         return {**row, "target": str(path.readlink())}
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {**row, "bytes": path.stat().st_size, "sha256": digest}
+    return {**row, "bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def _same(one: dict[str, Any], two: dict[str, Any]) -> bool:

@@ -130,7 +130,7 @@ class Mirror:
         try:
             with tempfile.TemporaryDirectory(dir=folder) as place:  # readers see a file whole
                 Path(self._client.download_artifacts(run.info.run_id, name, place)).replace(folder / name)
-        except Exception as error:  # MLflow's own, and those of whatever keeps the files
+        except Exception as error:  # MLflow's own, and those of the store that keeps the files
             if required:
                 raise UserError(
                     f"MLflow at {self._uri} does not have {name} of campaign {self.campaign}: "

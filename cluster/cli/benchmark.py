@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from bridge_common.metric_names import BRIDGE_BYTES, BRIDGE_PARAMETERS
 from cluster.cli.translators import device_option, load, source_option, target_option, trust_option
 
 HEADER = (
@@ -38,6 +39,7 @@ def benchmark(
     RUN is a trial's folder (STORAGE/CAMPAIGN/trials/NAME), or an exported bundle.
     """
     from ray_bridge.inference.benchmark import benchmark as measure
+    from tune_spaces.appendix.cost_table import scaled
 
     result = measure(load(run, device, source, target, plugins), items, batch_size)
     if as_json:
@@ -48,8 +50,8 @@ def benchmark(
     at_once = "one at a time" if batch_size == 1 else f"{result.batch_size} at once"
     print(
         f"\n{result.questions} questions, {at_once}, on {result.device}{threads}; medians over batches, after one to "
-        f"warm up. Bridge: {_scaled(result.metrics['cost/bridge_parameters'])} parameters, "
-        f"{_scaled(result.metrics['cost/bridge_bytes'], 'B')}."
+        f"warm up. Bridge: {scaled(result.metrics[BRIDGE_PARAMETERS])} parameters, "
+        f"{scaled(result.metrics[BRIDGE_BYTES], 'B')}."
     )
 
 
@@ -74,12 +76,6 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     )
-
-
-def _scaled(value: float, unit: str = "") -> str:
-    from tune_spaces.appendix.cost_table import scaled
-
-    return scaled(value, unit)
 
 
 COMMANDS = (benchmark,)

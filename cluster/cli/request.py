@@ -112,7 +112,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
 
 
 def _check_workers(campaign: Campaign) -> None:
-    """Refuse trials whose batch or target does not divide among the workers; see `check_run` and `check_shards`."""
+    """Refuse trials whose batch or target does not divide among the workers (`check_run`, `check_target_shards`)."""
     different = {
         (trial.spec.batch_size, trial.spec.target_shards, trial.spec.target): trial.spec
         for trial in campaign.plan.trials.values()

@@ -119,7 +119,7 @@ class Notices:
             try:
                 # Not only a silent server: also one that answers byte by byte, or a name that is looked up for ever.
                 bounded(lambda notice=self._queue[0]: self._post(notice), ANSWER_S)  # type: ignore[misc]
-            except Exception as error:  # whatever the other side does, the run goes on
+            except Exception as error:  # nothing that the other side does may end the run
                 if not self._warned:
                     print(f"warning: --notify {self.url}: {error}; the run goes on")
                 self._warned, self._again_after = True, time.monotonic() + AGAIN_AFTER_S

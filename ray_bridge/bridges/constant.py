@@ -15,7 +15,7 @@ from ray_bridge.config.spec import JobSpec
 
 
 class ConstantPrompt(nn.Module):
-    """Returns learned soft tokens, whatever the source's states.
+    """Returns learned soft tokens, the same for all states of the source.
 
     Args:
         target_size: d_t.

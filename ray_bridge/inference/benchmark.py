@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from bridge_common.errors import UserError
-from bridge_common.metric_names import BRIDGE_BYTES, CONDITIONS, SECONDS_A_QUESTION, accuracy, cost
+from bridge_common.metric_names import BRIDGE_BYTES, CONDITIONS, COST, SECONDS_A_QUESTION, accuracy, cost
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.costs import count_costs
@@ -64,11 +64,11 @@ class Benchmark:
         """Return one row a condition: its counted costs and its seconds, for tables."""
         rows = []
         for condition in CONDITIONS:
-            prefix, suffix = "cost/", f"/{condition}"
+            suffix = f"/{condition}"
             counted = {
-                name.removeprefix(prefix).removesuffix(suffix): value
+                name.removeprefix(COST).removesuffix(suffix): value
                 for name, value in self.metrics.items()
-                if name.startswith(prefix) and name.endswith(suffix)
+                if name.startswith(COST) and name.endswith(suffix)
             }
             timing = self.timings.get(condition)
             seconds = {

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bridge_common.errors import UserError
-from bridge_common.files import write_bytes, write_json, write_text
+from bridge_common.files import sha256, write_bytes, write_json, write_text
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.evaluation.selection import WEIGHTS_FILE
 from ray_bridge.inference.model_card import model_card
 from ray_bridge.inference.places import CONFIG_FILE
-from ray_bridge.inference.saved import FORMAT, WEIGHTS_DIGEST, example_record, weights_digest
+from ray_bridge.inference.saved import FORMAT, WEIGHTS_DIGEST, example_record
 
 if TYPE_CHECKING:
     from ray_bridge.inference.translator import Translator
@@ -65,7 +65,7 @@ def export_config(translator: "Translator") -> dict[str, Any]:
     return {
         "translator_format": FORMAT,
         "version": ray_bridge.__version__,
-        WEIGHTS_DIGEST: weights_digest(saved.weights),
+        WEIGHTS_DIGEST: sha256(saved.weights),
         "spec": saved.spec.model_dump(mode="json") | {"task_data": None},
         "models": {role: identity.record() for role, identity in translator.identities.items()},
         "exemplars": [example_record(example) for example in translator.splits.exemplars],

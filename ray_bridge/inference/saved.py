@@ -1,7 +1,6 @@
 """Read what a trained translator is made of: from a trial's folder, an exported folder, or the hub."""
 
 import dataclasses
-import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
-from bridge_common.files import read_json, read_jsonl
+from bridge_common.files import read_json, read_jsonl, sha256
 from bridge_common.hub_connection import cache_unless_hub_answers, hub_answers
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.spec import JobSpec
@@ -77,12 +76,6 @@ def read_saved(place: str | Path, *, revision: str | None = None, plugins: Colle
     if TrialFolder(folder).begun:
         return _of_trial(TrialFolder(folder), None if local and is_own_trial(local) else plugins)
     return _of_export(folder, plugins)
-
-
-def weights_digest(file: Path) -> str:
-    """Return the sha256 of a file of weights, in hexadecimal."""
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def example_record(example: Example) -> dict[str, Any]:
@@ -177,7 +170,7 @@ def _of_export(folder: Path, plugins: Collection[str]) -> SavedTranslator:
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise UserError(f"{folder} has no {WEIGHTS_FILE}: export the translator again")
-    if config.get(WEIGHTS_DIGEST, digest := weights_digest(weights)) != digest:
+    if config.get(WEIGHTS_DIGEST, digest := sha256(weights)) != digest:
         raise UserError(
             f"{weights} does not hold this translator's weights (its sha256 is not the one in {CONFIG_FILE}): copy or "
             "export the translator again"
@@ -195,7 +188,7 @@ def _of_export(folder: Path, plugins: Collection[str]) -> SavedTranslator:
 
 
 def is_export(folder: Path) -> bool:
-    """Return whether a folder holds an exported translator, of whatever version."""
+    """Return whether a folder holds an exported translator, of any version."""
     try:
         config = read_json(folder / CONFIG_FILE)
     except (OSError, ValueError, RecursionError):

@@ -174,7 +174,7 @@ class Translator(ModelHubMixin):
         A question's pieces joined are what `stream` yields for it alone, and its last piece has its answer.
 
         Args:
-            questions: the questions, decoded as one batch whatever `batch_size` says.
+            questions: the questions, decoded as one batch of any size.
             **settings: as for `generate`.
 
         Raises:

@@ -17,12 +17,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.serving import expected_answers, run_load
-from bridge_common.files import write_json
 from bridge_common.metric_names import CONDITIONS
 from ray_bridge import Translator
 from tests.support.browsers import chromium, needs_chromium
 from tests.support.command_line import ROOT
-from tests.support.local_jobs import run_job, small_spec
+from tests.support.local_jobs import finish_trial, small_spec
 from tests.support.model_pairs import make_pair
 from tests.support.servers import Server, serving
 from tests.support.waiting import wait_for
@@ -39,11 +38,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = small_spec(
         make_pair(tmp_path_factory.mktemp("pair")), steps=2, eval_every=2, warmup_steps=1, max_new_tokens=24
     )
-    folder = tmp_path_factory.mktemp("campaign") / "trials" / "full-0"
-    result = run_job(spec, folder)
-    write_json(folder / "spec.json", {"variant": "full", "seed": 0, "fingerprint": "0" * 16, "spec": spec.model_dump()})
-    write_json(folder / "result.json", result)
-    return folder
+    return finish_trial(spec, tmp_path_factory.mktemp("campaign") / "trials" / "full-0")
 
 
 @pytest.fixture(scope="module")

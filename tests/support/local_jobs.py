@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_jsonl, write_json
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.training.session import LocalSession
@@ -40,6 +40,14 @@ def run_job(spec: JobSpec, folder: Path, **changes: Any) -> dict[str, Any] | Non
     run = tiny_run(**({"workers": 1, "checkpoint_every": 2} | changes))
     torch.set_num_threads(1)
     return Trainer(spec, run, folder, LocalSession(folder), folder / "cache").run()
+
+
+def finish_trial(spec: JobSpec, folder: Path) -> Path:
+    """Run a job in this process, and leave its folder as a campaign does after a finished trial."""
+    result = run_job(spec, folder)
+    write_json(folder / "spec.json", {"variant": "full", "seed": 0, "fingerprint": "0" * 16, "spec": spec.model_dump()})
+    write_json(folder / "result.json", result)
+    return folder
 
 
 def recorded(folder: Path) -> tuple[bytes, bytes, list[Any]]:

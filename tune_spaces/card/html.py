@@ -1,4 +1,4 @@
-"""HTML from plain values: whatever is not HTML already is escaped, so no text of a model can become markup."""
+"""HTML from plain values: all that is not HTML already is escaped, so no text of a model can become markup."""
 
 import html as escaping
 import re

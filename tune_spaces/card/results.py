@@ -9,6 +9,7 @@ from tune_spaces.analysis.overview import Difference, VariantSummary, overview
 from tune_spaces.analysis.pairwise import points
 from tune_spaces.appendix.cost_table import scaled
 from tune_spaces.appendix.from_campaign import CURVE, Analysed, curves
+from tune_spaces.appendix.tables import percent
 from tune_spaces.appendix.write import MOST_DRAWN
 from tune_spaces.card import charts
 from tune_spaces.card.bars import Scale, axis, bar
@@ -35,11 +36,6 @@ def sections(analysed: Analysed) -> list[Html]:
 def section(name: str, title: str, *children: Any) -> Html:
     """Return a section with its heading."""
     return tag("section", tag("h2", title), *children, id=name)
-
-
-def percent(value: float) -> str:
-    """Return an accuracy in percent with one decimal."""
-    return f"{100 * value:.1f}"
 
 
 def interval(low: float, high: float, *, signed: bool = False) -> Html:

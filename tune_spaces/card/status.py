@@ -10,9 +10,10 @@ from bridge_common.trial_folder import TrialFolder
 from tune_spaces.analysis.overview import overview
 from tune_spaces.analysis.pairwise import points
 from tune_spaces.appendix.from_campaign import Analysed
+from tune_spaces.appendix.tables import percent
 from tune_spaces.card.bars import gate_band
 from tune_spaces.card.html import Html, items, join, tag
-from tune_spaces.card.results import interval, percent, section, star
+from tune_spaces.card.results import interval, section, star
 from tune_spaces.gate.decision import VERDICTS, Branch
 from tune_spaces.records.campaign_folder import CampaignFolder
 

@@ -29,7 +29,7 @@ class Phase:
         goal: what the phase is for.
         first: variants that always run, in this order.
         branches: variants that each outcome of the gate adds; empty if the phase has no gate.
-        controls: variants that run whatever the gate decides, and that reports keep apart from the plan's effects.
+        controls: variants that run under every decision of the gate; reports keep them apart from the plan's effects.
         contexts: twins of the first variants whose target does not read the prompt; run and kept apart as controls are.
         follow_up: name of the phase that those variants belong to; this one if None.
         needs: names of phases that must have passed before.
@@ -69,7 +69,7 @@ class Phase:
 
     @property
     def beside(self) -> tuple[Variant, ...]:
-        """Variants that run whatever the gate decides, outside the family of the plan's effects."""
+        """Variants that run under every decision of the gate, outside the family of the plan's effects."""
         return (*self.controls, *self.contexts)
 
     def variants(self) -> list[Variant]:

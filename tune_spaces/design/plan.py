@@ -63,7 +63,7 @@ class Plan:
         first: names of the trials that always run.
         extras: names of further runs of the first variants, which confident mode may ask for one by one.
         branches: names of the trials that each outcome of the gate adds.
-        beside: names of the trials that run whatever the gate decides: controls, and twins in the other context.
+        beside: names of the trials that run under every decision of the gate: controls, and twins in the other context.
     """
 
     phase: Phase

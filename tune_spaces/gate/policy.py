@@ -21,7 +21,7 @@ class Policy:
         first: names of the trials that always run.
         extras: names of further runs that confident mode may ask for, in this order.
         branches: names of the trials that each outcome of the gate adds; empty without a gate.
-        beside: names of trials that also run, whatever the gate decides, and that it does not read.
+        beside: names of trials that also run, under every decision of the gate, which does not read them.
         gate: the gate's settings.
         outcomes: how each trial ended that has ended, by name.
         proposals: number of trials that a search has still to propose.

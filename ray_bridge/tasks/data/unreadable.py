@@ -54,6 +54,6 @@ def _faulty_file(files: Iterable[Path]) -> tuple[Path, BaseException] | None:
     for file in files:
         try:
             load_dataset(file.suffix[1:], data_files=str(file))
-        except Exception as error:  # whatever it is, the folder could not be read either
+        except Exception as error:  # of any kind: the folder could not be read either
             return file, error.__cause__ or error
     return None

@@ -7,20 +7,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bridge_common.errors import UserError
-from bridge_common.files import read_json, read_jsonl, write_json, write_jsonl
+from bridge_common.files import read_json, read_jsonl, write_jsonl
 from cluster.cli.app import app
-from tests.support.local_jobs import run_job, small_spec
+from tests.support.local_jobs import finish_trial, small_spec
 from tests.support.model_pairs import make_pair
 
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     spec = small_spec(make_pair(tmp_path_factory.mktemp("pair")), steps=2, eval_every=2, warmup_steps=1)
-    folder = tmp_path_factory.mktemp("campaign") / "trials" / "full-0"
-    result = run_job(spec, folder)
-    write_json(folder / "spec.json", {"variant": "full", "seed": 0, "fingerprint": "0" * 16, "spec": spec.model_dump()})
-    write_json(folder / "result.json", result)
-    return folder
+    return finish_trial(spec, tmp_path_factory.mktemp("campaign") / "trials" / "full-0")
 
 
 def call(*arguments: object) -> Result:

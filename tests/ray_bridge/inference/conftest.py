@@ -7,6 +7,7 @@ import pytest
 from bridge_common.files import read_json, write_json
 from ray_bridge import Translator
 from ray_bridge.config.spec import JobSpec
+from ray_bridge.inference.bundle import write_bundle
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +26,10 @@ def trial(finished: Path, spec: JobSpec, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def translator(trial: Path) -> Translator:
     return Translator.load(trial, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def bundle(translator: Translator, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published") / "bundle"
+    write_bundle(translator, folder)
+    return folder

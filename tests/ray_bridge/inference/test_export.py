@@ -15,13 +15,6 @@ from tests.support.model_pairs import PairFolders, make_pair
 QUESTION = "Tom has dodici apples and eats 5. How many are left?"
 
 
-@pytest.fixture(scope="module")
-def bundle(translator: Translator, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("published") / "bundle"
-    write_bundle(translator, folder)
-    return folder
-
-
 def test_an_export_answers_as_its_trial(translator: Translator, tmp_path: Path) -> None:
     write_export(translator, tmp_path / "export")
     assert sorted(path.name for path in (tmp_path / "export").iterdir()) == [

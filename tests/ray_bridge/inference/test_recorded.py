@@ -8,14 +8,7 @@ import pytest
 
 from bridge_common.files import read_json, read_jsonl, write_json, write_jsonl
 from ray_bridge import Translator
-from ray_bridge.inference.bundle import verify, write_bundle
-
-
-@pytest.fixture(scope="module")
-def bundle(translator: Translator, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("published") / "bundle"
-    write_bundle(translator, folder)
-    return folder
+from ray_bridge.inference.bundle import verify
 
 
 def problems(translator: Translator, folder: Path) -> str:
