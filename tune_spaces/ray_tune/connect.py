@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from bridge_common.errors import UserError
 from ray_bridge import RunSpec
 from tune_spaces.ray_tune.nodes import check_fits, check_local, needs
+from tune_spaces.ray_tune.orphans import ended_if_interrupted
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -135,10 +136,11 @@ def _start_local(run: RunSpec | None) -> None:
 
     # With token authentication a local Ray leaves a token file that a later `ray start` would insist on.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    ray.init(
-        address="local",  # never a Ray that somebody else has started on this machine
-        num_cpus=cpus,
-        include_dashboard=True,  # without it a run that is stopped in mid-training keeps its GPUs
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with ended_if_interrupted():
+        ray.init(
+            address="local",  # never a Ray that somebody else has started on this machine
+            num_cpus=cpus,
+            include_dashboard=True,  # without it a run that is stopped in mid-training keeps its GPUs
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
