@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.harness import default_device, environment, python_path, save
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.config.spec import JobSpec
@@ -89,7 +89,7 @@ def under_ray(spec: JobSpec, run: RunSpec, folder: Path) -> float:
 
 def steps_of(folder: Path) -> list[float]:
     """Return the seconds of each recorded training step."""
-    metrics = [e["values"] for e in read_jsonl(folder / "events.jsonl") if e["kind"] == "metrics"]
+    metrics = [e["values"] for e in read_log(folder / "events.jsonl") if e["kind"] == "metrics"]
     return [values["seconds_per_step"] for values in metrics if "seconds_per_step" in values]
 
 

@@ -16,7 +16,7 @@ from statistics import median
 from unittest import mock
 
 from benchmarks.harness import default_device, environment, peak_gib, save
-from bridge_common.event_log import read_all
+from bridge_common.files import read_log
 from ray_bridge.config.presets import paper
 from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.config.spec import JobSpec
@@ -77,7 +77,7 @@ def main() -> int:
             )
         result = trainer.run()
         wall = time.perf_counter() - begin
-        events = [event for event in read_all(folder / "events.jsonl") if event["kind"] == "metrics"]
+        events = [event for event in read_log(folder / "events.jsonl") if event["kind"] == "metrics"]
     values = [event["values"] for event in events]
     steps = [v["seconds_per_step"] for v in values if "seconds_per_step" in v and "loss/rloo" not in v]
     decode_steps = [v["seconds_per_step"] for v in values if "seconds_per_step" in v and "loss/rloo" in v]

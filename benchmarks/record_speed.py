@@ -70,7 +70,7 @@ def main() -> None:
         points = sum(
             len(row["values"])
             for path in few.glob("trials/*/events.jsonl")
-            for row in files.read_jsonl(path)
+            for row in files.read_log(path)
             if row["kind"] == "metrics"
         )
         result["points_per_second"] = round(points / result["send"])

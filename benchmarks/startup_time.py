@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.harness import default_device, environment, python_path, save, wait
 from benchmarks.random_models import GEOMETRY, bench_spec
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 from ray_bridge.bridges.whitening import Moments, Whitening
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.config.presets import paper_run
@@ -71,7 +71,7 @@ def trials(size: str, names: dict[str, str], workers: int, folder: Path) -> dict
             trial_folder = folder / "trials" / name
             begin = time.perf_counter()
             run_job(spec.replace(**changes), run, trial_folder, cache=folder / "cache")
-            rows = [e["values"] for e in read_jsonl(trial_folder / "events.jsonl") if e["kind"] == "metrics"]
+            rows = [e["values"] for e in read_log(trial_folder / "events.jsonl") if e["kind"] == "metrics"]
             result[name] = next(row for row in rows if "start/seconds_to_first_step" in row)
             result[name]["whole trial"] = round(time.perf_counter() - begin, 2)
             print(name, result[name], flush=True)

@@ -17,17 +17,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge_common.files import append_jsonl, read_jsonl, write_bytes
+from bridge_common.files import append_jsonl, log_rows, read_log
 
 CHUNK = 1 << 18  # bytes that `read` returns at once
-_START = '{"kind"'
 
 
 class EventLog:
     """Writer of a trial's event log. Of a job's processes, only rank 0 has one."""
 
     def __init__(self, path: Path) -> None:
-        """Open the log, create its folder if needed, and remove an incomplete last line that a killed job left.
+        """Open the log and create its folder if needed.
 
         Args:
             path: the file; an existing one is continued.
@@ -35,11 +34,9 @@ class EventLog:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._written: set[tuple[int, str]] = set()
-        if path.is_file():
-            _remove_incomplete_line(path)
-            for event in read_jsonl(path):
-                if event["kind"] == "metrics":
-                    self._written.add(_key(event["step"], event["values"]))
+        for event in read_log(path):
+            if event.get("kind") == "metrics":
+                self._written.add(_key(event["step"], event["values"]))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Append the metrics of a step, unless the log already has metrics of these names for this step."""
@@ -79,47 +76,8 @@ def read(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
         data = file.read(CHUNK)
         if b"\n" not in data:
             data += file.readline()
-    return _events(data), start + data.rfind(b"\n") + 1
-
-
-def read_all(path: Path, start: int = 0, until: int | None = None) -> list[dict[str, Any]]:
-    """Read all whole events, or those between two byte positions; none if there is no file."""
-    if not path.exists():
-        return []
-    return _events(path.read_bytes()[start:until])
-
-
-def _events(data: bytes) -> list[dict[str, Any]]:
-    """Return the events in whole lines, parsed at once, or one by one if a line is broken."""
-    lines = [line for line in data[: data.rfind(b"\n") + 1].decode(errors="replace").split("\n") if line.strip()]
-    try:
-        events = json.loads(f"[{','.join(lines)}]")
-    except ValueError:
-        events = [_parse(line) for line in lines]
-    return [event for event in events if isinstance(event, dict)]
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """Return the event of a line, or None if there is none.
-
-    A writer that is killed in the middle of a line leaves the beginning of an event, to which the next writer's first
-    event is appended. That second event is returned.
-    """
-    for text in (line, line[max(line.rfind(_START), 0) :]):
-        try:
-            event = json.loads(text)
-        except ValueError:
-            continue
-        return event if isinstance(event, dict) else None
-    return None
+    return log_rows(data), start + data.rfind(b"\n") + 1
 
 
 def _key(step: int, values: Mapping[str, float]) -> tuple[int, str]:
     return step, json.dumps(sorted(values))
-
-
-def _remove_incomplete_line(path: Path) -> None:
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        write_bytes(path, whole)

@@ -8,6 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from bridge_common.errors import UserError
+
+RESTORE = "restore it from a copy, or remove it"
+_START = '{"kind"'
+
 
 def write_bytes(path: Path, data: bytes | memoryview, *, durable: bool = True) -> None:
     """Replace a file atomically; missing folders are created. On any error the old file stays as it was.
@@ -54,9 +59,20 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def read_json(path: Path, remedy: str = RESTORE) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: the file.
+        remedy: what a person can do if the file is damaged; the end of the error's message.
+
+    Raises:
+        UserError: the file is not JSON, such as one that a full disk or a crash cut off.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({_reason(error)}): {remedy}") from error
 
 
 def json_line(row: dict[str, Any]) -> str:
@@ -70,16 +86,76 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Append a row to a JSONL file in a single write, so that rows of several writers do not mix."""
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    """Append a row to a JSONL file in a single write, so that rows of several writers do not mix.
+
+    A row that a full disk or a kill cut off before is ended by a newline first, so that it spoils no other. Files that
+    are appended to are read by `read_log`, which skips such a row.
+    """
+    data = json_line(row).encode()
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(handle, json_line(row).encode())
+        size = os.fstat(handle).st_size
+        if size and os.pread(handle, 1, size - 1) != b"\n":
+            data = b"\n" + data
+        while data:  # a nearly full disk takes a part
+            data = data[os.write(handle, data) :]
     finally:
         os.close(handle)
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a JSONL file, without an incomplete last line, which a killed writer leaves."""
-    data = Path(path).read_text(encoding="utf-8")
-    whole = data[: data.rfind("\n") + 1]
-    return [json.loads(line) for line in whole.split("\n") if line.strip()]
+    """Read the rows of a JSONL file that was written as a whole.
+
+    Raises:
+        UserError: a line is not JSON, or the file does not end in a newline.
+    """
+    data = Path(path).read_bytes()
+    if data and not data.endswith(b"\n"):
+        raise UserError(f"{path} is damaged (its last line is incomplete): {RESTORE}")
+    rows = []
+    for number, line in enumerate(data.split(b"\n"), 1):
+        try:
+            if line.strip():
+                rows.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}:{number} is damaged ({_reason(error)}): {RESTORE}") from error
+    return rows
+
+
+def read_log(path: Path, start: int = 0, until: int | None = None) -> list[dict[str, Any]]:
+    """Read the whole rows of a JSONL file that grows, or those between two byte positions; none if there is no file.
+
+    Rows that a killed writer or a full disk cut off are skipped.
+    """
+    return log_rows(Path(path).read_bytes()[start:until]) if Path(path).exists() else []
+
+
+def log_rows(data: bytes) -> list[dict[str, Any]]:
+    """Return the rows in the whole lines of a part of a log, parsed at once, or one by one if a line is broken."""
+    lines = [line for line in data[: data.rfind(b"\n") + 1].decode(errors="replace").split("\n") if line.strip()]
+    try:
+        rows = json.loads(f"[{','.join(lines)}]")
+    except ValueError:
+        rows = [_last_row(line) for line in lines]
+    return [row for row in rows if isinstance(row, dict)]
+
+
+def _last_row(line: str) -> dict[str, Any] | None:
+    """Return the row of a line, or None if there is none.
+
+    Earlier versions appended to an incomplete row: the line then holds the beginning of one row, and another whole one.
+    """
+    for text in (line, line[max(line.rfind(_START), 0) :]):
+        try:
+            row = json.loads(text)
+        except ValueError:
+            continue
+        return row if isinstance(row, dict) else None
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """Return in a few words why JSON could not be read."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno}: {error.msg}"
+    return "nested too deeply" if isinstance(error, RecursionError) else "not UTF-8"

@@ -1,6 +1,6 @@
 """The folder of one trial: the paths of its files, what they say, and the writes that several packages share.
 
-Driver, job, recorder and reports exchange data through this folder alone. A trial is finished once it has a
+Driver, job, recorder and reports exchange data through this folder alone. A trial is finished once it has a whole
 `result.json`, because that file is written last; nothing else says so.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common import event_log, files, trial_files
+from bridge_common.errors import UserError
 
 
 @dataclass(frozen=True, order=True)
@@ -95,8 +96,8 @@ class TrialFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the trial has a result."""
-        return self.result_file.is_file()
+        """Whether the trial has a result. One that a full disk cut off is none: the job goes on and ends it."""
+        return self.result() is not None
 
     @property
     def stopped_early(self) -> bool:
@@ -123,8 +124,11 @@ class TrialFolder:
         return _read(self.spec_file)
 
     def result(self) -> dict[str, Any] | None:
-        """Read `result.json`, or return None if the trial has not finished."""
-        return _read(self.result_file)
+        """Read `result.json`, or return None if the trial has not finished or the file is damaged."""
+        try:
+            return _read(self.result_file)
+        except UserError:
+            return None
 
     def error(self) -> dict[str, Any] | None:
         """Read `error.json`: `error` (one line), `traceback` and `attempt`; None if there was no error."""
@@ -147,7 +151,7 @@ class TrialFolder:
 
     def events(self, start: int = 0, until: int | None = None) -> list[dict[str, Any]]:
         """Read all whole events, or those between two byte positions."""
-        return event_log.read_all(self.events_file, start, until)
+        return files.read_log(self.events_file, start, until)
 
     def events_from(self, position: int) -> tuple[list[dict[str, Any]], int]:
         """Read the next whole events from a byte position on, and the position after them (`event_log.read`)."""
@@ -190,4 +194,5 @@ class TrialFolder:
 
 
 def _read(path: Path) -> Any:
-    return files.read_json(path) if path.is_file() else None
+    remedy = "resume its campaign, which writes it again"
+    return files.read_json(path, remedy) if path.is_file() else None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
-from bridge_common.files import append_jsonl, read_json, read_jsonl, sha256, write_json, write_jsonl
+from bridge_common.files import append_jsonl, read_json, read_log, sha256, write_json, write_jsonl
 
 PLAN, JOURNAL, PART, MANIFEST = ".plan.json", ".journal.jsonl", ".part", "manifest.json"
 
@@ -124,7 +124,7 @@ def _move_planned(folder: Path) -> Path:
     """Move the files of a plan that have not been moved, then replace plan and journal by the manifest."""
     plan = read_json(folder / PLAN)
     journal = folder / JOURNAL
-    rows = {row["name"]: row for row in (read_jsonl(journal) if journal.is_file() else [])}
+    rows = {row["name"]: row for row in read_log(journal)}
     write_jsonl(journal, rows.values())  # without the half line that a kill leaves
     for name in plan["folders"]:
         (folder / name).mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bridge_common import event_log, files, trial_files
+from bridge_common import files, trial_files
 from bridge_common.trial_folder import TrialFolder
 from mlflow_utils import names
 
@@ -96,7 +96,7 @@ def load(campaign: Path, *, undeclared: bool = True) -> Declarations:
             declare them itself passes False, because MLflow does not let parameters change once they were sent.
     """
     declared, path = Declarations(), campaign / names.DECLARATIONS
-    for row in event_log.read_all(path):
+    for row in files.read_log(path):
         declared.add(campaign, row)
     if not undeclared:
         return declared

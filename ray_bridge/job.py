@@ -60,6 +60,10 @@ def run_job(
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from ray_bridge.training.ray_snapshot import remove_damaged_snapshot
+
+    remove_damaged_snapshot(trial.path / TRAIN)
+
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", HEALTH_CHECK_S)
     resources = {"CPU": run.cpus_per_worker} | ({"GPU": 1} if run.use_gpu else {})
     trainer = TorchTrainer(

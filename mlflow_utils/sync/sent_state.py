@@ -5,10 +5,15 @@ sent again; MLflow keeps its points once (see `points`).
 """
 
 import hashlib
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from bridge_common import files
+from bridge_common.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -39,15 +44,24 @@ class SentState:
 
     @classmethod
     def load(cls, path: Path, store: str) -> "SentState":
-        """Read a store's entry from the state file; an empty state if there is none."""
-        entry = files.read_json(path).get(store) if path.exists() else None
+        """Read a store's entry from the state file; an empty state if there is none, or the file is damaged."""
+        entry = _entries(path).get(store)
         return cls(**entry) if entry else cls()
 
     def save(self, path: Path, store: str) -> None:
         """Write this store's entry atomically; the entries of other stores are kept."""
-        entries = files.read_json(path) if path.exists() else {}
+        entries = _entries(path)
         entries[store] = asdict(self)
         files.write_json(path, entries)
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    """Return the entries of a state file by store. Without a whole file, the store is asked which runs it has."""
+    try:
+        return dict(files.read_json(path)) if path.exists() else {}
+    except (UserError, TypeError) as error:
+        logger.warning("MLflow's runs are found again and what they lack is sent: %s", error)
+        return {}
 
 
 def store_key(tracking_uri: str) -> str:

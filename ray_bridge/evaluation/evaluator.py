@@ -252,7 +252,7 @@ class Evaluator:
         def answer() -> list[Output]:
             return self._timed(condition, lambda: self._answer(lm, rows, None, choices))
 
-        return self.cache.records(condition, identity, self.worker, answer)
+        return self.cache.records(condition, identity, len(rows), self.worker, answer)
 
     @torch.no_grad()
     def soft(self, items: Sequence[Encoded], translator: TranslatorModule) -> SoftContext:

@@ -4,6 +4,9 @@ All noise and the order of examples are functions of seed, step and example. So 
 weights so far are the whole state: there is no random generator whose state could be forgotten.
 """
 
+import logging
+import pickle
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import torch
 from ray_bridge.evaluation.selection import Best, Weights
 
 _FILE = "state.pt"
+logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -43,6 +47,31 @@ class TrainingState:
 
     @classmethod
     def load(cls, folder: Path) -> "TrainingState":
-        """Read state.pt into host memory. The best weights may share their tensors with the average or the weights."""
-        content = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
-        return cls(**(content | {"best": Best(**content["best"])}))
+        """Read state.pt into host memory. The best weights may share their tensors with the average or the weights.
+
+        Raises:
+            DamagedError: the file is missing or incomplete.
+        """
+        try:
+            content = torch.load(folder / _FILE, map_location="cpu", weights_only=True)
+            return cls(**(content | {"best": Best(**content["best"])}))
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, TypeError) as error:
+            raise DamagedError(f"{folder / _FILE}: {' '.join(str(error).split())[:200]}") from error
+
+    @classmethod
+    def load_newest(cls, folders: Iterable[Path]) -> "TrainingState | None":
+        """Read the first checkpoint that is whole, and warn of those before it; None if there is none.
+
+        Args:
+            folders: checkpoints, the newest first. Any of them continues with the same numbers.
+        """
+        for folder in folders:
+            try:
+                return cls.load(folder)
+            except DamagedError as error:
+                logger.warning("a checkpoint is damaged, so training goes on from an earlier one: %s", error)
+        return None
+
+
+class DamagedError(Exception):
+    """A checkpoint cannot be read."""

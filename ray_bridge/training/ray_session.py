@@ -10,6 +10,8 @@ from ray.train import Checkpoint, CheckpointUploadMode
 from ray_bridge.distributed import Worker
 from ray_bridge.training.async_checkpoint import Fill, Writer, write_folder
 
+_PREFIX = "checkpoint_"
+
 
 class RaySession:
     """A worker's link to its Ray Train run.
@@ -23,17 +25,21 @@ class RaySession:
         self.worker, self.folder = worker, folder
         self._writer = Writer()
 
-    def latest(self) -> Path | None:
-        """See `Session.latest`."""
-        checkpoint = ray.train.get_checkpoint()
-        return None if checkpoint is None else Path(checkpoint.path)
+    def checkpoints(self) -> list[Path]:
+        """See `Session.checkpoints`: first the one that Ray names, then the others in the run's folder."""
+        named = ray.train.get_checkpoint()
+        found = sorted(self.folder.glob(f"{_PREFIX}*"), reverse=True)
+        if named is None:
+            return found
+        newest = Path(named.path)
+        return [newest, *(path for path in found if path.name != newest.name)]
 
     def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
         """See `Session.report`. Ray waits for the write in its own thread and registers the complete checkpoint.
 
         Folders are named by step, so an attempt that resumes from an earlier step replaces those of a killed one.
         """
-        name = f"checkpoint_{step:08d}"
+        name = f"{_PREFIX}{step:08d}"
         place, writing = self.folder / name, None
         if fill is not None:
             writing = self._writer.start(partial(write_folder, place, fill))

@@ -18,14 +18,17 @@ class Session(Protocol):
 
     worker: Worker
 
-    def latest(self) -> Path | None:
-        """Return the folder of the newest complete checkpoint, or None at a fresh start. Callers only read it."""
+    def checkpoints(self) -> list[Path]:
+        """Return the folders of the complete checkpoints, the newest first; none at a fresh start.
+
+        Callers only read them. The same on every worker.
+        """
 
     def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
         """Report metrics and, on rank 0, start to write a checkpoint.
 
-        Every worker calls it at the same step. A thread writes while the caller goes on; `latest` returns the
-        checkpoint once it is complete. Rank 0 calls `wait` before the next report.
+        Every worker calls it at the same step. A thread writes while the caller goes on; `checkpoints` has
+        it once it is complete. Rank 0 calls `wait` before the next report.
 
         Args:
             step: optimiser steps done.
@@ -45,10 +48,9 @@ class LocalSession:
         self.folder = folder / "local"
         self._writer = Writer()
 
-    def latest(self) -> Path | None:
-        """See `Session.latest`."""
-        checkpoints = sorted(self.folder.glob("checkpoint-*"))
-        return checkpoints[-1] if checkpoints else None
+    def checkpoints(self) -> list[Path]:
+        """See `Session.checkpoints`."""
+        return sorted(self.folder.glob("checkpoint-*"), reverse=True)
 
     def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
         """See `Session.report`; checkpoints before this one are deleted once it is complete."""

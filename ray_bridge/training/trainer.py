@@ -313,10 +313,15 @@ class Trainer:
         self.session.report(self.step, {"validation_accuracy": self.best.accuracy}, fill)
 
     def _resume(self) -> None:
-        latest = self.session.latest()
-        if latest is None:
+        checkpoints = self.session.checkpoints()
+        if not checkpoints:
             return
-        state = TrainingState.load(latest)
+        state = TrainingState.load_newest(checkpoints)
+        steps = self.worker.gather(0 if state is None else state.step)
+        if len(set(steps)) > 1:
+            raise RuntimeError(f"workers read checkpoints of different steps: {steps}")
+        if state is None:
+            return
         self.translator.load_state_dict(state.weights)
         self.optimiser.load_state_dict(state.optimiser)
         if state.scaler:

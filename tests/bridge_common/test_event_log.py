@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from bridge_common import event_log, files
 from bridge_common.event_log import EventLog
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 
 
 def event(step: int) -> dict:
     return {"kind": "metrics", "time": 1.5, "step": step, "values": {"loss/total": step / 2}}
 
 
-def test_a_resumed_writer_repeats_no_step_and_removes_an_incomplete_line(tmp_path: Path) -> None:
+def test_a_resumed_writer_repeats_no_step_and_skips_an_incomplete_line(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     first = EventLog(path)
     for step in range(1, 6):
@@ -28,7 +28,7 @@ def test_a_resumed_writer_repeats_no_step_and_removes_an_incomplete_line(tmp_pat
     for step in range(4, 8):
         second.metrics(step, {"loss": float(step)})
     second.metrics(5, {"accuracy": 0.5})
-    events = read_jsonl(path)
+    events = read_log(path)
     assert [e["step"] for e in events if "loss" in e["values"]] == [1, 2, 3, 4, 5, 6, 7]
     assert [e["step"] for e in events if "accuracy" in e["values"]] == [5]
     assert all(set(e) == {"kind", "time", "step", "values"} for e in events)
@@ -58,7 +58,7 @@ def test_an_incomplete_line_is_read_once_it_is_whole(tmp_path: Path) -> None:
 def test_an_event_after_the_incomplete_line_of_a_killed_writer_is_read(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_text(json.dumps(event(1))[:31] + json.dumps(event(2)) + "\n" + "no JSON\n" + json.dumps(event(3)) + "\n")
-    assert event_log.read(path, 0)[0] == [event(2), event(3)] == event_log.read_all(path)
+    assert event_log.read(path, 0)[0] == [event(2), event(3)] == read_log(path)
 
 
 def test_a_log_that_was_replaced_is_read_from_its_start(tmp_path: Path) -> None:

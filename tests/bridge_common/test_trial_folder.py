@@ -1,8 +1,12 @@
 """A trial's folder from before its first file to its result."""
 
+import os
 from pathlib import Path
 
+import pytest
+
 from bridge_common import files, trial_files
+from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 
 
@@ -68,3 +72,17 @@ def test_trials_are_listed_by_campaign_and_by_storage(tmp_path: Path) -> None:
     late.write_result({})
     assert TrialFolder.begun_in(tmp_path / "runs" / "demo") == [early, late]
     assert TrialFolder.finished_under(tmp_path / "runs") == [late]
+
+
+@pytest.mark.parametrize("left", [0, 1, 30])
+def test_half_a_result_counts_as_none_and_half_a_spec_is_named(tmp_path: Path, left: int) -> None:
+    folder = trial(tmp_path)
+    folder.begin({"variant": "full", "fingerprint": "f" * 16})
+    folder.write_result({"metrics": {"accuracy/bridged": 0.5}, "seconds": 3.0})
+    os.truncate(folder.result_file, left)
+    assert not folder.finished
+    assert folder.status is None
+    assert folder.fingerprint() == "f" * 16
+    os.truncate(folder.spec_file, left)
+    with pytest.raises(UserError, match=rf"^{folder.spec_file} is damaged .*: resume its campaign"):
+        folder.spec()

@@ -33,7 +33,7 @@ def driving(storage: Path, ray_head: Any, *arguments: str) -> "Iterator[subproce
 
 def statuses(storage: Path, variant: str) -> list[str]:
     (folder,) = (storage / NAME / "trials").glob(f"{variant}-*")
-    return [row["status"] for row in files.read_jsonl(folder / "events.jsonl") if row["kind"] == "status"]
+    return [row["status"] for row in files.read_log(folder / "events.jsonl") if row["kind"] == "status"]
 
 
 def test_killed_trials_and_drivers_end_as_if_undisturbed(storage: Path, ray_head: Any) -> None:

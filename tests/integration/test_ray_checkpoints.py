@@ -39,7 +39,7 @@ def _loop(config: dict[str, Any]) -> None:
     run, journal = folder / "train", folder / "journal.jsonl"
     rank = context.get_world_rank()
     session = RaySession(Worker(rank=rank, world=2), run)
-    latest = session.latest()
+    latest = next(iter(session.checkpoints()), None)
     start = 0
     if latest is not None:
         assert sorted(path.name for path in latest.iterdir()) == ["a", "b"]
@@ -72,7 +72,7 @@ def _loop(config: dict[str, Any]) -> None:
 
 
 def _passed(journal: Path, step: int) -> set[int]:
-    return {row["rank"] for row in files.read_jsonl(journal) if row["event"] == "passed" and row["step"] == step}
+    return {row["rank"] for row in files.read_log(journal) if row["event"] == "passed" and row["step"] == step}
 
 
 def _fit(folder: Path, fault: str, *, max_failures: int = 1) -> Any:
@@ -102,7 +102,7 @@ LAST_TWO = ["checkpoint_00000004", "checkpoint_00000005"]
 
 def test_a_worker_killed_while_it_writes_resumes_from_the_complete_checkpoint_before(tmp_path: Path) -> None:
     outcome = _fit(tmp_path, "killed")
-    starts = [row for row in files.read_jsonl(tmp_path / "journal.jsonl") if row["event"] == "start"]
+    starts = [row for row in files.read_log(tmp_path / "journal.jsonl") if row["event"] == "start"]
     assert sorted((row["step"], row["rank"]) for row in starts) == [(0, 0), (0, 1), (2, 0), (2, 1)]
     assert starts[-1]["known"] == ["checkpoint_00000001", "checkpoint_00000002"]
     assert Path(outcome.checkpoint.path).name == LAST_TWO[-1]
@@ -123,5 +123,5 @@ def test_an_error_in_the_writing_ends_the_run_and_the_next_one_trains_while_it_w
     assert files.read_json(tmp_path / "result.json")[-1] == LAST_TWO[-1], "complete when the result was written"
     assert _known(tmp_path / "train") == LAST_TWO
     assert _kept(tmp_path) == LAST_TWO, "two are kept, and no incomplete folder"
-    starts = [row["step"] for row in files.read_jsonl(tmp_path / "journal.jsonl") if row["event"] == "start"]
+    starts = [row["step"] for row in files.read_log(tmp_path / "journal.jsonl") if row["event"] == "start"]
     assert starts == [0, 0, 2, 2]

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import torch
 
 import ray_bridge
 from bridge_common.errors import UserError
-from bridge_common.files import read_json, read_jsonl, write_jsonl
+from bridge_common.files import read_json, read_jsonl, read_log, write_jsonl
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import build_translator
@@ -33,13 +34,15 @@ from tests.support.local_jobs import recorded, run_job
 from tests.support.workers import on_two_workers
 
 
-def evaluate(spec: JobSpec, folder: Path, *, batch_size: int, worker: Worker | None = None) -> list[dict[str, Any]]:
+def evaluate(
+    spec: JobSpec, folder: Path, *, batch_size: int, worker: Worker | None = None, cache: Path | None = None
+) -> list[dict[str, Any]]:
     """Samples of the checkpoint that a finished job selected, reloaded from disk."""
     splits = load_splits(spec)
     pair = ModelPair.load(spec, splits, torch.device("cpu"))
     translator = build_translator(spec, pair.source, pair.target)
     load_selected(folder / "selected", translator)
-    evaluator = Evaluator(pair.for_evaluation(), worker or Worker(), batch_size, NodeCache(None))
+    evaluator = Evaluator(pair.for_evaluation(), worker or Worker(), batch_size, NodeCache(cache))
     return evaluator.evaluate(splits.test, translator.double(), CONDITIONS)
 
 
@@ -117,13 +120,12 @@ def test_a_killed_job_resumes_bit_for_bit(spec: JobSpec, finished: Path, tmp_pat
 
 def _steps(folder: Path) -> int:
     path = folder / "events.jsonl"
-    steps = [e["step"] for e in read_jsonl(path) if e["kind"] == "metrics"] if path.is_file() else []
-    return max(steps, default=0)
+    return max((e["step"] for e in read_log(path) if e["kind"] == "metrics"), default=0)
 
 
 def test_the_selected_checkpoint_is_the_best_not_the_last(spec: JobSpec, finished: Path) -> None:
     chosen = read_json(finished / "selected" / "selected.json")
-    events = [e for e in read_jsonl(finished / "events.jsonl") if e["kind"] == "metrics"]
+    events = [e for e in read_log(finished / "events.jsonl") if e["kind"] == "metrics"]
     validation = {
         e["step"]: e["values"]["validation/accuracy/bridged"]
         for e in events
@@ -135,7 +137,7 @@ def test_the_selected_checkpoint_is_the_best_not_the_last(spec: JobSpec, finishe
 
 
 def test_every_term_and_its_gradient_norm_are_recorded(finished: Path) -> None:
-    events = [e for e in read_jsonl(finished / "events.jsonl") if e["kind"] == "metrics"]
+    events = [e for e in read_log(finished / "events.jsonl") if e["kind"] == "metrics"]
     steps = {e["step"]: e["values"] for e in events if "loss/total" in e["values"]}
     assert list(steps) == list(range(1, 13))
     terms = {"answer_nll", "answer_kl", "prompt_alignment", "flow", "contrast"}
@@ -159,6 +161,39 @@ def test_a_job_that_is_asked_to_stop_writes_a_checkpoint_and_goes_on_from_it(
     assert recorded(tmp_path) == recorded(finished)
 
 
+@pytest.mark.parametrize("torn", [["2"], ["1", "2"]])
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before_it_or_the_start(
+    spec: JobSpec, finished: Path, tmp_path: Path, torn: list[str]
+) -> None:
+    trial, kept = TrialFolder(tmp_path), tmp_path / "local" / "checkpoint-000001"
+    for _ in range(2):
+        trial.request_stop()
+        assert run_job(spec, tmp_path, checkpoint_every=1000) is None
+        if not (tmp_path / "copy").exists():
+            shutil.copytree(kept, tmp_path / "copy")
+    (tmp_path / "copy").rename(kept)
+    for step in torn:
+        state = tmp_path / "local" / f"checkpoint-00000{step}" / "state.pt"
+        os.truncate(state, state.stat().st_size // 2)
+    trial.begin({})
+    run_job(spec, tmp_path, checkpoint_every=1000)
+    assert recorded(tmp_path) == recorded(finished)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "a row is missing"])
+def test_damaged_cached_answers_are_decoded_again(spec: JobSpec, finished: Path, tmp_path: Path, damage: str) -> None:
+    whole = {path.name: path.read_bytes() for path in (finished / "cache").glob("*_alone-*.jsonl")}
+    assert whole
+    for name, data in whole.items():
+        rows = data.splitlines(keepends=True)
+        left = {"empty": b"", "half": data[: len(data) // 2], "a row is missing": b"".join(rows[:-1])}[damage]
+        (tmp_path / name).write_bytes(left)
+    samples = evaluate(spec, finished, batch_size=64, cache=tmp_path)
+    assert samples == read_jsonl(finished / "samples.jsonl")
+    written = {name: (tmp_path / name).read_bytes() for name in whole}
+    assert written == whole
+
+
 def test_a_run_that_does_not_fit_its_job_is_refused_before_ray_starts(spec: JobSpec, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="use a multiple of 3"):
         ray_bridge.run_job(spec, tiny_run(workers=3), tmp_path)
@@ -171,7 +206,7 @@ def test_each_stage_of_startup_is_recorded(spec: JobSpec, tmp_path: Path) -> Non
     start.done("imports")
     result = Trainer(spec, tiny_run(workers=1), tmp_path, session, tmp_path / "cache", start).run()
     startup_events = [
-        e for e in read_jsonl(tmp_path / "events.jsonl") if e.get("step") == 0 and "start/launch" in e["values"]
+        e for e in read_log(tmp_path / "events.jsonl") if e.get("step") == 0 and "start/launch" in e["values"]
     ]
     assert len(startup_events) == 1
     values = dict(startup_events[0]["values"])

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from bridge_common.files import read_jsonl, write_json
+from bridge_common.files import read_log, write_json
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.training.session import LocalSession
@@ -55,7 +55,7 @@ def recorded(folder: Path) -> tuple[bytes, bytes, list[Any]]:
     timings = ("seconds_per_step", "tokens_per_second")
     events = [
         (e["step"], {k: v for k, v in e["values"].items() if k not in timings})
-        for e in read_jsonl(folder / "events.jsonl")
+        for e in read_log(folder / "events.jsonl")
         if e["kind"] == "metrics" and "start/seconds_to_first_step" not in e["values"]
     ]
     weights = (folder / "selected" / "translator.safetensors").read_bytes()

@@ -41,7 +41,7 @@ def points(uri: str, run_id: str) -> Counter[tuple[str, int, float]]:
 
 def logged_points(folder: Path) -> Counter[tuple[str, int, float]]:
     """Count each point (metric, step, value) of a trial's event log."""
-    rows = [row for row in files.read_jsonl(folder / "events.jsonl") if row["kind"] == "metrics"]
+    rows = [row for row in files.read_log(folder / "events.jsonl") if row["kind"] == "metrics"]
     return Counter((name, row["step"], float(value)) for row in rows for name, value in row["values"].items())
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from bridge_common import event_log, files
+from bridge_common import files
 
 
 def tune_columns(experiments: Path) -> dict[str, dict[str, Any]]:
@@ -21,7 +21,7 @@ def tune_columns(experiments: Path) -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for parameters in sorted(experiments.glob("*/*/params.json")):
         config = files.read_json(parameters)
-        results = event_log.read_all(parameters.with_name("result.json"))
+        results = files.read_log(parameters.with_name("result.json"))
         last = {key: value for key, value in results[-1].items() if key != "config"} if results else {}
         row = {**last, **{f"config/{key}": value for key, value in config.items()}}
         name = str(config["name"])

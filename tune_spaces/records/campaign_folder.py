@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge_common import event_log, files, trial_files
+from bridge_common import files, trial_files
 from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import RunSpec
@@ -20,6 +20,8 @@ from tune_spaces.design.plan import PlannedTrial
 
 STOP, LOCK, DRIVER, EXPERIMENTS = "stop", ".lock", "driver.json", "tune"
 SWEEP_RESULTS, PROPOSALS = "sweep-results.jsonl", "proposals.jsonl"
+_COPY = "restore it from a copy, or start the campaign under another --name, which reuses finished trials"
+_AGAIN = "remove it: the campaign writes it again once it is started again"
 
 
 @dataclass(frozen=True, order=True)
@@ -88,19 +90,19 @@ class CampaignFolder:
 
     def campaign(self) -> dict[str, Any] | None:
         """Read `campaign.json`, or return None if the campaign was never started."""
-        return _read(self.campaign_file)
+        return _read(self.campaign_file, _COPY)
 
     def plan(self) -> dict[str, Any] | None:
         """Read `plan.json`, or return None if nothing was planned."""
-        return _read(self.plan_file)
+        return _read(self.plan_file, _COPY)
 
     def gate(self) -> dict[str, Any] | None:
         """Read `gate.json`: settings, status, branch and decisions; None if the campaign was never started."""
-        return _read(self.path / trial_files.GATE)
+        return _read(self.path / trial_files.GATE, _AGAIN)
 
     def schedule(self) -> dict[str, Any] | None:
         """Read `schedule.json`: what runs since when, and how many trials wait; None before the first has started."""
-        return _read(self.path / trial_files.SCHEDULE)
+        return _read(self.path / trial_files.SCHEDULE, _AGAIN)
 
     def write_schedule(self, record: Mapping[str, Any]) -> None:
         """Replace `schedule.json`."""
@@ -120,7 +122,7 @@ class CampaignFolder:
 
     def sweep_results(self) -> list[dict[str, Any]]:
         """Read the results that a sweep's scheduler has judged, in that order: trial, step, validation accuracy."""
-        return event_log.read_all(self.path / SWEEP_RESULTS)
+        return files.read_log(self.path / SWEEP_RESULTS)
 
     def add_sweep_result(self, record: Mapping[str, Any]) -> None:
         """Append a result that a sweep's scheduler judges."""
@@ -128,7 +130,7 @@ class CampaignFolder:
 
     def proposals(self) -> list[dict[str, Any]]:
         """Read what a sweep's search has proposed: number, name of the trial, the point as drawn."""
-        return [row for row in event_log.read_all(self.path / PROPOSALS) if row["kind"] == "proposal"]
+        return [row for row in files.read_log(self.path / PROPOSALS) if row["kind"] == "proposal"]
 
     def add_proposal(self, record: Mapping[str, Any]) -> None:
         """Append a proposal of a sweep's search."""
@@ -140,7 +142,7 @@ class CampaignFolder:
 
     def proposals_ended(self) -> bool:
         """Whether a sweep's search has no further point."""
-        return any(row["kind"] == "end" for row in event_log.read_all(self.path / PROPOSALS))
+        return any(row["kind"] == "end" for row in files.read_log(self.path / PROPOSALS))
 
     # -- driver -------------------------------------------------------------------------------------------------------
 
@@ -188,7 +190,7 @@ class CampaignFolder:
 
     def driver(self) -> str:
         """Return who runs the campaign, or ran it last, in words."""
-        driver = _read(self.path / DRIVER) or {}
+        driver = _read(self.path / DRIVER, _AGAIN) or {}
         return f"process {driver.get('pid', '?')} on {driver.get('host', 'another host')}"
 
     def request_stop(self) -> None:
@@ -200,5 +202,5 @@ class CampaignFolder:
         return (self.path / STOP).exists()
 
 
-def _read(path: Path) -> Any:
-    return files.read_json(path) if path.is_file() else None
+def _read(path: Path, remedy: str) -> Any:
+    return files.read_json(path, remedy) if path.is_file() else None

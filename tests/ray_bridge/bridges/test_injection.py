@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bridge_common.errors import UserError
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.presets import tiny, tiny_run
@@ -218,7 +218,7 @@ def test_a_job_opens_the_gates(
     trainer.run()
     gates = [p for name, p in trainer.translator.injection.named_parameters() if name.endswith("gate")]
     assert all(float(gate.detach()) != 0 for gate in gates)
-    values = [event["values"] for event in read_jsonl(tmp_path / "events.jsonl") if event["kind"] == "metrics"]
+    values = [event["values"] for event in read_log(tmp_path / "events.jsonl") if event["kind"] == "metrics"]
     assert any("loss/on_policy_distill" in named for named in values) == decode_aware
 
 

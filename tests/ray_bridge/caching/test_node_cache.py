@@ -40,6 +40,20 @@ def test_tensors_are_computed_once_for_each_identity(tmp_path: Path) -> None:
     assert computed == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("left", [0, 5, 90])
+def test_a_damaged_file_is_computed_and_written_again(tmp_path: Path, left: int) -> None:
+    def tensors() -> dict[str, Tensor]:
+        return NodeCache(tmp_path).tensors("map", "it", Worker(), lambda: {"x": torch.arange(9.0)})
+
+    tensors()
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    assert len(whole) > 90
+    path.write_bytes(whole[:left])
+    assert tensors()["x"].tolist() == [*range(9)]
+    assert path.read_bytes() == whole
+
+
 def fetch(worker: Worker, folder: Path, stored: bool) -> None:
     def compute() -> dict[str, Tensor]:
         assert worker.first, "computed twice"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 from ray_bridge.bridges.layers import Attention
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.config.presets import tiny, tiny_run
@@ -77,7 +77,7 @@ def test_a_job_records_entropy_at_every_evaluation_and_one_picture(folders: Pair
     torch.set_num_threads(1)
     spec = small(folders, bridge="dit_xattn", pooling="mean")
     Trainer(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None).run()
-    events = read_jsonl(tmp_path / "events.jsonl")
+    events = read_log(tmp_path / "events.jsonl")
     logged = [event["step"] for event in events if "cross/entropy_share" in event.get("values", {})]
     named = [event["path"] for event in events if event["kind"] == "artifact" and "diagnostics" in event["path"]]
     assert (logged, named) == ([0, 1], ["diagnostics/cross-attention-000001.png"])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge_common.files import read_jsonl, write_jsonl
+from bridge_common.files import read_log, write_jsonl
 from ray_bridge.config.checkpoint_names import EMBEDDED
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.tasks.synthetic.task import SyntheticTask
@@ -49,6 +49,6 @@ def test_shuffled_answers_in_training_do_not_help_on_test(tmp_path: Path) -> Non
     assert metrics["n"] == 120
     assert metrics["accuracy/target_alone"] > 0.4  # it reads numerals, so there is something to lose
     assert metrics["accuracy/bridged"] <= metrics["accuracy/target_alone"]
-    records = [row["values"] for row in read_jsonl(folder / "events.jsonl") if row["kind"] == "metrics"]
+    records = [row["values"] for row in read_log(folder / "events.jsonl") if row["kind"] == "metrics"]
     losses = [row["loss/total"] for row in records if "loss/total" in row]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])  # it did learn what it was given

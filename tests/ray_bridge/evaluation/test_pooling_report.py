@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 from ray_bridge.bridges.translator import build_translator
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
@@ -77,7 +77,7 @@ def test_a_job_leaves_a_picture_at_every_evaluation(
     torch.set_num_threads(1)
     spec = small(folders, bridge=bridge, pooling=pooling)
     Trainer(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None).run()
-    events = read_jsonl(tmp_path / "events.jsonl")
+    events = read_log(tmp_path / "events.jsonl")
     named = [event["path"] for event in events if event["kind"] == "artifact" and "/pooling-" in event["path"]]
     logged = [event["step"] for event in events if "pooling/entropy" in event.get("values", {})]
     pools = (bridge, pooling) == ("dit_xattn", "attention")

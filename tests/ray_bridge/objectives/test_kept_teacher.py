@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 from ray_bridge.caching.teacher_states import AnswerStates, TeacherStates
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
@@ -150,7 +150,7 @@ def run(spec: JobSpec, folder: Path, cache: Path | None) -> list[dict[str, float
     """Run a job; every step's numbers besides times."""
     torch.set_num_threads(1)
     Trainer(spec, tiny_run(workers=1), folder, LocalSession(folder), cache).run()
-    events = [event["values"] for event in read_jsonl(folder / "events.jsonl") if event["kind"] == "metrics"]
+    events = [event["values"] for event in read_log(folder / "events.jsonl") if event["kind"] == "metrics"]
     keep = ("loss/", "grad_norm", "validation/")
     return [{k: v for k, v in values.items() if k.startswith(keep)} for values in events]
 

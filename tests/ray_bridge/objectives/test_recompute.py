@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 from ray_bridge.config.presets import tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.models.frozen_lm import FrozenLM
@@ -48,7 +48,7 @@ def test_recomputing_changes_no_bit_of_a_step(spec: JobSpec, tmp_path: Path, pos
 def test_a_whole_job_is_the_same_bytes(spec: JobSpec, finished: Path, tmp_path: Path) -> None:
     run_job(spec, tmp_path, recompute_tokens=0)
     assert recorded(tmp_path) == recorded(finished)
-    assert read_jsonl(tmp_path / "events.jsonl")
+    assert read_log(tmp_path / "events.jsonl")
 
 
 def test_only_passes_above_the_budget_run_again(spec: JobSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,11 +64,10 @@ def test_training_continues_while_the_state_at_the_report_is_written(
     for _ in range(2):
         trainer._train_step()
     trainer.best.offer(3, 0.6, trainer.average or trainer.translator.state_dict())
-    assert trainer.session.latest() is None, "a checkpoint is listed only once it is complete"
+    assert not trainer.session.checkpoints(), "a checkpoint is listed only once it is complete"
     gate.set()
     trainer.session.wait()
-    latest = trainer.session.latest()
-    assert latest is not None
+    (latest,) = trainer.session.checkpoints()
     loaded = TrainingState.load(latest)
     assert (loaded.step, loaded.best.step, loaded.best.accuracy) == (1, 1, 0.5)
     assert same(loaded.weights, weights)
@@ -124,8 +123,7 @@ def test_an_error_in_a_write_ends_the_job_and_keeps_the_checkpoint_before(
         trainer.run()
     assert isinstance(trainer.session, InterceptedSession)
     assert trainer.session.reported[-1] == broken
-    latest = trainer.session.latest()
-    assert (latest and latest.name) == (None if broken == 3 else "checkpoint-000009")
+    assert [path.name for path in trainer.session.checkpoints()] == ([] if broken == 3 else ["checkpoint-000009"])
 
 
 KILLED = """

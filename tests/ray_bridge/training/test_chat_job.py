@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge_common.errors import UserError
-from bridge_common.files import read_json, read_jsonl, write_json
+from bridge_common.files import read_json, read_jsonl, read_log, write_json
 from bridge_common.metric_names import CONDITIONS
 from ray_bridge import Translator, fingerprint, tiny, tiny_run
 from ray_bridge.generation.stopping import Stopping
@@ -61,7 +61,7 @@ def test_a_job_of_conversations(pair: PairFolders, layout: str, tmp_path: Path) 
     result = run_job(spec, tmp_path)
     samples = read_jsonl(tmp_path / "samples.jsonl")
     assert all(f"{condition}_output" in row for row in samples for condition in CONDITIONS)
-    losses = [row["values"] for row in read_jsonl(tmp_path / "events.jsonl") if row["kind"] == "metrics"]
+    losses = [row["values"] for row in read_log(tmp_path / "events.jsonl") if row["kind"] == "metrics"]
     assert any("loss/answer_kl" in values for values in losses)
     assert result["metrics"]["n"] == 6
     splits = load_splits(spec)

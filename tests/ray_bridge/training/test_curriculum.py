@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bridge_common.errors import UserError
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.noise import uniform
@@ -78,7 +78,7 @@ def test_a_job_trains_on_longer_rows_where_a_step_sees_the_prompt(folders: PairF
     torch.set_num_threads(1)
     trainer = Trainer(spec, tiny_run(workers=1), tmp_path, LocalSession(tmp_path), None)
     trainer.run()
-    values = [event["values"] for event in read_jsonl(tmp_path / "events.jsonl") if event["kind"] == "metrics"]
+    values = [event["values"] for event in read_log(tmp_path / "events.jsonl") if event["kind"] == "metrics"]
     trained = [v["tokens_per_second"] * v["seconds_per_step"] for v in values if "seconds_per_step" in v]
     expected = []
     for trainer.step in range(6):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bridge_common.files import read_json, read_jsonl
+from bridge_common.files import read_json, read_log
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.evaluation.selection import Weights, copy_weights
@@ -153,7 +153,7 @@ def test_a_killed_job_resumes_bit_for_bit(spec: JobSpec, finished: Watched, tmp_
 
 
 def test_decode_aware_terms_are_recorded_where_norms_are(finished: Watched) -> None:
-    records = [row for row in read_jsonl(finished.folder / "events.jsonl") if row["kind"] == "metrics"]
+    records = [row for row in read_log(finished.folder / "events.jsonl") if row["kind"] == "metrics"]
     steps = {row["step"]: row["values"] for row in records if "loss/total" in row["values"]}
     assert sorted(steps) == [1, 2, 3, 4, 5, 6]
     names = {f"{kind}/{term}" for kind in ("loss", "grad_norm") for term in ("rloo", "on_policy_distill")}

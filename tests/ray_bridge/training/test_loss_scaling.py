@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 from ray_bridge.config.presets import tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.training.session import LocalSession
@@ -84,7 +84,7 @@ def test_steps_whose_gradients_overflow_are_skipped_and_recorded(folders: PairFo
     after = trainer.translator.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert trainer.scaler.get_scale() == 2.0**39
-    [event] = [e for e in read_jsonl(tmp_path / "events.jsonl") if e.get("step") == 1]
+    [event] = [e for e in read_log(tmp_path / "events.jsonl") if e.get("step") == 1]
     assert event["values"]["loss_scale"] == 2.0**39
     assert "grad_norm" not in event["values"]
     assert math.isfinite(event["values"]["loss/total"])
@@ -99,5 +99,5 @@ def test_a_job_in_half_precision_runs_twice_alike(folders: PairFolders, tmp_path
 
 def test_other_dtypes_are_not_scaled(spec: JobSpec, finished: Path) -> None:
     assert spec.model_dtype == "float32"
-    events = [e["values"] for e in read_jsonl(finished / "events.jsonl") if e["kind"] == "metrics"]
+    events = [e["values"] for e in read_log(finished / "events.jsonl") if e["kind"] == "metrics"]
     assert not any("loss_scale" in values for values in events)

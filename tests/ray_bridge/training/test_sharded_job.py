@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 from ray_bridge.config.presets import tiny_run
 from ray_bridge.distributed import Worker
 from ray_bridge.training.session import LocalSession
@@ -114,7 +114,7 @@ def losses(folder: Path) -> dict[tuple[int, str], float]:
     chosen = ("loss/", "grad_norm", "decode/", "validation/", "whitening/")
     return {
         (event["step"], name): value
-        for event in read_jsonl(folder / "events.jsonl")
+        for event in read_log(folder / "events.jsonl")
         if event["kind"] == "metrics"
         for name, value in event["values"].items()
         if name.startswith(chosen)

@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import torch
 
-from bridge_common.files import read_jsonl
+from bridge_common.files import read_log
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
@@ -25,7 +25,7 @@ def trainer_of(folders: PairFolders, folder: Path, cache: Path | None = None, **
 
 
 def recorded(folder: Path) -> dict[str, float]:
-    values = [event["values"] for event in read_jsonl(folder / "events.jsonl") if event["kind"] == "metrics"]
+    values = [event["values"] for event in read_log(folder / "events.jsonl") if event["kind"] == "metrics"]
     return {name: value for row in values for name, value in row.items() if name.startswith("whitening/")}
 
 

@@ -1,0 +1,32 @@
+"""Ray Train's own list of a run's checkpoints, which must not stop a run whose checkpoints are whole."""
+
+import logging
+from pathlib import Path
+
+from bridge_common.errors import UserError
+from bridge_common.files import read_json
+
+_SNAPSHOT = "checkpoint_manager_snapshot.json"
+logger = logging.getLogger(__name__)
+
+
+def remove_damaged_snapshot(folder: Path) -> None:
+    """Remove Ray's list of a run's checkpoints if Ray would refuse it; the run then finds the checkpoints by itself.
+
+    Ray rewrites the list in place, so a kill or a full disk can cut it off, and it may name a folder that is gone.
+
+    Args:
+        folder: the run's folder.
+    """
+    snapshot = folder / _SNAPSHOT
+    if not snapshot.is_file():
+        return
+    try:
+        named = [row["checkpoint_dir_name"] for row in read_json(snapshot)["checkpoint_results"]]
+    except (UserError, LookupError, TypeError) as error:
+        logger.warning("%s, Ray's list of checkpoints, is damaged and removed: %s", snapshot, error)
+        snapshot.unlink()
+        return
+    if missing := [name for name in named if not (folder / name).is_dir()]:
+        logger.warning("%s names checkpoints that are gone (%s), so it is removed", snapshot, ", ".join(missing))
+        snapshot.unlink()
