@@ -21,6 +21,7 @@ from cluster.serving.exchange import Ask, Reply
 from cluster.serving.guard import App, Guard
 from cluster.serving.metrics import Metrics
 from cluster.serving.page import HEADERS, PAGE
+from cluster.serving.queue import QuestionQueue
 from cluster.serving.responses import Form
 from cluster.serving.settings import Limits
 
@@ -70,6 +71,8 @@ class Api:
 
     def __init__(self, model: ModelClient, name: str, limits: Limits) -> None:
         self.model, self.name, self.limits = model, name, limits
+        self.queue: QuestionQueue = model.queue
+        self.most_prompts = min(limits.prompts, self.queue.most)
         self.metrics, self.started = Metrics(), int(time.time())
 
     async def health(self) -> Response:
@@ -105,7 +108,8 @@ class Api:
             for condition in body.conditions or ():
                 if condition not in CONDITIONS:
                     raise ApiError(400, f"no condition {condition!r}: use {', '.join(CONDITIONS)}", "invalid_condition")
-            answers = await self.model.compare(body.question, body.conditions)
+            with self.queue.admitted(1):
+                answers = await self.model.compare(body.question, body.conditions)
             for answer in answers.values():
                 self.metrics.tokens.inc(answer.tokens)
             return {
@@ -124,7 +128,8 @@ class Api:
             return StreamingResponse(_after(first, events), media_type="text/event-stream")
         with self.metrics.request(path):
             asks = await self._asks(body, questions, new_tokens)
-            replies = await _all([self.model.answer(ask) for ask in asks])
+            with self.queue.admitted(len(asks)):
+                replies = await _all([self.model.answer(ask) for ask in asks])
             for reply in replies:
                 self.metrics.answered(reply)
             return form.whole(replies)
@@ -136,23 +141,25 @@ class Api:
         began, ended = time.perf_counter(), []
         with self.metrics.request(path):
             asks = await self._asks(body, questions, new_tokens)
-            async with aclosing(_merged([self.model.stream(ask) for ask in asks])) as replies:
-                accepted, spoken = 0, False
-                async for index, reply in replies:
-                    if not reply.text and reply.answer is None:
-                        accepted += 1
-                        if accepted == len(asks):
-                            yield ""
-                            if form.chat:
-                                yield responses.event(form.opening())
-                        continue
-                    if not spoken:
-                        spoken = True
-                        self.metrics.first.observe(time.perf_counter() - began)
-                    if reply.answer is not None:
-                        ended.append(reply)
-                        self.metrics.answered(reply)
-                    yield responses.event(form.piece(index, reply))
+            streams = [self.model.stream(ask) for ask in asks]
+            with self.queue.admitted(len(asks)):
+                async with aclosing(_merged(streams)) as replies:
+                    accepted, spoken = 0, False
+                    async for index, reply in replies:
+                        if not reply.text and reply.answer is None:
+                            accepted += 1
+                            if accepted == len(asks):
+                                yield ""
+                                if form.chat:
+                                    yield responses.event(form.opening())
+                            continue
+                        if not spoken:
+                            spoken = True
+                            self.metrics.first.observe(time.perf_counter() - began)
+                        if reply.answer is not None:
+                            ended.append(reply)
+                            self.metrics.answered(reply)
+                        yield responses.event(form.piece(index, reply))
             if body.with_usage:
                 yield responses.event(form.counts(ended))
             yield responses.DONE
@@ -179,8 +186,8 @@ class Api:
     def _check_questions(self, questions: Sequence[str]) -> None:
         if not questions:
             raise ApiError(400, "give one prompt at least", "invalid_question", "prompt")
-        if len(questions) > self.limits.prompts:
-            raise too_long(f"{len(questions)} prompts: at most {self.limits.prompts} in one request", "prompt")
+        if len(questions) > self.most_prompts:
+            raise too_long(f"{len(questions)} prompts: at most {self.most_prompts} in one request", "prompt")
         longest = max(map(len, questions))
         if longest > self.limits.question_chars:
             raise too_long(f"the question has {longest:,} characters: at most {self.limits.question_chars:,}")

@@ -2,19 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from ray import serve
 from ray.exceptions import RayActorError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
+from ray.serve.exceptions import DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
-from cluster.serving.errors import ApiError, overloaded, too_long, unavailable
+from cluster.serving.errors import ApiError, too_long, unavailable
 from cluster.serving.exchange import Answered, Ask, Facts, Reply
-from cluster.serving.settings import Limits
+from cluster.serving.queue import QuestionQueue
 
-Result = TypeVar("Result")
 APP, MODEL = "translator", "Model"
 """Names of the application and of the replicas' deployment in Ray Serve."""
 ATTEMPTS = 3
@@ -28,11 +27,11 @@ class ModelClient:
 
     Args:
         handle: of the deployment.
-        limits: of requests.
+        queue: of the questions, whose places `answer`, `stream` and `compare` take.
     """
 
-    def __init__(self, handle: DeploymentHandle, limits: Limits) -> None:
-        self.handle, self.limits = handle, limits
+    def __init__(self, handle: DeploymentHandle, queue: QuestionQueue) -> None:
+        self.handle, self.queue = handle, queue
         self._facts: Facts | None = None
         self._health = (0.0, False)
 
@@ -46,9 +45,10 @@ class ModelClient:
         """Return the answer to a question.
 
         Raises:
-            ApiError: if it cannot be answered, or the queue is full.
+            ApiError: if it cannot be answered.
         """
-        return _checked(await self._ask(lambda: self.handle.answer.remote(ask)))
+        async with self.queue.place:
+            return _checked(await self._ask(lambda: self.handle.answer.remote(ask)))
 
     async def stream(self, ask: Ask) -> AsyncIterator[Reply]:
         """Yield an answer in pieces. The first reply has no text: it comes once the question is accepted.
@@ -56,14 +56,15 @@ class ModelClient:
         Raises:
             ApiError: as `answer` does, before the first reply; later only if the replica ends.
         """
-        pieces = self.handle.options(stream=True).stream.remote(ask)
-        try:
-            async for reply in pieces:
-                yield _checked(reply)
-        except BackPressureError as error:
-            raise overloaded(self.limits.queue) from error
-        except (RayActorError, DeploymentUnavailableError) as error:
-            raise unavailable() from error
+        async with self.queue.place:
+            pieces = self.handle.options(stream=True).stream.remote(ask)
+            try:
+                async for reply in pieces:
+                    yield _checked(reply)
+            except (RayActorError, DeploymentUnavailableError) as error:
+                raise unavailable() from error
+            finally:
+                pieces.cancel()  # of an answer that nobody reads any longer; nothing for a complete one
 
     async def compare(self, question: str, conditions: list[str] | None) -> dict[str, Answered]:
         """Return a question's answers by condition.
@@ -71,7 +72,8 @@ class ModelClient:
         Raises:
             ApiError: as `answer` does.
         """
-        found = await self._ask(lambda: self.handle.compare.remote(question, conditions))
+        async with self.queue.place:
+            found = await self._ask(lambda: self.handle.compare.remote(question, conditions))
         if isinstance(found, Reply):
             _checked(found)
         return found
@@ -84,12 +86,14 @@ class ModelClient:
             self._health = (time.monotonic(), health)
         return health
 
-    async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _ask(self, call: Callable[[], DeploymentResponse[Any]]) -> Any:
         for attempt in range(ATTEMPTS):
+            response = call()
             try:
-                return await call()
-            except BackPressureError as error:
-                raise overloaded(self.limits.queue) from error
+                return await response
+            except asyncio.CancelledError:
+                response.cancel()  # else the replica would answer it for nobody
+                raise
             except (RayActorError, DeploymentUnavailableError) as error:
                 if attempt + 1 == ATTEMPTS:
                     raise unavailable() from error

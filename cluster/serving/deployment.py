@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 
 from cluster.serving.api import make_app
 from cluster.serving.client import MODEL, ModelClient
 from cluster.serving.guard import App
 from cluster.serving.model import Model
+from cluster.serving.queue import QuestionQueue
 from cluster.serving.settings import Limits, ServerSettings, token_digest
 
+LONGEST_BACKOFF_S = 0.05
 GRACE_S = 5.0
 """How long answers in progress may take when the server is stopped."""
 
@@ -20,11 +23,12 @@ GRACE_S = 5.0
 class _Front:
     """The process that speaks HTTP. It is one, so that queue and counts are the whole server's."""
 
-    def __init__(self, model: DeploymentHandle, name: str, limits: Limits, digest: str | None) -> None:
-        self._model, self._name, self._limits, self._digest = model, name, limits, digest
+    def __init__(self, model: DeploymentHandle, name: str, limits: Limits, at_once: int, digest: str | None) -> None:
+        self._model, self._name, self._limits, self._at_once, self._digest = model, name, limits, at_once, digest
 
     def __serve_build_asgi_app__(self) -> App:
-        return make_app(ModelClient(self._model, self._limits), self._name, self._limits, self._digest)
+        queue = QuestionQueue(self._at_once, self._limits.queue)
+        return make_app(ModelClient(self._model, queue), self._name, self._limits, self._digest)
 
 
 def application(settings: ServerSettings, gpus: float) -> Any:
@@ -38,13 +42,15 @@ def application(settings: ServerSettings, gpus: float) -> Any:
     if settings.autoscaling:
         scaling = {"autoscaling_config": dict(settings.autoscaling)}
     # Replicas have a working directory of their own, and need no token.
+    at_once = 2 * settings.batch_size  # a batch that is decoded, and the next one
     places: dict[str, Any] = {name: _absolute(getattr(settings, name)) for name in ("place", "source", "target")}
     model = serve.deployment(
         Model,
         name=MODEL,
         ray_actor_options={"num_cpus": settings.cpus, "num_gpus": gpus},
-        max_ongoing_requests=2 * settings.batch_size,  # a batch that is decoded, and the next one
-        max_queued_requests=settings.limits.queue,
+        max_ongoing_requests=at_once,
+        # Questions wait in the front's queue; here only while fewer replicas run than there may be.
+        request_router_config=RequestRouterConfig(max_backoff_s=LONGEST_BACKOFF_S),
         max_constructor_retry_count=1,  # what the first try did not find, the next does not either
         graceful_shutdown_timeout_s=GRACE_S,
         graceful_shutdown_wait_loop_s=0.2,
@@ -61,7 +67,7 @@ def application(settings: ServerSettings, gpus: float) -> Any:
         logging_config={"enable_access_log": False},
     )
     digest = None if settings.token is None else token_digest(settings.token)
-    return front.bind(model, settings.name, settings.limits, digest)
+    return front.bind(model, settings.name, settings.limits, at_once * settings.most_replicas, digest)
 
 
 def _absolute(place: str | None) -> str | None:

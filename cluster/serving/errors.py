@@ -38,9 +38,10 @@ def too_long(message: str, param: str | None = None) -> ApiError:
     return ApiError(413, message, "too_long", param)
 
 
-def overloaded(waiting: int) -> ApiError:
-    """Return the error of a request that finds the queue full."""
-    return ApiError(429, f"{waiting} questions wait already: ask again later", "queue_full", retry_after=1)
+def overloaded(questions: int, room: int) -> ApiError:
+    """Return the error of a request whose questions find too little room in the queue."""
+    asked = "1 question" if questions == 1 else f"{questions} questions"
+    return ApiError(429, f"the queue has room for {room}, not for {asked}: ask again later", "queue_full", None, 1)
 
 
 def unavailable() -> ApiError:

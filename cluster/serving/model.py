@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ray import serve
@@ -17,6 +17,19 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 WARM_UP = "How many?"
+
+
+@dataclass
+class Streamed:
+    """A question that is answered in pieces.
+
+    Attributes:
+        ask: the question.
+        left: whether nobody reads its pieces any longer.
+    """
+
+    ask: Ask
+    left: bool = False
 
 
 class Model:
@@ -61,12 +74,16 @@ class Model:
 
     async def stream(self, ask: Ask) -> AsyncIterator[Reply]:
         """Answer a question in pieces; the first says whether it can be answered, the last has the answer."""
-        async for reply in self.stream_together(ask):
-            if reply is not None:
-                yield reply
+        streamed = Streamed(ask)
+        try:
+            async for reply in self.stream_together(streamed):
+                if reply is not None:
+                    yield reply
+        finally:
+            streamed.left = True
 
     @serve.batch()
-    async def stream_together(self, asks: list[Ask]) -> AsyncIterator[list[Any]]:
+    async def stream_together(self, asks: list[Streamed]) -> AsyncIterator[list[Any]]:
         """Answer questions together, yielding a reply or None for each at every step, and StopIteration at its end."""
         steps = self._stream(asks)
         while (replies := await self._compute(lambda: next(steps, None))) is not None:
@@ -107,8 +124,12 @@ class Model:
                 )
         return replies
 
-    def _stream(self, asks: list[Ask]) -> Iterator[list[Any]]:
-        """Yield a list of replies a step, None for a question without new text, StopIteration after its last piece."""
+    def _stream(self, streams: list[Streamed]) -> Iterator[list[Any]]:
+        """Yield a list of replies a step, None for a question without new text, StopIteration after its last piece.
+
+        Questions that are decoded together end early once all of their readers have left.
+        """
+        asks = [stream.ask for stream in streams]
         checked = self._checked(asks)
         ended = [reply.problem is not None for reply in checked]
         yield list(checked)  # refusals, before anything is decoded
@@ -117,7 +138,7 @@ class Model:
             step: list[Any] = [StopIteration if done else None for done in ended]
             for group in [*groups]:
                 places, pieces = group
-                new = next(pieces, None)
+                new = None if all(streams[i].left for i in places) else next(pieces, None)
                 if new is None:
                     groups.remove(group)
                     continue

@@ -27,7 +27,7 @@ class Limits:
         question_chars: most characters of a question.
         new_tokens: most tokens of an answer; None for those of the job.
         prompts: most prompts of one request.
-        queue: most questions that wait for a replica to take them.
+        queue: most questions that wait while replicas have two batches each.
     """
 
     question_chars: int = 8000
@@ -81,6 +81,11 @@ class ServerSettings:
     def url(self) -> str:
         """Address of the page."""
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that may run."""
+        return int(self.autoscaling.get("max_replicas", 1)) if self.autoscaling else self.replicas
 
     def check(self) -> None:
         """Refuse settings with which no server can or may be started.
