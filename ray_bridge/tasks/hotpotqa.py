@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from ray_bridge.tasks.data.hub import HubData
 from ray_bridge.tasks.data.rows import DataRow, RowError, field, group_field, shown, text_field, whole_text
+from ray_bridge.tasks.end_tokens import without_end_token
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example, Score
@@ -15,7 +16,6 @@ from ray_bridge.tasks.task import Example, Score
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _TYPEWRITTEN = str.maketrans(dict.fromkeys("‘’‛′", "'") | dict.fromkeys("“”„″", '"') | dict.fromkeys("‐‑‒–—−", "-"))
-_END_TOKEN = re.compile(r"(?:\s*(?:</s>|<\|\w{1,30}\|>|<(?:eos|end_of_turn)>))+\s*$")
 
 
 class HotpotQA(HubTask):
@@ -70,11 +70,6 @@ def _paragraphs(context: Any) -> str:
 
 def _are_texts(values: Any) -> TypeGuard[Sequence[str]]:
     return isinstance(values, list | tuple) and all(isinstance(value, str) for value in values)
-
-
-def without_end_token(text: str) -> str:
-    """Return a text without the end tokens that it may end in, such as `</s>` or `<|im_end|>`."""
-    return text[:-200] + _END_TOKEN.sub("", text[-200:])
 
 
 def normalised(text: str) -> str:

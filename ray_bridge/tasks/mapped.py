@@ -7,13 +7,7 @@ from typing import Any, Self
 from bridge_common.errors import UserError
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.task_mapping import DataSource, TaskMapping
-from ray_bridge.tasks.choices import (
-    LETTERS,
-    chosen_text,
-    lettered,
-    score_letter,
-    score_likelihoods,
-)
+from ray_bridge.tasks.choices import chosen_text, lettered, score_letter, score_likelihoods
 from ray_bridge.tasks.data.folder import folder_rows
 from ray_bridge.tasks.data.hub import HubData, hub_commit
 from ray_bridge.tasks.data.hub_rows import hub_rows
@@ -28,7 +22,9 @@ from ray_bridge.tasks.data.rows import (
     text_field,
     whole_text,
 )
-from ray_bridge.tasks.hotpotqa import exact_match, token_f1, without_end_token
+from ray_bridge.tasks.end_tokens import without_end_token
+from ray_bridge.tasks.hotpotqa import exact_match, token_f1
+from ray_bridge.tasks.letters import LETTERS
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.scoring import cut, gold_number, score_number
 from ray_bridge.tasks.task import Example, Score

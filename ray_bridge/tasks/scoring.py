@@ -11,6 +11,7 @@ import unicodedata
 from collections import deque
 
 from ray_bridge.tasks.data.rows import RowError, shown
+from ray_bridge.tasks.end_tokens import END_TOKEN
 from ray_bridge.tasks.task import Score
 
 # Signs, points and commas that other keyboards and typesetters write, one character for one.
@@ -41,10 +42,10 @@ def _number(spaced: str, sign: str = "[+-]") -> str:
 _GROUPED = _number(rf"\d{{1,3}}(?:[ {_FIXED_SPACES}]\d{{3}})+(?!\d)", r"(?:[+-]\s?)")
 _WHOLE = re.compile(_GROUPED + r"\.?")
 # Markdown, LaTeX and brackets may stand around the number that follows the mark on its line.
-_WRAP = r"(?:\*\*|[*_`'\"(\[{]|\\(?:boxed|text|textbf|mathbf)\s?\{?|\\[(\[]|\\?\$|[^\S\n]){0,12}?"
+_WRAP = r"(?:\*\*|<\w{1,12}>|[*_`'\"(\[{]|\\(?:boxed|text|textbf|mathbf)\s?\{?|\\[(\[]|\\?\$|[^\S\n]){0,12}?"
 _STRICT = re.compile(rf"####{_WRAP}{_GROUPED}")
 
-_CLOSING = r"(?:[*_`'\"”’»)\]}$]|\\[)\]$]|</\w{1,20}>|<\|\w{1,30}\|>|<(?:eos|br|end_of_turn)>)"
+_CLOSING = r"(?:[*_`'\"”’»)\]}$]|\\[)\]$]|</\w{1,20}>|<br\s?/?>|\\{1,2}(?=\s*$)|" + END_TOKEN + ")"
 _SPACE = r"(?:\s|\\[ ,;:!])"
 _TEXT = r"\\(?:text|mathrm|textbf|textit)\s?\{\s?"
 _OPENING = rf"[*_`'\"“‘«(\[{{$]{{0,3}}(?:{_TEXT})?"
@@ -55,8 +56,8 @@ _CHANGING = (
     r"doubled?|twos?|thirds?|quarters?|fifths?|tenths?|hundredths?|thousandths?)\b)"
 )
 # A unit's first word has two letters or more, or is one of the letters that are units. `x`, `k` and `M` may change the
-# number, and so do `million`, `and a half`, `to six`.
-_UNIT = rf"{_CHANGING}{_WORD}{{2}}|[ghlmsL]\b|[ap]\.?m\b|a\s|°"
+# number, and so do `million`, `and a half`, `to six`; a letter with a hyphen and a word, as in `T-shirts`, does not.
+_UNIT = rf"{_CHANGING}{_WORD}{{2}}|[ghlmsL]\b|(?i:[ap]\.?m)\b|a\s|°|[A-Za-z]-{_WORD}{{2}}"
 _UNSPACED = r"[\u2e80-\u9fff\uac00-\ud7af\u0e00-\u0e7f]"  # Chinese, Japanese, Korean and Thai put no space between
 _SYMBOLS = r"✓✔✅\U0001f300-\U0001faff"
 # What may stand right after the number: all that closes, a percent sign or a currency, and then the line's end, a mark
@@ -64,7 +65,7 @@ _SYMBOLS = r"✓✔✅\U0001f300-\U0001faff"
 _END = re.compile(
     rf"{_CLOSING}*+(?:{_SPACE}?\\?[%$€£¥₹¢]|°(?:[CFK]\b)?|\^\{{?\\circ\}}?)?+{_CLOSING}*+"
     rf"(?:\s*$|\s*[.,;!?。、；！？](?![\w.])|[:：](?![\w.])|\.(?=[A-Z][a-z])|(?={_UNSPACED})"
-    rf"|{_SPACE}+{_OPENING}(?:{_UNIT})|{_TEXT}(?:{_UNIT})|\s+[{_SYMBOLS}]|\s+(?=</\w|<\|)"
+    rf"|{_SPACE}+{_OPENING}(?:{_UNIT})|{_TEXT}(?:{_UNIT})|\s*[{_SYMBOLS}]|\s+(?=</\w|<br|\\|{END_TOKEN})"
     rf"|[-—/]{_CHANGING}{_WORD}{{2}}|\s+[-—]{{1,3}}\s?{_OPENING}{_WORD}{{2}})"
 )
 # The rest of the line holds words and punctuation. Operators, and whatever else is not named here, make the number a

@@ -1,0 +1,206 @@
+r"""Find the letter of a choice that a text begins with, states as its answer, or speaks of, in English and Chinese.
+
+A text is first brought to one notation (`plain`), so that `（C）`, `\(C\)`, `**C**` and `\text{C}` are all `C` or
+`(C)`. All patterns take time linear in the length of the text.
+"""
+
+import re
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ray_bridge.tasks.end_tokens import END_TOKEN
+
+LETTERS = string.ascii_uppercase
+
+# Characters of East Asian keyboards and typesetting, one for one.
+_ASCII = str.maketrans(
+    {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+    | {ord(c): "(" for c in "【「『〔〖"}
+    | {ord(c): ")" for c in "】」』〕〗"}
+    | {"\u3000": " ", "。": ".", "’": "'", "‘": "'", "“": '"', "”": '"'}
+)
+_END = re.compile(END_TOKEN)
+_IN_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:bf|rm|it|sf)|mbox|bold(?:symbol)?|bm)\s?\{([^{}]*)\}")
+_MARKUP = re.compile(r"\\[()\[\]]|\\(?:quad|,|;|:|!)|[$*`]|(?<!\w)_{1,3}(?=\S)|(?<=\S)_{1,3}(?!\w)")
+
+_OPEN = r"[(\[{\"']{0,3}"
+_CLOSE = r"[)\]}\"']{0,3}"
+# "The answer is A planet" has an article, "The answer is A because ..." a letter.
+_NO_ARTICLE = (
+    r"(?-i:(?!(?<=[AI])[^\S\n](?!(?:and|as|because|but|by|due|for|from|if|in|is|not|or|since|which|with|would|must)\b)"
+    r"[a-z]))"
+)
+_ALONE = r"(?-i:(?![A-Za-z0-9_^]|'\w|\.[a-z]|\.[A-Z]\.))"
+# A small letter is one where nothing else can be meant: in brackets, or before a mark or the end.
+_NAME = (
+    rf"(?-i:[A-Z]{_ALONE}{_NO_ARTICLE}|[A-Z]{{2,4}}(?![A-Za-z0-9])"
+    r"|(?<=[(\[])[a-z](?=[)\]])|[a-z](?=[)\]}.:]|\s{0,3}(?:\n|$))(?!\.[a-z]))"
+)
+_CAPITAL = rf"(?-i:[A-Z]){_ALONE}{_NO_ARTICLE}"
+_OPTION = r"(?:(?:the\s)?(?:option|choice|letter)\s|选项)?"
+_LETTER = rf"{_OPTION}{_OPEN}(?P<letter>{_NAME}){_CLOSE}"
+_NEGATION = r"(?:not|wrong|incorrect|false|excluded|impossible|ruled\sout)\b"
+_DENIAL = (
+    rf"(?:(?:[^\S\n]*\([^()\n]{{0,80}}\))?\s(?:(?:is|are|was|would\sbe|seems)\s(?:\w{{3,10}}ly\s)?{_NEGATION}"
+    rf"|(?:isn|wasn|doesn|can|don)'?t\b|cannot\b|does\snot\b)|\s?(?:选项|项)?(?:是|也|都|均|显然|明显){{0,2}}(?:不(?!是\s?\(?[A-Z])|错|有误|排除))"
+)
+_DENIED = re.compile(_DENIAL)
+_DOUBTED = re.compile(
+    r"(?:(?:n't|\bnot|\bnever)\s(?:(?:think|believe|say|mean|sure|true|that|the|best|right|correct|choose|pick|select)\s)*"
+    r"|(?:不|非|勿|别|排除)(?:应该?|能|会|可以?|宜|要)?)$"
+)
+# A further letter beside the first makes the statement one of several letters.
+_JOINT = (
+    r"\s{0,3}(?:[,/&;+、]|或者?|和|及|以及|与|还是|\b(?:or|and)\b){1,2}\s{0,3}(?:(?:maybe|possibly|perhaps|also|even)\s)?"
+    rf"(?:option\s|choice\s|选项)?{_OPEN}(?-i:[A-Z]){_ALONE}(?-i:(?!(?<=[AI]),?\s[a-z])){_CLOSE}(?!{_DENIAL})"
+)
+_AFTER = re.compile(_JOINT, re.IGNORECASE)
+_BEFORE = re.compile(
+    r"(?<![A-Za-z0-9'])(?P<other>[A-Z])[)\]}\"']{0,3}\s{0,3}(?:[,/&、]|或者?|和|及|以及|与|还是|\b(?:or|and)\b){1,2}\s{0,3}"
+    rf"{_OPTION}{_OPEN}$"
+)
+_SAYS = (
+    r"(?:\s{1,3}(?:is|was|(?:would|must|should|will|might|may|could|can\sonly|has\sto)\sbe)"
+    r"(?:\s(?:most\slikely|\w{3,10}ly|thus|therefore|indeed))?)?"
+    r"[)\]\"'>]{0,3}\s{0,3}(?:(?:应该?|就|只能|只有|可能)?(?:选择?|是|为)){0,2}\s{0,3}(?:[:=]|[-–—→]{1,2}>?)?\s{0,3}"
+)
+_SOMETHING_IS = r"[^.,;:\n]{1,60}?\bis:?\s"
+_CLAUSE_END = r"(?=\s*(?:[.,;:!?。、]|$|\n|\b(?:because|since|as|for|instead|rather|not)\b))"
+
+# What says which letter is the answer.
+_STATED = (
+    re.compile(
+        rf"(?:\banswer|\bans\b\.?|\bcorrect\s(?:choice|option|one)|答案|正确的?(?:选项|答案)?|选项|选择?)"
+        rf"(?:{_SAYS}|(?<=answer){_SOMETHING_IS}){_LETTER}",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"(?<![A-Za-z0-9'])[(\[]?(?P<letter>[A-Z]){_ALONE}{_CLOSE}"
+        r"(?:\s(?:is|would\sbe|must\sbe|seems)\s(?:(?:the|my|our|indeed|therefore|thus|also)\s){0,2}"
+        r"(?:(?:single|only|most|correct|best|final)\s){0,2}(?:correct|right|best|true|answer)\b"
+        r"|\s?(?:选项|项)?(?:才?是|最|完全|显然){0,2}(?:正确|对的|符合题意|符合|答案))"
+    ),
+    re.compile(
+        rf"(?:\bnot\s{_OPTION}{_OPEN}{_CAPITAL}{_CLOSE},?\s(?:but|rather)\s(?:rather\s)?|而是|不是{_OPEN}[A-Z]{_CLOSE}[,，]?是)"
+        rf"{_LETTER}",
+        re.IGNORECASE,
+    ),
+)
+# What only speaks of an option.
+_SPOKEN_OF = (
+    re.compile(rf"(?<!not\s)(?:\b(?:choice|option)|选项){_SAYS}{_LETTER}", re.IGNORECASE),
+    re.compile(r"(?<![A-Za-z0-9'])(?P<letter>[A-Z])\s?(?:选项|项)"),
+)
+# What a text concludes with, without the word "answer".
+_CONCLUDED = (
+    re.compile(
+        r"(?:\b(?:it|that|this)(?:'s|\s(?:is|must\sbe|should\sbe|would\sbe|has\sto\sbe))\s|\b(?:go|going)\swith\s"
+        r"|\b(?:choose|chose|pick|picked|select|selected|guess|say)\s|\b(?:so|thus|therefore|hence),?\s(?:it's\s)?"
+        rf"|(?:所以|因此|故|应?该?是)[,，]?|(?:[=-]>|[→⇒])\s){_LETTER}{_CLAUSE_END}",
+        re.IGNORECASE,
+    ),
+)
+_BRACKETED = (re.compile(r"[(\[](?P<letter>[A-Z])[)\]]"),)
+
+_FIRST = re.compile(
+    rf"\s*(?:#{{1,6}}\s)?{_OPEN}(?P<letter>[A-Za-z])"
+    r"(?:(?P<mark>(?![\"']+\w)[.:;!)\]}'\"、。,]{1,6}|\s[-–—]\s| (?=\S))(?P<rest>[^\n]*)"
+    r"|[^\S\n]*(?:\n|$|</?\w{1,20}>))"
+)
+_GLUED = re.compile(r"[a-z\d\\]|[A-Z]\b")  # right after the mark, it belongs to the letter: C.elegans, A.M., C:\
+_OTHER = re.compile(
+    rf"(?<![A-Za-z0-9'])(?<!not\s)(?<!n't\s)(?<!than\s)(?<!不是)(?P<letter>(?![AI],?\s[a-z])[A-Z])"
+    rf"(?![A-Za-z0-9]|'\w)(?!{_CLOSE}{_DENIAL})"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A letter that a text names.
+
+    Attributes:
+        at: its place in the text.
+        letter: the letter; None if the text names several letters there.
+    """
+
+    at: int
+    letter: str | None
+
+
+def plain(text: str) -> str:
+    r"""Return a text in ASCII's letters, brackets and marks, without markup, LaTeX around letters, and end tokens."""
+    text = _END.sub("\n", text).translate(_ASCII)
+    for _ in range(2):
+        text = _IN_COMMAND.sub(r"\1", text)
+    return _MARKUP.sub("", text)
+
+
+def leading_letter(text: str, choices: Sequence[str], *, small: bool = False) -> str | None:
+    """Return the letter with which a text begins, or None if there is none, or the line names another letter too.
+
+    Args:
+        text: in plain notation.
+        choices: the choices, whose text may follow their letter, whatever it says: `B. Vitamin C`.
+        small: whether a small letter counts, too, alone or before its choice.
+    """
+    match = _FIRST.match(text)
+    letter = match["letter"].upper() if match else ""
+    if match is None or not letter or letter not in LETTERS[: len(choices)]:
+        return None
+    rest, own = match["rest"] or "", plain(choices[LETTERS.index(letter)]).strip()
+    after = rest.strip(" ([-=>→:…")
+    follows = bool(own) and after.casefold().startswith(own.casefold()) and not after[len(own) :][:1].isalnum()
+    gives_reason = rest.startswith(("because", "since"))
+    if match["letter"].islower() and not (small and (follows or not rest.strip())):
+        return None
+    if match["mark"] == " " and not (follows or gives_reason):  # "A planet"
+        return None
+    if follows:
+        rest = after[len(own) :]
+    elif _GLUED.match(rest) and not gives_reason:
+        return None
+    others = {m["letter"] for m in _OTHER.finditer(rest)} & set(LETTERS[: len(choices)])
+    return letter if others <= {letter} else None
+
+
+def stated(text: str, letters: str) -> list[Named]:
+    """Return the letters that a text in plain notation states as its answer ("the answer is C", "C is correct")."""
+    return _named(_STATED, text, letters)
+
+
+def spoken_of(text: str, letters: str) -> list[Named]:
+    """Return the letters of options that a text in plain notation speaks of and does not deny."""
+    return _named(_SPOKEN_OF, text, letters)
+
+
+def concluded(text: str, letters: str) -> list[Named]:
+    """Return the letters with which a clause of a text in plain notation concludes ("so it's C", "I'd go with C")."""
+    return _named(_CONCLUDED, text, letters)
+
+
+def bracketed(text: str, letters: str) -> list[Named]:
+    """Return the letters in brackets of a text in plain notation; none if the last ones are a list of all choices."""
+    found = _named(_BRACKETED, text, letters)
+    return [] if [one.letter for one in found[-len(letters) :]] == list(letters) else found
+
+
+def last(named: list[Named]) -> Named | None:
+    """Return the letter that is named last; None if none is."""
+    return max(named, key=lambda one: one.at, default=None)
+
+
+def _named(patterns: tuple[re.Pattern[str], ...], text: str, letters: str) -> list[Named]:
+    return [one for pattern in patterns for one in _matches(pattern, text, letters)]
+
+
+def _matches(pattern: re.Pattern[str], text: str, letters: str) -> Iterator[Named]:
+    for match in pattern.finditer(text):
+        letter, start = match["letter"].upper(), match.start()
+        if not set(letter) <= set(letters) or _DENIED.match(text, match.end()):
+            continue
+        if _DOUBTED.search(text[max(0, start - 40) : start]):
+            continue
+        before = _BEFORE.search(text[max(0, match.start("letter") - 20) : match.start("letter")])
+        several = len(letter) > 1 or (before and before["other"] != letter) or _AFTER.match(text, match.end())
+        yield Named(at=match.start("letter"), letter=None if several else letter)
