@@ -18,6 +18,7 @@ PHASE = "phase"
 VARIANT = "variant"
 FINGERPRINT = "fingerprint"
 SEED = "seed"
+CODE = "code"  # digests of the code that trained, several if it changed before a resume
 GIT_COMMIT = "git_commit"
 GIT_BRANCH = "git_branch"
 GIT_DIRTY = "git_dirty"

@@ -20,7 +20,7 @@ from typing import Any
 
 from bridge_common import files, trial_files
 from mlflow_utils import declarations, names, provenance
-from mlflow_utils.declarations import Declarations
+from mlflow_utils.declarations import Declarations, Trial
 from mlflow_utils.sync import points, sent_state
 from mlflow_utils.sync.sender import Sender
 from mlflow_utils.sync.sent_state import SentState
@@ -122,6 +122,8 @@ class Tracker:
             params: the toggles and other settings that differ between variants; MLflow keeps the first value of each.
             tags: further tags, such as the seed; commit, versions, host and Ray job are added.
         """
+        known = self._known(phase, Path(folder))  # if it has finished, this start, perhaps of other code, ran nothing
+        origin = known.tags if known is not None and known.folder.finished else self._origin()
         own = {
             names.KIND: "trial",
             names.CAMPAIGN: self._campaign,
@@ -136,7 +138,7 @@ class Tracker:
             name=name,
             fingerprint=fingerprint,
             params=params,
-            tags={**self._origin(), **tags, **own},
+            tags={**origin, **tags, **own},
         )
 
     def artifact(self, phase: str, path: Path) -> None:
@@ -204,6 +206,10 @@ class Tracker:
             self._provenance = provenance.tags()
         job = provenance.ray_job()
         return {**self._provenance, names.RAY_JOB: job} if job else self._provenance
+
+    def _known(self, phase: str, folder: Path) -> Trial | None:
+        with self._lock:
+            return self._declared.trials.get((phase, declarations.relative_path(self._folder, folder)))
 
     def _declare(self, kind: str, phase: str, **row: Any) -> None:
         entry = declarations.append(self._folder, kind, phase, **row)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ray_bridge.bridges.translator import Bridge
     from ray_bridge.bridges.whitening import Moments, Whitening
     from ray_bridge.config.checkpoint_names import random_twin
+    from ray_bridge.config.code_digest import code_digest
     from ray_bridge.config.fingerprint import fingerprint
     from ray_bridge.config.plugins import import_plugin, import_plugins
     from ray_bridge.config.presets import paper, paper_run, preset, split_settings, tiny, tiny_run
@@ -65,6 +66,7 @@ __all__ = [
     "check_data",
     "check_prompt_format",
     "check_run",
+    "code_digest",
     "cut",
     "fingerprint",
     "import_plugin",
@@ -96,6 +98,7 @@ _HOMES = {
     "Translator": "ray_bridge.inference.translator",
     "build": "ray_bridge.config.validation",
     "check_prompt_format": "ray_bridge.config.prompt_format",
+    "code_digest": "ray_bridge.config.code_digest",
     "fingerprint": "ray_bridge.config.fingerprint",
     "random_twin": "ray_bridge.config.checkpoint_names",
     "run_job": "ray_bridge.job",

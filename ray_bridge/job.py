@@ -160,6 +160,6 @@ def _train(config: Mapping[str, Any]) -> None:
     if worker.first:
         trial = TrialFolder(folder)
         record = trial.spec() or {}
-        identity = {key: record[key] for key in ("variant", "phase", "fingerprint", "seed") if key in record}
+        identity = {key: record[key] for key in ("variant", "phase", "fingerprint", "seed", "code") if key in record}
         trial.write_result(identity | result)
     worker.barrier()

@@ -185,6 +185,22 @@ class Campaign:
             need["forced"] = not need["passed"]
         return needs
 
+    def check_code(self, allow_changed: bool = False) -> None:
+        """Refuse to continue trials that another version of the code has begun, since one run would be of two codes.
+
+        Args:
+            allow_changed: continue them; their `code` in the results then names both versions.
+
+        Raises:
+            UserError: with the trials.
+        """
+        begun = [] if allow_changed else self.records.begun_by_other_code(self.plan.trials)
+        if begun:
+            raise UserError(
+                f"the code has changed since {', '.join(begun)} began: go back to that version, start anew under "
+                f"--name {self._free_name()}, or continue with --allow-changed-code, which the record will say"
+            )
+
     def check_search(self) -> None:
         """Refuse a search by a library that is not installed.
 
@@ -228,6 +244,7 @@ class Campaign:
         parallel: Parallel = AUTO,
         limits: Limits | None = None,
         watch: Callable[["Campaign"], AbstractContextManager[Any]] | None = None,
+        allow_changed_code: bool = False,
     ) -> Policy:
         """Run what the plan asks for, from where the campaign stands, and return the policy at its end.
 
@@ -242,6 +259,7 @@ class Campaign:
                 above 1 on any nodes.
             limits: a time and GPU-hours within which this start must end.
             watch: returns a context manager around the run for this campaign (progress, tracking).
+            allow_changed_code: continue trials that another version of the code has begun; the record says so.
 
         Returns:
             The policy: `finished`, the `outcomes` of trials by name, and the gate's `decisions()`.
@@ -252,6 +270,7 @@ class Campaign:
         parallel, limits = parse_parallel(parallel), limits or Limits()
         limits.check(self.run_spec)
         self.check_search()
+        self.check_code(allow_changed_code)
         needs = self.check_prerequisites(force)
         with self.records.locked():
             self.freeze()

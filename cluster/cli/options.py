@@ -51,7 +51,13 @@ notify_option = click.option(
 verbose_option = click.option(
     "--verbose", is_flag=True, help="at the end also print each trial's conditions and the effects of toggles"
 )
-START_OPTIONS = (parallel_option, max_gpu_hours_option, until_option, notify_option, verbose_option)
+allow_changed_code_option = click.option(
+    "--allow-changed-code", is_flag=True, help="continue trials that another version of the code has begun; recorded"
+)
+START_OPTIONS = (
+    *(parallel_option, max_gpu_hours_option, until_option),
+    *(notify_option, verbose_option, allow_changed_code_option),
+)
 """Options of every command that starts or continues a campaign."""
 job_option = click.option("--job", hidden=True, help="MODULE:FUNCTION that replaces the translator job")
 
@@ -135,6 +141,7 @@ class StartRequest:
     until: str | None = None
     notify: str | None = None
     verbose: bool = False
+    allow_changed_code: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

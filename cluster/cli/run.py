@@ -92,6 +92,7 @@ def run_campaign(
         raise UserError(f"no storage at {campaign.storage} ({error.strerror}): give another --storage") from error
     check(tracking_uri_of(campaign))
     campaign.check_prerequisites(force)
+    campaign.check_code(start.allow_changed_code)
     with _ray_for(campaign):
         check_campaign_data(campaign, need_commits=job is None and not force)
         earlier = (campaign.records.campaign() or {}).get("request", {}).get("preflight", [])
@@ -99,7 +100,14 @@ def run_campaign(
         if not campaign.policy().finished:
             campaign.request["preflight"].append("skipped" if skip_preflight else _preflight(campaign, job))
         watch = partial(_watched, reports or default_reports(), start.notify)
-        policy = campaign.run(job, force=force, parallel=parallel, limits=limits, watch=watch)
+        policy = campaign.run(
+            job,
+            force=force,
+            parallel=parallel,
+            limits=limits,
+            watch=watch,
+            allow_changed_code=start.allow_changed_code,
+        )
     print_summary(campaign, policy, verbose=start.verbose)
     print_effects(campaign, verbose=start.verbose)
     failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())

@@ -55,13 +55,14 @@ def _declare(campaign: Campaign, tracker: Tracker, declared: set[str]) -> None:
         if trial.phase not in phases:
             phases.add(trial.phase)
             tracker.phase(trial.phase, settings_shared(campaign.plan), {"follows": campaign.phase.name})
+        code = (folder.spec() or {}).get("code")
         tracker.trial(
             folder.path,
             phase=trial.phase,
             name=trial.variant,
             fingerprint=trial.fingerprint,
             params=parameters(campaign.plan.changes(trial) | values(trial.spec.flat())),
-            tags={names.SEED: trial.seed},
+            tags={names.SEED: trial.seed} | ({names.CODE: "+".join(code)} if code else {}),
         )
         declared.add(name)
 

@@ -1,6 +1,7 @@
 """Declarations and event logs arrive in an SQLite store, also after interruptions and losses."""
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bridge_common import files
+from mlflow_utils import names
 from mlflow_utils.tracker import Tracker
 from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support import mlflow_records
@@ -115,6 +117,15 @@ def test_a_store_that_lost_its_runs_is_noticed_although_nothing_is_new(storage: 
     (run,) = mlflow_records.trials(uri).values()
     sent = mlflow_records.without_totals(mlflow_records.points(uri, run.info.run_id))
     assert sent == mlflow_records.logged_points(folder)
+
+
+def test_a_finished_trial_keeps_the_provenance_of_what_ran_it(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign, uri = make_campaign(storage), default_tracking_uri(storage)
+    for job in ("raysubmit_1", "raysubmit_2"):
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"metadata": {"job_submission_id": job}}))
+        record(uri, campaign)
+    tags = {run.data.tags["kind"]: run.data.tags[names.RAY_JOB] for run in mlflow_records.runs(uri)}
+    assert tags == {"phase": "raysubmit_2", "trial": "raysubmit_1"}
 
 
 def test_a_resumed_trial_continues_its_run(storage: Path) -> None:

@@ -1,12 +1,15 @@
 """Campaigns: frozen, priced, reused, refused if they would become another, and run once their prerequisites passed."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from bridge_common import files
 from bridge_common.errors import UserError
-from ray_bridge import tiny, tiny_run
+from bridge_common.event_log import EventLog
+from bridge_common.trial_folder import TrialFolder
+from ray_bridge import code_digest, tiny, tiny_run
 from tune_spaces.campaign import Campaign
 from tune_spaces.design import phases, variants
 from tune_spaces.design.phases import Phase
@@ -157,3 +160,59 @@ def test_two_drivers_on_one_campaign(tmp_path: Path) -> None:
     one = campaign(tmp_path)
     with one.records.locked(), pytest.raises(UserError, match=r"is being run by process \d+"):
         campaign(tmp_path).run(job="nothing:runs")
+
+
+def begin_with_code(of: Campaign, digest: str, *, steps: int) -> TrialFolder:
+    """Begin the first trial as another version of the code would have, and let it train some steps."""
+    trial = of.records.begin(of.plan.trials[names(of)["full"]], of.run_spec)
+    trial.begin({**(trial.spec() or {}), "code": [digest]})
+    log = EventLog(trial.events_file)
+    for step in range(steps + 1):
+        log.metrics(step, {"loss/total": 1.0})
+    return trial
+
+
+def test_a_trial_that_other_code_has_begun_is_refused_or_continued_on_the_record(tmp_path: Path) -> None:
+    of = campaign(tmp_path)
+    of.freeze()
+    trial = begin_with_code(of, "0" * 16, steps=3)
+    with pytest.raises(UserError, match=rf"since {trial.name} began: .* --name c-2, .* --allow-changed-code"):
+        of.run("no.such:job")
+    of.check_code(allow_changed=True)
+    again = of.records.begin(of.plan.trials[trial.name], of.run_spec)
+    assert (again.spec() or {})["code"] == ["0" * 16, code_digest()]
+    of.records.begin(of.plan.trials[trial.name], of.run_spec)
+    assert (again.spec() or {})["code"] == ["0" * 16, code_digest()], "named once by a start of the same code"
+    of.check_code()
+    (row,) = of.results().to_dict("records")
+    assert row["code"] == "0" * 16 + "+" + code_digest()
+
+
+def test_code_that_changed_before_the_first_step_or_after_the_end_is_no_matter(tmp_path: Path) -> None:
+    of = campaign(tmp_path)
+    trial = begin_with_code(of, "0" * 16, steps=0)
+    of.check_code()
+    of.records.begin(of.plan.trials[trial.name], of.run_spec)
+    assert (trial.spec() or {})["code"] == [code_digest()], "nothing of the other code is in the record"
+    begin_with_code(of, "0" * 16, steps=3)
+    trial.write_result({"metrics": {}})
+    of.check_code()
+
+
+def test_a_trial_that_is_reused_keeps_the_code_that_trained_it(tmp_path: Path) -> None:
+    first, second = campaign(tmp_path, "first"), campaign(tmp_path, "second")
+    begin_with_code(first, "0" * 16, steps=3)
+    finish_folder = first.trial(names(first)["full"])
+    finish_folder.write_result({"metrics": {}, "fingerprint": finish_folder.fingerprint()})
+    planned = second.plan.trials[names(second)["full"]]
+    copied = reuse.copy_records(finish_folder, second.records, planned, second.run_spec)
+    assert (copied.spec() or {})["code"] == ["0" * 16]
+
+
+def test_half_a_result_is_not_reused(tmp_path: Path) -> None:
+    first, second = campaign(tmp_path, "first"), campaign(tmp_path, "second")
+    folder = first.trial(finish(first, names(first)["full"]).name)
+    planned = second.plan.trials[names(second)["full"]]
+    assert reuse.source_of(planned, second.records, reuse.finished_trials(tmp_path)) == folder
+    os.truncate(folder.result_file, folder.result_file.stat().st_size // 2)
+    assert reuse.source_of(planned, second.records, reuse.finished_trials(tmp_path)) is None

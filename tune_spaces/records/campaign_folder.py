@@ -6,7 +6,7 @@ What was asked, planned, decided and measured can all be read from this folder, 
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from bridge_common import files, trial_files
 from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
-from ray_bridge import RunSpec
+from ray_bridge import RunSpec, code_digest
 from tune_spaces.design.plan import PlannedTrial
 
 STOP, LOCK, DRIVER, EXPERIMENTS = "stop", ".lock", "driver.json", "tune"
@@ -60,9 +60,19 @@ class CampaignFolder:
         """Return the folder of a trial by its name in the plan."""
         return TrialFolder.of(self.path, name)
 
-    def begin(self, trial: PlannedTrial, run: RunSpec) -> TrialFolder:
-        """Make a planned trial's folder with its `spec.json`."""
+    def begin(self, trial: PlannedTrial, run: RunSpec, code: list[str] | None = None) -> TrialFolder:
+        """Make a planned trial's folder with its `spec.json`.
+
+        Args:
+            trial: what is planned.
+            run: how it runs.
+            code: digests of the code that trained it; by default those recorded for its steps until now, and this
+                process's.
+        """
         folder = self.trial(trial.name)
+        if code is None:
+            earlier, now = trained_by(folder), code_digest()
+            code = earlier if earlier[-1:] == [now] else [*earlier, now]
         folder.begin(
             {
                 "variant": trial.variant,
@@ -72,9 +82,16 @@ class CampaignFolder:
                 "purpose": trial.purpose,
                 "spec": trial.spec.model_dump(),
                 "run": run.model_dump(),
+                "code": code,
             }
         )
         return folder
+
+    def begun_by_other_code(self, names: Iterable[str]) -> list[str]:
+        """Return which of these trials have trained some steps, but not all, with another version of the code."""
+        trials = map(self.trial, names)
+        unfinished = [trial for trial in trials if trial.begun and not trial.finished and not trial.stopped_early]
+        return [trial.name for trial in unfinished if trained_by(trial)[-1:] not in ([], [code_digest()])]
 
     # -- records ------------------------------------------------------------------------------------------------------
 
@@ -200,6 +217,12 @@ class CampaignFolder:
     def stop_requested(self) -> bool:
         """Whether the driver was asked to end since it started."""
         return (self.path / STOP).exists()
+
+
+def trained_by(trial: TrialFolder) -> list[str]:
+    """Return the digests of the code that trained a trial until now, the latest last; none before its first step."""
+    begun = any(event["kind"] == "metrics" and event["step"] > 0 for event in trial.events())
+    return list((trial.spec() or {}).get("code", ())) if begun else []
 
 
 def _read(path: Path, remedy: str) -> Any:

@@ -37,7 +37,8 @@ def trial_table(
 ) -> pd.DataFrame:
     """Build a table with one row per trial.
 
-    Its columns are, in this order: name, variant, phase, seed and fingerprint; status (finished, failed, stopped early,
+    Its columns are, in this order: name, variant, phase, seed, fingerprint and code (the digest of the code that
+    trained, several if it changed between a stop and a resume); status (finished, failed, stopped early,
     unfinished), error and reused_from; folder, and samples, the path of `samples.jsonl` or None until the trial has
     finished; a column per toggle under its key (on, off); fields of the spec; the columns in `more`; node_id, gpu,
     seconds and checkpoint; the metrics of the final evaluation, and its seconds a question (`cost/seconds/...`).
@@ -79,6 +80,7 @@ def _row(
     row = {
         "name": trial.name,
         **{name: record.get(name) for name in ("variant", "phase", "seed", "fingerprint")},
+        "code": "+".join(record.get("code", ())) or None,
         "status": STOPPED_EARLY if trial.stopped_early else STATUSES[trial.status],
         "error": (trial.error() or {}).get("error"),
         "reused_from": None,

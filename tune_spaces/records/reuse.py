@@ -62,7 +62,7 @@ def source_of(trial: PlannedTrial, campaign: CampaignFolder, finished: Finished)
     if twin is not None and twin.finished and twin.fingerprint() == trial.fingerprint:
         return twin
     candidates = finished.get(trial.fingerprint[:8], [])
-    return next((folder for folder in candidates if folder.fingerprint() == trial.fingerprint), None)
+    return next((f for f in candidates if f.fingerprint() == trial.fingerprint and f.finished), None)
 
 
 def copy_records(source: TrialFolder, campaign: CampaignFolder, trial: PlannedTrial, run: RunSpec) -> TrialFolder:
@@ -70,7 +70,7 @@ def copy_records(source: TrialFolder, campaign: CampaignFolder, trial: PlannedTr
 
     Checkpoints are not copied: `result.json` names the folder in which they are.
     """
-    folder = campaign.begin(trial, run)
+    folder = campaign.begin(trial, run, list((source.spec() or {}).get("code", ())))
     for path in sorted(source.path.iterdir()):
         if path.name in _NOT_COPIED:
             continue

@@ -12,6 +12,7 @@ import pytest
 
 from bridge_common import files
 from bridge_common.errors import UserError
+from ray_bridge import code_digest
 from tests.support.planned_trials import RUN, campaign, of_variant, plan
 from tune_spaces.records.campaign_folder import CampaignFolder
 
@@ -55,6 +56,7 @@ def test_a_trial_begins_with_all_that_it_is(tmp_path: Path) -> None:
         "purpose": "KL alignment alone",
         "spec": json.loads(json.dumps(trial.spec.model_dump())),
         "run": json.loads(json.dumps(RUN.model_dump())),
+        "code": [code_digest()],
     }
 
 
