@@ -5,15 +5,13 @@ in variant C, ten steps in; checkpoints of its finished trials are left out.
 """
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from tests.support.command_line import call, call_here
 from tests.support.mlflow_store import copy_database
 from tune_spaces.campaign import Campaign
 
@@ -33,9 +31,7 @@ def storage(tmp_path: Path, mlflow_database: Path) -> Path:
 
 def cluster(*arguments: str | Path) -> str:
     """Run a command of the command line and return what it printed."""
-    command = [sys.executable, "-m", "cluster", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
+    done = call_here(*map(str, arguments))
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -66,7 +62,7 @@ def test_it_is_read_and_reported(storage: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_it_is_resumed_from_its_checkpoint_and_its_trials_are_reused(storage: Path) -> None:
     before = results_of(storage)
-    cluster("resume", "--storage", storage)
+    assert call("resume", "--storage", str(storage)).returncode == 0
     assert results_of(storage) == before
     trial = storage / NAME / "trials" / "C-21c38f2a"
     assert json.loads((trial / "result.json").read_text())["metrics"]["n"] == 24
@@ -82,7 +78,7 @@ def test_it_is_resumed_from_its_checkpoint_and_its_trials_are_reused(storage: Pa
     # Another campaign of the same settings in this storage takes all four, and starts no Ray.
     asked = json.loads((storage / NAME / "campaign.json").read_text())
     settings = [f"--set={name}={value}" for name, value in asked["request"]["settings"].items()]
-    cluster("phase1", "--preset", "tiny", "--storage", storage, "--name", "again", *settings)
+    assert call("phase1", "--preset", "tiny", "--storage", str(storage), "--name", "again", *settings).returncode == 0
     for name in (*FINISHED, "C-21c38f2a"):
         taken = json.loads((storage / "again" / "trials" / name / "result.json").read_text())
         assert taken["reused_from"].endswith(f"{NAME}/trials/{name}")

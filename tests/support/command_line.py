@@ -1,9 +1,13 @@
-"""The command line as a process of its own."""
+"""The command line in this process and as a process of its own."""
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,6 +24,22 @@ def call(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[st
         env={**kept, "CUDA_VISIBLE_DEVICES": "", **environment},
         check=False,
     )
+
+
+def call_here(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the same in this process, which has imported already what a new one takes seconds to import."""
+    from cluster.cli.app import main
+
+    command, out, err = ["ablate", *arguments], io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.delenv("RAY_ADDRESS", raising=False)
+        for name, value in {"CUDA_VISIBLE_DEVICES": "", **environment}.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", command)
+        patch.setattr(sys, "path", list(sys.path))
+        patch.chdir(ROOT)
+        code = main()
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 
 
 def is_one_error_line(done: "subprocess.CompletedProcess[str]") -> bool:

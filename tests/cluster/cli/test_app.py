@@ -9,7 +9,7 @@ import pytest
 
 from bridge_common.errors import UserError
 from cluster.cli.options import parse_seeds, parse_settings
-from tests.support.command_line import ROOT, call, is_one_error_line
+from tests.support.command_line import ROOT, call_here, is_one_error_line
 from tests.support.model_pairs import make_pair
 
 WRONG = [
@@ -45,7 +45,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("arguments", "line"), WRONG, ids=[" ".join(a) for a, _ in WRONG])
 def test_mistakes_are_one_line_and_exit_2(tmp_path: Path, arguments: list[str], line: str) -> None:
-    done = call(*arguments, "--storage", str(tmp_path))
+    done = call_here(*arguments, "--storage", str(tmp_path))
     assert is_one_error_line(done), done.stderr
     assert line in done.stderr
 
@@ -65,7 +65,7 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path: Path, arguments: list[str], 
     ],
 )
 def test_what_click_refuses_is_one_line_too(arguments: list[str], line: str) -> None:
-    done = call(*arguments)
+    done = call_here(*arguments)
     assert is_one_error_line(done), done.stderr
     assert line in done.stderr
 
@@ -94,7 +94,7 @@ def test_help_and_mistakes_load_nothing_heavy_and_take_less_than_a_second_of_cpu
 
 
 def test_plan_prints_and_freezes(tmp_path: Path) -> None:
-    done = call("plan", "phase1", "--storage", str(tmp_path), "--gate", "confident")
+    done = call_here("plan", "phase1", "--storage", str(tmp_path), "--gate", "confident")
     assert done.returncode == 0, done.stderr
     for part in ("if 65% to below 70%: B (seed 0), C (seed 0)", "while the gate is uncertain", "80 % power"):
         assert part in done.stdout
@@ -105,23 +105,23 @@ def test_plan_shows_context_and_memory_and_refuses_what_does_not_fit(tmp_path: P
     pair = make_pair(tmp_path / "pair")
     options = ["--storage", str(tmp_path), "--source", pair.source, "--target", pair.target]
     short = ["--set", "train_examples=20", "--set", "test_examples=4", "--set", "validation_examples=4"]
-    done = call("plan", "phase1", *options, *short)
+    done = call_here("plan", "phase1", *options, *short)
     assert done.returncode == 0, done.stderr
     assert "context: full-seed" in done.stdout or "context: " in done.stdout
     assert "of 2,048 and 2,048 (the longest of" in done.stdout
     assert "memory: " in done.stdout
     config = Path(pair.target) / "config.json"
     config.write_text(config.read_text().replace('"max_position_embeddings": 2048', '"max_position_embeddings": 32'))
-    done = call("plan", "phase1", *options, *short, "--name", "short")
+    done = call_here("plan", "phase1", *options, *short, "--name", "short")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "reads 32 positions at most" in done.stderr
     assert "lower num_fewshot" in done.stderr
     assert not (tmp_path / "short" / "plan.json").exists()
     on_gpus = ["--set", "use_gpu=true", "--set", "max_new_tokens=2", "--set", "soft_tokens=1", "--skip-preflight"]
-    done = call("plan", "phase1", *options, *short, *on_gpus, "--name", "gpus")
+    done = call_here("plan", "phase1", *options, *short, *on_gpus, "--name", "gpus")
     assert done.returncode == 0, done.stderr
     assert "on each GPU, assumed: --gpu-memory GB says what they have" in done.stdout
-    done = call("plan", "phase1", *options, *short, *on_gpus[:-1], "--gpu-memory", "0.1", "--name", "small")
+    done = call_here("plan", "phase1", *options, *short, *on_gpus[:-1], "--gpu-memory", "0.1", "--name", "small")
     assert done.returncode == 2
     assert "of 0 GB on each GPU" in done.stderr
 

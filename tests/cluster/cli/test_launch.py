@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import call, is_one_error_line
+from tests.support.command_line import call_here, is_one_error_line
 
 SCHEDULER = """#!/usr/bin/env bash
 echo "$*" >"$0.arguments"
@@ -17,7 +17,7 @@ echo "Submitted batch job 4711"
 
 def launch(*arguments: str, tools: Path | None = None) -> "subprocess.CompletedProcess[str]":
     path = f"{tools}:{os.environ['PATH']}" if tools else "/nowhere"  # so that no scheduler is installed
-    return call("launch", *arguments, PATH=path)
+    return call_here("launch", *arguments, PATH=path)
 
 
 @pytest.fixture

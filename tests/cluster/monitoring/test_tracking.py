@@ -1,22 +1,16 @@
 """A campaign that was started from Python names no MLflow store: commands use the one of its storage."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from cluster.monitoring.tracking import tracking_uri_of
 from ray_bridge import tiny, tiny_run
 from tests.support.campaign_folder import metrics, samples
+from tests.support.command_line import call_here
 from tune_spaces import Campaign, phase1
-
-ROOT = Path(__file__).parents[3]
 
 
 def cluster(*arguments: str) -> str:
-    command = [sys.executable, "-m", "cluster", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    done = call_here(*arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
