@@ -14,6 +14,7 @@ from bridge_common.git import GIT_FACTS, git_facts
 from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support import mlflow_records
 from tests.support.git_checkouts import commit_all
+from tests.support.mlflow_store import copy_database
 
 ROOT = Path(__file__).parents[2]
 RECORD = """
@@ -43,7 +44,7 @@ def recorded_tags(code: Path, campaign: Path, **variables: str) -> tuple[list[di
     Returns:
         The tags of the phase's and of the trial's run, and the names of the phase's artifacts.
     """
-    campaign.mkdir(parents=True)
+    campaign.mkdir()
     uri = default_tracking_uri(campaign.parent)
     environment = {name: value for name, value in os.environ.items() if name != GIT_FACTS}
     subprocess.run(
@@ -60,13 +61,20 @@ def recorded_tags(code: Path, campaign: Path, **variables: str) -> tuple[list[di
     return [run.data.tags for run in runs], artifacts
 
 
-@pytest.mark.parametrize("changed", [False, True])
-def test_runs_of_a_checkout_have_its_commit_and_diff(tmp_path: Path, changed: bool) -> None:
+@pytest.fixture
+def runs(tmp_path: Path, mlflow_database: Path) -> Path:
+    """Return an empty storage whose database has its tables already."""
+    (tmp_path / "runs").mkdir()
+    return copy_database(mlflow_database, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("changed", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_runs_of_a_checkout_have_its_commit_and_diff(tmp_path: Path, runs: Path, changed: bool) -> None:
     code = copy_of_the_code(tmp_path / "code")
     commit = commit_all(code)
     if changed:
         (code / "mlflow_utils" / "names.py").open("a").write("# changed\n")
-    recorded, artifacts = recorded_tags(code, tmp_path / "runs" / "demo")
+    recorded, artifacts = recorded_tags(code, runs / "demo")
     for tags in recorded:
         assert (tags["git_commit"], tags["mlflow.source.git.commit"]) == (commit, commit)
         assert (tags["git_branch"], tags["mlflow.source.git.branch"]) == ("main", "main")
@@ -74,25 +82,27 @@ def test_runs_of_a_checkout_have_its_commit_and_diff(tmp_path: Path, changed: bo
     assert artifacts == (["git_diff.patch"] if changed else [])
 
 
-def test_runs_of_a_submitted_job_have_the_commit_of_the_checkout_it_was_submitted_from(tmp_path: Path) -> None:
+def test_runs_of_a_submitted_job_have_the_commit_of_the_checkout_it_was_submitted_from(
+    tmp_path: Path, runs: Path
+) -> None:
     checkout = copy_of_the_code(tmp_path / "checkout")
     commit = commit_all(checkout)
     (checkout / "new.py").write_text("")
     submitted = json.dumps(git_facts(checkout))
     copy = copy_of_the_code(tmp_path / "copy")
-    recorded, _ = recorded_tags(copy, tmp_path / "runs" / "demo", **{GIT_FACTS: submitted})
+    recorded, _ = recorded_tags(copy, runs / "demo", **{GIT_FACTS: submitted})
     for tags in recorded:
         assert (tags["git_commit"], tags["mlflow.source.git.commit"]) == (commit, commit)
         assert (tags["git_branch"], tags["mlflow.source.git.branch"]) == ("main", "main")
         assert tags["git_dirty"] == "True"
 
 
-def test_runs_of_code_without_git_say_nothing_about_it(tmp_path: Path) -> None:
+def test_runs_of_code_without_git_say_nothing_about_it(tmp_path: Path, runs: Path) -> None:
     outer = tmp_path / "outer"
     outer.mkdir()
     (outer / "mine.py").write_text("")
     commit_all(outer)
     code = copy_of_the_code(outer / ".venv" / "site-packages")
-    recorded, artifacts = recorded_tags(code, tmp_path / "runs" / "demo")
+    recorded, artifacts = recorded_tags(code, runs / "demo")
     assert not [name for tags in recorded for name in tags if "git" in name]
     assert artifacts == []

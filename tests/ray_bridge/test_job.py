@@ -3,9 +3,6 @@
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +28,7 @@ from ray_bridge.training.session import LocalSession
 from ray_bridge.training.startup_timer import StartupTimer
 from ray_bridge.training.trainer import Trainer
 from tests.support.local_jobs import recorded, run_job
-from tests.support.workers import on_two_workers
+from tests.support.workers import on_two_workers, started
 
 
 def evaluate(
@@ -96,25 +93,19 @@ def test_the_same_spec_and_seed_give_the_same_job_and_another_seed_another(
 
 
 def test_a_killed_job_resumes_bit_for_bit(spec: JobSpec, finished: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from ray_bridge.config.spec import JobSpec\n"
-        "from tests.support.local_jobs import run_job\n"
-        "run_job(JobSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), checkpoint_every=3)\n"
-    )
     moments = random.Random(time.time_ns())
     kills = 0
-    command = [sys.executable, "-c", code, spec.model_dump_json(), str(tmp_path)]
     while kills < 3:
-        job = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        job = started(run_job, spec, tmp_path, checkpoint_every=3)
         goal = moments.randrange(1, 12)
-        while job.poll() is None and _steps(tmp_path) < goal:
+        while job.exitcode is None and _steps(tmp_path) < goal:
             time.sleep(0.005)
-        if job.poll() is None:
-            os.kill(job.pid, signal.SIGKILL)
-        job.wait()
+        job.kill()
+        job.join()
         kills += 1
-    assert subprocess.run(command, check=False).returncode == 0
+    last = started(run_job, spec, tmp_path, checkpoint_every=3)
+    last.join()
+    assert last.exitcode == 0
     assert recorded(tmp_path) == recorded(finished)
 
 

@@ -26,8 +26,8 @@ def call(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[st
     )
 
 
-def call_here(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run the same in this process, which has imported already what a new one takes seconds to import."""
+def call_here(*arguments: str, folder: Path = ROOT, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the same in this process, which need not import everything anew, in a folder."""
     from cluster.cli.app import main
 
     command, out, err = ["ablate", *arguments], io.StringIO(), io.StringIO()
@@ -37,7 +37,7 @@ def call_here(*arguments: str, **environment: str) -> "subprocess.CompletedProce
             patch.setenv(name, value)
         patch.setattr(sys, "argv", command)
         patch.setattr(sys, "path", list(sys.path))
-        patch.chdir(ROOT)
+        patch.chdir(folder)
         code = main()
     return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
 

@@ -1,10 +1,14 @@
-"""Run the workers of a job as processes of their own, without Ray."""
+"""Processes of their own without Ray: workers of a job that form a group, and jobs that are killed.
+
+They are forked from one server that has imported PRELOADED once: in a new interpreter each would import for seconds.
+"""
 
 import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -13,7 +17,6 @@ import torch.multiprocessing
 
 from ray_bridge.distributed import Worker
 
-# Workers are forked from one server that has imported these once: in a new interpreter each would take seconds.
 PRELOADED = ["pytest", "tests.support.local_jobs", "transformers.models.auto.modeling_auto"]
 
 
@@ -30,17 +33,32 @@ def on_workers(world: int, work: Callable[..., None], *arguments: Any) -> None:
         torch.multiprocessing.start_processes(_join, everything, nprocs=world, start_method="forkserver")
 
 
-def _join(
-    rank: int,
-    world: int,
-    meeting: str,
-    variables: dict[str, str],
-    work: Callable[..., None],
-    arguments: tuple[Any, ...],
+def started(work: Callable[..., object], *arguments: Any, **settings: Any) -> BaseProcess:
+    """Start a process that calls `work(*arguments, **settings)`; its `exitcode` is None while it runs."""
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_call, args=(dict(os.environ), work, arguments, settings)
+    )
+    process.start()
+    return process
+
+
+def _call(
+    environment: dict[str, str], work: Callable[..., object], arguments: tuple[Any, ...], settings: dict[str, Any]
 ) -> None:
     os.environ.clear()
-    os.environ.update(variables)  # the server's are those of the first call
+    os.environ.update(environment)  # the server's is that of the first call
     torch.set_num_threads(1)
+    work(*arguments, **settings)
+
+
+def _join(
+    rank: int, world: int, meeting: str, environment: dict[str, str], work: Callable[..., None], arguments: Any
+) -> None:
+    _call(environment, _in_group, (rank, world, meeting, work, arguments), {})
+
+
+def _in_group(rank: int, world: int, meeting: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     patience = timedelta(seconds=120)
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world, timeout=patience)
     work(Worker(rank=rank, world=world), *arguments)

@@ -122,6 +122,7 @@ def test_text_is_that_of_generate(
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @pytest.mark.parametrize("exemplars", [0, 2])
 def test_a_real_model_chats_as_its_own_generate_does(real_model: Path, exemplars: int) -> None:
     lm = FrozenLM.load(str(real_model), dtype="float32").reading("chat")

@@ -106,6 +106,7 @@ def test_a_stop_text_of_white_space_needs_something_before_it(lm: FrozenLM) -> N
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_real_model_stops_as_its_own_generate_does(real_model: Path) -> None:
     lm = FrozenLM.load(str(real_model), dtype="float32")
     stops = ["\nQuestion:", "\nQ:"]

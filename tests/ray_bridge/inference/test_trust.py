@@ -1,9 +1,6 @@
 """Exported folders, bundles and hub repositories import no code that their user has not named."""
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +12,7 @@ from bridge_common.files import read_json, write_json
 from ray_bridge import Translator
 from ray_bridge.inference.export import write_export
 from ray_bridge.inference.trust import is_own_trial
-from tests.support.command_line import ROOT
+from tests.support.command_line import call_here
 from tests.support.plugin_modules import importable
 
 CODE = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\n"
@@ -102,15 +99,7 @@ def test_commands_exit_with_2_in_one_line(command: str, exported: Path, tmp_path
     (tmp_path / "stranger.py").write_text(CODE + TASK)
     naming(exported, tmp_path / "export", task="stranger:Mine")
     rest = {"translate": ["What is 1 + 1?"], "export": ["new"]}.get(command, [])
-    done = subprocess.run(
-        [sys.executable, "-m", "cluster", command, "export", *rest],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = call_here(command, "export", *rest, folder=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "--plugin stranger" in done.stderr
     assert not (tmp_path / "ran").exists()

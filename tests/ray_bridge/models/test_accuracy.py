@@ -26,6 +26,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_real_weights_take_fused_layers(real_model: Path, dtype: str) -> None:
     lm = FrozenLM.load(str(real_model), dtype=dtype).fuse()

@@ -89,7 +89,10 @@ def test_the_header_read_once_changes_nothing(
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=EXACT)
 
 
-@pytest.mark.parametrize(("header", "after_header", "sampled"), [(0, False, False), (2, False, True), (2, True, True)])
+@pytest.mark.parametrize(
+    ("header", "after_header", "sampled"),
+    [(0, False, False), pytest.param(2, False, True, marks=pytest.mark.slow), (2, True, True)],
+)
 def test_the_fixed_cache_writes_the_models_own_text(
     eager: FrozenLM, header: int, after_header: bool, sampled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

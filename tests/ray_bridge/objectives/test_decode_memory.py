@@ -49,12 +49,14 @@ def random_lm(kind: str, geometry: dict[str, Any], device: torch.device) -> Froz
     return FrozenLM(model, tokenizer, kind)
 
 
-def make_pair_of(spec: JobSpec, source: dict[str, Any], target: dict[str, Any], device: torch.device) -> ModelPair:
-    """Both models, and a few-shot header that makes the prompt as long as GSM8K's."""
+def make_pair_of(
+    spec: JobSpec, source: dict[str, Any], target: dict[str, Any], device: torch.device, prompt_tokens: int
+) -> ModelPair:
+    """Both models, and a few-shot header of at least `prompt_tokens`."""
     lms = random_lm("mistral", source, device), random_lm("llama", target, device)
     task = SyntheticTask(train_examples=80, test_examples=1)
     exemplars = 0
-    while len(lms[1].tokenizer(task.header(task.train()[-exemplars - 1 :]))["input_ids"]) < PROMPT_TOKENS:
+    while len(lms[1].tokenizer(task.header(task.train()[-exemplars - 1 :]))["input_ids"]) < prompt_tokens:
         exemplars += 1
     encoder = Encoder(spec, task, task.header(task.train()[-exemplars:]), *lms)
     return ModelPair(spec=spec, source=lms[0], target=lms[1], task=task, encoder=encoder)
@@ -83,7 +85,7 @@ def test_models_are_freed_as_soon_as_they_are_dropped() -> None:
     spec = paper(decode_questions=1, geometry_projection=False, **small)
 
     def train() -> list[weakref.ref[Any]]:
-        pair = make_pair_of(spec, geometry | {"sliding_window": None}, geometry, torch.device("cpu"))
+        pair = make_pair_of(spec, geometry | {"sliding_window": None}, geometry, torch.device("cpu"), prompt_tokens=100)
         train_once(pair, rows=2)
         return [weakref.ref(kept) for lm in (pair.source, pair.target) for kept in (lm, lm.model)]
 
@@ -105,7 +107,7 @@ def test_a_decode_aware_step_fits_80_gb(questions: int) -> None:
         pytest.skip("needs a GPU")
     device = torch.device("cuda")
     spec = paper(soft_tokens=512, decode_questions=questions, geometry_projection=False)
-    pair = make_pair_of(spec, MISTRAL_7B, LLAMA_8B, device)
+    pair = make_pair_of(spec, MISTRAL_7B, LLAMA_8B, device, PROMPT_TOKENS)
     torch.cuda.reset_peak_memory_stats()
     norms = train_once(pair, rows=2)
     peak = torch.cuda.max_memory_allocated() / 2**30

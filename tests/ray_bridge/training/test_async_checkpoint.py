@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +17,7 @@ from ray_bridge.training.checkpoint import TrainingState
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
 from tests.support.local_jobs import recorded
+from tests.support.workers import started
 
 Intercept = Callable[[int, Path, Fill], None]
 
@@ -126,19 +125,17 @@ def test_an_error_in_a_write_ends_the_job_and_keeps_the_checkpoint_before(
     assert [path.name for path in trainer.session.checkpoints()] == ([] if broken == 3 else ["checkpoint-000009"])
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from ray_bridge.config.spec import JobSpec
-from tests.ray_bridge.training.test_async_checkpoint import make_trainer
-def dies(step, folder, fill):
-    fill(folder)
-    if step == 6:
-        state = folder / "state.pt"
-        os.truncate(state, state.stat().st_size // 2)
-        os.kill(os.getpid(), signal.SIGKILL)
-make_trainer(JobSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), dies).run()
-"""
+def run_and_die(spec: JobSpec, place: Path) -> None:
+    """Run a job that is killed when half of its checkpoint at step 6 is written."""
+
+    def dies(step: int, folder: Path, fill: Callable[[Path], None]) -> None:
+        fill(folder)
+        if step == 6:
+            state = folder / "state.pt"
+            os.truncate(state, state.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    make_trainer(spec, place, dies).run()
 
 
 def test_a_job_killed_in_a_write_resumes_from_the_last_complete_checkpoint(
@@ -146,9 +143,9 @@ def test_a_job_killed_in_a_write_resumes_from_the_last_complete_checkpoint(
     finished: Path,
     tmp_path: Path,
 ) -> None:
-    command = [sys.executable, "-c", KILLED, spec.model_dump_json(), str(tmp_path)]
-    killed = subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert killed.returncode == -signal.SIGKILL
+    job = started(run_and_die, spec, tmp_path)
+    job.join()
+    assert job.exitcode == -signal.SIGKILL
     names = sorted(path.name for path in (tmp_path / "local").iterdir())
     assert names[0] == "checkpoint-000003"
     assert [name.partition("-")[0] for name in names] == ["checkpoint", "unfinished"]
