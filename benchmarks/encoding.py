@@ -26,7 +26,7 @@ from ray_bridge.tasks.splits import load_splits
 
 def hotpotqa_rows(data: Path, count: int) -> list[dict[str, Any]]:
     """Return rows in HotpotQA's format, a question and ten paragraphs each, made of sentences of GSM8K."""
-    rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (data / "train.jsonl").read_bytes().splitlines()]
     sentences = [part + "." for row in rows for part in row["question"].split(". ") if part]
     draw = random.Random(0)
     return [

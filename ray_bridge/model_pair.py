@@ -17,6 +17,7 @@ from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.models.embedding_map import FitOnce
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.gradient_accuracy import judge_gradients
+from ray_bridge.models.identity import identify
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.tasks.splits import Splits
 from ray_bridge.tasks.task import Task
@@ -97,6 +98,11 @@ class ModelPair:
             exemplars=splits.exemplars,
         )
         return cls(spec=spec, source=source, target=target, task=splits.task, encoder=encoder)
+
+    def identities(self) -> dict[str, dict[str, str]]:
+        """Return by role what identifies each model's content (`ModelIdentity`); parts of weights have no digest."""
+        roles = {"source": self.source, "target": self.target}
+        return {role: identify(lm.model, lm.tokenizer, whole=lm.shards is None).record() for role, lm in roles.items()}
 
     def fast_paths(self) -> dict[str, float]:
         """Return, by metric name, whether each model's layers are fused, and their error over the eager path's."""

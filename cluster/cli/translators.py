@@ -1,6 +1,7 @@
 """Commands that use a trained translator: ask it, export it, and verify what was exported."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ import click
 
 from bridge_common.errors import UserError
 from cluster.cli.options import FOLDER
+from ray_bridge.inference.places import check_question_text
 
 if TYPE_CHECKING:
     from ray_bridge import Translator
@@ -61,6 +63,8 @@ def translate(
         raise UserError('give one question, as in translate RUN "How many ...", or a file of them by --file')
     if compare and (temperature > 0 or max_new_tokens is not None):
         raise UserError("--compare decodes as the evaluation did: leave out --temperature and --max-new-tokens")
+    if question is not None:
+        check_question_text(question)
     questions = [("", question)] if question is not None else read_questions(file) if file is not None else []
     translator = load(run, device, source, target, plugins)
     settings: dict[str, Any] = {"temperature": temperature, "seed": seed}
@@ -122,7 +126,7 @@ def read_questions(file: Path) -> list[tuple[str, str]]:
         UserError: if the file or one of its lines cannot be used; the message names the line.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")  # U+2028 and others may stand within a text
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {file}: {error}") from error
     questions = []
@@ -131,11 +135,15 @@ def read_questions(file: Path) -> list[tuple[str, str]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{file}, line {number}: no JSON ({error})") from error
         text = row.get("question") if isinstance(row, dict) else row
         if not isinstance(text, str) or not text.strip():
             raise UserError(f'{file}, line {number}: give {{"question": "..."}}, or a text in quotes')
+        try:
+            check_question_text(text)
+        except UserError as error:
+            raise UserError(f"{file}, line {number}: {error}") from error
         questions.append((str(row.get("id", "")) if isinstance(row, dict) else "", text))
     if not questions:
         raise UserError(f"{file} has no questions")
@@ -169,7 +177,7 @@ def export(
     """
     from ray_bridge.inference.bundle import write_bundle
     from ray_bridge.inference.export import check_no_trial, write_export
-    from ray_bridge.inference.saved import is_export
+    from ray_bridge.inference.saved import AT_TRAINING, is_export
 
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file: name a folder")
@@ -181,6 +189,11 @@ def export(
     check_no_trial(folder)
     translator = load(run, device, source, target, plugins)
     (write_bundle if bundle else write_export)(translator, folder)
+    if translator.saved.recorded_at != AT_TRAINING:
+        print(
+            "note: the digests of source and target were not recorded at training; computed now, of the loaded models",
+            file=sys.stderr,
+        )
     for path in sorted(folder.iterdir()):
         print(path)
 
@@ -210,7 +223,9 @@ def verify(
         f"{result.same_score} with the recorded verdict"
     )
     if result.differing:
-        print(f"other answers: {', '.join(result.differing[:20])}{' ...' if len(result.differing) > 20 else ''}")
+        print(f"other answers, by id: {', '.join(result.differing)}")
+    if result.other_verdicts:
+        print(f"of them with another verdict: {', '.join(result.other_verdicts)}")
     for problem in result.problems:
         print(problem)
     return 0 if result.passed else 1

@@ -53,10 +53,16 @@ class Best:
         return True
 
 
-def save_selected(folder: Path, best: Best) -> None:
-    """Write the weights, and then the record of the step that they are from."""
+def save_selected(folder: Path, best: Best, models: Mapping[str, Mapping[str, str]]) -> None:
+    """Write the weights, and then the record of the step that they are from and of the models that they belong to.
+
+    Args:
+        folder: of the selected checkpoint.
+        best: the weights.
+        models: `ModelIdentity.record()` of "source" and "target".
+    """
     write_bytes(folder / WEIGHTS_FILE, save({k: v.cpu().contiguous() for k, v in best.weights.items()}))
-    write_json(folder / RECORD_FILE, {"step": best.step, "validation_accuracy": best.accuracy})
+    write_json(folder / RECORD_FILE, {"step": best.step, "validation_accuracy": best.accuracy, "models": models})
 
 
 def load_selected(folder: Path, translator: TranslatorModule) -> int:

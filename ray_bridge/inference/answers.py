@@ -57,12 +57,16 @@ class Decoding(TypedDict, total=False):
             seed and text, not on its batch.
         max_new_tokens: most tokens of an answer; by default the `max_new_tokens` of the job.
         batch_size: questions answered together, 32 by default; changes speed only.
+        ids: an id for each question that is a text, None for one without. It seeds the question's noise: with its id in
+            the data set a question gets the recorded sample's noise. By default a recorded test question has its
+            recorded id, and any other a digest of its text.
     """
 
     temperature: float
     seed: int | Sequence[int]
     max_new_tokens: int
     batch_size: int
+    ids: Sequence[str | None] | None
 
 
 class SoftTokens(NamedTuple):

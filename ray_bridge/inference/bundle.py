@@ -11,6 +11,7 @@ from bridge_common.files import write_bytes, write_json
 from bridge_common.trial_files import EVENTS, METRICS, RESULT, SAMPLES, SPEC
 from ray_bridge.inference.export import check_no_trial, write_export
 from ray_bridge.inference.recorded import record_problems
+from ray_bridge.inference.rerun import rerun_command
 from ray_bridge.inference.saved import is_export, sampled_example
 
 if TYPE_CHECKING:
@@ -40,17 +41,19 @@ def write_bundle(translator: "Translator", folder: Path) -> None:
             write_bytes(folder / written, (trial / name).read_bytes())
         if plan.is_file():
             write_bytes(folder / PLAN_FILE, plan.read_bytes())
-        write_json(folder / ENVIRONMENT_FILE, _environment(translator.saved.record))
+        write_json(folder / ENVIRONMENT_FILE, _environment(translator))
     except OSError as error:
         raise UserError(f"cannot write the bundle into {folder}: {error.strerror or error}") from error
     write_export(translator, folder)
 
 
-def _environment(record: Mapping[str, Any]) -> dict[str, Any]:
+def _environment(translator: "Translator") -> dict[str, Any]:
+    record = translator.saved.record
     return {
         "trained_on": dict(record.get("environment", {})),
         "bundled_on": {"python": platform.python_version(), "platform": platform.platform()},
-        "command": "python -m cluster verify FOLDER",
+        "command": rerun_command(translator.spec, record.get("run", {})),
+        "verify": "python -m cluster verify .",  # in this folder
     }
 
 
@@ -63,6 +66,7 @@ class Verification:
         same: of them, answers equal byte for byte.
         same_score: of them, answers with the recorded verdict under the strict rule.
         differing: ids of the items whose answers differ.
+        other_verdicts: ids of the items whose verdicts differ.
         exact: whether the arithmetic of evaluation, float64, promises equal answers.
         problems: what does not fit together in the record, a line each.
     """
@@ -71,6 +75,7 @@ class Verification:
     same: int
     same_score: int
     differing: tuple[str, ...]
+    other_verdicts: tuple[str, ...]
     exact: bool
     problems: tuple[str, ...]
 
@@ -100,11 +105,13 @@ def verify(translator: "Translator", items: int = 50, batch_size: int = 32) -> V
     same = [answer.text == row["bridged_output"] for answer, row in zip(answers, rows, strict=True)]
     task = translator.pair.task
     scored = [task.score(answer.text, example).correct for answer, example in zip(answers, examples, strict=True)]
+    verdicts = [str(row["id"]) for now, row in zip(scored, rows, strict=True) if now != row["bridged_correct"]]
     return Verification(
         items=len(rows),
         same=sum(same),
-        same_score=sum(now == row["bridged_correct"] for now, row in zip(scored, rows, strict=True)),
+        same_score=len(rows) - len(verdicts),
         differing=tuple(str(row["id"]) for row, equal in zip(rows, same, strict=True) if not equal),
+        other_verdicts=tuple(verdicts),
         exact=translator.spec.eval_dtype == "float64",
         problems=record_problems(translator, list(FILES.values()) if is_export(folder) else [RESULT, METRICS]),
     )

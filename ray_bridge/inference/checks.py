@@ -21,7 +21,7 @@ def device_of(device: torch.device | str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise UserError(f"device={device!r}: use cpu, cuda or cuda:N") from error
     if device.type == "cuda" and not (torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count()):
         raise UserError(f"device={device}: torch sees {torch.cuda.device_count()} GPUs here; use cpu")
@@ -31,8 +31,8 @@ def device_of(device: torch.device | str | None) -> torch.device:
 
 
 def identity_of(lm: FrozenLM) -> ModelIdentity:
-    """Return the identity of a loaded model."""
-    return identify(lm.model, lm.tokenizer)
+    """Return the identity of a loaded model; without its weights if this process holds a part of them."""
+    return identify(lm.model, lm.tokenizer, whole=lm.shards is None)
 
 
 def check_identity(role: str, lm: FrozenLM, expected: ModelIdentity, saved: SavedTranslator) -> None:
@@ -41,9 +41,7 @@ def check_identity(role: str, lm: FrozenLM, expected: ModelIdentity, saved: Save
     Raises:
         UserError: if its weights, tokenizer or chat template differ.
     """
-    actual = identity_of(lm)
-    differs = [name for name, value in expected.record().items() if value != getattr(actual, name)]
-    if differs:
+    if differs := expected.differences(identity_of(lm)):
         what = " and ".join(name.replace("_", " ") for name in differs)
         raise UserError(
             f"{lm.name} is not the {role} that {saved.folder.name} was trained with (other {what}): give that one "

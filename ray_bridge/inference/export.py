@@ -9,7 +9,7 @@ from bridge_common.trial_folder import TrialFolder
 from ray_bridge.evaluation.selection import WEIGHTS_FILE
 from ray_bridge.inference.model_card import model_card
 from ray_bridge.inference.places import CONFIG_FILE
-from ray_bridge.inference.saved import FORMAT, WEIGHTS_DIGEST, example_record
+from ray_bridge.inference.saved import FORMAT, IDS_FILE, RECORDED_AT, WEIGHTS_DIGEST, example_record
 
 if TYPE_CHECKING:
     from ray_bridge.inference.translator import Translator
@@ -40,6 +40,7 @@ def write_export(translator: "Translator", folder: Path) -> None:
     try:
         write_bytes(folder / WEIGHTS_FILE, saved.weights.read_bytes())
         write_text(folder / CARD_FILE, model_card(config))
+        write_json(folder / IDS_FILE, translator.ids)
         write_json(folder / CONFIG_FILE, config)
     except OSError as error:
         raise UserError(f"cannot write the export into {folder}: {error.strerror or error}") from error
@@ -68,6 +69,7 @@ def export_config(translator: "Translator") -> dict[str, Any]:
         WEIGHTS_DIGEST: sha256(saved.weights),
         "spec": saved.spec.model_dump(mode="json") | {"task_data": None},
         "models": {role: identity.record() for role, identity in translator.identities.items()},
+        RECORDED_AT: saved.recorded_at,
         "exemplars": [example_record(example) for example in translator.splits.exemplars],
         "record": {name: saved.record[name] for name in RECORDED if name in saved.record},
     }

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 from bridge_common.metric_names import CONDITIONS, GAIN, N, accuracy, accuracy_high, accuracy_low
+from ray_bridge.inference.saved import AT_TRAINING, RECORDED_AT
 
 MEANINGS = {
     "bridged": "target with this translator's soft tokens",
@@ -49,7 +50,12 @@ def model_card(config: Mapping[str, Any]) -> str:
         "",
         "## Models",
         "",
-        "It works between these two models only. Loading compares their weights and tokenizers with these digests.",
+        "It works between these two models only. Loading compares their weights and tokenizers with these digests, "
+        + (
+            "recorded at training."
+            if config[RECORDED_AT] == AT_TRAINING
+            else "which were not recorded at training, but computed at the export."
+        ),
         "",
         "| | name | revision | layer | weights | tokenizer |",
         "|---|---|---|---|---|---|",

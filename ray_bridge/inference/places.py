@@ -1,4 +1,4 @@
-"""Where a translator may lie: a trial's folder, an exported folder, or a name on the hub. Free of torch."""
+"""Check what a translator is asked for before it is loaded: its place and the text of a question. Free of torch."""
 
 from pathlib import Path
 
@@ -33,6 +33,18 @@ def check_folder(folder: Path) -> Path:
     raise UserError(
         f"{folder} holds no translator: name a trial's folder, STORAGE/CAMPAIGN/trials/NAME, or one that was exported"
     )
+
+
+def check_question_text(text: str) -> None:
+    """Refuse a question that no model can read.
+
+    Raises:
+        UserError: if the text is empty, or was not valid UTF-8.
+    """
+    if not text.strip():
+        raise UserError("the question is empty")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError("the question is no valid Unicode text (it has a lone surrogate): give it in UTF-8")
 
 
 def _may_be_on_hub(name: str) -> bool:

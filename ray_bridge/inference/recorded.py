@@ -30,9 +30,6 @@ def record_problems(translator: "Translator", files: Sequence[str]) -> tuple[str
     """
     folder = translator.saved.folder
     problems = [f"{name} is missing" for name in files if not (folder / name).is_file()]
-    samples = folder / SAMPLES_FILE
-    if samples.is_file() and not samples.read_bytes().endswith(b"\n"):
-        problems.append(f"{SAMPLES_FILE} is cut off in its last line")
     rows = translator.saved.samples
     problems += _repeated(rows)
     conditions = [name for name in CONDITIONS if any(f"{name}_output" in row for row in rows)]

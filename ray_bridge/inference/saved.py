@@ -23,6 +23,9 @@ from ray_bridge.tasks.task import Example
 SAMPLES_FILE = "samples.jsonl"
 FORMAT = 1
 """Version of an exported folder. A reader refuses newer ones."""
+IDS_FILE = "question_ids.json"
+RECORDED_AT, AT_TRAINING, AT_EXPORT = "models_recorded_at", "training", "export"
+"""Field of an exported config, and its values: when the digests of the models were computed."""
 WEIGHTS_DIGEST = "weights_sha256"
 """Field of an exported config; exports of early versions lack it."""
 
@@ -38,6 +41,8 @@ class SavedTranslator:
         record: what is known of the trial: variant, fingerprint, metrics, and what else result.json says.
         exemplars: the solved examples before every question; None if they are read from the task's data.
         identities: of `source` and `target`, with which it was trained; empty if they were not recorded.
+        recorded_at: when the identities were computed, "training" or "export"; of a trial without any, "export".
+        ids: of the recorded test questions, by the digest of their text; they seed the questions' noise.
         samples: rows of the test split with the recorded answers, if they are there.
     """
 
@@ -47,6 +52,8 @@ class SavedTranslator:
     record: Mapping[str, Any]
     exemplars: Sequence[Example] | None
     identities: Mapping[str, ModelIdentity]
+    recorded_at: str
+    ids: Mapping[str, str]
     samples: Sequence[Mapping[str, Any]]
 
     def splits(self) -> Splits:
@@ -142,15 +149,35 @@ def _of_trial(trial: TrialFolder, plugins: Collection[str] | None) -> SavedTrans
         spec = trial.spec() or {}
         if plugins is not None:
             check_modules(trial.path, spec["spec"], plugins)
+        identities = _identities(read_json(trial.path / SELECTED / RECORD_FILE, remedy).get("models"))
         return SavedTranslator(
             folder=trial.path,
             spec=_spec(spec["spec"]),
             weights=trial.path / CHECKPOINT,
             record=spec | (trial.result() or {}) | {"environment": _environment(trial)},
             exemplars=None,
-            identities={},
+            identities=identities,
+            recorded_at=AT_TRAINING if identities and all(one.weights for one in identities.values()) else AT_EXPORT,
+            ids={},
             samples=_samples(trial.samples, remedy),
         )
+
+
+def _identities(models: Any) -> dict[str, ModelIdentity]:
+    """Return the recorded identities by role; none if a trial is older than their record."""
+    return {} if models is None else {role: ModelIdentity(**models[role]) for role in ("source", "target")}
+
+
+def _read_ids(file: Path, remedy: str) -> dict[str, str]:
+    """Return the ids of the recorded test questions; none if the export is older than their file.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    ids = read_json(file, remedy) if file.is_file() else {}
+    if not isinstance(ids, dict) or not all(isinstance(name, str) and name for name in ids.values()):
+        raise UserError(f"{file} is damaged (no ids by digest): {remedy}")
+    return ids
 
 
 def _environment(trial: TrialFolder) -> dict[str, str]:
@@ -182,7 +209,9 @@ def _of_export(folder: Path, plugins: Collection[str]) -> SavedTranslator:
             weights=weights,
             record=dict(config["record"]),
             exemplars=[read_example(record) for record in config["exemplars"]],
-            identities={role: ModelIdentity(**config["models"][role]) for role in ("source", "target")},
+            identities=_identities(config["models"]),
+            recorded_at=config.get(RECORDED_AT, AT_EXPORT),  # which earlier versions did
+            ids=_read_ids(folder / IDS_FILE, remedy),
             samples=_samples(folder / SAMPLES_FILE, remedy),
         )
 
@@ -191,16 +220,13 @@ def is_export(folder: Path) -> bool:
     """Return whether a folder holds an exported translator, of any version."""
     try:
         config = read_json(folder / CONFIG_FILE)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, UserError):
         return False
     return isinstance(config, dict) and "translator_format" in config
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = read_json(folder / CONFIG_FILE)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{folder / CONFIG_FILE} is no JSON ({error}): export the translator again") from error
+    config = read_json(folder / CONFIG_FILE, "export the translator again")
     wanted = {"translator_format", "spec", "record", "exemplars", "models"}
     if not isinstance(config, dict) or not wanted <= config.keys():
         raise UserError(f"{folder / CONFIG_FILE} is no translator's: `python -m cluster export` writes one")

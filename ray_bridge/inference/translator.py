@@ -24,7 +24,18 @@ from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.sampling import Sampling
 from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inference.answers import Answer, Decoding, Piece, Question, SoftTokens
+from ray_bridge.inference.arguments import (
+    check_count,
+    check_decoding,
+    check_model,
+    check_place,
+    check_plugins,
+    check_text,
+    listed_questions,
+    shown,
+)
 from ray_bridge.inference.checks import check_identity, check_question, device_of, identity_of
+from ray_bridge.inference.places import check_question_text
 from ray_bridge.inference.saved import SavedTranslator, read_saved, sampled_example
 from ray_bridge.inference.side_by_side import outputs_by_condition
 from ray_bridge.inference.streams import stream_outputs
@@ -42,13 +53,14 @@ from ray_bridge.tasks.task import Example
 class Translator(ModelHubMixin):
     """A trained translator with its frozen source and target.
 
-    Use `Translator.load`. Questions are put into the task's prompt, with its few-shot examples. A question's noise
-    depends on its text alone, or, for a question of the recorded test split, on its example: the answer is then the
-    recorded one.
+    Use `Translator.load`. Questions are put into the task's prompt, with its few-shot examples. The noise from which a
+    bridge starts is seeded by a question's id: the recorded one for a question of the recorded test split, so that its
+    answer is the recorded one, and a digest of its text for any other. The same text always has the same noise.
 
     Attributes:
         spec: the job that trained it.
         saved: what was read from disk.
+        ids: ids of the recorded test questions, by the digest of their text.
         pair: the frozen models, in the arithmetic of evaluation.
         module: the trained part.
     """
@@ -60,6 +72,7 @@ class Translator(ModelHubMixin):
     def __init__(self, saved: SavedTranslator, splits: Splits, pair: ModelPair, module: TranslatorModule) -> None:
         self.spec, self.saved, self.splits, self.pair, self.module = saved.spec, saved, splits, pair, module
         self._recorded = {row["question"]: sampled_example(row) for row in saved.samples}
+        self.ids = {digest(text): example.id for text, example in self._recorded.items()} or dict(saved.ids)
 
     @classmethod
     def load(
@@ -88,7 +101,9 @@ class Translator(ModelHubMixin):
             UserError: if there is no translator, it names a module that is not trusted, a model cannot be loaded, or
                 is not the one of training.
         """
-        saved = read_saved(place, revision=revision, plugins=plugins)
+        source, target = check_model("source", source), check_model("target", target)
+        revision = check_text("revision", revision)
+        saved = read_saved(check_place(place), revision=revision, plugins=check_plugins(plugins))
         device = device_of(device)
         spec = saved.spec
         names = {
@@ -112,8 +127,12 @@ class Translator(ModelHubMixin):
 
     @cached_property
     def identities(self) -> dict[str, ModelIdentity]:
-        """The identities of `source` and `target`, read from their weights when an export first needs them."""
-        return {role: identity_of(lm) for role, lm in (("source", self.pair.source), ("target", self.pair.target))}
+        """The identities of `source` and `target`, recorded at training, or else computed when first needed."""
+        known = self.saved.identities
+        return {  # a target that was spread over workers has no recorded digest of its weights
+            role: known[role] if role in known and known[role].weights else identity_of(lm)
+            for role, lm in (("source", self.pair.source), ("target", self.pair.target))
+        }
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -136,10 +155,7 @@ class Translator(ModelHubMixin):
         Raises:
             UserError: if a question or a number cannot be used.
         """
-        decoding = self._decoding(settings)
-        examples = self._examples(questions)
-        seeds = _seeds(decoding, len(examples))
-        self._check_lengths(examples, decoding["max_new_tokens"])
+        examples, decoding, seeds = self._asked(questions, settings)
         answers: list[Answer] = []
         for at in range(0, len(examples), decoding["batch_size"]):
             batch = examples[at : at + decoding["batch_size"]]
@@ -180,12 +196,13 @@ class Translator(ModelHubMixin):
         Raises:
             UserError: as `generate` does.
         """
-        decoding = self._decoding(settings)
-        examples, lm, stops = self._examples(questions), self.pair.target, self.pair.task.stops
-        self._check_lengths(examples, decoding["max_new_tokens"])
+        if isinstance(questions, str | Example):
+            raise UserError("stream_batch takes a list of questions; for one there is stream")
+        lm, stops = self.pair.target, self.pair.task.stops
+        examples, decoding, seeds = self._asked(questions, settings)
         began = time.perf_counter()
         rows, soft = self._inputs(examples)
-        sampling = _sampling(examples, decoding, _seeds(decoding, len(examples)))
+        sampling = _sampling(examples, decoding, seeds)
         steps = eager_steps(lm, rows, soft, decoding["max_new_tokens"], sampling, stops)
         for pieces in stream_outputs(steps, Stopping.of(lm, stops), len(examples)):
             seconds = time.perf_counter() - began
@@ -211,7 +228,11 @@ class Translator(ModelHubMixin):
         Raises:
             UserError: for an unknown condition, or `shuffled_soft` without recorded samples.
         """
-        example = self._example(question)
+        if isinstance(conditions, str):
+            raise UserError(f"conditions={conditions!r}: give a list, as in [{conditions!r}]")
+        if conditions is not None and (not conditions or not all(isinstance(name, str) for name in conditions)):
+            raise UserError(f"conditions={shown(conditions)}: give some of {', '.join(CONDITIONS)}, or leave it out")
+        (example,) = self._examples([question])
         others = [other for other in self._recorded.values() if other.question != example.question]
         wanted = conditions or [name for name in CONDITIONS if name != "shuffled_soft" or others]
         self._check_lengths([example], self.spec.max_new_tokens)
@@ -227,19 +248,20 @@ class Translator(ModelHubMixin):
 
         Args:
             text: the question.
-            name: seeds the question's noise, as the ids of a data set do. By default it is the text's digest, or the
-                id of the recorded test example that asks the same.
+            name: the question's id, which seeds its noise. By default that of the recorded test example that asks the
+                same, or else a digest of the text.
 
         Raises:
-            UserError: if the text is empty, or was not valid UTF-8.
+            UserError: if the text is empty, no text, or was not valid UTF-8.
         """
-        if not text.strip():
-            raise UserError("the question is empty")
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise UserError("the question is no valid Unicode text (it has a lone surrogate): give it in UTF-8")
+        if not isinstance(text, str):
+            raise UserError(f"{shown(text)} is no question: give a text")
+        check_question_text(text)
         known = self._recorded.get(text)
-        if known is not None and name in (None, known.id):
-            return known
+        if check_text("name", name) is None or (known is not None and name == known.id):
+            if known is not None:
+                return known
+            name = self.ids.get(digest(text))
         return Example(id=name or f"question-{digest(text)}", index=0, question=text, answer="", gold="")
 
     def prompt_tokens(self, question: Question, max_new_tokens: int | None = None) -> int:
@@ -252,7 +274,9 @@ class Translator(ModelHubMixin):
         Raises:
             TooLongError: if a model cannot read the question, or the target not with an answer of that length.
         """
-        return self._check_lengths([self._example(question)], max_new_tokens or self.spec.max_new_tokens)[0]
+        if max_new_tokens is not None:
+            check_count("max_new_tokens", max_new_tokens)
+        return self._check_lengths(self._examples([question]), max_new_tokens or self.spec.max_new_tokens)[0]
 
     # -- soft tokens --------------------------------------------------------------------------------------------------
 
@@ -283,7 +307,7 @@ class Translator(ModelHubMixin):
         """
         if self.spec.injection == "adapter":
             raise UserError("injection=adapter acts inside the target's layers: no prompt embeddings say what it reads")
-        rows, soft = self._inputs([self._example(question)])
+        rows, soft = self._inputs(self._examples([question]))
         return assemble(self.pair.target, rows, soft, pad="right").embeds[0]  # (L, d_t)
 
     # -- the hub ------------------------------------------------------------------------------------------------------
@@ -294,46 +318,45 @@ class Translator(ModelHubMixin):
         write_export(self, save_directory)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, revision: str | None, **settings: Any) -> Self:
-        of_hub = {"cache_dir", "force_download", "local_files_only", "token"}  # which the mixin always passes
-        if unknown := settings.keys() - {"source", "target", "device", "plugins"} - of_hub:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, revision: str | None = None, **settings: Any
+    ) -> Self:
+        """Load an exported translator, as `load` does. The settings of huggingface_hub's own method change nothing.
+
+        Raises:
+            UserError: as `load` does, and for an unknown setting.
+        """
+        of_hub = {"cache_dir", "force_download", "local_files_only", "token"}
+        known = {"source", "target", "device", "plugins"}
+        if unknown := settings.keys() - known - of_hub:
             raise UserError(f"from_pretrained takes no {', '.join(sorted(unknown))}: see Translator.load")
-        known = {name: settings[name] for name in ("source", "target", "device", "plugins") if name in settings}
-        return cls.load(model_id, revision=revision, **known)
+        given = {name: value for name, value in settings.items() if name in known}
+        return cls.load(pretrained_model_name_or_path, revision=revision, **given)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
-    def _examples(self, questions: Question | Sequence[Question]) -> list[Example]:
-        several = [questions] if isinstance(questions, str | Example) else questions
-        return [self._example(question) for question in several]
+    def _examples(
+        self, questions: Question | Sequence[Question], ids: Sequence[str | None] | None = None
+    ) -> list[Example]:
+        several = listed_questions(questions)
+        named = zip(several, ids or [None] * len(several), strict=True)
+        return [one if isinstance(one, Example) else self.question(one, name) for one, name in named]
 
-    def _example(self, question: Question) -> Example:
-        return question if isinstance(question, Example) else self.question(question)
+    def _asked(
+        self, questions: Question | Sequence[Question], settings: Decoding
+    ) -> tuple[list[Example], Decoding, list[int]]:
+        """Return the examples of questions, how they are decoded, and each one's seed.
+
+        Raises:
+            UserError: if a question or a setting cannot be used.
+        """
+        decoding = check_decoding(settings, self.spec.max_new_tokens, len(listed_questions(questions)))
+        examples = self._examples(questions, decoding["ids"])
+        self._check_lengths(examples, decoding["max_new_tokens"])
+        return examples, decoding, list(decoding["seed"])  # type: ignore[arg-type]
 
     def _check_lengths(self, examples: Sequence[Example], new_tokens: int) -> list[int]:
         return [check_question(self.pair, item, new_tokens) for item in self.pair.encoder(examples)]
-
-    def _decoding(self, settings: Decoding) -> Decoding:
-        """Return settings with their defaults.
-
-        Raises:
-            UserError: if one of them is impossible.
-        """
-        defaults: Decoding = {
-            "temperature": 0.0,
-            "seed": 0,
-            "max_new_tokens": self.spec.max_new_tokens,
-            "batch_size": 32,
-        }
-        if unknown := settings.keys() - defaults.keys():
-            raise UserError(f"unknown setting {', '.join(sorted(unknown))}: there are {', '.join(defaults)}")
-        decoding: Decoding = {**defaults, **settings}
-        for name in ("max_new_tokens", "batch_size"):
-            if decoding[name] < 1:
-                raise UserError(f"{name}={decoding[name]}: at least 1")
-        if not 0 <= decoding["temperature"] <= 100:
-            raise UserError(f"temperature={decoding['temperature']}: 0 for greedy decoding, or up to 100")
-        return decoding
 
     def _evaluator(self, limit: int, batch_size: int) -> Evaluator:
         pair = replace(self.pair, spec=self.spec.replace(max_new_tokens=limit))
@@ -363,19 +386,6 @@ class Translator(ModelHubMixin):
             )
             for example, output in zip(examples, outputs, strict=True)
         ]
-
-
-def _seeds(decoding: Decoding, count: int) -> list[int]:
-    """Return a seed for each question.
-
-    Raises:
-        UserError: if another number of seeds is given.
-    """
-    seed = decoding["seed"]
-    seeds = [seed] * count if isinstance(seed, int) else list(seed)
-    if len(seeds) != count:
-        raise UserError(f"{len(seeds)} seeds for {count} questions: give one for all, or one for each")
-    return seeds
 
 
 def _sampling(examples: Sequence[Example], decoding: Decoding, seeds: Sequence[int]) -> Sampling | None:

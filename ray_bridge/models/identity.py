@@ -15,7 +15,7 @@ class ModelIdentity:
     """Digests of a model's content, the same wherever its files lie and in whatever dtype holds its values exactly.
 
     Attributes:
-        weights: of the names, shapes and sampled values of all parameters.
+        weights: of the names, shapes and sampled values of all parameters; empty if they were spread over processes.
         tokenizer: of the tokenizer's vocabulary, rules and special tokens.
         chat_template: of its chat template; empty if it has none.
     """
@@ -24,21 +24,27 @@ class ModelIdentity:
     tokenizer: str
     chat_template: str
 
+    def differences(self, other: "ModelIdentity") -> list[str]:
+        """Return the names of the parts that differ; weights that one of the two lacks are not compared."""
+        compared = ["tokenizer", "chat_template"] + ["weights"] * bool(self.weights and other.weights)
+        return [name for name in self.record() if name in compared and getattr(self, name) != getattr(other, name)]
+
     def record(self) -> dict[str, str]:
         """Return the identity as it is written to a file."""
         return asdict(self)
 
 
 @torch.no_grad()
-def identify(model: Any, tokenizer: Any) -> ModelIdentity:
+def identify(model: Any, tokenizer: Any, *, whole: bool = True) -> ModelIdentity:
     """Compute a model's identity, reading at most `3 * SAMPLED` values of each parameter.
 
     Args:
         model: a transformers model.
         tokenizer: its fast tokenizer.
+        whole: whether this process holds all of the weights; a part's digest would be of no use.
     """
     weights = hashlib.blake2b(digest_size=16)
-    for name, parameter in sorted(model.named_parameters()):
+    for name, parameter in sorted(model.named_parameters()) if whole else ():
         weights.update(f"{name} {tuple(parameter.shape)}".encode())
         flat = parameter.detach().reshape(-1)  # (n,)
         middle = len(flat) // 2
@@ -47,7 +53,7 @@ def identify(model: Any, tokenizer: Any) -> ModelIdentity:
     special = sorted((key, str(value)) for key, value in tokenizer.special_tokens_map.items())
     template = tokenizer.chat_template
     return ModelIdentity(
-        weights=weights.hexdigest(),
+        weights=weights.hexdigest() if whole else "",
         tokenizer=_digest(tokenizer.backend_tokenizer.to_str() + repr(special)),
         chat_template=_digest(str(template)) if template else "",
     )

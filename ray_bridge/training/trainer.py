@@ -86,6 +86,8 @@ class Trainer:
         self.average: Weights = {}
         self._start_average()
         self.best = Best()
+        # Of the models as loaded: tokenizers keep settings of their last call.
+        self.models = parts.pair.identities() if self.worker.first else {}
         self.snapshot = Snapshot()
         self.step, self.seconds = 0, 0.0
         self._stops, self._look_after = False, 0.0
@@ -142,7 +144,7 @@ class Trainer:
             if stops:
                 return None
         if self.worker.first:
-            save_selected(self.folder / SELECTED, self.best)
+            save_selected(self.folder / SELECTED, self.best, self.models)
         self.worker.barrier()
         startup_seconds = round(self.startup.seconds(launch=not resumed), 3)
         seconds = time.monotonic() - started  # without the final evaluation

@@ -226,22 +226,23 @@ def test_a_full_queue_is_said_and_answers_go_on(server: Server, client: openai.O
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_questions_that_nobody_waits_for_are_not_decoded(stream: bool, server: Server) -> None:
-    """128 questions are eight batches; of those that wait when their clients leave, none is decoded."""
-    body = {"model": "full-0", "prompt": [QUESTIONS[0]] * 64, "stream": stream}
+    """128 questions are eight batches; those that wait when their client leaves or is refused are not decoded."""
 
-    def ask(timeout: float) -> None:
+    def ask(first: str, timeout: float) -> None:
+        body = {"model": "full-0", "prompt": [first] + [QUESTIONS[0]] * 63, "stream": stream}
         with suppress(httpx.ReadTimeout):
             post(server, "/v1/completions", body, timeout=timeout)
 
-    def seconds(timeout: float) -> float:
+    def seconds(first: str, timeout: float) -> float:
         began = time.monotonic()
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda _: ask(timeout), range(2)))
+            list(pool.map(lambda _: ask(first, timeout), range(2)))
         post(server, "/v1/completions", {"model": "full-0", "prompt": QUESTIONS[0]})
         return time.monotonic() - began
 
-    answered = seconds(TIMEOUT_S)
-    assert seconds(answered / 16) < answered * 0.7
+    answered = seconds(QUESTIONS[0], TIMEOUT_S)
+    assert seconds(QUESTIONS[0], answered / 16) < answered * 0.7
+    assert seconds("字" * 1000, TIMEOUT_S) < answered * 0.7, "the first question is too long for the model"
     wait_for(lambda: metric(server, "ray_bridge_open_requests") == 0, 20, "no request is left open")
 
 

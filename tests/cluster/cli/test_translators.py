@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 from bridge_common.errors import UserError
 from bridge_common.files import read_json, read_jsonl, write_jsonl
 from cluster.cli.app import app
+from cluster.cli.translators import read_questions
 from tests.support.local_jobs import finish_trial, small_spec
 from tests.support.model_pairs import make_pair
 
@@ -103,6 +104,7 @@ def test_verify_fails_if_an_answer_differs_in_float64(trial: Path, tmp_path: Pat
         (["translate", "TRIAL"], "give one question"),
         (["translate", "TRIAL", "x", "--file", "f"], "give one question"),
         (["translate", "TRIAL", " "], "the question is empty"),
+        (["translate", "nowhere", "\udcff"], "the question is no valid Unicode text"),
         (["translate", "TRIAL", "x", "--temperature", "-1"], "temperature=-1.0"),
         (["translate", "TRIAL", "x", "--compare", "--temperature", "1"], "--compare decodes as the evaluation"),
         (["translate", "TRIAL", "--file", "missing.jsonl"], "cannot read missing.jsonl"),
@@ -122,6 +124,12 @@ def test_what_is_asked_wrongly_is_one_line(arguments: list[str], message: str, t
     assert "\n" not in str(error)
 
 
+def test_lines_of_a_file_end_at_newlines_alone(tmp_path: Path) -> None:
+    text = "Ann has 3 pens.\u2028Tom has 2.\x85 How many?"
+    write_jsonl(tmp_path / "asked.jsonl", [{"id": "a", "question": text}, {"id": "b", "question": "x"}])
+    assert read_questions(tmp_path / "asked.jsonl") == [("a", text), ("b", "x")]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -130,6 +138,8 @@ def test_what_is_asked_wrongly_is_one_line(arguments: list[str], message: str, t
         ('{"question": null}', 'line 1: give {"question": "..."}'),
         ('{"text": "a"}', "line 1: give"),
         ("7", "line 1: give"),
+        ("[" * 100_000, "line 1: no JSON"),
+        ('"a"\n{"question": "\\ud800"}', "line 2: the question is no valid Unicode text"),
     ],
 )
 def test_a_file_of_no_questions_names_the_line(content: str, message: str, trial: Path, tmp_path: Path) -> None:

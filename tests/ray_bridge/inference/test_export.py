@@ -1,14 +1,21 @@
 """Exported translators and bundles: they answer as the trial does, and refuse other models and broken files."""
 
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from click.testing import CliRunner
 
 from bridge_common.errors import UserError
 from bridge_common.files import read_json, read_jsonl, write_json, write_jsonl
+from cluster.cli.request import make_campaign, parse_phase
+from cluster.cli.translators import export
 from ray_bridge import Translator
+from ray_bridge.config.fingerprint import fingerprint
 from ray_bridge.inference.bundle import verify, write_bundle
+from ray_bridge.inference.checks import identity_of
 from ray_bridge.inference.export import write_export
 from tests.support.model_pairs import PairFolders, make_pair
 
@@ -20,10 +27,72 @@ def test_an_export_answers_as_its_trial(translator: Translator, tmp_path: Path) 
     assert sorted(path.name for path in (tmp_path / "export").iterdir()) == [
         "README.md",
         "config.json",
+        "question_ids.json",
         "translator.safetensors",
     ]
     loaded = Translator.load(tmp_path / "export", source=translator.pair.source, target=translator.pair.target)
     assert loaded.generate(QUESTION).text == translator.generate(QUESTION).text
+
+
+def test_a_plain_export_answers_test_questions_as_recorded(translator: Translator, trial: Path, tmp_path: Path) -> None:
+    write_export(translator, tmp_path / "export")
+    loaded = Translator.load(tmp_path / "export", source=translator.pair.source, target=translator.pair.target)
+    rows = read_jsonl(trial / "samples.jsonl")
+    answers = loaded.generate([row["question"] for row in rows])
+    assert [answer.text for answer in answers] == [row["bridged_output"] for row in rows]
+    (tmp_path / "export" / "question_ids.json").unlink()  # as an earlier version wrote it
+    loaded = Translator.load(tmp_path / "export", source=translator.pair.source, target=translator.pair.target)
+    questions, ids = [row["question"] for row in rows], [row["id"] for row in rows]
+    assert [a.text for a in loaded.generate(questions, ids=ids)] == [row["bridged_output"] for row in rows]
+    noise = loaded.soft_tokens(questions[0]).embeds
+    assert torch.equal(noise, loaded.soft_tokens(questions[0]).embeds)
+    assert not torch.equal(noise, translator.soft_tokens(questions[0]).embeds)
+
+
+def test_digests_of_the_models_are_recorded_at_training(translator: Translator, trial: Path, tmp_path: Path) -> None:
+    recorded = read_json(trial / "selected" / "selected.json")["models"]
+    assert recorded == {role: identity_of(getattr(translator.pair, role)).record() for role in ("source", "target")}
+    write_export(translator, tmp_path / "export")
+    assert read_json(tmp_path / "export" / "config.json")["models"] == recorded
+    assert read_json(tmp_path / "export" / "config.json")["models_recorded_at"] == "training"
+    assert "with these digests, recorded at training." in (tmp_path / "export" / "README.md").read_text()
+    other = make_pair(tmp_path / "other", seed=7)
+    with pytest.raises(UserError, match=r"is not the target that full-0 was trained with \(other weights\)"):
+        Translator.load(trial, target=other.target)
+
+
+def test_digests_of_an_older_trial_are_said_to_be_computed_at_its_export(trial: Path, tmp_path: Path) -> None:
+    older = _copied(trial, tmp_path)
+    write_json(older / "selected" / "selected.json", {"step": 12, "validation_accuracy": 0.5})
+    done = CliRunner().invoke(export, [str(older), str(tmp_path / "export")], catch_exceptions=False)
+    assert "note: the digests of source and target were not recorded at training; computed now" in done.stderr
+    assert read_json(tmp_path / "export" / "config.json")["models_recorded_at"] == "export"
+    assert "not recorded at training, but computed at the export" in (tmp_path / "export" / "README.md").read_text()
+
+
+def test_weights_that_were_spread_over_workers_are_not_compared(trial: Path, tmp_path: Path) -> None:
+    spread = _copied(trial, tmp_path)
+    record = read_json(spread / "selected" / "selected.json")
+    record["models"]["target"]["weights"] = ""
+    write_json(spread / "selected" / "selected.json", record)
+    loaded = Translator.load(spread)
+    assert loaded.saved.recorded_at == "export"
+    assert loaded.identities["target"].weights
+
+
+def test_the_environment_names_commands_that_run(bundle: Path, translator: Translator, tmp_path: Path) -> None:
+    environment = read_json(bundle / "environment.json")
+    assert environment["verify"] == "python -m cluster verify ."
+    python, _, package, phase, *options = shlex.split(environment["command"])
+    assert (python, package, phase) == ("python", "cluster", "sweep")
+    campaign = make_campaign("sweep", parse_phase(phase, [*options, "--storage", str(tmp_path)]))
+    (trial,) = campaign.plan.trials.values()
+    assert trial.spec == translator.spec
+    assert fingerprint(trial.spec) == fingerprint(translator.spec)
+
+
+def _copied(trial: Path, folder: Path) -> Path:
+    return shutil.copytree(trial, folder / "c" / "trials" / trial.name)
 
 
 def test_an_export_goes_through_the_hubs_own_methods(translator: Translator, tmp_path: Path) -> None:
@@ -89,7 +158,9 @@ def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolde
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: (f / "config.json").write_text("{"), "is no JSON"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json is damaged"),
+        (lambda f: (f / "config.json").write_text("[" * 100_000), r"damaged \(nested too deeply\): export the"),
+        (lambda f: (f / "question_ids.json").write_text("[]"), r"question_ids.json is damaged \(no ids by digest\)"),
         (lambda f: (f / "config.json").write_text("[]"), "is no translator's"),
         (lambda f: write_json(f / "config.json", {"architectures": ["LlamaForCausalLM"]}), "is no translator's"),
         (lambda f: write_json(f / "config.json", read_json(f / "config.json") | {"translator_format": 99}), "newer"),
@@ -116,12 +187,16 @@ def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolde
                 ({"spec": None}, "config.json is damaged"),
             )
         ],
-        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), "is no JSON"),
+        (lambda f: (f / "config.json").write_bytes(b"\xff\xfe"), "config.json is damaged"),
         (lambda f: (f / "config.json").rename(f / "settings.json"), "holds no translator"),
         (lambda f: (f / "trial.json").rename(f / "spec.json"), "has selected no checkpoint yet"),
-        (lambda f: (f / "samples.jsonl").write_text("{\n"), "samples.jsonl is damaged"),
+        (lambda f: (f / "samples.jsonl").write_text("{\n"), "samples.jsonl:1 is damaged"),
         (lambda f: (f / "samples.jsonl").write_text('{"id": "1"}\n'), r"samples.jsonl is damaged \(no 'index'\)"),
         (lambda f: (f / "samples.jsonl").write_text("7\n"), "samples.jsonl is damaged"),
+        (
+            lambda f: (f / "samples.jsonl").write_bytes((f / "samples.jsonl").read_bytes()[:-1]),
+            r"samples.jsonl is damaged \(its last line is incomplete\)",
+        ),
         *[
             (
                 lambda f, c=changes: write_jsonl(f / "samples.jsonl", [read_jsonl(f / "samples.jsonl")[0] | c]),
@@ -129,7 +204,7 @@ def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolde
             )
             for changes in ({"gold": 7}, {"question": ""}, {"question": 7})
         ],
-        (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is no JSON"),
+        (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is damaged"),
     ],
 )
 def test_a_broken_bundle_is_one_line(bundle: Path, tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -29,11 +29,6 @@ def fewer(folder: Path) -> None:
     rows_of(folder, lambda rows: rows.__delitem__(slice(2, None)))
 
 
-def cut_off(folder: Path) -> None:
-    file = folder / "samples.jsonl"
-    file.write_bytes(file.read_bytes()[:-9])
-
-
 def other_gold(folder: Path) -> None:
     """Forge gold and verdict alike, so that they fit."""
     rows_of(folder, lambda rows: rows[1].update(gold="7", bridged_output="#### 7", bridged_correct=True))
@@ -63,7 +58,6 @@ def other_config(folder: Path) -> None:
     [
         (fewer, "result.json: 1"),
         (fewer, "samples.jsonl has 2"),
-        (cut_off, "samples.jsonl is cut off in its last line"),
         (other_gold, "result.json: accuracy"),
         (other_verdict, "1 recorded verdicts of target_alone do not follow from its outputs"),
         (twice, "samples.jsonl has items more than once"),
