@@ -1,6 +1,8 @@
 """Run a phase from the command line: preflight, then the campaign with progress, tracking and reports."""
 
 import os
+import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -12,6 +14,7 @@ from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest, StartRequest
 from cluster.cli.request import make_campaign
 from cluster.default_paths import default_reports
+from cluster.monitoring.full_disk import full_disk, naming_full_disks
 from cluster.monitoring.tracking import recorded, tracking_uri_of
 from mlflow_utils.tracking_uri import check
 from tune_spaces.campaign import Campaign
@@ -93,7 +96,8 @@ def run_campaign(
     check(tracking_uri_of(campaign))
     campaign.check_prerequisites(force)
     campaign.check_code(start.allow_changed_code)
-    with _ray_for(campaign):
+    disks = (campaign.storage, reports or default_reports(), Path(tempfile.gettempdir()))
+    with naming_full_disks(*disks), _ray_for(campaign):
         check_campaign_data(campaign, need_commits=job is None and not force)
         earlier = (campaign.records.campaign() or {}).get("request", {}).get("preflight", [])
         campaign.request["preflight"] = list(earlier)  # one line a start that had something to run
@@ -111,6 +115,8 @@ def run_campaign(
     print_summary(campaign, policy, verbose=start.verbose)
     print_effects(campaign, verbose=start.verbose)
     failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())
+    if failed and (line := full_disk(disks)):
+        print(f"error: {line}", file=sys.stderr)
     return FAILED if failed else DONE
 
 

@@ -33,8 +33,7 @@ def campaign(storage: Path, *, gate: Any = None, run: dict[str, Any] | None = No
 
 def journal(storage: Path) -> list[dict[str, Any]]:
     """Return what cheap jobs have done so far."""
-    path = storage / "journal.jsonl"
-    return files.read_jsonl(path) if path.is_file() else []
+    return files.read_log(storage / "journal.jsonl")
 
 
 def events(storage: Path, kind: str) -> list[str]:
@@ -54,21 +53,23 @@ def driver(
     job: str = DIRECT,
     address: str | None = None,
     on: Callable[[list[str]], list[str]] = list,
+    log: Path | None = None,
 ) -> subprocess.Popen[str]:
     """Start `python -m cluster PHASE` in a process group of its own, so that all of it can be killed.
 
     Args:
-        storage: folder of the campaign; `driver.log` in it takes the output.
+        storage: folder of the campaign.
         arguments: further options.
         phase: the command.
         job: the job function.
         address: of the Ray to join; None to start a local one.
         on: returns the command line that runs a command on another host; on this one by default.
+        log: file that takes the output; by default `driver.log` in the storage.
     """
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     if address:
         environment["RAY_ADDRESS"] = address
-    log = (storage / "driver.log").open("a")
+    output = (log or storage / "driver.log").open("a")
     return subprocess.Popen(
         on(
             [
@@ -78,7 +79,7 @@ def driver(
         ),
         cwd=ROOT,
         env={**environment, **ENVIRONMENT},
-        stdout=log,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,

@@ -1,9 +1,13 @@
 """What Ray Tune itself recorded about a campaign's trials, for the table of results."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from bridge_common import files
+from bridge_common.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def tune_columns(experiments: Path) -> dict[str, dict[str, Any]]:
@@ -20,7 +24,11 @@ def tune_columns(experiments: Path) -> dict[str, dict[str, Any]]:
     """
     rows: dict[str, dict[str, Any]] = {}
     for parameters in sorted(experiments.glob("*/*/params.json")):
-        config = files.read_json(parameters)
+        try:
+            config = files.read_json(parameters)
+        except UserError as error:  # a full disk cut it off; the trial's own folder has its results
+            logger.warning("Tune's columns of one start are missing: %s", error)
+            continue
         results = files.read_log(parameters.with_name("result.json"))
         last = {key: value for key, value in results[-1].items() if key != "config"} if results else {}
         row = {**last, **{f"config/{key}": value for key, value in config.items()}}

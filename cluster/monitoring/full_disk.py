@@ -1,0 +1,45 @@
+"""Say that a disk is full, which Ray, Tune and MLflow report in hundreds of lines that name no folder."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from bridge_common.errors import UserError
+
+LEAST_BYTES = 1 << 20
+"""A disk with less than this is full: a record that does not fit leaves a part of a block free."""
+
+
+def full_disk(folders: Iterable[Path]) -> str | None:
+    """Return in one line which of these folders are on a full disk, and the remedy; None if all have room."""
+    full = [str(folder) for folder in folders if _is_full(folder)]
+    return f"disk full: {', '.join(full)}: free some space, then `resume` goes on from what is there" if full else None
+
+
+@contextmanager
+def naming_full_disks(*folders: Path) -> Iterator[None]:
+    """End the command with one line if what is done inside fails while one of these folders has no room.
+
+    Raises:
+        click.exceptions.Exit: with code 1, from the failure. A wrong request, and a failure with room on all disks,
+            are raised as they are.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if (line := full_disk(folders)) is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
+        raise click.exceptions.Exit(1) from error
+
+
+def _is_full(folder: Path) -> bool:
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    state = os.statvfs(there)
+    return state.f_bavail * state.f_frsize < LEAST_BYTES or (state.f_files > 0 and state.f_favail == 0)
