@@ -16,10 +16,10 @@ os.environ["ABLATE_REPORTS"] = tempfile.mkdtemp(prefix="reports-")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share out the tests file by file, the integration tests as one."""
-    from tests.support.xdist_schedule import OneClusterAtATime
+    """Share out the tests file by file, the integration tests in two rows."""
+    from tests.support.xdist_schedule import TwoClustersAtMost
 
-    return OneClusterAtATime(config, log)
+    return TwoClustersAtMost(config, log)
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,24 +1,35 @@
-"""How `pytest -n` shares out the tests: file by file, and all integration tests one after the other on one worker.
+"""How `pytest -n` shares out the tests: file by file, and the integration tests in two rows of files.
 
-Integration tests start Ray clusters and servers. Two at once would compete for the cores that their timeouts assume,
-and on one worker they share one Ray head. They take longest, so they go first.
+Files that ask for the shared Ray head run one after the other on one worker, so that they share it. The other
+integration tests, whose clusters and servers are their own, are a second row: at most two clusters run at a time. They
+mostly wait for processes and take longest, so both rows go first.
 """
 
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from xdist.scheduler import LoadFileScheduling
 
-INTEGRATION = "tests/integration"
+FOLDER = "tests/integration"
+SHARED, OWN = f"{FOLDER}: the shared Ray head", f"{FOLDER}: their own clusters"
 
 
-class OneClusterAtATime(LoadFileScheduling):
-    """Schedule each file as one unit, and the folder of integration tests as one."""
+class TwoClustersAtMost(LoadFileScheduling):
+    """Schedule each file as one unit, and the folder of integration tests as two."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]
-        return INTEGRATION if file.startswith(f"{INTEGRATION}/") else file
+        return _row(self.config.rootpath / file) if file.startswith(f"{FOLDER}/") else file
 
     def _assign_work_unit(self, node: Any) -> None:
-        if INTEGRATION in self.workqueue:
-            self.workqueue.move_to_end(INTEGRATION, last=False)
+        for row in (OWN, SHARED):
+            if row in self.workqueue:
+                self.workqueue.move_to_end(row, last=False)
         super()._assign_work_unit(node)
+
+
+@cache
+def _row(file: Path) -> str:
+    text = file.read_text(encoding="utf-8")
+    return SHARED if "ray_head" in text or "connected_ray" in text else OWN
