@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from bridge_common.errors import UserError
 from bridge_common.git import git_facts
 from cluster.cli.options import FOLDER, env_option, parse_settings, profile_option
 from cluster.cli.phases import phase_argument
@@ -61,7 +62,10 @@ def launch(
     )
     text = render(launcher, wanted)
     if out is not None:
-        out.write_text(text)
+        try:
+            out.write_text(text)
+        except OSError as error:
+            raise UserError(f"--out {out}: {error.strerror}; give the path of a file in a folder that exists") from None
         print(out)
     if submitted:
         print(submit_launch(launcher, wanted), end="")

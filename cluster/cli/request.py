@@ -12,6 +12,7 @@ import click
 from bridge_common.errors import UserError
 from cluster.cli.data import pin_campaign_data
 from cluster.cli.options import BOTH, OPTIONS, PhaseRequest, parse_controls, parse_seeds, parse_settings
+from cluster.monitoring.notify import check_url
 from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
 from ray_bridge.config.run_spec import RunSpec, check_run
@@ -30,7 +31,7 @@ from tune_spaces.design.toggles import all_toggles, applicable
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings, Mode
 from tune_spaces.ray_tune.early_stopping import check_stop_early
-from tune_spaces.records.limits import parse_until
+from tune_spaces.records.limits import Limits, parse_until
 
 
 def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
@@ -46,15 +47,27 @@ def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
     command = click.command(phase)(OPTIONS[phase](lambda request: request))
     with command.make_context(phase, list(arguments)) as context:
         request = PhaseRequest(**context.params)
-    make_specs(request)
+    _, run = make_specs(request)
     parse_seeds(request.seeds)
-    if request.controls is not None:
-        parse_controls(request.controls)
-    parse_parallel(request.parallel)
-    if request.until is not None:
-        parse_until(request.until)
+    if request.campaign is None:  # a function of one's own may need modules of the other machine
+        make_trial_specs(phase, request)
+    check_start(request, run)
     _mode(request.gate)
     return request
+
+
+def check_start(request: PhaseRequest, run: RunSpec) -> None:
+    """Refuse impossible options of a start: trials at once, limits, the URL of notices, the scheduler of a sweep.
+
+    Raises:
+        UserError: for the first that is impossible.
+    """
+    parse_parallel(request.parallel)
+    until = None if request.until is None else parse_until(request.until)
+    Limits(gpu_hours=request.max_gpu_hours, until=until).check(run)
+    if request.notify is not None:
+        check_url(request.notify)
+    check_stop_early(request.stop_early)
 
 
 def make_specs(request: PhaseRequest) -> tuple[JobSpec, RunSpec]:

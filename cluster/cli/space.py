@@ -5,6 +5,7 @@ import json
 from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_phase, make_specs, make_trial_specs
 from tune_spaces.design.space import point, space
+from tune_spaces.ray_tune.early_stopping import check_stop_early
 
 
 def print_space(phase: str, request: PhaseRequest, as_json: bool) -> None:
@@ -15,6 +16,7 @@ def print_space(phase: str, request: PhaseRequest, as_json: bool) -> None:
         request: its options.
         as_json: print one object with `space` and `variants` instead of two tables.
     """
+    check_stop_early(request.stop_early)
     specs = make_trial_specs(phase, request)
     values = space(specs.values())
     search = make_phase(phase, make_specs(request)[0], request).search

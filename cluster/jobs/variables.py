@@ -1,6 +1,7 @@
 """Environment variables of a run: those that are named, and settings of libraries that every job needs."""
 
 import os
+import re
 from collections.abc import Sequence
 
 from bridge_common.errors import UserError
@@ -12,17 +13,20 @@ PASSED_ON = (
     "MLFLOW_TRACKING_URI", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE",
     "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "NCCL_DEBUG",
 )  # fmt: skip
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def named_variables(names: Sequence[str]) -> dict[str, str]:
     """Return the variables of `--env`: `NAME=VALUE`, or `NAME` for the value that it has here.
 
     Raises:
-        UserError: if a variable without a value is not set here.
+        UserError: if a variable without a value is not set here, or a name is none.
     """
     values = {}
     for text in names:
         name, given, value = text.partition("=")
+        if not _NAME.fullmatch(name):
+            raise UserError(f"--env {text}: a variable's name has letters, digits and _ alone; give NAME=VALUE or NAME")
         if not given and name not in os.environ:
             raise UserError(f"--env {name}: no such variable here; write --env {name}=VALUE")
         values[name] = value if given else os.environ[name]

@@ -76,7 +76,8 @@ def plan_launch(
     needed = run.workers if run.use_gpu else 0
     gpus = needed if gpus is None else gpus
     if gpus < needed:
-        raise UserError(f"--gpus {gpus}: a job has {needed} workers on one node; lower them by --set workers={gpus}")
+        remedy = f"lower them by --set workers={gpus}" if gpus else "leave --gpus out, or --set use_gpu=false"
+        raise UserError(f"--gpus {gpus}: a job has {needed} workers on one node; {remedy}")
     least_cpus = math.ceil(run.workers * run.cpus_per_worker) + 1  # 0.5 for the trial's own process
     cpus = site.cpus or max(least_cpus, 8 * gpus)
     if cpus < least_cpus:

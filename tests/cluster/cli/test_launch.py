@@ -67,6 +67,9 @@ def test_submit_hands_the_file_to_the_scheduler(tools: Path, launcher: str, comm
         (["slurm", "phase1", "--preset", "paper", "--gpus", "2"], "--set workers=2"),
         (["slurm", "phase1", "--submit"], "sbatch is not installed here"),
         (["ray-up", "phase1"], "name as many hosts"),
+        (["slurm", "phase1", "--out", "/nowhere/job.sh"], "--out /nowhere/job.sh: No such file or directory"),
+        (["slurm", "phase1", "--env", "B C=2"], "--env B C=2: a variable's name has"),
+        (["slurm", "phase1", "--preset", "paper", "--gpus", "0"], "leave --gpus out"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], line: str) -> None:

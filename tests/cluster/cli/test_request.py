@@ -136,6 +136,13 @@ def test_a_task_is_a_name_or_the_file_of_a_mapping(tmp_path: Path, monkeypatch: 
         ("phase1", ["--set", "target_shards=3"], "workers=2 does not divide by target_shards=3"),
         ("phase1", ["--seeds", "a"], "--seeds a"),
         ("phase1", ["--gate", "sure"], "--gate sure: use plain or confident"),
+        ("phase1", ["--until", "2020-01-01T00:00"], "that time has passed"),
+        ("phase1", ["--max-gpu-hours", "3"], "needs a run on GPUs"),
+        ("phase1", ["--notify", "foo"], "--notify foo: give http"),
+        ("ablate", ["--toggle", "nosuch"], "unknown toggle 'nosuch'"),
+        ("sweep", [], "a sweep needs a setting to vary"),
+        ("sweep", ["--over", "nosuch=1,2"], "unknown field 'nosuch'"),
+        ("sweep", ["--over", "soft_tokens=64,128", "--stop-early", "hyper"], "--stop-early hyper: use asha"),
     ],
 )
 def test_what_no_machine_could_run_is_refused_before_it_is_sent(phase: str, arguments: list[str], message: str) -> None:
