@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from bridge_common.errors import UserError
+from cluster.cli.ending import or_stopped
 from cluster.cli.options import (
     FOLDER,
     StartRequest,
@@ -35,9 +36,13 @@ def resume(
     storage: Path, name: str | None, start: StartRequest, force: bool, skip_preflight: bool, job: str | None
 ) -> int:
     """Continue a campaign with the settings that it was started with. Finished trials are not run again."""
-    from cluster.cli.run import resume_campaign
 
-    return resume_campaign(storage, name, start, force=force, skip_preflight=skip_preflight, job=job)
+    def run() -> int:
+        from cluster.cli.run import resume_campaign
+
+        return resume_campaign(storage, name, start, force=force, skip_preflight=skip_preflight, job=job)
+
+    return or_stopped(run)
 
 
 @click.command()

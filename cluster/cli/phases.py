@@ -2,6 +2,7 @@
 
 import click
 
+from cluster.cli.ending import or_stopped
 from cluster.cli.options import OPTIONS, PhaseRequest, any_phase_options, json_option
 from tune_spaces.design.phases import DESIGNS
 from tune_spaces.design.toggles import help_text
@@ -30,9 +31,12 @@ def _run_command(name: str) -> click.Command:
     @click.command(name, cls=PhaseCommand, help=SUMMARY[name])
     @OPTIONS[name]
     def command(request: PhaseRequest) -> int:
-        from cluster.cli.run import run_phase
+        def run() -> int:
+            from cluster.cli.run import run_phase
 
-        return run_phase(name, request)
+            return run_phase(name, request)
+
+        return or_stopped(run)
 
     return command
 

@@ -20,11 +20,13 @@ from mlflow_utils.tracking_uri import check
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.parallel import parse_parallel
 from tune_spaces.ray_tune.connect import cluster_address, connected
+from tune_spaces.ray_tune.interrupts import Interrupted, Interrupts, interruptible
 from tune_spaces.ray_tune.nodes import check_local
 from tune_spaces.records.limits import Limits, parse_until
 
 DONE, FAILED = 0, 1
 SEND_FOR_S = 60.0
+SEND_FOR_STOPPED_S = 3.0  # what asked by a signal soon kills; `resume` and `report` send the rest
 
 
 def run_phase(phase: str, request: PhaseRequest) -> int:
@@ -79,7 +81,25 @@ def run_campaign(
 
     Raises:
         UserError: if the campaign cannot start as asked.
+        KeyboardInterrupt: if SIGTERM or SIGINT ended it; what was running goes on at the next start.
     """
+    with interruptible(ends_process=True) as interrupts:
+        try:
+            return _run(campaign, start, interrupts, force, skip_preflight, job, reports)
+        except KeyboardInterrupt:
+            campaign.records.record_stop(str(interrupts.requested))
+            raise
+
+
+def _run(
+    campaign: Campaign,
+    start: StartRequest,
+    interrupts: Interrupts,
+    force: bool,
+    skip_preflight: bool,
+    job: str | None,
+    reports: Path | None,
+) -> int:
     from cluster.monitoring.notify import check_url
     from cluster.monitoring.summary import print_summary
     from cluster.monitoring.toggle_effects import print_effects
@@ -103,7 +123,8 @@ def run_campaign(
         campaign.request["preflight"] = list(earlier)  # one line a start that had something to run
         if not campaign.policy().finished:
             campaign.request["preflight"].append("skipped" if skip_preflight else _preflight(campaign, job))
-        watch = partial(_watched, reports or default_reports(), start.notify)
+        interrupts.describe = partial(_to_resume, campaign)
+        watch = partial(_watched, interrupts, reports or default_reports(), start.notify)
         policy = campaign.run(
             job,
             force=force,
@@ -112,6 +133,8 @@ def run_campaign(
             watch=watch,
             allow_changed_code=start.allow_changed_code,
         )
+    if interrupts.requested:
+        raise Interrupted(interrupts.requested)
     print_summary(campaign, policy, verbose=start.verbose)
     print_effects(campaign, verbose=start.verbose)
     failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())
@@ -178,14 +201,27 @@ def _preflight(campaign: Campaign, job: str | None) -> str:
     return "passed" if not warnings else "warnings: " + "; ".join(f"{c.name}: {c.detail}" for c in warnings)
 
 
+def _to_resume(campaign: Campaign) -> str:
+    """Return what is left to run and the command for it, in one line; nothing if the campaign never started."""
+    if not campaign.records.campaign_file.is_file():
+        return "before anything ran"
+    policy = campaign.policy()
+    missing = [name for name in policy.wanted() if name not in policy.outcomes]
+    left = f"not finished: {', '.join(missing)}; " if missing else ""
+    return f"({left}to resume: python -m cluster resume --storage {campaign.storage} --name {campaign.name})"
+
+
 @contextmanager
-def _watched(reports: Path, notify: str | None, campaign: Campaign) -> Iterator[None]:
+def _watched(interrupts: Interrupts, reports: Path, notify: str | None, campaign: Campaign) -> Iterator[None]:
     from cluster.monitoring.notify import notified
     from cluster.monitoring.progress import Progress
     from cluster.monitoring.reports import carded, reported
     from cluster.monitoring.toggle_effects import write_attribution
 
-    with recorded(campaign, tracking_uri_of(campaign), SEND_FOR_S) as tracker:
+    def send_for() -> float:
+        return SEND_FOR_STOPPED_S if interrupts.requested else SEND_FOR_S
+
+    with recorded(campaign, tracking_uri_of(campaign), send_for) as tracker:
         notices = nullcontext() if notify is None else notified(campaign, notify)
         with carded(campaign), reported(campaign, reports), notices, Progress(campaign):
             yield

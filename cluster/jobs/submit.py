@@ -22,6 +22,8 @@ from cluster.jobs.follow import follow_job, write_out
 from cluster.jobs.upload import exclusions, measure, require_small
 from cluster.jobs.variables import job_variables
 
+STOP_WAIT = {"RAY_JOB_STOP_WAIT_TIME_S": "20"}  # a phase ends within 15 s; Ray kills a stopped job after 3 by default
+
 
 def submit(
     phase: str,
@@ -67,7 +69,12 @@ def submit(
     upload = measure(working_dir, excludes)
     require_small(working_dir, upload)
     environment["excludes"] = excludes
-    environment["env_vars"] = {**job_variables(env), GIT_FACTS: json.dumps(git), **environment.get("env_vars", {})}
+    environment["env_vars"] = {
+        **STOP_WAIT,
+        **job_variables(env),
+        GIT_FACTS: json.dumps(git),
+        **environment.get("env_vars", {}),
+    }
     try:
         job = client.submit_job(
             entrypoint=shlex.join(command),

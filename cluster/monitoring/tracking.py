@@ -1,6 +1,6 @@
 """Record a running campaign in MLflow, from its folder alone: MLflow gets what is on disk."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bridge_common import trial_files
@@ -21,13 +21,13 @@ def tracking_uri_of(campaign: Campaign) -> str:
 
 
 @contextmanager
-def recorded(campaign: Campaign, tracking_uri: str, timeout: float) -> Iterator[Tracker]:
+def recorded(campaign: Campaign, tracking_uri: str, timeout: Callable[[], float]) -> Iterator[Tracker]:
     """Record a campaign while the body runs it; its phases end as FINISHED, FAILED, or KILLED if incomplete.
 
     Args:
         campaign: the campaign.
         tracking_uri: URI of the MLflow store.
-        timeout: seconds to wait at the end until MLflow has everything.
+        timeout: returns the seconds to wait at the end until MLflow has everything.
     """
     tracker = Tracker(tracking_uri, campaign.name, campaign.folder)
     tracker.start()
@@ -41,8 +41,8 @@ def recorded(campaign: Campaign, tracking_uri: str, timeout: float) -> Iterator[
         _declare(campaign, tracker, declared)
         for phase in sorted({campaign.plan.trials[name].phase for name in declared} | {campaign.phase.name}):
             tracker.finish(phase, _status(campaign, phase))
-        unsent = tracker.close(timeout)
-        if unsent:
+        unsent = tracker.close(timeout())
+        if unsent and unsent.trials:
             print(f"warning: {unsent}")
 
 

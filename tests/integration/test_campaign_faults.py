@@ -84,15 +84,7 @@ def test_stop_a_second_driver_and_resume(storage: Path, ray_head: Any) -> None:
     assert events(storage, "end") == ["full", "B", "C"]
 
 
-def test_an_interrupt_and_an_error_are_exit_code_1(storage: Path, ray_head: Any) -> None:
-    prepare(storage, ACCURACY, steps=1000, pause=0.2)
-    with driving(storage, ray_head) as process:
-        wait_for(lambda: steps(storage, "full"), 90, "full starts")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 1
-    assert "not finished: full" in driver_log(storage)
-    assert "Traceback" not in driver_log(storage)
-    assert statuses(storage, "full") == ["RUNNING", "KILLED"]
+def test_an_error_is_exit_code_1(storage: Path, ray_head: Any) -> None:
     prepare(storage, ACCURACY, fail=["full"])
     with driving(storage, ray_head) as process:
         assert process.wait(120) == 1

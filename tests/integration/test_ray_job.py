@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge_common import files
 from bridge_common.errors import UserError
 from bridge_common.git import GIT_FACTS, git_facts
 from cluster.jobs.client import connect
@@ -248,6 +249,8 @@ def test_a_job_that_was_stopped_resumes_when_submitted_again(head, storage, argu
     assert job in stop_jobs(address=head)
     assert len(steps(storage, "full")) < 40
     assert not list(storage.glob("*/trials/*/result.json"))
+    [record] = storage.glob("*/campaign.json")
+    assert files.read_json(record)["starts"][-1]["stopped"]["reason"] == "SIGTERM", "Ray has let it end by itself"
     prepare(storage, {"full": 0.72}, n=1000, steps=40)
     assert submit("phase1", arguments, address=head, working_dir=ROOT, out=printed.append) == 0, "".join(printed)
     assert sorted(set(steps(storage, "full"))) == list(range(40))

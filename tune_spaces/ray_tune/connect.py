@@ -13,12 +13,14 @@ from contextlib import contextmanager
 
 from bridge_common.errors import UserError
 from ray_bridge import RunSpec
+from tune_spaces.ray_tune.interrupts import despite_rays_handler
 from tune_spaces.ray_tune.nodes import check_fits, check_local, needs
 from tune_spaces.ray_tune.orphans import ended_if_interrupted
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the experiment names the loggers that it wants
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are received by `interrupts`
     "RAY_AIR_NEW_OUTPUT": "0",  # the other reporter prints its tables whatever the verbosity
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial's final report has test metrics, not the scheduler's
     "TUNE_MAX_PENDING_TRIALS_PG": "32",  # trials whose actors start at once; by default they start one by one
@@ -122,7 +124,8 @@ def _join(address: str) -> None:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with despite_rays_handler():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"cannot connect to Ray: {str(error).splitlines()[0]}") from error
 
@@ -136,7 +139,7 @@ def _start_local(run: RunSpec | None) -> None:
 
     # With token authentication a local Ray leaves a token file that a later `ray start` would insist on.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    with ended_if_interrupted():
+    with despite_rays_handler(), ended_if_interrupted():
         ray.init(
             address="local",  # never a Ray that somebody else has started on this machine
             num_cpus=cpus,

@@ -1,12 +1,8 @@
 """One start of a campaign on Ray: a Tune experiment driven by the policy, and the requests that end it early."""
 
-import os
-import signal
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bridge_common import trial_files
@@ -18,6 +14,7 @@ from tune_spaces.design.space import space
 from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.connect import connected
+from tune_spaces.ray_tune.interrupts import CHECKPOINT_S, Interrupts, interruptible
 from tune_spaces.ray_tune.nodes import check_free
 from tune_spaces.ray_tune.places import Places
 from tune_spaces.ray_tune.trainable import Job, tune_trial
@@ -27,9 +24,9 @@ from tune_spaces.records.limits import LimitKeeper, Limits
 if TYPE_CHECKING:
     from tune_spaces.ray_tune.proposals import Proposals
     from tune_spaces.ray_tune.searcher import VariantSearcher
+    from tune_spaces.ray_tune.stopper import GateStopper
 
-STOP_POLL = 0.5  # seconds between looks for a request to stop
-LIMIT_POLL = 1.0  # seconds between looks for a limit that is reached
+END_POLL = 0.5  # seconds between looks for a signal, a request to stop, or a limit that is reached
 SCHEDULE_POLL = 2.0  # seconds between records of what runs and what waits
 CHECKPOINT_WITHIN = 120.0  # seconds that jobs have to write a checkpoint at a limit
 ACTOR_RETRIES = 2  # new starts of a trial whose actor died; the job resumes from its checkpoint
@@ -69,7 +66,7 @@ def fit(
     Raises:
         UserError: no node can hold a job, or none is free and `wait` is false.
     """
-    with connected(run), _interrupted_on_request(campaign):
+    with interruptible(ends_process=False) as interrupts, connected(run):
         from ray import tune
         from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
@@ -111,6 +108,7 @@ def fit(
         def record() -> None:
             _record_schedule(campaign, searcher, places, keeper)
 
+        stopper = GateStopper(policy, searcher.live)
         trainable = tune.with_parameters(tune_trial, job=job, attempt=uuid.uuid4().hex)
         tuner = tune.Tuner(
             tune.with_resources(trainable, _on_this_node()),
@@ -127,39 +125,66 @@ def fit(
             run_config=tune.RunConfig(
                 name=_next_experiment(campaign),
                 storage_path=str(campaign.experiments),
-                stop=GateStopper(policy, searcher.live),
+                stop=stopper,
                 failure_config=tune.FailureConfig(max_failures=ACTOR_RETRIES),
                 callbacks=[CSVLoggerCallback(), JsonLoggerCallback()],  # Tune's third, TensorBoard's, imports torch
                 verbose=0,
             ),
         )
-        ended = EndAtLimit(campaign, searcher, keeper)
-        with repeating(LIMIT_POLL, ended.look, "limits"), repeating(SCHEDULE_POLL, record, "schedule"):
-            tuner.fit()
-        record()
-        for name in searcher.live.values():
-            _observe_interrupted(campaign, policy, name)
+        early = EndEarly(campaign, searcher, stopper, keeper, interrupts)
+        try:
+            with (
+                interrupts.awaited(),
+                repeating(END_POLL, early.look, "end"),
+                repeating(SCHEDULE_POLL, record, "schedule"),
+            ):
+                tuner.fit()
+            record()
+        finally:
+            for name in searcher.live.values():
+                _observe_interrupted(campaign, policy, name)
 
 
-class EndAtLimit:
-    """Ends a start at its limits: jobs write a checkpoint and end, and those that do not are stopped after a while."""
+class EndEarly:
+    """Ends a start at its limits, on a request to stop, or on a signal.
 
-    def __init__(self, campaign: CampaignFolder, searcher: "VariantSearcher", keeper: LimitKeeper) -> None:
-        self.campaign, self.searcher, self.keeper = campaign, searcher, keeper
+    Nothing further starts, and running jobs write a checkpoint and end; those that do not are stopped after a while.
+    """
+
+    def __init__(
+        self,
+        campaign: CampaignFolder,
+        searcher: "VariantSearcher",
+        stopper: "GateStopper",
+        keeper: LimitKeeper,
+        interrupts: Interrupts,
+    ) -> None:
+        self.campaign, self.searcher, self.stopper = campaign, searcher, stopper
+        self.keeper, self.interrupts = keeper, interrupts
         self._wait_until: float | None = None
 
     def look(self) -> bool:
-        """See whether a limit is reached, and return whether nothing is left to be done about it."""
+        """See whether the start must end, and return whether nothing is left to be done about it."""
         running = self.searcher.running()
-        if self._wait_until is None:
-            if not self.keeper.reached(running):
-                return False
+        first = self._wait_until is None
+        if self.interrupts.requested or self.campaign.stop_requested():
+            soon = time.monotonic() + CHECKPOINT_S
+            self._wait_until = soon if self._wait_until is None else min(self._wait_until, soon)
+        elif self._wait_until is None and self.keeper.reached(running):
             self._wait_until = time.monotonic() + CHECKPOINT_WITHIN
+        if self._wait_until is None:
+            return False
+        if first:
+            self.campaign.record_stop(self.interrupts.requested or self.keeper.reason or "stop was asked for")
         self.searcher.drain()  # at each look: a trial may have been handed out at the moment of the first
-        late = time.monotonic() > self._wait_until
-        if running and late:
-            self.campaign.request_stop()
-        return late or not running
+        if not running and not self.interrupts.requested:
+            return True
+        late = time.monotonic() > self._wait_until or self.interrupts.hurry or not running
+        if late and self.interrupts.requested and self.interrupts.ends_process:
+            self.interrupts.leave()  # Tune would wait for its actors, which end with this process's connection to Ray
+        elif late:
+            self.stopper.cut_short()
+        return late
 
 
 def _record_schedule(
@@ -209,26 +234,3 @@ def _on_this_node() -> Any:
     address = next(node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == own)
     # The label names the node; the resource is there because a bundle may not be empty.
     return PlacementGroupFactory([{f"node:{address}": 0.001}], bundle_label_selector=[{"ray.io/node-id": own}])
-
-
-@contextmanager
-def _interrupted_on_request(campaign: CampaignFolder) -> Iterator[None]:
-    """Turn SIGTERM and the stop file into SIGINT, on which Tune saves its state and ends its actors."""
-
-    def interrupt(*_: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    def poll() -> bool:
-        requested = campaign.stop_requested()
-        if requested:
-            interrupt()
-        return requested
-
-    main = threading.current_thread() is threading.main_thread()
-    before: Any = signal.signal(signal.SIGTERM, interrupt) if main else None
-    try:
-        with repeating(STOP_POLL, poll, "stop-request"):
-            yield
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)

@@ -12,8 +12,8 @@ from tune_spaces.gate.policy import Policy
 class GateStopper(Stopper):
     """Ends the experiment as soon as every trial that the policy asks for has ended.
 
-    It never cuts a trial short: if `stop_all` became true while one runs, Tune would end that trial without telling the
-    searcher. It learns a trial's outcome when Tune repeats the trial's last result with `done`.
+    By itself it never cuts a trial short: if `stop_all` became true while one runs, Tune would end that trial without
+    telling the searcher. It learns a trial's outcome when Tune repeats the trial's last result with `done`.
     """
 
     def __init__(self, policy: Policy, live: Mapping[str, str] | None = None) -> None:
@@ -25,7 +25,7 @@ class GateStopper(Stopper):
         """
         self.policy = policy
         self._live = {} if live is None else live
-        self._ended = False
+        self._ended = self._cut_short = False
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Observe a trial's last result; return False, since no trial is ended early."""
@@ -35,6 +35,10 @@ class GateStopper(Stopper):
             self._ended = self.policy.finished
         return False
 
+    def cut_short(self) -> None:
+        """End the experiment now, with what still runs; the caller records how those trials ended."""
+        self._cut_short = True
+
     def stop_all(self) -> bool:
-        """Whether nothing is left to run, and nothing runs whose outcome is not known."""
-        return self._ended and all(name in self.policy.outcomes for name in self._live.values())
+        """Whether nothing is left to run, and nothing runs whose outcome is not known; or the end was asked for."""
+        return self._cut_short or (self._ended and all(name in self.policy.outcomes for name in self._live.values()))

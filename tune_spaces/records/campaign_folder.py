@@ -210,6 +210,17 @@ class CampaignFolder:
         driver = _read(self.path / DRIVER, _AGAIN) or {}
         return f"process {driver.get('pid', '?')} on {driver.get('host', 'another host')}"
 
+    def record_stop(self, reason: str) -> None:
+        """Record in `campaign.json` why the present start ended before its trials; its first reason stays.
+
+        Args:
+            reason: the signal's name, the limit, or that `stop` was called.
+        """
+        record = self.campaign()
+        if record and record["starts"] and "stopped" not in record["starts"][-1]:
+            record["starts"][-1]["stopped"] = {"time": time.time(), "reason": reason}
+            self.write_campaign(record)
+
     def request_stop(self) -> None:
         """Ask the driver to end, whatever host it runs on."""
         files.write_text(self.path / STOP, f"{time.time()}\n")

@@ -1,0 +1,140 @@
+"""End a start of a campaign within seconds of SIGTERM or SIGINT: jobs write a checkpoint, everything else is ended.
+
+Slurm, `ray job stop`, Kubernetes and terminals ask by a signal and kill what still runs soon afterwards.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import psutil
+
+WITHIN_S = 13.0  # from the signal to the end of the process, whatever still hangs then
+CHECKPOINT_S = 6.0  # of these, for running jobs to write a checkpoint
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(KeyboardInterrupt):
+    """The process was asked to end by a signal. No handler of errors takes it for one.
+
+    Where it interrupts a call of Ray, Ray raises a plain KeyboardInterrupt instead.
+    """
+
+
+class Interrupts:
+    """Receives SIGTERM and SIGINT.
+
+    Attributes:
+        ends_process: whether the process is to end: then what still runs is ended too, within `WITHIN_S`.
+        requested: name of the first signal that came, such as SIGTERM; None so far.
+        hurry: whether another signal came, so that nothing is waited for.
+        describe: returns what to print about the end, after the name of the signal.
+    """
+
+    def __init__(self, *, ends_process: bool) -> None:
+        self.ends_process = ends_process
+        self.requested: str | None = None
+        self.hurry = False
+        self.describe: Callable[[], str] = lambda: "before anything ran"
+        self._waiting = not ends_process
+        self._leave = False
+
+    def line(self) -> str:
+        """Return what happened, in one line."""
+        return f"stopped by {self.requested} {self.describe()}"
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """While the body runs, a signal raises nothing: the body looks at `requested` and ends by itself."""
+        before, self._waiting = self._waiting, True
+        try:
+            yield
+        finally:
+            self._waiting = before
+
+    def leave(self) -> None:
+        """Raise `Interrupted` in the main thread; called from another thread when it was waited long enough."""
+        self._leave = True
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def receive(self, number: int, frame: FrameType | None = None) -> None:
+        """Handle a signal.
+
+        Raises:
+            Interrupted: for the first one, unless it is awaited, and when `leave` says so.
+        """
+        if self._leave:
+            self._leave = False
+            raise Interrupted(self.requested)
+        if self.requested is not None:
+            self.hurry = True
+            return
+        self.requested = signal.Signals(number).name
+        if self.ends_process:
+            threading.Thread(target=self._end_in_any_case, name="end", daemon=True).start()
+        if not self._waiting:
+            raise Interrupted(self.requested)
+
+    def _end_in_any_case(self) -> None:
+        time.sleep(WITHIN_S)
+        with suppress(Exception):  # a broken pipe, or a file that cannot be read
+            print(self.line(), flush=True)
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        os._exit(1)
+
+
+_installed: list[Interrupts] = []
+
+
+@contextmanager
+def interruptible(*, ends_process: bool) -> Iterator[Interrupts]:
+    """Receive SIGTERM and SIGINT while the body runs, unless that is done already, which then is what is yielded.
+
+    In a thread other than the main one, which gets no signals, nothing changes.
+
+    Args:
+        ends_process: as in `Interrupts`.
+    """
+    if _installed:
+        yield _installed[-1]
+        return
+    interrupts = Interrupts(ends_process=ends_process)
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupts
+        return
+    before = {number: signal.signal(number, interrupts.receive) for number in SIGNALS}
+    _installed.append(interrupts)
+    try:
+        yield interrupts
+    finally:
+        _installed.remove(interrupts)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def despite_rays_handler() -> Iterator[None]:
+    """Keep the handler of SIGTERM that `ray.init`, the body, replaces by one that exits without a word.
+
+    Raises:
+        Interrupted: if the signal came during the body.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        yield
+    except SystemExit:
+        if _installed and main:
+            _installed[-1].receive(signal.SIGTERM)
+            raise Interrupted(_installed[-1].requested) from None
+        raise
+    finally:
+        if _installed and main and "ray" in sys.modules:
+            signal.signal(signal.SIGTERM, before)
