@@ -17,6 +17,7 @@ from ray_bridge.config.validation import build
 
 TRAIN = "train"  # name of the Ray Train run, and of its folder in the trial's
 REFUSED = "refused.json"  # in that folder: why a worker refused, so that its restarts do not try again
+REPEATED = (UserError, FloatingPointError)  # errors that a restart from the same checkpoint would meet again
 HEALTH_CHECK_S = "0.5"  # between checks of the workers; a trial waits for one at its end, and Ray's default is 2
 
 
@@ -47,7 +48,7 @@ def run_job(
 
     Raises:
         UserError: if spec and run do not fit together, or a worker refuses, as without a plug-in on its node or where
-            memory runs out.
+            memory runs out, or training diverges.
         StoppedError: if the trial was asked to stop (`TrialFolder.request_stop`); it has written a checkpoint.
         ray.train.TrainingFailedError: if the job failed more often than `run.max_failures` allows.
     """
@@ -94,8 +95,8 @@ def run_job(
     try:
         trainer.fit()
     except ray.train.WorkerGroupError as error:
-        refusals = [failure for failure in error.worker_failures.values() if isinstance(failure, UserError)]
-        if refusals:  # such as a plug-in that a worker's node does not have
+        refusals = [failure for failure in error.worker_failures.values() if isinstance(failure, REPEATED)]
+        if refusals:  # such as a plug-in that a worker's node does not have, or a loss that is not finite
             raise UserError(str(refusals[0])) from error
         raise
     result = trial.result()
@@ -116,13 +117,13 @@ def _refuse_other_contents(spec: JobSpec, trial: TrialFolder) -> None:
 
 
 def _worker(config: Mapping[str, Any]) -> None:
-    """Run one worker's part; what it refuses once, restarts refuse at once: they would meet the same."""
+    """Run one worker's part; what is among REPEATED once, restarts refuse at once: they would meet the same."""
     refused = Path(config["folder"]) / TRAIN / REFUSED
     if refused.is_file():
         raise UserError(read_json(refused)["reason"])
     try:
         _train(config)
-    except UserError as error:
+    except REPEATED as error:
         write_json(refused, {"reason": str(error)})
         raise
 

@@ -125,7 +125,12 @@ def _join(address: str) -> None:
 
     try:
         with despite_rays_handler():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=None if address == "auto" else {"env_vars": {"RAY_ADDRESS": address}},  # see `_own_address`
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"cannot connect to Ray: {str(error).splitlines()[0]}") from error
 
@@ -139,7 +144,7 @@ def _start_local(run: RunSpec | None) -> None:
 
     # With token authentication a local Ray leaves a token file that a later `ray start` would insist on.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    with despite_rays_handler(), ended_if_interrupted():
+    with despite_rays_handler(), ended_if_interrupted(), _own_address():
         ray.init(
             address="local",  # never a Ray that somebody else has started on this machine
             num_cpus=cpus,
@@ -147,3 +152,32 @@ def _start_local(run: RunSpec | None) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+
+
+@contextmanager
+def _own_address() -> Iterator[None]:
+    """Let the processes of a local Ray that the body starts know its address.
+
+    Ray Train's process that frees the resources of a dead job asks the Ray at `$RAY_ADDRESS`. Without an address it
+    looks for one on the machine, and finds two if another Ray runs there; then the resources stay taken.
+    """
+    import ray
+
+    port = _free_port()
+    own = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _free_port() -> int:
+    with socket.socket() as unused:
+        unused.bind(("", 0))
+        return int(unused.getsockname()[1])

@@ -43,7 +43,7 @@ def tune_trial(config: dict[str, Any], job: Job | str = DEFAULT_JOB, attempt: st
         config: what the searcher suggested; the trial's folder has its `spec.json`.
         job: the job function.
         attempt: name of the driver's start. A job that raised an error in this start is not tried again, since it would
-            raise it again; one whose actor or node died is.
+            raise it again; one whose actor, controller or node died is.
     """
     from ray import tune
 
@@ -69,6 +69,8 @@ def tune_trial(config: dict[str, Any], job: Job | str = DEFAULT_JOB, attempt: st
 
 
 def _run(job: Job, config: dict[str, Any], trial: TrialFolder, attempt: str) -> dict[str, Any] | None:
+    from ray.exceptions import RayActorError
+
     record = trial.spec()
     assert record is not None, f"{trial.path} has no {trial_files.SPEC}: the searcher writes it first"
     trial.append_status(trial_files.RUNNING)
@@ -80,6 +82,8 @@ def _run(job: Job, config: dict[str, Any], trial: TrialFolder, attempt: str) -> 
         trial.append_status(trial_files.KILLED)
         return None
     except Exception as error:
+        if isinstance(error, RayActorError):
+            raise  # the job's controller died: Tune starts the trial again, and the job goes on from its checkpoint
         trial.append_status(trial_files.FAILED)
         trial.write_error({"attempt": attempt, "error": _line(error), "traceback": traceback.format_exc()})
         raise
