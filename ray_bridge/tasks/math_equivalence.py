@@ -14,7 +14,8 @@ from itertools import islice
 
 from ray_bridge.tasks.choices import stated_letter
 from ray_bridge.tasks.latex.boxes import boxed_answer
-from ray_bridge.tasks.latex.intervals import together
+from ray_bridge.tasks.latex.choice_letters import Choice, choice
+from ray_bridge.tasks.latex.intervals import interval, together
 from ray_bridge.tasks.latex.notation import standard
 from ray_bridge.tasks.latex.reading import drops, expression
 from ray_bridge.tasks.latex.stated import stated_values
@@ -31,7 +32,8 @@ LONGEST_TEXT = 8_000
 """Characters, from the end, in which an answer without its format is looked for."""
 
 _RELATION = re.compile(r"[<>]|\\(?:[lg]eq?|neq?|[lg]t|[lg]eqslant|cup|cap|infty|mathbb|setminus)(?![a-zA-Z])")
-_CHOICE = re.compile(r"(?:\\text\s?\{\s?)?\(?([A-Z])\)?\s?\}?")
+_ABSOLUTE = re.compile(r"\||\\[lr]vert")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
 _MOST_READ = 16  # stated values of a text that are tried until one can be read
 
 
@@ -54,7 +56,16 @@ def equivalent(written: str, gold: str) -> bool:
     if max(len(written), len(gold)) > LONGEST_ANSWER:
         return False
     written, gold = standard(written), standard(gold)
-    return same_text(written, gold) or _same(answer(written), answer(gold))
+    if same_text(written, gold):
+        return True
+    one, other = choice(written), choice(gold)
+    if one.letter and other.letter and (one.value or other.value):
+        return one.letter == other.letter and (None in (one.value, other.value) or _same_value_of(one, other))
+    return _same_value_of(one, other) if one.value and other.value else _same(answer(written), answer(gold))
+
+
+def _same_value_of(one: Choice, other: Choice) -> bool:
+    return _same(answer(one.value or ""), answer(other.value or ""))
 
 
 def stated(text: str, gold: str) -> bool:
@@ -63,8 +74,8 @@ def stated(text: str, gold: str) -> bool:
     If gold is the letter of a choice, a text without a box may also state that letter in words.
     """
     text = text[-LONGEST_TEXT:]
-    choice = _CHOICE.fullmatch(standard(gold)) if len(gold) <= LONGEST_ANSWER else None
-    if choice and boxed_answer(text) is None and stated_letter(text) == choice[1]:
+    letter = choice(standard(gold)).letter if len(gold) <= LONGEST_ANSWER else None
+    if letter and boxed_answer(text) is None and stated_letter(text) == letter:
         return True
     for value in islice(stated_values(text), _MOST_READ):
         if equivalent(value.written, gold):
@@ -87,7 +98,7 @@ def _same(given: Answer, gold: Answer) -> bool:
     if same_text(given.text, gold.text):
         return True
     if shapes == {"value"}:
-        return same_value(given.text, gold.text)
+        return same_value(given.text, gold.text) or _same_inequality(given, gold) or _same_inequality(gold, given)
     if shapes == {"set"}:
         return _all_in(given.items, gold.items) and _all_in(gold.items, given.items)
     if shapes <= {"list", "set"}:
@@ -111,6 +122,15 @@ def _stands_for(several: Answer, other: Answer) -> bool:
         return several.brackets == "()" and _same_in_order(several, entries)
     # A relation, as -1 < x < 1, or a union may be an interval.
     return bool(_RELATION.search(other.text)) and same_value(several.text, other.text)
+
+
+def _same_inequality(absolute: Answer, other: Answer) -> bool:
+    """Return whether an inequality of an absolute value, as |x| < 5, is another one of the same variable."""
+    if not _ABSOLUTE.search(absolute.text) or not _RELATION.search(absolute.text):
+        return False
+    variables = [{c for c in _COMMAND.sub("", one.text) if c.isalpha()} for one in (absolute, other)]
+    where = interval(other) if variables[0] == variables[1] else None
+    return where is not None and same_value(where, absolute.text)
 
 
 def _all_in(some: Sequence[Answer], others: Sequence[Answer]) -> bool:

@@ -16,7 +16,7 @@ def together(several: Answer) -> str | None:
 
     None if it is another list.
     """
-    parts = [_interval(item) for item in several.items]
+    parts = [interval(item) for item in several.items]
     if _BOTH_HOLD.search(several.text):
         low = [part for part in parts if part and part.endswith(r",\infty)")]
         high = [part for part in parts if part and part.startswith(r"(-\infty,")]
@@ -26,7 +26,8 @@ def together(several: Answer) -> str | None:
     return r"\cup".join(part for part in parts if part) if all(parts) else None
 
 
-def _interval(item: Answer) -> str | None:
+def interval(item: Answer) -> str | None:
+    """Return an interval, or an inequality of one variable, in the notation of intervals; None if it is neither."""
     if item.shape == "bracketed":
         return item.text if len(item.items) == 2 else None
     terms = _ORDER.split(item.text)

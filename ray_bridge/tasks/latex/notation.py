@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable
 
 from ray_bridge.tasks.latex.appearance import without_appearance
+from ray_bridge.tasks.latex.environments import without_environments
 
 _COMMANDS = {
     **{"×": r"\times", "⋅": r"\cdot", "·": r"\cdot", "∙": r"\cdot", "∗": "*", "÷": r"\div", "±": r"\pm", "∓": r"\mp"},
@@ -112,6 +113,7 @@ def standard(text: str) -> str:
     text = " ".join(_SAME.sub(lambda m: _SAMES[m[1]], text).split())
     for pattern, written in _REWRITTEN:
         text = pattern.sub(written, text)
+    text = without_environments(text)
     if whole := _TEXT_WITH_DIGITS.fullmatch(text):
         text = whole[1].strip()
     text = _GROUPS.sub(lambda m: m[1] + re.sub(r"\D", "", m[2]), text)

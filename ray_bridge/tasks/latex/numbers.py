@@ -4,11 +4,12 @@ from itertools import product
 from typing import Any
 
 from math_verify import grader
-from sympy import Basic, Expr, Float, MatrixBase, MatrixExpr, Rational, zoo
+from sympy import Basic, Expr, Float, MatrixBase, MatrixExpr, Rational, log, zoo
 
 _APPROXIMATE = Rational(5, 10**6)  # relative: six significant digits, rounded
 _DECIMALS = Rational(5, 10**7)  # absolute: six decimal places, rounded
-_DIGITS = 40  # digits of a numerical comparison
+_DIGITS = 40  # digits of a first numerical comparison
+_MOST_DIGITS = 2_000  # to which a difference is evaluated before it counts as zero
 _MATRIX = (MatrixBase, MatrixExpr)
 _SYMBOLIC = grader.sympy_symbolic_eq
 
@@ -73,8 +74,21 @@ def _equal(a: Any, b: Any) -> bool | None:
     if decimal and not (_ends(a) and _ends(b)):
         return bool(gap <= _APPROXIMATE * size and gap < _DECIMALS)
     a, b = grader.safe_sympy_doit(a), grader.safe_sympy_doit(b)
-    rational = a.is_Rational and b.is_Rational
-    return bool(a == b) if rational else bool(gap <= size / 10 ** (_DIGITS - 10))
+    return bool(a == b) if a.is_Rational and b.is_Rational else _is_zero(a - b, size)
+
+
+def _is_zero(difference: Any, size: Any) -> bool:
+    """Return whether a difference of two numbers has no digit but zeros, evaluated to more digits than they can hide.
+
+    Equal terms cancel before any evaluation, so a large one, as in 2^99 + sqrt(2), hides no small one.
+
+    Args:
+        difference: of two numbers that may be complex.
+        size: the larger one's absolute value.
+    """
+    magnitude = int(abs(log(size, 10).evalf(15))) if size else 0
+    value = difference.evalf(15, maxn=min(_MOST_DIGITS, 100 + 3 * magnitude))
+    return not any(part.is_comparable and part != 0 for part in value.as_real_imag())
 
 
 def _exact(value: Basic) -> Any:

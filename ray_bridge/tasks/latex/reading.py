@@ -7,7 +7,7 @@ from typing import Any
 
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, NormalizationConfig, latex2sympy, normalize_latex
 from math_verify import grader, verify
-from sympy import Eq, I, Symbol, false, simplify, true
+from sympy import Eq, I, Pow, Symbol, false, simplify, true
 
 from ray_bridge.tasks.latex.numbers import numbers_equal, symbols_equal
 
@@ -19,6 +19,7 @@ _DROPPED = re.compile(
     r"|\^\s?\{?\s?(?:T(?![a-zA-Z])|\\(?:top|intercal|dagger|ast)|\*)"
 )
 _IMAGINARY = re.compile(r"(?<![a-zA-Z\\])i(?![a-zA-Z])")
+_ODD_ROOT = re.compile(r"\\sqrt\s?\[\s?\d{0,2}[13579]\s?\]")
 _NORMAL = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
 
 
@@ -38,9 +39,25 @@ def expression(latex: str, *, lowercase: bool = True, real: bool = False) -> Any
             normal, is_real=real, convert_degrees=False, normalization_config=None, conversion_config=config
         )
         units = {symbol: I for symbol in value.free_symbols if symbol.name == "i"}
-        return value.xreplace(units) if units else value
+        value = value.xreplace(units) if units else value
+        return value.replace(_is_odd_root, _real_root) if _ODD_ROOT.search(latex) else value
     except Exception:  # the parser raises many kinds for what it cannot read
         return None
+
+
+def _is_odd_root(value: Any) -> bool:
+    return (
+        isinstance(value, Pow)
+        and value.exp.is_Rational
+        and value.exp.q > 1
+        and value.exp.q % 2 == 1
+        and bool(value.base.is_number and value.base.is_negative)
+    )
+
+
+def _real_root(power: Pow) -> Any:
+    """Return the real odd root of a negative number: MATH's cube root of -8 is -2, and sympy's is complex."""
+    return (-1) ** power.exp.p * (-power.base) ** power.exp
 
 
 def is_complex(latex: str) -> bool:

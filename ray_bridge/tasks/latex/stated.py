@@ -44,6 +44,7 @@ _DENIED = re.compile(
 _TIMES = re.compile(r"(?<=\d )x(?= \d)")
 _NUMERIC_SIDE = re.compile(r"(?:[^a-zA-Z<>≤≥≠≈\\]|\\text\s?\{[^{}]*\}|\\(?!in|ne|l|g|a|s)[a-z]+|\\sqrt)*")
 _PERCENT = re.compile(r"\s?(?:\\?%|[Pp]er ?cent\b|[Pp]ct\b)")
+_HALF_OF_DAY = re.compile(r" ?([ap]\.m\.|[AP]\.?M\b\.?|pm\b)")
 _AFTER = re.compile(
     r"(?P<half> and a half\b)| ?(?P<word>[a-zA-Z]{1,12}\b(?:/[a-z]{1,4}\b)?)(?P<power>(?:\^\{?[23]\}?|[²³])?)"
 )
@@ -214,6 +215,8 @@ def _with_unit(text: str, start: int, end: int, written: str) -> _Place:
         written = result.strip()
     if percent := _PERCENT.match(text, end):
         return _Place(start=start, end=percent.end(), written=written.rstrip("%\\ ") + r"\%")
+    if (half := _HALF_OF_DAY.match(text, end)) and written[-1:].isdigit():
+        return _Place(start=start, end=half.end(), written=rf"{written}\text{{ {half[1]}}}")
     after = _AFTER.match(text, end)
     if after and after["half"]:
         return _Place(start=start, end=after.end(), written=rf"{written}\text{{ and a half}}")

@@ -70,6 +70,9 @@ def _enclosed(text: str, brackets: str, content: str, depth: int) -> Answer:
         return answer(content, depth + 1)
     if brackets == r"\{\}" and (rule := _BUILDER.match(content)) and "," not in content:
         return Answer(shape="value", text=content[rule.end() :])
+    if len(items) > 1 and brackets != r"\{\}" and len(both := _both_signs(text)) > 1:  # upper signs, then lower ones
+        return Answer(shape="list", text=text, items=tuple(answer(one, depth + 1) for one in both))
+    items = [one for item in items for one in _both_signs(item)]
     parts = tuple(answer(item, depth + 1) for item in items if item)
     if brackets == r"\{\}":
         return Answer(shape="set", text=text, items=parts)
