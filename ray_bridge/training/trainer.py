@@ -115,10 +115,10 @@ class Trainer:
         started, start_seconds = time.monotonic(), self.startup.seconds()
         self._resume()
         if self.events:
-            slow = self.pair.slow_paths()
+            slow, data = self.pair.slow_paths(), _data_tags(self.splits)
             memory = {"recompute_above": f"{self.passes.recompute_above} positions"}
-            self.events.tags(environment(self.worker.device) | _data_tags(self.splits) | slow | memory)
-            for line in slow.values():
+            self.events.tags(environment(self.worker.device) | data | slow | memory)
+            for line in (*slow.values(), *data.values()):
                 warnings.warn(line, stacklevel=2)
             self.events.metrics(0, self.pair.fast_paths() | self.translator.initialisation)
         resumed = self.step > 0

@@ -1,6 +1,7 @@
 """Look at a job's data before anything starts: which data set it is, at which commit, and whether it can be used."""
 
 from ray_bridge.config.spec import JobSpec
+from ray_bridge.tasks.data.hub import cached_snapshot
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.registry import TASKS
 
@@ -28,14 +29,23 @@ def pin_data(spec: JobSpec) -> JobSpec:
 def check_data(spec: JobSpec) -> list[str]:
     """Read a job's data as the job will, and return what a user should know of them, a line each.
 
-    Generated data are not read, nor what the package's own tasks read from the hub.
+    Generated data are not read, nor what the package's own tasks read from the hub, unless this machine's
+    cache has it.
 
     Raises:
         UserError: in one line with file, row and remedy, for whatever the job could not use.
     """
-    if spec.task_data is None and spec.task_mapping is None:
+    if spec.task_data is None and spec.task_mapping is None and not _is_cached(spec):
         return []
     from ray_bridge.tasks.splits import load_splits
 
     splits = load_splits(spec)
     return list(getattr(splits.task, "notes", list)())
+
+
+def _is_cached(spec: JobSpec) -> bool:
+    """Return whether this machine's cache has the files of the commit that a task reads from the hub."""
+    name = hub_name(spec)
+    if name is None or spec.task_revision is None:
+        return False
+    return cached_snapshot(name, spec.task_revision) is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bridge_common.errors import UserError
 from bridge_common.hub_connection import hub_answers
+from ray_bridge.tasks.data.load_split import no_progress_bars
 from ray_bridge.tasks.data.rows import DataRow
 
 ALL = "*"
@@ -105,7 +106,8 @@ def cached_snapshot(name: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True))
+        with no_progress_bars():
+            folder = Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
     files = {str(path.relative_to(folder)) for path in folder.rglob("*")}

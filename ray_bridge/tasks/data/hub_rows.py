@@ -6,7 +6,7 @@ from bridge_common.errors import UserError
 from bridge_common.hub_connection import cache_unless_hub_answers
 from ray_bridge.tasks.data.folder import dataset_rows
 from ray_bridge.tasks.data.hub import ALL, HubData, cached_snapshot, chosen_configs, numbered_rows
-from ray_bridge.tasks.data.load_split import load_split
+from ray_bridge.tasks.data.load_split import load_split, no_progress_bars
 from ray_bridge.tasks.data.rows import DataRow
 
 
@@ -20,7 +20,7 @@ def hub_rows(data: HubData, split: str, revision: str | None) -> Iterator[DataRo
 
     name = data.split_names.get(split, split)
     try:
-        with cache_unless_hub_answers():
+        with cache_unless_hub_answers(), no_progress_bars():
             there = get_dataset_config_names(data.name, revision=revision) if data.config == ALL else ()
             configs = chosen_configs(data.config, there)
             parts = [(config, load_split(data.name, config, name, revision)) for config in configs]

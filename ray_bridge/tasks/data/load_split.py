@@ -25,18 +25,33 @@ def load_split(path: str, config: str | None, split: str, revision: str | None =
 
 
 @contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """Keep the library's progress bars and log lines off stderr; its errors are raised all the same."""
-    from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
+def no_progress_bars() -> Iterator[None]:
+    """Keep progress bars of `datasets` and of the hub's client off stderr, unless the environment asks for them."""
+    from datasets import utils as of_datasets
+    from huggingface_hub import constants
+    from huggingface_hub import utils as of_hub
 
-    verbosity, bars = get_verbosity(), not are_progress_bars_disabled()
-    set_verbosity(CRITICAL)
-    if bars:
-        disable_progress_bars()
+    libraries: list[Any] = [of_datasets, of_hub]
+    asked = constants.HF_HUB_DISABLE_PROGRESS_BARS is False  # HF_HUB_DISABLE_PROGRESS_BARS=0
+    shown = [] if asked else [bars for bars in libraries if not bars.are_progress_bars_disabled()]
+    for bars in shown:
+        bars.disable_progress_bars()
     try:
         yield
     finally:
+        for bars in shown:
+            bars.enable_progress_bars()
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """Keep progress bars and log lines of `datasets` off stderr; its errors are raised all the same."""
+    from datasets.utils.logging import CRITICAL, get_verbosity, set_verbosity
+
+    verbosity = get_verbosity()
+    set_verbosity(CRITICAL)
+    try:
+        with no_progress_bars():
+            yield
+    finally:
         set_verbosity(verbosity)
-        if bars:
-            enable_progress_bars()

@@ -26,6 +26,8 @@ try:
     found = {"golds": [[e.gold for e in task.train()], [e.gold for e in task.test()]], "fingerprint": fingerprint(spec)}
     found["groups"] = [dict(e.groups) for e in task.test()]
     found["commit"] = spec.task_revision or spec.task_mapping.test.revision
+    small = spec.replace(num_fewshot=0, validation_examples=1)
+    found["notes"] = check_data(small) if len(task.train()) > 1 else []
 except UserError as error:
     found = {"error": str(error)}
 print(json.dumps(found))
@@ -52,6 +54,7 @@ def read(task: str, home: Path, address: str | None) -> dict[str, Any]:
     command = [sys.executable, "-c", READ, task]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "/s]" not in done.stderr, "progress bars"
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -68,6 +71,9 @@ def test_rows_of_the_hub_are_read_at_the_commit_that_enters_the_fingerprint(tmp_
         first = read("gsm8k", home, address)
     assert first["golds"] == [["1", "2"], ["1", "2"]]
     assert first["commit"] == FIRST
+    leaked, repeated = first["notes"]  # of data that are in this machine's cache
+    assert leaked.startswith("gsm8k: 2 of 2 test questions are also training questions (gsm8k-test-00000, ")
+    assert repeated.startswith("gsm8k: 2 of 2 test questions stand in the test split more than once")
     assert read("gsm8k", home, None) == first  # without the hub, from the cache
     with local_hub("openai/gsm8k", gsm8k(tmp_path / "two", ["#### 3"]), SECOND) as address:
         second = read("gsm8k", home, address)
