@@ -17,6 +17,8 @@ from tune_spaces.ray_tune.nodes import is_alive, live_nodes
 from tune_spaces.ray_tune.searcher import VariantSearcher
 from tune_spaces.records.campaign_folder import CampaignFolder
 
+pytestmark = pytest.mark.slow
+
 
 def preferred(folder: Path, node: str) -> Any:
     """Return the node that the searcher prefers for B after `full` ran on a node."""

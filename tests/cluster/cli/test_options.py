@@ -75,6 +75,7 @@ def test_options_of_a_start_reach_a_command_as_one_request() -> None:
         "until",
         "notify",
         "verbose",
+        "allow_changed_code",
         "own",
     ]
     result = command.main([], standalone_mode=False)

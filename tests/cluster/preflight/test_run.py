@@ -82,6 +82,7 @@ def free_gpus() -> float:
     return ray.available_resources().get("GPU", 0)
 
 
+@pytest.mark.slow
 def test_the_reserved_node_is_looked_at_and_given_back(nodes, settings):
     checks = preflight(settings)
     assert found(checks, "GPUs").status == "pass"
@@ -98,6 +99,7 @@ def test_the_reserved_node_is_looked_at_and_given_back(nodes, settings):
     assert free_gpus() == 6
 
 
+@pytest.mark.slow
 def test_every_node_that_may_be_used_is_looked_at(nodes, settings):
     checks = nodes_module.check_nodes(
         live_nodes(), dataclasses.replace(settings, modules=("gcc/13.1.0", "stockcuda/12.6.2")), wait_s=45
@@ -119,6 +121,7 @@ def test_every_node_that_may_be_used_is_looked_at(nodes, settings):
         ({"gpus": 0, "cpus": 64}, "the largest live node has 4 GPUs and 4 CPUs"),
     ],
 )
+@pytest.mark.slow
 @pytest.mark.timeout(60)  # Ray itself would wait for ever
 def test_what_no_node_has_is_refused(nodes, settings, changes, message):
     asked = dataclasses.replace(settings, **changes)
@@ -130,6 +133,7 @@ def test_what_no_node_has_is_refused(nodes, settings, changes, message):
     assert "4 GPU H100" in failed.detail, "says what there is"
 
 
+@pytest.mark.slow
 def test_busy_gpus_are_told_and_no_request_stays_behind(nodes, settings):
     import ray
     from ray.util.placement_group import placement_group
@@ -147,6 +151,7 @@ def test_busy_gpus_are_told_and_no_request_stays_behind(nodes, settings):
     assert states <= {"REMOVED"}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_task_that_hangs_is_bounded_and_ended(nodes):
     import ray
@@ -170,6 +175,7 @@ def test_a_task_that_hangs_is_bounded_and_ended(nodes):
     assert [(c.name, c.status) for c in checks] == [("node", "fail")]
 
 
+@pytest.mark.slow
 def test_a_storage_that_cannot_be_written_fails_on_every_node(nodes, settings, tmp_path):
     (tmp_path / "file").write_text("")
     asked = dataclasses.replace(settings, storage=tmp_path / "file" / "runs", gpus=0, cpus=1)
@@ -178,6 +184,7 @@ def test_a_storage_that_cannot_be_written_fails_on_every_node(nodes, settings, t
     assert all(c.status == "fail" and "the driver cannot write" in c.detail for c in shared)
 
 
+@pytest.mark.slow
 def test_the_quick_checks_of_a_cluster_take_seconds_and_no_gpu(nodes, settings):
     import ray
 

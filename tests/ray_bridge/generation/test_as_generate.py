@@ -94,7 +94,7 @@ def plain(request: pytest.FixtureRequest) -> FrozenLM:
 
 
 @pytest.mark.parametrize("prompt_format", FORMATS)
-@pytest.mark.parametrize("bridged", [False, True])
+@pytest.mark.parametrize("bridged", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_text_is_that_of_generate(
     plain: FrozenLM, prompt_format: Format, bridged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,9 @@ def sampling(count: int) -> Sampling:
     return Sampling(temperature=1.3, generators=[generator("draw", i) for i in range(count)])
 
 
-@pytest.mark.parametrize(("header", "after_header"), [(0, False), (2, False), (2, True)])
+@pytest.mark.parametrize(
+    ("header", "after_header"), [(0, False), pytest.param(2, False, marks=pytest.mark.slow), (2, True)]
+)
 def test_decoding_with_a_fixed_cache_writes_what_eager_decoding_writes(
     lm: FrozenLM, header: int, after_header: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,7 +91,11 @@ def test_the_header_read_once_changes_nothing(
 
 @pytest.mark.parametrize(
     ("header", "after_header", "sampled"),
-    [(0, False, False), pytest.param(2, False, True, marks=pytest.mark.slow), (2, True, True)],
+    [
+        (0, False, False),
+        pytest.param(2, False, True, marks=pytest.mark.slow),
+        pytest.param(2, True, True, marks=pytest.mark.slow),
+    ],
 )
 def test_the_fixed_cache_writes_the_models_own_text(
     eager: FrozenLM, header: int, after_header: bool, sampled: bool, monkeypatch: pytest.MonkeyPatch

@@ -129,6 +129,7 @@ def spoil(sound: Path, folder: Path, change: Callable[[Path], Any]) -> None:
     change(folder / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_weights_are_mapped_and_not_copied(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, "mistral", width=1024, depth=12)  # 400 MB
     code = (

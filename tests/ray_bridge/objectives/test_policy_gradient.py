@@ -83,7 +83,7 @@ def two_token_model() -> FrozenLM:
     return FrozenLM(LlamaForCausalLM(config), tokenizer, "toy")
 
 
-@pytest.fixture(params=[(1.0, "prepend"), (0.6, "prepend"), (1.0, "adapter")])
+@pytest.fixture(params=[pytest.param((1.0, "prepend"), marks=pytest.mark.slow), (0.6, "prepend"), (1.0, "adapter")])
 def toy(request: pytest.FixtureRequest) -> tuple[ModelPair, TranslatorModule]:
     temperature, injection = request.param
     spec = JobSpec(

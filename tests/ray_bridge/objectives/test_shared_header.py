@@ -32,7 +32,7 @@ class Wide(StepContext):
         return super().times().double()
 
 
-@pytest.mark.parametrize("kl_alignment", [True, False])
+@pytest.mark.parametrize("kl_alignment", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("position", ["first", "before_question"])
 @pytest.mark.parametrize("arches", [("mistral", "llama"), ("qwen2", "gpt_neox")])
 def test_reading_the_header_once_changes_nothing(

@@ -19,6 +19,7 @@ BOXED = [
 ONE_WAY = ("=", "\\in", "<", ">", "\\le")
 
 
+@pytest.mark.slow  # test_scored_examples checks the page in bounded processes
 @pytest.mark.parametrize(("number", "boxed", "gold", "right"), BOXED, ids=[str(line[0]) for line in BOXED])
 def test_each_line_of_the_page_holds_in_this_process(number: int, boxed: str, gold: str, right: bool) -> None:
     text = f"so it is $\\boxed{{{boxed}}}$."

@@ -55,7 +55,12 @@ def generated(lm: FrozenLM, task: Task, exemplars: list[Example], example: Examp
     return Stopping.of(lm, task.stops).text(own[0, given["input_ids"].shape[1] :].tolist())
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+QUICK = ("first", "residual")
+
+
+@pytest.mark.parametrize(
+    "layout", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in LAYOUTS]
+)
 def test_a_job_of_conversations(pair: PairFolders, layout: str, tmp_path: Path) -> None:
     spec = small_spec(pair, **JOB, **LAYOUTS[layout])
     result = run_job(spec, tmp_path)

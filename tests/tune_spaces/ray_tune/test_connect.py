@@ -70,6 +70,7 @@ def test_more_gpus_than_this_machine_has_are_refused_before_ray_starts(monkeypat
     assert not ray.is_initialized()
 
 
+@pytest.mark.slow
 def test_a_local_ray_is_started_joined_and_ended() -> None:
     import ray
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.support.local_hub import local_hub
 
@@ -107,6 +108,7 @@ def test_a_snapshot_that_lacks_a_part_of_a_split_is_not_read(tmp_path: Path) -> 
     assert "cannot load openai/gsm8k from the hub" in read("gsm8k", tmp_path, None)["error"]
 
 
+@pytest.mark.slow
 def test_cells_of_a_csv_file_on_the_hub_are_text(tmp_path: Path) -> None:
     place = tmp_path / "repository"
     (place / "main").mkdir(parents=True)
