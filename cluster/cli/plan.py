@@ -12,7 +12,7 @@ from cluster.preflight.check import Check, require
 from cluster.preflight.node_probe import gpu_bytes, memory_bytes
 from cluster.preflight.requirements import ASSUMED_GPU, Requirements
 from tune_spaces.campaign import Campaign
-from tune_spaces.design.cost_estimates import DISCORDANCE, comparison_resolution, gate_resolution
+from tune_spaces.design.cost_estimates import DISCORDANCE, comparison_resolution, family_size, gate_resolution
 from tune_spaces.ray_tune.nodes import needs
 
 MOST_ROWS = 40
@@ -53,7 +53,7 @@ def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = Non
     if record["trials"]:
         console.print(_table(record["trials"]))
     needs = [*_needs(campaign), *(f"{check.name}: {check.detail}" for check in checks)]
-    for line in [*_tree(record), *_search(record), *_price(record), *needs, *resolution(campaign, record)]:
+    for line in [*_tree(record), *_search(record), *price(record), *needs, *resolution(campaign, record)]:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"frozen in {campaign.folder / 'plan.json'}", markup=False, soft_wrap=True)
 
@@ -131,7 +131,8 @@ def _tree(record: Mapping[str, Any]) -> list[str]:
     return [*lines, *beside]
 
 
-def _price(record: Mapping[str, Any]) -> list[str]:
+def price(record: Mapping[str, Any]) -> list[str]:
+    """Return the time that a plan takes, at least and at most over the outcomes of its gate, and what it rests on."""
     named = {trial["name"]: trial for trial in record["trials"]}
     first = [named[name] for name in (*record["first"], *record["beside"])]
     lines = _estimate(record)
@@ -141,9 +142,13 @@ def _price(record: Mapping[str, Any]) -> list[str]:
             left = search["trials"] - len(record["trials"])
             minutes, hours = minutes + left * search["minutes"], hours + left * search["gpu_hours"]
         return [f"to run: about {minutes:.0f} minutes, {hours:.1f} GPU-hours", *lines]
-    outcomes = [_cost([*first, *(named[n] for n in names)]) for names in record["branches"].values()]
-    low, high = min(outcomes), max(outcomes)
-    return [f"to run: about {low[0]:.0f} to {high[0]:.0f} minutes, {low[1]:.1f} to {high[1]:.1f} GPU-hours", *lines]
+    outcomes = [[*first, *(named[n] for n in names)] for names in record["branches"].values()]
+    extras = [named[name] for name in record["extras"]]
+    low = min(_cost(trials) for trials in outcomes)
+    high = max(_cost([*trials, *extras]) for trials in outcomes)
+    most = f", the most with all {len(extras)} further runs of an uncertain gate" if extras else ""
+    price = f"to run: about {low[0]:.0f} to {high[0]:.0f} minutes, {low[1]:.1f} to {high[1]:.1f} GPU-hours{most}"
+    return [price, *lines]
 
 
 def _estimate(record: Mapping[str, Any]) -> list[str]:
@@ -198,17 +203,19 @@ def resolution(campaign: Campaign, record: Mapping[str, Any]) -> list[str]:
         of_task = f" ({task})" if len(tasks) > 1 else ""
         if campaign.phase.gated:
             ends = ", ".join(
-                f"±{gate_resolution(n, boundary):.1%} of {boundary:.0%}"
+                f"±{100 * gate_resolution(n, boundary):.1f} points of {100 * boundary:g} %"
                 for boundary in (campaign.gate.passes, campaign.gate.attribute)
             )
             lines.append(
                 f"gate at n = {n}{of_task}: uncertain in more than 20 % of draws where the true accuracy is within "
                 f"{ends}"
             )
-        smallest = comparison_resolution(n)
+        family = family_size(campaign.phase)
+        smallest = comparison_resolution(n, comparisons=family)
         if smallest is not None:
+            of_family = f", corrected for {family} comparisons" if family > 1 else ""
             lines.append(
-                f"each comparison at n = {n}{of_task}: shows a difference of {smallest:.1%} with 80 % power "
-                f"(exact McNemar, {DISCORDANCE:.0%} of items discordant)"
+                f"each comparison at n = {n}{of_task}: shows a difference of {100 * smallest:.1f} points with 80 % "
+                f"power (exact McNemar of two runs, {100 * DISCORDANCE:.0f} % of items discordant{of_family})"
             )
     return lines

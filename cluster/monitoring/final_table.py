@@ -3,7 +3,7 @@
 from typing import Any
 
 from tune_spaces.analysis.overview import VariantSummary, overview
-from tune_spaces.analysis.pairwise import points
+from tune_spaces.analysis.verdicts import points
 from tune_spaces.appendix.from_campaign import Analysed, analyse_campaign
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.toggles import Toggle, all_toggles

@@ -94,9 +94,10 @@ def _verdict(decision: Decision, policy: Policy) -> str:
     evidence = decision.evidence
     verdict = VERDICTS[decision.branch].format(passes=policy.gate.passes, attribute=policy.gate.attribute)
     chances = ", ".join(f"{name} {chance:.0%}" for name, chance in decision.probabilities.items())
-    runs = f" over {evidence.runs} runs" if evidence.runs > 1 else ""
+    items = f"n = {evidence.n}" + ("" if evidence.clusters is None else f" in {evidence.clusters} clusters")
+    items += f" over {evidence.runs} runs" if evidence.runs > 1 else ""
     return (
-        f"gate: {verdict}: {evidence.accuracy:.1%} {_interval(evidence.low, evidence.high)} at n = {evidence.n}{runs}"
+        f"gate: {verdict}: {evidence.accuracy:.1%} {_interval(evidence.low, evidence.high)} at {items}"
         + (", UNCERTAIN (the interval straddles a boundary)" if decision.uncertain else "")
         + "; interval over items, seeds left out"
         + f"; probabilities of the branches: {chances} (Beta posterior, Jeffreys' prior)"

@@ -161,6 +161,7 @@ def _gate(record: Any) -> str:
     text = f"Gate: branch `{last.get('branch')}` at {_percent(last.get('accuracy'))}"
     if "low" in last and "high" in last:
         text += f" [{100 * last['low']:.1f}, {100 * last['high']:.1f}] on {last.get('n')} items"
+        text += f" in {last['clusters']} clusters" if last.get("clusters") else ""
         text += " (interval over items, seeds left out)"
     if last.get("uncertain"):
         text += "; *uncertain*: the interval straddles a boundary"

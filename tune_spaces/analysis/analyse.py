@@ -12,25 +12,22 @@ import numpy as np
 
 from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.changed_items import changed_items
-from tune_spaces.analysis.claims import Claims, answer_questions, make_claims
+from tune_spaces.analysis.claims import Claims, make_claims
+from tune_spaces.analysis.clustering import Clusters
 from tune_spaces.analysis.contexts import InBothContexts, in_both_contexts
 from tune_spaces.analysis.costs import cost_rows
-from tune_spaces.analysis.estimates import Cells, Clusters, NoiseFloor, noise_floor
+from tune_spaces.analysis.estimates import Cells
+from tune_spaces.analysis.families import MOST_PAIRED
+from tune_spaces.analysis.noise_floor import NoiseFloor, noise_floor
+from tune_spaces.analysis.paired_comparison import PairedComparison
 from tune_spaces.analysis.paired_tests import Correction
-from tune_spaces.analysis.pairwise import (
-    Comparison,
-    Matrix,
-    PairedComparison,
-    compare_pairs,
-    matrix_of,
-    summarise,
-    verdict,
-)
+from tune_spaces.analysis.pairwise import Comparison, Matrix, compare_pairs, matrix_of, summarise
+from tune_spaces.analysis.questions import Ask, Asked, answer_questions
 from tune_spaces.analysis.scored_trials import ScoredTrial, Trials, matrix
 from tune_spaces.analysis.toggle_effects import CONFIRMATORY, Attribution, Kind, attribute
+from tune_spaces.analysis.variant_pairs import BASELINE, compare_variants
+from tune_spaces.analysis.verdicts import verdict
 
-MOST_PAIRED = 8  # variants; with more, each is compared with the reference alone, as a sweep
-BASELINE = "target_alone"
 PRIMARY = (BASELINE, "shuffled_soft")
 
 
@@ -63,9 +60,10 @@ class Appendix:
 
     Attributes:
         trials: the trials that it is computed from.
-        answers: one sentence for each question of the plan.
+        asked: the plan's questions with their comparisons, corrected as a family of their own.
         outcomes: accuracy by variant and condition, with its interval.
-        pairs: variants against one another, corrected as one family.
+        pairs: variants against one another: those of the plan's questions first, then all others, corrected as one
+            family.
         gains: variants against baselines and controls, which are named in `b`.
         attribution: effects of toggles, or None if only the trials' names are known.
         noise_floor: how far replicates differ, or None if no configuration ran twice.
@@ -77,7 +75,7 @@ class Appendix:
     """
 
     trials: Trials
-    answers: list[str]
+    asked: list[Asked]
     outcomes: list[dict[str, Any]]
     pairs: list[PairedComparison]
     gains: list[PairedComparison]
@@ -89,6 +87,11 @@ class Appendix:
     claims: Claims
     controls: Controls = field(default_factory=Controls)
 
+    @property
+    def answers(self) -> list[str]:
+        """One sentence for each question of the plan."""
+        return [asked.answer() for asked in self.asked]
+
     def comparison(self) -> Comparison:
         """Return what `appendix --json` prints: runs, pairs and verdicts. Seeds are named if a variant has several."""
         variants = self.trials.variants()
@@ -99,14 +102,14 @@ class Appendix:
                 for trial in trials
             },
             pairs=self.pairs,
-            verdict=[verdict(pair, len(self.pairs)) for pair in self.pairs],
+            verdict=[verdict(pair) for pair in self.pairs],
         )
 
     def effects(self) -> list[dict[str, Any]]:
         """Return one row per effect, those not run included, each with the noise floor."""
         if self.attribution is None:
             return []
-        floor = None if self.noise_floor is None else self.noise_floor.largest
+        floor = None if self.noise_floor is None else self.noise_floor.typical
         return [
             {
                 **asdict(effect),
@@ -138,11 +141,17 @@ class Appendix:
         }
 
 
-def _accuracies(cells: Sequence[Matrix], clusters: Clusters | None) -> list[dict[str, Any]]:
-    """Return accuracy and interval of each cell: Wilson's, at as many independent answers as its runs amount to."""
+def _accuracies(
+    cells: Sequence[Matrix], clusters: Clusters | None, conditions: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Return accuracy and interval of each cell: Wilson's, at as many independent answers as its runs amount to.
+
+    A cell with one seed has the pooled variance of the seeds of the others, of the same condition if conditions differ.
+    """
     if not cells:
         return []
-    joint = Cells.of({str(index): cell for index, cell in enumerate(cells)}, clusters)
+    groups = {} if conditions is None else {str(index): name for index, name in enumerate(conditions)}
+    joint = Cells.of({str(index): cell for index, cell in enumerate(cells)}, clusters, groups)
     rows = []
     for name, cell in zip(joint.names, cells, strict=True):
         low, high = joint.accuracy(name)
@@ -162,7 +171,9 @@ def _outcomes(variants: Mapping[str, Sequence[ScoredTrial]], clusters: Clusters 
         for condition in CONDITIONS
         if all(condition in trial.samples.conditions for trial in trials)
     ]
-    accuracies = _accuracies([matrix(variants[name], condition) for name, condition in keys], clusters)
+    accuracies = _accuracies(
+        [matrix(variants[name], condition) for name, condition in keys], clusters, [condition for _, condition in keys]
+    )
     return [
         {
             "variant": name,
@@ -174,7 +185,9 @@ def _outcomes(variants: Mapping[str, Sequence[ScoredTrial]], clusters: Clusters 
     ]
 
 
-def _gains(variants: Mapping[str, Sequence[ScoredTrial]], clusters: Clusters | None) -> list[PairedComparison]:
+def _gains(
+    variants: Mapping[str, Sequence[ScoredTrial]], clusters: Clusters | None, floor: NoiseFloor | None
+) -> list[PairedComparison]:
     """Compare bridged with the other conditions of the same runs; the two on which claims rest are one family."""
     gains: list[PairedComparison] = []
     for primary in (True, False):
@@ -184,7 +197,10 @@ def _gains(variants: Mapping[str, Sequence[ScoredTrial]], clusters: Clusters | N
                 if (condition in PRIMARY) is primary and all(condition in t.samples.conditions for t in trials):
                     cells[name], cells[f"{name}\n{condition}"] = matrix(trials), matrix(trials, condition)
                     wanted.append((name, f"{name}\n{condition}"))
-        pairs = compare_pairs(cells, wanted, correction="holm" if primary else "fdr_bh", clusters=clusters)
+        groups = {cell: cell.split("\n")[1] for _, cell in wanted}
+        pairs = compare_pairs(
+            cells, wanted, correction="holm" if primary else "fdr_bh", clusters=clusters, floor=floor, groups=groups
+        )
         gains += [replace(pair, b=pair.b.split("\n")[1]) for pair in pairs]
     return gains
 
@@ -208,15 +224,15 @@ def analyse(
     pairs: Sequence[tuple[str, str]] | None = None,
     family: Collection[Kind] = CONFIRMATORY,
     margin: float | None = None,
-    asks: Sequence[tuple[str, str, str]] = (),
+    asks: Sequence[Ask] = (),
     controls: Collection[str] = (),
     twins: Collection[str] = (),
 ) -> Appendix:
     """Compute the appendix.
 
-    Pairs declared in the plan are corrected by Holm. If none were declared, up to eight variants are all compared with
-    one another and corrected by Holm; more are a sweep, each compared with the reference and corrected by
-    Benjamini-Hochberg.
+    The plan's questions are a family of their own, corrected by Holm. So are declared pairs. If none were declared, up
+    to eight variants are all compared with one another and corrected by Holm; more are a sweep, each compared with the
+    reference and corrected by Benjamini-Hochberg.
 
     Args:
         trials: from `read_trials` or `trials_of_samples`.
@@ -225,7 +241,7 @@ def analyse(
             out.
         family: kinds of effect declared in the plan, corrected together by Holm.
         margin: largest difference that counts as none, if the plan declared one.
-        asks: the plan's questions, as (question, a, b): how variant a compares with b.
+        asks: the plan's questions, as (question, a, b): how variant a compares with b, a variant or a condition.
         controls: variants that are controls.
         twins: variants that repeat one of the plan's in the other context.
     """
@@ -239,33 +255,44 @@ def analyse(
     else:
         wanted = list(combinations(variants, 2))
     clusters = trials.clusters()
-    compared = _compared(trials, wanted, "fdr_bh" if sweep else "holm", margin)
-    gains = _gains(variants, clusters)
     attribution = attribute(trials.cells(), toggles, family=family, clusters=clusters) if toggles else None
     floor = attribution.noise_floor if attribution else _floor_of_variants(variants)
+    asked = answer_questions(trials, asks, margin=margin, floor=floor)
+    of_plan = [one.pair for one in asked if one.pair is not None and one.of_variants]
+    known = {frozenset((pair.a, pair.b)) for pair in of_plan}
+    others = [pair for pair in wanted if frozenset(pair) not in known]
+    correction: Correction = "fdr_bh" if sweep else "holm"
+    compared = [*of_plan, *compare_variants(trials, others, correction=correction, margin=margin, floor=floor)]
+    gains = _gains(variants, clusters, floor)
     first = variants[trials.reference][0].samples
     outcomes = _outcomes(every, clusters)
     return Appendix(
         trials=trials,
-        answers=answer_questions(asks, compared),
+        asked=asked,
         outcomes=outcomes,
         pairs=compared,
         gains=gains,
         attribution=attribution,
         noise_floor=floor,
         by_soft_tokens=_by_soft_tokens(trials),
-        costs=cost_rows(variants, [row for row in outcomes if row["variant"] in variants]),
+        costs=cost_rows(every, outcomes),
         changed=[
             row
             for name, group in list(variants.items())[1:]
             for row in changed_items(trials.reference, first, name, group[0].samples)
         ],
         claims=make_claims(compared, gains, attribution, floor),
-        controls=_controls(trials, controls, twins, margin),
+        controls=_controls(trials, controls, twins, margin, floor),
     )
 
 
-def _controls(trials: Trials, controls: Collection[str], twins: Collection[str], margin: float | None) -> Controls:
+def _controls(
+    trials: Trials,
+    controls: Collection[str],
+    twins: Collection[str],
+    margin: float | None,
+    floor: NoiseFloor | None,
+) -> Controls:
     variants, clusters = trials.variants(), trials.clusters()
     names = [name for name in variants if name in controls and name != trials.reference]
     repeated = [name for name in variants if name in twins and name != trials.reference]
@@ -273,34 +300,14 @@ def _controls(trials: Trials, controls: Collection[str], twins: Collection[str],
     return Controls(
         names=names,
         twins=repeated,
-        gains=_gains({name: variants[name] for name in names}, clusters),
-        against=_compared(trials, [(trials.reference, name) for name in names], "holm", margin),
+        gains=_gains({name: variants[name] for name in names}, clusters, floor),
+        against=compare_variants(trials, [(trials.reference, name) for name in names], margin=margin, floor=floor),
         contexts=both,
-        context_gains=_gains({name: variants[name] for name in repeated}, clusters),
-        between_contexts=_compared(trials, [(pair.soft_only, pair.reads_prompt) for pair in both], "holm", margin),
+        context_gains=_gains({name: variants[name] for name in repeated}, clusters, floor),
+        between_contexts=compare_variants(
+            trials, [(pair.soft_only, pair.reads_prompt) for pair in both], margin=margin, floor=floor
+        ),
     )
-
-
-def _compared(
-    trials: Trials, wanted: Sequence[tuple[str, str]], correction: Correction, margin: float | None
-) -> list[PairedComparison]:
-    """Compare variants: accuracies of those that answer with the same models, gains of the others, or nothing.
-
-    Where source or target differs, accuracies have no common scale: another target solves other items by itself.
-    """
-    variants = trials.variants()
-    cells = {name: matrix(group) for name, group in variants.items()}
-    gains: dict[tuple[str, str], tuple[str, str]] = {}
-    possible = []
-    for a, b in wanted:
-        if trials.same_setting(a, b):
-            possible.append((a, b))
-        elif all(BASELINE in trial.samples.conditions for name in (a, b) for trial in variants[name]):
-            gains[a, b] = (f"{a}\n{BASELINE}", f"{b}\n{BASELINE}")
-            possible.append((a, b))
-    for name in {name for pair in gains for name in pair}:
-        cells[f"{name}\n{BASELINE}"] = matrix(variants[name], BASELINE)
-    return compare_pairs(cells, possible, correction=correction, clusters=trials.clusters(), gains=gains, margin=margin)
 
 
 def _floor_of_variants(variants: Mapping[str, Sequence[ScoredTrial]]) -> NoiseFloor | None:

@@ -1,11 +1,12 @@
 """The sentences of the appendix: one for each claim that the data support, and one for each that they do not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tune_spaces.analysis.estimates import NoiseFloor
-from tune_spaces.analysis.pairwise import GAIN, PairedComparison, points, verdict
+from tune_spaces.analysis.noise_floor import NoiseFloor
+from tune_spaces.analysis.paired_comparison import PairedComparison
 from tune_spaces.analysis.toggle_effects import Attribution, Effect
+from tune_spaces.analysis.verdicts import points, verdict, within
 
 KINDS = {
     "leave_one_out": "full against full without it",
@@ -42,36 +43,6 @@ def effect_name(effect: Effect) -> str:
     return f"{join.join(effect.toggles)} ({KINDS[effect.kind]}{given})"
 
 
-def answer_questions(asks: Sequence[tuple[str, str, str]], pairs: Sequence[PairedComparison]) -> list[str]:
-    """Answer the plan's questions in one sentence each.
-
-    Args:
-        asks: questions as (question, a, b): how variant a compares with b.
-        pairs: comparisons of variants.
-    """
-    known = {(pair.a, pair.b): pair for pair in pairs}
-    return [f"{question} {_answer(known, a, b)}" for question, a, b in asks]
-
-
-def _answer(pairs: Mapping[tuple[str, str], PairedComparison], a: str, b: str) -> str:
-    pair = pairs.get((a, b)) or pairs.get((b, a))
-    if pair is None:
-        return f"Not answered: {a} and {b} did not both run on the same items."
-    low, high, difference = pair.ci_low, pair.ci_high, pair.difference
-    if pair.a != a:
-        low, high, difference = -high, -low, -difference
-    what = "gain over the target alone" if pair.quantity == GAIN else "accuracy"
-    figures = (
-        f"{what} of {a} against {b} {points(difference)} points, 95 % interval [{points(low)}, {points(high)}], "
-        f"corrected p = {pair.p_adjusted:.3g}"
-    )
-    if pair.shown:
-        return f"Yes, {'up' if difference > 0 else 'down'}: {figures}."
-    if pair.equivalent and pair.margin is not None:
-        return f"No difference above the margin of {100 * pair.margin:.1f} points: {figures}."
-    return f"Not shown: {figures}; differences beyond {100 * pair.largest:.1f} points are excluded."
-
-
 def make_claims(
     pairs: Sequence[PairedComparison],
     gains: Sequence[PairedComparison],
@@ -90,7 +61,7 @@ def make_claims(
     """
     claims = Claims()
     for pair in pairs:
-        _sort(claims, pair, verdict(pair, len(pairs)), floor)
+        (claims.supported if pair.shown else claims.not_supported).append(verdict(pair))
     for gain in gains:
         if gain.b in BASELINES:
             _sort_gain(claims, gain)
@@ -111,15 +82,6 @@ def make_claims(
     return claims
 
 
-def _sort(claims: Claims, pair: PairedComparison, sentence: str, floor: NoiseFloor | None) -> None:
-    if not pair.shown:
-        claims.not_supported.append(sentence)
-    elif floor is not None and abs(pair.difference) <= floor.largest:
-        claims.not_supported.append(f"{sentence} It {_within(floor)}.")
-    else:
-        claims.supported.append(sentence)
-
-
 def _sort_gain(claims: Claims, gain: PairedComparison) -> None:
     what = BASELINES[gain.b]
     figures = (
@@ -127,7 +89,9 @@ def _sort_gain(claims: Claims, gain: PairedComparison) -> None:
         f"{points(gain.ci_high)}], {gain.n10} : {gain.n01} discordant, {gain.test} p = {gain.p:.3g}, "
         f"corrected {gain.p_adjusted:.3g}"
     )
-    if gain.shown and gain.difference > 0:
+    if gain.within_floor:
+        claims.not_supported.append(f"{gain.a}: that {what} was not shown ({figures}); it {within(gain.floor)}.")
+    elif gain.shown and gain.difference > 0:
         claims.supported.append(f"{gain.a}: {what} ({figures}).")
     elif gain.shown:
         claims.not_supported.append(f"{gain.a}: that {what} is contradicted ({figures}).")
@@ -139,7 +103,7 @@ def _sort_effect(claims: Claims, effect: Effect, floor: NoiseFloor | None) -> No
     if effect.estimate is None or effect.low is None or effect.high is None:
         return
     counts = "" if effect.n10 is None else f"{effect.n10} : {effect.n01} discordant, "
-    known = "noise floor not known" if floor is None else f"noise floor {100 * floor.largest:.1f} points"
+    known = "noise floor not known" if floor is None else f"noise floor {100 * floor.typical:.1f} points"
     figures = (
         f"{points(effect.estimate)} points, 95 % interval [{points(effect.low)}, {points(effect.high)}], {counts}"
         f"{effect.test} p = {effect.p:.3g}, corrected {effect.p_adjusted:.3g}, {known}"
@@ -148,13 +112,6 @@ def _sort_effect(claims: Claims, effect: Effect, floor: NoiseFloor | None) -> No
     if effect.shown(floor):
         claims.supported.append(f"{name}: {'raises' if effect.estimate > 0 else 'lowers'} accuracy ({figures}).")
     elif effect.shown(None) and floor is not None:
-        claims.not_supported.append(f"{name}: the effect {_within(floor)} ({figures}).")
+        claims.not_supported.append(f"{name}: the effect {within(floor.typical)} ({figures}).")
     else:
         claims.not_supported.append(f"{name}: no effect was shown ({figures}).")
-
-
-def _within(floor: NoiseFloor) -> str:
-    return (
-        f"does not exceed what replicates of one configuration differ by ({100 * floor.largest:.1f} points), "
-        "so it is no finding"
-    )

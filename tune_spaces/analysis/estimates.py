@@ -8,18 +8,24 @@ and only if p is below the level (Miller 2024, "Adding Error Bars to Evals"; two
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t
+from scipy.special import ndtri, stdtr, stdtrit
 
-Array = NDArray[np.float64]
-Clusters = NDArray[np.int64]
+from bridge_common.intervals import score_interval_of
+from tune_spaces.analysis.clustering import (
+    LEAST,
+    Array,
+    Clusters,
+    effective_items,
+    mean_variance,
+    numbered,
+)
 
 LEVEL = 0.95
-LEAST = 0.35
-"""Share of the items' variance below which the whole is never put, if seeds differ less than single answers explain."""
+POWER = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +39,7 @@ class Estimate:
         error: standard error.
         freedom: degrees of freedom of the error.
         with_seeds: whether the error covers other seeds; False if no configuration ran under several.
+        item_share: share of the squared error that more items would reduce; the rest is the seeds'.
     """
 
     estimate: float
@@ -42,10 +49,24 @@ class Estimate:
     error: float
     freedom: float
     with_seeds: bool
+    item_share: float = 1.0
+
+    def detectable(self, alpha: float, power: float = POWER) -> float:
+        """Return the true effect that a two-sided test shows with the given power at this error.
+
+        Of Student's noncentral distribution the normal approximation by Johnson & Welch (1940, Biometrika 31:362-389).
+
+        Args:
+            alpha: level of the test.
+            power: probability with which the test is to reject.
+        """
+        limit = float(stdtrit(self.freedom, 1 - alpha / 2))
+        away = limit * (1 - 1 / (4 * self.freedom)) + float(ndtri(power)) * (1 + limit**2 / (2 * self.freedom)) ** 0.5
+        return away * self.error
 
     def interval(self, level: float) -> tuple[float, float]:
         """Return the interval at another level, about the centre of this one."""
-        half = float(t.ppf((1 + level) / 2, self.freedom)) * self.error
+        half = float(stdtrit(self.freedom, (1 + level) / 2)) * self.error
         centre = (self.low + self.high) / 2
         return centre - half, centre + half
 
@@ -59,8 +80,8 @@ class Cells:
         by_item: mean score of each item over a cell's seeds, (items, cells).
         clusters: number of each item's cluster, (items,); None if items are independent.
         seeds: number of each cell's seeds, (cells,).
-        seed_square: variance of a cell's accuracy between its seeds, (cells,); of cells with one seed that of the
-            others pooled, 0 if there are none.
+        seed_square: variance of a cell's accuracy between its seeds, (cells,); of cells with one seed that of
+            the others of their group pooled, 0 if there are none.
         answer_noise: how much of it single answers explain by two-way analysis of variance, (cells,).
         seed_freedom: degrees of freedom of `seed_square`, (cells,); 0 if it is not known.
     """
@@ -74,12 +95,19 @@ class Cells:
     seed_freedom: Array
 
     @classmethod
-    def of(cls, cells: Mapping[str, ArrayLike], clusters: ArrayLike | None = None) -> "Cells":
+    def of(
+        cls,
+        cells: Mapping[str, ArrayLike],
+        clusters: ArrayLike | None = None,
+        groups: Mapping[str, str] = MappingProxyType({}),
+    ) -> "Cells":
         """Return cells ready for contrasts.
 
         Args:
             cells: scores by name, (seeds, items), all on the same items in the same order.
             clusters: a number for each item, the same for items that are not independent, (items,); or None.
+            groups: group of each cell, by name, within which seeds vary alike: a condition without a bridge varies
+                less, or not at all. Cells that are left out are one group.
 
         Raises:
             ValueError: the cells do not cover the same items.
@@ -93,14 +121,20 @@ class Cells:
         seeds = np.array([len(matrix) for matrix in matrices])  # (cells,)
         square, noise = np.array([_seed_square(matrix) for matrix in matrices]).T  # (cells,), (cells,)
         freedom = (seeds - 1).astype(float)  # (cells,)
-        alone, total = seeds == 1, float(freedom.sum())
-        if total:
-            square[alone], noise[alone] = float(square @ freedom) / total, float(noise @ freedom) / total
-            freedom[alone] = total
+        kinds = np.array([groups.get(name, "") for name in cells])  # (cells,)
+        for kind in np.unique(kinds):
+            alike = kinds == kind
+            alone, several = alike & (seeds == 1), alike & (seeds > 1)
+            total = float(freedom[several].sum())
+            if total:
+                square[alone], noise[alone] = (
+                    float(values[several] @ freedom[several]) / total for values in (square, noise)
+                )
+                freedom[alone] = total
         return cls(
             names=tuple(cells),
             by_item=np.stack([matrix.mean(axis=0) for matrix in matrices], axis=1),
-            clusters=None if clusters is None else _numbered(clusters),
+            clusters=numbered(clusters),
             seeds=seeds,
             seed_square=square,
             answer_noise=noise,
@@ -136,28 +170,35 @@ class Cells:
         used = [i for i, name in enumerate(self.names) if weights.get(name)]
         w = np.array([weights[self.names[i]] for i in used])  # (used,)
         by_item = self.by_item[:, used] @ w  # (items,)
-        size = float(np.abs(w).max())
-        values = np.concatenate([by_item, [size, -size]])  # (items + 2,)
-        centre = float(values.mean())
-        items = float(np.sum(_cluster_sums(values - centre, self.clusters) ** 2)) / len(values) ** 2
-        groups = self.groups + 2
-        items *= groups / (groups - 1)
+        centre, items, item_freedom = self._items(by_item, float(np.abs(w).max()))
         scale = w**2 / self.seeds[used]  # (used,)
         excess = float(np.sum(scale * (self.seed_square - self.answer_noise)[used]))
         variance = max(items + excess, LEAST * items)
-        squares = items**2 / (groups - 1) + self._seed_squares(used, scale)
+        squares = items**2 / item_freedom + self._seed_squares(used, scale)
         freedom = max(1.0, variance**2 / squares)
         error = float(np.sqrt(variance))
-        half = float(t.ppf((1 + level) / 2, freedom)) * error
+        half = float(stdtrit(freedom, (1 + level) / 2)) * error
         return Estimate(
             estimate=float(by_item.mean()),
             low=centre - half,
             high=centre + half,
-            p=min(1.0, 2 * float(t.sf(abs(centre) / error, freedom))),
+            p=min(1.0, 2 * float(stdtr(freedom, -abs(centre) / error))),
             error=error,
             freedom=freedom,
             with_seeds=bool((self.seed_freedom[used] > 0).all()),
+            item_share=min(1.0, items / variance),
         )
+
+    def _items(self, by_item: Array, size: float) -> tuple[float, float, float]:
+        """Return centre, variance over items and its degrees of freedom, with two made-up items of +size and -size."""
+        values = np.concatenate([by_item, [size, -size]])  # (items + 2,)
+        if self.clusters is None:
+            known = mean_variance(values, None)
+            return float(values.mean()), known.variance, known.freedom
+        known = mean_variance(by_item, self.clusters)
+        # The made-up items are no clusters: they add to the variance, but nothing to how well it is known.
+        variance = (known.variance * len(by_item) ** 2 + 2 * size**2) / len(values) ** 2
+        return float(values.mean()), variance, known.freedom
 
     def _seed_squares(self, used: Sequence[int], scale: Array) -> float:
         """Return what seeds add to the denominator of Satterthwaite's degrees of freedom.
@@ -179,37 +220,26 @@ class Cells:
     def accuracy(self, name: str, *, level: float = LEVEL) -> tuple[float, float]:
         """Return the interval of one cell's accuracy: Wilson's, at the number of independent answers of equal variance.
 
+        With clusters or several seeds that number is an estimate, and the quantile is Student's.
+
         Args:
             name: of the cell.
             level: confidence level.
         """
         index = self.names.index(name)
-        by_item = self.by_item[:, index]  # (items,)
+        by_item, seeds = self.by_item[:, index], int(self.seeds[index])  # (items,)
         n, mean = self.items, float(by_item.mean())
-        groups = self.groups
-        items = float(np.sum(_cluster_sums(by_item - mean, self.clusters) ** 2)) / n**2 * groups / max(1, groups - 1)
-        variance, freedom = items, np.inf
-        if self.seeds[index] > 1:
-            scale = np.array([1 / self.seeds[index]])
-            excess = float(self.seed_square[index] - self.answer_noise[index]) * scale[0]
+        effective, item_freedom = effective_items(by_item, self.clusters, seeds * n)
+        binomial, freedom = mean * (1 - mean), item_freedom
+        scale = np.array([1 / seeds])
+        excess = float(self.seed_square[index] - self.answer_noise[index]) / seeds
+        if self.seed_freedom[index] > 0 and binomial > 0:
+            items = binomial / effective
             variance = max(items + excess, LEAST * items)
-            squares = items**2 / max(1, groups - 1) + self._seed_squares([index], scale)
-            freedom = max(1.0, variance**2 / squares) if squares > 0 else np.inf
-        binomial = mean * (1 - mean)
-        effective = binomial / variance if variance > 0 and binomial > 0 else float(groups)
-        return _wilson(mean, effective, float(t.ppf((1 + level) / 2, freedom)))
-
-
-def _numbered(clusters: ArrayLike) -> Clusters:
-    return np.unique(np.asarray(clusters), return_inverse=True)[1].astype(np.int64)
-
-
-def _cluster_sums(residuals: Array, clusters: Clusters | None) -> Array:
-    """Return the sum of the residuals of each cluster; what follows the items stands alone."""
-    if clusters is None:
-        return residuals
-    beyond = residuals[len(clusters) :]
-    return np.concatenate([np.bincount(clusters, weights=residuals[: len(clusters)]), beyond])
+            squares = items**2 / item_freedom + self._seed_squares([index], scale)
+            effective, freedom = binomial / variance, max(1.0, variance**2 / squares) if squares > 0 else np.inf
+        quantile = stdtrit(freedom, (1 + level) / 2) if np.isfinite(freedom) else ndtri((1 + level) / 2)
+        return score_interval_of(mean, effective, float(quantile))
 
 
 def _seed_square(scores: Array) -> tuple[float, float]:
@@ -221,47 +251,3 @@ def _seed_square(scores: Array) -> tuple[float, float]:
     residual = scores - scores.mean(axis=0) - by_seed[:, None] + scores.mean()  # (seeds, items)
     noise = float(np.sum(residual**2)) / ((seeds - 1) * (items - 1))
     return float(np.var(by_seed, ddof=1)), noise / items
-
-
-def _wilson(mean: float, n: float, quantile: float) -> tuple[float, float]:
-    square = quantile**2 / n
-    centre = (mean + square / 2) / (1 + square)
-    half = quantile * np.sqrt(mean * (1 - mean) / n + square / (4 * n)) / (1 + square)
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoiseFloor:
-    """How far runs of one configuration differ by chance alone.
-
-    Attributes:
-        largest: largest absolute difference between two replicates, which an effect has to exceed.
-        deviation: pooled standard deviation of one run around its configuration.
-        pairs: number of pairs of replicates.
-        degrees_of_freedom: those of `deviation`; with 1 it is hardly known.
-    """
-
-    largest: float
-    deviation: float
-    pairs: int
-    degrees_of_freedom: int
-
-
-def noise_floor(replicates: Sequence[Sequence[float]]) -> NoiseFloor | None:
-    """Estimate the noise floor from configurations that ran more than once.
-
-    Args:
-        replicates: accuracies of the runs of each configuration, which differ by chance alone.
-
-    Returns:
-        The noise floor, or None if no configuration ran twice.
-    """
-    groups = [np.asarray(group, dtype=float) for group in replicates if len(group) > 1]
-    if not groups:
-        return None
-    gaps = [abs(first - second) for group in groups for first, second in combinations(group.tolist(), 2)]
-    freedom = sum(len(group) - 1 for group in groups)
-    squares = sum(float(np.sum((group - group.mean()) ** 2)) for group in groups)
-    return NoiseFloor(
-        largest=max(gaps), deviation=float(np.sqrt(squares / freedom)), pairs=len(gaps), degrees_of_freedom=freedom
-    )

@@ -13,8 +13,9 @@ def gain_lines(trial: TrialFolder) -> list[str]:
     """Return a line each on gain and information, from the trial's samples; none if it has not recorded them."""
     if trial.samples is None:
         return []
-    from tune_spaces.analysis.pairwise import compare_pairs, points
+    from tune_spaces.analysis.pairwise import compare_pairs
     from tune_spaces.analysis.samples import load_samples
+    from tune_spaces.analysis.verdicts import points
 
     rows = files.read_jsonl(trial.samples)
     if not rows or "bridged_correct" not in rows[0]:

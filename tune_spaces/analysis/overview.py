@@ -5,8 +5,9 @@ The appendix, a campaign's card and the table at a campaign's end all show these
 
 from dataclasses import dataclass
 
-from tune_spaces.analysis.analyse import BASELINE, Appendix
-from tune_spaces.analysis.pairwise import GAIN, PairedComparison
+from tune_spaces.analysis.analyse import Appendix
+from tune_spaces.analysis.paired_comparison import GAIN, PairedComparison
+from tune_spaces.analysis.variant_pairs import BASELINE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,7 @@ class Difference:
 
     Attributes:
         estimate: the difference, with its 95 % interval from `low` to `high`.
-        shown: whether the corrected test shows it.
+        shown: whether the corrected test shows it and it exceeds the noise floor.
         of_gains: whether gains over the target alone are compared, since accuracies have no common scale.
     """
 

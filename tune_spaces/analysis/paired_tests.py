@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom, norm
-from statsmodels.stats.multitest import multipletests
 
 Correction = Literal["holm", "fdr_bh"]
 Array = NDArray[np.float64]
@@ -128,10 +127,17 @@ def adjust(p_values: Sequence[float | None], method: Correction = "holm") -> lis
     """
     if method not in ("holm", "fdr_bh"):
         raise ValueError(f"unknown correction {method!r}: use holm or fdr_bh")
-    known = [p for p in p_values if p is not None]
-    if not known:
-        return [None] * len(p_values)
-    adjusted = iter(multipletests(known, method=method)[1].tolist())
+    known = np.array([p for p in p_values if p is not None])
+    order = np.argsort(known)
+    ranks = np.arange(1, len(known) + 1)
+    # Each p times its factor, and never below (Holm) or above (Benjamini-Hochberg) that of a smaller or larger one.
+    if method == "holm":
+        stepped = np.maximum.accumulate(known[order] * ranks[::-1])
+    else:
+        stepped = np.minimum.accumulate((known[order] * len(known) / ranks)[::-1])[::-1]
+    corrected = np.empty(len(known))
+    corrected[order] = np.minimum(1.0, stepped)
+    adjusted = iter(corrected.tolist())
     return [None if p is None else next(adjusted) for p in p_values]
 
 

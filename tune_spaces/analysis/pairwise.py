@@ -5,18 +5,21 @@ McNemar test and the interval that belongs to it. If a configuration has several
 p-value and interval come from Student's t over items, clusters and seeds, because such answers are not independent.
 """
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bridge_common.intervals import wilson
-from tune_spaces.analysis.estimates import Cells, Clusters, Estimate
+from tune_spaces.analysis.clustering import Clusters
+from tune_spaces.analysis.estimates import Cells, Estimate
 from tune_spaces.analysis.item_alignment import align_items
+from tune_spaces.analysis.noise_floor import LEVEL, NoiseFloor
+from tune_spaces.analysis.paired_comparison import GAIN, MCNEMAR, STUDENT, PairedComparison
 from tune_spaces.analysis.paired_tests import (
     Correction,
     adjust,
@@ -26,12 +29,7 @@ from tune_spaces.analysis.paired_tests import (
     paired_interval,
 )
 from tune_spaces.analysis.samples import Samples
-
-LEVEL = 0.05
-MCNEMAR, STUDENT = "exact McNemar", "Student's t"
-ACCURACY, GAIN = "accuracy", "gain"
-# From the half width of a 95 % interval to the difference seen with 80 % power: (1.960 + 0.842) / 1.960.
-POWER_OVER_HALF_WIDTH = 1.429
+from tune_spaces.analysis.verdicts import verdict
 
 Matrix = NDArray[np.bool_]
 
@@ -48,68 +46,6 @@ class RunSummary:
     invalid: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairedComparison:
-    """The difference a - b on the same items.
-
-    Attributes:
-        a, b: names of the two configurations.
-        quantity: what is compared: `accuracy`, or `gain` over the target alone where accuracies have no common scale.
-        n: number of items.
-        clusters: number of independent groups of items; n if every item is one.
-        runs: number of pairs of runs that were counted.
-        accuracy_a, accuracy_b: mean accuracy of each, or mean gain.
-        n10, n01: items that only a, or only b, solves; summed over pairs of runs if there are several; 0 for gains.
-        difference: accuracy_a - accuracy_b.
-        ci_low, ci_high: its 95 % interval.
-        p: p-value of no difference.
-        p_adjusted: p-value after the family's correction.
-        test: the test from which p-value and interval come.
-        detectable: smallest difference shown with 80 % power at this discordance, or None if none could be.
-        with_seeds: whether p-value and interval cover other seeds; False if they compare two trained runs as they are.
-        margin: largest difference that counts as none, declared in the plan; None if none was.
-        equivalent: whether two one-sided tests at the 5 % level show a difference within the margin (Schuirmann 1987).
-    """
-
-    a: str
-    b: str
-    quantity: str = ACCURACY
-    n: int
-    clusters: int
-    runs: int
-    accuracy_a: float
-    accuracy_b: float
-    n10: int
-    n01: int
-    difference: float
-    ci_low: float
-    ci_high: float
-    p: float
-    p_adjusted: float
-    test: str
-    detectable: float | None
-    with_seeds: bool = False
-    margin: float | None = None
-    equivalent: bool | None = None
-
-    @property
-    def largest(self) -> float:
-        """Largest absolute difference that the interval does not exclude."""
-        return max(abs(self.ci_low), abs(self.ci_high))
-
-    @property
-    def items_needed(self) -> int | None:
-        """Items at which a true difference of the observed size would be shown with 80 % power; None without one."""
-        if self.detectable is None or self.difference == 0:
-            return None
-        return math.ceil(self.n * (self.detectable / abs(self.difference)) ** 2)
-
-    @property
-    def shown(self) -> bool:
-        """Whether the corrected test shows a difference at the 5 % level."""
-        return self.p_adjusted < LEVEL
-
-
 def matrix_of(runs: Sequence[Samples], condition: str = "bridged") -> Matrix:
     """Return the correct answers of aligned runs of one configuration, (seeds, items)."""
     return np.stack([run.conditions[condition].correct for run in runs])
@@ -123,6 +59,9 @@ def compare_pairs(
     clusters: Clusters | None = None,
     gains: Mapping[tuple[str, str], tuple[str, str]] | None = None,
     margin: float | None = None,
+    floor: NoiseFloor | None = None,
+    groups: Mapping[str, str] = MappingProxyType({}),
+    family: int | None = None,
 ) -> list[PairedComparison]:
     """Compare pairs of configurations; all pairs together are one family for the correction.
 
@@ -133,24 +72,37 @@ def compare_pairs(
         clusters: number of each item's cluster, (items,); None if items are independent.
         gains: pairs of which gains are compared, with the cells of both baselines.
         margin: largest difference that counts as none, for the tests of equivalence.
+        floor: the noise floor that a difference has to exceed, or None if it is not known.
+        groups: group of each cell within which seeds vary alike (`Cells.of`).
+        family: number of comparisons in the family if others on other items belong to it; `correct` then corrects all.
     """
     wanted, gains = list(pairs), gains or {}
     if not wanted:
         return []
-    joint = Cells.of(cells, clusters)
-    alpha = LEVEL / len(wanted)
+    joint = Cells.of(cells, clusters, groups)
+    alpha = LEVEL / (family or len(wanted))
     single = [pair for pair in wanted if pair not in gains and all(len(cells[name]) == 1 for name in pair)]
     exact = _exact(cells, single if joint.independent else [])
     raw = [
-        _compare_gains(joint, cells, pair, gains[pair])
+        _compare_gains(joint, cells, pair, gains[pair], alpha)
         if pair in gains
         else _compare(joint, cells, pair, exact.get(pair), alpha)
         for pair in wanted
     ]
-    adjusted = adjust([pair.p for pair, _ in raw], correction)
+    typical = None if floor is None else floor.typical
+    found = [
+        replace(pair, floor=typical, margin=margin, equivalent=None if margin is None else _within(narrow, margin))
+        for pair, narrow in raw
+    ]
+    return correct(found, correction)
+
+
+def correct(pairs: Sequence[PairedComparison], correction: Correction) -> list[PairedComparison]:
+    """Return the comparisons with the p-values that they have as one family."""
+    adjusted = adjust([pair.p for pair in pairs], correction)
     return [
-        replace(pair, p_adjusted=p, margin=margin, equivalent=None if margin is None else _within(narrow, margin))
-        for (pair, narrow), p in zip(raw, adjusted, strict=True)
+        replace(pair, p_adjusted=p, comparisons=len(pairs))
+        for pair, p in zip(pairs, adjusted, strict=True)
         if p is not None
     ]
 
@@ -213,11 +165,11 @@ def _compare(
         )
         return comparison, exact.narrow
     effect = joint.contrast({a: 1.0, b: -1.0})
-    return _student(common, effect), effect.interval(1 - 2 * LEVEL)
+    return _student(common, effect, alpha), effect.interval(1 - 2 * LEVEL)
 
 
 def _compare_gains(
-    joint: Cells, cells: Mapping[str, Matrix], pair: tuple[str, str], baselines: tuple[str, str]
+    joint: Cells, cells: Mapping[str, Matrix], pair: tuple[str, str], baselines: tuple[str, str], alpha: float
 ) -> tuple[PairedComparison, tuple[float, float]]:
     """Return the comparison of two gains, and the 90 % interval of their difference."""
     gains = [float(cells[name].mean() - cells[baseline].mean()) for name, baseline in zip(pair, baselines, strict=True)]
@@ -231,10 +183,10 @@ def _compare_gains(
         **{"runs": min(len(cells[a]), len(cells[b])), "accuracy_a": gains[0], "accuracy_b": gains[1]},
         **{"n10": 0, "n01": 0},
     }
-    return _student(common, effect), effect.interval(1 - 2 * LEVEL)
+    return _student(common, effect, alpha), effect.interval(1 - 2 * LEVEL)
 
 
-def _student(common: Mapping[str, Any], effect: Estimate) -> PairedComparison:
+def _student(common: Mapping[str, Any], effect: Estimate, alpha: float) -> PairedComparison:
     return PairedComparison(
         **common,
         difference=effect.estimate,
@@ -243,7 +195,8 @@ def _student(common: Mapping[str, Any], effect: Estimate) -> PairedComparison:
         p=effect.p,
         p_adjusted=effect.p,
         test=STUDENT,
-        detectable=POWER_OVER_HALF_WIDTH * (effect.high - effect.low) / 2,
+        detectable=effect.detectable(alpha),
+        item_share=effect.item_share,
         with_seeds=effect.with_seeds,
     )
 
@@ -256,61 +209,6 @@ def summarise(samples: Samples, condition: str = "bridged") -> RunSummary:
     return RunSummary(
         n=samples.n, correct=correct, accuracy=correct / samples.n, ci_low=low, ci_high=high, invalid=answers.invalid
     )
-
-
-def points(value: float) -> str:
-    """Return a difference of accuracies in percentage points, signed."""
-    return f"{100 * value:+.1f}"
-
-
-def verdict(pair: PairedComparison, comparisons: int = 1) -> str:
-    """Word a pair in one sentence: what was shown, or that nothing was and what is excluded.
-
-    Args:
-        pair: the comparison.
-        comparisons: number of comparisons in its family.
-    """
-    adjusted = f", {pair.p_adjusted:.3g} after correction for {comparisons} comparisons" if comparisons > 1 else ""
-    counts = "" if pair.quantity == GAIN else f"{pair.n10} : {pair.n01} discordant, "
-    grouped = "" if pair.clusters == pair.n else f" in {pair.clusters} clusters"
-    figures = (
-        f"{_level(pair, pair.accuracy_a)} against {_level(pair, pair.accuracy_b)}, difference "
-        f"{points(pair.difference)} points, 95 % interval [{points(pair.ci_low)}, {points(pair.ci_high)}], {counts}"
-        f"{pair.test} p = {pair.p:.3g}{adjusted}, n = {pair.n}{grouped}"
-    )
-    start = f"{pair.a} against {pair.b}"
-    if pair.quantity == GAIN:
-        start += " (gains over the target alone, since the two answer with other models)"
-    if pair.shown:
-        better, worse = (pair.a, pair.b) if pair.difference > 0 else (pair.b, pair.a)
-        more = "gains more" if pair.quantity == GAIN else "is more accurate"
-        return f"{start}: {better} {more} than {worse} on these items ({figures})."
-    return f"{start}: no difference was shown ({figures}); {'; '.join(_excluded(pair))}."
-
-
-def _level(pair: PairedComparison, value: float) -> str:
-    return f"{points(value)} points" if pair.quantity == GAIN else f"{100 * value:.1f} %"
-
-
-def _excluded(pair: PairedComparison) -> list[str]:
-    """Say what a comparison that showed nothing excludes, and what it would have taken to show something."""
-    parts = [f"differences beyond {100 * pair.largest:.1f} points are excluded"]
-    if pair.margin is not None:
-        margin = f"the declared margin of {100 * pair.margin:.1f} points"
-        parts.append(
-            f"equivalent within {margin}" if pair.equivalent else f"not shown to be equivalent within {margin}"
-        )
-    if pair.detectable is None:
-        parts.append(f"{pair.n} items are too few to show any difference")
-        return parts
-    rate = "with this spread" if pair.quantity == GAIN else "at this rate of discordance"
-    parts.append(
-        f"{rate}, {pair.n} items could have shown a difference of {100 * pair.detectable:.1f} points or more with "
-        "80 % power"
-    )
-    if pair.items_needed is not None and pair.items_needed > pair.n:
-        parts.append(f"one of {100 * abs(pair.difference):.1f} points would need about {pair.items_needed} items")
-    return parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,5 +241,5 @@ def compare_runs(samples: Mapping[str, Samples]) -> Comparison:
     return Comparison(
         runs={name: summarise(run) for name, run in aligned.items()},
         pairs=pairs,
-        verdict=[verdict(pair, len(pairs)) for pair in pairs],
+        verdict=[verdict(pair) for pair in pairs],
     )

@@ -100,6 +100,13 @@ class Trials:
         first, second = variants[a][0].context, variants[b][0].context
         return all(first.get(name) == second.get(name) for name in COMPARABLE)
 
+    def on_own_items(self, variant: str) -> "Trials | None":
+        """Return the trials of one variant on the items that it ran on, the reference's or others; None without any."""
+        own = [trial for trial in self.compared if trial.variant == variant]
+        if not own:
+            own = [trial for trial in self.apart if trial.variant == variant]
+        return _grouped(own, [], variant) if own else None
+
     def cells(self) -> dict[frozenset[str], NDArray[np.bool_]]:
         """Return correct answers by the set of toggles that are on, (seeds, items), in the reference's context.
 

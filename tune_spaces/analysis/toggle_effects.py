@@ -15,9 +15,11 @@ from typing import Any, Literal, get_args
 
 from numpy.typing import NDArray
 
-from tune_spaces.analysis.estimates import Cells, Clusters, NoiseFloor, noise_floor
+from tune_spaces.analysis.clustering import Clusters
+from tune_spaces.analysis.estimates import Cells
+from tune_spaces.analysis.noise_floor import NoiseFloor, is_shown, noise_floor
+from tune_spaces.analysis.paired_comparison import MCNEMAR, STUDENT
 from tune_spaces.analysis.paired_tests import Correction, adjust, discordant, mcnemar_exact, paired_interval
-from tune_spaces.analysis.pairwise import LEVEL, MCNEMAR, STUDENT
 
 Kind = Literal["leave_one_out", "add_one_in", "step", "joint", "interaction_at_full", "interaction_at_base", "shapley"]
 Cell = frozenset[str]
@@ -64,9 +66,7 @@ class Effect:
 
     def shown(self, floor: NoiseFloor | None) -> bool:
         """Whether the effect passes its corrected test and exceeds the difference between replicates."""
-        if self.estimate is None or self.p_adjusted is None or self.p_adjusted >= LEVEL:
-            return False
-        return floor is None or abs(self.estimate) > floor.largest
+        return is_shown(self.estimate, self.p_adjusted, None if floor is None else floor.typical)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Sections on what ran beside the plan's variants: controls, and the two contexts of the field."""
 
 from tune_spaces.analysis.analyse import Appendix
-from tune_spaces.analysis.pairwise import PairedComparison, points
+from tune_spaces.analysis.paired_comparison import PairedComparison
+from tune_spaces.analysis.verdicts import points
 from tune_spaces.appendix.tables import difference, percent, table
 
 MEANINGS = {

@@ -12,7 +12,8 @@ from bridge_common.errors import UserError
 from bridge_common.metric_names import accuracy
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, build, fingerprint
-from tune_spaces.analysis.analyse import MOST_PAIRED, Appendix, analyse
+from tune_spaces.analysis.analyse import Appendix, analyse
+from tune_spaces.analysis.families import MOST_PAIRED
 from tune_spaces.analysis.kv_cache_savings import kv_cache_saved
 from tune_spaces.analysis.scored_trials import Trials, read_trials
 from tune_spaces.appendix.attention import METRICS

@@ -7,15 +7,16 @@ from typing import Any
 from tune_spaces.analysis.analyse import Appendix
 from tune_spaces.analysis.changed_items import spread
 from tune_spaces.analysis.claims import KINDS, effect_name
-from tune_spaces.analysis.estimates import NoiseFloor
-from tune_spaces.analysis.overview import Difference, overview
-from tune_spaces.analysis.pairwise import GAIN, PairedComparison, points
+from tune_spaces.analysis.noise_floor import NoiseFloor
+from tune_spaces.analysis.paired_comparison import GAIN, PairedComparison
 from tune_spaces.analysis.samples import is_valid
 from tune_spaces.analysis.toggle_effects import Effect
+from tune_spaces.analysis.verdicts import points
 from tune_spaces.appendix.attention import Shares, attention_section
 from tune_spaces.appendix.beside import contexts_section, controls_section
 from tune_spaces.appendix.cost_table import cost_table
-from tune_spaces.appendix.tables import cell, percent, table
+from tune_spaces.appendix.summary import summary
+from tune_spaces.appendix.tables import cell, clusters, percent, table
 
 EXCERPT = 600  # characters of a quoted text
 CAPTIONS = {
@@ -32,17 +33,20 @@ A question's mean, the source's part counted in. *Efficient*: no other row is as
 accurate with as many. *Passed* goes from source to target: soft tokens or text. Seconds are a worker's, in the batches
 of the evaluation; all else is counted (docs/costs.md)."""
 METHODS = """\
-Single accuracies have Wilson's interval. Two single runs on the same items have the exact McNemar test and Tango's
+Single accuracies have Wilson's interval; with several seeds or clusters at the number of independent items that
+have the same variance, with Student's t. Two single runs on the same items have the exact McNemar test and Tango's
 score interval of the paired difference with the continuity correction that belongs to that test (Tango 1998); they
 compare two trained runs as they are, and say nothing of other seeds. Where a configuration ran under several seeds,
-or items come in clusters, interval and p come from Student's t over items, clusters and seeds (Miller 2024); a
-configuration with one seed then has the pooled variance of the others' seeds. An interval excludes 0 if and only if
-its p is below 0.05. Where source or target differ, gains over the target alone are compared, not accuracies. Declared
-comparisons are corrected together by Holm, sweeps by Benjamini-Hochberg. *Detectable* is the smallest true difference
-that these items show with 80 % power at the pair's rate of discordance, after the correction's first step. The noise
-floor is the largest difference between two runs of one configuration under different seeds. A difference counts as
-shown if its corrected p is below 0.05 and, where the noise floor is known, it exceeds it. What the design does not
-determine is marked *not run*; nothing is imputed."""
+or items come in clusters, interval and p come from Student's t over items, clusters and seeds (Miller 2024), with
+few clusters by CR2 and Satterthwaite's degrees of freedom; a configuration with one seed then has the pooled
+variance of the others' seeds. An interval excludes 0 if and only if its p is below 0.05. Where source or target
+differ, gains over the target alone are compared, not accuracies. The plan's questions are corrected together by
+Holm, the other comparisons together by Holm, sweeps by Benjamini-Hochberg; *of* is the number corrected together.
+Equivalence is tested per comparison, uncorrected. *Detectable* is the smallest true difference that these items
+show with 80 % power at the pair's rate of discordance or spread, at the correction's first step. The noise floor is
+the typical difference (root mean square) between two runs of one configuration under different seeds. A difference
+counts as shown (*) if its corrected p is below 0.05 and, where the noise floor is known, it exceeds it. What the
+design does not determine is marked *not run*; nothing is imputed."""
 
 
 def markdown(
@@ -66,9 +70,7 @@ def markdown(
     """
     parts = [
         f"# {title}",
-        _sentences(appendix.answers, ""),
-        _overview(appendix),
-        _scope(appendix),
+        *summary(appendix),
         *notes,
         "## What the data support",
         _sentences(
@@ -79,6 +81,7 @@ def markdown(
         "## What the data do not support",
         _sentences(appendix.claims.not_supported, "Every comparison made was shown."),
         "## Accuracy by variant and condition",
+        _scope(appendix),
         _outcomes(appendix.outcomes),
     ]
     if appendix.pairs:
@@ -110,18 +113,14 @@ def _p(value: float | None) -> str:
 
 
 def _scope(appendix: Appendix) -> str:
-    trials = appendix.trials
-    n = trials.compared[0].samples.n
-    lines = [f"{len(trials.compared)} runs of {len(trials.variants())} variants on the same {n} items; reference: "
-             f"{trials.reference}."]  # fmt: skip
-    floor = appendix.noise_floor
-    if floor is None:
-        lines.append("No configuration ran twice, so the noise floor is not known.")
-    else:
+    """Return what was compared with what, what was left out, and how well the noise floor is known."""
+    trials, floor = appendix.trials, appendix.noise_floor
+    lines = [f"The reference is {trials.reference}."]
+    if floor is not None:
         lines.append(
-            f"Noise floor: runs of one configuration differ by up to {percent(floor.largest)} points "
-            f"(pairs of replicates: {floor.pairs}; standard deviation of a run: {percent(floor.deviation)} points, "
-            f"degrees of freedom: {floor.degrees_of_freedom})."
+            f"Noise floor: two runs of one configuration typically differ by {percent(floor.typical)} points, at most "
+            f"by {percent(floor.largest)} (pairs of replicates: {floor.pairs}; standard deviation of a run: "
+            f"{percent(floor.deviation)} points, degrees of freedom: {floor.degrees_of_freedom})."
         )
     if trials.apart:
         lines.append(f"On other items, so not compared: {', '.join(trial.name for trial in trials.apart)}.")
@@ -130,35 +129,11 @@ def _scope(appendix: Appendix) -> str:
     return " ".join(lines)
 
 
-def _overview(appendix: Appendix) -> str:
-    """Return one row a variant: accuracy, gain, and difference to the reference."""
-    reference = appendix.trials.reference
-    rows = [
-        (
-            row.variant,
-            row.runs,
-            f"{percent(row.accuracy)} [{percent(row.low)}, {percent(row.high)}]",
-            "" if row.gain is None else points(row.gain.estimate),
-            "reference" if row.variant == reference else _against(row.difference),
-        )
-        for row in overview(appendix)
-    ]
-    return table(("variant", "runs", "bridged, %", "gain", f"− {reference}, points"), rows)
-
-
-def _against(difference: Difference | None) -> str:
-    if difference is None:
-        return "not compared"
-    kind = " in gain" if difference.of_gains else ""
-    low, high = points(difference.low), points(difference.high)
-    return f"{points(difference.estimate)}{kind} [{low}, {high}]{' *' if difference.shown else ''}"
-
-
 def _outcomes(rows: Sequence[dict[str, Any]]) -> str:
     return table(
-        ("variant", "condition", "runs", "items", "accuracy, %", "95 % interval", "without answer"),
+        ("variant", "condition", "runs", "items", "clusters", "accuracy, %", "95 % interval", "without answer"),
         (
-            (r["variant"], r["condition"], r["runs"], r["n"], percent(r["accuracy"]),
+            (r["variant"], r["condition"], r["runs"], r["n"], clusters(r["clusters"], r["n"]), percent(r["accuracy"]),
              f"[{percent(r['low'])}, {percent(r['high'])}]", r["invalid"])
             for r in rows
         ),
@@ -166,15 +141,15 @@ def _outcomes(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _pairs(pairs: Sequence[PairedComparison], floor: NoiseFloor | None) -> str:
-    noise = "not known" if floor is None else percent(floor.largest)
+    noise = "not known" if floor is None else percent(floor.typical)
     return table(
-        ("a", "b", "a − b, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor",
-         "detectable, points", "test"),
+        ("a", "b", "a − b, points", "95 % interval", "n10 : n01", "n", "clusters", "p", "corrected p", "of",
+         "noise floor", "detectable, points", "test"),
         (
             (p.a, p.b, points(p.difference), f"[{points(p.ci_low)}, {points(p.ci_high)}]",
              "gains" if p.quantity == GAIN else f"{p.n10} : {p.n01}",
-             _p(p.p), _p(p.p_adjusted), noise, "none" if p.detectable is None else f"≥ {percent(p.detectable)}",
-             p.test)
+             p.n, clusters(p.clusters, p.n), _p(p.p), _p(p.p_adjusted), p.comparisons, noise,
+             "none" if p.detectable is None else f"≥ {percent(p.detectable)}", p.test)
             for p in pairs
         ),
     )  # fmt: skip
@@ -188,7 +163,7 @@ def _effects(appendix: Appendix) -> list[str]:
         same = ", ".join(f"{toggle} {'on' if on else 'off'}" for toggle, on in attribution.fixed.items())
         parts.append(f"The same in every run: {same}. The effects below hold for these positions.")
     floor = attribution.noise_floor
-    noise = "not known" if floor is None else percent(floor.largest)
+    noise = "not known" if floor is None else percent(floor.typical)
     header = ("toggles", "effect, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor", "note")
     for kind, words in KINDS.items():
         own = [effect for effect in attribution.effects if effect.kind == kind]
@@ -232,9 +207,10 @@ def _effect(effect: Effect, floor: NoiseFloor | None, noise: str) -> tuple[Any, 
 
 def _soft_tokens(rows: Sequence[dict[str, Any]]) -> str:
     return table(
-        ("K", "runs", "accuracy, %", "95 % interval", "KV cache saved, % of the text prompt's"),
+        ("K", "runs", "items", "clusters", "accuracy, %", "95 % interval", "KV cache saved, % of the text prompt's"),
         (
-            (r["K"], r["runs"], percent(r["accuracy"]), f"[{percent(r['low'])}, {percent(r['high'])}]",
+            (r["K"], r["runs"], r["n"], clusters(r["clusters"], r["n"]), percent(r["accuracy"]),
+             f"[{percent(r['low'])}, {percent(r['high'])}]",
              "not recorded" if r["saved"] is None else percent(r["saved"]))
             for r in rows
         ),

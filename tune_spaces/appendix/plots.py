@@ -44,7 +44,7 @@ def forest(path: Path, rows: Sequence[Record], *, noise_floor: float | None = No
         path: PNG file to write.
         rows: `label`, `estimate`, `low`, `high` as fractions (None if not run), and `shown`, whether the effect passed
             its corrected test; the marks of effects that did are filled.
-        noise_floor: largest difference between replicates, as a fraction.
+        noise_floor: typical difference of two replicates, as a fraction.
         title: heading.
 
     Returns:

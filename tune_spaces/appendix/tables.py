@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tune_spaces.analysis.pairwise import PairedComparison, points
+from tune_spaces.analysis.paired_comparison import PairedComparison
+from tune_spaces.analysis.verdicts import points
 
 
 def cell(value: Any) -> str:
@@ -15,6 +16,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines)
+
+
+def clusters(groups: int, items: int) -> str:
+    """Return the number of clusters of items; nothing if every item is one."""
+    return "" if groups == items else str(groups)
 
 
 def percent(value: float) -> str:

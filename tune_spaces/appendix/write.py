@@ -12,10 +12,11 @@ from typing import Any
 import pandas as pd
 
 from bridge_common.files import write_bytes, write_json, write_text
-from tune_spaces.analysis.analyse import MOST_PAIRED, Appendix
+from tune_spaces.analysis.analyse import Appendix
 from tune_spaces.analysis.changed_items import COLUMNS
 from tune_spaces.analysis.claims import effect_name
-from tune_spaces.analysis.pairwise import PairedComparison
+from tune_spaces.analysis.families import MOST_PAIRED
+from tune_spaces.analysis.paired_comparison import PairedComparison
 from tune_spaces.appendix import plots
 from tune_spaces.appendix.attention import NAMES, Shares
 from tune_spaces.appendix.markdown import markdown
@@ -89,16 +90,20 @@ def _effects_table(appendix: Appendix) -> pd.DataFrame:
 
 
 def _pairs_table(appendix: Appendix) -> pd.DataFrame:
-    floor = None if appendix.noise_floor is None else appendix.noise_floor.largest
-    rows = [{"family": "variants", **asdict(pair), "noise_floor": floor} for pair in appendix.pairs]
-    rows += [{"family": "baselines", **asdict(gain), "noise_floor": floor} for gain in appendix.gains]
+    floor = None if appendix.noise_floor is None else appendix.noise_floor.typical
     beside = appendix.controls
-    for family, pairs in (
-        ("controls", [*beside.against, *beside.gains]),
-        ("contexts", [*beside.between_contexts, *beside.context_gains]),
-    ):
-        rows += [{"family": family, **asdict(pair), "noise_floor": floor} for pair in pairs]
-    return pd.DataFrame(rows, columns=["family", *PairedComparison.__dataclass_fields__, "noise_floor"])
+    families = {
+        "questions": [asked.pair for asked in appendix.asked if asked.pair is not None],
+        "variants": [pair for pair in appendix.pairs if not pair.asked],
+        "baselines": appendix.gains,
+        "controls": [*beside.against, *beside.gains],
+        "contexts": [*beside.between_contexts, *beside.context_gains],
+    }
+    rows = [
+        {"family": family, **asdict(pair), "noise_floor": floor} for family, pairs in families.items() for pair in pairs
+    ]
+    fields = [name for name in PairedComparison.__dataclass_fields__ if name not in ("floor", "asked")]
+    return pd.DataFrame(rows, columns=["family", *fields, "noise_floor"])
 
 
 def _pictures(
@@ -108,7 +113,7 @@ def _pictures(
     curve_name: str,
     gate: Mapping[str, Any] | None,
 ) -> dict[str, Path]:
-    floor = None if appendix.noise_floor is None else appendix.noise_floor.largest
+    floor = None if appendix.noise_floor is None else appendix.noise_floor.typical
     paths: dict[str, Path] = {}
     rows: list[dict[str, Any]]
     if appendix.attribution is not None:
@@ -125,7 +130,7 @@ def _pictures(
     if appendix.pairs:
         rows = [
             {"label": f"{pair.a} − {pair.b}", "estimate": pair.difference, "low": pair.ci_low, "high": pair.ci_high,
-             "shown": pair.shown and (floor is None or abs(pair.difference) > floor)}
+             "shown": pair.shown}
             for pair in appendix.pairs
         ][:MOST_DRAWN]  # fmt: skip
         paths["pairs.png"] = plots.forest(out / "pairs.png", rows, noise_floor=floor, title="Variants against variants")

@@ -6,7 +6,7 @@ from typing import Any
 from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.claims import KINDS, effect_name
 from tune_spaces.analysis.overview import Difference, VariantSummary, overview
-from tune_spaces.analysis.pairwise import points
+from tune_spaces.analysis.verdicts import points
 from tune_spaces.appendix.cost_table import scaled
 from tune_spaces.appendix.from_campaign import CURVE, Analysed, curves
 from tune_spaces.appendix.tables import percent
@@ -83,7 +83,8 @@ def _variants(analysed: Analysed) -> Html:
         line += [scaled(flops.get(row.variant))] if costed else []
         line += [seconds.get(row.variant, DASH)] if seconds else []
         lines.append(line)
-    note = "★ the corrected test shows the difference. Intervals are 95 %. Gain is over the target alone."
+    note = "★ shown: by the corrected test, and beyond the noise floor if it is known. Intervals are 95 %."
+    note += " Gain is over the target alone."
     note += " A filled circle is a toggle that is on."
     return section(
         "variants", "Variants", table("Variants with toggles and accuracy", header, lines, "variants"), _note(note)
@@ -115,9 +116,9 @@ def _effects(analysed: Analysed) -> Html:
     if attribution is None or not ran:
         return Html("")
     floor = attribution.noise_floor
-    largest = None if floor is None else floor.largest
+    typical = None if floor is None else floor.typical
     ends = [end for e in ran for end in (e.low, e.high) if end is not None]
-    scale = Scale.over([*ends, 0.0, *([] if largest is None else [-largest, largest])])
+    scale = Scale.over([*ends, 0.0, *([] if typical is None else [-typical, typical])])
     parts: list[Any] = []
     for kind, words in KINDS.items():
         lines = []
@@ -125,7 +126,7 @@ def _effects(analysed: Analysed) -> Html:
             if effect.kind != kind or effect.estimate is None or effect.low is None or effect.high is None:
                 continue
             shown = effect.shown(floor)
-            drawn = bar(scale, effect.estimate, effect.low, effect.high, filled=shown, zero=True, floor=largest)
+            drawn = bar(scale, effect.estimate, effect.low, effect.high, filled=shown, zero=True, floor=typical)
             name = effect_name(effect) if kind in ("step", "joint") else effect_name(effect).split(" (")[0]
             number = _number(
                 points(effect.estimate), effect.low, effect.high, signed=True, after=star() if shown else ""
@@ -138,10 +139,10 @@ def _effects(analysed: Analysed) -> Html:
             title = tag("h3", heading, tag("span", f" {words}", class_="quiet"))
             parts += [title, table(f"{heading}: {words}", header, lines, "effects")]
     note = "Filled marks, with ★: shown after correction and beyond the noise floor. "
-    if largest is None:
+    if typical is None:
         note += "No configuration ran twice, so the noise floor is not known."
     else:
-        note += f"Grey band: runs of one configuration under other seeds differ by up to {percent(largest)} points."
+        note += f"Grey band: two runs of one configuration typically differ by {percent(typical)} points."
     return section("effects", "Effects of toggles", *parts, _note(note))
 
 

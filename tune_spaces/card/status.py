@@ -8,7 +8,7 @@ from typing import Any
 from bridge_common import git
 from bridge_common.trial_folder import TrialFolder
 from tune_spaces.analysis.overview import overview
-from tune_spaces.analysis.pairwise import points
+from tune_spaces.analysis.verdicts import points
 from tune_spaces.appendix.from_campaign import Analysed
 from tune_spaces.appendix.tables import percent
 from tune_spaces.card.bars import gate_band
@@ -47,7 +47,8 @@ def _verdict(gate: Mapping[str, Any], decision: Mapping[str, Any], analysed: Ana
         words = VERDICTS[Branch(decision["branch"])].format(**gate["settings"])
         ends = interval(decision["low"], decision["high"]) if {"low", "high"} <= set(decision) else ""
         runs = f", {decision['runs']} runs" if decision.get("runs", 1) > 1 else ""
-        of = f" on {decision['n']:,} items{runs}" if decision.get("n") else ""
+        grouped = f" in {decision['clusters']:,} clusters" if decision.get("clusters") else ""
+        of = f" on {decision['n']:,} items{grouped}{runs}" if decision.get("n") else ""
         text = tag(
             "p", f"{words[:1].upper()}{words[1:]}: {percent(decision['accuracy'])} % ", ends, of, class_="verdict"
         )

@@ -15,6 +15,7 @@ from typing import Any
 from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, JobTime, RunSpec, TimeEstimator, build
+from tune_spaces.design.phases import Phase
 
 DISCORDANCE = 0.12  # share of items on which two variants differ: 24 of 200 in the reference's runs
 Z_LEVEL, Z_POWER = 1.959964, 0.841621  # two-sided 95 %, power 80 %
@@ -182,13 +183,32 @@ def gate_resolution(n: int, boundary: float) -> float:
     return float((Z_LEVEL + Z_POWER) * (boundary * (1 - boundary) / n) ** 0.5)
 
 
-def comparison_resolution(n: int, discordance: float = DISCORDANCE) -> float | None:
+def comparison_resolution(n: int, discordance: float = DISCORDANCE, comparisons: int = 1) -> float | None:
     """Return the smallest paired difference that n items show with 80 % power in the exact McNemar test.
+
+    It is that of single runs, at the first step of the correction for all comparisons of a family: if others show
+    something, too, the power is larger.
 
     Args:
         n: number of test items.
         discordance: share of items that exactly one of the two variants solves.
+        comparisons: number of comparisons in the family.
     """
+    from tune_spaces.analysis.noise_floor import LEVEL
     from tune_spaces.analysis.paired_tests import minimum_detectable_effect
 
-    return minimum_detectable_effect(n, discordance)
+    return minimum_detectable_effect(n, discordance, alpha=LEVEL / comparisons)
+
+
+def family_size(phase: Phase) -> int:
+    """Return how many comparisons are corrected together: the phase's questions, or else all pairs of its variants.
+
+    Many variants are a sweep, each compared with the reference alone.
+    """
+    from tune_spaces.analysis.families import MOST_PAIRED
+
+    if phase.asks:
+        return len(phase.asks)
+    count = len({variant.name for variant in (*phase.first, *phase.followers())})
+    count += phase.search.trials if phase.search else 0
+    return max(1, count * (count - 1) // 2 if count <= MOST_PAIRED else count - 1)

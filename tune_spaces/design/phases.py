@@ -34,7 +34,7 @@ class Phase:
         follow_up: name of the phase that those variants belong to; this one if None.
         needs: names of phases that must have passed before.
         asks: the plan's questions, each as (question, a, b): answered by comparing variant a with b, which may be phase
-            1's `full`.
+            1's `full`, or a condition of a's own evaluation, such as `target_alone`. They are one family.
         margin: largest difference of accuracies that counts as none, for verdicts of equivalence; None declares none.
         needs_free_gpus: start only if the GPUs that the phase needs are free, instead of waiting for them.
         search: proposes further variants while the phase runs; None if all are planned.
@@ -174,6 +174,7 @@ def phase2(base: JobSpec) -> Phase:
 def phase3(base: JobSpec) -> Phase:
     """Return phase 3: compression, other bridges and poolings, other tasks, and a larger target."""
     on = full().changes
+    least, *more = variants.COMPRESSIONS
     return Phase(
         name="phase3",
         goal="compression, conditioning, other tasks, a larger target",
@@ -197,8 +198,12 @@ def phase3(base: JobSpec) -> Phase:
         ),
         needs=("phase1",),
         asks=(
+            *((f"Do {k} soft tokens do better than {least}?", f"k{k}", f"k{least}") for k in more),
             ("Does attention pooling help?", "attention-pooling", "full"),
             ("Does cross-attention to the source help?", "dit-xattn", "full"),
+            ("Does the bridge help on multi-hop questions?", "hotpotqa", "target_alone"),
+            ("Does the bridge help on competition problems?", "math", "target_alone"),
+            ("Does the bridge gain more with a larger target?", "target-70b", "full"),
         ),
         needs_free_gpus=True,
     )

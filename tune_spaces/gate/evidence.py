@@ -3,11 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from bridge_common import files
-from bridge_common.intervals import wilson
+from bridge_common.intervals import score_interval_of, wilson
 from bridge_common.trial_folder import TrialFolder
+from tune_spaces.analysis.clustering import effective_items, numbered
 from tune_spaces.gate.outcome import BRIDGED, Outcome
 
 
@@ -19,9 +23,10 @@ class Evidence:
         accuracy: the estimate.
         low, high: its confidence interval.
         n: number of test items on which it rests.
-        effective_n: number of independent items that would give the same interval; above n if several seeds answered
-            the same items.
+        effective_n: number of independent items that would give the same variance; above n if several seeds answered
+            the same items, below it if items of one cluster are answered alike.
         runs: number of runs that were pooled.
+        clusters: number of independent groups of items; None if every item is one, or if it is not recorded.
     """
 
     accuracy: float
@@ -30,14 +35,25 @@ class Evidence:
     n: int
     effective_n: float
     runs: int = 1
+    clusters: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answers:
+    """Whether each test item was answered correctly, and its cluster, by the item's id."""
+
+    correct: dict[str, bool]
+    clusters: dict[str, str]
 
 
 def pool(outcomes: Sequence[Outcome], level: float = 0.95) -> Evidence:
     """Pool one or several runs of the same configuration into evidence about its accuracy.
 
-    One run: its accuracy with Wilson's interval. Several: items are the sampling unit, each with its mean over the
-    runs that answered it; the variance of that mean gives an effective number of items, at which Wilson's interval is
-    taken (Korn & Graubard 1998). If no samples were recorded, items count once however many runs answered them.
+    One run on independent items: its accuracy with Wilson's interval. Otherwise clusters of items are the sampling
+    unit, each item with its mean over the runs that answered it; the variance of that mean gives an effective number of
+    items, at which Wilson's interval is taken with Student's t (Korn & Graubard 1998). Seeds have no variance of their
+    own in it: it says where the accuracy of these runs lies on more such items. If no samples were recorded, items
+    count once however many runs answered them.
 
     Args:
         outcomes: how the runs ended; failed ones are left out.
@@ -49,53 +65,67 @@ def pool(outcomes: Sequence[Outcome], level: float = 0.95) -> Evidence:
     runs = [outcome for outcome in outcomes if outcome.accuracy is not None]
     if not runs:
         raise ValueError("no finished run to judge")
-    if len(runs) == 1:
-        return _single(runs[0], level)
-    answers = [rows for outcome in runs if (rows := _correct_by_item(outcome))]
+    answers = [rows for outcome in runs if (rows := _answers(outcome))]
     if len(answers) == len(runs):
         return _by_item(answers, level)
     n = max(outcome.n or 0 for outcome in runs)
-    return _evidence(_mean_accuracy(runs), n, float(n), len(runs), level)
+    accuracy = _mean_accuracy(runs)
+    low, high = wilson(accuracy * n, n, level)
+    return Evidence(accuracy=accuracy, low=low, high=high, n=n, effective_n=float(n), runs=len(runs))
 
 
-def _correct_by_item(outcome: Outcome) -> dict[str, bool] | None:
-    """Read whether each test item, by its id, was answered correctly; None if the trial recorded no samples."""
+def _answers(outcome: Outcome) -> _Answers | None:
+    """Read which test items were answered correctly; None if the trial recorded no samples."""
     path = TrialFolder(Path(outcome.folder)).samples if outcome.folder else None
     if path is None:
         return None
-    return {row["id"]: bool(row[f"{BRIDGED}_correct"]) for row in files.read_jsonl(path)}
+    stat = path.stat()
+    return _read(path, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=16)  # a policy decides anew at every poll, and samples hold long texts
+def _read(path: Path, changed_ns: int, inode: int) -> _Answers:
+    rows = files.read_jsonl(path)
+    return _Answers(
+        correct={row["id"]: bool(row[f"{BRIDGED}_correct"]) for row in rows},
+        clusters={row["id"]: str(row["cluster"]) for row in rows if row.get("cluster") not in (None, "")},
+    )
 
 
 def _mean_accuracy(runs: Sequence[Outcome]) -> float:
+    if len(runs) == 1:
+        return runs[0].accuracy or 0.0
     if all(outcome.correct is not None and outcome.n for outcome in runs):
         return sum(outcome.correct or 0 for outcome in runs) / sum(outcome.n or 0 for outcome in runs)
     return math.fsum(outcome.accuracy or 0.0 for outcome in runs) / len(runs)
 
 
-def _single(outcome: Outcome, level: float) -> Evidence:
-    assert outcome.accuracy is not None
-    n = outcome.n or 0
-    return _evidence(outcome.accuracy, n, float(n), 1, level)
+def _by_item(answers: Sequence[_Answers], level: float) -> Evidence:
+    from scipy.special import ndtri, stdtrit
 
-
-def _by_item(answers: Sequence[dict[str, bool]], level: float) -> Evidence:
     correct: dict[str, int] = {}
     asked: dict[str, int] = {}
-    for rows in answers:
-        for item, is_correct in rows.items():
+    named: dict[str, str] = {}
+    for run in answers:
+        named |= run.clusters
+        for item, is_correct in run.correct.items():
             correct[item] = correct.get(item, 0) + is_correct
             asked[item] = asked.get(item, 0) + 1
-    n = len(asked)
-    balanced = len(set(asked.values())) == 1
-    means = [correct[item] / asked[item] for item in asked]
+    n, total = len(asked), sum(asked.values())
+    means = np.array([correct[item] / asked[item] for item in asked])
+    clusters = numbered([named.get(item, f"item {item}") for item in asked])
     # Counts instead of a mean of means if the two agree: 0.70 must come out as 0.70 at the boundary.
-    accuracy = sum(correct.values()) / sum(asked.values()) if balanced else math.fsum(means) / n
-    variance = math.fsum((mean - accuracy) ** 2 for mean in means) / max(1, n - 1) / n
-    binomial = accuracy * (1 - accuracy)
-    effective = binomial / variance if variance > 0 and binomial > 0 else float(n)
-    return _evidence(accuracy, n, min(max(effective, n), sum(asked.values())), len(answers), level)
-
-
-def _evidence(accuracy: float, n: int, effective: float, runs: int, level: float) -> Evidence:
-    low, high = wilson(accuracy * effective, effective, level) if effective else (0.0, 1.0)
-    return Evidence(accuracy=accuracy, low=low, high=high, n=n, effective_n=effective, runs=runs)
+    balanced = len(set(asked.values())) == 1
+    accuracy = sum(correct.values()) / total if balanced else math.fsum(means) / n
+    effective, freedom = effective_items(means, clusters, total)
+    quantile = stdtrit(freedom, (1 + level) / 2) if np.isfinite(freedom) else ndtri((1 + level) / 2)
+    low, high = score_interval_of(accuracy, effective, float(quantile))
+    return Evidence(
+        accuracy=accuracy,
+        low=low,
+        high=high,
+        n=n,
+        effective_n=effective,
+        runs=len(answers),
+        clusters=None if clusters is None else int(clusters.max()) + 1,
+    )

@@ -14,10 +14,12 @@ from bridge_common.metric_names import CONDITIONS
 from tests.support.made_samples import write_samples
 from tune_spaces.analysis.analyse import Appendix, analyse
 from tune_spaces.analysis.estimates import Cells
+from tune_spaces.analysis.overview import overview
 from tune_spaces.analysis.paired_tests import adjust
-from tune_spaces.analysis.pairwise import compare_pairs, summarise, verdict
+from tune_spaces.analysis.pairwise import compare_pairs, summarise
 from tune_spaces.analysis.scored_trials import Trials, matrix, read_trials
 from tune_spaces.analysis.toggle_effects import attribute
+from tune_spaces.analysis.verdicts import verdict
 
 TOGGLES = ("kl", "decode")
 PLAN = {"full": ("kl", "decode"), "A": ("kl",), "B": ()}
@@ -149,7 +151,7 @@ def test_outcomes_have_the_intervals_of_their_cells(tmp_path: Path) -> None:
     assert list(outcomes) == [(v, c) for v in ("full", "B") for c in ("bridged", "target_alone", "shuffled_soft")]
     variants = trials.variants()
     cells = {str(key): matrix(variants[key[0]], key[1]) for key in outcomes}
-    joint = Cells.of(cells)
+    joint = Cells.of(cells, groups={str(key): key[1] for key in outcomes})
     for key, row in outcomes.items():
         assert (row["low"], row["high"]) == joint.accuracy(str(key))
         assert row["accuracy"] == float(cells[str(key)].mean())
@@ -197,10 +199,32 @@ def test_a_declared_margin_is_tested(tmp_path: Path) -> None:
 
 
 def test_the_plans_questions_are_answered_by_its_pairs(tmp_path: Path) -> None:
-    (line,) = of(plan(tmp_path), asks=[("Does A matter?", "A", "full")]).answers
+    appendix = of(plan(tmp_path), asks=[("Does A matter?", "A", "full")])
+    (line,) = appendix.answers
     assert line.startswith("Does A matter? ")
     assert "accuracy of A against full" in line
     assert of(plan(tmp_path)).answers == []
+
+
+def test_the_plans_questions_are_a_family_of_their_own_before_all_other_pairs(tmp_path: Path) -> None:
+    appendix = of(plan(tmp_path), asks=[("Does A matter?", "A", "full")])
+    assert [(pair.a, pair.b) for pair in appendix.pairs] == [("A", "full"), ("full", "B"), ("A", "B")]
+    asked, *others = appendix.pairs
+    assert (asked.asked, asked.comparisons, asked.p_adjusted) == (True, 1, asked.p)
+    assert [(pair.asked, pair.comparisons) for pair in others] == [(False, 2)] * 2
+    assert [pair.p_adjusted for pair in others] == adjust([pair.p for pair in others])
+    assert [one.pair for one in appendix.asked] == [asked]
+
+
+def test_an_answer_and_the_claim_of_its_pair_never_differ(tmp_path: Path) -> None:
+    """Replicates that differ by as much as the effect: neither the answer nor the claim says that it was shown."""
+    rows: list[dict[str, Any]] = [{"variant": "full", "rate": 0.8}, {"variant": "B", "rate": 0.6}]
+    for further, shown in (([], True), ([{"variant": "C", "rate": 0.3}, {"variant": "C", "seed": 1}], False)):
+        trials = trials_of(tmp_path / str(shown), [*map(dict, rows), *map(dict, further)], items=400)  # type: ignore[arg-type]
+        appendix = analyse(trials, asks=[("Does it help?", "full", "B")])
+        claimed = any(line.startswith("full against B") for line in appendix.claims.supported)
+        assert ("Yes, up" in appendix.answers[0]) is claimed is appendix.pairs[0].shown is shown
+        assert overview(appendix)[1].difference.shown is shown  # type: ignore[union-attr]
 
 
 def test_effects_are_those_of_the_cells_with_the_plans_family(tmp_path: Path) -> None:
@@ -223,7 +247,7 @@ def test_rows_of_effects_have_their_status_and_the_noise_floor(tmp_path: Path) -
     assert len(table) == len(appendix.attribution.effects)
     for row, effect in zip(table, appendix.attribution.effects, strict=True):
         names = {"toggles": " + ".join(effect.toggles), "given": " + ".join(effect.given)}
-        status = {"status": "estimated" if effect.ran else "not run", "noise_floor": appendix.noise_floor.largest}
+        status = {"status": "estimated" if effect.ran else "not run", "noise_floor": appendix.noise_floor.typical}
         shown = {"shown": effect.shown(appendix.noise_floor) if effect.ran else None}
         assert row == {**asdict(effect), **names, **status, **shown}
     assert {row["status"] for row in table} == {"estimated", "not run"}
@@ -318,7 +342,7 @@ def test_the_comparison_names_seeds_only_if_a_variant_has_several(tmp_path: Path
     assert list(comparison.runs) == ["full (seed 0)", "full (seed 1)", "B"]
     assert comparison.runs["B"] == summarise(appendix.trials.variants()["B"][0].samples)
     assert comparison.pairs == appendix.pairs
-    assert comparison.verdict == [verdict(pair, len(appendix.pairs)) for pair in appendix.pairs]
+    assert comparison.verdict == [verdict(pair) for pair in appendix.pairs]
 
 
 def test_the_appendix_as_json_holds_all_of_it(tmp_path: Path) -> None:

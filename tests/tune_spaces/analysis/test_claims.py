@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from tune_spaces.analysis.claims import Claims, answer_questions, effect_name, make_claims
-from tune_spaces.analysis.estimates import NoiseFloor
-from tune_spaces.analysis.pairwise import GAIN, PairedComparison, verdict
+from tune_spaces.analysis.claims import Claims, effect_name, make_claims
+from tune_spaces.analysis.noise_floor import NoiseFloor
+from tune_spaces.analysis.paired_comparison import PairedComparison
 from tune_spaces.analysis.toggle_effects import Attribution, Effect
+from tune_spaces.analysis.verdicts import verdict
 
-FLOOR = NoiseFloor(largest=0.02, deviation=0.01, pairs=1, degrees_of_freedom=1)
+FLOOR = NoiseFloor(typical=0.02, largest=0.03, deviation=0.01, pairs=1, degrees_of_freedom=1)
 
 
 def pair(difference: float, p: float = 0.001, *, a: str = "full", b: str = "B") -> PairedComparison:
@@ -41,7 +42,9 @@ def claims(
     effects: tuple[Effect, ...] = (),
     floor: NoiseFloor | None = FLOOR,
 ) -> Claims:
-    return make_claims(pairs, gains, attribution(*effects) if effects else None, floor)
+    typical = None if floor is None else floor.typical
+    compared, over = ([replace(one, floor=typical) for one in some] for some in (pairs, gains))
+    return make_claims(compared, over, attribution(*effects) if effects else None, floor)
 
 
 @pytest.mark.parametrize("difference", [0.10, -0.10])
@@ -87,6 +90,12 @@ def test_only_a_positive_gain_over_a_baseline_is_a_benefit() -> None:
     assert "carry information about their own question" in not_shown
 
 
+def test_a_gain_within_the_noise_floor_is_no_benefit() -> None:
+    (line,) = claims(gains=(pair(0.015, b="target_alone"),)).not_supported
+    assert "that the bridge adds to what the target does alone was not shown" in line
+    assert "(2.0 points), so it is no finding" in line
+
+
 def test_a_gain_over_anything_else_makes_no_claim() -> None:
     found = claims(gains=(pair(0.05, b="source_alone"), pair(0.05, b="random_soft")))
     assert found == Claims()
@@ -130,60 +139,10 @@ def test_claims_are_recorded_under_the_names_that_readers_of_old_appendices_know
     assert Claims(supported=["a"], not_supported=["b", "c"]).as_json() == {"carried": ["a"], "not_carried": ["b", "c"]}
 
 
-ASKS = [("Does B matter?", "full", "B")]
-
-
-def test_a_question_is_answered_by_the_pair_that_it_names() -> None:
-    """The pair of the question, in the direction of the question, among all pairs."""
-    pairs = [pair(0.30, b="C"), pair(0.10), pair(-0.20, a="B", b="C")]
-    (line,) = answer_questions(ASKS, pairs)
-    assert line == (
-        "Does B matter? Yes, up: accuracy of full against B +10.0 points, 95 % interval [+9.0, +11.0], "
-        "corrected p = 0.001."
-    )
-    lines = answer_questions([*ASKS, ("And C?", "B", "C")], pairs)
-    assert lines[0] == line
-    assert lines[1].startswith("And C? Yes, down: accuracy of B against C -20.0 points, 95 % interval [-21.0, -19.0]")
-
-
-@pytest.mark.parametrize(("difference", "word"), [(0.10, "down"), (-0.10, "up"), (0.004, "down"), (-0.004, "up")])
-def test_a_pair_the_other_way_round_answers_with_its_signs_turned(difference: float, word: str) -> None:
-    turned = pair(difference, a="B", b="full")
-    (line,) = answer_questions(ASKS, [turned])
-    low, high = f"{-100 * (difference + 0.01):+.1f}", f"{-100 * (difference - 0.01):+.1f}"
-    assert f"Yes, {word}: accuracy of full against B {-100 * difference:+.1f} points, " in line
-    assert f"[{low}, {high}]" in line
-
-
-def test_a_question_whose_variants_were_not_compared_is_not_answered() -> None:
-    assert answer_questions(ASKS, [pair(0.1, b="C"), pair(0.1, a="B", b="C")]) == [
-        "Does B matter? Not answered: full and B did not both run on the same items."
-    ]
-    assert answer_questions([], [pair(0.1)]) == []
-
-
-def test_what_was_not_shown_is_equivalent_within_a_margin_or_excludes_what_is_beyond_its_interval() -> None:
-    unclear = pair(0.01, p=0.3)
-    figures = "accuracy of full against B +1.0 points, 95 % interval [+0.0, +2.0], corrected p = 0.3"
-    open_answer = f"Does B matter? Not shown: {figures}; differences beyond 2.0 points are excluded."
-    assert answer_questions(ASKS, [unclear]) == [open_answer]
-    assert answer_questions(ASKS, [replace(unclear, margin=0.05, equivalent=False)]) == [open_answer]
-    assert answer_questions(ASKS, [replace(unclear, margin=0.05, equivalent=True)]) == [
-        f"Does B matter? No difference above the margin of 5.0 points: {figures}."
-    ]
-    shown = replace(pair(0.1), margin=0.2, equivalent=True)
-    assert answer_questions(ASKS, [shown])[0].startswith("Does B matter? Yes, up: "), "a shown difference comes first"
-
-
-def test_gains_answer_a_question_where_accuracies_cannot() -> None:
-    (line,) = answer_questions(ASKS, [replace(pair(0.1), quantity=GAIN)])
-    assert "Yes, up: gain over the target alone of full against B +10.0 points" in line
-
-
 def test_the_sentence_of_a_difference_within_the_noise_floor_has_the_floor() -> None:
-    (line,) = claims(pair(0.015), floor=replace(FLOOR, largest=0.037)).not_supported
+    (line,) = claims(pair(0.015), floor=replace(FLOOR, typical=0.037)).not_supported
     assert line.endswith(
-        " It does not exceed what replicates of one configuration differ by (3.7 points), so it is no finding."
+        " It does not exceed what two runs of one configuration typically differ by (3.7 points), so it is no finding."
     )
 
 
@@ -230,7 +189,9 @@ def test_what_a_gain_rests_on_stands_beside_it() -> None:
 
 
 def test_a_pair_is_claimed_in_the_words_of_its_verdict_with_the_size_of_the_family() -> None:
-    shown, unclear = pair(0.10), pair(0.10, p=0.2, b="C")
-    found = claims(shown, unclear)
-    assert found.supported == [verdict(shown, 2)]
-    assert found.not_supported == [verdict(unclear, 2)]
+    shown, unclear = (replace(one, comparisons=2) for one in (pair(0.10), pair(0.10, p=0.2, b="C")))
+    found = claims(shown, unclear, floor=replace(FLOOR, typical=0.05))
+    shown, unclear = (replace(one, floor=0.05) for one in (shown, unclear))
+    assert "after correction for 2 comparisons" in found.supported[0]
+    assert found.supported == [verdict(shown)]
+    assert found.not_supported == [verdict(unclear)]

@@ -1,11 +1,11 @@
-"""Contrasts of cells and the noise floor: by hand, against scipy and statsmodels, and by simulation."""
+"""Contrasts and accuracies of cells: by hand, against scipy, and by simulation."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from bridge_common.intervals import wilson
-from tune_spaces.analysis.estimates import Cells, Estimate, noise_floor
+from bridge_common.intervals import score_interval_of, wilson
+from tune_spaces.analysis.estimates import Cells, Estimate
 
 
 def difference(a: np.ndarray, b: np.ndarray, clusters: np.ndarray | None = None) -> Estimate:
@@ -30,20 +30,16 @@ def test_one_seed_each_is_the_paired_t_test_with_two_more_items() -> None:
     assert not ours.with_seeds
 
 
-def test_clusters_are_the_sandwich_of_statsmodels() -> None:
-    import statsmodels.api as sm
-
+def test_clusters_of_one_size_are_the_t_test_over_their_means_with_two_more_items() -> None:
     rng = np.random.default_rng(1)
-    clusters = rng.integers(0, 40, 300)
+    clusters = np.repeat(np.arange(12), 25)
     a, b = answers(rng, 1, rng.beta(1.3, 0.7, 300)), answers(rng, 1, rng.beta(1.3, 0.7, 300))
     ours = difference(a, b, clusters)
-    made_up = np.concatenate([a[0].astype(float) - b[0], [1.0, -1.0]])
-    groups = np.concatenate([np.unique(clusters, return_inverse=True)[1], [1000, 1001]])
-    fit = sm.OLS(made_up, np.ones((302, 1))).fit(
-        cov_type="cluster", cov_kwds={"groups": groups, "use_correction": True}
-    )
-    # statsmodels also multiplies by (n - 1) / (n - k), which is 1 here.
-    assert ours.error == pytest.approx(float(fit.bse[0]), rel=1e-9)
+    means = (a[0].astype(float) - b[0]).reshape(12, 25).mean(axis=1)
+    assert ours.freedom == pytest.approx(11)
+    assert ours.error**2 == pytest.approx((means.var(ddof=1) / 12 * 300**2 + 2) / 302**2)
+    centre = means.mean() * 300 / 302
+    assert ours.p == pytest.approx(2 * stats.t.sf(abs(centre) / ours.error, 11))
 
 
 def test_every_item_its_own_cluster_is_no_clusters() -> None:
@@ -194,6 +190,31 @@ def test_seeds_widen_the_interval() -> None:
     assert width([-0.1, 0.0, 0.1]) > 2 * width([0.0, 0.0, 0.0])
 
 
+@pytest.mark.parametrize(("seeds", "items"), [(1, 1319), (3, 400), (2, 300)])
+def test_what_could_be_detected_is_shown_with_80_percent_power(seeds: int, items: int) -> None:
+    """Against draws of Student's statistic with that effect in it."""
+    rng = np.random.default_rng(13)
+    found = difference(answers(rng, seeds, np.full(items, 0.6), 0.02), answers(rng, seeds, np.full(items, 0.6), 0.02))
+    for alpha in (0.05, 0.05 / 6):
+        away = found.detectable(alpha) / found.error
+        limit = stats.t.ppf(1 - alpha / 2, found.freedom)
+        drawn = (rng.normal(away, 1, 100_000)) / np.sqrt(rng.chisquare(found.freedom, 100_000) / found.freedom)
+        power = float(np.mean(np.abs(drawn) > limit))
+        assert power == pytest.approx(0.8, abs=0.015)
+
+
+def test_the_seeds_share_of_an_error_is_not_the_items() -> None:
+    rng = np.random.default_rng(14)
+    difficulty = rng.beta(1.3, 0.7, 600)
+    single = difference(answers(rng, 1, difficulty), answers(rng, 1, difficulty))
+    assert single.item_share == 1.0
+    a, b = answers(rng, 3, difficulty, 0.08), answers(rng, 3, difficulty, 0.08)
+    found, half = difference(a, b), difference(a[:, :300], b[:, :300])
+    assert 0 < found.item_share < 0.5
+    items = found.item_share * found.error**2
+    assert half.item_share * half.error**2 == pytest.approx(2 * items, rel=0.2)
+
+
 def test_the_interval_at_another_level_has_the_same_centre() -> None:
     rng = np.random.default_rng(6)
     found = difference(answers(rng, 3, np.full(200, 0.6)), answers(rng, 3, np.full(200, 0.5)))
@@ -213,7 +234,69 @@ def test_accuracy_without_an_error_is_not_certainty() -> None:
     right = np.ones((3, 100), bool)
     assert Cells.of({"a": right}).accuracy("a") == pytest.approx(wilson(100, 100))
     grouped = Cells.of({"a": right}, np.arange(100) // 5).accuracy("a")
-    assert grouped == pytest.approx(wilson(20, 20))
+    assert grouped == pytest.approx(score_interval_of(1.0, 20, float(stats.t.ppf(0.975, 19))))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_accuracies_of_clusters_have_a_width_and_hold_their_estimate(seeds: int) -> None:
+    """Over random tables: never narrower than independent answers, never wider than one item a cluster; no jumps."""
+    rng = np.random.default_rng(20)
+    for trial in range(400):
+        groups, size = int(rng.integers(2, 40)), int(rng.integers(1, 30))
+        n = groups * size
+        clusters = rng.permutation(np.repeat(np.arange(groups), size))
+        rates = rng.choice([0.0, 0.02, 0.5, 0.97, 1.0], groups) if trial % 2 else np.full(groups, rng.random())
+        scores = rng.random((seeds, n)) < rates[clusters]
+        found = Cells.of({"a": scores}, clusters)
+        low, high = found.accuracy("a")
+        mean = float(scores.mean())
+        assert 0 <= low <= mean <= high <= 1
+        quantile = float(stats.t.ppf(0.975, groups - 1)) if size > 1 else 1.9599639845400545
+        narrow = score_interval_of(mean, n * seeds, min(quantile, 1.96))
+        assert high - low > (0.95 if seeds == 1 else 0.55) * (narrow[1] - narrow[0])
+        inner = found.accuracy("a", level=0.9)
+        assert low <= inner[0] <= inner[1] <= high
+        if seeds == 1:
+            least = max(1.0, groups - 1.5) if size > 1 else n
+            wide = score_interval_of(mean, least, quantile)
+            assert wide[0] - 1e-9 <= low <= high <= wide[1] + 1e-9
+
+
+def test_more_clusters_that_are_right_never_lower_an_accuracys_bounds() -> None:
+    for groups, size in ((6, 50), (20, 10), (60, 22)):
+        clusters = np.repeat(np.arange(groups), size)
+        bounds = [Cells.of({"a": (clusters < right)[None]}, clusters).accuracy("a") for right in range(groups + 1)]
+        lows, highs = np.array(bounds).T
+        assert (np.diff(lows) >= 0).all()
+        assert (np.diff(highs) >= 0).all()
+        assert (highs - lows > 0.02).all()
+
+
+def test_clusters_with_equal_shares_of_right_answers_do_not_make_certain() -> None:
+    """Half of each cluster is right: the clusters' means do not vary at all, and one answer more changes little."""
+    clusters = np.repeat(np.arange(30), 10)
+    right = np.tile([True, False], 150)
+    low, high = Cells.of({"a": right[None]}, clusters).accuracy("a")
+    assert (low, high) == pytest.approx(score_interval_of(0.5, 300, float(stats.t.ppf(0.975, 29))))
+    right[1] = True
+    assert Cells.of({"a": right[None]}, clusters).accuracy("a") == pytest.approx((low, high), abs=0.005)
+
+
+def test_a_cell_with_one_seed_has_the_variance_of_the_others_seeds_of_its_group() -> None:
+    rng = np.random.default_rng(21)
+    difficulty = rng.beta(1.3, 0.7, 800)
+    many, alone = answers(rng, 4, difficulty, 0.08), answers(rng, 1, difficulty)
+    still = np.repeat(answers(rng, 1, difficulty), 4, axis=0)  # a baseline that no seed changes
+
+    def width(cells: dict[str, np.ndarray], groups: dict[str, str] | None = None) -> float:
+        low, high = Cells.of(cells, groups=groups or {}).accuracy("alone")
+        return high - low
+
+    single = width({"alone": alone})
+    beside = width({"alone": alone, "many": many})
+    assert beside > 2 * single
+    assert width({"alone": alone, "many": many, "still": still}, {"still": "baseline"}) == pytest.approx(beside)
+    assert width({"alone": alone, "still": still}, {"still": "baseline"}) == single
 
 
 def test_accuracy_of_several_seeds_is_wider_if_they_differ() -> None:
@@ -231,16 +314,14 @@ def test_accuracy_of_several_seeds_by_hand(seeds: int, spread: float) -> None:
     n = 300
     scores = answers(rng, seeds, rng.beta(1.3, 0.7, n), spread)
     cells = Cells.of({"a": scores})
-    by_item = scores.mean(axis=0)
-    items = by_item.var(ddof=1) / n
-    variance = max(items + float(cells.seed_square[0] - cells.answer_noise[0]) / seeds, items / 2)
-    freedom = variance**2 / (items**2 / (n - 1) + (float(cells.seed_square[0]) / seeds) ** 2 / (seeds - 1))
     mean = float(scores.mean())
+    weight = seeds * n * mean * (1 - mean)  # a quarter of an answer stands for seeds that answer alike
+    design = (weight * scores.mean(axis=0).var() / (mean * (1 - mean)) + 0.25) / (weight + 0.25)
+    items = mean * (1 - mean) * design / n
+    variance = max(items + float(cells.seed_square[0] - cells.answer_noise[0]) / seeds, 0.35 * items)
+    freedom = variance**2 / ((float(cells.seed_square[0]) / seeds) ** 2 / (seeds - 1))
     effective, quantile = mean * (1 - mean) / variance, float(stats.t.ppf(0.975, max(1.0, freedom)))
-    square = quantile**2 / effective
-    half = quantile * np.sqrt(mean * (1 - mean) / effective + square / (4 * effective))
-    expected = (mean + square / 2 - half) / (1 + square), (mean + square / 2 + half) / (1 + square)
-    assert cells.accuracy("a") == pytest.approx((max(0, expected[0]), min(1, expected[1])))
+    assert cells.accuracy("a") == pytest.approx(score_interval_of(mean, effective, quantile))
 
 
 def test_refuses_cells_on_different_items() -> None:
@@ -248,20 +329,3 @@ def test_refuses_cells_on_different_items() -> None:
         Cells.of({"a": np.ones((1, 4)), "b": np.ones((1, 5))})
     with pytest.raises(ValueError, match="same items"):
         Cells.of({"a": np.ones((1, 4))}, np.zeros(5))
-
-
-def test_noise_floor_of_a_pair_and_of_several() -> None:
-    floor = noise_floor([[0.650, 0.625], [0.7]])
-    assert floor is not None
-    assert floor.largest == pytest.approx(0.025)
-    assert floor.deviation == pytest.approx(0.025 / np.sqrt(2))
-    assert (floor.pairs, floor.degrees_of_freedom) == (1, 1)
-    several = noise_floor([[0.60, 0.62, 0.66], [0.5, 0.51]])
-    assert several is not None
-    assert several.largest == pytest.approx(0.06)
-    assert (several.pairs, several.degrees_of_freedom) == (4, 3)
-
-
-def test_no_replicate_means_no_noise_floor() -> None:
-    assert noise_floor([[0.6], [0.7]]) is None
-    assert noise_floor([]) is None

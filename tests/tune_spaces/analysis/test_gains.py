@@ -7,7 +7,7 @@ from bridge_common.trial_folder import TrialFolder
 from tests.support.made_samples import bits, write_samples
 from tune_spaces.analysis.gains import gain_lines
 from tune_spaces.analysis.paired_tests import mcnemar_exact, paired_interval
-from tune_spaces.analysis.pairwise import points
+from tune_spaces.analysis.verdicts import points
 
 
 def test_gain_is_over_the_target_alone_and_information_over_shuffled_tokens(tmp_path: Path) -> None:

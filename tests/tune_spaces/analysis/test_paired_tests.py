@@ -178,3 +178,13 @@ def test_a_difference_needs_a_discordance_that_can_hold_it() -> None:
     assert mcnemar_power(100, 0.0, 0.0) == 0.0, "nothing differs and nothing is rejected"
     assert mcnemar_power(100, 1.0, 1.0) == pytest.approx(1)
     assert mcnemar_power(100, 0.2, -0.2) == pytest.approx(mcnemar_power(100, 0.2, 0.2))
+
+
+@pytest.mark.parametrize("method", ["holm", "fdr_bh"])
+def test_corrections_agree_with_statsmodels(method: str) -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(5)
+    for size in (1, 2, 3, 30):
+        known = np.round(rng.random(size) ** 3, 2).tolist()  # with ties
+        assert adjust(known, method) == pytest.approx(multipletests(known, method=method)[1].tolist())  # type: ignore[arg-type]

@@ -1,15 +1,19 @@
 """Comparison of runs, with the figures of the reference runs first."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tune_spaces.analysis.estimates import Cells
+from tune_spaces.analysis.noise_floor import NoiseFloor
+from tune_spaces.analysis.paired_comparison import PairedComparison
 from tune_spaces.analysis.paired_tests import adjust, mcnemar_exact, minimum_detectable_effect, paired_interval
-from tune_spaces.analysis.pairwise import PairedComparison, compare_pairs, compare_runs, verdict
+from tune_spaces.analysis.pairwise import compare_pairs, compare_runs
 from tune_spaces.analysis.samples import Samples, load_samples
+from tune_spaces.analysis.verdicts import verdict
 
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "data" / "reference_runs"
 
@@ -131,12 +135,61 @@ def test_what_could_have_been_detected_depends_on_the_size_of_the_family() -> No
     assert len(family) == 3
 
 
-def test_several_seeds_could_have_shown_1_43_times_half_their_interval() -> None:
-    """(1.960 + 0.842) / 1.960 half widths of a 95 % interval are seen with 80 % power."""
+def test_what_several_seeds_could_have_shown_depends_on_the_size_of_the_family() -> None:
     rng = np.random.default_rng(6)
-    cells = {"a": rng.random((3, 400)) < 0.6, "b": rng.random((3, 400)) < 0.6}
+    cells = {name: rng.random((3, 400)) < 0.6 for name in "abcd"}
+    (alone,) = compare_pairs(cells, [("a", "b")])
+    first, *others = compare_pairs(cells, [("a", "b"), ("a", "c"), ("a", "d")])
+    effect = Cells.of(cells).contrast({"a": 1.0, "b": -1.0})
+    assert alone.detectable == effect.detectable(0.05)
+    assert first.detectable == effect.detectable(0.05 / 3)
+    assert first.detectable > 1.1 * effect.detectable(0.05)
+    assert {first.comparisons, *(pair.comparisons for pair in others)} == {3}
+    assert alone.comparisons == 1
+
+
+def test_more_items_do_not_reduce_what_seeds_add_to_the_error() -> None:
+    """A quarter of the squared error is the seeds': a difference of half the detectable one is out of reach."""
+    values = {"difference": 0.03, "detectable": 0.04, "runs": 3, "test": "Student's t", "p_adjusted": 0.2}
+    items = comparison(**values)
+    assert items.items_needed == math.ceil(1000 * (4 / 3) ** 2)
+    seeds = comparison(**values, item_share=0.75)
+    assert seeds.items_needed == math.ceil(1000 * 0.75 / ((3 / 4) ** 2 - 0.25))
+    none = comparison(**{**values, "difference": 0.02}, item_share=0.75)
+    assert none.items_needed is None
+    assert verdict(none).endswith("one of 2.0 points is not reachable with 3 seeds, whatever the number of items.")
+    alone = comparison(**{**values, "difference": 0.02, "runs": 1}, item_share=0.75)
+    assert "not reachable with one seed, whatever" in verdict(alone)
+    rng = np.random.default_rng(12)
+    cells = {name: rng.random((3, 500)) < 0.6 + rng.normal(0, 0.08, (3, 1)) for name in "ab"}
     (pair,) = compare_pairs(cells, [("a", "b")])
-    assert pair.detectable == pytest.approx(1.429 * (pair.ci_high - pair.ci_low) / 2)
+    assert pair.item_share == Cells.of(cells).contrast({"a": 1.0, "b": -1.0}).item_share < 0.6
+
+
+def test_a_difference_within_the_noise_floor_is_not_shown() -> None:
+    rng = np.random.default_rng(15)
+    cells = {"a": rng.random((1, 1000)) < 0.7, "b": rng.random((1, 1000)) < 0.6}
+    for typical in (0.05, 0.2):
+        floor = NoiseFloor(typical=typical, largest=1.0, deviation=0.1, pairs=1, degrees_of_freedom=1)
+        (pair,) = compare_pairs(cells, [("a", "b")], floor=floor)
+        assert pair.p_adjusted < 0.05
+        assert pair.floor == typical
+        assert (pair.shown, pair.within_floor) == (typical == 0.05, typical == 0.2)
+        assert pair.turned().shown is pair.shown
+        assert ("so it is no finding" in verdict(pair)) is pair.within_floor
+
+
+def test_a_turned_comparison_is_that_of_the_other_with_the_one() -> None:
+    rng = np.random.default_rng(16)
+    cells = {"a": rng.random((1, 300)) < 0.7, "b": rng.random((1, 300)) < 0.6}
+    (pair,) = compare_pairs(cells, [("a", "b")])
+    (other,) = compare_pairs(cells, [("b", "a")])
+    turned = pair.turned()
+    for name in ("a", "b", "accuracy_a", "accuracy_b", "n10", "n01", "p", "detectable"):
+        assert getattr(turned, name) == getattr(other, name)
+    assert (turned.difference, turned.ci_low, turned.ci_high) == pytest.approx(
+        (other.difference, other.ci_low, other.ci_high)
+    )
 
 
 def gain_cells() -> dict[str, np.ndarray]:
@@ -235,15 +288,16 @@ def test_the_sentence_of_a_pair_that_was_shown() -> None:
     assert verdict(comparison()) == (
         f"full against B: full is more accurate than B on these items ({FIGURES}, n = 1000)."
     )
-    assert verdict(comparison(), 2) == (
+    assert verdict(comparison(comparisons=2)) == (
         f"full against B: full is more accurate than B on these items ({FIGURES}, 0.0246 after correction for 2 "
         "comparisons, n = 1000)."
     )
+    assert "0.0246 after correction for 2 of the plan's questions" in verdict(comparison(comparisons=2, asked=True))
     assert "B is more accurate than full" in verdict(comparison(difference=-0.1))
 
 
 def test_the_sentence_of_a_pair_that_was_not_shown_says_what_is_excluded_and_what_it_would_take() -> None:
-    assert verdict(comparison(p_adjusted=0.05), 1) == (
+    assert verdict(comparison(p_adjusted=0.05)) == (
         f"full against B: no difference was shown ({FIGURES}, n = 1000); differences beyond 13.0 points are excluded; "
         "at this rate of discordance, 1000 items could have shown a difference of 4.1 points or more with 80 % power."
     )
@@ -254,8 +308,11 @@ def test_the_sentence_of_a_pair_that_was_not_shown_says_what_is_excluded_and_wha
     assert "n = 1000 in 50 clusters)" in verdict(comparison(**small))
     assert verdict(comparison(**small)).endswith("; one of 2.0 points would need about 4000 items.")
     margin = {**small, "margin": 0.05}
-    assert "; equivalent within the declared margin of 5.0 points; " in verdict(comparison(**margin, equivalent=True))
-    assert "; not shown to be equivalent within the declared margin of 5.0 points; " in verdict(
+    per_comparison = (
+        "; equivalent within the declared margin of 5.0 points (two one-sided tests at 5 %, per comparison); "
+    )
+    assert per_comparison in verdict(comparison(**margin, equivalent=True))
+    assert per_comparison.replace("equivalent", "not shown to be equivalent") in verdict(
         comparison(**margin, equivalent=False)
     )
 

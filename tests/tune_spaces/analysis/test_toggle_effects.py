@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune_spaces.analysis.estimates import NoiseFloor
+from tune_spaces.analysis.noise_floor import NoiseFloor
 from tune_spaces.analysis.paired_tests import adjust, discordant, mcnemar_exact, paired_interval
 from tune_spaces.analysis.toggle_effects import Attribution, Effect, Kind, attribute
 
@@ -178,7 +178,7 @@ def test_p_values_of_the_sweep_are_corrected_among_themselves() -> None:
 
 
 def test_an_effect_on_the_level_or_the_floor_is_not_shown() -> None:
-    floor = NoiseFloor(largest=0.02, deviation=0.01, pairs=1, degrees_of_freedom=1)
+    floor = NoiseFloor(typical=0.02, largest=0.03, deviation=0.01, pairs=1, degrees_of_freedom=1)
     numbers = {"kind": "leave_one_out", "toggles": (KL,), "estimate": 0.1, "p": 0.01}
     assert Effect(**numbers, p_adjusted=0.049).shown(floor)  # type: ignore[arg-type]
     assert not Effect(**numbers, p_adjusted=0.05).shown(floor)  # type: ignore[arg-type]

@@ -113,6 +113,6 @@ def test_a_campaign_without_full_is_not_compared_with_a_control(tmp_path: Path) 
     record = files.read_json(paths["appendix.json"])
     assert record["reference"] == "B"
     assert record["controls"]["names"] == ["constant"]
-    assert [(pair["a"], pair["b"]) for pair in record["pairs"]] == [("B", "C")]
+    assert [(pair["a"], pair["b"]) for pair in record["pairs"]] == [("C", "B")], "as the plan asks"
     families = pd.read_csv(paths["pairs.csv"]).groupby("family").size().to_dict()
-    assert families == {"baselines": 2, "controls": 2, "variants": 1}
+    assert families == {"baselines": 2, "controls": 2, "questions": 1}

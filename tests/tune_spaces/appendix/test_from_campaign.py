@@ -120,7 +120,7 @@ def test_phase_2_is_compared_with_phase_1s_full_of_the_same_base(tmp_path: Path)
     assert residual.startswith("Does anchoring by residual addition close the gap? Not shown: accuracy of hybrid-res")
     assert adapter.startswith("Does anchoring by gated adapters close the gap? Not shown: accuracy of hybrid-adapter")
     text = paths["appendix.md"].read_text(encoding="utf-8")
-    assert text.index(direction) < text.index("| variant | runs |") < text.index("## What the data support")
+    assert text.index("| variant | runs |") < text.index(direction) < text.index("## What the data support")
 
 
 def finish_as(trials: Path, name: str, spec: JobSpec, rng: np.random.Generator, target_alone: float = 0.5) -> None:

@@ -12,8 +12,8 @@ import pytest
 from bridge_common.errors import UserError
 from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.analyse import Appendix, analyse
-from tune_spaces.analysis.pairwise import verdict
 from tune_spaces.analysis.scored_trials import read_trials
+from tune_spaces.analysis.verdicts import verdict
 from tune_spaces.appendix.write import write_appendix
 
 TOGGLES = ("kl_alignment", "prompt_alignment", "decode_aware", "geometry_projection")
@@ -108,7 +108,7 @@ def test_noise_floor_is_the_replicates_difference(campaign: Campaign) -> None:
     appendix = campaign.plan(lambda variant: 0.0).appendix()
     a, b = campaign.rows[1]["accuracy/bridged"], campaign.rows[2]["accuracy/bridged"]
     assert appendix.noise_floor is not None
-    assert appendix.noise_floor.largest == pytest.approx(abs(a - b))
+    assert (appendix.noise_floor.typical, appendix.noise_floor.largest) == pytest.approx((abs(a - b), abs(a - b)))
     assert all(row["noise_floor"] == pytest.approx(abs(a - b)) for row in appendix.effects())
 
 
@@ -125,8 +125,8 @@ def test_no_difference_is_claimed_where_only_chance_differs(campaign: Campaign) 
 def test_a_difference_within_the_noise_floor_is_no_finding(campaign: Campaign) -> None:
     campaign.plan(lambda variant: {"A": -0.3, "full": 0.12}.get(variant, 0.0))
     claims = campaign.appendix().claims
-    within = [sentence for sentence in claims.not_supported if "does not exceed what replicates" in sentence]
-    assert any(sentence.startswith("full against C: full is more accurate") for sentence in within)
+    within = [sentence for sentence in claims.not_supported if "does not exceed what two runs of one" in sentence]
+    assert any(sentence.startswith("full against C: no finding") for sentence in within)
     assert not any(sentence.startswith("full against C") for sentence in claims.supported)
 
 
@@ -347,7 +347,7 @@ def test_a_declared_margin_is_tested(campaign: Campaign, margin: float | None, e
 
 
 def test_the_first_table_has_one_row_a_variant(campaign: Campaign, tmp_path: Path) -> None:
-    appendix = campaign.plan(lambda variant: -0.2 if variant == "B" else 0.0).appendix()
+    appendix = campaign.plan(lambda variant: -0.2 if variant in ("A", "B") else 0.0).appendix()
     text = write_appendix(tmp_path / "out", appendix)["appendix.md"].read_text()
     table = text.split("| variant | runs | bridged, % | gain | − full, points |")[1].split("\n\n")[0]
     rows = [line.split(" | ") for line in table.strip().splitlines()[1:]]

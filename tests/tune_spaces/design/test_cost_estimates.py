@@ -10,8 +10,11 @@ from bridge_common.intervals import wilson
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, RunSpec, TimeEstimator, paper, paper_run, tiny, tiny_run
 from tune_spaces.analysis.paired_tests import minimum_detectable_effect
-from tune_spaces.design import cost_estimates
+from tune_spaces.design import cost_estimates, phases
 from tune_spaces.design.cost_estimates import CostModel
+from tune_spaces.design.search import Axis
+from tune_spaces.design.sweep import sweep
+from tune_spaces.design.variants import full
 
 SHORT: dict[str, Any] = {"steps": 350, "eval_every": 100, "validation_examples": 10, "test_examples": 50}
 MODEL = TimeEstimator()
@@ -125,3 +128,22 @@ def test_what_the_gate_can_resolve_at_this_n() -> None:
 def test_what_a_comparison_can_resolve_is_what_mcnemar_shows_with_80_percent_power() -> None:
     assert cost_estimates.comparison_resolution(1319) == minimum_detectable_effect(1319, 0.12)
     assert cost_estimates.comparison_resolution(1319, 0.3) == minimum_detectable_effect(1319, 0.3)
+
+
+def test_what_a_comparison_of_a_family_can_resolve_is_at_the_corrections_first_step() -> None:
+    alone, family = (cost_estimates.comparison_resolution(1319, comparisons=count) for count in (1, 8))
+    assert family == minimum_detectable_effect(1319, 0.12, alpha=0.05 / 8)
+    assert alone is not None
+    assert family is not None
+    assert family > 1.25 * alone
+
+
+def test_the_family_is_that_of_the_plans_questions_or_of_all_pairs_or_a_sweep() -> None:
+    base = tiny()
+    sizes = {name: cost_estimates.family_size(phases.PHASES[name](base)) for name in ("phase1", "phase2", "phase3")}
+    assert sizes == {"phase1": 2, "phase2": 3, "phase3": 8}
+    assert cost_estimates.family_size(phases.ablate(base)) == 10, "full and four others"
+    assert cost_estimates.family_size(phases.ablate(base, ["factorial"])) == 15, "16 variants are a sweep"
+    assert cost_estimates.family_size(phases.Phase(name="p", goal="g", first=(full(),))) == 1
+    search = sweep(base, [Axis(field="soft_tokens", values=tuple(range(1, 40)))], search="optuna", trials=12)
+    assert cost_estimates.family_size(search) == 11

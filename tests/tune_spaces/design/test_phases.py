@@ -54,6 +54,17 @@ def test_later_phases_need_phase_1_and_the_third_needs_free_gpus() -> None:
     assert [phase.gated for phase in made] == [True, False, False]
 
 
+@pytest.mark.parametrize("name", PURPOSES)
+def test_every_goal_of_a_phase_is_a_question(name: str) -> None:
+    """Each variant is asked about, against one that runs, phase 1's full, or a condition of its own."""
+    phase = phases.PHASES[name](tiny())
+    names = {variant.name for variant in phase.variants()}
+    asked = {variant for _, a, b in phase.asks for variant in (a, b)}
+    assert names - asked <= {"A"}, "which only repeats B"
+    assert asked <= names | {"full", "target_alone"}
+    assert all(question.endswith("?") for question, _, _ in phase.asks)
+
+
 def test_an_ablation_names_its_toggles() -> None:
     everything, some = phases.ablate(tiny()), phases.ablate(tiny(), ["leave-one-out"], ["kl", "geometry_projection"])
     assert (everything.name, everything.goal) == ("ablate", "effects of all toggles")

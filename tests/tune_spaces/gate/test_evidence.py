@@ -1,19 +1,24 @@
 """Pooling runs of one configuration: exact for equal counts, never narrower than the items allow."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bridge_common import files
-from bridge_common.intervals import wilson
+from bridge_common.intervals import score_interval_of, wilson
 from tune_spaces.gate.evidence import pool
 from tune_spaces.gate.outcome import Outcome
 
 
-def run(folder: Path, correct: "list[bool] | np.ndarray", first: int = 0) -> Outcome:
+def run(folder: Path, correct: "list[bool] | np.ndarray", first: int = 0, cluster: int = 1) -> Outcome:
+    """Write the answers of a run, of which every `cluster` in a row belong together."""
     folder.mkdir()
-    rows = [{"id": f"q{first + i}", "bridged_correct": bool(c)} for i, c in enumerate(correct)]
+    rows: list[dict[str, Any]] = [{"id": f"q{first + i}", "bridged_correct": bool(c)} for i, c in enumerate(correct)]
+    if cluster > 1:
+        rows = [row | {"cluster": f"template {i // cluster}"} for i, row in enumerate(rows)]
     files.write_jsonl(folder / "samples.jsonl", rows)
     return Outcome(accuracy=float(np.mean(correct)), correct=int(sum(correct)), n=len(rows), folder=str(folder))
 
@@ -65,23 +70,22 @@ def test_more_items_widen_what_is_known(tmp_path: Path) -> None:
 
 
 def test_the_effective_number_of_items_by_hand(tmp_path: Path) -> None:
-    """Means 1, 1, 1/2 and 0: variance 11/48, a quarter of it for the mean; 15/64 over 11/192 are 45/11 items."""
+    """Means 1, 1, 1/2 and 0: their variance, 11/64, is 11/15 of 15/64, that of single answers.
+
+    8 answers of variance 15/64 weigh 15/8; a quarter of an answer stands for items that are answered alike.
+    """
     runs = [run(tmp_path / "a", [True, True, True, False]), run(tmp_path / "b", [True, True, False, False])]
     evidence = pool(runs)
     assert evidence.accuracy == 5 / 8
-    assert evidence.effective_n == pytest.approx(45 / 11)
-    assert (evidence.low, evidence.high) == pytest.approx(wilson(5 / 8 * 45 / 11, 45 / 11))
-
-
-def test_two_items_have_a_variance(tmp_path: Path) -> None:
-    """Means 1 and 1/2: variance 1/8, half of it for the mean; 3/16 over 1/16 are 3 items."""
-    assert pool([run(tmp_path / "a", [True, True]), run(tmp_path / "b", [True, False])]).effective_n == 3
+    design = (15 / 8 * 11 / 15 + 1 / 4) / (15 / 8 + 1 / 4)
+    assert evidence.effective_n == pytest.approx(4 / design)
+    assert (evidence.low, evidence.high) == pytest.approx(wilson(5 / 8 * 4 / design, 4 / design))
 
 
 def test_two_runs_are_worth_at_most_their_answers(tmp_path: Path) -> None:
-    """Answers that disagree on every item have means that do not vary at all."""
+    """Answers that disagree on every item have means that do not vary at all; one answer more changes nothing then."""
     runs = [run(tmp_path / "a", [True, False] * 5), run(tmp_path / "b", [False, True] * 5)]
-    assert pool(runs).effective_n == 10
+    assert pool(runs).effective_n == 20
     almost = [run(tmp_path / "c", [True, False] * 5), run(tmp_path / "d", [False, True] * 4 + [True, True])]
     assert pool(almost).effective_n == 20
 
@@ -95,7 +99,7 @@ def test_answers_that_are_all_alike_count_each_item_once(tmp_path: Path, answer:
 
 def test_one_item_can_be_pooled(tmp_path: Path) -> None:
     evidence = pool([run(tmp_path / "a", [True]), run(tmp_path / "b", [False])])
-    assert (evidence.accuracy, evidence.n, evidence.effective_n) == (0.5, 1, 1)
+    assert (evidence.accuracy, evidence.n, evidence.effective_n) == (0.5, 1, 2)
 
 
 def test_items_of_unequal_runs_weigh_alike(tmp_path: Path) -> None:
@@ -131,6 +135,41 @@ def test_runs_without_counts_are_pooled_by_their_accuracies(tmp_path: Path) -> N
     assert pool([Outcome(accuracy=0.5, n=10), Outcome(accuracy=0.25, n=10)]).accuracy == 0.375
     counted = [Outcome(accuracy=0.0, correct=0, n=10), Outcome(accuracy=0.5, correct=5, n=10)]
     assert pool(counted).accuracy == 0.25
+
+
+def test_clusters_that_are_all_right_or_all_wrong_count_as_one_item_each(tmp_path: Path) -> None:
+    """10 clusters of 20 items each: with 10 times more clusters of 2 items the interval is far narrower."""
+    answers = np.repeat([True] * 7 + [False] * 3, 20)
+    evidence = pool([run(tmp_path / "a", answers, cluster=20)])
+    assert (evidence.n, evidence.clusters, evidence.runs) == (200, 10, 1)
+    assert evidence.accuracy == 0.7
+    assert evidence.effective_n == pytest.approx(9, abs=0.1)
+    low, high = score_interval_of(0.7, evidence.effective_n, float(stats.t.ppf(0.975, 9)))
+    assert (evidence.low, evidence.high) == pytest.approx((low, high))
+    many = pool([run(tmp_path / "b", np.repeat([True] * 70 + [False] * 30, 2), cluster=2)])
+    assert many.high - many.low < (evidence.high - evidence.low) / 3
+    assert pool([run(tmp_path / "c", answers)]).clusters is None, "items without a cluster are independent"
+
+
+def test_clusters_hold_for_several_runs_too(tmp_path: Path) -> None:
+    answers = np.repeat([True] * 7 + [False] * 3, 20)
+    runs = [run(tmp_path / str(i), answers, cluster=20) for i in range(3)]
+    assert pool(runs).clusters == 10
+    assert pool(runs).effective_n == pytest.approx(9, abs=0.1)
+
+
+def test_the_gates_interval_covers_the_truth_with_clusters(tmp_path: Path) -> None:
+    """600 items of 60 templates whose accuracies differ: as if items were independent it would cover 75 %."""
+    rng = np.random.default_rng(2)
+    hits, independent, repeats = 0, 0, 200
+    for repeat in range(repeats):
+        answers = rng.random(600) < np.repeat(rng.beta(7 * 0.5, 3 * 0.5, 60), 10)
+        found = pool([run(tmp_path / str(repeat), answers, cluster=10)])
+        hits += found.low <= 0.7 <= found.high
+        low, high = wilson(int(answers.sum()), 600)
+        independent += low <= 0.7 <= high
+    assert 0.92 <= hits / repeats <= 0.985
+    assert independent / repeats < 0.85
 
 
 def test_no_run_is_a_mistake() -> None:

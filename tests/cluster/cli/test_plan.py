@@ -1,0 +1,49 @@
+"""What a plan promises and what it costs, as printed."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.cli.options import PhaseRequest
+from cluster.cli.plan import price, print_plan
+from cluster.cli.request import parse_phase
+from tune_spaces.design.cost_estimates import comparison_resolution
+
+
+def request(storage: Path, *arguments: str, phase: str = "phase1") -> PhaseRequest:
+    return parse_phase(phase, ["--storage", str(storage), "--skip-preflight", *arguments])
+
+
+def printed(capsys: pytest.CaptureFixture[str], storage: Path, *arguments: str, phase: str = "phase1") -> str:
+    print_plan(phase, request(storage, *arguments, phase=phase))
+    return capsys.readouterr().out
+
+
+def test_the_price_of_the_confident_gate_has_its_further_runs() -> None:
+    minutes = {"full": 10, "more-1": 40, "more-2": 11, "B": 3, "C": 4, "constant": 2}
+    trials = [
+        {"name": name, "variant": name, "minutes": value, "gpu_hours": value / 15, "done": False, "same_as": None}
+        | {"minutes_by_part": {}}
+        for name, value in minutes.items()
+    ]
+    record = {
+        **{"trials": trials, "first": ["full"], "extras": ["more-1", "more-2"], "beside": ["constant"]},
+        **{"branches": {"pass": [], "attribute": ["B", "C"]}, "search": None},
+        "estimate": {"finished": 0, "card": None, "assumed": ["a card"]},
+    }
+    line = price(record)[0]
+    assert line.startswith("to run: about 12 to 70 minutes, 0.8 to 4.7 GPU-hours, the most with all 2 further runs")
+    assert price({**record, "extras": []})[0] == "to run: about 12 to 19 minutes, 0.8 to 1.3 GPU-hours"
+
+
+def test_what_a_comparison_shows_is_in_points_and_of_the_plans_family(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = printed(capsys, tmp_path, "--set", "test_examples=1319")
+    smallest = comparison_resolution(1319, comparisons=2)
+    assert smallest is not None
+    assert (
+        f"each comparison at n = 1319: shows a difference of {100 * smallest:.1f} points with 80 % power (exact "
+        "McNemar of two runs, 12 % of items discordant, corrected for 2 comparisons)"
+    ) in text
+    assert "is within ±3.5 points of 70 %, ±3.7 points of 65 %" in text
