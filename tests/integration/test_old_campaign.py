@@ -36,6 +36,12 @@ def cluster(*arguments: str | Path) -> str:
     return done.stdout
 
 
+def in_a_process(*arguments: str | Path) -> None:
+    """Run a command that starts Ray, whose workers find this checkout."""
+    done = call(*map(str, arguments), PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def results_of(storage: Path) -> dict[str, bytes]:
     return {name: (storage / NAME / "trials" / name / "result.json").read_bytes() for name in FINISHED}
 
@@ -62,7 +68,7 @@ def test_it_is_read_and_reported(storage: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_it_is_resumed_from_its_checkpoint_and_its_trials_are_reused(storage: Path) -> None:
     before = results_of(storage)
-    assert call("resume", "--storage", str(storage)).returncode == 0
+    in_a_process("resume", "--storage", storage)
     assert results_of(storage) == before
     trial = storage / NAME / "trials" / "C-21c38f2a"
     assert json.loads((trial / "result.json").read_text())["metrics"]["n"] == 24
@@ -78,7 +84,7 @@ def test_it_is_resumed_from_its_checkpoint_and_its_trials_are_reused(storage: Pa
     # Another campaign of the same settings in this storage takes all four, and starts no Ray.
     asked = json.loads((storage / NAME / "campaign.json").read_text())
     settings = [f"--set={name}={value}" for name, value in asked["request"]["settings"].items()]
-    assert call("phase1", "--preset", "tiny", "--storage", str(storage), "--name", "again", *settings).returncode == 0
+    in_a_process("phase1", "--preset", "tiny", "--storage", storage, "--name", "again", *settings)
     for name in (*FINISHED, "C-21c38f2a"):
         taken = json.loads((storage / "again" / "trials" / name / "result.json").read_text())
         assert taken["reused_from"].endswith(f"{NAME}/trials/{name}")

@@ -19,7 +19,7 @@ def call(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[st
         [sys.executable, "-m", "cluster", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
         cwd=ROOT,
         env={**kept, "CUDA_VISIBLE_DEVICES": "", **environment},
         check=False,
