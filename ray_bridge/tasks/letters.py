@@ -71,7 +71,7 @@ _CLAUSE_END = r"(?=\s*(?:[.,;:!?。、]|$|\n|\b(?:because|since|as|for|instead|r
 # What says which letter is the answer.
 _STATED = (
     re.compile(
-        rf"(?:\banswer|\bans\b\.?|\bcorrect\s(?:choice|option|one)|答案|正确的?(?:选项|答案)?|选项|选择?)"
+        rf"(?:\banswer|\bans\b\.?|\bcorrect\s(?:choice|option|one|letter)|答案|正确的?(?:选项|答案)?|选项|选择?)"
         rf"(?:{_SAYS}|(?<=answer){_SOMETHING_IS}){_LETTER}",
         re.IGNORECASE,
     ),
@@ -155,6 +155,8 @@ def leading_letter(text: str, choices: Sequence[str], *, small: bool = False) ->
     if match["letter"].islower() and not (small and (follows or not rest.strip())):
         return None
     if match["mark"] == " " and not (follows or gives_reason):  # "A planet"
+        return None
+    if not (match["mark"] or "").strip(")]}\"'") and _DENIED.match(f" {rest.strip()}"):  # "(A) is wrong"
         return None
     if follows:
         rest = after[len(own) :]

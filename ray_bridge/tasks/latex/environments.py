@@ -52,7 +52,7 @@ def _system(match: re.Match[str]) -> str | None:
     """Return the rows as a list, a row that begins with a relation as the end of the one before; None for a table."""
     parts: list[str] = []
     for row in _rows(match):
-        cells = [_trimmed(cell) for cell in row.split("&")]
+        cells = [cell for cell in map(_trimmed, row.split("&")) if cell]
         line = _trimmed("".join(cells) if len(cells) < 2 or _HOLDS_RELATION.search(row) else "&".join(cells))
         if "&" in line:
             return None

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from ray_bridge.config.task_mapping import known_mapping
 from ray_bridge.tasks.bounded.pool import MEMORY
 from ray_bridge.tasks.competition_math import VERDICTS, CompetitionMath
+from ray_bridge.tasks.data.rows import DataRow, RowError
 from ray_bridge.tasks.gsm8k import GSM8K
 from ray_bridge.tasks.hotpotqa import HotpotQA
 from ray_bridge.tasks.mapped import MappedTask
@@ -34,6 +36,9 @@ PIECES = (
     *("1", "9", "12,345", ".", ",", "-", "−", "e9", "1e5", "9^{9^{9}}", "^{9", "!", "\\frac{1}{", "\\sqrt{", "x", "+"),
     *("=", "<", "(", ")", "[", "]", "\\text{", " and ", " or ", "The final answer is ", "answer: ", "I hope", "\\cup"),
     *("The answer is ", "(C)", "C", "A -1.0 -1.0\n", "答案是", "Mercury", "answer" + " " * 50),
+    *("（C）", "【答案】", "选", "not A but ", "it's ", "、", "或", "<｜end▁of▁sentence｜>", "T-shirts", "✅", "_"),
+    *("\\begin{cases}", "\\end{cases}", "\\begin{aligned}", "\\end{aligned}", "|", "(B) ", ":", "a.m.", "\\sqrt[3]{"),
+    *("\\pm", "\\mp", "(c)", "C选项", "正确"),
     *("\\begin{pmatrix}", "\\\\", "&", "\\end{pmatrix}", "\\int_0^1", "\\sum_{n=1}^{9}", "\\%", " ", "é", "\x00", "٣"),
 )
 
@@ -89,6 +94,25 @@ def test_any_bytes_repeated_are_scored_in_bounds(data: bytes, piece: str, length
         before = cpu_seconds()
         scorer.score(text, example)
         assert cpu_seconds() - before < 2, text[:200]
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 20))])
+def test_rows_of_any_bytes_are_examples_or_refused_in_bounds(seed: int) -> None:
+    mapped = MappedTask(known_mapping("arc_challenge"))
+    for text in inputs(seed):
+        labels = {"text": [text, "b", "c"], "label": [text[:9], "B", "C"]}
+        rows = [
+            (GSM8K(), {"question": text, "answer": text}),
+            (GSM8K(), {"question": "?", "answer": f"#### {text}"}),
+            (CompetitionMath(), {"problem": text, "solution": text}),
+            (HotpotQA(), {"question": text, "answer": text, "context": text}),
+            (mapped, {"question": text, "choices": labels, "answerKey": text[:9]}),
+        ]
+        for task, fields in rows:
+            before = time.process_time()
+            with suppress(RowError):
+                task.example(DataRow(fields=fields, file="file", place="line 1"), "train", 0)
+            assert time.process_time() - before < 2, text[:200]
 
 
 def test_a_busy_machine_changes_no_score() -> None:
