@@ -369,3 +369,10 @@ def test_the_appendix_as_json_holds_all_of_it(tmp_path: Path) -> None:
         "without_samples": ["C (seed 0)"],
     }
     assert of(plan(tmp_path / "one")).as_json()["noise_floor"] is None
+
+
+def test_controls_have_rows_of_costs(tmp_path: Path) -> None:
+    rows = [{"variant": name, "K": i, "cost/flops/bridged": 10.0 + i} for i, name in enumerate(("full", "constant"))]
+    appendix = analyse(trials_of(tmp_path, rows), controls=["constant"])
+    assert [(row["variant"], row["flops"]) for row in appendix.costs] == [("full", 10.0), ("constant", 11.0)]
+    assert appendix.pairs == []
