@@ -71,7 +71,10 @@ class Server:
             try:
                 probe.bind((self._host, self._port))
             except OSError as error:
-                raise UserError(f"port {self._port} of {self._host} is taken ({error}): give another --port") from error
+                raise UserError(
+                    f"cannot listen on port {self._port} of {self._host} ({error.strerror or error}): give another "
+                    "--port or --host"
+                ) from error
         output = self._log.open("ab") if self._log else None
         settings = {
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -1,20 +1,32 @@
 """The default MLflow store, and a check within seconds, without MLflow, that a store can be reached."""
 
+import base64
 import importlib.util
 import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 from urllib.error import URLError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import Request, urlopen
 
 from bridge_common.errors import UserError
+
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+"""Names in a storage of the default store's database, and of the folder of artifacts."""
 
 
 def default_tracking_uri(storage: Path) -> str:
     """Return the URI of the default store: a SQLite database in the storage folder, with artifacts in `mlartifacts`."""
-    return f"sqlite:///{Path(storage).resolve()}/mlflow.db"
+    return f"sqlite:///{Path(storage).resolve()}/{DATABASE}"
+
+
+def shown(uri: str) -> str:
+    """Return a URI as messages show it: without its user's password, on one line."""
+    scheme, mark, rest = uri.partition("://")
+    user, at, place = rest.rpartition("@")
+    hidden = f"{user.partition(':')[0]}:***{at}" if ":" in user else f"{user}{at}"
+    return " ".join(f"{scheme}{mark}{hidden}{place}".split())
 
 
 def check(tracking_uri: str, timeout: float = 5.0) -> None:
@@ -36,21 +48,39 @@ def check(tracking_uri: str, timeout: float = 5.0) -> None:
         _check_postgresql(tracking_uri, scheme.partition("+")[2], timeout)
     else:
         raise UserError(
-            f"MLflow cannot track to {tracking_uri!r}: give http://HOST:PORT of a server, sqlite:///PATH, or the URI "
-            "of a PostgreSQL database"
+            f"MLflow cannot track to {shown(tracking_uri)!r}: give http://HOST:PORT of a server, sqlite:///PATH, or "
+            "the URI of a PostgreSQL database"
         )
 
 
 def _check_server(uri: str, timeout: float) -> None:
     try:
-        with urlopen(uri.rstrip("/") + "/health", timeout=timeout) as answer:
+        with urlopen(_health(uri), timeout=timeout) as answer:
             if answer.read(100).strip() != b"OK":
                 raise URLError("what answers there is another program")
     except (URLError, OSError, ValueError) as error:
         raise UserError(
-            f"no MLflow server at {uri} ({getattr(error, 'reason', error)}): start one with "
+            f"no MLflow server at {shown(uri)} ({getattr(error, 'reason', error)}): start one with "
             "`python -m cluster ui`, or leave --tracking-uri out to track into a local database"
         ) from error
+
+
+def _health(uri: str) -> Request:
+    """Return the request of a server's health page, with its URI's user and password as MLflow's client sends them.
+
+    Raises:
+        ValueError: if the URI has no host, or a port that is none.
+    """
+    parts = urlsplit(uri)
+    if not parts.hostname:
+        raise ValueError("it names no host")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    place = host if parts.port is None else f"{host}:{parts.port}"
+    request = Request(urlunsplit((parts.scheme, place, f"{parts.path.rstrip('/')}/health", "", "")))
+    if parts.username is not None:
+        secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        request.add_header("Authorization", f"Basic {base64.b64encode(secret.encode()).decode()}")
+    return request
 
 
 def _check_sqlite(path: Path, timeout: float) -> None:
@@ -72,9 +102,11 @@ def _check_postgresql(uri: str, driver: str, timeout: float) -> None:
         raise UserError(
             f"PostgreSQL needs the package {driver or 'psycopg2'}: pip install {driver or 'psycopg2-binary'}"
         )
-    parts = urlsplit(uri)
-    if parts.hostname is not None:
-        host, port = parts.hostname, parts.port or 5432
+    try:
+        host, port = urlsplit(uri).hostname, urlsplit(uri).port or 5432
+    except ValueError as error:
+        raise UserError(f"{shown(uri)} is no address ({error}): give postgresql://USER@HOST:PORT/DATABASE") from error
+    if host is not None:
         try:
             socket.create_connection((host, port), timeout).close()
         except OSError as error:

@@ -33,6 +33,7 @@ from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.records import plan_file, prerequisites, reuse
 from tune_spaces.records.campaign_folder import CampaignFolder
+from tune_spaces.records.campaign_name import check_name
 from tune_spaces.records.limits import Limits
 
 if TYPE_CHECKING:
@@ -86,9 +87,8 @@ class Campaign:
         self.phase = phase if isinstance(phase, Phase) else phase(base)
         self.base, self.run_spec = base, run
         self.storage = Path(storage).expanduser().resolve()
-        self.name = name or self.phase.name
-        if self.name in (".", "..") or "/" in self.name:
-            raise UserError(f"campaign name {self.name!r}: use a plain folder name")
+        self.name = self.phase.name if name is None else name
+        check_name(self.storage, self.name)
         self.seeds, self.gate = tuple(seeds), gate or GateSettings()
         self.held, self.request = dict(held or {}), dict(request or {})
         self.plan: Plan = plan or self._make_plan()

@@ -24,6 +24,7 @@ from cluster.cli import (
     serve,
     translators,
 )
+from cluster.cli.checks import print_any_text
 
 
 class Sections(click.Group):
@@ -64,6 +65,7 @@ def main() -> int:
 
     A command returns its exit code, or None for 0. What is wrong with a request is one line on standard error.
     """
+    print_any_text()
     sys.path.append(os.getcwd())  # where plug-ins lie; `python -m` looks there by itself, the installed script does not
     try:
         return app.main(standalone_mode=False) or 0
@@ -74,6 +76,10 @@ def main() -> int:
         print(f"error: {error.format_message().rstrip('.')}; see `{path} --help`", file=sys.stderr)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
     except click.Abort:
         return 1
     return 2

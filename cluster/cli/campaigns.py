@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from bridge_common.errors import UserError
+from cluster.cli.checks import FILE, FOLDER, NEW_FILE, SECONDS, URI, NumberType, require_writable
 from cluster.cli.ending import or_stopped
 from cluster.cli.options import (
-    FOLDER,
     StartRequest,
     force_option,
     job_option,
@@ -49,8 +49,8 @@ def resume(
 @storage_option
 @name_option
 @click.option("--watch", is_flag=True, help="follow one campaign until it ends: state, node, step, accuracy, time left")
-@click.option("--every", default=2.0, help="seconds between looks; with --watch")
-@click.option("--tracking-uri", help="MLflow server to read instead of the storage; with --watch")
+@click.option("--every", type=SECONDS, default=2.0, help="seconds between looks; with --watch")
+@click.option("--tracking-uri", type=URI, help="MLflow server to read instead of the storage; with --watch")
 @json_option
 def status(storage: Path, name: str | None, watch: bool, every: float, tracking_uri: str | None, as_json: bool) -> None:
     """Print the state of campaigns: trials, gate, driver."""
@@ -71,7 +71,7 @@ def status(storage: Path, name: str | None, watch: bool, every: float, tracking_
 @click.command()
 @storage_option
 @name_option
-@click.option("--timeout", default=60.0, help="seconds to wait for the end")
+@click.option("--timeout", type=NumberType(min=0), default=60.0, help="seconds to wait for the end")
 def stop(storage: Path, name: str | None, timeout: float) -> int:
     """Stop a running campaign. `resume` continues it."""
     return stop_campaign(storage, name, timeout)
@@ -99,7 +99,7 @@ def stop_campaign(storage: Path, name: str | None, timeout: float) -> int:
 @storage_option
 @name_option
 @click.option("--format", "file_format", default="csv", help="csv, parquet or json")
-@click.option("--out", type=FOLDER, help="file to write  [default: results.FORMAT in the campaign's folder]")
+@click.option("--out", type=NEW_FILE, help="file to write  [default: results.FORMAT in the campaign's folder]")
 def results(storage: Path, name: str | None, file_format: str, out: Path | None) -> None:
     """Write a table with one row a trial: configuration, metrics, status."""
     from tune_spaces.records.results_table import FORMATS, export
@@ -110,17 +110,20 @@ def results(storage: Path, name: str | None, file_format: str, out: Path | None)
     table = campaign.results()
     if table.empty:
         raise UserError(f"campaign {campaign.name} has no trial yet: run it with resume")
+    if out is not None:
+        require_writable(out.parent, "--out")
     path = export(table, out or campaign.folder / f"results.{file_format}", file_format)
     print(f"{len(table)} trials: {path}")
 
 
 @click.command()
-@click.argument("logs", nargs=-1, required=True, type=FOLDER)
+@click.argument("logs", nargs=-1, required=True, type=FILE)
 @click.option("--into", type=FOLDER, default="archive", help="folder of the archive")
 def archive(logs: tuple[Path, ...], into: Path) -> None:
     """Move logs of earlier runs into a dated folder with a manifest; nothing is lost."""
     from cluster.archive import archive as move_logs
 
+    require_writable(into, "--into")
     print(move_logs(logs, into))
 
 

@@ -3,6 +3,7 @@
 import click
 
 from bridge_common.errors import UserError
+from cluster.cli.checks import NumberType
 from cluster.cli.options import address_option, env_option
 from cluster.cli.phases import phase_argument
 
@@ -56,7 +57,7 @@ def follow(job: str, address: str | None) -> int:
 @click.argument("job", required=False)
 @click.option("--all", "every", is_flag=True, help="stop every submitted phase that runs")
 @address_option
-@click.option("--timeout", default=60.0, help="seconds to wait for the end")
+@click.option("--timeout", type=NumberType(min=0), default=60.0, help="seconds to wait for the end")
 def stop(job: str | None, every: bool, address: str | None, timeout: float) -> None:
     """Stop a job, or all, and wait until Ray has ended it. To go on, submit the same phase again."""
     from cluster.jobs.manage import stop_jobs

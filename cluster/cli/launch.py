@@ -6,7 +6,8 @@ import click
 
 from bridge_common.errors import UserError
 from bridge_common.git import git_facts
-from cluster.cli.options import FOLDER, env_option, parse_settings, profile_option
+from cluster.cli.checks import NEW_FILE
+from cluster.cli.options import env_option, parse_settings, profile_option
 from cluster.cli.phases import phase_argument
 
 
@@ -19,7 +20,7 @@ from cluster.cli.phases import phase_argument
 @click.option("--site", multiple=True, metavar="FIELD=VALUE", help="a field of the site: partition, hours, image, ...")
 @env_option
 @click.option("--print", "shown", is_flag=True, help="print the file; the default")
-@click.option("--out", type=FOLDER, help="write the file")
+@click.option("--out", type=NEW_FILE, help="write the file")
 @click.option("--submit", "submitted", is_flag=True, help="submit it: sbatch, kubectl create, or ray up and ray exec")
 @click.pass_context
 def launch(

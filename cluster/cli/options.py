@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from bridge_common.errors import UserError
+from bridge_common.paths import short
+from cluster.cli.checks import FOLDER, KNOWN_FOLDER, MODEL, URI, NumberType
 from cluster.default_paths import default_reports, default_storage
 from ray_bridge.config.plugins import import_plugin
 from tune_spaces.analysis.contexts import CONTEXTS
@@ -17,11 +19,14 @@ from tune_spaces.design.sweep import SWEEP
 from tune_spaces.design.variants import CONTROLS
 
 Command = Callable[..., Any]
-FOLDER = click.Path(path_type=Path)
 BOTH = "both"  # contexts
+MOST_EXTRA_RUNS = 100
+"""Of the gate: each is planned ahead, and more would never be run."""
+MOST_SEEDS, LARGEST_SEED = 500, 2**32 - 1
 
 json_option = click.option("--json", "as_json", is_flag=True, help="print JSON")
-storage_option = click.option("--storage", type=FOLDER, default=default_storage(), help="folder of all campaigns")
+storage_option = click.option("--storage", type=KNOWN_FOLDER, default=default_storage(), help="folder of all campaigns")
+new_storage_option = click.option("--storage", type=FOLDER, default=default_storage(), help="folder of all campaigns")
 name_option = click.option("--name", help="name of the campaign  [default: the one started last]")
 reports_option = click.option("--reports", type=FOLDER, default=default_reports(), help="folder of the written reports")
 address_option = click.option(
@@ -40,13 +45,15 @@ parallel_option = click.option(
     help="trials at once: auto, as many as the cluster holds; or a number, also above that, for one that grows",
 )
 max_gpu_hours_option = click.option(
-    "--max-gpu-hours", type=float, help="GPU-hours of the whole campaign: nothing starts that would exceed them"
+    "--max-gpu-hours",
+    type=NumberType(min=0, min_open=True),
+    help="GPU-hours of the whole campaign: nothing starts that would exceed them",
 )
 until_option = click.option(
     "--until", metavar="TIME", help="18:30, 2026-11-27T06:00 or +8h: nothing starts that cannot end by then"
 )
 notify_option = click.option(
-    "--notify", metavar="URL", help="post a JSON object there at each decision, failure, and the end"
+    "--notify", type=URI, metavar="URL", help="post a JSON object there at each decision, failure, and the end"
 )
 verbose_option = click.option(
     "--verbose", is_flag=True, help="at the end also print each trial's conditions and the effects of toggles"
@@ -80,8 +87,8 @@ plugin_option = click.option(
 _PHASE = (
     click.option("--preset", default="tiny", help="tiny: embedded pair, CPU; paper: 8B models, 4 GPUs"),
     click.option("--set", "settings", multiple=True, metavar="FIELD=VALUE", help="a field of the job or the run"),
-    click.option("--source", help="checkpoint that reads: folder or hub name"),
-    click.option("--target", help="checkpoint that answers: folder or hub name"),
+    click.option("--source", type=MODEL, help="checkpoint that reads: folder or hub name"),
+    click.option("--target", type=MODEL, help="checkpoint that answers: folder or hub name"),
     click.option("--task", help="name that `tasks` lists, MODULE:CLASS, or a mapping's FILE.toml"),
     plugin_option,
     click.option("--data", type=FOLDER, help="folder with train.jsonl and test.jsonl, or with parquet, csv or arrow"),
@@ -98,14 +105,16 @@ _PHASE = (
         metavar="|".join((*CONTEXTS, BOTH)),
         help="whether the target reads the prompt; both also runs each first variant without it",
     ),
-    storage_option,
+    new_storage_option,
     click.option("--name", help="name of the campaign  [default: PHASE-PRESET]"),
-    click.option("--tracking-uri", help="MLflow server or database  [default: SQLite in the storage]"),
+    click.option("--tracking-uri", type=URI, help="MLflow server or database  [default: SQLite in the storage]"),
     reports_option,
     click.option("--gate", default="plain", help="plain, or confident: more evidence while uncertain"),
     click.option("--gate-passes", type=float, default=0.70, help="accuracy that passes"),
     click.option("--gate-attribute", type=float, default=0.65, help="accuracy below which A runs as well"),
-    click.option("--gate-budget", type=int, default=3, help="runs that confident mode may add"),
+    click.option(
+        "--gate-budget", type=click.IntRange(0, MOST_EXTRA_RUNS), default=3, help="runs that confident mode may add"
+    ),
     *START_OPTIONS,
     force_option,
     skip_preflight_option,
@@ -241,9 +250,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         UserError: if it is anything else.
     """
     try:
-        return tuple(int(part) for part in text.split(","))
+        seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--seeds {text}: give whole numbers with commas, as in 0,1,2") from None
+        raise UserError(f"--seeds {short(text)}: give whole numbers with commas, as in 0,1,2") from None
+    if len(seeds) > MOST_SEEDS:
+        raise UserError(f"--seeds: {len(seeds)} of them, at most {MOST_SEEDS} are planned in one campaign")
+    if not all(0 <= seed <= LARGEST_SEED for seed in seeds):
+        raise UserError(f"--seeds {short(text)}: give whole numbers from 0 to {LARGEST_SEED}")
+    return seeds
 
 
 def parse_controls(text: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from cluster.cli.checks import require_writable
 from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign
@@ -39,6 +40,7 @@ def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = Non
     from rich.console import Console
 
     campaign = make_campaign(phase, request)
+    require_writable(campaign.storage)
     check_campaign_data(campaign)
     checks = requirement_checks(campaign, gpu_memory)
     if not request.skip_preflight:

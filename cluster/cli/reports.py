@@ -4,7 +4,9 @@ from pathlib import Path
 
 import click
 
-from cluster.cli.options import FOLDER, name_option, storage_option
+from bridge_common.errors import UserError
+from cluster.cli.checks import FOLDER, KNOWN_FOLDER, PORT, TEXT, URI, require_writable
+from cluster.cli.options import name_option, storage_option
 from cluster.default_paths import default_reports
 
 
@@ -21,6 +23,8 @@ def appendix(samples: tuple[str, ...], as_json: bool, out: Path | None, storage:
 
         print(appendix_from_files(parse_samples(samples), as_json, out))
         return
+    if out is not None:
+        require_writable(out, "--out")
     from tune_spaces.appendix.from_campaign import campaign_appendix
     from tune_spaces.records.campaigns import choose
 
@@ -51,6 +55,7 @@ def report(storage: Path, name: str | None, out: Path) -> None:
     from tune_spaces.campaign import Campaign
     from tune_spaces.records.campaigns import choose
 
+    require_writable(out, "--out")
     campaign = Campaign.load(storage, choose(storage, name))
     changed = markdown.update(campaign.folder, out)
     print("\n".join(map(str, changed)) or "the reports are up to date")
@@ -60,17 +65,20 @@ def report(storage: Path, name: str | None, out: Path) -> None:
 
 @click.command()
 @storage_option
-@click.option("--tracking-uri", help="database to serve  [default: SQLite in the storage]")
-@click.option("--host", default="127.0.0.1", help="address to listen on")
-@click.option("--port", default=5000, help="port to listen on")
-@click.option("--allowed-hosts", help="names under which other machines may reach it, with commas")
+@click.option("--tracking-uri", type=URI, help="database to serve  [default: SQLite in the storage]")
+@click.option("--host", type=TEXT, default="127.0.0.1", help="address to listen on")
+@click.option("--port", type=PORT, default=5000, help="port to listen on")
+@click.option("--allowed-hosts", type=URI, help="names under which other machines may reach it, with commas")
 def ui(storage: Path, tracking_uri: str | None, host: str, port: int, allowed_hosts: str | None) -> int:
     """Serve MLflow's pages over a storage."""
     from mlflow_utils.server import serve
-    from mlflow_utils.tracking_uri import default_tracking_uri
+    from mlflow_utils.tracking_uri import DATABASE, check, default_tracking_uri
 
     storage = storage.expanduser()
+    if tracking_uri is None and not (storage / DATABASE).is_file():
+        raise UserError(f"no campaign was recorded in {storage}: name another --storage, or a --tracking-uri")
     uri = tracking_uri or default_tracking_uri(storage)
+    check(uri)
     return serve(uri, storage, host=host, port=port, allowed_hosts=allowed_hosts)
 
 
@@ -78,7 +86,7 @@ def ui(storage: Path, tracking_uri: str | None, host: str, port: int, allowed_ho
 @storage_option
 @name_option
 @click.option("--phase", help="phase of the campaign  [default: its first]")
-@click.option("--base", metavar="URL", help="address of the MLflow server")
+@click.option("--base", type=URI, metavar="URL", help="address of the MLflow server")
 def compare(storage: Path, name: str | None, phase: str | None, base: str | None) -> None:
     """Print the address of MLflow's page that shows a phase's trials side by side."""
     from cluster.monitoring.tracking import tracking_uri_of
@@ -91,15 +99,16 @@ def compare(storage: Path, name: str | None, phase: str | None, base: str | None
 
 
 @click.command()
-@click.argument("trial", type=FOLDER)
+@click.argument("trial", type=KNOWN_FOLDER)
 @click.option("--count", type=click.IntRange(min=1), default=4, help="test examples to show")
 @click.option("--device", default="cpu", help="cpu, or cuda")
 def diagnose(trial: Path, count: int, device: str) -> None:
     """Show what soft tokens do in examples of a finished trial, given its folder STORAGE/CAMPAIGN/trials/NAME."""
     from ray_bridge.evaluation.diagnose import diagnose as examine
     from ray_bridge.evaluation.diagnose import render
+    from ray_bridge.inference.checks import device_of
 
-    print(render(examine(trial, count=count, device=device)))
+    print(render(examine(trial, count=count, device=device_of(device))))
 
 
 COMMANDS = (card, appendix, report, ui, compare, diagnose)

@@ -1,6 +1,5 @@
 """Make a campaign from the options of a phase, and refuse before Ray starts what cannot be run."""
 
-import importlib
 import inspect
 from collections.abc import Container, Sequence
 from dataclasses import replace
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from bridge_common.errors import UserError
+from cluster.cli.checks import Elsewhere, require_function
 from cluster.cli.data import pin_campaign_data
 from cluster.cli.options import BOTH, OPTIONS, PhaseRequest, parse_controls, parse_seeds, parse_settings
 from cluster.monitoring.notify import check_url
@@ -19,6 +19,7 @@ from ray_bridge.config.run_spec import RunSpec, check_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.task_mapping import MAPPED, read_mapping
 from ray_bridge.config.task_needs import NEEDS
+from ray_bridge.footprint.model_shape import check_source_layer
 from ray_bridge.footprint.shards import check_target_shards
 from ray_bridge.tasks.registry import TASKS
 from tune_spaces.analysis.contexts import CONTEXTS, READS_PROMPT
@@ -33,6 +34,9 @@ from tune_spaces.gate.decision import GateSettings, Mode
 from tune_spaces.ray_tune.early_stopping import check_stop_early
 from tune_spaces.records.limits import Limits, parse_until
 
+_CHECKED = ("batch_size", "target_shards", "target", "source", "source_revision", "source_layer")
+"""Fields that `_check_trials` looks at."""
+
 
 def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
     """Parse the options of a phase that will run elsewhere, and refuse what no machine could run.
@@ -45,7 +49,7 @@ def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
     """
     _check_phase(phase)
     command = click.command(phase)(OPTIONS[phase](lambda request: request))
-    with command.make_context(phase, list(arguments)) as context:
+    with command.make_context(phase, list(arguments), obj=Elsewhere()) as context:
         request = PhaseRequest(**context.params)
     _, run = make_specs(request)
     parse_seeds(request.seeds)
@@ -104,7 +108,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
         base,
         run_spec,
         storage=request.storage,
-        name=request.name or f"{phase}-{request.preset}",
+        name=f"{phase}-{request.preset}" if request.name is None else request.name,
         seeds=parse_seeds(request.seeds),
         gate=GateSettings(
             passes=request.gate_passes,
@@ -120,19 +124,19 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
             "tracking_uri": request.tracking_uri or default_tracking_uri(request.storage),
         },
     )
-    _check_workers(campaign)
+    _check_trials(campaign)
     return campaign
 
 
-def _check_workers(campaign: Campaign) -> None:
-    """Refuse trials whose batch or target does not divide among the workers (`check_run`, `check_target_shards`)."""
+def _check_trials(campaign: Campaign) -> None:
+    """Refuse trials whose batch or target does not divide among the workers, or whose source lacks the layer."""
     different = {
-        (trial.spec.batch_size, trial.spec.target_shards, trial.spec.target): trial.spec
-        for trial in campaign.plan.trials.values()
+        tuple(getattr(trial.spec, name) for name in _CHECKED): trial.spec for trial in campaign.plan.trials.values()
     }
     for spec in different.values():
         check_run(spec, campaign.run_spec)
         check_target_shards(spec)
+        check_source_layer(spec)
 
 
 def keep_needs(phase: Phase, base: JobSpec, settings: Container[str]) -> Phase:
@@ -256,11 +260,7 @@ def _phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
 
 
 def _own_phase(reference: str, base: JobSpec) -> Phase:
-    module, _, function = reference.partition(":")
-    try:
-        make = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"--campaign {reference}: {error}; give MODULE:FUNCTION") from error
+    make = require_function("--campaign", reference)
     phase = make(base) if inspect.signature(make).parameters else make()
     if not isinstance(phase, Phase):
         raise UserError(f"--campaign {reference}: it returned a {type(phase).__name__}, not a Phase")

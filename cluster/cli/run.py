@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bridge_common.errors import UserError
+from cluster.cli.checks import require_function, require_ray_can_start, require_writable
 from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest, StartRequest
 from cluster.cli.request import make_campaign
@@ -105,14 +105,15 @@ def _run(
     from cluster.monitoring.toggle_effects import print_effects
 
     parallel, limits = parse_parallel(start.parallel), parse_limits(start, campaign)
+    if job is not None:
+        require_function("--job", job)
     campaign.check_search()
     if start.notify is not None:
         check_url(start.notify)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    try:
-        campaign.storage.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"no storage at {campaign.storage} ({error.strerror}): give another --storage") from error
+    require_writable(campaign.storage)
+    if reports is not None:
+        require_writable(reports, "--reports")
     check(tracking_uri_of(campaign))
     campaign.check_prerequisites(force)
     campaign.check_code(start.allow_changed_code)
@@ -161,6 +162,7 @@ def _ray_for(campaign: Campaign) -> Iterator[None]:
     if campaign.policy().finished:
         yield
     elif cluster_address() is None:
+        require_ray_can_start()
         check_local(campaign.run_spec)
         yield
     else:

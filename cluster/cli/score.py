@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cluster.cli.options import FOLDER
+from cluster.cli.checks import FILE, NEW_FILE, require_writable
 
 if TYPE_CHECKING:
     from ray_bridge.tasks.score_file import ScoredLine
@@ -17,11 +17,11 @@ _NAMED = 5  # ids that a line names
 
 
 @click.command()
-@click.argument("file", type=FOLDER)
+@click.argument("file", type=FILE)
 @click.option("--task", required=True, help="gsm8k, math, ... (docs/tasks.md), MODULE:CLASS, or a mapping's FILE.toml")
 @click.option("--field", default="output", help="field with the output, such as bridged_output in a samples.jsonl")
-@click.option("--out", type=FOLDER, help="JSONL to write each line's score to")
-@click.option("--limit", default=50, help="most lines to list, of those on which the two rules differ")
+@click.option("--out", type=NEW_FILE, help="JSONL to write each line's score to")
+@click.option("--limit", type=click.IntRange(min=0), default=50, help="most lines to list, where the rules differ")
 def score(file: Path, task: str, field: str, out: Path | None, limit: int) -> None:
     """Score a JSONL file of outputs (id, gold, output), strictly and flexibly, and list where the two differ."""
     from bridge_common.files import write_jsonl
@@ -30,6 +30,8 @@ def score(file: Path, task: str, field: str, out: Path | None, limit: int) -> No
     from ray_bridge.tasks.score_file import score_file
     from ray_bridge.tasks.splits import make_task
 
+    if out is not None:
+        require_writable(out.parent, "--out")
     lines = score_file(file, make_task(tiny(**task_fields(task))), field)
     # Half a surrogate pair, which JSON can hold, has no form on a terminal.
     print("\n".join(report(file, task, lines, limit)).encode(errors="replace").decode())

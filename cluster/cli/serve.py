@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cluster.cli.options import FOLDER
+from cluster.cli.checks import FILE, PORT, TEXT, NumberType
 from cluster.cli.translators import source_option, target_option, trust_option
 
 COUNT = click.IntRange(min=1)
@@ -12,9 +12,14 @@ COUNT = click.IntRange(min=1)
 
 @click.command()
 @click.argument("run")
-@click.option("--host", default="127.0.0.1", help="interface to listen on; others than this machine's own need a token")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, help="port to listen on")
-@click.option("--token-file", type=FOLDER, help="file with the token that requests must show [or $ABLATE_SERVE_TOKEN]")
+@click.option(
+    "--host",
+    type=TEXT,
+    default="127.0.0.1",
+    help="interface to listen on; others than this machine's own need a token",
+)
+@click.option("--port", type=PORT, default=8000, help="port to listen on")
+@click.option("--token-file", type=FILE, help="file with the token that requests must show [or $ABLATE_SERVE_TOKEN]")
 @click.option("--replicas", type=COUNT, default=1, help="processes that hold the models")
 @click.option(
     "--autoscale",
@@ -22,10 +27,10 @@ COUNT = click.IntRange(min=1)
     metavar="NAME=VALUE",
     help="a setting of Ray Serve's AutoscalingConfig instead of --replicas, as in max_replicas=4; repeatable",
 )
-@click.option("--cpus", type=click.FloatRange(min=0), default=1.0, help="CPU cores that Ray reserves for a replica")
-@click.option("--gpus", type=click.FloatRange(min=0), help="GPUs of a replica  [default: 1 if the cluster has any]")
+@click.option("--cpus", type=NumberType(min=0), default=1.0, help="CPU cores that Ray reserves for a replica")
+@click.option("--gpus", type=NumberType(min=0), help="GPUs of a replica  [default: 1 if the cluster has any]")
 @click.option("--batch-size", type=COUNT, default=16, help="questions that a replica decodes together")
-@click.option("--batch-wait-ms", type=click.FloatRange(min=0), default=10.0, help="how long a batch waits to be filled")
+@click.option("--batch-wait-ms", type=NumberType(min=0), default=10.0, help="how long a batch waits to be filled")
 @click.option("--max-question-chars", type=COUNT, default=8000, help="longer questions get 413")
 @click.option("--max-new-tokens", type=COUNT, help="requests for more tokens get 413  [default: the job's]")
 @click.option("--max-queue", type=COUNT, default=128, help="questions that may wait for a replica; more get 429")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge_common.errors import UserError
-from cluster.cli.options import FOLDER
-from ray_bridge.inference.places import check_question_text
+from cluster.cli.checks import FOLDER
+from ray_bridge.inference.places import check_question_text, folder_of
 
 if TYPE_CHECKING:
     from ray_bridge import Translator
@@ -239,6 +239,7 @@ def load(
     Raises:
         UserError: if it or one of its models cannot be loaded.
     """
+    folder_of(run)  # refused before torch is loaded
     from transformers.utils.logging import set_verbosity_error
 
     from ray_bridge import Translator

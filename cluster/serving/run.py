@@ -35,7 +35,11 @@ def run_server(settings: ServerSettings, echo: Callable[[str], None]) -> int:
     """
     settings.check()
     folder_of(settings.place)  # what is no translator's folder is refused before Ray starts
-    from tune_spaces.ray_tune.connect import connected
+    from cluster.cli.checks import require_ray_can_start
+    from tune_spaces.ray_tune.connect import cluster_address, connected
+
+    if cluster_address() is None:
+        require_ray_can_start()
 
     ended = False
     with _signals(), ExitStack() as silence:

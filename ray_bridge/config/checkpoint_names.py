@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from bridge_common.errors import UserError
+from bridge_common.paths import path_problem, short
 
 EMBEDDED = {name: Path(__file__).parent.parent / "embedded_pair" / name for name in ("source", "target")}
 _PREFIX = "embedded:"
@@ -33,6 +34,8 @@ def resolve(name: str) -> str:
         UserError: for an unknown embedded name, a folder without config.json, or a path that does not exist.
     """
     name = trained(name)
+    if problem := path_problem(name):
+        raise UserError(f"{short(name)} is no checkpoint's name ({problem}): give a folder, or a hub name OWNER/MODEL")
     if name.startswith(_PREFIX):
         part = name.removeprefix(_PREFIX)
         if part not in EMBEDDED:

@@ -8,7 +8,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from bridge_common.errors import UserError
+from bridge_common.files import read_json
 from ray_bridge.config.checkpoint_names import resolve, trained
+from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.context import context_length
 
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size")
@@ -119,13 +122,27 @@ def read_shape(name: str, revision: str | None = None) -> ModelShape | None:
     folder = local_folder(name, revision)
     if folder is None:
         return None
-    content = json.loads((folder / "config.json").read_text())
-    values = content | content.get("text_config", {})
+    content = read_json(folder / "config.json", "copy or save the checkpoint again")
+    inner = content.get("text_config", {}) if isinstance(content, dict) else None
+    if not isinstance(inner, dict):
+        raise UserError(f"{folder / 'config.json'} describes no model: copy or save the checkpoint again")
+    values = content | inner
     if not all(key in values for key in _NEEDED):  # some list what differs from their class's defaults only
         config = _load_config(folder)
         return ModelShape.from_config(config.get_text_config(), name, _count_parameters(folder))
     config = SimpleNamespace(**values)
     return ModelShape.from_config(config, name, _count_parameters(folder))
+
+
+def check_source_layer(spec: JobSpec) -> None:
+    """Refuse a job that reads a layer which its source lacks, if the source's configuration is on this machine.
+
+    Raises:
+        UserError: with the layers that there are.
+    """
+    shape = read_shape(spec.source, spec.source_revision)
+    if shape is not None and not -shape.layers - 1 <= spec.source_layer <= shape.layers:
+        raise UserError(f"source_layer={spec.source_layer}: {spec.source} has layers 0 to {shape.layers}")
 
 
 def local_folder(name: str, revision: str | None = None) -> Path | None:

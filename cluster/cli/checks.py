@@ -1,0 +1,187 @@
+"""Check every path, name, number and address that a command line gives, before anything heavy is loaded.
+
+Each is a type of click's, so that click names the option in its message: one line, exit code 2.
+"""
+
+import importlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge_common.errors import UserError
+from bridge_common.paths import path_problem, text_problem
+
+SOCKET_BYTES = 107
+"""Longest path of a Unix socket."""
+RAY_SESSION = "ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
+"""Longest path of a socket of Ray below its temporary folder."""
+
+
+class Elsewhere:
+    """Object of a click context whose paths are those of another machine: only their text is checked."""
+
+
+class FolderType(click.ParamType):
+    """A folder.
+
+    Args:
+        exists: refuse a folder that is not there, if it was named on the command line.
+    """
+
+    name = "path"
+
+    def __init__(self, *, exists: bool = False) -> None:
+        self.exists = exists
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        if problem := path_problem(os.fspath(value)):
+            self.fail(f"{problem}: name a folder", param, ctx)
+        path = Path(value)
+        if _elsewhere(ctx):
+            return path
+        at = path.expanduser()
+        try:
+            file = next((part for part in (at, *at.parents) if part.exists() and not part.is_dir()), None)
+            missing = self.exists and _named(param, ctx) and not at.exists()
+        except OSError as error:
+            self.fail(f"{path}: {error.strerror}", param, ctx)
+        if file is not None:
+            self.fail(f"{file} is a file: name a folder", param, ctx)
+        if missing:
+            self.fail(f"there is no folder {path}", param, ctx)
+        return path
+
+
+class FileType(click.ParamType):
+    """A file that is read or written; whatever reads it says why it cannot."""
+
+    name = "path"
+
+    def __init__(self, *, written: bool = False) -> None:
+        self.written = written
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path."""
+        if problem := path_problem(os.fspath(value)):
+            self.fail(f"{problem}: name a file", param, ctx)
+        path = Path(value)
+        if self.written and not _elsewhere(ctx):
+            at = path.expanduser()
+            if at.is_dir():
+                self.fail(f"{path} is a folder: name a file", param, ctx)
+            file = next((part for part in at.parents if part.exists() and not part.is_dir()), None)
+            if file is not None:
+                self.fail(f"{file} is a file: name another folder", param, ctx)
+        return path
+
+
+class TextType(click.ParamType):
+    """A name or an address: not empty, on one line, and not too long.
+
+    Args:
+        problem: returns what is wrong with a text, None if nothing is.
+    """
+
+    name = "text"
+
+    def __init__(self, problem: Callable[[str], str | None] = text_problem) -> None:
+        self.problem = problem
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text."""
+        if problem := self.problem(str(value)):
+            self.fail(problem, param, ctx)
+        return str(value)
+
+
+class NumberType(click.FloatRange):
+    """A finite number of a range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value} is no number that can be used", param, ctx)
+        return float(number)
+
+
+FOLDER, KNOWN_FOLDER = FolderType(), FolderType(exists=True)
+FILE, NEW_FILE = FileType(), FileType(written=True)
+TEXT, URI, MODEL = TextType(), TextType(partial(text_problem, most=2000)), TextType(path_problem)
+PORT = click.IntRange(1, 65535)
+SECONDS = NumberType(min=0, min_open=True)
+
+
+def require_writable(folder: Path, option: str = "--storage") -> None:
+    """Refuse a folder in which nothing can be written; it is made if it is missing.
+
+    Raises:
+        UserError: with the reason.
+    """
+    at = folder.expanduser()
+    try:
+        at.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=at):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot write into {option} {folder} ({error.strerror or error}): name a folder that you may write"
+        ) from error
+
+
+def require_ray_can_start() -> None:
+    """Refuse a temporary folder whose path is too long for the sockets of a local Ray.
+
+    Raises:
+        UserError: with what to set.
+    """
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), None)
+    folder = os.environ[name] if name else tempfile.gettempdir()
+    most = SOCKET_BYTES - len(RAY_SESSION) - 1
+    if len(os.fsencode(folder)) > most:
+        raise UserError(
+            f"{name} has {len(os.fsencode(folder))} bytes, and Ray's sockets in it would have too long a path: set "
+            f"RAY_TMPDIR to a folder of at most {most}, as in RAY_TMPDIR=/tmp"
+        )
+
+
+def require_function(option: str, reference: str) -> Callable[..., Any]:
+    """Return the function that MODULE:FUNCTION names.
+
+    Raises:
+        UserError: if there is none.
+    """
+    module, _, function = reference.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function) if module and function else None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{option} {reference}: {' '.join(str(error).split())}; give MODULE:FUNCTION") from error
+    if not callable(found):
+        raise UserError(f"{option} {reference}: it is no function; give MODULE:FUNCTION")
+    return found
+
+
+def print_any_text() -> None:
+    """Let standard output take names of files that are no UTF-8, as bytes that they were."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="surrogateescape" if stream is sys.stdout else "backslashreplace")
+
+
+def _elsewhere(ctx: click.Context | None) -> bool:
+    return ctx is not None and ctx.find_object(Elsewhere) is not None
+
+
+def _named(param: click.Parameter | None, ctx: click.Context | None) -> bool:
+    """Return whether a parameter was given on the command line, and is no default."""
+    if param is None or ctx is None or param.name is None:
+        return True
+    return ctx.get_parameter_source(param.name) is not click.core.ParameterSource.DEFAULT

@@ -1,0 +1,88 @@
+"""Whatever is asked wrongly is one line that names the remedy, with exit code 2, before Ray and within seconds."""
+
+import re
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.cli.wrong_requests import DAMAGE, NAMES, NUMBERS, PATHS, TRACKING
+from tests.support.card_campaigns import make_ended
+from tests.support.command_line import call_here, is_one_error_line
+
+LIMIT_S = 5.0
+PHASES = ("plan", "phase1", "phase2", "phase3", "ablate", "sweep", "space", "preflight")
+CASES = [*PATHS, *NAMES, *NUMBERS, *TRACKING]
+
+
+def title(arguments: Iterable[str]) -> str:
+    return " ".join(arguments)[:60].encode("ascii", "backslashreplace").decode()
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what the words in braces of the table stand for."""
+    base = tmp_path_factory.mktemp("places")
+    make_ended(base / "storage", "demo", items=20, seeds=(0,), sizes=(8,))
+    (base / "storage" / "afile").write_text("x")
+    with sqlite3.connect(base / "storage" / "mlflow.db") as database:
+        database.execute("create table x (y)")
+    (base / "empty").mkdir()
+    contents = {
+        "file": "",
+        "text": "no json\n",
+        "empty.toml": "",
+        "broken.toml": "= [",
+        "outputs": '{"id": "1", "gold": "3", "output": "#### 3"}\n',
+    }
+    for name, content in contents.items():
+        (base / name).write_text(content)
+    trial = next((base / "storage" / "demo" / "trials").iterdir())
+    shutil.copy(trial / "samples.jsonl", base / "samples")
+    names = ("storage", "file", "text", "empty", "broken", "outputs", "samples", "missing")
+    paths = {name: str(base / name) for name in names}
+    return paths | {"tmp": str(base), "trial": str(trial), "closed": "/sys/kernel"}  # where root may not write either
+
+
+def filled(arguments: list[str], places: dict[str, str]) -> list[str]:
+    return [re.sub(r"\{(\w+)\}", lambda word: places[word[1]], argument) for argument in arguments]
+
+
+@pytest.mark.parametrize(("arguments", "message"), CASES, ids=[title(arguments) for arguments, _ in CASES])
+def test_a_wrong_request_is_one_line(
+    arguments: list[str], message: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    asked = filled(arguments, places)
+    if "--storage" not in asked and asked[0] in PHASES:
+        asked += ["--storage", str(tmp_path / "storage")]
+    there = set(Path(places["tmp"]).iterdir())
+    began = time.process_time()
+    done = call_here(*asked, HF_HUB_OFFLINE="1")
+    assert is_one_error_line(done), done.stderr + done.stdout
+    assert message in done.stderr
+    assert "SECRET" not in done.stderr + done.stdout
+    assert time.process_time() - began < LIMIT_S
+    assert set(Path(places["tmp"]).iterdir()) == there, "nothing is written"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "arguments", "message"), DAMAGE, ids=[f"{c[0]} {c[2][0]} {title(c[1][:2])}" for c in DAMAGE]
+)
+def test_a_damaged_file_is_named(
+    file: str, content: str, arguments: list[str], message: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    storage = shutil.copytree(places["storage"], tmp_path / "storage")
+    (storage / "demo" / file).write_text(content, errors="surrogateescape")
+    done = call_here(*filled(arguments, {"storage": str(storage)}))
+    assert is_one_error_line(done), done.stderr + done.stdout
+    assert message in done.stderr
+
+
+def test_a_temporary_folder_too_long_for_rays_sockets_is_one_line(tmp_path: Path) -> None:
+    done = call_here("phase1", "--storage", str(tmp_path), TMPDIR=f"/tmp/{'x' * 83}")
+    assert is_one_error_line(done), done.stderr
+    assert "TMPDIR has 88 bytes" in done.stderr
+    assert "RAY_TMPDIR=/tmp" in done.stderr
