@@ -296,5 +296,6 @@ DAMAGE: list[tuple[str, str, list[str], str]] = [
         ("\udcff", ("status", "results")),
     )
     for command in commands
+    if (file, command) != ("plan.json", "appendix")  # which is written from the trials alone
 ]
 """Files of a campaign, what stands in them instead, and a request whose one line names the file."""
