@@ -33,6 +33,11 @@ def short(text: str, most: int = 60) -> str:
     return repr(text if len(text) <= most else f"{text[: most - 3]}...")
 
 
+def plain(text: str) -> str:
+    """Return a text as it is if a message can show it so, or else as `short` does."""
+    return text if text.isprintable() and len(text) <= 60 else short(text)
+
+
 def _bytes(text: str) -> int | None:
     try:
         return len(text.encode())

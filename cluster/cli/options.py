@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bridge_common.errors import UserError
-from bridge_common.paths import short
+from bridge_common.paths import plain
 from cluster.cli.checks import FOLDER, KNOWN_FOLDER, MODEL, URI, NumberType
 from cluster.default_paths import default_reports, default_storage
 from ray_bridge.config.plugins import import_plugin
@@ -252,11 +252,11 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     try:
         seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--seeds {short(text)}: give whole numbers with commas, as in 0,1,2") from None
+        raise UserError(f"--seeds {plain(text)}: give whole numbers with commas, as in 0,1,2") from None
     if len(seeds) > MOST_SEEDS:
         raise UserError(f"--seeds: {len(seeds)} of them, at most {MOST_SEEDS} are planned in one campaign")
     if not all(0 <= seed <= LARGEST_SEED for seed in seeds):
-        raise UserError(f"--seeds {short(text)}: give whole numbers from 0 to {LARGEST_SEED}")
+        raise UserError(f"--seeds {plain(text)}: give whole numbers from 0 to {LARGEST_SEED}")
     return seeds
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge_common.errors import UserError
-from cluster.cli.checks import FOLDER
+from cluster.cli.checks import FILE, FOLDER
 from ray_bridge.inference.places import check_question_text, folder_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ trust_option = click.option(
 @click.command()
 @click.argument("run")
 @click.argument("question", required=False)
-@click.option("--file", type=FOLDER, help="JSONL of questions: objects with question and, if you like, id")
+@click.option("--file", type=FILE, help="JSONL of questions: objects with question and, if you like, id")
 @click.option("--compare", is_flag=True, help="answer under every condition: baselines and controls beside the bridge")
 @click.option("--temperature", default=0.0, help="0 decodes greedily; above, answers are sampled")
 @click.option("--seed", default=0, help="of the sampling")

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from click import UsageError
 from click.testing import CliRunner, Result
 
 from bridge_common.errors import UserError
@@ -119,7 +120,7 @@ def test_what_is_asked_wrongly_is_one_line(arguments: list[str], message: str, t
     (tmp_path / "file").write_text("")
     places = {"TRIAL": str(trial), "FILE": str(tmp_path / "file")}
     error = call(*(places.get(argument, argument) for argument in arguments)).exception
-    assert isinstance(error, UserError)
+    assert isinstance(error, UserError | UsageError)
     assert message in str(error)
     assert "\n" not in str(error)
 
