@@ -18,11 +18,6 @@ import click
 from bridge_common.errors import UserError
 from bridge_common.paths import path_problem, text_problem
 
-SOCKET_BYTES = 107
-"""Longest path of a Unix socket."""
-RAY_SESSION = "ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
-"""Longest path of a socket of Ray below its temporary folder."""
-
 
 class Elsewhere:
     """Object of a click context whose paths are those of another machine: only their text is checked."""
@@ -135,22 +130,6 @@ def require_writable(folder: Path, option: str = "--storage") -> None:
         raise UserError(
             f"cannot write into {option} {folder} ({error.strerror or error}): name a folder that you may write"
         ) from error
-
-
-def require_ray_can_start() -> None:
-    """Refuse a temporary folder whose path is too long for the sockets of a local Ray.
-
-    Raises:
-        UserError: with what to set.
-    """
-    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), None)
-    folder = os.environ[name] if name else tempfile.gettempdir()
-    most = SOCKET_BYTES - len(RAY_SESSION) - 1
-    if len(os.fsencode(folder)) > most:
-        raise UserError(
-            f"{name} has {len(os.fsencode(folder))} bytes, and Ray's sockets in it would have too long a path: set "
-            f"RAY_TMPDIR to a folder of at most {most}, as in RAY_TMPDIR=/tmp"
-        )
 
 
 def require_function(option: str, reference: str) -> Callable[..., Any]:

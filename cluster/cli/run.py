@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cluster.cli.checks import require_function, require_ray_can_start, require_writable
+from cluster.cli.checks import require_function, require_writable
 from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest, StartRequest
 from cluster.cli.request import make_campaign
@@ -21,7 +21,7 @@ from tune_spaces.campaign import Campaign
 from tune_spaces.design.parallel import parse_parallel
 from tune_spaces.ray_tune.connect import cluster_address, connected
 from tune_spaces.ray_tune.interrupts import Interrupted, Interrupts, interruptible
-from tune_spaces.ray_tune.nodes import check_local
+from tune_spaces.ray_tune.nodes import check_local, require_ray_can_start
 from tune_spaces.records.limits import Limits, parse_until
 
 DONE, FAILED = 0, 1

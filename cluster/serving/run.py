@@ -35,8 +35,8 @@ def run_server(settings: ServerSettings, echo: Callable[[str], None]) -> int:
     """
     settings.check()
     folder_of(settings.place)  # what is no translator's folder is refused before Ray starts
-    from cluster.cli.checks import require_ray_can_start
     from tune_spaces.ray_tune.connect import cluster_address, connected
+    from tune_spaces.ray_tune.nodes import require_ray_can_start
 
     if cluster_address() is None:
         require_ray_can_start()

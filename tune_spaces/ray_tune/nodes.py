@@ -1,11 +1,17 @@
 """What the cluster's live nodes have, and whether a job fits one of them: one that fits none would wait forever."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
 from ray_bridge import RunSpec
+
+SOCKET_BYTES = 107
+"""Longest path of a Unix socket."""
+RAY_SESSION = "ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
+"""Longest path of a socket of Ray below its temporary folder."""
 
 
 def live_nodes() -> list[dict[str, Any]]:
@@ -90,3 +96,19 @@ def check_free(run: RunSpec) -> None:
 def _too_few(amount: float, unit: str, what: str, run: RunSpec) -> str:
     fewer = "workers" if run.use_gpu else "workers or cpus_per_worker"
     return f"{run.workers} workers need {amount:g} {unit} on one node; {what}. Lower {fewer} by --set, or add a node"
+
+
+def require_ray_can_start() -> None:
+    """Refuse a temporary folder whose path is too long for the sockets of a local Ray.
+
+    Raises:
+        UserError: with what to set.
+    """
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)), None)
+    folder = os.environ[name] if name else tempfile.gettempdir()
+    most = SOCKET_BYTES - len(RAY_SESSION) - 1
+    if len(os.fsencode(folder)) > most:
+        raise UserError(
+            f"{name} has {len(os.fsencode(folder))} bytes, and Ray's sockets in it would have too long a path: set "
+            f"RAY_TMPDIR to a folder of at most {most}, as in RAY_TMPDIR=/tmp"
+        )
