@@ -2,7 +2,8 @@
 
 Files that ask for the shared Ray head run one after the other on one worker, so that they share it. The other
 integration tests, whose clusters and servers are their own, are a second row: at most two clusters run at a time. They
-mostly wait for processes and take longest, so both rows go first.
+mostly wait for processes and take longest, so both rows go first, then the pages and the notebook that train; at the
+end one of them would keep a single worker busy for minutes.
 """
 
 from functools import cache
@@ -13,6 +14,7 @@ from xdist.scheduler import LoadFileScheduling
 
 FOLDER = "tests/integration"
 SHARED, OWN = f"{FOLDER}: the shared Ray head", f"{FOLDER}: their own clusters"
+FIRST = (SHARED, OWN, "tests/docs/test_notebook.py", "tests/docs/test_examples.py")
 
 
 class TwoClustersAtMost(LoadFileScheduling):
@@ -23,9 +25,9 @@ class TwoClustersAtMost(LoadFileScheduling):
         return _row(self.config.rootpath / file) if file.startswith(f"{FOLDER}/") else file
 
     def _assign_work_unit(self, node: Any) -> None:
-        for row in (OWN, SHARED):
-            if row in self.workqueue:
-                self.workqueue.move_to_end(row, last=False)
+        for unit in reversed(FIRST):
+            if unit in self.workqueue:
+                self.workqueue.move_to_end(unit, last=False)
         super()._assign_work_unit(node)
 
 
