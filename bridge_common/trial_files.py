@@ -5,6 +5,7 @@ TRIALS = "trials"
 GIT_DIFF = "git_diff.patch"
 CAMPAIGN, PLAN, GATE, SCHEDULE = "campaign.json", "plan.json", "gate.json", "schedule.json"
 CARD = "card.html"
+RAY_LOG = "ray.log"  # what Ray and Tune wrote while the campaign ran
 CAMPAIGN_FILES = (CAMPAIGN, PLAN, GATE, SCHEDULE, GIT_DIFF)
 
 # Files of a trial; `trial_folder.TrialFolder` describes their content.

@@ -131,7 +131,11 @@ class TrialFolder:
             return None
 
     def error(self) -> dict[str, Any] | None:
-        """Read `error.json`: `error` (one line), `traceback` and `attempt`; None if there was no error."""
+        """Read `error.json`; None if there was no error.
+
+        It has `error`, the cause in one line; `traceback`, which ends with that line; `attempt`; and `refused`, whether
+        the job refused what was asked of it (`UserError`), missing in records of earlier versions.
+        """
         return _read(self.error_file)
 
     def stopped(self) -> dict[str, Any] | None:

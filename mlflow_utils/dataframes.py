@@ -223,7 +223,7 @@ def _run_of_mlflow(run: Any, campaign: str) -> Run:
         ended=run.info.end_time,
         folder=tags.get(names.FOLDER, ""),
         params={name: names.from_text(text) for name, text in run.data.params.items()},
-        metrics={name: value for name, value in run.data.metrics.items() if not metric_names.is_series(name)},
+        metrics={n: v for n, v in names.recorded_metrics(run.data.metrics).items() if not metric_names.is_series(n)},
     )
 
 

@@ -157,7 +157,8 @@ class Mirror:
             self._download(run, trial_files.SAMPLES, trial.path)
             self._download(run, trial_files.RESULT, trial.path)
         elif run.info.status == trial_files.FAILED and not trial.failed:
-            trial.write_error({"attempt": "", "error": "see the trial's folder", "traceback": ""})
+            error = run.data.tags.get(names.ERROR, "see the trial's folder")
+            trial.write_error({"attempt": "", "error": error, "traceback": ""})
         elif run.info.status == trial_files.RUNNING:
             trial.clear_error()
         if names.STOPPED_STEP in tags and not trial.stopped_early:
@@ -178,7 +179,7 @@ class Mirror:
         if latest:
             now = max((metric.step, metric.timestamp) for metric in latest)
             if now > self._step.get(run_id, (0, 0)):
-                values = {metric.key: metric.value for metric in latest}
+                values = names.recorded_metrics({metric.key: metric.value for metric in latest})
                 events.append({"kind": "metrics", "time": now[1] / 1000, "step": now[0], "values": values})
                 self._step[run_id] = now
         for event in sorted(events, key=lambda event: float(event["time"])):

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bridge_common import metric_names
+
 # Tags. The first ones are a run's identity, by which later processes find it.
 KIND = "kind"  # "phase" (a parent run) or "trial" (a child)
 CAMPAIGN = "campaign"
@@ -30,16 +32,34 @@ VERSION = "version."  # version.torch, version.ray, ...
 CHECKPOINT = "checkpoint"
 FOLDER = "folder"
 CHANGED_PARAMS = "params_changed"  # new values of parameters, which MLflow does not let change
+ERROR = "error"  # why a trial failed, in one line
 ATTEMPTS = "attempts"  # when a trial's attempts began and ended, as `attempts_text` writes them
 STOPPED_STEP = "stopped_step"  # of a trial that a sweep's scheduler ended
 STOPPED_VALIDATION = "stopped_validation_accuracy"
 DRIVER_SEEN = "driver_seen"  # seconds since 1970 at the driver's last sign of life
 PARENT = "mlflow.parentRunId"
+RUN_NAME = "mlflow.runName"
+NOTE = "mlflow.note.content"  # the description of a run or an experiment, in Markdown
+PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"  # what the UI's charts begin with
 EXPERIMENT_KIND = "mlflow.experimentKind"  # decides which page the UI opens
 SOURCE_COMMIT = "mlflow.source.git.commit"
 SOURCE_BRANCH = "mlflow.source.git.branch"
 
 PACKAGES = ("torch", "transformers", "ray", "mlflow", "datasets", "ray-bridge")
+JOBS_VERSIONS = ("python", "torch", "transformers")  # tags of a job's own events; in MLflow they are `version.NAME`
+
+# Metrics that keep their name in MLflow; all others are named apart, so that a run opens on these.
+HEADLINES = frozenset(
+    {
+        *map(metric_names.accuracy, metric_names.CONDITIONS),
+        metric_names.accuracy_low("bridged"),
+        metric_names.accuracy_high("bridged"),
+        *(metric_names.GAIN, metric_names.INFORMATION, metric_names.N, metric_names.SECONDS, metric_names.GPU_HOURS),
+        f"validation/{metric_names.accuracy('bridged')}",
+        f"{metric_names.LOSS}total",
+    }
+)
+SERIES, DETAIL = "series/", "detail/"
 
 # Files in a campaign's folder.
 DECLARATIONS = "tracking.jsonl"
@@ -56,6 +76,31 @@ def metric_name(name: str) -> str:
     parts = _ALLOWED.sub("_", name)[:250].split("/")
     cleaned = "/".join(part if part.strip(".") else "_" for part in parts)
     return "_" + cleaned[2:] if cleaned.startswith("..") else cleaned
+
+
+def mlflow_metric(name: str) -> str:
+    """Return the name in MLflow of a recorded metric: `series/` or `detail/` precedes all but the `HEADLINES`."""
+    prefix = "" if name in HEADLINES else SERIES if metric_names.is_series(name) else DETAIL
+    return metric_name(prefix + name)
+
+
+def recorded_metric(name: str) -> str:
+    """Return the recorded name of a metric in MLflow. Runs of earlier versions have no prefixes."""
+    return name.removeprefix(SERIES) if name.startswith(SERIES) else name.removeprefix(DETAIL)
+
+
+def recorded_metrics(values: Mapping[str, float]) -> dict[str, float]:
+    """Return a run's metrics under their recorded names; where an earlier version began the run, the newer value."""
+    ordered = sorted(values.items(), key=lambda item: item[0].startswith((SERIES, DETAIL)))
+    return {recorded_metric(name): value for name, value in ordered}
+
+
+def cut(text: str, length: int) -> str:
+    """Return a text of at most `length` characters, whose end says so if it was cut."""
+    if len(text) <= length:
+        return text
+    note = f" [cut: {len(text)} characters]"
+    return text[: length - len(note)] + note
 
 
 def as_text(value: Any) -> str:

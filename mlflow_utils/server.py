@@ -1,29 +1,20 @@
-"""Run MLflow's web server on a campaign's store, and build the addresses of its pages.
+"""Run MLflow's web server on a campaign's store, as a process of its own; MLflow is not imported here."""
 
-MLflow is not imported here. The server is a process of its own, and run ids are read from the campaign's folder, so
-that the address of a compare page is known while the server is down.
-"""
-
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 from urllib.error import URLError
-from urllib.parse import quote
 from urllib.request import urlopen
 
 from bridge_common.errors import UserError
-from mlflow_utils import declarations
-from mlflow_utils.sync import sent_state
-from mlflow_utils.sync.sent_state import SentState
 
 HOST, PORT = "127.0.0.1", 5000
 START_LIMIT = 120.0  # seconds
@@ -193,43 +184,3 @@ def serve(
     finally:
         server.stop()
         signal.signal(signal.SIGTERM, earlier)
-
-
-def compare_url(base: str, experiments: Sequence[str], runs: Sequence[str]) -> str:
-    """Return the address of the page that compares runs side by side (a route of MLflow 3.17's web client).
-
-    Args:
-        base: address of the server.
-        experiments: ids of the runs' experiments.
-        runs: ids of the runs.
-    """
-    run_ids, experiment_ids = (
-        quote(json.dumps(list(ids), separators=(",", ":")), safe="") for ids in (runs, experiments)
-    )
-    return f"{base.rstrip('/')}/#/compare-runs?runs={run_ids}&experiments={experiment_ids}"
-
-
-def phase_url(folder: Path, tracking_uri: str, phase: str, base: str | None = None) -> str:
-    """Return the address of the page that compares a phase's trials.
-
-    Args:
-        folder: the campaign's folder.
-        tracking_uri: the store that the campaign was sent to.
-        phase: name of the phase.
-        base: address of the server. By default that of the store, or of `python -m cluster ui` if it is a database.
-
-    Raises:
-        UserError: fewer than two trials of the phase are in the store.
-    """
-    key = f"{sent_state.store_key(tracking_uri)}/{phase}"
-    trials = [trial for trial in declarations.load(folder).trials.values() if trial.phase == phase]
-    sent = [SentState.load(trial.folder.sent_file, key) for trial in trials]
-    in_store = [entry for entry in sent if entry.run_id and entry.experiment_id]
-    if len(in_store) < 2:
-        raise UserError(
-            f"{phase} of {folder.name} has {len(in_store)} of {len(trials)} trials in MLflow; two are needed to "
-            "compare: `python -m cluster report` sends what is missing"
-        )
-    base = base or (tracking_uri if tracking_uri.startswith("http") else f"http://{HOST}:{PORT}")
-    experiments = list(dict.fromkeys(str(entry.experiment_id) for entry in in_store))
-    return compare_url(base, experiments, [str(entry.run_id) for entry in in_store])

@@ -141,6 +141,15 @@ class Tracker:
             tags={**origin, **tags, **own},
         )
 
+    def describe(self, phase: str, text: str) -> None:
+        """Set the description of a phase's run.
+
+        Args:
+            phase: name of a declared phase.
+            text: Markdown.
+        """
+        self._declare("phase", phase, params={}, tags={names.NOTE: text})
+
     def artifact(self, phase: str, path: Path) -> None:
         """Attach a file or folder, such as plots, to the phase's run; its content is read when it is sent.
 

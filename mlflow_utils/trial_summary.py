@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from bridge_common import metric_names, trial_files
+from bridge_common.intervals import wilson
 from bridge_common.trial_folder import TrialFolder
 from mlflow_utils import names
 
@@ -35,6 +36,30 @@ def result_tags(trial: TrialFolder) -> dict[str, str]:
     if result.get("node_id"):
         tags[names.NODE_ID] = str(result["node_id"])
     return tags
+
+
+def in_words(trial: TrialFolder) -> str:
+    """Return a finished trial's accuracy with its interval, gain, information and duration; empty without a result."""
+    metrics = result_metrics(trial)
+    bridged = metrics.get(metric_names.accuracy("bridged"))
+    if bridged is None:
+        return ""
+    n = metrics.get(metric_names.N)
+    low, high = wilson(bridged * n, round(n)) if n else (None, None)
+    interval = "" if low is None else f" [{low:.1%}, {high:.1%}] of {n:.0f} items"
+    parts = [f"bridged **{bridged:.1%}**{interval}"]
+    for name in (metric_names.GAIN, metric_names.INFORMATION):
+        if name in metrics:
+            parts.append(f"{name} {100 * metrics[name]:+.1f} points")
+    if metric_names.SECONDS in metrics:
+        parts.append(f"{metrics[metric_names.SECONDS] / 60:.1f} minutes")
+    return "; ".join(parts)
+
+
+def error_tags(trial: TrialFolder) -> dict[str, str]:
+    """Return why a trial failed, in one line; empty for other trials."""
+    record = trial.error() if trial.failed else None
+    return {names.ERROR: str(record["error"])} if record else {}
 
 
 def stopped_tags(trial: TrialFolder) -> dict[str, str]:

@@ -25,6 +25,7 @@ from cluster.cli import (
     translators,
 )
 from cluster.cli.checks import print_any_text
+from cluster.program import as_called, program
 
 
 class Sections(click.Group):
@@ -72,10 +73,10 @@ def main() -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else "python -m cluster"
+        path = error.ctx.command_path if error.ctx else program()
         print(f"error: {error.format_message().rstrip('.')}; see `{path} --help`", file=sys.stderr)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {as_called(str(error))}", file=sys.stderr)
     except OSError as error:
         if error.filename is None:
             raise

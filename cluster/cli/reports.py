@@ -23,6 +23,8 @@ def appendix(samples: tuple[str, ...], as_json: bool, out: Path | None, storage:
 
         print(appendix_from_files(parse_samples(samples), as_json, out))
         return
+    if as_json:
+        raise UserError("--json goes with --samples NAME=FILE; of a campaign, appendix.json is written as JSON anyway")
     if out is not None:
         require_writable(out, "--out")
     from tune_spaces.appendix.from_campaign import campaign_appendix
@@ -85,17 +87,21 @@ def ui(storage: Path, tracking_uri: str | None, host: str, port: int, allowed_ho
 @click.command()
 @storage_option
 @name_option
-@click.option("--phase", help="phase of the campaign  [default: its first]")
+@click.option("--phase", help="compare the trials of this phase only  [default: those of all phases]")
 @click.option("--base", type=URI, metavar="URL", help="address of the MLflow server")
 def compare(storage: Path, name: str | None, phase: str | None, base: str | None) -> None:
-    """Print the address of MLflow's page that shows a phase's trials side by side."""
+    """Print the addresses of MLflow's pages that compare a campaign's trials: charts by settings, and side by side."""
     from cluster.monitoring.tracking import tracking_uri_of
-    from mlflow_utils.server import phase_url
+    from mlflow_utils.pages import campaign_url, phase_url
     from tune_spaces.campaign import Campaign
     from tune_spaces.records.campaigns import choose
 
     campaign = Campaign.load(storage, choose(storage, name))
-    print(phase_url(campaign.folder, tracking_uri_of(campaign), phase or campaign.phase.name, base))
+    uri = tracking_uri_of(campaign)
+    side_by_side = phase_url(campaign.folder, uri, phase, base)
+    if phase is None and (charts := campaign_url(campaign.folder, uri, base, charts=True)):
+        print(charts)
+    print(side_by_side)
 
 
 @click.command()

@@ -19,12 +19,13 @@ from cluster.monitoring.tracking import recorded, tracking_uri_of
 from mlflow_utils.tracking_uri import check
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.parallel import parse_parallel
+from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.connect import cluster_address, connected
 from tune_spaces.ray_tune.interrupts import Interrupted, Interrupts, interruptible
 from tune_spaces.ray_tune.nodes import check_local, require_ray_can_start
 from tune_spaces.records.limits import Limits, parse_until
 
-DONE, FAILED = 0, 1
+DONE, FAILED, REFUSED = 0, 1, 2
 SEND_FOR_S = 60.0
 SEND_FOR_STOPPED_S = 3.0  # what asked by a signal soon kills; `resume` and `report` send the rest
 
@@ -77,7 +78,7 @@ def run_campaign(
         reports: folder of the written reports.
 
     Returns:
-        The exit code: 0, or 1 if a trial failed or something is left to run.
+        The exit code: 0; 1 if a trial failed or something is left to run; 2 if trials refused what was asked of them.
 
     Raises:
         UserError: if the campaign cannot start as asked.
@@ -101,7 +102,7 @@ def _run(
     reports: Path | None,
 ) -> int:
     from cluster.monitoring.notify import check_url
-    from cluster.monitoring.summary import print_summary
+    from cluster.monitoring.summary import print_failures, print_summary
     from cluster.monitoring.toggle_effects import print_effects
 
     parallel, limits = parse_parallel(start.parallel), parse_limits(start, campaign)
@@ -118,6 +119,9 @@ def _run(
     campaign.check_prerequisites(force)
     campaign.check_code(start.allow_changed_code)
     disks = (campaign.storage, reports or default_reports(), Path(tempfile.gettempdir()))
+    if not campaign.policy().finished:
+        joins = cluster_address()
+        print("starting Ray …" if joins is None else f"joining the Ray cluster at {joins} …", flush=True)
     with naming_full_disks(*disks), _ray_for(campaign):
         check_campaign_data(campaign, need_commits=job is None and not force)
         earlier = (campaign.records.campaign() or {}).get("request", {}).get("preflight", [])
@@ -138,10 +142,19 @@ def _run(
         raise Interrupted(interrupts.requested)
     print_summary(campaign, policy, verbose=start.verbose)
     print_effects(campaign, verbose=start.verbose)
-    failed = not policy.finished or any(outcome.failed for outcome in policy.outcomes.values())
-    if failed and (line := full_disk(disks)):
+    print_failures(campaign, policy)
+    code = _exit_code(campaign, policy)
+    if code != DONE and (line := full_disk(disks)):
         print(f"error: {line}", file=sys.stderr)
-    return FAILED if failed else DONE
+    return code
+
+
+def _exit_code(campaign: Campaign, policy: Policy) -> int:
+    """Return `REFUSED` if trials failed only because they refused what was asked of them."""
+    failed = [name for name, outcome in policy.outcomes.items() if outcome.failed]
+    if failed and all((campaign.trial(name).error() or {}).get("refused") for name in failed):
+        return REFUSED
+    return FAILED if failed or not policy.finished else DONE
 
 
 def parse_limits(start: StartRequest, campaign: Campaign) -> Limits:
@@ -218,6 +231,7 @@ def _watched(interrupts: Interrupts, reports: Path, notify: str | None, campaign
     from cluster.monitoring.notify import notified
     from cluster.monitoring.progress import Progress
     from cluster.monitoring.reports import carded, reported
+    from cluster.monitoring.run_pages import attached
     from cluster.monitoring.toggle_effects import write_attribution
 
     def send_for() -> float:
@@ -225,7 +239,7 @@ def _watched(interrupts: Interrupts, reports: Path, notify: str | None, campaign
 
     with recorded(campaign, tracking_uri_of(campaign), send_for) as tracker:
         notices = nullcontext() if notify is None else notified(campaign, notify)
-        with carded(campaign), reported(campaign, reports), notices, Progress(campaign):
-            yield
-        if folder := write_attribution(campaign):
-            tracker.artifact(campaign.phase.name, folder)
+        with attached(campaign, tracker, lambda: not interrupts.requested):
+            with carded(campaign), reported(campaign, reports), notices, Progress(campaign):
+                yield
+            write_attribution(campaign)

@@ -10,6 +10,7 @@ from typing import Any
 from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
 from cluster.jobs.client import first_line
+from cluster.program import program
 
 POLL_S = 1.0
 ANSWER_S = 15.0
@@ -26,7 +27,7 @@ def follow_job(client: Any, job: str, out: Callable[[str], Any] | None = None) -
     try:
         details = Follower(client, job, write).run()
     except KeyboardInterrupt:
-        write(f"\nthe job continues; to stop it: python -m cluster jobs stop {job}\n")
+        write(f"\nthe job continues; to stop it: {program()} jobs stop {job}\n")
         return 130
     code = exit_code(details)
     outcome = {"SUCCEEDED": "succeeded", "STOPPED": "was stopped"}.get(

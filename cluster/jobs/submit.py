@@ -21,6 +21,7 @@ from cluster.jobs.client import PROJECT, connect
 from cluster.jobs.follow import follow_job, write_out
 from cluster.jobs.upload import exclusions, measure, require_small
 from cluster.jobs.variables import job_variables
+from cluster.program import program
 
 STOP_WAIT = {"RAY_JOB_STOP_WAIT_TIME_S": "20"}  # a phase ends within 15 s; Ray kills a stopped job after 3 by default
 
@@ -88,7 +89,7 @@ def submit(
     write(f"uploaded {upload.size / 2**20:.1f} MiB of {working_dir.resolve()}\n")
     write(f"job {job} at {client.get_address()}: {shlex.join(command)}\n")
     if not follow:
-        write(f"to follow it: python -m cluster jobs follow {job}; to stop it: python -m cluster jobs stop {job}\n")
+        write(f"to follow it: {program()} jobs follow {job}; to stop it: {program()} jobs stop {job}\n")
         return 0
     return follow_job(client, job, write)
 

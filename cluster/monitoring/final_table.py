@@ -8,7 +8,6 @@ from tune_spaces.appendix.from_campaign import Analysed, analyse_campaign
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.toggles import Toggle, all_toggles
 
-WIDTH = 80
 HEADINGS = ("variant", "toggles", "bridged", "gain", "− {reference}", "95 % interval", "min")
 
 

@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TextIO
 
-from bridge_common import trial_files
+from bridge_common import metric_names, trial_files
 from bridge_common.threads import repeating
 from bridge_common.trial_folder import TrialFolder
+from cluster.monitoring.text import accuracy_in_words, wrapped
+from cluster.monitoring.tracking import tracking_uri_of
+from cluster.program import program
+from mlflow_utils.pages import campaign_url
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.plan import PlannedTrial
 
@@ -20,7 +24,7 @@ POLL = 0.5
 LINE_EVERY = 10.0
 LOSS, VALIDATION, TEST = "loss/total", "validation/accuracy/bridged", "accuracy/bridged"
 SPEED = "seconds_per_step"
-ENDED = {trial_files.FINISHED: "finished", trial_files.FAILED: "FAILED", trial_files.KILLED: "stopped"}
+ENDED = {trial_files.FINISHED: "finished", trial_files.KILLED: "stopped"}
 
 
 @dataclass
@@ -49,6 +53,7 @@ class Progress:
         self._reader = repeating(POLL, self._show_new_events, "progress")
         self._bars: Any = None
         self._waiting = ""
+        self._address: str | None = None
         # Events of an earlier start are not shown again.
         for name in campaign.plan.trials:
             events = campaign.trial(name).events_file
@@ -72,6 +77,7 @@ class Progress:
             )
             self._bars.start()
         self._print(f"campaign {self.campaign.name} in {self.campaign.folder}")
+        self._print(f"card, when it ends: {self.campaign.folder / trial_files.CARD}")
         self._reader.__enter__()
         return self
 
@@ -84,6 +90,7 @@ class Progress:
             self._bars.stop()
 
     def _show_new_events(self) -> None:
+        self._show_address()
         self._show_waiting()
         for name in self.campaign.plan.trials:
             folder = self.campaign.trial(name)
@@ -93,6 +100,18 @@ class Progress:
             events, watched.position = folder.events_from(watched.position)
             for event in events:
                 self._show(watched, event)
+
+    def _show_address(self) -> None:
+        """Say where MLflow shows the campaign, as soon as its store has it."""
+        if self._address is not None:
+            return
+        uri = tracking_uri_of(self.campaign)
+        self._address = campaign_url(self.campaign.folder, uri)
+        if self._address is not None:
+            served = uri.startswith("http")
+            served_by = "" if served else f", served by: {program()} ui --storage {self.campaign.storage}"
+            self._print(f"MLflow{served_by}")
+            self._write(self._address)
 
     def _show_waiting(self) -> None:
         """Say when trials begin to wait for room in the cluster, and whenever their number has changed."""
@@ -113,16 +132,14 @@ class Progress:
             self._show_metrics(watched, event["values"])
 
     def _show_status(self, watched: Watched, status: str) -> None:
-        purpose = watched.trial.purpose
-        self._print(f"{watched.label}: {ENDED.get(status) or f'starts ({purpose})'}")
+        self._print(f"{watched.label}: {_ended(watched.folder, status) or f'starts ({watched.trial.purpose})'}")
         if self._bars and status == trial_files.RUNNING and watched.task is None:
             total = watched.trial.spec.steps
             watched.task = self._bars.add_task(watched.label, total=total, completed=watched.step, state="starting")
 
     def _show_metrics(self, watched: Watched, values: dict[str, float]) -> None:
-        evaluated = [f"{word} {values[name]:.1%}" for word, name in _EVALUATIONS if name in values]
-        if evaluated:
-            self._print(f"{watched.label}: step {watched.step}: " + ", ".join(evaluated))
+        if VALIDATION in values:
+            self._print(f"{watched.label}: step {watched.step}: validation accuracy {values[VALIDATION]:.1%}")
         if LOSS not in values:
             return
         state = f"loss {values[LOSS]:.4f}"
@@ -132,19 +149,17 @@ class Progress:
             return
         if time.monotonic() - watched.last_line >= LINE_EVERY:
             watched.last_line = time.monotonic()
-            terms = " ".join(
-                f"{name.removeprefix('loss/')} {value:.4f}"
-                for name, value in values.items()
-                if name.startswith("loss/") and name != LOSS
-            )
             speed = f", {values[SPEED]:.2f} s/step" if SPEED in values else ""
             total = watched.trial.spec.steps
-            self._print(
-                f"{watched.label}: step {watched.step}/{total}, {state}{speed}" + (f" ({terms})" if terms else "")
-            )
+            self._print(f"{watched.label}: step {watched.step}/{total}, {state}{speed}")
 
     def _print(self, text: str) -> None:
         line = f"{time.strftime('%H:%M:%S')} {text}"
+        if not self._bars:
+            line = wrapped(line, indent=" " * 9)
+        self._write(line)
+
+    def _write(self, line: str) -> None:
         if self._bars:
             self._bars.console.print(line, highlight=False, markup=False)
         else:
@@ -159,4 +174,17 @@ def waiting_line(schedule: Mapping[str, Any]) -> str:
     return ""
 
 
-_EVALUATIONS = (("validation accuracy", VALIDATION), ("test accuracy", TEST))
+def _ended(folder: TrialFolder, status: str) -> str | None:
+    """Return how a trial ended, in one line: its accuracy, gain and minutes, or why it failed; None if it runs."""
+    if status == trial_files.FAILED:
+        return f"FAILED: {(folder.error() or {}).get('error', 'see its folder')}"
+    result = folder.result()
+    if status != trial_files.FINISHED or result is None:
+        return ENDED.get(status)
+    metrics = result["metrics"]
+    parts = [f"finished, {accuracy_in_words(metrics[TEST], int(metrics.get(metric_names.N, 0)))}"]
+    if metric_names.GAIN in metrics:
+        parts.append(f"gain {100 * metrics[metric_names.GAIN]:+.1f}")
+    if result.get("seconds"):
+        parts.append(f"{result['seconds'] / 60:.1f} min")
+    return ", ".join(parts)

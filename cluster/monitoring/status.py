@@ -8,6 +8,7 @@ from bridge_common import metric_names, trial_files
 from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 from cluster.monitoring.summary import gate_lines
+from cluster.monitoring.text import wrapped
 from tune_spaces.campaign import Campaign
 from tune_spaces.records.campaigns import campaigns, choose
 
@@ -84,9 +85,9 @@ def _print_campaign(console: Any, campaign: Campaign, trials: bool) -> None:
     done, asked = sum(name in policy.outcomes for name in wanted), len(wanted) + policy.proposals
     console.print(f"{campaign.name}: {_state(campaign)}, {done} of {asked} trials done", markup=False)
     for line in gate_lines(policy):
-        console.print(f"  {line}", markup=False)
+        console.print(wrapped(f"  {line}", indent="    "), markup=False, soft_wrap=True)
     for name in wanted if trials else ():
-        console.print(f"  {_trial_line(campaign, name)}", markup=False)
+        console.print(wrapped(f"  {_trial_line(campaign, name)}", indent="    "), markup=False, soft_wrap=True)
 
 
 def _state(campaign: Campaign) -> str:

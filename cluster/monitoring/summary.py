@@ -1,12 +1,16 @@
 """Print a campaign's results at its end: each condition with its interval, the gain, the gate's verdict, the paths."""
 
+from pathlib import Path
 from typing import Any
 
 from bridge_common import metric_names, trial_files
 from bridge_common.intervals import wilson
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
+from cluster.monitoring.text import WIDTH, group_name, wrapped
 from cluster.monitoring.tracking import tracking_uri_of
+from cluster.program import program
+from mlflow_utils.pages import campaign_url
 from tune_spaces.analysis.gains import gain_lines
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.decision import VERDICTS, Decision
@@ -24,7 +28,7 @@ def print_summary(campaign: Campaign, policy: Policy, console: Any = None, *, ve
     """
     from rich.console import Console
 
-    console = console or Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=False)
+    console = console or Console(width=None if Console().is_terminal else WIDTH, highlight=False, soft_wrap=False)
     measured = [name for name, outcome in policy.outcomes.items() if not outcome.stopped and not outcome.failed]
     several = len(measured) > 1 and all(campaign.trial(name).samples for name in measured)
     for name, outcome in policy.outcomes.items():
@@ -35,19 +39,17 @@ def print_summary(campaign: Campaign, policy: Policy, console: Any = None, *, ve
                 f"\n{name} was stopped early at step {at.get('step')}, validation {at.get('validation_accuracy'):.1%}",
                 markup=False,
             )
-        elif outcome.failed:
-            console.print(f"\n{name} failed: {failure(folder)}", markup=False)
-        elif verbose or not several:
+        elif not outcome.failed and (verbose or not several):
             console.print(_table(campaign, name, folder))
             for line in gain_lines(folder):
-                console.print("  " + line, markup=False)
+                console.print(wrapped("  " + line, indent="    "), markup=False, soft_wrap=True)
     if several:
-        from cluster.monitoring.final_table import WIDTH, final_table
+        from cluster.monitoring.final_table import final_table
 
         console.print(final_table(campaign), width=WIDTH)
     console.print()
     for line in [*gate_lines(policy), *_unfinished(campaign, policy), *_places(campaign)]:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(wrapped(line), markup=False, soft_wrap=True)
 
 
 def _table(campaign: Campaign, name: str, folder: TrialFolder) -> Any:
@@ -71,7 +73,7 @@ def _table(campaign: Campaign, name: str, folder: TrialFolder) -> Any:
         for part, value in metrics.items():
             group = part.removeprefix(f"{metric_names.accuracy(condition)}/")
             if group != part:
-                table.add_row(f"  {group}", *_cells(value, int(metrics.get(f"n/{group}", 0))), "")
+                table.add_row(f"  {group_name(group)}", *_cells(value, int(metrics.get(f"n/{group}", 0))), "")
     return table
 
 
@@ -104,12 +106,30 @@ def _verdict(decision: Decision, policy: Policy) -> str:
     )
 
 
-def failure(folder: TrialFolder) -> str:
-    """Return why a trial failed, in one line."""
+def print_failures(campaign: Campaign, policy: Policy, console: Any = None) -> None:
+    """Print of every failed trial where its traceback and Ray's messages are, and on the last line why it failed."""
+    from rich.console import Console
+
+    console = console or Console(highlight=False)
+    for name, outcome in policy.outcomes.items():
+        if outcome.failed:
+            console.print()
+            for line in failure_lines(campaign.trial(name), campaign.folder / trial_files.RAY_LOG):
+                console.print(line, markup=False, soft_wrap=True)
+
+
+def failure_lines(folder: TrialFolder, ray_log: Path) -> list[str]:
+    """Return that a trial failed, where more is written, and last of all the cause.
+
+    Args:
+        folder: the trial's folder.
+        ray_log: the file with Ray's messages.
+    """
+    log = [f"Ray's and Tune's messages: {ray_log}"] if ray_log.is_file() else []
     error = folder.error()
     if error is None:
-        return "its process died; see Ray's logs"
-    return f"{error['error']} (traceback in {folder.error_file})"
+        return [f"{folder.name} failed", *log, "its process died without an error of its own"]
+    return [f"{folder.name} failed", f"traceback: {folder.error_file}", *log, error["error"]]
 
 
 def _unfinished(campaign: Campaign, policy: Policy) -> list[str]:
@@ -122,16 +142,20 @@ def _unfinished(campaign: Campaign, policy: Policy) -> list[str]:
     return [
         *([f"limit: {limit}"] if limit else []),
         f"not finished: {', '.join(missing)}",
-        f"to resume: python -m cluster resume --storage {campaign.storage} --name {campaign.name}",
+        f"to resume: {program()} resume --storage {campaign.storage} --name {campaign.name}",
     ]
 
 
 def _places(campaign: Campaign) -> list[str]:
+    uri = tracking_uri_of(campaign)
+    address = campaign_url(campaign.folder, uri)
+    served = [] if uri.startswith("http") else [f"to view them: {program()} ui --storage {campaign.storage}"]
     return [
         f"records: {campaign.folder}",
         *([f"card: {card}"] if (card := campaign.folder / trial_files.CARD).is_file() else []),
-        f"tracking: {tracking_uri_of(campaign)}",
-        f"to view them: python -m cluster ui --storage {campaign.storage}",
+        f"tracking: {uri}",
+        *served,
+        *([f"runs: {address}", f"charts: {address}&compareRunsMode=CHART"] if address else []),
     ]
 
 

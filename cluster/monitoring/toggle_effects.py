@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from cluster.monitoring.text import WIDTH
 from tune_spaces.campaign import Campaign
 
 APPENDIX = "appendix"
@@ -39,9 +40,11 @@ def print_effects(campaign: Campaign, console: Any = None, *, verbose: bool = Fa
     from rich.console import Console
     from rich.table import Table
 
+    from tune_spaces.analysis.verdicts import points
+
     frame = pd.read_parquet(path)
-    console = console or Console(width=None if Console().is_terminal else 120, highlight=False)
-    table = Table(title="Effects of toggles on bridged accuracy", title_justify="left")
+    console = console or Console(width=None if Console().is_terminal else WIDTH, highlight=False)
+    table = Table(title="Effects of toggles on bridged accuracy, in points", title_justify="left")
     for heading in ("effect", "kind", "estimate", "95 % interval", "p, adjusted", "noise floor", "shown"):
         table.add_column(heading, justify="left" if heading in ("effect", "kind") else "right")
     for row in frame[frame["status"] == "estimated"].to_dict("records"):
@@ -49,10 +52,10 @@ def print_effects(campaign: Campaign, console: Any = None, *, verbose: bool = Fa
         table.add_row(
             f"{row['toggles']}, given {row['given']}" if row["given"] else row["toggles"],
             row["kind"],
-            f"{row['estimate']:+.1%}",
-            f"\\[{row['low']:+.1%}, {row['high']:+.1%}]",
+            points(row["estimate"]),
+            f"\\[{points(row['low'])}, {points(row['high'])}]",
             "" if pd.isna(p) else f"{p:.3g}",
-            "" if pd.isna(floor) else f"{floor:.1%}",
+            "" if pd.isna(floor) else f"{100 * floor:.1f}",
             "yes" if row["shown"] else "no",
         )
     if verbose and table.row_count:

@@ -10,7 +10,7 @@ from mlflow_utils.tracker import Tracker
 from mlflow_utils.tracking_uri import default_tracking_uri
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.toggles import parameters, values
-from tune_spaces.records.plan_file import settings_shared
+from tune_spaces.records.plan_file import settings_shared, settings_varied
 
 POLL = 1.0
 
@@ -61,8 +61,8 @@ def _declare(campaign: Campaign, tracker: Tracker, declared: set[str]) -> None:
             phase=trial.phase,
             name=trial.variant,
             fingerprint=trial.fingerprint,
-            params=parameters(campaign.plan.changes(trial) | values(trial.spec.flat())),
-            tags={names.SEED: trial.seed} | ({names.CODE: "+".join(code)} if code else {}),
+            params=parameters(settings_varied(campaign.plan, trial) | values(trial.spec.flat())),
+            tags={names.SEED: trial.seed, names.NOTE: trial.purpose} | ({names.CODE: "+".join(code)} if code else {}),
         )
         declared.add(name)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from cluster.preflight.check import Check, PreflightSettings
+from cluster.program import program
 
 KIND = "accelerator_type:"
 
@@ -137,7 +138,7 @@ def reserve(settings: PreflightSettings) -> Reservation:
         shown = [f"{n.address}: {free.get(n.id, {}).get('GPU', 0):g} of {n.gpus:g} GPUs free" for n in nodes.values()]
         raise UserError(
             f"no node with {settings.gpus} free GPUs within {settings.timeout_s:g} s ({'; '.join(shown)}): "
-            "wait for the jobs that hold them, or stop them (python -m cluster stop)"
+            f"wait for the jobs that hold them, or stop them ({program()} stop)"
         )
     table = ray.util.placement_group_table(group)
     return Reservation(group, nodes[table["bundles_to_node_id"][0]])

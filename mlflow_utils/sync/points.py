@@ -27,7 +27,7 @@ def milliseconds(seconds: float) -> int:
 
 
 def points(events: Iterable[dict[str, Any]]) -> Iterator[Point]:
-    """Yield the numbers of the `metrics` events, under names that MLflow accepts."""
+    """Yield the numbers of the `metrics` events, under names that MLflow accepts; `Store` adds their prefixes."""
     for event in events:
         if event.get("kind") == "metrics":
             time, step = milliseconds(event.get("time", 0)), int(event.get("step") or 0)

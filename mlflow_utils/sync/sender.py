@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bridge_common import trial_files
-from mlflow_utils import names
+from mlflow_utils import experiment_view, names
 from mlflow_utils.declarations import Declarations, Phase, Trial
 from mlflow_utils.sync.sent_state import store_key
 from mlflow_utils.sync.store import GoneError, RefusedError, Store, UnavailableError
@@ -58,6 +58,7 @@ class Sender(threading.Thread):
         self._trials: dict[tuple[str, str], SyncedTrial] = {}
         self._store: Store | None = None
         self._checked_runs = False
+        self._viewed = -1  # number of trials by which the experiment's view was made
         self._beats, self._beat_after = beats, 0.0
         self._wake = threading.Event()
         self._draining = threading.Event()
@@ -140,6 +141,9 @@ class Sender(threading.Thread):
                 self._trials[key] = SyncedTrial(self._key, trial)
         if not self._checked_runs:
             self._reset_lost_runs(self._store)
+        if len(trials) != self._viewed:
+            self._store.tag_experiment(experiment_view.experiment_tags(trial for _, trial in trials))
+            self._viewed = len(trials)
         problem = None
         for phase in phases:
             children = [(self._trials[key], trial) for key, trial in trials if trial.phase == phase.name]

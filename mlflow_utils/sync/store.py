@@ -89,6 +89,14 @@ class Store:
                     self._experiment = str(existing.experiment_id)
         return self._experiment
 
+    def tag_experiment(self, tags: Mapping[str, str]) -> None:
+        """Set those of the experiment's tags that differ."""
+        with _sorted_errors():
+            has = self._client.get_experiment(self.experiment()).tags
+            for name, value in tags.items():
+                if has.get(name) != value:
+                    self._client.set_experiment_tag(self.experiment(), name, value)
+
     def run_ids(self) -> set[str]:
         """Return the ids of all runs of the campaign, including deleted ones."""
         from mlflow.entities import ViewType
@@ -128,18 +136,21 @@ class Store:
             return False
 
     def points(self, run_id: str) -> list[Point]:
-        """Return all points of a run."""
+        """Return all points of a run, under their recorded names."""
         with _sorted_errors():
-            names = list(self._client.get_run(run_id).data.metrics)
-            histories = [self._client.get_metric_history(run_id, name) for name in names]
-        return [Point(m.key, m.value, m.timestamp, m.step) for history in histories for m in history]
+            shown = list(self._client.get_run(run_id).data.metrics)
+            histories = [self._client.get_metric_history(run_id, name) for name in shown]
+        return [
+            Point(names.recorded_metric(m.key), m.value, m.timestamp, m.step) for history in histories for m in history
+        ]
 
     def log_points(self, run_id: str, points: Sequence[Point]) -> None:
         """Send up to `BATCH` points; MLflow keeps a point that it already has once."""
         from mlflow.entities import Metric
 
         with _sorted_errors():
-            self._client.log_batch(run_id, metrics=[Metric(p.name, p.value, p.time, p.step) for p in points])
+            metrics = [Metric(names.mlflow_metric(p.name), p.value, p.time, p.step) for p in points]
+            self._client.log_batch(run_id, metrics=metrics)
 
     def describe(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
         """Set tags, and parameters that the run lacks.
@@ -148,7 +159,8 @@ class Store:
         """
         from mlflow.entities import Param, RunTag
 
-        given = {names.metric_name(name): names.as_text(value)[:PARAM_LENGTH] for name, value in params.items()}
+        in_words = {names.metric_name(name): names.as_text(value) for name, value in params.items()}
+        given = {name: names.cut(text, PARAM_LENGTH) for name, text in in_words.items()}
         with _sorted_errors():
             has = self._client.get_run(run_id).data.params if given else {}
             changed = {name: value for name, value in given.items() if has.get(name, value) != value}
@@ -156,7 +168,7 @@ class Store:
             if changed:
                 texts[names.CHANGED_PARAMS] = ", ".join(f"{name}={value}" for name, value in changed.items())
             new = [Param(name, value) for name, value in given.items() if name not in has]
-            labels = [RunTag(name, value[:TAG_LENGTH]) for name, value in texts.items()]
+            labels = [RunTag(name, names.cut(value, TAG_LENGTH)) for name, value in texts.items()]
             for at in range(0, max(len(new), len(labels)), TEXTS):
                 self._client.log_batch(run_id, params=new[at : at + TEXTS], tags=labels[at : at + TEXTS])
 

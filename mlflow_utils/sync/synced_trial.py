@@ -15,6 +15,8 @@ from mlflow_utils.sync.synced_run import SyncedRun, digest
 
 logger = logging.getLogger(__name__)
 
+_OF_THE_JOB = frozenset(f"{names.VERSION}{name}" for name in names.JOBS_VERSIONS)
+
 
 class SyncedTrial(SyncedRun):
     """A trial's run, a child of its phase's run."""
@@ -29,7 +31,7 @@ class SyncedTrial(SyncedRun):
         super().__init__(
             state=trial.folder.sent_file,
             store_key=f"{store_key}/{trial.phase}",
-            name=trial.name,
+            name=run_name(trial),
             identity={
                 names.KIND: "trial",
                 names.PHASE: trial.phase,
@@ -38,7 +40,7 @@ class SyncedTrial(SyncedRun):
             },
             started=_started(trial),
         )
-        self._folder = trial.folder
+        self._folder, self._words = trial.folder, ""
         self._batch = BATCH
         self._in_store: list[Point] = []  # points of an existing run that the state file did not know
         self._seen: SeenPoints | None = None  # None: to be rebuilt from the event log
@@ -64,8 +66,15 @@ class SyncedTrial(SyncedRun):
                 final status by then ended with its phase.
             stop: called between requests; the rest is left for later once it returns True.
         """
-        own = {names.VARIANT: trial.name, names.PARENT: parent, names.FOLDER: str(self._folder.path.resolve())}
-        tags = {**trial.tags, **own}
+        own = {
+            names.VARIANT: trial.name,
+            names.RUN_NAME: self.name,
+            names.PARENT: parent,
+            names.FOLDER: str(self._folder.path.resolve()),
+        }
+        # The first events of the job replace these versions of the driver's by its own.
+        late = _OF_THE_JOB if self.sent.position else frozenset()
+        tags = {name: value for name, value in trial.tags.items() if name not in late} | own | self._note(trial)
         if self.sent.described == digest(trial.params, tags) and self._is_complete(ended is not None):
             return
         try:
@@ -127,7 +136,12 @@ class SyncedTrial(SyncedRun):
         """Send the points, tags and artifacts of some events."""
         run_id = str(self.sent.run_id)
         self._log(store, run_id, self._new_points(events))
-        tags = {key: value for event in events if event["kind"] == "tags" for key, value in event["values"].items()}
+        tags = {
+            f"{names.VERSION}{key}" if key in names.JOBS_VERSIONS else key: value
+            for event in events
+            if event["kind"] == "tags"
+            for key, value in event["values"].items()
+        }
         if any(event["kind"] == "status" for event in events):
             tags[names.ATTEMPTS] = names.attempts_text(self._statuses)
         if tags:
@@ -175,8 +189,9 @@ class SyncedTrial(SyncedRun):
             result = self._folder.result_file
             if result.exists() and self.sent.files.get(trial_files.RESULT) != file_version(result):
                 self._send_result(store, time)
-            if self._folder.stopped_early:
-                store.describe(str(self.sent.run_id), {}, trial_summary.stopped_tags(self._folder))
+            ends = trial_summary.stopped_tags(self._folder) | trial_summary.error_tags(self._folder)
+            if ends and status != self.sent.status:
+                store.describe(str(self.sent.run_id), {}, ends)
             self.upload(store, self._folder.path, list(trial_files.TRIAL_FILES))
         if status != self.sent.status:
             self.set_status(store, status, time)
@@ -189,6 +204,19 @@ class SyncedTrial(SyncedRun):
         latest = {name: point.value for name, point in self._latest.items()}
         self._log(store, str(self.sent.run_id), [p for p in points.points([event]) if latest.get(p.name) != p.value])
         store.describe(str(self.sent.run_id), {}, trial_summary.result_tags(self._folder))
+
+    def _note(self, trial: Trial) -> dict[str, str]:
+        """Return the run's description: what the trial is for, and once it has a result also what came out."""
+        if not self._words and self._folder.finished:
+            self._words = trial_summary.in_words(self._folder)
+        text = "\n\n".join(filter(None, [trial.tags.get(names.NOTE), self._words]))
+        return {names.NOTE: text} if text else {}
+
+
+def run_name(trial: Trial) -> str:
+    """Return the name of a trial's run: its variant and its seed."""
+    seed = trial.tags.get(names.SEED)
+    return trial.name if seed is None else f"{trial.name} (seed {seed})"
 
 
 def _started(trial: Trial) -> float:

@@ -67,7 +67,7 @@ def test_controls_run_beside_the_branch_and_the_appendix_keeps_them_apart(tmp_pa
 
 
 def test_a_failed_full_runs_nothing_more_and_says_so(tmp_path: Path) -> None:
-    from cluster.monitoring.summary import failure, gate_lines
+    from cluster.monitoring.summary import failure_lines, gate_lines
 
     prepare(tmp_path, {"full": 0.5, **OTHERS}, fail=["full"])
     asked = campaign(tmp_path)
@@ -76,7 +76,8 @@ def test_a_failed_full_runs_nothing_more_and_says_so(tmp_path: Path) -> None:
     assert gate_lines(policy) == [
         "gate: not decided, since full-" + policy.failed_first[5:] + " failed; nothing else was run"
     ]
-    assert failure(asked.trial(policy.failed_first)).startswith("RuntimeError: full cannot be run")
+    *_, cause = failure_lines(asked.trial(policy.failed_first), asked.folder / "ray.log")
+    assert cause == "RuntimeError: full cannot be run"
     assert files.read_json(asked.folder / "gate.json")["status"] == "failed"
     frame = asked.results()
     assert list(frame["status"]) == ["failed"]

@@ -30,9 +30,17 @@ def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> No
     options = ["--reports", str(tmp_path / "paper"), "--skip-preflight", "--verbose"]
     code, log = run(tmp_path, "--set", "test_examples=400", *options)
     assert code == 0, log
+    words = " ".join(log.split())
+    wide = [line for line in log.splitlines() if len(line) > 80 and " " in line.split(": ", 1)[-1].strip()]
+    assert not wide, "only paths and addresses may be wider than 80 columns"
+    assert "starting Ray …" in log
+    assert log.index("starting Ray …") < log.index("campaign ")
+    assert f"{tmp_path}/" in log
+    assert "/#/experiments/1/runs?viewStateShareKey=campaign&workflowType=machine_learning" in log
+    assert re.search(r"full \(seed 0\): finished, 62.0% \[57.2, 66.6\], (gain \S+, )?\d+\.\d min", words)
     assert "full (seed 0): starts (all toggles on)" in log
-    assert "gate: below 65%: A, B and C attribute what is missing: 62.0% [57.2%, 66.6%] at n = 400, UNCERTAIN" in log
-    assert "; interval over items, seeds left out; probabilities of the branches" in log
+    assert "gate: below 65%: A, B and C attribute what is missing: 62.0% [57.2%, 66.6%] at n = 400, UNCERTAIN" in words
+    assert "; interval over items, seeds left out; probabilities of the branches" in words
     assert "gain (bridged − target alone)" in log
     assert "Effects of toggles on bridged accuracy" in log
     assert f"python -m cluster ui --storage {tmp_path}" in log

@@ -9,6 +9,7 @@ from bridge_common.errors import UserError
 from mlflow_utils import dataframes
 from mlflow_utils.tracker import Tracker
 from mlflow_utils.tracking_uri import default_tracking_uri
+from tests.support import mlflow_records
 from tests.support.campaign_folder import (
     START,
     TOGGLES,
@@ -44,6 +45,18 @@ def test_mlflow_gives_the_same_table(storage: Path) -> None:
     pd.testing.assert_frame_equal(
         folder.sort_values(order, ignore_index=True), mlflow.sort_values(order, ignore_index=True), check_like=True
     )
+
+
+def test_runs_of_earlier_versions_whose_metrics_have_no_prefixes_are_read_as_before(storage: Path) -> None:
+    uri = default_tracking_uri(storage)
+    mlflow = mlflow_records.client(uri)
+    tags = {"kind": "trial", "phase": "phase1", "variant": "full", "seed": "0", "fingerprint": "f" * 16}
+    run = mlflow.create_run(mlflow.create_experiment("old"), tags=tags, run_name="full")
+    for name, value in (("accuracy/bridged", 0.7), ("flexible/bridged", 0.8), ("loss/total", 1.5), ("loss/flow", 2.0)):
+        mlflow.log_metric(run.info.run_id, name, value)
+    (row,) = dataframes.from_mlflow(uri, "old").to_dict("records")
+    assert (row["accuracy/bridged"], row["flexible/bridged"]) == (0.7, 0.8)
+    assert not [name for name in row if name.startswith("loss/")]
 
 
 def test_the_history_has_every_step_once_also_after_a_resume(tmp_path: Path) -> None:

@@ -48,3 +48,30 @@ def test_fields_always_shown_come_before_those_that_differ() -> None:
 )
 def test_other_names_are_changed_as_little_as_possible(name: str, recorded: str) -> None:
     assert names.metric_name(name) == recorded
+
+
+@given(st.text(max_size=240))
+def test_a_metrics_name_in_mlflow_is_accepted_and_leads_back(name: str) -> None:
+    recorded = names.metric_name(name)
+    _validate_metric_name(names.mlflow_metric(recorded))
+    assert names.recorded_metric(names.mlflow_metric(recorded)) == recorded
+
+
+def test_about_fifteen_metrics_are_shown_first_and_all_others_apart() -> None:
+    assert 12 <= len(names.HEADLINES) <= 16
+    assert names.mlflow_metric("accuracy/bridged") == "accuracy/bridged"
+    assert names.mlflow_metric("loss/answer_kl") == "series/loss/answer_kl"
+    assert names.mlflow_metric("accuracy/bridged/transfer") == "detail/accuracy/bridged/transfer"
+
+
+def test_where_an_earlier_version_began_a_run_the_newer_value_counts() -> None:
+    assert names.recorded_metrics({"detail/flexible/bridged": 0.7, "flexible/bridged": 0.1, "zeta": 1.0}) == {
+        "flexible/bridged": 0.7,
+        "zeta": 1.0,
+    }
+
+
+def test_a_text_that_is_cut_says_so() -> None:
+    assert names.cut("short", 6000) == "short"
+    long = names.cut("x" * 7000, 6000)
+    assert (len(long), long.endswith("x [cut: 7000 characters]")) == (6000, True)

@@ -169,7 +169,7 @@ def test_metrics_of_the_result_that_the_events_lack_are_recorded(storage: Path) 
     files.write_json(folder / "result.json", result)
     record(uri, campaign)
     (run,) = mlflow_records.trials(uri).values()
-    assert (run.data.metrics["accuracy/bridged"], run.data.metrics["only_here"]) == (0.5, 3.0)
+    assert (run.data.metrics["accuracy/bridged"], run.data.metrics["detail/only_here"]) == (0.5, 3.0)
 
 
 def test_parameters_that_change_are_recorded_in_a_tag(storage: Path) -> None:
@@ -183,6 +183,44 @@ def test_parameters_that_change_are_recorded_in_a_tag(storage: Path) -> None:
     (parent,) = [run for run in mlflow_records.runs(uri) if run.data.tags["kind"] == "phase"]
     assert parent.data.params == {"bridge": "dit", "new": "1"}
     assert parent.data.tags["params_changed"] == "bridge=resampler"
+
+
+def test_a_parameter_that_is_too_long_says_that_it_is_cut(storage: Path) -> None:
+    campaign, uri = make_campaign(storage, variants=[]), default_tracking_uri(storage)
+    tracker = Tracker(uri, "demo", campaign)
+    tracker.start()
+    tracker.phase("phase1", {"prompt": "x" * 7000}, {})
+    tracker.finish("phase1", "FINISHED")
+    assert tracker.close(60) is None
+    (parent,) = mlflow_records.runs(uri)
+    assert parent.data.params["prompt"].endswith("xx [cut: 7000 characters]")
+
+
+def test_a_run_is_named_with_its_seed_and_says_what_it_is_for_and_what_came_out(storage: Path) -> None:
+    campaign, uri = storage / "demo", default_tracking_uri(storage)
+    folder = make_trial(campaign, "full", seed=3)
+    emit(folder, {"kind": "tags", "time": START, "values": {"torch": "2.11.0", "python": "3.12.1", "gpu": "H200"}})
+    tracker = Tracker(uri, "demo", campaign)
+    tracker.start()
+    tracker.phase("phase1", {}, {})
+    tracker.trial(
+        folder, phase="phase1", name="full", fingerprint="f" * 16, params={},
+        tags={"seed": 3, "mlflow.note.content": "all toggles on"},
+    )  # fmt: skip
+    tracker.describe("phase1", "**passed**")
+    tracker.finish("phase1", "FINISHED")
+    assert tracker.close(60) is None
+    assert Tracker.replay(uri, "demo", campaign) is None
+    (run,) = mlflow_records.trials(uri).values()
+    assert run.info.run_name == "full (seed 3)"
+    purpose, outcome = run.data.tags["mlflow.note.content"].split("\n\n")
+    assert purpose == "all toggles on"
+    assert outcome.startswith(f"bridged **{run.data.metrics['accuracy/bridged']:.1%}** [")
+    assert "of 120 items; gain +" in outcome
+    (parent,) = [run for run in mlflow_records.runs(uri) if run.data.tags["kind"] == "phase"]
+    assert parent.data.tags["mlflow.note.content"] == "**passed**"
+    assert run.data.tags["version.torch"] == "2.11.0", "the job's own, not the driver's"
+    assert not {"torch", "python", "transformers"} & set(run.data.tags), "no version twice"
 
 
 def test_points_that_mlflow_refuses_do_not_block_others(storage: Path) -> None:

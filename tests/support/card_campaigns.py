@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common import files
+from bridge_common.intervals import wilson
 from bridge_common.metric_names import CONDITIONS
 from ray_bridge import tiny, tiny_run
+from tests.support.campaign_folder import START, status_event
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.plan import PlannedTrial
@@ -46,7 +48,8 @@ def make_ended(
     trials = list(campaign.plan.trials.values())
     for number, trial in enumerate(trials):
         folder = campaign.records.begin(trial, campaign.run_spec)
-        _write_curves(folder.events_file, trial, curve_points)
+        began = START + 100.0 * number
+        _write_curves(folder.events_file, trial, curve_points, began)
         if number >= len(trials) - unfinished:
             folder.write_error({"error": f"CUDA out of memory {HOSTILE}", "traceback": "", "attempt": 1})
             continue
@@ -56,6 +59,8 @@ def make_ended(
         for condition in CONDITIONS:
             correct = sum(row[f"{condition}_correct"] for row in rows)
             metrics |= {f"accuracy/{condition}": correct / items, f"correct/{condition}": correct}
+            low, high = wilson(correct, items)
+            metrics |= {f"accuracy_low/{condition}": low, f"accuracy_high/{condition}": high}
         metrics["gain"] = metrics["accuracy/bridged"] - metrics["accuracy/target_alone"]
         metrics |= {"cost/flops/bridged": 3.1e9, "cost/flops/target_alone": 2.0e9, "cost/bridge_parameters": 1.2e6}
         result = {
@@ -65,19 +70,20 @@ def make_ended(
             "seconds": 80.0 + number,
         }
         folder.write_result({**result, "node_id": "node", "gpu": None, "checkpoint": None})
+        files.append_jsonl(folder.events_file, status_event("FINISHED", began + 80.0 + number))
     campaign.records.write_gate(campaign.policy().record())
     return campaign
 
 
-def _write_curves(path: Path, trial: PlannedTrial, points: int) -> None:
+def _write_curves(path: Path, trial: PlannedTrial, points: int, began: float) -> None:
     noise = random.Random(f"{trial.name} curve")
     goal = WITHOUT.get(trial.variant, 0.68)
-    rows = []
+    rows = [status_event("RUNNING", began)]
     for point in range(1, points + 1):
         share = point / points
         values = {"loss/total": 2.6 * (1 - share) ** 2 + 0.5 + 0.05 * noise.random() + (0.7 - goal)}
         values["validation/accuracy/bridged"] = max(0.0, goal * (1 - (1 - share) ** 2) + 0.04 * (noise.random() - 0.5))
-        rows.append({"kind": "metrics", "time": float(point), "step": 40 * point, "values": values})
+        rows.append({"kind": "metrics", "time": began + 70 * share, "step": 40 * point, "values": values})
     files.write_jsonl(path, rows)
 
 

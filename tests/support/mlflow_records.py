@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common import files
+from mlflow_utils.names import recorded_metric
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -33,10 +34,11 @@ def trials(uri: str, campaign: str = "demo") -> dict[str, Any]:
 
 
 def points(uri: str, run_id: str) -> Counter[tuple[str, int, float]]:
-    """Count each point (metric, step, value) of a run."""
+    """Count each point (metric under its recorded name, step, value) of a run."""
     mlflow = client(uri)
-    names = mlflow.get_run(run_id).data.metrics
-    return Counter((m.key, m.step, m.value) for name in names for m in mlflow.get_metric_history(run_id, name))
+    shown = mlflow.get_run(run_id).data.metrics
+    history = [metric for name in shown for metric in mlflow.get_metric_history(run_id, name)]
+    return Counter((recorded_metric(metric.key), metric.step, metric.value) for metric in history)
 
 
 def logged_points(folder: Path) -> Counter[tuple[str, int, float]]:

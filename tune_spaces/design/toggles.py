@@ -98,9 +98,12 @@ def positions(spec: Mapping[str, Any]) -> dict[str, str]:
 
 
 def parameters(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return MLflow's parameters of a run: positions of the toggles (`toggle.KEY`), then the fields of its spec."""
-    shown = {f"toggle.{t.key}": t.position(spec[t.field]) for t in all_toggles() if t.field in spec}
-    return {**shown, **spec}
+    """Return MLflow's parameters of a run: positions of the toggles (`toggle.KEY`), then the other fields given."""
+    toggles = {t.field: f"toggle.{t.key}" for t in all_toggles() if t.field in spec}
+    return {
+        **{toggles[field]: position for field, position in positions(spec).items()},
+        **{field: value for field, value in spec.items() if field not in toggles},
+    }
 
 
 def columns() -> dict[str, str]:

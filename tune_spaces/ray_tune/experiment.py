@@ -16,6 +16,7 @@ from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.connect import connected
 from tune_spaces.ray_tune.interrupts import CHECKPOINT_S, Interrupts, interruptible
 from tune_spaces.ray_tune.nodes import check_free
+from tune_spaces.ray_tune.output import ray_messages_in
 from tune_spaces.ray_tune.places import Places
 from tune_spaces.ray_tune.trainable import Job, tune_trial
 from tune_spaces.records.campaign_folder import CampaignFolder
@@ -137,6 +138,7 @@ def fit(
                 interrupts.awaited(),
                 repeating(END_POLL, early.look, "end"),
                 repeating(SCHEDULE_POLL, record, "schedule"),
+                ray_messages_in(campaign.path / trial_files.RAY_LOG),
             ):
                 tuner.fit()
             record()

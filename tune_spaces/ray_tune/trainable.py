@@ -7,7 +7,6 @@ driver's node: reserving here as well would take the job's resources twice.
 import importlib
 import os
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from bridge_common.errors import StoppedError
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, RunSpec, build
 from tune_spaces.gate.outcome import BRIDGED
+from tune_spaces.ray_tune.causes import error_record
 from tune_spaces.ray_tune.nodes import is_alive
 
 Job = Callable[..., dict[str, Any]]
@@ -84,8 +84,8 @@ def _run(job: Job, config: dict[str, Any], trial: TrialFolder, attempt: str) -> 
     except Exception as error:
         if isinstance(error, RayActorError):
             raise  # the job's controller died: Tune starts the trial again, and the job goes on from its checkpoint
+        trial.write_error(error_record(error, attempt))  # before the status: who reads that looks for the cause
         trial.append_status(trial_files.FAILED)
-        trial.write_error({"attempt": attempt, "error": _line(error), "traceback": traceback.format_exc()})
         raise
     if not trial.finished:
         facts = {"variant": config["variant"], "fingerprint": config["fingerprint"], "seconds": time.time() - started}
@@ -139,7 +139,3 @@ def _raise_earlier_error(trial: TrialFolder, attempt: str) -> None:
     error = trial.error()
     if error and error["attempt"] == attempt:
         raise RuntimeError(error["error"])
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]

@@ -187,6 +187,20 @@ def _search_text(identity: Mapping[str, Any]) -> str:
 
 def settings_shared(plan: Plan) -> dict[str, Any]:
     """Return the spec's fields on which all trials of a plan agree: the parameters of the phase's MLflow run."""
-    differing = {name for trial in plan.trials.values() for name in plan.changes(trial)}
-    differing |= {axis.field for axis in plan.phase.search.axes} if plan.phase.search else set()
-    return {name: value for name, value in plan.base.flat().items() if name not in differing}
+    varied = _varied(plan)
+    return {name: value for name, value in plan.base.flat().items() if name not in varied}
+
+
+def settings_varied(plan: Plan, trial: PlannedTrial) -> dict[str, Any]:
+    """Return a trial's values of the fields on which the plan's trials differ, without the seed.
+
+    Every trial has all of them, also those that it leaves as they are in the base.
+    """
+    spec = plan.base.flat() | plan.changes(trial) | trial.spec.flat()
+    varied = _varied(plan) | set(plan.changes(trial))
+    return {name: spec[name] for name in sorted(varied - {"seed"}) if name in spec}
+
+
+def _varied(plan: Plan) -> set[str]:
+    axes = plan.phase.search.axes if plan.phase.search else ()
+    return {name for trial in plan.trials.values() for name in plan.changes(trial)} | {axis.field for axis in axes}

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from bridge_common.errors import UserError
+from cluster.cli.app import app
 from cluster.cli.compare_files import appendix_from_files, parse_samples
 
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "data" / "reference_runs"
@@ -97,3 +99,9 @@ def test_the_reference_runs(tmp_path: Path) -> None:
     assert pair["p_mcnemar"] == pytest.approx(0.541, abs=5e-4)
     assert "no difference was shown" in found["verdict"][0]
     assert len((tmp_path / "appendix.md").read_text()) > 5_000
+
+
+def test_json_of_a_campaign_is_refused_in_one_line(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["appendix", "--json", "--storage", str(tmp_path)])
+    assert isinstance(done.exception, UserError)
+    assert "--json goes with --samples" in str(done.exception)

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cluster.monitoring.final_table import WIDTH, final_table, toggles_in_words
+from cluster.monitoring.final_table import final_table, toggles_in_words
 from cluster.monitoring.summary import print_summary
+from cluster.monitoring.text import WIDTH
 from tests.support.card_campaigns import make_ended
 from tune_spaces.design.toggles import all_toggles
 

@@ -1,0 +1,29 @@
+"""How the command line writes: whole at 80 columns, and accuracies as percent with their intervals."""
+
+import textwrap
+
+from bridge_common.intervals import wilson
+
+WIDTH = 80
+GROUPS = {"none": "numerals"}  # groups of test items whose recorded name says too little
+
+
+def wrapped(line: str, indent: str = "  ", width: int = WIDTH) -> str:
+    """Break a line at spaces so that nothing is wider than `width`, except words, such as paths, that are wider."""
+    if len(line) <= width:
+        return line
+    parts = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(parts)
+
+
+def accuracy_in_words(accuracy: float, n: int | None) -> str:
+    """Return an accuracy in percent, with its 95 % Wilson interval if the number of items is known."""
+    if not n:
+        return f"{accuracy:.1%}"
+    low, high = wilson(accuracy * n, n)
+    return f"{accuracy:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def group_name(group: str) -> str:
+    """Return how a group of test items is called in tables."""
+    return GROUPS.get(group, group)
