@@ -6,15 +6,16 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup phase1 real services test fast random mutants check format clean
+.PHONY: help setup phase1 real services test fast random mutants docs check format clean
 
 help:
 	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
 	@echo "make test     all tests;  make fast: those without the mark slow"
 	@echo "make real     a real public model of 135M parameters, for the tests with the mark real"
-	@echo "make services Debian packages that some tests use: Chromium, Slurm, PostgreSQL, iproute2 (needs apt-get and root)"
+	@echo "make services Debian packages that some tests use: Chromium, Slurm, PostgreSQL, OpenSSH, iproute2 (needs apt-get and root)"
 	@echo "make random   the same as fast in an order drawn from SEED=1"
 	@echo "make mutants PIECE=tune_spaces.gate: small changes to pure modules that their tests notice, and those they don't"
+	@echo "make docs     the documentation as a site, in build/site; a broken link is an error"
 	@echo "make check    ruff, ruff format, mypy, import-linter;  make format: mend what ruff can"
 
 setup: $(VENV)/.installed
@@ -34,8 +35,8 @@ real: setup
 	$(RUN) -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev,real]"
 	$(RUN) -m tests.support.real_model
 
-# Tests of a browser, a batch system, a database server and several hosts skip without them, and say so.
-SERVICES := chromium chromium-driver slurm-wlm munge postgresql iproute2
+# Tests of a browser, a batch system, a database server, an SSH server and several hosts skip without them, and say so.
+SERVICES := chromium chromium-driver slurm-wlm munge postgresql openssh-client openssh-server iproute2
 services:
 	dpkg -s $(SERVICES) >/dev/null 2>&1 || \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SERVICES); }
@@ -60,6 +61,9 @@ random: setup
 mutants: setup
 	$(RUN) -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev,mutants]"
 	$(RUN) -m tests.support.mutants $(PIECE) $(ARGS)
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict -q -d build/site
 
 check: setup
 	$(VENV)/bin/ruff check .

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cluster.monitoring.text import WIDTH
+from cluster.monitoring.text import WIDTH, wrapped
 from tune_spaces.campaign import Campaign
 
 APPENDIX = "appendix"
@@ -60,4 +60,5 @@ def print_effects(campaign: Campaign, console: Any = None, *, verbose: bool = Fa
         )
     if verbose and table.row_count:
         console.print(table)
-    console.print(f"attribution: {path.parent} (appendix.md, {TABLE}: {len(frame)} effects)", soft_wrap=True)
+    line = f"attribution: {path.parent} (appendix.md, {TABLE}: {len(frame)} effects)"
+    console.print(wrapped(line), markup=False, soft_wrap=True)

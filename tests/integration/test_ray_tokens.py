@@ -1,7 +1,9 @@
 """A cluster that wants a token: whoever has none or another gets one line with the remedy, whatever command asks."""
 
+import getpass
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -60,3 +62,67 @@ def test_with_the_token_it_answers(head: tuple[str, str], tmp_path: Path) -> Non
     done = call("jobs", "list", "--address", head[1], RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN, HOME=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "no phase was submitted" in done.stdout
+
+
+SSHD, SSH = "/usr/sbin/sshd", shutil.which("ssh")
+
+
+@pytest.fixture
+def tunnel(head: tuple[str, str], tmp_path: Path) -> Iterator[str]:
+    """Yield the address at which an SSH tunnel carries the dashboard's, as docs/recipes.md makes one."""
+    if not (Path(SSHD).is_file() and SSH and shutil.which("ssh-keygen")):
+        pytest.skip("no OpenSSH server: `make services` installs it")
+    port, local = free_ports(2)
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    Path("/run/sshd").mkdir(exist_ok=True)
+    settings = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": tmp_path / "host",
+        "PidFile": tmp_path / "pid",
+        "AuthorizedKeysFile": tmp_path / "user.pub",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PermitRootLogin": "yes",
+    }
+    (tmp_path / "sshd_config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    server = subprocess.Popen([SSHD, "-D", "-e", "-f", tmp_path / "sshd_config"], stderr=subprocess.DEVNULL)
+    dashboard = head[1].removeprefix("http://")
+    user = getpass.getuser()
+    known = (
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        f"UserKnownHostsFile={tmp_path / 'known'}",
+        "-i",
+        tmp_path / "user",
+    )
+    command = [SSH, "-N", *known, "-p", str(port), "-L", f"{local}:{dashboard}", f"{user}@127.0.0.1"]
+    try:
+        wait_for(lambda: answers(port), 20, "sshd answers")
+        client = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: answers(local) or client.poll() is not None, 20, "the tunnel is open")
+            yield f"http://127.0.0.1:{local}"
+        finally:
+            client.terminate()
+            client.wait(10)
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def answers(port: int) -> bool:
+    """Return whether something listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_through_an_ssh_tunnel_the_token_is_wanted_and_enough(tunnel: str, tmp_path: Path) -> None:
+    own = {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
+    done = call("jobs", "list", "--address", tunnel, RAY_AUTH_TOKEN=TOKEN, **own)
+    assert done.returncode == 0, done.stderr
+    assert "no phase was submitted" in done.stdout
+    refused = call("jobs", "list", "--address", tunnel, RAY_AUTH_TOKEN="b" * 64, **own)
+    assert is_one_error_line(refused), refused.stderr
