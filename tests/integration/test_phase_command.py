@@ -43,9 +43,9 @@ def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> No
     assert "; interval over items, seeds left out; probabilities of the branches" in words
     assert "gain (bridged − target alone)" in log
     assert "Effects of toggles on bridged accuracy" in log
-    assert f"python -m cluster ui --storage {tmp_path}" in log
+    assert f"python -m cluster ui --storage {tmp_path}" in words
     folder = tmp_path / NAME
-    assert f"card: {folder}/card.html" in log
+    assert f"card: {folder}/card.html" in words
     assert "What was not run" in (folder / "card.html").read_text(encoding="utf-8")
     assert {path.name for path in (tmp_path / "paper").glob("*.md")} == {
         *("CODEX_REPORT.md", "LOG.md", "EXPERIMENTS_SUMMARY.md")

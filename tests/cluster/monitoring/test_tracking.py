@@ -33,4 +33,4 @@ def test_commands_work_on_a_campaign_from_python(tmp_path: Path) -> None:
     assert (campaign.storage / "mlflow.db").is_file()
     assert "phase1: finished, 1 of 1 trials done" in cluster("status", "--storage", storage)
     summary = cluster("resume", "--storage", storage)
-    assert f"tracking: sqlite:///{storage}/mlflow.db" in summary.replace("\n", "")
+    assert f"tracking: sqlite:///{storage}/mlflow.db" in " ".join(summary.split())
