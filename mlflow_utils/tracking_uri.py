@@ -98,10 +98,10 @@ def _check_sqlite(path: Path, timeout: float) -> None:
 
 
 def _check_postgresql(uri: str, driver: str, timeout: float) -> None:
-    if importlib.util.find_spec(driver or "psycopg2") is None:
-        raise UserError(
-            f"PostgreSQL needs the package {driver or 'psycopg2'}: pip install {driver or 'psycopg2-binary'}"
-        )
+    package = driver or "psycopg"  # what SQLAlchemy 2.1 takes by default
+    if importlib.util.find_spec(package) is None:
+        wanted = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary"}.get(package, package)
+        raise UserError(f"PostgreSQL needs the package {package}: pip install {wanted}")
     try:
         host, port = urlsplit(uri).hostname, urlsplit(uri).port or 5432
     except ValueError as error:

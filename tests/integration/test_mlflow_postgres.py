@@ -1,6 +1,6 @@
 """MLflow on a real PostgreSQL: a server on the database, a campaign recorded through it, and the same table back.
 
-Needs PostgreSQL's programs (Debian: `apt-get install postgresql`) and psycopg2; without them the test is skipped.
+Needs PostgreSQL's programs (Debian: `apt-get install postgresql`) and psycopg; without them the test is skipped.
 """
 
 import os
@@ -20,7 +20,7 @@ from tests.support.campaign_folder import make_campaign
 from tests.support.ports import free_port
 from tests.support.tracked_campaigns import record
 
-pytest.importorskip("psycopg2")
+pytest.importorskip("psycopg")
 INITDB, CONTROL = shutil.which("initdb"), shutil.which("pg_ctl")
 pytestmark = [
     pytest.mark.slow,

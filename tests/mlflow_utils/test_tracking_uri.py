@@ -90,7 +90,7 @@ def test_an_existing_database_is_opened_and_not_made(tmp_path: Path) -> None:
 
 
 def test_a_database_server_has_postgresqls_port_by_default() -> None:
-    with pytest.raises(UserError, match=r"no database answers at 127\.0\.0\.1:5432|pip install psycopg2-binary"):
+    with pytest.raises(UserError, match=r"no database answers at 127\.0\.0\.1:5432|pip install 'psycopg\[binary\]'"):
         check("postgresql://127.0.0.1/runs")
     with pytest.raises(UserError, match=r"no database answers at 127\.0\.0\.2:5432"):
         check("postgresql+json://127.0.0.2/runs", timeout=0.3)
