@@ -108,7 +108,8 @@ def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Pa
     assert all(row["flops"] > 0 for row in costs)
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         recorded = {name for (name,) in database.execute("select distinct key from latest_metrics")}
-    assert {"cost/flops/text_bridge", "cost/passed_bytes/bridged", "cost/seconds/bridged"} <= recorded
+    costs = ("flops/text_bridge", "passed_bytes/bridged", "seconds/bridged")
+    assert {f"detail/cost/{name}" for name in costs} <= recorded
     assert sorted(path.name.split("-")[0] for path in (tmp_path / NAME / "trials").iterdir()) == ["A", "B", "C", "full"]
     for condition in CONDITIONS:
         row = rf"\W {condition.replace('_', ' ')} +\W +\d+ +\W +12 "
