@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from bridge_common import files
 from bridge_common.intervals import score_interval_of, wilson
 from bridge_common.trial_folder import TrialFolder
-from tune_spaces.analysis.clustering import effective_items, numbered
 from tune_spaces.gate.outcome import BRIDGED, Outcome
 
 
@@ -101,7 +98,10 @@ def _mean_accuracy(runs: Sequence[Outcome]) -> float:
 
 
 def _by_item(answers: Sequence[_Answers], level: float) -> Evidence:
+    import numpy as np
     from scipy.special import ndtri, stdtrit
+
+    from tune_spaces.analysis.clustering import effective_items, numbered
 
     correct: dict[str, int] = {}
     asked: dict[str, int] = {}
