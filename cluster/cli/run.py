@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from bridge_common.errors import UserError
 from cluster.cli.checks import require_function, require_writable
 from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest, StartRequest
@@ -115,7 +116,7 @@ def _run(
     require_writable(campaign.storage)
     if reports is not None:
         require_writable(reports, "--reports")
-    check(tracking_uri_of(campaign))
+    _check_tracking(campaign)
     campaign.check_prerequisites(force)
     campaign.check_code(start.allow_changed_code)
     disks = (campaign.storage, reports or default_reports(), Path(tempfile.gettempdir()))
@@ -155,6 +156,16 @@ def _exit_code(campaign: Campaign, policy: Policy) -> int:
     if failed and all((campaign.trial(name).error() or {}).get("refused") for name in failed):
         return REFUSED
     return FAILED if failed or not policy.finished else DONE
+
+
+def _check_tracking(campaign: Campaign) -> None:
+    """Refuse a new campaign whose MLflow store cannot be reached; one that was started before goes on without it."""
+    try:
+        check(tracking_uri_of(campaign))
+    except UserError as error:
+        if not campaign.records.campaign_file.is_file():
+            raise
+        print(f"note: tracking: {error}. Points are kept in {campaign.folder} and sent once it answers")
 
 
 def parse_limits(start: StartRequest, campaign: Campaign) -> Limits:
@@ -200,7 +211,7 @@ def _preflight(campaign: Campaign, job: str | None) -> str:
         campaign.base,
         campaign.run_spec,
         storage=campaign.storage,
-        tracking_uri=tracking_uri_of(campaign),
+        tracking_uri=None if campaign.records.campaign_file.is_file() else tracking_uri_of(campaign),
         models=tuple(model for spec in specs for model in (spec.source, spec.target)),
         min_free_gb=2,
         requirements=Requirements(trials=wanted, run=campaign.run_spec),

@@ -171,6 +171,8 @@ def waiting_line(schedule: Mapping[str, Any]) -> str:
     if count := schedule["without_place"]:
         started = len(schedule["running"])
         return f"{count} of {started} started trials wait for room: the cluster holds {schedule['slots']} at once"
+    if elsewhere := schedule.get("elsewhere"):
+        return "; ".join(f"{trial} waits for its result in campaign {other}" for trial, other in elsewhere.items())
     return ""
 
 

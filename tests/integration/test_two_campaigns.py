@@ -1,4 +1,4 @@
-"""Two drivers on one small Ray cluster both count the last free place as theirs, and nothing hangs or fails."""
+"""Two drivers on one small Ray cluster, where both count the last free place as theirs, or share a storage."""
 
 from itertools import accumulate
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.campaigns import PLACED, TRAINED, driver, driver_log, end, journal, prepare
+from tests.support.campaigns import PLACED, TRAINED, driver, driver_log, end, events, journal, prepare
 from tests.support.ray_clusters import connected, free
 from tests.support.waiting import wait_for
 
@@ -69,3 +69,25 @@ def test_a_campaign_of_large_jobs_waits_for_the_small_ones_of_another_and_then_r
     run_both(large, small, storages)
     with connected(ray_head):
         wait_for(lambda: free("CPU") == 2, 10, "all CPUs are free")
+
+
+def test_two_campaigns_in_one_storage_run_what_both_need_once(tmp_path: Path, ray_head: Any) -> None:
+    """The second waits for the first's results, and takes over what the first leaves when it is killed."""
+    prepare(tmp_path, dict.fromkeys(VARIANTS, 0.6), steps=3, pause=1.0)
+    options = (*FACTORIAL, "--parallel=1", "--name")
+    first = driver(tmp_path, *options, "first", phase="ablate", address=ray_head.address)
+    try:
+        wait_for(lambda: journal(tmp_path), 120, "the first runs")
+        second = driver(tmp_path, *options, "second", phase="ablate", address=ray_head.address)
+        try:
+            wait_for(lambda: "waits for its result in campaign first" in driver_log(tmp_path), 60, "the second waits")
+            wait_for(lambda: len(events(tmp_path, "end")) >= 2 and len(events(tmp_path, "start")) >= 3, 90, "the third")
+            first.kill()
+            assert second.wait(120) == 0, driver_log(tmp_path)
+        finally:
+            end(second)
+    finally:
+        end(first)
+    starts = events(tmp_path, "start")
+    assert sorted(set(starts)) == sorted(VARIANTS)
+    assert len(starts) <= len(VARIANTS) + 1, "only the trial whose driver was killed started again"

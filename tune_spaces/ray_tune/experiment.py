@@ -144,6 +144,7 @@ def fit(
             record()
         finally:
             for name in searcher.live.values():
+                searcher.claims.release(searcher.trials[name])
                 _observe_interrupted(campaign, policy, name)
 
 
@@ -195,6 +196,7 @@ def _record_schedule(
     """Write what runs and what waits, for whoever follows the campaign; an unchanged record is not written again."""
     standing = places.standing()
     running = searcher.running()
+    searcher.claims.renew(searcher.trials[name] for name in running)
     record = {
         "parallel": searcher.parallel,
         "slots": standing.slots,
@@ -202,6 +204,7 @@ def _record_schedule(
         "without_place": min(standing.waiting, len(running)),
         "ready": len([name for name in searcher.policy.ready() if name not in running]),
         "limit": keeper.reason,
+        "elsewhere": dict(searcher.elsewhere),
     }
     earlier = campaign.schedule() or {}
     if any(earlier.get(name) != value for name, value in record.items()):

@@ -22,6 +22,7 @@ from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.early_stopping import STEP, VALIDATION
 from tune_spaces.ray_tune.nodes import is_alive
 from tune_spaces.records.campaign_folder import CampaignFolder
+from tune_spaces.records.claims import Claims
 from tune_spaces.records.reuse import FinishedInStorage, take_finished
 
 
@@ -69,6 +70,8 @@ class VariantSearcher(Searcher):
         self._fields = tuple(fields) or tuple(space(trial.spec.flat() for trial in trials.values()))
         self._propose = propose
         self._finished = FinishedInStorage(campaign.storage)
+        self.claims = Claims(campaign)
+        self.elsewhere: dict[str, str] = {}  # campaigns that run what this one waits for, by the trial's name
         self._drained = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,10 +90,13 @@ class VariantSearcher(Searcher):
             return None
         name = self._next()
         if name is None:
-            return None if self.live else str(Searcher.FINISHED)
+            return None if self.live or self.elsewhere else str(Searcher.FINISHED)
         if self.live and not self._has_room_for(name):
             return None
         trial = self.trials[name]
+        if other := self.claims.take(trial):  # claimed since `_next` has looked
+            self.elsewhere[name] = other
+            return None
         self.since[name] = time.time()
         self.live[trial_id] = name
         folder = self.campaign.begin(trial, self.run)
@@ -120,6 +126,10 @@ class VariantSearcher(Searcher):
         running = list(self.live.values())
         measured = {self.trials[name].fingerprint for name in running}
         busy = {name for name in self.policy.ready() if self.trials[name].fingerprint in measured} if running else set()
+        before, self.elsewhere = self.elsewhere, self._run_elsewhere(busy)
+        if before.keys() - self.elsewhere:  # what ran there has ended: its result is on disk, or it is to run here
+            self._finished.forget()
+        busy |= set(self.elsewhere)
         take_finished(self.campaign, self.policy, self.trials, self.run, storage=self._finished, busy=busy)
         while self._may_propose(running):
             trial = self._propose() if self._propose else None
@@ -133,6 +143,18 @@ class VariantSearcher(Searcher):
             take_finished(self.campaign, self.policy, self.trials, self.run, storage=self._finished, busy=busy)
         ready = (name for name in self.policy.ready() if name not in busy)
         return next((name for name in ready if self._fits is None or self._fits(name, self.running())), None)
+
+    def _run_elsewhere(self, busy: Collection[str]) -> dict[str, str]:
+        """Return which trials another campaign of the storage runs now, with its name, as far as they could start."""
+        found = {}
+        for name in self.policy.ready():
+            if name in busy or name in found:
+                continue
+            other = self.claims.elsewhere(self.trials[name])
+            if other is None:
+                break  # this one may start: the others are looked at after it
+            found[name] = other
+        return found
 
     def _may_propose(self, running: Collection[str]) -> bool:
         """Whether a search proposes its next trial now: a place is free, and no trial waits for one."""
@@ -165,6 +187,7 @@ class VariantSearcher(Searcher):
         name = self.live.pop(trial_id, None)
         if name is None:
             return
+        self.claims.release(self.trials[name])
         if not error and not (result and result.get("final")) and self.campaign.trial(name).stop_requested():
             return  # it has written a checkpoint and goes on at the next start
         if self._stops_early and not error and result and not result.get("final"):

@@ -39,6 +39,10 @@ class FinishedInStorage:
         self._known: Finished = {}
         self._scan_after = 0.0
 
+    def forget(self) -> None:
+        """Read the disk at the next question."""
+        self._scan_after = 0.0
+
     def current(self) -> Finished:
         """Return the finished trials, by the first 8 digits of their fingerprint."""
         began = time.monotonic()

@@ -22,7 +22,7 @@ class Driver:
         planned = make_plan(phases.phase1(tiny()), tiny())
         self.trials, self.accuracies = planned.trials, accuracies
         tree = Policy(first=planned.first, branches=planned.branches)
-        self.searcher = VariantSearcher(tree, planned.trials, CampaignFolder(folder), tiny_run())
+        self.searcher = VariantSearcher(tree, planned.trials, CampaignFolder(folder / "c"), tiny_run())
         self.stopper = GateStopper(tree)
         self.order: list[str] = []
 
