@@ -76,6 +76,7 @@ def evaluate_share(worker: Worker, spec: JobSpec, finished: Path, out: Path) -> 
     write_jsonl(out / f"{worker.rank}.jsonl", evaluate(spec, finished, batch_size=3, worker=worker))
 
 
+@pytest.mark.slow
 def test_samples_are_the_same_bytes_on_two_workers(spec: JobSpec, finished: Path, tmp_path: Path) -> None:
     on_two_workers(evaluate_share, spec, finished, tmp_path)
     expected = (finished / "samples.jsonl").read_bytes()

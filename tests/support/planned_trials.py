@@ -29,13 +29,14 @@ def finish(campaign: CampaignFolder, trial: PlannedTrial, accuracy: float = 0.6,
     """Write what a finished job leaves in a trial's folder: spec, events, samples, a checkpoint and the result."""
     folder = campaign.begin(trial, RUN)
     files.write_text(folder.events_file, "")
-    files.write_text(folder.samples_file, '{"id": "q0", "bridged_correct": true}\n')
+    correct = round(accuracy * 500)
+    files.write_jsonl(folder.samples_file, [{"id": f"q{i}", "bridged_correct": i < correct} for i in range(500)])
     files.write_text(folder.path / "train" / "checkpoint", "large")
     folder.write_result(
         {
             "variant": trial.variant,
             "fingerprint": trial.fingerprint,
-            "metrics": {"accuracy/bridged": accuracy, "correct/bridged": round(accuracy * 500), "n": 500},
+            "metrics": {"accuracy/bridged": accuracy, "correct/bridged": correct, "n": 500},
             "node_id": "n",
             "seconds": seconds,
             "start_seconds": 0.0,

@@ -37,6 +37,7 @@ def test_a_phase_may_be_given_as_the_function_that_returns_it(tmp_path: Path) ->
     assert [trial.variant for trial in Campaign(ladder, tiny(), tiny_run()).plan.trials.values()] == ["kl", "full"]
 
 
+@pytest.mark.slow
 def test_a_campaign_is_run_and_read_from_python(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     prepare(tmp_path, {"full": 0.72})
     campaign = Campaign(phase1, tiny(test_examples=10_000), tiny_run(), storage=tmp_path)

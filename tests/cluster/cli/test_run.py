@@ -12,6 +12,7 @@ from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import phase1
 
 
+@pytest.mark.slow
 def test_a_tracking_server_that_hangs_refuses_a_new_campaign_and_not_a_resume(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

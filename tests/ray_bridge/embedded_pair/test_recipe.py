@@ -85,6 +85,7 @@ def test_a_withheld_word_has_a_piece_that_no_shown_word_has(pair):
     assert [e.text for e in lexicon() if e.transfer and pieces(e.text) <= shown] == []
 
 
+@pytest.mark.slow
 def test_source_knows_the_words_and_target_only_numerals(pair):
     items = make_examples("test", 90, 0)
     source, read = pair["source"]

@@ -152,6 +152,7 @@ def test_weights_are_mapped_and_not_copied(tmp_path: Path) -> None:
     assert private < 0.2 * total
 
 
+@pytest.mark.slow
 def test_what_only_generation_needs_is_not_imported() -> None:
     code = (
         "import sys\n"

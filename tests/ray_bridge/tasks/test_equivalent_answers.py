@@ -3,6 +3,8 @@
 from itertools import groupby
 from pathlib import Path
 
+import pytest
+
 from ray_bridge.tasks.math_equivalence import equivalent
 
 BLOCKS = [
@@ -14,6 +16,7 @@ BLOCKS = [
 ]
 
 
+@pytest.mark.slow
 def test_answers_equal_gold_where_the_file_says_so() -> None:
     wrong = []
     for gold, *lines in BLOCKS:

@@ -27,6 +27,7 @@ def write_scores(worker: Worker, folder: Path, threads: int) -> None:
     (folder / name).write_text(json.dumps([asdict(score) for score in scores]))
 
 
+@pytest.mark.slow
 def test_scores_are_the_same_on_any_number_of_workers(tmp_path: Path) -> None:
     write_scores(Worker(), tmp_path, 1)
     write_scores(Worker(), tmp_path, 3)

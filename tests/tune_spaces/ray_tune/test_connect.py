@@ -50,6 +50,7 @@ def test_an_address_without_ray_is_refused(closed_port: int, monkeypatch: pytest
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_server_that_is_no_ray_head_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "GCS_TIMEOUT_S", 6.0)

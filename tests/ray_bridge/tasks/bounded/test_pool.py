@@ -75,6 +75,7 @@ def test_what_does_not_return_is_stopped_and_the_next_call_works(
     assert cpu_seconds() - before < 2 * (call.seconds + 0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("times", "outcome"),
     [(1, Outcome(value="awake")), (2, Outcome(stopped="no answer in 1 s, twice")), (0, Outcome(value="awake"))],

@@ -66,6 +66,7 @@ def gsm8k(folder: Path, answers: list[str]) -> Path:
     return repository(folder, {"main": {"train": rows, "test": rows}, "socratic": {"train": other, "test": other}})
 
 
+@pytest.mark.slow
 def test_rows_of_the_hub_are_read_at_the_commit_that_enters_the_fingerprint(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with local_hub("openai/gsm8k", gsm8k(tmp_path / "one", ["#### 1", "#### 2"]), FIRST) as address:
@@ -90,6 +91,7 @@ def snapshot(home: Path, name: str, commit: str) -> Path:
     return place / "snapshots" / commit
 
 
+@pytest.mark.slow
 def test_a_snapshot_that_was_copied_into_the_cache_is_read_without_the_hub(tmp_path: Path) -> None:
     choices = {name: [text] for name, text in zip("ABCD", "一二三四", strict=True)}
     rows = {"id": [0], "question": ["人有____个肾脏。"], **choices, "answer": ["B"]}
