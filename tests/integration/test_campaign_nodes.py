@@ -149,7 +149,7 @@ def test_when_the_node_dies_in_b_it_resumes_elsewhere_from_its_checkpoint(tmp_pa
 
 @pytest.mark.slow
 def test_a_stop_in_mid_training_frees_the_gpus_and_a_resume_goes_on(storage: Path, cluster: Any) -> None:
-    prepare(storage, {**ACCURACY, "full": 0.72}, steps=6, pause=0.5)
+    prepare(storage, {**ACCURACY, "full": 0.72}, steps=24, pause=0.5)  # longer than a deaf job may go on
     options = [f"--set={name}={value}" for name, value in RUN.items()]
     process = driver(storage, *options, job=TRAINED, address=cluster.address)
     try:

@@ -24,7 +24,7 @@ def preferred(folder: Path, node: str) -> Any:
     """Return the node that the searcher prefers for B after `full` ran on a node."""
     planned = make_plan(phases.phase1(tiny()), tiny())
     tree = Policy(first=planned.first, branches=planned.branches)
-    searcher = VariantSearcher(tree, planned.trials, CampaignFolder(folder), tiny_run())
+    searcher = VariantSearcher(tree, planned.trials, CampaignFolder(folder / "c"), tiny_run())
     tree.observe(planned.first[0], Outcome(accuracy=0.67, correct=670, n=1000, node_id=node))
     suggested = searcher.suggest("t")
     assert isinstance(suggested, dict)
