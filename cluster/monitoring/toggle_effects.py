@@ -37,6 +37,7 @@ def print_effects(campaign: Campaign, console: Any = None, *, verbose: bool = Fa
     if not path.is_file():
         return
     import pandas as pd
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -44,9 +45,12 @@ def print_effects(campaign: Campaign, console: Any = None, *, verbose: bool = Fa
 
     frame = pd.read_parquet(path)
     console = console or Console(width=None if Console().is_terminal else WIDTH, highlight=False)
-    table = Table(title="Effects of toggles on bridged accuracy, in points", title_justify="left")
-    for heading in ("effect", "kind", "estimate", "95 % interval", "p, adjusted", "noise floor", "shown"):
-        table.add_column(heading, justify="left" if heading in ("effect", "kind") else "right")
+    table = Table(title="Effects of toggles on bridged accuracy, in points", title_justify="left", box=SIMPLE_HEAD)
+    table.show_edge, table.pad_edge, table.padding = False, False, (0, 1, 0, 0)
+    table.add_column("effect", overflow="fold")
+    table.add_column("kind")
+    for heading in ("points", "95 % interval", "p adj.", "floor", "shown"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in frame[frame["status"] == "estimated"].to_dict("records"):
         floor, p = row["noise_floor"], row["p_adjusted"]
         table.add_row(

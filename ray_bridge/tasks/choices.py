@@ -34,9 +34,11 @@ def score_letter(text: str, example: Example) -> Score:
     letter. Flexible: the letter that is stated or boxed last (`the answer is B`, `B is correct`, `\boxed{B. Mars}`),
     else that of the beginning, else the last with which a clause concludes (`so it's B`), else the last option that is
     spoken of and not denied (`option B`), else the last letter in brackets, else a small letter at the beginning, else
-    the only choice whose text the first line is. Where several letters are named together, none is.
+    the only choice whose text the first line is. Where several letters are named together, none is. Reasoning that ends
+    in `</think>` is not part of the answer.
     """
-    line, text = text, plain(text)
+    line = text.rpartition("</think>")[2]
+    text = plain(line)
     letters, choices = LETTERS[: len(example.choices)], example.choices
     strict = leading_letter(text, choices)
     answer = last([*stated(text, letters), *_boxed(text, choices)])
