@@ -56,7 +56,7 @@ def campaign(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) ->
     """Seven variants under one seed, recorded as a driver does it."""
     storage = copy_database(mlflow_database, tmp_path_factory.mktemp("runs"))
     made = make_ended(storage, seeds=(0,))
-    with recorded(made, default_tracking_uri(storage), 60) as tracker, attached(made, tracker):
+    with recorded(made, default_tracking_uri(storage), lambda: 60) as tracker, attached(made, tracker):
         write_card(made.folder)
         write_attribution(made)
     return made

@@ -51,7 +51,9 @@ def test_what_is_pushed_is_loaded_by_its_name(trial: Path, translator: Translato
     with model_hub() as hub:
         text = run(PUSH, str(trial), QUESTION, hub=hub.url, home=tmp_path)
         assert text == translator.generate(QUESTION, max_new_tokens=6).text
-        assert sorted(hub.files["somebody/translator"]) == ["README.md", "config.json", "translator.safetensors"]
+        assert sorted(hub.files["somebody/translator"]) == [
+            *("README.md", "config.json", "question_ids.json", "translator.safetensors")
+        ]
         weights = hub.files["somebody/translator"]["translator.safetensors"]
         assert weights == translator.saved.weights.read_bytes()
         assert hub.tokens == {"Bearer hf_of_a_test"}
