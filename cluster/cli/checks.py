@@ -44,7 +44,7 @@ class FolderType(click.ParamType):
             return path
         at = path.expanduser()
         try:
-            file = next((part for part in (at, *at.parents) if part.exists() and not part.is_dir()), None)
+            file = _first_file(at, *at.parents)
             missing = self.exists and _named(param, ctx) and not at.exists()
         except OSError as error:
             self.fail(f"{path}: {error.strerror}", param, ctx)
@@ -56,7 +56,7 @@ class FolderType(click.ParamType):
 
 
 class FileType(click.ParamType):
-    """A file that is read or written; whatever reads it says why it cannot."""
+    """A file that is read or written; the command that reads it says why it cannot."""
 
     name = "path"
 
@@ -72,7 +72,7 @@ class FileType(click.ParamType):
             at = path.expanduser()
             if at.is_dir():
                 self.fail(f"{path} is a folder: name a file", param, ctx)
-            file = next((part for part in at.parents if part.exists() and not part.is_dir()), None)
+            file = _first_file(*at.parents)
             if file is not None:
                 self.fail(f"{file} is a file: name another folder", param, ctx)
         return path
@@ -113,6 +113,11 @@ FILE, NEW_FILE = FileType(), FileType(written=True)
 TEXT, URI, MODEL = TextType(), TextType(partial(text_problem, most=2000)), TextType(path_problem)
 PORT = click.IntRange(1, 65535)
 SECONDS = NumberType(min=0, min_open=True)
+
+
+def _first_file(*paths: Path) -> Path | None:
+    """Return the first of these paths that exists and is no folder, or None."""
+    return next((path for path in paths if path.exists() and not path.is_dir()), None)
 
 
 def require_writable(folder: Path, option: str = "--storage") -> None:

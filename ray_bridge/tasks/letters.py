@@ -141,7 +141,7 @@ def leading_letter(text: str, choices: Sequence[str], *, small: bool = False) ->
 
     Args:
         text: in plain notation.
-        choices: the choices, whose text may follow their letter, whatever it says: `B. Vitamin C`.
+        choices: the choices, whose text may follow their letter, also with another letter in it: `B. Vitamin C`.
         small: whether a small letter counts, too, alone or before its choice.
     """
     match = _FIRST.match(text)

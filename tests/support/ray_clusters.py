@@ -1,12 +1,12 @@
 """Ray clusters on this machine for tests: a head with its dashboard, and nodes with fake GPUs."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bridge_common.environment import variables_set
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -25,16 +25,8 @@ ENVIRONMENT = {
 @contextmanager
 def ray_environment() -> Iterator[None]:
     """Set the variables under which workers find the tests' modules and notice faults soon."""
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
-    try:
+    with variables_set(ENVIRONMENT):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextmanager

@@ -15,7 +15,7 @@ MOST_NAMED = 4
 
 
 def summary(appendix: Appendix) -> list[str]:
-    """Return the paragraphs that come first: at most two screens of 80 columns, whatever ran."""
+    """Return the paragraphs that come first: at most two screens of 80 columns, for any number of trials."""
     parts = [_table(appendix), " ".join([_variants(appendix), _gains(appendix), _scope(appendix)])]
     if appendix.asked:
         parts += ["## The plan's questions", "\n".join(f"- {answer}" for answer in appendix.answers)]

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bridge_common.environment import variables_set
 from bridge_common.errors import UserError
 from ray_bridge import RunSpec
 from tune_spaces.ray_tune.interrupts import despite_rays_handler
@@ -165,16 +166,8 @@ def _own_address() -> Iterator[None]:
 
     port = _free_port()
     own = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
-    try:
+    with variables_set(own):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _free_port() -> int:

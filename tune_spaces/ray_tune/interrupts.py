@@ -14,7 +14,7 @@ from types import FrameType
 
 import psutil
 
-WITHIN_S = 13.0  # from the signal to the end of the process, whatever still hangs then
+WITHIN_S = 13.0  # from the signal to the end of the process, even if something still hangs then
 CHECKPOINT_S = 6.0  # of these, for running jobs to write a checkpoint
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

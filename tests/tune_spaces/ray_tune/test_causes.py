@@ -1,4 +1,4 @@
-"""The cause of a failure is the error that the job raised, in one line, whatever Ray wraps around it."""
+"""The cause of a failure is the error that the job raised, in one line, without what Ray wraps around it."""
 
 import pickle
 from pathlib import Path
