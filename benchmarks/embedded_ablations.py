@@ -14,7 +14,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,11 @@ def jobs(names: list[str], seeds: tuple[int, ...]) -> Iterator[tuple[str, int]]:
             yield name, seed
 
 
-def run_job(out: Path, name: str, seed: int, device: str, settings: dict[str, str]) -> None:
+Variants = Mapping[str, Mapping[str, Any]]
+"""The fields that each variant changes in the preset `tiny`, by its name."""
+
+
+def run_job(out: Path, name: str, seed: int, device: str, changes: Mapping[str, Any], settings: dict[str, str]) -> None:
     """Run one job, which writes its samples, events and result to OUT/NAME-sSEED."""
     import torch
 
@@ -78,7 +83,6 @@ def run_job(out: Path, name: str, seed: int, device: str, settings: dict[str, st
     from ray_bridge.training.trainer import Trainer
 
     torch.set_num_threads(1)
-    changes = dict(variants()[name])
     job, run = split_settings({**changes, **settings})
     spec, where = preset("tiny", {**job, "seed": seed}, {"workers": 1, "autocast": False, **run})
     folder = out / f"{name}-s{seed}"
@@ -89,10 +93,10 @@ def run_job(out: Path, name: str, seed: int, device: str, settings: dict[str, st
 
 
 def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Return one row per variant: accuracy by condition and group of words, interval, and difference to `full`."""
+    """Return one row per variant: accuracy by condition and group of words, intervals, differences and costs."""
     import numpy as np
 
-    from bridge_common.files import read_jsonl
+    from bridge_common.files import read_json, read_jsonl
     from bridge_common.metric_names import CONDITIONS
     from tune_spaces.analysis.estimates import Cells
 
@@ -111,15 +115,18 @@ def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str,
             row[f"bridged/{group}"] = _mean(by_seed, "bridged", group)
             row[f"target_alone/{group}"] = _mean(by_seed, "target_alone", group)
         own = np.array([[s["bridged_correct"] for s in samples] for samples in by_seed.values()], dtype=float)
-        against = {"full": samples_of.get("full", {}), "target_alone": by_seed}
+        against = {"full": samples_of.get("full", {}), "target_alone": by_seed, "shuffled_soft": by_seed}
         row["low"], row["high"] = Cells.of({name: own}).accuracy(name)
         for other, samples in against.items():
             if not samples or name == other:
                 continue
-            field = "bridged_correct" if other == "full" else "target_alone_correct"
+            field = "bridged_correct" if other == "full" else f"{other}_correct"
             base = np.array([[s[field] for s in rows_] for rows_ in samples.values()], dtype=float)
             gap = Cells.of({name: own, other: base}).contrast({name: 1.0, other: -1.0})
             row[f"minus_{other}"] = {"estimate": gap.estimate, "low": gap.low, "high": gap.high, "p": gap.p}
+        results = [read_json(out / f"{name}-s{seed}" / "result.json") for seed in by_seed]
+        row["costs"] = {k: v for k, v in results[0]["metrics"].items() if k.startswith("cost/")}
+        row["seconds"] = [result["seconds"] + result["evaluation_seconds"] for result in results]
         rows.append(row)
     return rows
 
@@ -173,64 +180,91 @@ def machine(device: str) -> dict[str, str]:
     }
 
 
-def main() -> None:
-    """Run the jobs that are missing, in parallel processes, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--gpus", type=int, default=1, help="GPUs that the processes share, with --device cuda")
-    parser.add_argument("--seeds", type=lambda text: tuple(map(int, text.split(","))), default=SEEDS)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(variants()))
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change the preset for all")
-    parser.add_argument("--limit", type=float, default=1e9, help="seconds after which unfinished jobs are ended")
-    parser.add_argument("--job", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    out = args.out.resolve()
-    settings = dict(item.split("=", 1) for item in args.set)
-    if args.job:
-        name, _, seed = args.job.rpartition("-s")
-        run_job(out, name, int(seed), args.device, settings)
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    todo = [f"{n}-s{s}" for n, s in jobs(args.only, args.seeds) if not (out / f"{n}-s{s}" / "result.json").is_file()]
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    started_jobs = 0
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    while (todo or running) and time.monotonic() - started < args.limit:
-        for job, process in list(running.items()):
-            if process.poll() is not None:
-                del running[job]
-                print(f"{time.monotonic() - started:7.1f} s  {job}: exit code {process.returncode}", flush=True)
-        while todo and len(running) < args.processes:
-            job = todo.pop(0)
-            command = [
-                sys.executable,
-                "-m",
-                "benchmarks.embedded_ablations",
-                "--out",
-                str(out),
-                "--device",
-                args.device,
-                "--job",
-                job,
-            ]
-            command += [part for item in args.set for part in ("--set", item)]
-            gpu = {"CUDA_VISIBLE_DEVICES": str(started_jobs % args.gpus)} if args.device == "cuda" else {}
-            started_jobs += 1
-            with (out / "log.txt").open("ab") as log:
-                running[job] = subprocess.Popen(command, env=environment | gpu, stdout=log, stderr=log)
-        time.sleep(0.2)
-    for process in running.values():
-        process.kill()
-    rows = table(out, args.only, args.seeds)
-    (out / "table.json").write_text(
-        json.dumps({"machine": machine(args.device), "command": " ".join(sys.argv), "rows": rows}, indent=1) + "\n"
-    )
-    (out / "table.md").write_text(markdown(rows))
-    print(markdown(rows))
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A benchmark of variants of the preset `tiny`.
+
+    Attributes:
+        module: the benchmark's module, which the processes of its jobs run.
+        about: what its help says.
+        variants: returns the variants.
+        markdown: writes the table's rows.
+        places: returns, for --out, the folder of the jobs and the files of the table, JSON and Markdown.
+    """
+
+    module: str
+    about: str
+    variants: Callable[[], Variants]
+    markdown: Callable[[list[dict[str, Any]]], str]
+    places: Callable[[Path], tuple[Path, Path, Path]]
+
+    def main(self) -> None:
+        """Run the jobs that are missing, in parallel processes, and write the table."""
+        variants = self.variants()
+        args = self._arguments(list(variants))
+        out, *tables = self.places(args.out.resolve())
+        if args.job:
+            name, _, seed = args.job.rpartition("-s")
+            settings = dict(item.split("=", 1) for item in args.set)
+            run_job(out, name, int(seed), args.device, variants[name], settings)
+            return
+        out.mkdir(parents=True, exist_ok=True)
+        self._run_missing(out, args)
+        rows = table(out, args.only, args.seeds)
+        facts = {"machine": machine(args.device), "command": " ".join(sys.argv), "rows": rows}
+        tables[0].write_text(json.dumps(facts, indent=1) + "\n")
+        tables[1].write_text(self.markdown(rows))
+        print(self.markdown(rows))
+
+    def _arguments(self, names: list[str]) -> argparse.Namespace:
+        parser = argparse.ArgumentParser(description=self.about, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--out", type=Path, required=True)
+        parser.add_argument("--processes", type=int, default=1)
+        parser.add_argument("--device", default="cpu")
+        parser.add_argument("--gpus", type=int, default=1, help="GPUs that the processes share, with --device cuda")
+        parser.add_argument("--seeds", type=lambda text: tuple(map(int, text.split(","))), default=SEEDS)
+        parser.add_argument("--only", type=lambda text: text.split(","), default=names, help="names of variants")
+        parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change every job")
+        parser.add_argument("--limit", type=float, default=1e9, help="seconds after which unfinished jobs are ended")
+        parser.add_argument("--job", help=argparse.SUPPRESS)
+        args = parser.parse_args()
+        if unknown := [name for name in args.only if name not in names]:
+            parser.error(f"--only {unknown[0]}: there are {', '.join(names)}")
+        return args
+
+    def _run_missing(self, out: Path, args: argparse.Namespace) -> None:
+        started, started_jobs = time.monotonic(), 0
+        todo = [f"{n}-s{s}" for n, s in jobs(args.only, args.seeds)]
+        todo = [job for job in todo if not (out / job / "result.json").is_file()]
+        running: dict[str, subprocess.Popen[bytes]] = {}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        while (todo or running) and time.monotonic() - started < args.limit:
+            for job, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[job]
+                    print(f"{time.monotonic() - started:7.1f} s  {job}: exit code {process.returncode}", flush=True)
+            while todo and len(running) < args.processes:
+                job = todo.pop(0)
+                command = [sys.executable, "-m", self.module, "--out", str(args.out.resolve())]
+                command += ["--device", args.device, "--job", job]
+                command += [part for item in args.set for part in ("--set", item)]
+                gpu = {"CUDA_VISIBLE_DEVICES": str(started_jobs % args.gpus)} if args.device == "cuda" else {}
+                started_jobs += 1
+                with (out / "log.txt").open("ab") as log:
+                    running[job] = subprocess.Popen(command, env=environment | gpu, stdout=log, stderr=log)
+            time.sleep(0.2)
+        for process in running.values():
+            process.kill()
+
+
+ABLATIONS = Study(
+    module="benchmarks.embedded_ablations",
+    about=str(__doc__),
+    variants=variants,
+    markdown=markdown,
+    places=lambda out: (out, out / "table.json", out / "table.md"),
+)
 
 
 if __name__ == "__main__":
-    main()
+    ABLATIONS.main()

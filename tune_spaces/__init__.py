@@ -6,7 +6,7 @@ from bridge_common.lazy import lazy_names
 
 if TYPE_CHECKING:
     from tune_spaces.campaign import Campaign
-    from tune_spaces.design.phases import Phase, ablate, phase1, phase2, phase3
+    from tune_spaces.design.phases import Phase, ablate, phase1, phase2, phase3, rivals
     from tune_spaces.design.search import Axis
     from tune_spaces.design.sweep import sweep
     from tune_spaces.design.toggles import Toggle, register_toggle
@@ -30,6 +30,7 @@ __all__ = [
     "phase2",
     "phase3",
     "register_toggle",
+    "rivals",
     "sweep",
 ]
 
@@ -39,7 +40,7 @@ _HOMES = {
     "Limits": "tune_spaces.records.limits",
     "Axis": "tune_spaces.design.search",
     "sweep": "tune_spaces.design.sweep",
-    **dict.fromkeys(("Phase", "ablate", "phase1", "phase2", "phase3"), "tune_spaces.design.phases"),
+    **dict.fromkeys(("Phase", "ablate", "phase1", "phase2", "phase3", "rivals"), "tune_spaces.design.phases"),
     **dict.fromkeys(("Toggle", "register_toggle"), "tune_spaces.design.toggles"),
     **dict.fromkeys(("Variant", "full", "only"), "tune_spaces.design.variants"),
 }

@@ -1,4 +1,4 @@
-"""Commands that plan and run a phase: phase1, phase2, phase3, ablate, sweep, plan and space."""
+"""Commands that plan and run a phase: phase1, phase2, phase3, rivals, ablate, sweep, plan and space."""
 
 import click
 
@@ -11,6 +11,7 @@ SUMMARY = {
     "phase1": "Run all toggles on; below the gate also run what attributes the gap (phase 1.5).",
     "phase2": "Swap the models; anchor in text by residual addition and gated adapters. Needs phase 1 passed.",
     "phase3": "Compression, conditioning, other tasks, a larger target. Needs phase 1 passed, and free GPUs.",
+    "rivals": "Run the field's rivals beside `full`, under the same controls. Needs phase 1 passed.",
     "ablate": f"Run any toggles under any design: {', '.join(DESIGNS)}.",
     "sweep": "Vary any settings by a grid, at random or by Optuna; trials may end early on validation accuracy.",
 }

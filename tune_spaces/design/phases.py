@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from bridge_common.errors import UserError
 from ray_bridge import JobSpec
 from tune_spaces.design import toggles, variants
+from tune_spaces.design.rivals import RIVAL_QUESTIONS, rival_variants
 from tune_spaces.design.search import Search
 from tune_spaces.design.variants import CONTROLS, Variant, attribution, full
 from tune_spaces.gate.decision import Branch
@@ -209,6 +210,17 @@ def phase3(base: JobSpec) -> Phase:
     )
 
 
+def rivals(base: JobSpec) -> Phase:
+    """Return the phase that runs the field's rivals step for step beside phase 1's `full`."""
+    return Phase(
+        name="rivals",
+        goal="how the bridge compares with other ways to pass on what the source knows",
+        first=rival_variants(),
+        needs=("phase1",),
+        asks=RIVAL_QUESTIONS,
+    )
+
+
 def ablate(base: JobSpec, designs: Iterable[str] = ("leave-one-out",), among: Iterable[str] | None = None) -> Phase:
     """Return a phase that runs toggles under one or several designs; a variant that two designs share runs once.
 
@@ -243,4 +255,10 @@ def ablate(base: JobSpec, designs: Iterable[str] = ("leave-one-out",), among: It
     return Phase(name="ablate", goal=f"effects of {named}", first=tuple(chosen))
 
 
-PHASES: dict[str, Callable[..., Phase]] = {"phase1": phase1, "phase2": phase2, "phase3": phase3, "ablate": ablate}
+PHASES: dict[str, Callable[..., Phase]] = {
+    "phase1": phase1,
+    "phase2": phase2,
+    "phase3": phase3,
+    "rivals": rivals,
+    "ablate": ablate,
+}

@@ -130,7 +130,7 @@ def test_a_task_is_a_name_or_the_file_of_a_mapping(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("phase", "arguments", "message"),
     [
-        ("phase9", [], "unknown phase 'phase9': there are phase1, phase2, phase3, ablate"),
+        ("phase9", [], "unknown phase 'phase9': there are phase1, phase2, phase3, rivals, ablate"),
         ("phase1", ["--set", "soft_token=3"], "unknown field 'soft_token'"),
         ("phase1", ["--set", "workers=3"], "does not divide among 3 workers"),
         ("phase1", ["--set", "target_shards=3"], "workers=2 does not divide by target_shards=3"),

@@ -39,6 +39,9 @@ VARIANTS = {
             "math": "26df9f26aac29247",
             "target-70b": "8368525944159a00",
         },
+        "rivals": {
+            "resampler": "f2c8a61fbba0f487",
+        },
         "ablate": {
             "full": "84c9575e4d69001d",
             "no-kl": "608ad64b51f0f96d",
@@ -84,6 +87,9 @@ VARIANTS = {
             "hotpotqa": "8a554010cf920f24",
             "math": "9a674037705240e4",
             "target-70b": "d191f2adb01f4bfe",
+        },
+        "rivals": {
+            "resampler": "ee44015cddf3fc9b",
         },
         "ablate": {
             "full": "19e1ca66a6cec0bc",

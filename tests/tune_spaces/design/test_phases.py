@@ -31,11 +31,15 @@ PURPOSES = {
         "math": "competition problems",
         "target-70b": "a 70B target",
     },
+    "rivals": {
+        "resampler": "rival: a Perceiver resampler, trained with the same losses without diffusion",
+    },
 }
 GOALS = {
     "phase1": "bridged accuracy of at least 70 %; below it, attribution of effects (phase 1.5)",
     "phase2": "does direction matter, and does text anchoring close the gap",
     "phase3": "compression, conditioning, other tasks, a larger target",
+    "rivals": "how the bridge compares with other ways to pass on what the source knows",
 }
 
 
@@ -48,10 +52,10 @@ def test_a_phase_says_what_it_and_its_variants_are_for(name: str) -> None:
 
 def test_later_phases_need_phase_1_and_the_third_needs_free_gpus() -> None:
     made = [phases.PHASES[name](tiny()) for name in PURPOSES]
-    assert [phase.needs for phase in made] == [(), ("phase1",), ("phase1",)]
-    assert [phase.needs_free_gpus for phase in made] == [False, False, True]
-    assert [phase.follow_up for phase in made] == ["phase1.5", None, None]
-    assert [phase.gated for phase in made] == [True, False, False]
+    assert [phase.needs for phase in made] == [(), ("phase1",), ("phase1",), ("phase1",)]
+    assert [phase.needs_free_gpus for phase in made] == [False, False, True, False]
+    assert [phase.follow_up for phase in made] == ["phase1.5", None, None, None]
+    assert [phase.gated for phase in made] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("name", PURPOSES)

@@ -1,0 +1,25 @@
+"""The field's rivals as variants: other ways to hand a source's knowledge to a target, under `full`'s own controls.
+
+Each is trained on the same examples in the same order for the same steps as `full`, and evaluated under the same
+conditions. docs/rivals.md says what each method claims, and what of it is reproduced.
+"""
+
+from tune_spaces.design.variants import Variant, full
+
+RESAMPLER = "resampler"
+
+
+def rival_variants() -> tuple[Variant, ...]:
+    """Return the rivals, each as `full` with the fields changed that make it that method."""
+    on = full().changes
+    return (
+        Variant(
+            name=RESAMPLER,
+            changes={**on, "bridge": "resampler"},
+            purpose="rival: a Perceiver resampler, trained with the same losses without diffusion",
+        ),
+    )
+
+
+RIVAL_QUESTIONS = (("Does a resampler without diffusion do as well?", RESAMPLER, "full"),)
+"""The questions of the phase, as `Phase.asks` has them."""
