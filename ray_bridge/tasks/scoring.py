@@ -13,13 +13,14 @@ from collections import deque
 from ray_bridge.tasks.data.rows import RowError, shown
 from ray_bridge.tasks.end_tokens import END_TOKEN
 from ray_bridge.tasks.task import Score
+from ray_bridge.tasks.unit_words import EAST_ASIAN_UNIT, is_unit
 
 # Signs, points and commas that other keyboards and typesetters write, one character for one.
 _ASCII = str.maketrans(
     {
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u207b\u2212\ufe58\ufe63\uff0d", "-"),
         **dict.fromkeys("\u207a\ufb29\ufe62\uff0b", "+"),
-        **dict(zip("，．／＄％", ",./$%", strict=True)),
+        **dict(zip("，．／＄％￥￡￠", ",./$%¥£¢", strict=True)),
         **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""),  # of no width
     }
 )
@@ -41,43 +42,26 @@ def _number(spaced: str, sign: str = "[+-]") -> str:
 
 _GROUPED = _number(rf"\d{{1,3}}(?:[ {_FIXED_SPACES}]\d{{3}})+(?!\d)", r"(?:[+-]\s?)")
 _WHOLE = re.compile(_GROUPED + r"\.?")
-# Markdown, LaTeX and brackets may stand around the number that follows the mark on its line.
-_WRAP = r"(?:\*\*|<\w{1,12}>|[*_`'\"(\[{]|\\(?:boxed|text|textbf|mathbf)\s?\{?|\\[(\[]|\\?\$|[^\S\n]){0,12}?"
+# Markdown, LaTeX, brackets and a currency may stand around the number that follows the mark on its line.
+_WRAP = (
+    r"(?:\*\*|<(?!(?:del|strike|su[bp])\b)\w{1,12}>|[*_`'\"(\[{]|\\(?:boxed|text|textbf|mathbf)\s?\{?|\\[(\[]|\\?\$"
+    r"|[^\S\n]|(?:US|AU?|CA?|HK|NZ|S)(?=\\?\$)|(?:USD|EUR|GBP|Rs\.?)(?![a-zA-Z])){0,12}?"
+)
 _STRICT = re.compile(rf"####{_WRAP}{_GROUPED}")
 
 _CLOSING = r"(?:[*_`'\"”’»)\]}$]|\\[)\]$]|</\w{1,20}>|<br\s?/?>|\\{1,2}(?=\s*$)|" + END_TOKEN + ")"
 _SPACE = r"(?:\s|\\[ ,;:!])"
 _TEXT = r"\\(?:text|mathrm|textbf|textit)\s?\{\s?"
-_OPENING = rf"[*_`'\"“‘«(\[{{$]{{0,3}}(?:{_TEXT})?"
-_WORD = r"[^\W\d_]"
-_CHANGING = (
-    r"(?!(?i:and|or|to|plus|minus|over|out|point|squared|cubed|factorial|divided|multiplied|by|through|mod|pi|sqrt|"
-    r"log|sin|cos|tens?|hundreds?|thousands?|millions?|billions?|trillions?|dozens?|lakhs?|crores?|bn|mln|mil|grand|"
-    r"doubled?|twos?|thirds?|quarters?|fifths?|tenths?|hundredths?|thousandths?)\b)"
-)
-# A unit's first word has two letters or more, or is one of the letters that are units. `x`, `k` and `M` may change the
-# number, and so do `million`, `and a half`, `to six`; a letter with a hyphen and a word, as in `T-shirts`, does not.
-_UNIT = rf"{_CHANGING}{_WORD}{{2}}|[ghlmsL]\b|(?i:[ap]\.?m)\b|a\s|°|[A-Za-z]-{_WORD}{{2}}"
-_UNSPACED = r"[\u2e80-\u9fff\uac00-\ud7af\u0e00-\u0e7f]"  # Chinese, Japanese, Korean and Thai put no space between
-_SYMBOLS = r"✓✔✅\U0001f300-\U0001faff"
-# What may stand right after the number: all that closes, a percent sign or a currency, and then the line's end, a mark
-# of punctuation, a unit, a rate (18/day) or a compound (18-inch).
-_END = re.compile(
+_WORD = r"[^\W\d_]+"
+# All that may follow the number on its line: what closes, a percent sign or a currency, a unit (unit_words.py), one
+# mark of punctuation, and signs of approval. Whatever else follows may change the number or take it back.
+_LINE_END = re.compile(
     rf"{_CLOSING}*+(?:{_SPACE}?\\?[%$€£¥₹¢]|°(?:[CFK]\b)?|\^\{{?\\circ\}}?)?+{_CLOSING}*+"
-    rf"(?:\s*$|\s*[.,;!?。、；！？](?![\w.])|[:：](?![\w.])|\.(?=[A-Z][a-z])|(?={_UNSPACED})"
-    rf"|{_SPACE}+{_OPENING}(?:{_UNIT})|{_TEXT}(?:{_UNIT})|\s*[{_SYMBOLS}]|\s+(?=</\w|<br|\\|{END_TOKEN})"
-    rf"|[-—/]{_CHANGING}{_WORD}{{2}}|\s+[-—]{{1,3}}\s?{_OPENING}{_WORD}{{2}})"
-)
-# The rest of the line holds words and punctuation. Operators, and whatever else is not named here, make the number a
-# part of something.
-_REST = re.compile(
-    rf"(?:{_WORD}|[\s.,;:!?'\"“”‘’«»()\[\]{{}}`_$€£¥₹¢°%&/—…。、；：！？{_SYMBOLS}-]"
-    rf"|\*(?!\s)|(?<!\s)\*|\\[)\]$% ,;:!]|{_TEXT}|\^\{{?\\circ|{_CLOSING})*+"
-)
-_MORE = re.compile(
-    r"\b(?:half|halves)\b|\b(?:and|plus|less|times)\s+(?:a\s+)?(?:quarter|third|fifth|tenth|one|two|three|four|five|six|"
-    r"seven|eight|nine|ten|eleven|twelve|\w{2,6}teen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)\b"
-    r"|\b(?:one|five|ten|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety)(?:[\s-]\w+)?\s+cents?\b"
+    rf"(?:{_SPACE}*+(?:{EAST_ASIAN_UNIT})|{_SPACE}+(?i:[ap]\.?m\b)"
+    rf"|(?:{_SPACE}*+[(\[]?{_TEXT}|{_SPACE}++[*_`'\"“‘«(\[]{{0,3}}|\s?/\s?|-)"
+    rf"(?P<unit>{_WORD}(?:(?:\s?/\s?|\s+|-){_WORD})*+))?"
+    rf"(?:{_CLOSING}|{_SPACE})*+(?:[.,;:?。、；：！？]|!{{1,3}})?+(?:{_CLOSING}|{_SPACE})*+"
+    r"(?:[-—]{0,3}\s?correct\b[.!]?|[✓✔✅☑👍🎉🎯🙂😊\ufe0f]|\s)*+"
 )
 _LATEX_GROUP = re.compile(r"(?<=\d)(?:\{,\}|,?\\[!,])(?=\d{3}(?!\d))")  # 1{,}000 and 1,\!000
 # Flexibly, `1 000` is one number if `000` cannot be one of its own; other groups after a space may well be numbers.
@@ -102,18 +86,17 @@ def normalise_number(text: str | None) -> str | None:
 def strict_answer(text: str) -> str | None:
     r"""Return the number that follows the first `####` that one follows; None if there is none, or it is only a part.
 
-    The number stands on the line of the mark, at most in Markdown or LaTeX (`**18**`, `\boxed{18}`, `\$18`). What
-    follows on the line, up to a further `####`, may be punctuation, a unit and words. Another number, an operator, or a
-    letter right after the number makes it a part of something else: `1/2`, `5x`, `3 + 4 = 7`, `5:30`, `18 19`.
+    The number stands on the line of the mark, at most in Markdown, LaTeX or a currency (`**18**`, `\boxed{18}`, `$18`).
+    What follows on the line, up to a further `####`, may close these, and be a unit of a closed list and one mark of
+    punctuation. Anything else may make another number of it: `1/2`, `5x`, `2 tripled`, `18 is wrong`.
     """
     text = _LATEX_GROUP.sub(",", text.translate(_ASCII))
     match = _STRICT.search(text)
     if match is None:
         return None
     rest = text[match.end() :].partition("\n")[0].partition("####")[0]
-    whole = _END.match(rest) and _REST.fullmatch(rest) and not _MORE.search(rest)
-    # Fractions, powers and numerals of other scripts (½, ², 万) count as numbers, too.
-    return _written(match) if whole and not any(map(str.isnumeric, rest)) else None
+    end = _LINE_END.fullmatch(rest)
+    return _written(match) if end and is_unit(end["unit"] or "") else None
 
 
 def last_number(text: str) -> str | None:
