@@ -6,4 +6,5 @@ BRIDGES = Registry("bridge", interface=("from_spec", "forward", "moments", "fit"
 BRIDGES.register("dit", "ray_bridge.bridges.dit:DiTBridge", "diffusion transformer on one pooled source vector")
 BRIDGES.register("resampler", "ray_bridge.bridges.resampler:Resampler", "learned queries, no diffusion")
 BRIDGES.register("dit_xattn", "ray_bridge.bridges.dit:CrossAttendingDiT", "dit that also cross-attends to every token")
+BRIDGES.register("linear", "ray_bridge.bridges.linear:LinearBridge", "rival: a linear map, fitted in closed form")
 BRIDGES.register("constant", "ray_bridge.bridges.constant:ConstantPrompt", "control: learned tokens without a source")

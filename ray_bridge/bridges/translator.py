@@ -1,6 +1,6 @@
 """The trained part of a job, from the states of the source to the soft tokens that the target reads."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, Self, cast
 
 import torch
@@ -12,14 +12,20 @@ from ray_bridge.bridges.dit import DiTBridge
 from ray_bridge.bridges.geometry_projection import GeometryProjection
 from ray_bridge.bridges.injection import Injection
 from ray_bridge.bridges.layers import Attention, ExactScale
+from ray_bridge.bridges.linear import LinearBridge
 from ray_bridge.bridges.registry import BRIDGES
+from ray_bridge.bridges.slot_regression import SlotSums
 from ray_bridge.bridges.whitening import Moments
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
+from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.models.embedding_map import FitOnce, fit_here
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.noise import stable_seed
+from ray_bridge.noise import stable_seed, uniform
+
+HELD_OUT = 0.1
+"""Share of the prompts that choose the strength of a regression."""
 
 
 class Bridge(Protocol):
@@ -81,6 +87,7 @@ class TranslatorModule(nn.Module):
         bridge: makes soft tokens.
         injection: how they enter the target.
         flow: the bridge if it is a flow and so has a flow loss, else None.
+        regression: the bridge if it is fitted in closed form and not trained, else None.
 
     Raises:
         UserError: if the job's bridge or adapted layers cannot be made.
@@ -96,6 +103,7 @@ class TranslatorModule(nn.Module):
         self.bridge = build_bridge(spec, target.hidden_size if self.geometry else source.hidden_size, target)
         self.injection = Injection(spec, target)
         self.flow = self.bridge if isinstance(self.bridge, DiTBridge) else None
+        self.regression = self.bridge if isinstance(self.bridge, LinearBridge) else None
 
     @property
     def scale(self) -> ExactScale:
@@ -166,6 +174,46 @@ class TranslatorModule(nn.Module):
         if not total:
             return {}
         return {"whitening/rows": float(total[-1].count), "whitening/shrinkage": total[-1].shrinkage()}
+
+    @torch.no_grad()
+    def fit_regression(
+        self, sources: Iterable[SourceBatch], teacher: Callable[[Sequence[Encoded]], Tensor], worker: Worker
+    ) -> dict[str, float]:
+        """Fit a bridge that is not trained, from training prompts; a tenth of them choose the ridge strength.
+
+        Args:
+            sources: this worker's share of the prompts.
+            teacher: returns the data (B, K, d_t) of B examples.
+            worker: sums over workers, so that all of them have the same map.
+
+        Returns:
+            Metrics of the fit.
+
+        Raises:
+            ValueError: if the bridge is trained, or this worker has no prompts.
+        """
+        if self.regression is None:
+            raise ValueError("this bridge is trained, not fitted")
+        parts: list[SlotSums] = []  # of fitted prompts, and of those held out
+        for source in sources:
+            states, mask = self._bridge_states(*self.bridge_inputs(source))
+            data = teacher(source.items)  # (B, K, d_t)
+            draws = [uniform(("held out of the regression", item.example.id)) for item in source.items]
+            held_out = torch.tensor([draw < HELD_OUT for draw in draws], device=mask.device)  # (B,)
+            batch = [self.regression.sums(states[rows], mask[rows], data[rows]) for rows in (~held_out, held_out)]
+            if not parts:
+                parts = batch
+                continue
+            for total, sums in zip(parts, batch, strict=True):
+                total.add_(sums)
+        if not parts:
+            raise ValueError("every worker needs at least one prompt")
+        for tensor in (tensor for part in parts for tensor in part.tensors()):
+            worker.sum(tensor)
+        metrics = self.regression.regress(*parts)
+        for fitted in (self.regression.weight, self.regression.bias):
+            worker.broadcast(fitted.data)
+        return metrics | {"linear/prompts": sum(float(part.count) for part in parts)}
 
     def flow_error(self, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None, *inputs: Tensor) -> Tensor:
         """Return the flow loss of each row, (B,), for data (B, K, d_t) at unit RMS, from `bridge_inputs`.

@@ -162,8 +162,9 @@ class JobSpec(Frozen):
     bridge: str = Field(
         "dit",
         description="architecture: dit (diffusion transformer on one pooled source vector), dit_xattn (dit that also "
-        "cross-attends to every source token), resampler (learned queries, no diffusion), constant (a control: "
-        "learned soft tokens without a source), or a class as MODULE:CLASS",
+        "cross-attends to every source token), resampler (learned queries, no diffusion), linear (a regression on "
+        "flow_teacher's text, fitted and not trained: steps=0), constant (a control: learned soft tokens without a "
+        "source), or a class as MODULE:CLASS",
     )
     soft_tokens: int = Field(64, ge=1, le=4096, description="K, number of soft tokens made for each question")
     hidden_size: int = Field(512, ge=8, description="width of the bridge; a multiple of num_heads")
@@ -345,6 +346,10 @@ class JobSpec(Frozen):
             )
         if self.task_mapping is not None and self.task_revision is not None:
             raise ValueError("task_revision: name revisions in the mapping, under [train] and [test]")
+        if self.bridge == "linear" and (self.steps or self.flow_teacher == "none"):
+            raise ValueError(
+                "bridge linear is fitted to flow_teacher's text, not trained: set steps=0 and a flow_teacher"
+            )
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}")
         if self.layout == "soft_only" and self.soft_position == "before_question":

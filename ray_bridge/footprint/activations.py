@@ -77,7 +77,7 @@ def bridge_bytes(spec: JobSpec, rows: int, read: int) -> int:
         rows: B.
         read: source tokens that it reads.
     """
-    if spec.bridge == "constant":
+    if spec.bridge in ("constant", "linear"):
         return 0
     width, K = spec.hidden_size, spec.soft_tokens
     plain = spec.bridge in ("dit", "resampler")  # the others also attend to every source token
@@ -97,6 +97,8 @@ def trained_parameters(spec: JobSpec, source: ModelShape, target: ModelShape) ->
         count = len(spec.adapter_layers) or target.layers // 2
         adapters = count * (3 * d_t * width + 4 * width**2)
     projection = d_s * d_t if spec.geometry_projection else 0
+    if spec.bridge == "linear":
+        return read * d_t + spec.soft_tokens * d_t + projection + adapters
     if spec.bridge == "constant":
         return spec.soft_tokens * d_t + projection + adapters
     return int(spec.depth * of_block) + ends + 4 * width**2 + projection + adapters

@@ -18,6 +18,7 @@ from ray_bridge.footprint.model_shape import ModelShape
 from ray_bridge.footprint.shards import part_of
 
 BACKWARD = 2  # backward passes of trained weights, in forward passes; of frozen ones it is 1
+NO_FLOW = ("resampler", "linear", "constant")  # bridges of the package without a flow loss
 MEMORY = 80e9 * 0.9  # bytes of a GPU that weights and caches of decoding may take
 
 
@@ -94,7 +95,10 @@ class JobWork:
     # -- training -----------------------------------------------------------------------------------------------------
 
     def prepare(self) -> Work:
-        """Return the work before the first step: states of training examples, once each, if the steps need them all."""
+        """Return the work before the first step: states of training examples, once each, if all of them are needed."""
+        if self.spec.bridge == "linear":  # reads every training prompt once, for its fit
+            read = self.texts.train / self.groups
+            return Work(read_flops=read * self._source_reading(), examples=read)
         if not self.stored:
             return Work()
         own = self.texts.target
@@ -122,7 +126,7 @@ class JobWork:
                 frozen += forward_flops(self.target, _whole(own.prompt + own.answer), _whole(own.header))
         if not self.stored:
             frozen += self._source_reading()
-        flow = spec.bridge not in ("resampler", "constant") and spec.flow_teacher != "none" and spec.flow_weight > 0
+        flow = spec.bridge not in NO_FLOW and spec.flow_teacher != "none" and spec.flow_weight > 0
         bridge = (1 + BACKWARD) * (self._bridge(spec.sampler_steps) + (self._bridge(1) if flow else 0.0))
         trained = trained_parameters(spec, self.source, self.target)
         return Work(
@@ -243,6 +247,8 @@ class JobWork:
         geometry = spec.geometry_projection
         read = self.texts.target.question if geometry else self.texts.source.question
         width = d_t if geometry else self.source.hidden
+        if spec.bridge == "linear":
+            return 2.0 * d_t * ((read * self.source.hidden if geometry else 0) + K * width)
         before = float(read) * (self.source.hidden * d_t if geometry else 0) + read * width * (width + w)
         block = float(K) * 12 * w**2 + 2 * K**2 * w + 6 * w**2
         if spec.bridge != "dit":  # the others also attend to every source token

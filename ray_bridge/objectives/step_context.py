@@ -14,8 +14,8 @@ from ray_bridge.distributed import Worker
 from ray_bridge.gpu.transfer import send
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import Batch, assemble, assemble_after_prefix
-from ray_bridge.inputs.resample import resample
 from ray_bridge.inputs.source_batch import SourceBatch
+from ray_bridge.inputs.text_slots import text_slots
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import generator, normal, uniform
 from ray_bridge.objectives.forward_passes import ForwardPasses
@@ -130,9 +130,7 @@ class StepContext:
 
     def text_slots(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Embed token ids with the target, scale to unit (median) RMS and resample to K positions, (B, K, d_t)."""
-        with torch.no_grad():
-            rows = [self.target.embed(send(torch.tensor(ids), self.target.device)).float() for ids in texts]
-        return torch.stack([resample(row / self.target.embedding_rms, self.spec.soft_tokens) for row in rows])
+        return text_slots(self.target, texts, self.spec.soft_tokens)
 
     def noise(self, purpose: str) -> Tensor:
         """Draw standard normal noise, (B, K, d_t), as a function of purpose, seed, step and example alone."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import math
 import platform
 import time
@@ -26,6 +27,7 @@ from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.evaluation.pooling_report import pooling_report
 from ray_bridge.evaluation.selection import CHECKPOINT, SELECTED, Best, Weights, save_selected
 from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.inputs.text_slots import teacher_slots
 from ray_bridge.noise import draw_ahead
 from ray_bridge.objectives.objective import Losses, backward
 from ray_bridge.objectives.step_context import StepContext, StepKey
@@ -165,15 +167,23 @@ class Trainer:
         self.teacher_states.prepare(self.rows)
 
     def _fit_whitening(self) -> None:
-        """Compute the whitening statistics from all training prompts, or from as many as the job reads or needs."""
+        """Compute the whitening statistics from all training prompts, or from as many as the job reads or needs.
+
+        A bridge that is not trained is fitted here, from all training prompts.
+        """
         width = max(self.pair.source.hidden_size, self.pair.target.hidden_size)
         read = max(LEAST_PROMPTS, min(self.spec.steps * self.spec.batch_size, PROMPTS_A_DIMENSION * width))
-        prompts = self.splits.train[:read]
+        fitted = self.translator.regression is not None
+        prompts = self.splits.train if fitted else self.splits.train[:read]
         # The chunks of the stored states: every worker has encoded and computed its own, whatever their number.
         size = CHUNK if len(prompts) >= CHUNK * self.worker.world else 1
         batches = [prompts[at : at + size] for at in range(0, len(prompts), size)]
         sources = (self.source_states(self.pair.encoder(batches[i])) for i in self.worker.share(len(batches)))
-        metrics = self.translator.fit_whitening(sources, self.worker)
+        if fitted:
+            teacher = functools.partial(teacher_slots, self.spec, self.pair.target)
+            metrics = self.translator.fit_regression(sources, teacher, self.worker)
+        else:
+            metrics = self.translator.fit_whitening(sources, self.worker)
         if self.events:
             self.events.metrics(0, metrics)
         self._start_average()

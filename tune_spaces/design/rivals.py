@@ -7,6 +7,7 @@ conditions. docs/rivals.md says what each method claims, and what of it is repro
 from tune_spaces.design.variants import Variant, full
 
 RESAMPLER = "resampler"
+LINEAR, LINEAR_ANSWER = "linear", "linear-answer"
 
 
 def rival_variants() -> tuple[Variant, ...]:
@@ -18,8 +19,22 @@ def rival_variants() -> tuple[Variant, ...]:
             changes={**on, "bridge": "resampler"},
             purpose="rival: a Perceiver resampler, trained with the same losses without diffusion",
         ),
+        Variant(
+            name=LINEAR,
+            changes={**on, "bridge": "linear", "steps": 0},
+            purpose="rival: a linear map to the question's embeddings, fitted in closed form",
+        ),
+        Variant(
+            name=LINEAR_ANSWER,
+            changes={**on, "bridge": "linear", "flow_teacher": "answer", "steps": 0},
+            purpose="rival: a linear map to the gold answer's embeddings, fitted in closed form",
+        ),
     )
 
 
-RIVAL_QUESTIONS = (("Does a resampler without diffusion do as well?", RESAMPLER, "full"),)
+RIVAL_QUESTIONS = (
+    ("Does a resampler without diffusion do as well?", RESAMPLER, "full"),
+    ("Does a linear map to the question's embeddings do as well?", LINEAR, "full"),
+    ("Does a linear map to the answer's embeddings do as well?", LINEAR_ANSWER, "full"),
+)
 """The questions of the phase, as `Phase.asks` has them."""

@@ -157,6 +157,12 @@ def test_a_training_step_by_hand() -> None:
     assert step.train_flops > 2 * student
 
 
+def test_a_regression_reads_every_training_prompt_and_trains_nothing() -> None:
+    work = work_of(bridge="linear", steps=0)
+    assert work.prepare().read_flops == 10**9 / 4 * forward_flops(work.source, 100, 1000, layers=24)
+    assert work.prepare().train_flops == 0
+
+
 def test_soft_tokens_after_the_header_leave_it_to_the_cache() -> None:
     first, after = (work_of(soft_position=place).step().train_flops for place in ("first", "before_question"))
     assert after < 0.3 * first

@@ -41,6 +41,8 @@ VARIANTS = {
         },
         "rivals": {
             "resampler": "f2c8a61fbba0f487",
+            "linear": "9ccd58e0bb2c4a9e",
+            "linear-answer": "4311407313b4709a",
         },
         "ablate": {
             "full": "84c9575e4d69001d",
@@ -90,6 +92,8 @@ VARIANTS = {
         },
         "rivals": {
             "resampler": "ee44015cddf3fc9b",
+            "linear": "04d1594ba2586eb6",
+            "linear-answer": "cd2069880bcbc8fc",
         },
         "ablate": {
             "full": "19e1ca66a6cec0bc",

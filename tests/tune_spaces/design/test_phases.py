@@ -33,6 +33,8 @@ PURPOSES = {
     },
     "rivals": {
         "resampler": "rival: a Perceiver resampler, trained with the same losses without diffusion",
+        "linear": "rival: a linear map to the question's embeddings, fitted in closed form",
+        "linear-answer": "rival: a linear map to the gold answer's embeddings, fitted in closed form",
     },
 }
 GOALS = {
