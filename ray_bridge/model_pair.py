@@ -1,6 +1,7 @@
 """The two frozen models of a job, loaded once by each worker, with the task and the encoder for both."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from ray_bridge.config.fingerprint import folder_digest
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.generation.verify import judge_decoding
-from ray_bridge.inputs.encoding import Encoder
+from ray_bridge.inputs.encoding import Encoded, Encoder
+from ray_bridge.inputs.source_batch import SourceBatch, read_source
 from ray_bridge.models.embedding_map import FitOnce
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.gradient_accuracy import judge_gradients
@@ -99,6 +101,14 @@ class ModelPair:
         )
         return cls(spec=spec, source=source, target=target, task=splits.task, encoder=encoder)
 
+    def read_source(self, items: Sequence[Encoded]) -> SourceBatch:
+        """Run the source on examples and return what the job's bridge reads of it.
+
+        Raises:
+            UserError: if the source has no such layer.
+        """
+        return read_source(self.source, items, self.spec.source_layer)
+
     def identities(self) -> dict[str, dict[str, str]]:
         """Return by role what identifies each model's content (`ModelIdentity`); parts of weights have no digest."""
         roles = {"source": self.source, "target": self.target}
@@ -114,8 +124,13 @@ class ModelPair:
         return metrics
 
     def slow_paths(self) -> dict[str, str]:
-        """Return, by tag, why a model cannot take a fast path on a GPU, in one line; nothing if both take all."""
+        """Return, by tag, why a model or the injection cannot take a fast path on a GPU; nothing if all do."""
         lines = {"source": self.source.slow_paths(), "target": self.target.slow_paths()}
+        if self.spec.writes_cache and self.target.device.type == "cuda":
+            lines["injection"] = (
+                f"injection={self.spec.injection}: rows with keys and values of their own are trained and decoded by "
+                "transformers' layers, without fused layers, CUDA graphs or a few-shot header read once"
+            )
         return {f"slow/{role}": line for role, line in lines.items() if line}
 
     def for_evaluation(self) -> "ModelPair":

@@ -3,9 +3,10 @@
     prepend     as tokens of the sequence, before the prompt or the question
     residual    added to the embeddings of the question's tokens, through a gate
     adapter     read by gated cross-attention in some layers of the target (Flamingo, Alayrac et al. 2022)
+    kv_prefix   turned into keys and values of every layer of the target (prefix tuning, Li & Liang 2021)
 
-The last two add no positions. Their gates start at `gate_init`: at 0 the untrained target answers as it does alone, but
-the gradient of its answers reaches the bridge through a gate that is all but closed.
+All but the first add no positions. Gates of residual and adapter start at `gate_init`: at 0 the untrained target
+answers as it does alone, but the gradient of its answers reaches the bridge through a gate that is all but closed.
 """
 
 from collections.abc import Mapping
@@ -15,10 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from bridge_common.errors import UserError
+from ray_bridge.bridges.kv_prefix import KVPrefix
 from ray_bridge.bridges.layers import Attention
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
+from ray_bridge.models.windows import attends_fully
 
 
 class Residual(nn.Module):
@@ -70,6 +73,7 @@ class Injection(nn.Module):
         self.residual = Residual(spec.gate_init) if spec.injection == "residual" else None
         layers = adapted_layers(spec, target) if spec.injection == "adapter" else ()
         sizes = (target.hidden_size, spec.hidden_size, spec.num_heads)
+        self.writer = cache_writer(spec, target)
         self._adapters = nn.ModuleDict({str(layer): Adapter(*sizes, spec.gate_init) for layer in layers})
 
     @property
@@ -87,7 +91,22 @@ class Injection(nn.Module):
     def forward(self, soft: Tensor) -> SoftContext:
         """Return what the target is given for Z, (B, K, d_t): the tokens, gated under `residual`, and the adapters."""
         tokens = soft if self.residual is None else cast(Tensor, self.residual(soft))  # (B, K, d_t)
-        return SoftContext(adapters=self.adapters, tokens=tokens)
+        return SoftContext(adapters=self.adapters, tokens=tokens, writer=self.writer)
+
+
+def cache_writer(spec: JobSpec, target: FrozenLM) -> nn.Module | None:
+    """Return what writes into the target's keys and values, None for an injection that does not.
+
+    Raises:
+        UserError: if a layer of the target does not see all earlier positions.
+    """
+    if not spec.writes_cache:
+        return None
+    if not attends_fully(target.config):
+        raise UserError(
+            f"injection={spec.injection}: layers of {target.name} see a window of its text alone: use prepend"
+        )
+    return KVPrefix(spec, target)
 
 
 def adapted_layers(spec: JobSpec, target: FrozenLM) -> tuple[int, ...]:

@@ -137,10 +137,11 @@ class JobSpec(Frozen):
         description="place of the soft tokens: first puts them right after BOS, before_question between the few-shot "
         "header and the question, so that the header's keys and values are computed once",
     )
-    injection: Literal["prepend", "residual", "adapter"] = Field(
+    injection: Literal["prepend", "residual", "adapter", "kv_prefix"] = Field(
         "prepend",
         description="how soft tokens enter the target: prepend as tokens of the sequence, residual added to the "
-        "question's embeddings through a gate, adapter read by gated cross-attention in some layers",
+        "question's embeddings through a gate, adapter read by gated cross-attention in some layers, kv_prefix made "
+        "into keys and values of every layer",
     )
     adapter_layers: Annotated[tuple[int, ...], BeforeValidator(_split_commas)] = Field(
         (),
@@ -356,8 +357,10 @@ class JobSpec(Frozen):
             raise ValueError("soft_position before_question needs layout soft_plus_text: soft_only has no header")
         if self.injection != "prepend" and self.layout == "soft_only":
             raise ValueError(f"injection {self.injection} needs layout soft_plus_text: soft_only has no question in it")
-        if self.gate_init and self.injection == "prepend":
-            raise ValueError("gate_init needs injection residual or adapter: prepend has no gate")
+        if self.gate_init and self.injection not in ("residual", "adapter"):
+            raise ValueError(f"gate_init needs injection residual or adapter: {self.injection} has no such gate")
+        if self.writes_cache and self.target_shards > 1:
+            raise ValueError(f"injection {self.injection} needs target_shards=1: a part has not all keys and values")
         if self.adapter_layers and self.injection != "adapter":
             raise ValueError("adapter_layers needs injection adapter")
         if self.prompt_share and self.layout != "soft_only":
@@ -370,6 +373,11 @@ class JobSpec(Frozen):
     def prompt_weight(self) -> float:
         """Weight of prompt alignment, as its toggle chooses it."""
         return self.prompt_weight_on if self.prompt_alignment else self.prompt_weight_off
+
+    @property
+    def writes_cache(self) -> bool:
+        """Whether what is transferred enters the target as keys and values, of each row its own."""
+        return self.injection == "kv_prefix"
 
     @property
     def inserted(self) -> int:

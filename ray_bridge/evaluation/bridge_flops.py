@@ -70,5 +70,7 @@ def _count(pair: ModelPair, translator: TranslatorModule, item: Encoded) -> int:
     noise = torch.zeros(1, pair.spec.soft_tokens, pair.target.hidden_size, dtype=dtype, device=device)
     # With gradients enabled, as the counter's hooks on modules need it; no backward pass follows.
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        translator.injection(translator(source, noise))
+        soft = translator.injection(translator(source, noise))
+        if soft.writer is not None:
+            soft.writer.rehearse(soft.tokens)
     return int(counter.get_total_flops())

@@ -106,16 +106,18 @@ class CostCounter:
     def _writes(self, shape: ModelShape, size: PromptSize, decoded: int, *, soft: bool = False) -> Cost:
         """Return the cost of reading a prompt and writing an answer, or of reading it with each of its choices."""
         adapters = self.adapters if soft else 0
+        # Keys and values that the injection puts before the text, which every token attends to.
+        past = size.cached + (self.spec.soft_tokens if soft and self.spec.injection == "kv_prefix" else 0)
         if size.choices:
             read = [size.read + choice for choice in size.choices]
             flops = sum(
-                forward_flops(shape, tokens, size.cached, logits=choice)
+                forward_flops(shape, tokens, past, logits=choice)
                 for tokens, choice in zip(read, size.choices, strict=True)
             )
             prefill, longest, passes = sum(read), max(read), len(read)
         else:
             prefill, longest, passes = size.read, size.read + max(0, decoded - 1), max(1, decoded)
-            flops = answer_flops(shape, size.read, decoded, size.cached)
+            flops = answer_flops(shape, size.read, decoded, past)
         all_tokens = prefill if size.choices else longest
         own = adapter_flops(shape.hidden, self.spec.hidden_size, self.spec.soft_tokens, all_tokens, passes)
         of_source = shape is self.source
@@ -127,7 +129,7 @@ class CostCounter:
             flops=flops,
             source_flops=flops if of_source else 0,
             target_flops=0 if of_source else flops,
-            kv_bytes=kv_bytes(shape, size.cached + longest, self.number),
+            kv_bytes=kv_bytes(shape, past + longest, self.number),
         )
 
     def _translates(self, i: int) -> Cost:

@@ -31,7 +31,7 @@ from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.rows import Row
-from ray_bridge.inputs.source_batch import SourceBatch, read_source
+from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
@@ -261,7 +261,7 @@ class Evaluator:
         Raises:
             UserError: if the source has no such layer.
         """
-        source = read_source(self.pair.source, items, self.spec.source_layer)
+        source = self.pair.read_source(items)
         dtype = next(translator.parameters()).dtype
         source = SourceBatch(states=source.states.to(dtype), mask=source.mask, items=items)
         return translator.injection(translator(source, self._noise("evaluation", items).to(dtype)))
@@ -300,7 +300,8 @@ class Evaluator:
         rows_each = -(-len(order) // sharing.world)
         most = self.spec.soft_tokens + self.spec.max_new_tokens
         longest = max((len(row.before) + len(row.prompt) for row in rows), default=0) + most
-        size = rows_each if uses_graphs(lm, self.statistics, longest) else min(self.batch_size, rows_each)
+        graphed = uses_graphs(lm, self.statistics, longest) and not (soft_of is not None and self.spec.writes_cache)
+        size = rows_each if graphed else min(self.batch_size, rows_each)
         batches = [order[at : at + size] for at in range(0, len(order), size)]
         stopping = Stopping.of(lm, self.pair.task.stops)
         own_outputs: dict[int, Output] = {}

@@ -11,7 +11,7 @@ from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.evaluation.attention_metrics import entropies, shares_by_head
 from ray_bridge.evaluation.heat_maps import Panel, heat_maps
 from ray_bridge.inputs.encoding import Encoded
-from ray_bridge.inputs.source_batch import SourceBatch, read_source
+from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.task import Example
 
@@ -85,7 +85,7 @@ def read_examples(
         UserError: if the source has no such layer.
     """
     items = list(pair.encoder(examples[:EXAMPLES]))
-    source = read_source(pair.source, items, pair.spec.source_layer)
+    source = pair.read_source(items)
     states = source.states.to(next(translator.parameters()).dtype)
     return items, SourceBatch(states=states, mask=source.mask, items=items)
 

@@ -96,6 +96,8 @@ def trained_parameters(spec: JobSpec, source: ModelShape, target: ModelShape) ->
     if spec.injection == "adapter":
         count = len(spec.adapter_layers) or target.layers // 2
         adapters = count * (3 * d_t * width + 4 * width**2)
+    if spec.injection == "kv_prefix":
+        adapters = width * d_t + target.layers * width * 2 * target.kv_heads * target.head_dim
     projection = d_s * d_t if spec.geometry_projection else 0
     if spec.bridge == "linear":
         return read * d_t + spec.soft_tokens * d_t + projection + adapters

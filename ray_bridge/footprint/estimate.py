@@ -126,13 +126,16 @@ def estimate_memory(
     groups = run.workers // spec.target_shards
     own = lengths[1]
     header = own.header if spec.layout == "soft_plus_text" else 0
-    cached = header if spec.soft_position == "before_question" and spec.injection != "adapter" else 0
+    shared = spec.injection != "adapter" and not spec.writes_cache
+    cached = header if spec.soft_position == "before_question" and shared else 0
     # Read once for the source, for the text-only rows and, after the soft tokens' place, for the student's.
     stays["few-shot header"] = 2 * size * (source.kv_elements(lengths[0].header) + target.kv_elements(own.header))
     rows = -(-spec.batch_size // groups)
     prompt = own.prompt if spec.layout == "soft_plus_text" or spec.prompt_share else INSTRUCTION
     length = spec.inserted + header - cached + prompt + own.answer
-    way = {"past": cached, "size": size, "kernels": gpu and size == 2, "fused": gpu and target.fused}
+    past = spec.soft_tokens if spec.injection == "kv_prefix" else cached
+    fused = gpu and target.fused and not spec.writes_cache
+    way = {"past": past, "size": size, "kernels": gpu and size == 2 and not spec.writes_cache, "fused": fused}
     kept = kept_bytes(target, rows, length, **way)  # type: ignore[arg-type]
     again = recomputed_bytes(target, rows, length, shards=spec.target_shards, **way)  # type: ignore[arg-type]
     budget = run.recompute_tokens

@@ -222,8 +222,11 @@ class JobWork:
         if soft and spec.layout == "soft_only":
             return 1 + spec.soft_tokens + INSTRUCTION, 0
         inserted = spec.inserted if soft else 0
-        after = not soft or (spec.soft_position == "before_question" and spec.injection != "adapter")
+        shared = spec.injection != "adapter" and not spec.writes_cache
+        after = not soft or (spec.soft_position == "before_question" and shared)
         cached = _whole(own.header) if after else 0
+        if soft and spec.injection == "kv_prefix":
+            return _whole(own.header) + _whole(own.prompt + more), spec.soft_tokens
         return inserted + _whole(own.header) - cached + _whole(own.prompt + more), cached
 
     def _prefill(self, own: TextMeans) -> float:

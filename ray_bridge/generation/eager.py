@@ -76,12 +76,13 @@ def eager_steps(
     places = list(range(len(rows)))  # of the rows that are still open
     outputs: list[list[int]] = [[] for _ in rows]
     uniforms = None if sampling is None else sampling.uniforms(max_new_tokens).to(batch.embeds.device)  # (B, T)
+    prefix = batch.prefix
     # A prefix has all positions of every layer; so has a cache without a config.
     cache = DynamicCache(config=lm.model.config) if prefix is None else DynamicCache()
     mask, context = batch.mask, batch.context  # (b, L)
     position = batch.positions[:, -1:]  # (b, 1)
     if prefix is not None:
-        mask = torch.cat([mask.new_ones(len(rows), len(prefix)), mask], 1)  # (b, H + L)
+        mask = prefix.cover(mask)  # (b, H + L)
         for layer, (k, v) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
             cache.update(k.expand(len(rows), -1, -1, -1), v.expand(len(rows), -1, -1, -1), layer)
 

@@ -41,6 +41,7 @@ def decode_rows(
     extra = inserted_tokens(rows, soft) + max_new_tokens
     longest = max((len(row.before) + len(row.prompt) + extra for row in rows), default=None)
     lm.check_length(longest or 0, f"a prompt with {max_new_tokens} new tokens")
-    if uses_graphs(lm, statistics, longest):
+    # Graphs are made for rows whose keys and values all come from their text.
+    if (soft is None or soft.writer is None) and uses_graphs(lm, statistics, longest):
         return decode_graphed(lm, rows, soft, max_new_tokens, sampling, stops=stops, statistics=statistics)
     return decode_eager(lm, rows, soft, max_new_tokens, sampling, stops)

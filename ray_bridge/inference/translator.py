@@ -303,10 +303,12 @@ class Translator(ModelHubMixin):
             (L, d_t), in the target's dtype.
 
         Raises:
-            UserError: if the translator's adapters change the target's layers, so that embeddings do not say it all.
+            UserError: if the translator acts inside the target's layers, so that embeddings do not say it all.
         """
-        if self.spec.injection == "adapter":
-            raise UserError("injection=adapter acts inside the target's layers: no prompt embeddings say what it reads")
+        if self.spec.injection == "adapter" or self.spec.writes_cache:
+            raise UserError(
+                f"injection={self.spec.injection} acts inside the target's layers: no embeddings say what it reads"
+            )
         rows, soft = self._inputs(self._examples([question]))
         return assemble(self.pair.target, rows, soft, pad="right").embeds[0]  # (L, d_t)
 

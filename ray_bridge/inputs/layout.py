@@ -9,8 +9,8 @@ on one side of it, no token attends to them, and they do not count as positions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ray_bridge.gpu.transfer import send
 from ray_bridge.inputs.resample import resample
+from ray_bridge.inputs.row_cache import CacheWriter
 from ray_bridge.inputs.rows import Row, shared_header
 from ray_bridge.inputs.tokenised import TokenisedText, tokenise
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
@@ -112,6 +113,8 @@ def assemble(
     Raises:
         ValueError: if the prefix is longer than what comes before the soft tokens.
     """
+    if soft is not None and soft.writer is not None:
+        return _assemble_after_cache(lm, rows, soft, pad)
     K = inserted_tokens(rows, soft)
     past = 0 if prefix is None else len(prefix)
     if soft is not None and any(past > len(row.before) for row in rows):
@@ -162,6 +165,14 @@ def assemble(
         prefix=prefix,
         context=read_by_adapters(rows, soft),
     )
+
+
+def _assemble_after_cache(lm: FrozenLM, rows: Sequence[Row], soft: SoftContext, pad: Literal["left", "right"]) -> Batch:
+    """Build the inputs of rows whose start is in keys and values that the injection has written."""
+    written = cast(CacheWriter, soft.writer)(lm, rows, soft)
+    batch = assemble(lm, written.rows, None, pad=pad)
+    positions = batch.positions + send(written.positions, lm.device)[:, None]  # (B, L)
+    return replace(batch, positions=positions, prefix=written.prefix)
 
 
 def read_by_adapters(rows: Sequence[Row], soft: SoftContext | None) -> SoftContext | None:

@@ -7,6 +7,9 @@ from typing import Literal
 MIN_HEADER = 16
 """Shorter headers are read again in every row, which costs less than joining their keys and values."""
 
+IN_ALL_ROWS = ("adapter", "kv_prefix", "c2c")
+"""Injections that change the states of the header's tokens, too, or read them with each row."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -18,7 +21,7 @@ class Row:
         answer: ids that are supervised, EOS included; empty if the answer is to be generated.
         header: how many of the first ids, BOS included, are the few-shot header's, the same in all rows of a job.
         injection: how soft tokens reach the target: inserted after `before`, added to the embeddings of
-            `prompt[slice(*span)]`, or read by adapters.
+            `prompt[slice(*span)]`, read by adapters, or written into the cache of keys and values.
         span: the question's tokens in `prompt`.
     """
 
@@ -26,7 +29,7 @@ class Row:
     prompt: tuple[int, ...]
     answer: tuple[int, ...] = field(default=())
     header: int = 0
-    injection: Literal["prepend", "residual", "adapter"] = "prepend"
+    injection: Literal["prepend", "residual", "adapter", "kv_prefix", "c2c"] = "prepend"
     span: tuple[int, int] = (0, 0)
 
     def text_only(self) -> "Row":
@@ -52,8 +55,8 @@ def shared_header(rows: Sequence[Row], *, soft: bool) -> tuple[int, ...]:
     """
     first = rows[0]
     length = first.header
-    if length < MIN_HEADER or (soft and (length > len(first.before) or first.injection == "adapter")):
-        return ()  # adapters change the states of the header's tokens, too
+    if length < MIN_HEADER or (soft and (length > len(first.before) or first.injection in IN_ALL_ROWS)):
+        return ()
     ids = (first.before + first.prompt)[:length]
     same = all(row.header == length and (row.before + row.prompt)[:length] == ids for row in rows)
     return ids if same else ()

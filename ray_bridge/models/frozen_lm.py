@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bridge_common.errors import UserError
 from bridge_common.hub_connection import cache_unless_hub_answers
@@ -264,7 +263,7 @@ class FrozenLM:
         Returns:
             (B, L, d).
         """
-        if self.body is not None:
+        if self.body is not None and (prefix is None or not prefix.per_row):
             # Pads on the right come after every real token, so causality alone hides them.
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
             attend = AttendAfterPrefix(prefix, None if right_padded else mask, self.body.scale, self.body.windows)
@@ -273,8 +272,7 @@ class FrozenLM:
         if prefix is None:
             inputs |= {"use_cache": False}
         else:
-            real = F.pad(mask, (len(prefix), 0), value=1)  # (B, H + L)
-            inputs["attention_mask"] = causal_masks(real, mask.shape[1], embeds.dtype, self.config)
+            inputs["attention_mask"] = causal_masks(prefix.cover(mask), mask.shape[1], embeds.dtype, self.config)
             inputs |= {"past_key_values": PrefixAsCache(prefix), "use_cache": True}
         again = recompute and torch.is_grad_enabled()
         with recompute_layers(self.layers) if again else nullcontext():

@@ -7,10 +7,11 @@ student either. It carries no gradient. The tokens after it attend to it as if i
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ray_bridge.models.windows import PREFIX_FAMILIES, attends_fully, layer_windows
 
@@ -31,6 +32,9 @@ class Prefix:
     values: Sequence[Tensor]
     transposed: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
+    per_row: ClassVar[bool] = False
+    """Whether rows have keys and values of their own; see `RowPrefix`."""
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -47,6 +51,10 @@ class Prefix:
         keys, values = self.transposed[layer]
         first = 0 if window is None else max(0, len(keys) - window + 1)
         return keys[first:], values[first:]
+
+    def cover(self, mask: Tensor) -> Tensor:
+        """Return the mask of the prefix and of the rows' own tokens, (B, T) -> (B, H + T)."""
+        return F.pad(mask, (len(self), 0), value=1)
 
     def prepend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put the prefix's keys and values before a layer's own, (B, h_kv, T, D) -> (B, h_kv, H + T, D) each."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -20,10 +21,14 @@ class SoftContext:
         adapters: by the number of the layer whose output each changes, from 1; empty unless the injection is `adapter`.
             An adapter maps (hidden (B, T, d), tokens (B, K, d)) to (B, T, d).
         tokens: (B, K, d), one set of K soft tokens for each row.
+        mask: (B, K), 1 on tokens that are there; None if all are.
+        writer: makes the keys and values that each row's text comes after (`CacheWriter`), or None.
     """
 
     adapters: Mapping[int, nn.Module] = field(default_factory=dict)
     tokens: Tensor
+    mask: Tensor | None = None
+    writer: nn.Module | None = None
 
     def apply(self, layer: int, hidden: Tensor) -> Tensor:
         """Return a layer's output (B, T, d) as its adapter changes it.
@@ -37,16 +42,28 @@ class SoftContext:
 
     def rows(self, index: Tensor | Sequence[int] | slice) -> "SoftContext":
         """Return the context of the rows that a slice, a mask (B,) or indices (b,) choose, in their order."""
-        return SoftContext(adapters=self.adapters, tokens=self.tokens[index])
+        return replace(self, tokens=self.tokens[index], mask=None if self.mask is None else self.mask[index])
 
     def detach(self) -> "SoftContext":
         """Return the same context with tokens detached from the autograd graph."""
-        return SoftContext(adapters=self.adapters, tokens=self.tokens.detach())
+        return replace(self, tokens=self.tokens.detach())
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of what reads the tokens: adapters, in the order of their layers, and the writer."""
+        readers = [self.adapters[layer] for layer in sorted(self.adapters)]
+        readers += [] if self.writer is None else [self.writer]
+        return [parameter for reader in readers for parameter in reader.parameters()]
 
     @staticmethod
     def concatenate(parts: Sequence["SoftContext"]) -> "SoftContext":
-        """Return one context for the rows of all parts, which share their adapters."""
-        return SoftContext(adapters=parts[0].adapters, tokens=torch.cat([part.tokens for part in parts]))
+        """Return one context for the rows of all parts, which share what reads them; masked pads fill short ones."""
+        masks = [part.mask for part in parts if part.mask is not None]
+        if not masks:
+            return replace(parts[0], tokens=torch.cat([part.tokens for part in parts]))
+        longest = max(mask.shape[1] for mask in masks)
+        tokens = [F.pad(part.tokens, (0, 0, 0, longest - part.tokens.shape[1])) for part in parts]
+        padded = [F.pad(mask, (0, longest - mask.shape[1])) for mask in masks]
+        return replace(parts[0], tokens=torch.cat(tokens), mask=torch.cat(padded))
 
 
 @contextmanager

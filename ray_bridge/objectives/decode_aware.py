@@ -13,12 +13,10 @@ import torch
 
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.generation.statistics import DecodingStatistics
-from ray_bridge.inputs.source_batch import read_source
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.objectives.gradient_accumulation import (
     accumulate_gradients,
-    adapter_parameters,
     scalar_with_gradients,
 )
 from ray_bridge.objectives.objective import WeightedTerm
@@ -106,7 +104,7 @@ class DecodeAware:
             self.spec.decode_temperature,
             self.micro_tokens,
         )
-        trained = [soft.tokens, *adapter_parameters(soft.adapters)]
+        trained = [soft.tokens, *soft.parameters()]
         reinforced = sum(len(c.tokens) for c in completions if advantages[c.key] is not None)
         counts = (reinforced, sum(len(c.tokens) for c in completions))
         rloo, distill = (
@@ -121,7 +119,7 @@ class DecodeAware:
         """Return soft tokens of this worker's questions, with gradient, and the completions sampled from them."""
         mine = sorted({key.question for key in keys})
         items = self.pair.encoder([self.train[questions[q]] for q in mine])
-        source = read_source(self.pair.source, items, self.spec.source_layer)
+        source = self.pair.read_source(items)
         context = StepContext(self.spec, step.target, step.translator, source, step.step_key, step.worker, step.passes)
         soft = step.translator.injection(context.soft)  # of q questions
         soft_rows = [mine.index(key.question) for key in keys]

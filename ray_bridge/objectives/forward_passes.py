@@ -107,7 +107,7 @@ class ForwardPasses:
             return target.hidden(*inputs, prefix=prefix, context=context, right_padded=True, recompute=again)
 
         inputs: tuple[Tensor, ...] = (batch.embeds, batch.mask, batch.positions)
-        if not self.graphed or target.body is None:
+        if not self.graphed or target.body is None or (prefix is not None and prefix.per_row):
             return read(inputs, ())
         padding = bucket_length(batch.mask.shape[1]) - batch.mask.shape[1]
         inputs = (F.pad(inputs[0], (0, 0, 0, padding)), *(F.pad(x, (0, padding)) for x in inputs[1:]))

@@ -1,15 +1,15 @@
 """Gradients of the losses on completions in bounded memory: micro-batches, one after another.
 
-Gradients are taken of one micro-batch at a time, down to Z and to the target's adapters if there are any. Between
+Gradients are taken of one micro-batch at a time, down to Z and to what reads it in the target if anything does. Between
 micro-batches only Z and, for each loss, one accumulated gradient remain, whatever the number of completions. Each loss
 is then given back as a scalar whose gradient is the accumulated one, for the backward pass of the whole objective.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.soft_context import SoftContext
@@ -37,17 +37,17 @@ def accumulate_gradients(
 
     Returns:
         Both losses, summed over tokens, (2,); and for each of them its gradients in Z, (q, K, d_t), and in each of
-        `adapter_parameters(soft.adapters)`.
+        `soft.parameters()`.
     """
     dtype = torch.promote_types(soft.tokens.dtype, torch.float32)  # sums in bf16 would lose bits
-    all_z, parameters = soft.tokens.to(dtype), adapter_parameters(soft.adapters)  # (q, K, d_t)
+    all_z, parameters = soft.tokens.to(dtype), soft.parameters()  # (q, K, d_t)
     values = all_z.new_zeros(2)  # (2,)
     gradients = [[torch.zeros_like(x) for x in (all_z, *parameters)] for _ in values]
     for batch in micro_batches(completions, all_z.shape[1], micro_tokens):
         rows = torch.tensor([c.soft_row for c in batch], device=all_z.device)  # (b,)
         z = all_z[rows].requires_grad_()  # (b, K, d_t)
         weights = torch.tensor([advantages[c.key] or 0.0 for c in batch], device=all_z.device)  # (b,)
-        losses = token_losses(target, replace(soft, tokens=z), batch, weights, temperature)
+        losses = token_losses(target, replace(soft.rows(rows), tokens=z), batch, weights, temperature)
         for i, loss in enumerate(losses):
             of_z, *of_parameters = torch.autograd.grad(loss, [z, *parameters], retain_graph=i == 0)  # (b, K, d_t), ...
             gradients[i][0].index_add_(0, rows, of_z)
@@ -55,11 +55,6 @@ def accumulate_gradients(
                 total.add_(gradient)
             values[i] += loss.detach()
     return values, gradients
-
-
-def adapter_parameters(adapters: Mapping[int, nn.Module]) -> list[nn.Parameter]:
-    """Return the parameters of the adapters in the target, in the order of their layers."""
-    return [parameter for layer in sorted(adapters) for parameter in adapters[layer].parameters()]
 
 
 def micro_batches(completions: Sequence[Completion], soft_tokens: int, limit: int) -> Iterator[list[Completion]]:

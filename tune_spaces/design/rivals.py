@@ -8,6 +8,7 @@ from tune_spaces.design.variants import Variant, full
 
 RESAMPLER = "resampler"
 LINEAR, LINEAR_ANSWER = "linear", "linear-answer"
+KV_PREFIX = "kv-prefix"
 
 
 def rival_variants() -> tuple[Variant, ...]:
@@ -18,6 +19,11 @@ def rival_variants() -> tuple[Variant, ...]:
             name=RESAMPLER,
             changes={**on, "bridge": "resampler"},
             purpose="rival: a Perceiver resampler, trained with the same losses without diffusion",
+        ),
+        Variant(
+            name=KV_PREFIX,
+            changes={**on, "bridge": "resampler", "injection": "kv_prefix"},
+            purpose="rival: the resampler's slots as keys and values in every layer, instead of soft tokens",
         ),
         Variant(
             name=LINEAR,
@@ -34,6 +40,7 @@ def rival_variants() -> tuple[Variant, ...]:
 
 RIVAL_QUESTIONS = (
     ("Does a resampler without diffusion do as well?", RESAMPLER, "full"),
+    ("Do keys and values in every layer do as well as soft tokens?", KV_PREFIX, "full"),
     ("Does a linear map to the question's embeddings do as well?", LINEAR, "full"),
     ("Does a linear map to the answer's embeddings do as well?", LINEAR_ANSWER, "full"),
 )

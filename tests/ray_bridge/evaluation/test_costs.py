@@ -15,7 +15,7 @@ from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.bridge_flops import bridge_flops
 from ray_bridge.evaluation.costs import count_costs
 from ray_bridge.evaluation.evaluator import Evaluator
-from ray_bridge.footprint.flops import answer_flops, forward_flops
+from ray_bridge.footprint.flops import answer_flops, forward_flops, kv_bytes
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.shape import shape_of
 from ray_bridge.tasks.splits import Splits, load_splits
@@ -163,6 +163,24 @@ def test_adapters_count_for_the_target(folders: PairFolders) -> None:
     _, costs = evaluated(pair, splits, translator)
     assert costs["cost/prefill_tokens/random_soft"] == costs["cost/prefill_tokens/target_alone"]
     assert costs["cost/target_flops/random_soft"] > costs["cost/target_flops/target_alone"]
+
+
+def test_keys_and_values_before_the_text_are_attended_to_and_held(folders: PairFolders) -> None:
+    pair, splits, translator = bench(folders, injection="kv_prefix", bridge="resampler")
+    _, costs = evaluated(pair, splits, translator)
+    plain = bench(folders, bridge="resampler")
+    _, others = evaluated(*plain)
+    K = pair.spec.soft_tokens
+    assert costs["cost/prefill_tokens/random_soft"] == costs["cost/prefill_tokens/target_alone"]
+    assert costs["cost/target_flops/random_soft"] > costs["cost/target_flops/target_alone"]
+    kv = kv_bytes(shape_of(pair.target), K, 4)
+    alone = kv_bytes(shape_of(pair.target), 1, 4) * (
+        costs["cost/prefill_tokens/random_soft"] + costs["cost/decoded_tokens/random_soft"] - 1
+    )
+    assert costs["cost/kv_bytes/random_soft"] == pytest.approx(alone + kv)
+    w, d_t, heads = pair.spec.hidden_size, pair.target.hidden_size, shape_of(pair.target)
+    of_layers = 2 * K * (d_t * w + heads.layers * w * 2 * heads.kv_heads * heads.head_dim)
+    assert costs["cost/bridge_flops/bridged"] == pytest.approx(others["cost/bridge_flops/bridged"] + of_layers)
 
 
 def test_a_bridge_that_cannot_be_counted_does_not_end_the_job(

@@ -41,6 +41,7 @@ VARIANTS = {
         },
         "rivals": {
             "resampler": "f2c8a61fbba0f487",
+            "kv-prefix": "511cc8dec7dfd118",
             "linear": "9ccd58e0bb2c4a9e",
             "linear-answer": "4311407313b4709a",
         },
@@ -92,6 +93,7 @@ VARIANTS = {
         },
         "rivals": {
             "resampler": "ee44015cddf3fc9b",
+            "kv-prefix": "1df236a65f7e8465",
             "linear": "04d1594ba2586eb6",
             "linear-answer": "cd2069880bcbc8fc",
         },

@@ -33,6 +33,7 @@ PURPOSES = {
     },
     "rivals": {
         "resampler": "rival: a Perceiver resampler, trained with the same losses without diffusion",
+        "kv-prefix": "rival: the resampler's slots as keys and values in every layer, instead of soft tokens",
         "linear": "rival: a linear map to the question's embeddings, fitted in closed form",
         "linear-answer": "rival: a linear map to the gold answer's embeddings, fitted in closed form",
     },
