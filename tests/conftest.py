@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.mlflow_store import copy_database, make_database
+from tests.support.mlflow_store import copy_database, empty_database
 from tests.support.real_model import REAL_MODEL
 
 os.environ["ABLATE_REPORTS"] = tempfile.mkdtemp(prefix="reports-")
@@ -38,9 +38,9 @@ def real_model() -> Path:
 
 
 @pytest.fixture(scope="session")
-def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mlflow_database() -> Path:
     """Return an MLflow database with tables and without experiments, to be copied."""
-    return make_database(tmp_path_factory.mktemp("mlflow"))
+    return empty_database()
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,13 @@ import pytest
 from bridge_common import files
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.presets import tiny, tiny_run
-from tests.support.campaigns import DIRECT, PLACED, driver, driver_log, events, prepare, steps
+from ray_bridge.footprint import job_time
+from tests.support.campaigns import DIRECT, PLACED, events, prepare, steps
+from tests.support.command_line import call_here
+from tests.support.local_jobs import run_job_on
 from tests.support.ray_clusters import SMALL_STORE, free
 from tests.support.waiting import wait_for
+from tests.support.workers import on_two_workers
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.variants import full
@@ -30,6 +36,18 @@ def make(storage: Path) -> Campaign:
     return Campaign(Phase(name="one", goal="g", first=(full(),)), base, tiny_run(), storage=storage, name="c")
 
 
+def reached_once(condition: Callable[[], object], reason: str) -> Limits:
+    """Return a limit of time that is an hour away until a condition holds, and is reached then."""
+    limits = Limits(until=time.time() + 3600)
+
+    def reach() -> None:
+        wait_for(condition, 120, reason)
+        object.__setattr__(limits, "until", time.time())
+
+    threading.Thread(target=reach, daemon=True).start()
+    return limits
+
+
 def test_nothing_starts_that_cannot_end_in_time(tmp_path: Path, connected_ray: Any) -> None:
     prepare(tmp_path, {"full": 0.7})
     campaign = make(tmp_path)
@@ -44,16 +62,18 @@ def test_nothing_starts_that_cannot_end_in_time(tmp_path: Path, connected_ray: A
 def test_what_runs_at_the_time_stops_and_goes_on_later(tmp_path: Path, connected_ray: Any) -> None:
     prepare(tmp_path, {"full": 0.7}, steps=1000, pause=0.2)
     campaign = make(tmp_path)
-    until = time.time() + 30
-    policy = campaign.run(DIRECT, limits=Limits(until=until))
-    assert until <= time.time() < until + 30
+    limits = reached_once(lambda: len(steps(tmp_path, "full")) >= 2, "it works")
+    given = limits.until
+    policy = campaign.run(DIRECT, limits=limits)
+    assert limits.until is not None
+    assert limits.until <= time.time() < limits.until + 30
     assert not policy.finished
     done = len(steps(tmp_path, "full"))
-    assert done
+    assert done >= 2
     schedule = campaign.records.schedule()
     assert schedule is not None
     assert "is reached" in schedule["limit"]
-    assert files.read_json(campaign.records.campaign_file)["starts"][-1]["limits"]["until"] == until
+    assert files.read_json(campaign.records.campaign_file)["starts"][-1]["limits"]["until"] == given
     prepare(tmp_path, {"full": 0.7}, steps=done + 1)
     assert make(tmp_path).run(DIRECT).finished
     assert steps(tmp_path, "full") == list(range(done + 1)), "it ended after a whole step"
@@ -65,76 +85,77 @@ def test_a_job_that_does_not_listen_is_stopped_after_a_while(
     monkeypatch.setattr(experiment, "CHECKPOINT_WITHIN", 3.0)
     prepare(tmp_path, {"full": 0.7}, steps=1000, pause=0.2, deaf=True)
     campaign = make(tmp_path)
-    policy = campaign.run(DIRECT, limits=Limits(until=time.time() + 25))
+    limits = reached_once(lambda: steps(tmp_path, "full"), "it works")
+    policy = campaign.run(DIRECT, limits=limits)
+    assert limits.until is not None
+    assert time.time() >= limits.until + 3
     assert not policy.finished
     assert campaign.trial(next(iter(campaign.plan.trials))).events()[-1]["status"] == "KILLED"
 
 
 def test_a_stopped_job_writes_a_checkpoint_and_ends_as_if_undisturbed(tmp_path: Path, connected_ray: Any) -> None:
-    """The embedded pair on two workers, stopped in training: the same samples and weights, byte for byte."""
-    base = tiny(steps=24, warmup_steps=1, eval_every=8, validation_examples=4, test_examples=8, train_examples=64)
+    """The embedded pair on two workers, stopped in training: the same samples and weights, byte for byte.
+
+    The undisturbed job runs on two workers without Ray, which start sooner.
+    """
+    base = tiny(steps=16, warmup_steps=1, eval_every=8, validation_examples=4, test_examples=8, train_examples=64)
     run = tiny_run(workers=2, cpus_per_worker=0.5, checkpoint_every=1000)
-    phase = Phase(name="one", goal="g", first=(full(),))
-    whole, parts = (Campaign(phase, base, run, storage=tmp_path / name, name="c") for name in ("whole", "parts"))
-    (name,) = whole.plan.trials
-    assert whole.run().finished
+    campaign = Campaign(Phase(name="one", goal="g", first=(full(),)), base, run, storage=tmp_path, name="c")
+    (planned,) = campaign.plan.trials.values()
+    trial, whole = campaign.trial(planned.name), tmp_path / "whole"
+    on_two_workers(run_job_on, planned.spec, run, whole)
 
-    limits = Limits(until=time.time() + 3600)
-
-    def reach_in_training() -> None:
-        wait_for(lambda: len(_steps(parts.trial(name).events())) >= 5, 120, "it trains")
-        object.__setattr__(limits, "until", time.time())
-
-    threading.Thread(target=reach_in_training, daemon=True).start()
-    assert not parts.run(limits=limits).finished
-    stopped = _steps(parts.trial(name).events())
-    assert 5 <= max(stopped) < 24
-    (checkpoint,) = (parts.trial(name).path / "train").glob("checkpoint_0*")
+    limits = reached_once(lambda: len(_steps(trial.events())) >= 5, "it trains")
+    assert not campaign.run(limits=limits).finished
+    stopped = _steps(trial.events())
+    assert 5 <= max(stopped) < 16
+    (checkpoint,) = (trial.path / "train").glob("checkpoint_0*")
     assert int(checkpoint.name.removeprefix("checkpoint_")) == max(stopped), "of the last step, and no other"
-    assert not parts.trial(name).error()
+    assert not trial.error()
 
-    assert parts.run().finished
+    assert campaign.run().finished
     for file in ("samples.jsonl", "selected/translator.safetensors"):
-        own, other = (campaign.trial(name).path / file for campaign in (parts, whole))
-        assert own.read_bytes() == other.read_bytes()
-    speeds = [e for e in parts.trial(name).events() if e["kind"] == "metrics" and "loss/total" in e["values"]]
-    assert [event["step"] for event in speeds] == list(range(1, 25)), "no step was done twice"
+        assert (trial.path / file).read_bytes() == (whole / file).read_bytes()
+    assert _steps(trial.events()) == list(range(1, 17)), "no step was done twice"
 
 
 def _steps(events: list[dict[str, Any]]) -> list[int]:
     return [event["step"] for event in events if event["kind"] == "metrics" and "loss/total" in event["values"]]
 
 
-def test_gpu_hours_end_a_campaign_and_a_higher_limit_continues_it(tmp_path: Path, connected_ray: Any) -> None:
+def test_gpu_hours_end_a_campaign_and_a_higher_limit_continues_it(
+    storage: Path, connected_ray: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command: 2 fake GPUs for as long as the plan's estimate are a limit that the estimate just fits."""
+    rates = job_time.rates_of
+    monkeypatch.setattr(job_time, "rates_of", lambda card: (replace(rates(card)[0], start=5.0), None))
     node = connected_ray.add_node(num_cpus=1, num_gpus=2, **SMALL_STORE)
     try:
-        prepare(tmp_path, {"full": 0.72}, steps=1000, pause=0.2)
+        prepare(storage, {"full": 0.72}, steps=1000, pause=0.2)
         sizes = ("steps=0", "validation_examples=1", "test_examples=1", "workers=2", "use_gpu=true")
         settings = [f"--set={name}" for name in (*sizes, "cpus_per_worker=0.5")]
-        options = (*settings, "--skip-preflight", "--max-gpu-hours")
 
-        def ended_by(limit: str) -> str:
-            process = driver(tmp_path, *options, limit, job=PLACED, address=connected_ray.address)
-            assert process.wait(240) == 1, driver_log(tmp_path)
-            return next(line for line in reversed(driver_log(tmp_path).splitlines()) if "limit: " in line)
+        def started(limit: str, code: int) -> str:
+            options = ("--storage", str(storage), "--job", PLACED, *settings, "--skip-preflight")
+            done = call_here("phase1", *options, "--max-gpu-hours", limit, RAY_ADDRESS=connected_ray.address)
+            assert done.returncode == code, done.stdout + done.stderr
+            return next((line for line in reversed(done.stdout.splitlines()) if "limit: " in line), "")
 
-        assert "full-" in ended_by("0.019")
-        assert not events(tmp_path, "start"), "what would exceed it does not start"
-        seconds = 60 * files.read_json(tmp_path / "phase1-tiny" / "plan.json")["trials"][0]["minutes"]
-        limit = f"{1.005 * 2 * seconds / 3600:.4f}"
-        assert f"of {limit} GPU-hours are used" in ended_by(limit)
-        done = steps(tmp_path, "full")
-        assert events(tmp_path, "end") == []
-        trial = next(path.parent for path in tmp_path.glob("phase1-tiny/trials/*/events.jsonl"))
+        assert "full-" in started("0.002", 1)
+        assert not events(storage, "start"), "what would exceed it does not start"
+        seconds = 60 * files.read_json(storage / "phase1-tiny" / "plan.json")["trials"][0]["minutes"]
+        limit = f"{1.005 * 2 * seconds / 3600:.5f}"
+        assert f"of {float(limit):g} GPU-hours are used" in started(limit, 1)
+        done = steps(storage, "full")
+        assert events(storage, "end") == []
+        trial = next(path.parent for path in storage.glob("phase1-tiny/trials/*/events.jsonl"))
         log = TrialLog(TrialFolder(trial)).read()
         assert log.status == "KILLED"
         assert seconds <= log.seconds() < seconds + 12, "GPU-hours count from the start of the job to its end"
         wait_for(lambda: free("GPU") == 2, 10, "its GPUs are free")
-        prepare(tmp_path, {"full": 0.72}, steps=len(done) + 1)
-        process = driver(tmp_path, *options, "1", job=PLACED, address=connected_ray.address)
-        assert process.wait(100) == 0, driver_log(tmp_path)
-        assert steps(tmp_path, "full") == list(range(len(done) + 1))
+        prepare(storage, {"full": 0.72}, steps=len(done) + 1)
+        started("1", 0)
+        assert steps(storage, "full") == list(range(len(done) + 1))
     finally:
         connected_ray.remove_node(node, allow_graceful=False)
         wait_for(lambda: len(live_nodes()) == 1, 60, "the other tests find the head alone")

@@ -11,10 +11,12 @@ import pytest
 from bridge_common import files
 from ray_bridge.config.presets import tiny, tiny_run
 from tests.support.campaigns import PLACED, TRAINED, journal, prepare
+from tests.support.local_jobs import run_job
 from tests.support.waiting import wait_for
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.variants import full, only
+from tune_spaces.ray_tune.trainable import START_TIMEOUT
 
 pytestmark = pytest.mark.slow
 TRIALS = 10
@@ -73,15 +75,20 @@ def test_ten_trials_end_whatever_just_fits(
     assert ran_at_once(asked) == running
 
 
-def test_a_job_that_was_asked_for_beyond_what_fits_waits_and_says_so(tmp_path: Path, connected_ray: Any) -> None:
+def test_a_job_that_was_asked_for_beyond_what_fits_waits_and_says_so(
+    tmp_path: Path, connected_ray: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its place comes free after more than twice the time within which Ray Train must have started its workers."""
-    prepare(tmp_path, {"full": 0.6}, steps=1, pause=35)
+    monkeypatch.setenv(START_TIMEOUT, "4")
+    prepare(tmp_path, {"full": 0.6}, steps=1, pause=12)
     asked = replicas(tmp_path, 1.5, count=2)
     waited: list[dict[str, Any]] = []
 
     def watch() -> None:
         wait_for(lambda: (asked.records.schedule() or {}).get("without_place") == 1, 60, "one job waits")
         waited.append(asked.records.schedule() or {})
+        wait_for(lambda: any(row["event"] == "loop" for row in journal(tmp_path)), 60, "the other works")
+        prepare(tmp_path, {"full": 0.6}, steps=1)  # the one that waits need not work for long
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -90,20 +97,28 @@ def test_a_job_that_was_asked_for_beyond_what_fits_waits_and_says_so(tmp_path: P
     assert not any(outcome.failed for outcome in policy.outcomes.values())
     assert len(waited[0]["running"]) == 2
     assert waited[0]["slots"] == 1
+    began, second = (row["time"] for row in journal(tmp_path) if row["event"] == "loop")
+    assert second - began > 12, "it waited"
 
 
 def test_trials_at_once_measure_what_one_at_a_time_measures(tmp_path: Path, connected_ray: Any) -> None:
-    """The embedded pair, two variants with a cache in common: the same samples, byte for byte."""
+    """The embedded pair, two variants with a cache in common: the same samples, byte for byte.
+
+    One at a time they run without Ray, where they start sooner.
+    """
     base = tiny(steps=2, warmup_steps=1, eval_every=2, validation_examples=4, test_examples=8, train_examples=64)
     phase = Phase(name="two", goal="g", first=(full(), only("kl")))
-    samples = {}
-    for parallel in (1, 2):
-        storage = tmp_path / str(parallel)
-        campaign = Campaign(phase, base, tiny_run(workers=1), storage=storage, name="c")
-        assert campaign.run(parallel=parallel).finished
-        samples[parallel] = {name: campaign.trial(name).samples_file.read_bytes() for name in campaign.plan.trials}
-        starts = [files.read_jsonl(campaign.trial(name).events_file)[0]["time"] for name in campaign.plan.trials]
-        ends = [campaign.trial(name).result_file.stat().st_mtime for name in campaign.plan.trials]
-        assert (max(starts) < min(ends)) is (parallel == 2), "the two overlap exactly if they may"
-    assert samples[1] == samples[2]
-    assert len(set(samples[1].values())) == 2
+    campaign = Campaign(phase, base, tiny_run(workers=1), storage=tmp_path, name="c")
+    alone = {name: tmp_path / "alone" / name for name in campaign.plan.trials}
+    for name, planned in campaign.plan.trials.items():
+        run_job(planned.spec, alone[name])
+    assert campaign.run(parallel=2).finished
+    trials = {name: campaign.trial(name) for name in campaign.plan.trials}
+    starts = [files.read_jsonl(trial.events_file)[0]["time"] for trial in trials.values()]
+    ends = [trial.result_file.stat().st_mtime for trial in trials.values()]
+    assert max(starts) < min(ends), "the two overlap"
+    samples = {name: trial.samples_file.read_bytes() for name, trial in trials.items()}
+    assert samples == {name: (folder / "samples.jsonl").read_bytes() for name, folder in alone.items()}
+    assert len(set(samples.values())) == 2
+    reports = [row for path in campaign.records.experiments.glob("*/*/result.json") for row in files.read_log(path)]
+    assert len([row for row in reports if "step" in row and "final" not in row]) >= 2, "Tune heard of the training"

@@ -10,6 +10,7 @@ from typing import Any
 
 from bridge_common import files
 from ray_bridge.config.presets import tiny, tiny_run
+from tests.support.mlflow_store import DATABASE, copy_database, empty_database
 from tests.support.ray_clusters import ENVIRONMENT, ROOT
 from tune_spaces.campaign import Campaign
 from tune_spaces.design import phases
@@ -54,6 +55,8 @@ def driver(
     address: str | None = None,
     on: Callable[[list[str]], list[str]] = list,
     log: Path | None = None,
+    database: bool = True,
+    **variables: str,
 ) -> subprocess.Popen[str]:
     """Start `python -m cluster PHASE` in a process group of its own, so that all of it can be killed.
 
@@ -65,7 +68,11 @@ def driver(
         address: of the Ray to join; None to start a local one.
         on: returns the command line that runs a command on another host; on this one by default.
         log: file that takes the output; by default `driver.log` in the storage.
+        database: put an empty MLflow database there first, which the command would take seconds to make.
+        variables: further environment variables.
     """
+    if database and "--tracking-uri" not in arguments and not (storage / DATABASE).exists():
+        copy_database(empty_database(), storage)
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     if address:
         environment["RAY_ADDRESS"] = address
@@ -78,7 +85,7 @@ def driver(
             ]
         ),
         cwd=ROOT,
-        env={**environment, **ENVIRONMENT},
+        env={**environment, **ENVIRONMENT, **variables},
         stdout=output,
         stderr=subprocess.STDOUT,
         text=True,

@@ -7,7 +7,9 @@ import torch
 
 from bridge_common.files import read_log, write_json
 from ray_bridge.config.presets import tiny, tiny_run
+from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.config.spec import JobSpec
+from ray_bridge.distributed import Worker
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
 from tests.support.model_pairs import PairFolders
@@ -40,6 +42,12 @@ def run_job(spec: JobSpec, folder: Path, **changes: Any) -> dict[str, Any] | Non
     run = tiny_run(**({"workers": 1, "checkpoint_every": 2} | changes))
     torch.set_num_threads(1)
     return Trainer(spec, run, folder, LocalSession(folder), folder / "cache").run()
+
+
+def run_job_on(worker: Worker, spec: JobSpec, run: RunSpec, folder: Path) -> None:
+    """Run one worker's part of a job; for `workers.on_workers`."""
+    torch.set_num_threads(1)
+    Trainer(spec, run, folder, LocalSession(folder, worker), folder / "cache").run()
 
 
 def finish_trial(spec: JobSpec, folder: Path) -> Path:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -19,6 +21,18 @@ def make_database(folder: Path) -> Path:
     _initialize_tables(engine)
     engine.dispose()
     return path
+
+
+@cache
+def _folder() -> "tempfile.TemporaryDirectory[str]":
+    """Return a folder that goes with this process."""
+    return tempfile.TemporaryDirectory(prefix="mlflow-")
+
+
+@cache
+def empty_database() -> Path:
+    """Return a database to be copied, which is made at the first call."""
+    return make_database(Path(_folder().name))
 
 
 def copy_database(database: Path, storage: Path) -> Path:

@@ -31,6 +31,7 @@ QUIET = {
 WANTS_TOKEN = (
     "wants a token, and the one here is missing or another: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as there"
 )
+WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"  # starts a process a trial
 TCP_TIMEOUT_S = 5.0
 GCS_TIMEOUT_S = 20.0
 
@@ -130,7 +131,8 @@ def _join(address: str) -> None:
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                runtime_env=None if address == "auto" else {"env_vars": {"RAY_ADDRESS": address}},  # see `_own_address`
+                # for Ray Train's process that frees what a dead job held: see `_local_environment`
+                runtime_env=None if address == "auto" else {"env_vars": {"RAY_ADDRESS": address}},
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"cannot connect to Ray: {str(error).splitlines()[0]}") from error
@@ -145,7 +147,7 @@ def _start_local(run: RunSpec | None) -> None:
 
     # With token authentication a local Ray leaves a token file that a later `ray start` would insist on.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    with despite_rays_handler(), ended_if_interrupted(), _own_address():
+    with despite_rays_handler(), ended_if_interrupted(), _local_environment():
         ray.init(
             address="local",  # never a Ray that somebody else has started on this machine
             num_cpus=cpus,
@@ -156,17 +158,19 @@ def _start_local(run: RunSpec | None) -> None:
 
 
 @contextmanager
-def _own_address() -> Iterator[None]:
+def _local_environment() -> Iterator[None]:
     """Let the processes of a local Ray that the body starts know its address.
 
     Ray Train's process that frees the resources of a dead job asks the Ray at `$RAY_ADDRESS`. Without an address it
-    looks for one on the machine, and finds two if another Ray runs there; then the resources stay taken.
+    looks for one on the machine, and finds two if another Ray runs there; then the resources stay taken. Its process
+    that watches for nodes about to be taken away is left out unless the environment asks for it: this is the only node.
     """
     import ray
 
     port = _free_port()
     own = {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}"}
-    with variables_set(own):
+    watch = {WATCHER: os.environ.get(WATCHER, "0")}
+    with variables_set(own | watch):
         yield
 
 

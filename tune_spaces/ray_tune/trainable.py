@@ -7,7 +7,7 @@ driver's node: reserving here as well would take the job's resources twice.
 import importlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,23 @@ CACHE = "cache"
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 WAIT_FOR_PLACE_S = 7 * 24 * 3600.0
 DEATH_DELAY = 20.0  # seconds for which Ray may still list a dead node as alive
+
+
+class ReportsToTune(Sequence[Any]):
+    """The one Ray Train callback that passes a job's metrics on to Tune, made when the job takes it.
+
+    It starts a process, and Tune waits for that process whenever it looks for a trial's results.
+    """
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if index:
+            raise IndexError(index)
+        from ray.tune.integration.ray_train import TuneReportCallback
+
+        return TuneReportCallback()
 
 
 def load_job(job: Job | str) -> Job:
@@ -97,12 +114,10 @@ def _run(job: Job, config: dict[str, Any], trial: TrialFolder, attempt: str) -> 
 
 def _run_on_node(job: Job, spec: JobSpec, run: RunSpec, folder: Path, node_id: str | None) -> dict[str, Any]:
     """Run the job on the preferred node; if that node is why it failed, resume it on any node."""
-    from ray.tune.integration.ray_train import TuneReportCallback
-
     cache = folder.parents[2] / CACHE
     if node_id is not None:
         try:
-            return job(spec, run, folder, node_id=node_id, callbacks=[TuneReportCallback()], cache=cache)
+            return job(spec, run, folder, node_id=node_id, callbacks=ReportsToTune(), cache=cache)
         except Exception as error:
             if not _node_is_at_fault(error, node_id):
                 raise
@@ -110,7 +125,7 @@ def _run_on_node(job: Job, spec: JobSpec, run: RunSpec, folder: Path, node_id: s
     before = os.environ.get(START_TIMEOUT)
     os.environ[START_TIMEOUT] = str(WAIT_FOR_PLACE_S)
     try:
-        return job(spec, run, folder, node_id=None, callbacks=[TuneReportCallback()], cache=cache)
+        return job(spec, run, folder, node_id=None, callbacks=ReportsToTune(), cache=cache)
     finally:
         if before is None:
             del os.environ[START_TIMEOUT]

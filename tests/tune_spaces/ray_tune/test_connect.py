@@ -1,6 +1,7 @@
 """One way to reach Ray: an address is asked within seconds, a local Ray is started and ended."""
 
 import http.server
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,16 @@ def test_the_address_is_the_argument_or_else_the_environments(monkeypatch: pytes
     assert cluster_address("10.0.0.2:6379") == "10.0.0.2:6379"
     monkeypatch.setenv("RAY_ADDRESS", "local")
     assert cluster_address() is None
+
+
+def test_a_local_ray_does_not_watch_for_the_loss_of_its_only_node_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(connect.WATCHER, raising=False)
+    with connect._local_environment():
+        assert os.environ[connect.WATCHER] == "0"
+    assert connect.WATCHER not in os.environ
+    monkeypatch.setenv(connect.WATCHER, "1")
+    with connect._local_environment():
+        assert os.environ[connect.WATCHER] == "1"
 
 
 @pytest.mark.timeout(60)
