@@ -4,7 +4,8 @@
 
 Runs the jobs of all variants, three seeds each, in processes of their own (no Ray; on CPUs or shared GPUs), then writes
 table.json and table.md: mean accuracy over seeds with its interval, and the paired difference to `full` over seeds and
-items. Finished jobs are kept, so a second call runs only those that are missing.
+items; accuracy at K soft tokens beside text of K tokens (k4 to k64, `full` with K = 16, and `soft_only-long` likewise);
+the entropy of attention weights. Finished jobs are kept, so a second call runs only those that are missing.
 """
 
 import argparse
@@ -19,7 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.embedded_tables import attention, compression
+
 SEEDS = (0, 1, 2)
+COMPRESSIONS = (4, 8, 16, 32, 64)
 OFF = {"kl_alignment": False, "prompt_alignment": False, "decode_aware": False, "geometry_projection": False}
 TOGGLES = {
     "kl": "kl_alignment",
@@ -35,11 +39,17 @@ def variants() -> dict[str, dict[str, Any]]:
     named |= {f"no-{key}": {field: False} for key, field in TOGGLES.items()}
     named["none"] = dict(OFF)
     named |= {f"only-{key}": OFF | {field: True} for key, field in TOGGLES.items()}
-    named |= {f"k{k}": {"soft_tokens": k} for k in (4, 64)}
+    named |= {f"k{k}": {"soft_tokens": k} for k in COMPRESSIONS if k != 16}  # which is full
+    # Baselines at a number of tokens depend on no bridge: one variant has them for all.
+    named["k4"] |= {"text_budgets": COMPRESSIONS}
+    swap = {"source": "embedded:target", "target": "embedded:source"}
     named |= {
         "dit-mean-pooling": {"bridge": "dit", "pooling": "mean"},
         "dit-attention-pooling": {"bridge": "dit", "pooling": "attention"},
         "resampler": {"bridge": "resampler"},
+        "swap": swap,
+        "swap-random_source": {"source": "random:embedded:target", "target": "embedded:source"},
+        "swap-soft_only-long": {**swap, "layout": "soft_only", "steps": 1600, "eval_every": 400},
         "velocity": {"flow_prediction": "velocity"},
         "no-flow-teacher": {"flow_teacher": "none"},
         "hybrid-residual": {"injection": "residual"},
@@ -55,7 +65,8 @@ def variants() -> dict[str, dict[str, Any]]:
         "soft_only-long": {"layout": "soft_only", "steps": 1600, "eval_every": 400},
         "soft_only-long-curriculum": {"layout": "soft_only", "prompt_share": 0.8, "steps": 1600, "eval_every": 400},
     }
-    return named
+    long = named["soft_only-long"]
+    return named | {f"soft_only-long-k{k}": {**long, "soft_tokens": k} for k in COMPRESSIONS if k != 16}
 
 
 def jobs(names: list[str], seeds: tuple[int, ...]) -> Iterator[tuple[str, int]]:
@@ -211,7 +222,11 @@ class Study:
         out.mkdir(parents=True, exist_ok=True)
         self._run_missing(out, args)
         rows = table(out, args.only, args.seeds)
+        finished = {(n, s): out / f"{n}-s{s}" for n, s in jobs(args.only, args.seeds)}
+        finished = {key: folder for key, folder in finished.items() if (folder / "result.json").is_file()}
+        more = {"compression": compression(finished, COMPRESSIONS), "attention": attention(finished)}
         facts = {"machine": machine(args.device), "command": " ".join(sys.argv), "rows": rows}
+        facts |= {name: found for name, found in more.items() if found}
         tables[0].write_text(json.dumps(facts, indent=1) + "\n")
         tables[1].write_text(self.markdown(rows))
         print(self.markdown(rows))

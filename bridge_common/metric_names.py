@@ -4,9 +4,13 @@ Metrics are the numbers of an evaluation, such as `accuracy/bridged`. Series are
 with one value per step.
 """
 
+from collections.abc import Iterable
+
 BASELINES = ("target_alone", "source_alone", "text_bridge")
 CONTROLS = ("shuffled_soft", "random_soft")
 CONDITIONS = ("bridged", *BASELINES, *CONTROLS)
+BUDGETED = ("question_cut", "source_summary", "text_bridge")
+"""Conditions that can be measured at a number of tokens of text, beside K soft tokens."""
 TRANSLATED = ("bridged", "shuffled_soft")  # the source reads a question, and the bridge makes soft tokens of it
 
 N = "n"  # number of evaluated items
@@ -37,6 +41,22 @@ def accuracy_low(condition: str) -> str:
 def accuracy_high(condition: str) -> str:
     """Return the name of the upper 95 % Wilson bound of a condition's accuracy."""
     return f"accuracy_high/{condition}"
+
+
+def at_budget(condition: str, tokens: int) -> str:
+    """Return the name of one of `BUDGETED` at a number of tokens, such as `text_bridge_64`."""
+    return f"{condition}_{tokens}"
+
+
+def budgeted(budgets: Iterable[int]) -> tuple[str, ...]:
+    """Return the names of all of `BUDGETED` at some numbers of tokens, by number."""
+    return tuple(at_budget(condition, tokens) for tokens in budgets for condition in BUDGETED)
+
+
+def budget_of(name: str) -> tuple[str, int] | None:
+    """Return the condition and the number of tokens that a name of `at_budget` stands for; None for other names."""
+    condition, _, tokens = name.rpartition("_")
+    return (condition, int(tokens)) if condition in BUDGETED and tokens.isdecimal() else None
 
 
 def cost(quantity: str, condition: str) -> str:

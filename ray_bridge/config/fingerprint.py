@@ -21,6 +21,8 @@ _IMPLIED: dict[str, Any] = {"stops": None, "prompt_format": "raw", "gate_init": 
 
 _PLACEMENT = ("target_shards",)
 """Fields that say where a job computes, and change its result by the rounding of sums alone: they never count."""
+_BESIDE = ("text_budgets",)
+"""Fields that add baselines without a bridge to the final evaluation, and change no other number: they never count."""
 _CONSTANTS = {None: "null", True: "true", False: "false"}
 _quoted = json.encoder.encode_basestring_ascii  # what json.dumps does to text, at a tenth of its cost a call
 
@@ -88,7 +90,7 @@ def fingerprint(spec: JobSpec, contents: dict[str, str] | None = None) -> str:
     """
     contents = {} if contents is None else contents
     fields = {name: value for name, value in spec.flat().items() if name not in _IMPLIED or value != _IMPLIED[name]}
-    fields = {name: value for name, value in fields.items() if name not in _PLACEMENT}
+    fields = {name: value for name, value in fields.items() if name not in (*_PLACEMENT, *_BESIDE)}
     for name in ("task", "bridge"):
         module, colon, attribute = fields[name].partition(":")
         if colon:

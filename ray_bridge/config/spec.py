@@ -264,6 +264,12 @@ class JobSpec(Frozen):
         "as_trained",
         description="arithmetic of evaluation: as_trained, or float64, whose text does not depend on batch or padding",
     )
+    text_budgets: Annotated[tuple[Count, ...], BeforeValidator(_split_commas)] = Field(
+        (),
+        description="numbers of tokens, as in 64,128, at which the final evaluation also gives the target text instead "
+        "of soft tokens: the question cut, the source's summary, the beginning of the source's answer; empty means no "
+        "such baselines",
+    )
     seed: int = Field(0, ge=0, description="seed of initial weights, order of examples and all noise in training")
     noise_seed: int = Field(0, ge=0, description="seed of the noise in evaluation, used with each example's id alone")
 

@@ -14,6 +14,7 @@ from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.evaluation.bridge_flops import bridge_flops
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.prompt_size import PromptSize
+from ray_bridge.evaluation.text_budgets import SourceText
 from ray_bridge.footprint.flops import adapter_flops, answer_flops, forward_flops, kv_bytes
 from ray_bridge.footprint.model_shape import ModelShape
 from ray_bridge.inputs.encoding import Encoded
@@ -21,9 +22,6 @@ from ray_bridge.inputs.rows import Row
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.shape import shape_of
 from ray_bridge.tasks.task import Example
-
-WRITTEN = ("source_alone", "text_bridge")
-"""Conditions for which the source writes an answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +39,7 @@ class Cost:
         passed_bytes: what passes from source to target: soft tokens in the models' dtype, or text in UTF-8.
         state_bytes: what would pass instead if the bridge ran beside the target: the question's states.
         kv_bytes: keys and values of both models at the end of the answer, headers included.
+        prompt_kv_bytes: keys and values of the target's prompt alone, soft tokens and headers included.
     """
 
     prefill_tokens: int
@@ -53,6 +52,7 @@ class Cost:
     passed_bytes: int
     state_bytes: int
     kv_bytes: int
+    prompt_kv_bytes: int
 
 
 class CostCounter:
@@ -78,28 +78,27 @@ class CostCounter:
         condition: str,
         sizes: Mapping[str, Sequence[PromptSize]],
         decoded: Mapping[str, Sequence[int]],
-        written: Sequence[str],
+        wrote: SourceText | None,
     ) -> list[Cost]:
         """Return what each question takes under a condition.
 
         Args:
             condition: its name.
-            sizes: prompts of this condition, and of `source_alone` for `text_bridge`.
+            sizes: prompts by condition.
             decoded: tokens that were generated, likewise.
-            written: what the source wrote, as `text_bridge` shows it; empty for other conditions.
+            wrote: what the source wrote for the target to read; None if nothing.
         """
         costs = []
         for i in range(len(self.items)):
             parts = []
-            if condition in WRITTEN:
-                parts.append(self._writes(self.source, sizes["source_alone"][i], decoded["source_alone"][i]))
+            if wrote is not None:
+                parts.append(self._writes(self.source, wrote.sizes[i], wrote.tokens[i]))
+                parts.append(_part(passed_bytes=len(wrote.texts[i].encode())))
             if condition in TRANSLATED:
                 parts.append(self._translates(i))
-            if condition != "source_alone":
-                soft = condition not in ("target_alone", "text_bridge")
-                parts.append(self._writes(self.target, sizes[condition][i], decoded[condition][i], soft=soft))
-            if condition == "text_bridge":
-                parts.append(_part(passed_bytes=len(written[i].encode())))
+            answers = self.source if condition == "source_alone" else self.target
+            soft = condition in (*TRANSLATED, "random_soft")
+            parts.append(self._writes(answers, sizes[condition][i], decoded[condition][i], soft=soft))
             costs.append(_sum(parts))
         return costs
 
@@ -127,6 +126,7 @@ class CostCounter:
             cached_tokens=size.cached,
             decoded_tokens=decoded,
             flops=flops,
+            prompt_kv_bytes=0 if of_source else kv_bytes(shape, size.cached + size.read, self.number),
             source_flops=flops if of_source else 0,
             target_flops=0 if of_source else flops,
             kv_bytes=kv_bytes(shape, past + longest, self.number),
@@ -166,8 +166,13 @@ def count_costs(
     """
     counter = CostCounter(evaluator.pair, translator, evaluator.pair.encoder(examples))
     decoded = {condition: [row[f"{condition}_tokens"] for row in samples] for condition in evaluator.sizes}
+    wrote = dict(evaluator.source_texts)
+    if "text_bridge" in evaluator.sizes:  # the source's whole answer, which `source_alone` decoded
+        wrote["text_bridge"] = SourceText(
+            sizes=evaluator.sizes["source_alone"], tokens=decoded["source_alone"], texts=evaluator.written
+        )
     costs = {
-        condition: counter.costs(condition, evaluator.sizes, decoded, evaluator.written)
+        condition: counter.costs(condition, evaluator.sizes, decoded, wrote.get(condition))
         for condition in evaluator.sizes
     }
     return cost_metrics(costs) | {BRIDGE_PARAMETERS: sum(p.numel() for p in translator.parameters())}

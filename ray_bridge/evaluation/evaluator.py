@@ -7,24 +7,28 @@
     shuffled_soft   the target with another example's soft tokens: whether they are about this question
     random_soft     the target with noise of the same size: whether any soft tokens would do
 
+`text_budgets` adds baselines at a number of tokens of text: see `ray_bridge.evaluation.text_budgets`.
+
 Outputs are a function of the weights, the spec and the example. Batches are formed over the whole split and shared out
 among the workers, noise is seeded by the example, and under eval_dtype=float64 not even rounding depends on the batch.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bridge_common.errors import UserError
-from bridge_common.metric_names import CONDITIONS
+from bridge_common.metric_names import CONDITIONS, budget_of
 from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.likelihood import Choices, choices_of, likelihood_tables
 from ray_bridge.evaluation.prompt_size import PromptSize
+from ray_bridge.evaluation.text_budgets import SourceText, answer_at_budget
 from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.graphed import uses_graphs
 from ray_bridge.generation.statistics import DecodingStatistics
@@ -49,6 +53,19 @@ SoftTokens = Callable[[Sequence[int]], SoftContext]
 """Makes the soft tokens of a batch, given the indices of its rows."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Where generated texts end.
+
+    Attributes:
+        max_new_tokens: most tokens of a text.
+        stops: texts that end it.
+    """
+
+    max_new_tokens: int
+    stops: tuple[str, ...]
+
+
 def generated(stopping: Stopping, ids: Sequence[int]) -> Output:
     """Return the output of a row from its generated ids."""
     return {"text": stopping.text(ids), "tokens": len(ids), "truncated": not stopping.has_ended(ids)}
@@ -67,6 +84,7 @@ class Evaluator:
         statistics: counts of decoding, over all calls.
         sizes: positions of each example's prompt in the last call, by condition.
         written: what the source wrote for each example of the last call of `text_bridge`.
+        source_texts: what the source read and wrote in the last call of a condition at a number of tokens.
         seconds: time of the last call, by condition; absent if its outputs were in the cache.
     """
 
@@ -76,6 +94,7 @@ class Evaluator:
         self.statistics = DecodingStatistics()
         self.sizes: dict[str, list[PromptSize]] = {}
         self.written: list[str] = []
+        self.source_texts: dict[str, SourceText] = {}
         self.seconds: dict[str, float] = {}
         self._dealt: set[tuple[str, ...]] = set()
 
@@ -87,7 +106,7 @@ class Evaluator:
         Args:
             examples: of one split.
             translator: makes the soft tokens, in evaluation's arithmetic; None if no condition needs any.
-            conditions: some of `CONDITIONS`.
+            conditions: some of `CONDITIONS`, or names of `at_budget`.
 
         Returns:
             One row an example, as in samples.jsonl, in the examples' order, the same on every worker.
@@ -147,7 +166,7 @@ class Evaluator:
         """Answer examples under one condition, without scoring them.
 
         Args:
-            condition: one of `CONDITIONS`.
+            condition: one of `CONDITIONS`, or a name of `at_budget`.
             examples: of one split.
             translator: makes the soft tokens; None if the condition needs none.
             source_outputs: those of `source_alone`, which text_bridge pastes; decoded if None.
@@ -155,6 +174,8 @@ class Evaluator:
         Raises:
             UserError: for an unknown condition, or `shuffled_soft` with a single example.
         """
+        if budget := budget_of(condition):
+            return answer_at_budget(self, *budget, examples)
         if condition == "text_bridge":
             return self._text_bridge(examples, source_outputs)
         if condition == "target_alone":
@@ -181,7 +202,7 @@ class Evaluator:
             return self.soft([soft_items[i] for i in batch], translator)
 
         self._note_sizes(condition, rows, choices, inserted=self.spec.inserted)
-        return self._timed(condition, lambda: self._answer(self.pair.target, rows, soft_of, choices))
+        return self._timed(condition, lambda: self._answer(self.pair.target, rows, soft_of, choices, self._limits))
 
     def _note_sizes(
         self, condition: str, rows: Sequence[Row], choices: Sequence[Choices] | None, inserted: int | None = None
@@ -200,7 +221,7 @@ class Evaluator:
             rows = [item.text_row.without_answer() for item in self._encoded(examples)]
         else:
             rows = [self.pair.encoder.source_row(item) for item in self._encoded(examples)]
-        return self._baseline(lm, condition, rows, examples)
+        return self.baseline(lm, condition, rows, examples)
 
     def _text_bridge(self, examples: Sequence[Example], source_outputs: list[Output] | None) -> list[Output]:
         """Answer with the source's written answers in the prompt, which are decoded first if they are not given."""
@@ -212,10 +233,10 @@ class Evaluator:
         self.written = texts
 
         def rows_of(numbers: Sequence[int]) -> list[Row]:
-            return [self._text_bridge_row(examples[i], texts[i]) for i in numbers]
+            return [self.text_bridge_row(examples[i], texts[i]) for i in numbers]
 
         rows = self.worker.deal(len(examples), rows_of)
-        return self._baseline(self.pair.target, "text_bridge", rows, examples)
+        return self.baseline(self.pair.target, "text_bridge", rows, examples)
 
     def _encoded(self, examples: Sequence[Example]) -> list[Encoded]:
         """Encode examples that every worker needs, since all sort them by length: each one on one worker, once."""
@@ -226,7 +247,7 @@ class Evaluator:
             self._dealt.add(names)
         return self.pair.encoder(examples)
 
-    def _text_bridge_row(self, example: Example, written: str) -> Row:
+    def text_bridge_row(self, example: Example, written: str) -> Row:
         """Return the target's prompt with what the source wrote, cut at its end where the context would not hold it."""
         row, context = self.pair.encoder.text_bridge_row(example, written), self.pair.target.context
         while context is not None and written and len(row.prompt) + self.spec.max_new_tokens > context:
@@ -234,25 +255,51 @@ class Evaluator:
             row = self.pair.encoder.text_bridge_row(example, written)
         return row
 
-    def _baseline(self, lm: FrozenLM, condition: str, rows: Sequence[Row], examples: Sequence[Example]) -> list[Output]:
+    def baseline(self, lm: FrozenLM, condition: str, rows: Sequence[Row], examples: Sequence[Example]) -> list[Output]:
         """Answer what does not depend on the translator, once for all evaluations, trials and phases."""
         choices = self._choices(lm, examples)
         self._note_sizes(condition, rows, choices)
-        self.seconds.pop(condition, None)
+        return self._cached(condition, lm, rows, choices, self._limits)
+
+    def written_by_source(
+        self,
+        condition: str,
+        rows: Sequence[Row],
+        max_new_tokens: int,
+        stops: Sequence[str],
+        examples: Sequence[Example] = (),
+    ) -> list[Output]:
+        """Let the source write what the target will read under a condition, once for all evaluations and trials.
+
+        Args:
+            condition: for which it writes; the time is noted as `source of CONDITION`.
+            rows: what it reads.
+            max_new_tokens: most tokens that it writes.
+            stops: texts that end what it writes.
+            examples: of the rows, if it answers them; then it may choose among choices.
+        """
+        choices = self._choices(self.pair.source, examples)
+        limits = Limits(max_new_tokens=max_new_tokens, stops=tuple(stops))
+        return self._cached(f"source of {condition}", self.pair.source, rows, choices, limits)
+
+    def _cached(
+        self, name: str, lm: FrozenLM, rows: Sequence[Row], choices: Sequence[Choices] | None, limits: Limits
+    ) -> list[Output]:
+        self.seconds.pop(name, None)
         identity = {
             "model": self.pair.digest_of(lm),
             "dtype": str(lm.dtype),
             "rows": [list(row.before + row.prompt) for row in rows],
-            "max_new_tokens": self.spec.max_new_tokens,
+            "max_new_tokens": limits.max_new_tokens,
             "ends": sorted(lm.ends),
-            "stops": list(self.pair.task.stops),
+            "stops": list(limits.stops),
         }
         identity |= {"choices": [list(map(list, one.tokens)) for one in choices]} if choices else {}
 
         def answer() -> list[Output]:
-            return self._timed(condition, lambda: self._answer(lm, rows, None, choices))
+            return self._timed(name, lambda: self._answer(lm, rows, None, choices, limits))
 
-        return self.cache.records(condition, identity, len(rows), self.worker, answer)
+        return self.cache.records(name.replace(" ", "_"), identity, len(rows), self.worker, answer)
 
     @torch.no_grad()
     def soft(self, items: Sequence[Encoded], translator: TranslatorModule) -> SoftContext:
@@ -282,8 +329,17 @@ class Evaluator:
         found = [choices_of(self.pair.task, lm, example) for example in examples]
         return [one for one in found if one is not None] or None
 
+    @property
+    def _limits(self) -> Limits:
+        return Limits(max_new_tokens=self.spec.max_new_tokens, stops=tuple(self.pair.task.stops))
+
     def _answer(
-        self, lm: FrozenLM, rows: Sequence[Row], soft_of: SoftTokens | None, choices: Sequence[Choices] | None
+        self,
+        lm: FrozenLM,
+        rows: Sequence[Row],
+        soft_of: SoftTokens | None,
+        choices: Sequence[Choices] | None,
+        limits: Limits,
     ) -> list[Output]:
         """Answer rows in batches of similar length, shared out among workers; every worker gets all outputs.
 
@@ -292,18 +348,19 @@ class Evaluator:
             rows: what it reads, one row an example.
             soft_of: returns the soft tokens of some examples, by their indices; None for text alone.
             choices: what each row is to choose from by likelihood, or None to generate answers.
+            limits: where generated answers end.
         """
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i].before) + len(rows[i].prompt), i))
         # Workers that hold parts of the model answer the same rows together.
         sharing = self.worker if lm.shards is None else self.worker.data_parallel
         # No worker waits for another's last batch; with graphs as many rows are decoded at once as memory holds.
         rows_each = -(-len(order) // sharing.world)
-        most = self.spec.soft_tokens + self.spec.max_new_tokens
+        most = self.spec.soft_tokens + limits.max_new_tokens
         longest = max((len(row.before) + len(row.prompt) for row in rows), default=0) + most
         graphed = uses_graphs(lm, self.statistics, longest) and not (soft_of is not None and self.spec.writes_cache)
         size = rows_each if graphed else min(self.batch_size, rows_each)
         batches = [order[at : at + size] for at in range(0, len(order), size)]
-        stopping = Stopping.of(lm, self.pair.task.stops)
+        stopping = Stopping.of(lm, limits.stops)
         own_outputs: dict[int, Output] = {}
         for number in sharing.share(len(batches)):
             batch = batches[number]
@@ -321,9 +378,9 @@ class Evaluator:
                 lm,
                 [rows[i] for i in batch],
                 soft,
-                self.spec.max_new_tokens,
+                limits.max_new_tokens,
                 statistics=self.statistics,
-                stops=self.pair.task.stops,
+                stops=limits.stops,
             )
             for i, ids in zip(batch, tokens, strict=True):
                 own_outputs[i] = generated(stopping, ids)

@@ -11,7 +11,7 @@ from ray_bridge.inputs.tokenised import TokenisedText, tokenise
 from ray_bridge.models.chat_template import Turn
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.token_alignment import TokenAlignment
-from ray_bridge.tasks.task import Example, Task, with_written_answer
+from ray_bridge.tasks.task import Example, Task, summary_prompt, with_written_answer
 
 KEPT_TOKENS = 1 << 25
 """Tokens of encoded examples that a worker remembers, about 1 GB of host memory."""
@@ -84,6 +84,7 @@ class Encoder:
         self._for_source = PromptReader(source, header, turns)
         self._for_target = PromptReader(target, header, turns)
         self._for_instruction = PromptReader(target, "")
+        self._for_summary = PromptReader(source, "")
         self._for_written = PromptReader(target, self.written_header, written_turns)
         # Not functools.cache on a method: it would hold the encoder, and with it both models, until the garbage
         # collector runs, which GPU memory does not wait for.
@@ -138,6 +139,16 @@ class Encoder:
         """Return the target's prompt with what the source wrote after the question, for text_bridge."""
         shown = with_written_answer(example, written)
         return self._for_written.read([self.task.prompt(shown)], [shown.question])[0].row
+
+    def question_row(self, example: Example, question: str) -> Row:
+        """Return the target's prompt, without soft tokens, with another text in the place of the question."""
+        shown = replace(example, question=question)
+        return self._for_target.read([self.task.prompt(shown)], [question])[0].row.text_only()
+
+    def summary_row(self, example: Example, tokens: int) -> Row:
+        """Return the prompt by which the source is asked for a summary of the question."""
+        prompt = summary_prompt(self.task, example, tokens)
+        return self._for_summary.read([prompt], [example.question])[0].row.text_only()
 
     def _encode(self, examples: Sequence[Example]) -> list[Encoded]:
         prompts = [self.task.prompt(example) for example in examples]

@@ -59,11 +59,25 @@ def with_written_answer(example: Example, written: str) -> Example:
     return replace(example, question=f"{example.question}\nAnother reader's answer: {written}")
 
 
+SUMMARY_CUE = (
+    "\nA summary of the question in at most {tokens} tokens, with every number and name that its answer needs:"
+)
+
+
+def summary_prompt(task: "Task", example: Example, tokens: int) -> str:
+    """Return what a model continues with a summary of the question of at most so many tokens.
+
+    A task whose models know another way of asking names it as `summary_cue`, in which `{tokens}` is the number.
+    """
+    cue: str = getattr(task, "summary_cue", SUMMARY_CUE)
+    return f"Question: {example.question}{cue.replace('{tokens}', str(tokens))}"
+
+
 class Task(Protocol):
     """A task that a translator is trained on and measured with.
 
     A class may also name the `max_new_tokens` and `num_fewshot` that its jobs get by default, as class attributes; 256
-    and 0 if it does not.
+    and 0 if it does not; and `summary_cue`, by which a model is asked for a summary of a question (`summary_prompt`).
     """
 
     name: str

@@ -8,7 +8,7 @@ from typing import Any
 
 from bridge_common.event_log import EventLog
 from bridge_common.files import write_json, write_jsonl
-from bridge_common.metric_names import BRIDGE_BYTES, CONDITIONS, SECONDS_A_QUESTION, cost
+from bridge_common.metric_names import BRIDGE_BYTES, CONDITIONS, SECONDS_A_QUESTION, budgeted, cost
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.evaluation.costs import count_costs
@@ -50,7 +50,9 @@ class FinalEvaluation:
 def evaluate_selected(
     evaluator: Evaluator, translator: TranslatorModule, folder: Path, examples: Sequence[Example]
 ) -> FinalEvaluation:
-    """Load the selected checkpoint and evaluate it under every condition; every worker gets the whole result.
+    """Load the selected checkpoint and evaluate it under every condition, `text_budgets` included.
+
+    Every worker gets the whole result.
 
     Args:
         evaluator: decodes and scores, together with its peers on other workers.
@@ -60,8 +62,9 @@ def evaluate_selected(
     """
     began = time.perf_counter()
     selected_step = load_selected(folder / SELECTED, translator)
-    samples = evaluator.evaluate(examples, translator, CONDITIONS)
-    metrics = metrics_of(samples, CONDITIONS, list(examples[0].groups))
+    conditions = (*CONDITIONS, *budgeted(evaluator.spec.text_budgets))
+    samples = evaluator.evaluate(examples, translator, conditions)
+    metrics = metrics_of(samples, conditions, list(examples[0].groups))
     metrics |= _input_lengths(evaluator, examples) | count_costs(evaluator, translator, examples, samples)
     metrics[BRIDGE_BYTES] = (folder / CHECKPOINT).stat().st_size
     return FinalEvaluation(
@@ -76,7 +79,12 @@ def evaluate_selected(
 def _timings(evaluator: Evaluator, questions: int) -> dict[str, float]:
     """Return a worker's seconds for each question; of conditions whose outputs were in the cache, none."""
     seconds = dict(evaluator.seconds)
-    if "text_bridge" in seconds:  # the source's answer is a part of it
+    for name, wrote in evaluator.source_texts.items():  # what the source wrote is a part of it
+        if name in seconds and wrote.seconds is None:
+            del seconds[name]
+        elif name in seconds:
+            seconds[name] += wrote.seconds or 0.0
+    if "text_bridge" in seconds:
         written = seconds.get("source_alone")
         seconds = {name: value for name, value in seconds.items() if name != "text_bridge" or written is not None}
         if written is not None:

@@ -14,6 +14,7 @@ from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.changed_items import changed_items
 from tune_spaces.analysis.claims import Claims, make_claims
 from tune_spaces.analysis.clustering import Clusters
+from tune_spaces.analysis.compressed_trials import compression
 from tune_spaces.analysis.contexts import InBothContexts, in_both_contexts
 from tune_spaces.analysis.costs import cost_rows
 from tune_spaces.analysis.estimates import Cells
@@ -68,6 +69,7 @@ class Appendix:
         attribution: effects of toggles, or None if only the trials' names are known.
         noise_floor: how far replicates differ, or None if no configuration ran twice.
         by_soft_tokens: accuracy by K; empty unless several K ran.
+        compression: accuracy at K soft tokens and at K tokens of text; empty unless several K, or text, was measured.
         costs: cost by variant and condition beside accuracy; empty if no run recorded any.
         changed: items that one of two variants solves, for each pair with the reference.
         claims: sentences on what the data support and what they do not.
@@ -82,6 +84,7 @@ class Appendix:
     attribution: Attribution | None
     noise_floor: NoiseFloor | None
     by_soft_tokens: list[dict[str, Any]]
+    compression: list[dict[str, Any]]
     costs: list[dict[str, Any]]
     changed: list[dict[str, Any]]
     claims: Claims
@@ -134,6 +137,7 @@ class Appendix:
             "effects": self.effects(),
             "noise_floor": None if self.noise_floor is None else asdict(self.noise_floor),
             "by_soft_tokens": self.by_soft_tokens,
+            "compression": self.compression,
             "costs": self.costs,
             "claims": self.claims.as_json(),
             "not_compared": [trial.name for trial in self.trials.apart],
@@ -275,6 +279,7 @@ def analyse(
         attribution=attribution,
         noise_floor=floor,
         by_soft_tokens=_by_soft_tokens(trials),
+        compression=compression(trials),
         costs=cost_rows(every, outcomes),
         changed=[
             row

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge_common.errors import UserError
-from bridge_common.metric_names import CONDITIONS
+from bridge_common.metric_names import CONDITIONS, budget_of
 from ray_bridge import normalise_number
 
 NO_ANSWER = ("", "nan", "[invalid]")
@@ -113,7 +113,8 @@ def _rows(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
 def _fields(path: Path, first: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
     """Return a file's conditions, from its first row, with the fields of answer, verdict and validity of each."""
     fields = {}
-    for condition in CONDITIONS:
+    at_budgets = [name for field in first if budget_of(name := field.removesuffix("_correct")) and name != field]
+    for condition in (*CONDITIONS, *at_budgets):
         for name in (condition, FOREIGN_NAMES.get(condition, condition)):
             if f"{name}_answer" in first or f"{name}_correct" in first:
                 fields[condition] = (f"{name}_answer", f"{name}_correct", f"{name}_valid")

@@ -119,18 +119,26 @@ class Trials:
                 runs.setdefault(trial.on, {}).setdefault(trial.seed, trial.samples)
         return {on: matrix_of([by_seed[seed] for seed in sorted(by_seed)]) for on, by_seed in runs.items()}
 
-    def by_soft_tokens(self) -> dict[int, list[ScoredTrial]]:
-        """Return trials by K, among those that differ from the reference in K and seed alone."""
+    def by_soft_tokens(self, layout: str | None = None) -> dict[int, list[ScoredTrial]]:
+        """Return trials by K, among those that differ from the reference in K and seed alone.
+
+        A configuration that ran again under the same seed is not a replicate and counts once.
+
+        Args:
+            layout: of the trials, which then may differ from the reference in it, too; the reference's if None.
+        """
         reference = self.variants()[self.reference][0]
+        free = ("soft_tokens", "K", *(() if layout is None else ("layout", "soft_position")))
 
         def rest(trial: ScoredTrial) -> dict[str, Any]:
-            return {name: value for name, value in trial.context.items() if name not in ("soft_tokens", "K")}
+            return {name: value for name, value in trial.context.items() if name not in free}
 
-        trials: dict[int, list[ScoredTrial]] = {}
+        trials: dict[int, dict[int, ScoredTrial]] = {}
         for trial in self.compared:
-            if trial.soft_tokens is not None and trial.on == reference.on and rest(trial) == rest(reference):
-                trials.setdefault(trial.soft_tokens, []).append(trial)
-        return dict(sorted(trials.items()))
+            same = trial.on == reference.on and rest(trial) == rest(reference)
+            if trial.soft_tokens is not None and same and layout in (None, trial.context.get("layout", layout)):
+                trials.setdefault(trial.soft_tokens, {}).setdefault(trial.seed, trial)
+        return {k: list(by_seed.values()) for k, by_seed in sorted(trials.items())}
 
 
 def _by_first_item(clusters: Sequence[str]) -> list[int]:

@@ -103,7 +103,7 @@ def analyse_campaign(
     table = _table(folder, phases, last=(*controls, *twins))
     fields = _two_position_toggles(table)
     settings = [name for name in map(str, table) if name in JobSpec.model_fields or name.startswith("extra.")]
-    context = [name for name in settings if name not in (*fields, "seed")]
+    context = [name for name in settings if name not in (*fields, "seed", "text_budgets")]
     trials = read_trials(table, fields, reference=reference, context=context)
     asks = [(question, a, b) for question, a, b in record.get("asks", ())]
     appendix = analyse(

@@ -7,7 +7,7 @@ from tune_spaces.design.toggles import all_toggles
 
 ALWAYS = ("soft_tokens",)
 """Fields of the spec that are part of every space, so that the tables of campaigns can be joined on them."""
-_OWN_COLUMN = ("seed",)  # every suggestion names it anyway
+_NOT_SEARCHED = ("seed", "text_budgets")  # every suggestion names its seed; baselines are no setting of a translator
 
 
 def space(specs: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -33,7 +33,7 @@ def space(specs: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {
         field: list(known.values())
         for field, known in values.items()
-        if known and field not in _OWN_COLUMN and (field in named or len(known) > 1)
+        if known and field not in _NOT_SEARCHED and (field in named or len(known) > 1)
     }
 
 

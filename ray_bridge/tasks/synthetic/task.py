@@ -21,6 +21,7 @@ class SyntheticTask(QuestionTask):
     name = "synthetic"
     max_new_tokens = 72
     num_fewshot = 0
+    summary_cue = "\nNumerals:"  # the embedded source knows no other: it then restates the question in numerals
 
     def __init__(self, train_examples: int, test_examples: int) -> None:
         self.train_examples, self.test_examples = train_examples, test_examples

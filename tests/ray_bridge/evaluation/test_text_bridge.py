@@ -83,8 +83,8 @@ def test_a_written_answer_is_cut_where_the_context_would_not_hold_it(folders: Pa
     pair = ModelPair.load(spec, splits, torch.device("cpu"))
     evaluator = Evaluator(pair, Worker(), 4, NodeCache(None))
     example, written = splits.test[0], "one two three " * 200
-    whole = evaluator._text_bridge_row(example, written)
+    whole = evaluator.text_bridge_row(example, written)
     pair.target.context = len(whole.prompt) // 2
-    row = evaluator._text_bridge_row(example, written)
+    row = evaluator.text_bridge_row(example, written)
     assert 0 < pair.target.context - spec.max_new_tokens - len(row.prompt) < len(whole.prompt) // 4
-    assert evaluator._text_bridge_row(example, "one") == pair.encoder.text_bridge_row(example, "one")
+    assert evaluator.text_bridge_row(example, "one") == pair.encoder.text_bridge_row(example, "one")
