@@ -65,7 +65,7 @@ def compression_rows(
         {str(i): one.way for i, one in enumerate(measured)},  # seeds of a bridge tell nothing of a text's
     )
     whole = next((one.costs.get("prompt_kv_bytes") for one in measured if one.way == ALONE), None)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, one in zip(cells.names, measured, strict=True):
         low, high = cells.accuracy(name)
         held = one.costs.get("prompt_kv_bytes")

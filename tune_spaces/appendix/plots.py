@@ -75,44 +75,6 @@ def forest(path: Path, rows: Sequence[Record], *, noise_floor: float | None = No
     return _save(figure, path)
 
 
-def accuracy_by_soft_tokens(path: Path, rows: Sequence[Record], *, baseline: float | None = None) -> Path:
-    """Plot accuracy against the number of soft tokens, with the KV-cache memory that they save.
-
-    Args:
-        path: PNG file to write.
-        rows: `K`, `accuracy`, `low`, `high` as fractions, and, if known, `saved`: the share of the text prompt's KV
-            cache that is saved, negative if soft tokens are added to the prompt.
-        baseline: accuracy of the target alone, drawn as a dashed line.
-
-    Returns:
-        The path.
-    """
-    figure, axes = _axes(4.4)
-    ordered = sorted(rows, key=lambda row: row["K"])
-    sizes = [row["K"] for row in ordered]
-    values = [100 * row["accuracy"] for row in ordered]
-    below = [100 * (row["accuracy"] - row["low"]) for row in ordered]
-    above = [100 * (row["high"] - row["accuracy"]) for row in ordered]
-    axes.errorbar(sizes, values, yerr=[below, above], fmt="o-", capsize=3, color=COLOURS[0], label="bridged accuracy")
-    if baseline is not None:
-        axes.axhline(100 * baseline, linestyle="--", color=GREY, label="target alone")
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sizes, [str(size) for size in sizes])
-    axes.minorticks_off()
-    axes.set_xlabel("soft tokens K")
-    axes.set_ylabel("accuracy, % (95 % interval)")
-    saved = [(row["K"], 100 * row["saved"]) for row in ordered if row.get("saved") is not None]
-    handles, labels = axes.get_legend_handles_labels()
-    if saved:
-        right = axes.twinx()
-        right.spines["top"].set_visible(False)
-        (line,) = right.plot(*zip(*saved, strict=True), "s:", color=COLOURS[1], label="KV cache saved")
-        right.set_ylabel("KV-cache memory saved, % of the text prompt's", color=COLOURS[1])
-        handles, labels = [*handles, line], [*labels, "KV cache saved"]
-    axes.legend(handles, labels, frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.13), ncols=3)
-    return _save(figure, path)
-
-
 def pareto(path: Path, rows: Sequence[Record]) -> Path:
     """Plot accuracy against FLOPs a question: a series for each condition, a point for each variant.
 

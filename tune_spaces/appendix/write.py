@@ -17,7 +17,7 @@ from tune_spaces.analysis.changed_items import COLUMNS
 from tune_spaces.analysis.claims import effect_name
 from tune_spaces.analysis.families import MOST_PAIRED
 from tune_spaces.analysis.paired_comparison import PairedComparison
-from tune_spaces.appendix import plots
+from tune_spaces.appendix import compression_plots, plots
 from tune_spaces.appendix.attention import NAMES, Shares
 from tune_spaces.appendix.markdown import markdown
 
@@ -134,9 +134,11 @@ def _pictures(
             for pair in appendix.pairs
         ][:MOST_DRAWN]  # fmt: skip
         paths["pairs.png"] = plots.forest(out / "pairs.png", rows, noise_floor=floor, title="Variants against variants")
-    if appendix.by_soft_tokens:
+    if any(row["prompt_kv_bytes"] is not None for row in appendix.compression):
+        paths["compression.png"] = compression_plots.compression(out / "compression.png", appendix.compression)
+    elif appendix.by_soft_tokens:
         alone = [row["accuracy"] for row in appendix.outcomes if row["condition"] == "target_alone"]
-        paths["soft_tokens.png"] = plots.accuracy_by_soft_tokens(
+        paths["soft_tokens.png"] = compression_plots.accuracy_by_soft_tokens(
             out / "soft_tokens.png", appendix.by_soft_tokens, baseline=alone[0] if alone else None
         )
     costed = [row for row in appendix.costs if row["flops"] is not None]

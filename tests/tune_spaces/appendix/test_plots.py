@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from tune_spaces.appendix import plots
+from tune_spaces.appendix import compression_plots, plots
 
 EFFECTS = [
     {"label": "geometry_projection (leave one out)", "estimate": 0.02, "low": -0.01, "high": 0.05, "shown": False},
@@ -115,7 +115,7 @@ def test_accuracy_by_soft_tokens_draws_accuracy_memory_and_baseline(tmp_path: Pa
         {"K": k, "accuracy": 0.6 + 0.02 * i, "low": 0.57 + 0.02 * i, "high": 0.64 + 0.02 * i, "saved": 1 - k / 1024}
         for i, k in enumerate(sizes)
     ]
-    size(plots.accuracy_by_soft_tokens(tmp_path / "k.png", rows[::-1], baseline=0.6))
+    size(compression_plots.accuracy_by_soft_tokens(tmp_path / "k.png", rows[::-1], baseline=0.6))
     left, right = figures[0].axes
     ((line, caps, (bars,)),) = left.containers
     assert points(line) == [(64, 60), (128, 62), (256, 64), (512, 66)], "in the order of K"
@@ -134,16 +134,47 @@ def test_accuracy_by_soft_tokens_draws_accuracy_memory_and_baseline(tmp_path: Pa
     assert right.get_ylabel().startswith("KV-cache memory saved, %")
     legend = left.get_legend()
     assert legend is not None
-    assert sorted(texts(legend.get_texts())) == ["KV cache saved", "bridged accuracy", "target alone"]
+    assert sorted(texts(legend.get_texts())) == ["bridged accuracy", "target alone"]
+    boxes = [axes.get_position() for axes in (left, right)]
+    assert boxes[0].x1 < boxes[1].x0, "two panels, since they show two quantities"
 
 
 def test_accuracy_by_soft_tokens_without_memory_and_baseline(tmp_path: Path, figures: list[Figure]) -> None:
     rows = [{"K": k, "accuracy": 0.6, "low": 0.5, "high": 0.7} for k in (64, 128)]
-    size(plots.accuracy_by_soft_tokens(tmp_path / "plain.png", rows))
+    size(compression_plots.accuracy_by_soft_tokens(tmp_path / "plain.png", rows))
     (axes,) = figures[0].axes
     legend = axes.get_legend()
     assert legend is not None
     assert texts(legend.get_texts()) == ["bridged accuracy"]
+
+
+def compressed(way: str, tokens: int | None, accuracy: float, held: float | None, efficient: bool) -> dict[str, Any]:
+    known = {"accuracy": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.05}
+    return {"way": way, "tokens": tokens, **known, "prompt_kv_bytes": held, "efficient": efficient}
+
+
+def test_compression_draws_accuracy_by_k_and_the_front_in_two_panels(tmp_path: Path, figures: list[Figure]) -> None:
+    rows = [
+        compressed("soft_only", 4, 0.5, 10_000, True),
+        compressed("soft_only", 16, 0.9, 20_000, True),
+        compressed("question_cut", 4, 0.2, 11_000, False),
+        compressed("question_cut", 16, 0.6, None, False),
+        compressed("target_alone", None, 0.7, 30_000, False),
+    ]
+    size(compression_plots.compression(tmp_path / "c.png", rows))
+    left, right = figures[0].axes
+    assert left.get_position().x1 < right.get_position().x0
+    assert [points(container[0]) for container in left.containers] == [[(4, 50), (16, 90)], [(4, 20), (16, 60)]]
+    assert [y for _, y in points(left.get_lines()[-1])] == [70, 70], "the whole prompt has no K"
+    (front,) = [line for line in right.get_lines() if line.get_label() == "not beaten in both"]
+    assert points(front) == [(10, 50), (20, 90)]
+    assert [points(container[0]) for container in right.containers] == [[(10, 50), (20, 90)], [(11, 20)], [(30, 70)]]
+    assert texts(right.texts) == ["4", "16", "4"], "each point names its K"
+    assert right.get_xlabel().startswith("keys and values of the target's prompt, kB")
+    (legend,) = figures[0].legends
+    assert texts(legend.get_texts()) == [
+        *("the whole prompt", "soft tokens instead of the prompt", "the question cut", "not beaten in both"),
+    ]
 
 
 def test_training_curves_draw_every_variant_in_a_style_of_its_own(tmp_path: Path, figures: list[Figure]) -> None:
