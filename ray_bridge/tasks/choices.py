@@ -6,19 +6,11 @@ from dataclasses import dataclass
 
 from ray_bridge.tasks.hotpotqa import normalised
 from ray_bridge.tasks.latex.boxes import boxed_answer
-from ray_bridge.tasks.letters import (
-    LETTERS,
-    Named,
-    bracketed,
-    concluded,
-    last,
-    leading_letter,
-    plain,
-    spoken_of,
-    stated,
-)
+from ray_bridge.tasks.letters import LETTERS, Named, leading_letter, plain
+from ray_bridge.tasks.settled import settled, without_choice_texts
 from ray_bridge.tasks.task import Example, Score
 
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{?[^{}\n]*")
 _ROW = re.compile(r"(?P<letter>[A-Z]) (?P<total>-?\d+\.\d+) (?P<mean>-?\d+\.\d+)")
 
 
@@ -30,37 +22,39 @@ def lettered(choices: Sequence[str]) -> str:
 def score_letter(text: str, example: Example) -> Score:
     r"""Score a generated answer to a question whose choices were shown with their letters.
 
-    Strict: the answer begins with a letter that stands for itself (`B`, `(B)`, `B. Mars`), and its line names no other
-    letter. Flexible: the letter that is stated or boxed last (`the answer is B`, `B is correct`, `\boxed{B. Mars}`),
-    else that of the beginning, else the last with which a clause concludes (`so it's B`), else the last option that is
-    spoken of and not denied (`option B`), else the last letter in brackets, else a small letter at the beginning, else
-    the only choice whose text the first line is. Where several letters are named together, none is. Reasoning that ends
-    in `</think>` is not part of the answer.
+    Strict: the first line begins with a letter that stands for itself (`B`, `B. Mars`), names no other letter and
+    does not take it back. Flexible: the letter on which the text settles (`settled`), else a small letter at the
+    beginning, else the only choice whose text the first line is. Where several letters are named together, none is.
+    Reasoning that ends in `</think>` is not part of the answer.
     """
     line = text.rpartition("</think>")[2]
     text = plain(line)
-    letters, choices = LETTERS[: len(example.choices)], example.choices
+    choices = example.choices
     strict = leading_letter(text, choices)
-    answer = last([*stated(text, letters), *_boxed(text, choices)])
-    if answer is None and strict is None:
-        answer = next(filter(None, (last(find(text, letters)) for find in (concluded, spoken_of, bracketed))), None)
-    flexible = answer.letter if answer else strict
-    if answer is None and flexible is None:
+    bare = without_choice_texts(text, choices)
+    answer = settled(bare, choices, _boxed(bare, text, choices))
+    flexible = answer.letter
+    if answer.taken_back:
+        flexible = chosen_text(answer.taken_back.lstrip(" ,.:;-"), choices)
+    elif answer.says_nothing and flexible is None:
         flexible = leading_letter(text, choices, small=True) or chosen_text(line, choices) or chosen_text(text, choices)
     return _score(strict, flexible, example)
 
 
 def stated_letter(text: str) -> str | None:
-    """Return the letter that a text last states as its answer (`the answer is (B)`, `B is correct`); None if none."""
-    answer = last(stated(plain(text), LETTERS))
-    return answer.letter if answer else None
+    """Return the letter that a text states as its answer (`the answer is (B)`, `so it's B`); None if none."""
+    answer = settled(plain(text), [""] * len(LETTERS))
+    return answer.letter if answer.is_stated else None
 
 
-def _boxed(text: str, choices: Sequence[str]) -> list[Named]:
-    """Return the letter that the last box holds, alone or with its choice, or that of the choice that it holds."""
+def _boxed(bare: str, text: str, choices: Sequence[str]) -> list[Named]:
+    """Return the letter that a text's last box holds, alone or with its choice, or that of the choice that it holds."""
     box = boxed_answer(text)
     letter = box and (leading_letter(box, choices, small=True) or chosen_text(box, choices))
-    return [Named(at=max(text.rfind(r"\boxed"), text.rfind(r"\fbox")), letter=letter)] if letter else []
+    if not letter:
+        return []
+    boxes = [match.end() for match in _BOX.finditer(bare)]
+    return [Named(at=boxes[-1] if boxes else len(bare), letter=letter)]
 
 
 def chosen_text(text: str, choices: Sequence[str]) -> str | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ray_bridge.tasks.end_tokens import END_TOKEN
+from ray_bridge.tasks.revisions import takes_back_at_once
 
 LETTERS = string.ascii_uppercase
 
@@ -45,10 +46,13 @@ _DENIAL = (
     rf"(?:(?:[^\S\n]*\([^()\n]{{0,80}}\))?\s(?:(?:is|are|was|would\sbe|seems)\s(?:\w{{3,10}}ly\s)?{_NEGATION}"
     rf"|(?:isn|wasn|doesn|can|don)'?t\b|cannot\b|does\snot\b)|\s?(?:选项|项)?(?:是|也|都|均|显然|明显){{0,2}}(?:不(?!是\s?\(?[A-Z])|错|有误|排除))"
 )
-_DENIED = re.compile(_DENIAL)
+_DENIED = re.compile(rf"{_DENIAL}|[)\]]?\s?(?:\((?:wrong|incorrect|false|no)\b|[❌✗✘])")
 _DOUBTED = re.compile(
     r"(?:(?:n't|\bnot|\bnever)\s(?:(?:think|believe|say|mean|sure|true|that|the|best|right|correct|choose|pick|select)\s)*"
-    r"|(?:不|非|勿|别|排除)(?:应该?|能|会|可以?|宜|要)?)$"
+    r"|(?:不|非|勿|别|排除)(?:应该?|能|会|可以?|宜|要)?"
+    r"|\b(?:instead\sof|rather\sthan|other\sthan|except(?:\sfor)?|unlike|no\slonger|(?:any|every)thing\sbut|all\sbut|over)\s"
+    r"(?:the\s)?(?:option\s|choice\s)?)$",
+    re.IGNORECASE,
 )
 # A further letter beside the first makes the statement one of several letters.
 _JOINT = (
@@ -66,7 +70,7 @@ _SAYS = (
     r"[)\]\"'>]{0,3}\s{0,3}(?:(?:应该?|就|只能|只有|可能)?(?:选择?|是|为)){0,2}\s{0,3}(?:[:=]|[-–—→]{1,2}>?)?\s{0,3}"
 )
 _SOMETHING_IS = r"[^.,;:\n]{1,60}?\bis:?\s"
-_CLAUSE_END = r"(?=\s*(?:[.,;:!?。、]|$|\n|\b(?:because|since|as|for|instead|rather|not)\b))"
+_CLAUSE_END = r"(?=\s*(?:[.,;:!?。、]|$|\n|\b(?:because|since|as|for|instead|rather|over|not)\b))"
 
 # What says which letter is the answer.
 _STATED = (
@@ -82,7 +86,9 @@ _STATED = (
         r"|\s?(?:选项|项)?(?:才?是|最|完全|显然){0,2}(?:正确|对的|符合题意|符合|答案))"
     ),
     re.compile(
-        rf"(?:\bnot\s{_OPTION}{_OPEN}{_CAPITAL}{_CLOSE},?\s(?:but|rather)\s(?:rather\s)?|而是|不是{_OPEN}[A-Z]{_CLOSE}[,，]?是)"
+        rf"(?:\b(?:not|neither)\s{_OPTION}{_OPEN}{_CAPITAL}{_CLOSE}"
+        rf"(?:(?:,|,?\s(?:n?or|and|not)){{1,2}}\s{_OPTION}{_OPEN}{_CAPITAL}{_CLOSE}){{0,4}}"
+        r",?\s(?:but|rather|instead)\s(?:rather\s|it's\s|it\sis\s)?|而是|不是{_OPEN}[A-Z]{_CLOSE}[,，]?是)"
         rf"{_LETTER}",
         re.IGNORECASE,
     ),
@@ -96,21 +102,33 @@ _SPOKEN_OF = (
 _CONCLUDED = (
     re.compile(
         r"(?:\b(?:it|that|this)(?:'s|\s(?:is|must\sbe|should\sbe|would\sbe|has\sto\sbe))\s|\b(?:go|going)\swith\s"
-        r"|\b(?:choose|chose|pick|picked|select|selected|guess|say)\s|\b(?:so|thus|therefore|hence),?\s(?:it's\s)?"
+        r"|\b(?:choose|chose|pick|picked|select|selected|guess|say|think|believe|mean)\s|\b(?:so|thus|therefore|hence),?\s(?:it's\s)?"
+        r"|\bor\srather,?\s|(?<!all\s)(?<!any\s)(?<!thing\s)(?<!none\s)\bbut\s(?:now\s|rather\s)?"
         rf"|(?:所以|因此|故|应?该?是)[,，]?|(?:[=-]>|[→⇒])\s){_LETTER}{_CLAUSE_END}",
         re.IGNORECASE,
     ),
 )
+# A sentence that is nothing but a letter, at the end of a line; several of them are a list.
+_ALONE_IN_SENTENCE = (
+    re.compile(
+        rf"(?:^|[.!?;:\n>]|\s[-–—]\s)[^\S\n]*{_OPTION}{_OPEN}(?P<letter>[A-Z]){_CLOSE}"
+        r"(?=[.!?;]{0,2}[^\S\n]*(?:\n|$))",
+    ),
+)
+_LETTER_BEFORE = re.compile(rf"(?:^|[.!?;:\n])\s*{_OPEN}[A-Z]{_CLOSE}[.;,:]?$")
 _BRACKETED = (re.compile(r"[(\[](?P<letter>[A-Z])[)\]]"),)
 
 _FIRST = re.compile(
-    rf"\s*(?:#{{1,6}}\s)?{_OPEN}(?P<letter>[A-Za-z])"
-    r"(?:(?P<mark>(?![\"']+\w)[.:;!)\]}'\"、。,]{1,6}|\s[-–—]\s| (?=\S))(?P<rest>[^\n]*)"
+    rf"\s*(?:(?P<bullet>[-+•]\s)|[#>]{{1,6}}\s?)*{_OPEN}(?P<letter>[A-Za-z])"
+    r"(?:(?P<mark>(?![\"']+\w)[.:;!)\]}'\"、。,]{1,6}|\?(?=\s*\Z)|\s[-–—]\s| (?=\S))(?P<rest>[^\n]*)"
     r"|[^\S\n]*(?:\n|$|</?\w{1,20}>))"
 )
+_REMARK = re.compile(r"\((?!s\))[^()]*\)[.!\s]*")  # C (not D)
+_REASON = re.compile(rf"(?:because|since|rather\sthan)\b|(?:not|over|instead\sof)\s{_OPTION}{_OPEN}[A-Z]\b")
+_NEXT_BULLET = re.compile(r"[^\n]*\n\s*[-+•]\s")
 _GLUED = re.compile(r"[a-z\d\\]|[A-Z]\b")  # right after the mark, it belongs to the letter: C.elegans, A.M., C:\
 _OTHER = re.compile(
-    rf"(?<![A-Za-z0-9'])(?<!not\s)(?<!n't\s)(?<!than\s)(?<!不是)(?P<letter>(?![AI],?\s[a-z])[A-Z])"
+    rf"(?<![A-Za-z0-9'])(?<!not\s)(?<!n't\s)(?<!than\s)(?<!over\s)(?<!instead\sof\s)(?<!不是)(?P<letter>(?![AI],?\s[a-z])[A-Z])"
     rf"(?![A-Za-z0-9]|'\w)(?!{_CLOSE}{_DENIAL})"
 )
 
@@ -151,16 +169,15 @@ def leading_letter(text: str, choices: Sequence[str], *, small: bool = False) ->
     rest, own = match["rest"] or "", plain(choices[LETTERS.index(letter)]).strip()
     after = rest.strip(" ([-=>→:…")
     follows = bool(own) and after.casefold().startswith(own.casefold()) and not after[len(own) :][:1].isalnum()
-    gives_reason = rest.startswith(("because", "since"))
-    if match["letter"].islower() and not (small and (follows or not rest.strip())):
-        return None
-    if match["mark"] == " " and not (follows or gives_reason):  # "A planet"
-        return None
-    if not (match["mark"] or "").strip(")]}\"'") and _DENIED.match(f" {rest.strip()}"):  # "(A) is wrong"
-        return None
-    if follows:
-        rest = after[len(own) :]
-    elif _GLUED.match(rest) and not gives_reason:
+    gives_reason = bool(_REASON.match(rest))
+    is_article = match["mark"] == " " and not (follows or gives_reason or _REMARK.fullmatch(rest))  # "A planet"
+    is_small = match["letter"].islower() and not (small and (follows or not rest.strip()))
+    is_list = bool(match["bullet"] and _NEXT_BULLET.match(text, match.end("letter")))
+    in_brackets = (match["mark"] or "").strip(")]}\"'") == ""
+    is_denied = in_brackets and bool(_DENIED.match(f" {rest.strip()}"))  # "(A) is wrong"
+    is_glued = not (follows or gives_reason) and bool(_GLUED.match(rest))
+    rest = after[len(own) :] if follows else rest
+    if is_article or is_small or is_list or is_denied or is_glued or takes_back_at_once(rest):
         return None
     others = {m["letter"] for m in _OTHER.finditer(rest)} & set(LETTERS[: len(choices)])
     return letter if others <= {letter} else None
@@ -181,15 +198,16 @@ def concluded(text: str, letters: str) -> list[Named]:
     return _named(_CONCLUDED, text, letters)
 
 
+def alone(text: str, letters: str) -> list[Named]:
+    """Return the letters of a text in plain notation that are sentences of their own ("Is it A? No. C.")."""
+    found = _named(_ALONE_IN_SENTENCE, text, letters)
+    return [one for one in found if not _LETTER_BEFORE.search(text[max(0, one.at - 20) : one.at].rstrip())]
+
+
 def bracketed(text: str, letters: str) -> list[Named]:
     """Return the letters in brackets of a text in plain notation; none if the last ones are a list of all choices."""
     found = _named(_BRACKETED, text, letters)
     return [] if [one.letter for one in found[-len(letters) :]] == list(letters) else found
-
-
-def last(named: list[Named]) -> Named | None:
-    """Return the letter that is named last; None if none is."""
-    return max(named, key=lambda one: one.at, default=None)
 
 
 def _named(patterns: tuple[re.Pattern[str], ...], text: str, letters: str) -> list[Named]:

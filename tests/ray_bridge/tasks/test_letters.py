@@ -1,6 +1,7 @@
 """Letters in one notation, and what a text says of each; docs/scored_examples.md has the verdicts."""
 
-from ray_bridge.tasks.letters import last, leading_letter, plain, stated
+from ray_bridge.tasks.letters import leading_letter, plain
+from ray_bridge.tasks.settled import settled, without_choice_texts
 
 CHOICES = ("Venus", "Vitamin B", "Mercury")
 
@@ -35,7 +36,19 @@ def test_the_letter_at_the_beginning() -> None:
 
 
 def test_a_statement_of_several_letters_is_none_and_still_the_last() -> None:
-    named = last(stated("The answer is A. No, the answer is B or C.", "ABC"))
-    assert named is not None
-    assert named.letter is None
-    assert last(stated("The answer is unclear.", "ABC")) is None
+    assert settled("The answer is A. The answer is B or C.", CHOICES).letter is None
+    unclear = settled("The answer is unclear.", CHOICES)
+    assert unclear.letter is None
+    assert unclear.says_nothing
+
+
+def test_an_answer_that_is_taken_back_is_none_and_what_follows_is_handed_on() -> None:
+    taken_back = settled("The answer is A. No, Mercury", CHOICES)
+    assert taken_back.letter is None
+    assert taken_back.taken_back == ", Mercury"
+    assert settled("The answer is A. No, C is hot. C", CHOICES).letter == "C"
+
+
+def test_the_text_of_a_choice_says_nothing_of_other_letters() -> None:
+    assert without_choice_texts("A: Venus, not (B) Vitamin B. C Venus", CHOICES) == "A:, not (B). C Venus"
+    assert settled(without_choice_texts("The answer is B. Vitamin B", CHOICES), CHOICES).letter == "B"

@@ -1,0 +1,124 @@
+"""Decide which letter a text settles on: the last that it states, unless it takes that back."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from ray_bridge.tasks.letters import (
+    LETTERS,
+    Named,
+    alone,
+    bracketed,
+    concluded,
+    leading_letter,
+    plain,
+    spoken_of,
+    stated,
+)
+from ray_bridge.tasks.revisions import is_asserted, turns
+
+_NEAR = 100  # characters between a letter and the words that take it back
+_MENTION = re.compile(
+    r"(?<![A-Za-z0-9'])[A-Z](?![A-Za-z0-9'])(?!(?<=[AI])\s(?!(?:is|was|says|said|or|and|nor|because|as|has|would)\b)[a-z])"
+)
+_STATED, _LEADING, _CONCLUDED, _SPOKEN_OF, _BRACKETED = 4, 3, 2, 1, 0  # strength
+_FINDERS = (
+    (_STATED, stated),
+    (_CONCLUDED, concluded),
+    (_CONCLUDED, alone),
+    (_SPOKEN_OF, spoken_of),
+    (_BRACKETED, bracketed),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Claim:
+    strength: int
+    at: int
+    letter: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What a text settles on.
+
+    Attributes:
+        letter: None if there is none, or several together.
+        is_stated: whether the text states it or concludes with it, rather than begins with it or only speaks of it.
+        taken_back: the part of the text that follows the words with which it takes back its only answer, without
+            naming another letter; empty if it takes none back.
+        says_nothing: whether the text names no letter at all.
+    """
+
+    letter: str | None
+    is_stated: bool = False
+    taken_back: str = ""
+    says_nothing: bool = False
+
+
+def settled(text: str, choices: Sequence[str], boxed: Iterable[Named] = ()) -> Settled:
+    """Return the letter on which a text settles.
+
+    The text is divided where it reconsiders ("wait", "but", "no"). In a part counts the letter stated or boxed last,
+    else that of the beginning, else the last with which a clause concludes, else the last that is spoken of, else the
+    last in brackets. A later part replaces the answer if it states one or concludes with it. "No" or "that is wrong"
+    right after an answer takes it back, and then any letter counts that the next part names.
+
+    Args:
+        text: in plain notation, without the choices' texts after their letters (`without_choice_texts`).
+        choices: the choices.
+        boxed: the letter of the last box, with its place in the text.
+    """
+    letters = LETTERS[: len(choices)]
+    finders = (
+        (_STATED, stated),
+        (_CONCLUDED, concluded),
+        (_CONCLUDED, alone),
+        (_SPOKEN_OF, spoken_of),
+        (_BRACKETED, bracketed),
+    )
+    claims = [_Claim(strength=n, at=one.at, letter=one.letter) for n, find in finders for one in find(text, letters)]
+    claims += [_Claim(strength=_STATED, at=one.at, letter=one.letter) for one in boxed]
+    claims.sort(key=lambda claim: claim.at)
+    places = [claim.at for claim in claims]
+
+    answer: _Claim | None = None
+    taken_back = ""
+    divisions = turns(text)
+    begins = [0, *(turn.end for turn in divisions)]
+    for (begin, end), turn in zip(pairwise([*begins, len(text)]), [None, *divisions], strict=True):
+        if turn and turn.takes_back and answer and _is_next_to(text, answer.at, turn.start):
+            answer, taken_back = None, text[begin:]
+        part = claims[bisect_left(places, begin) : bisect_left(places, end)]
+        if answer is None:
+            part += _leading(text, begin, end, choices)
+        least = 0 if answer is None else min(_CONCLUDED, answer.strength)
+        likeliest = sorted((c for c in part if c.strength >= least), key=lambda c: (c.strength, c.at), reverse=True)
+        answer = next((c for c in likeliest if c.strength == _LEADING or is_asserted(text, c.at)), answer)
+    if answer is None:
+        return Settled(letter=None, taken_back=taken_back, says_nothing=not claims)
+    return Settled(letter=answer.letter, is_stated=answer.strength in (_STATED, _CONCLUDED))
+
+
+def without_choice_texts(text: str, choices: Sequence[str]) -> str:
+    """Return a text in plain notation in which no letter is followed by its choice: `C. Mercury` is `C.`."""
+    for letter, choice in zip(LETTERS, choices, strict=False):
+        if own := plain(choice).strip():
+            named = rf"(?<![A-Za-z0-9'])({letter}[)\]}}\"']{{0,3}}[.:)]?)[^\S\n]{{0,2}}[(\"]?"
+            text = re.sub(
+                rf"{named}{re.escape(own)}(?![A-Za-z0-9])", r"\1", text, flags=re.IGNORECASE if len(own) > 1 else 0
+            )
+    return text
+
+
+def _is_next_to(text: str, letter: int, turn: int) -> bool:
+    """Return whether words that take something back follow a letter closely, with no other letter between."""
+    return turn - letter <= _NEAR and not _MENTION.search(text, letter + 1, turn)
+
+
+def _leading(text: str, begin: int, end: int, choices: Sequence[str]) -> list[_Claim]:
+    part = text[begin:end].lstrip(" ,.:;!?-–—") if begin else text[:end]
+    letter = leading_letter(part, choices)
+    return [_Claim(strength=_LEADING, at=begin, letter=letter)] if letter else []
