@@ -158,6 +158,7 @@ def test_a_stop_in_mid_training_frees_the_gpus_and_a_resume_goes_on(storage: Pat
         os.kill(process.pid, signal.SIGTERM)
         assert process.wait(60) == 1
         assert_freed(6)
+        prepare(storage, {**ACCURACY, "full": 0.72}, steps=24)
         process = driver(storage, *options, job=TRAINED, address=cluster.address)
         assert process.wait(180) == 0, driver_log(storage)
         assert_freed(6)

@@ -87,15 +87,16 @@ def assert_all_ran_once(storage: Path, repeated: int) -> None:
 
 
 def test_a_lost_host_loses_nothing_and_a_new_one_is_used(storage: Path, network: Hosts) -> None:
-    prepare(storage, dict.fromkeys(VARIANTS, 0.6), steps=STEPS, pause=1.0, samples=True, n=60)
+    prepare(storage, dict.fromkeys(VARIANTS, 0.6), steps=STEPS, pause=0.6, samples=True, n=60)
     with sweeping(storage, network, "--set=test_examples=60") as process:
         wait_for(lambda: len({row["node"] for row in rows(storage, "step")}) == 3, 120, "three hosts work")
         schedule = files.read_json(storage / "ablate-tiny" / "schedule.json")
         assert schedule["slots"] == 3
         lost = rows(storage, "step")[-1]["node"]
-        ids = {host: node_id(network, host) for host in (1, 2, 3)}
+        ids = node_ids(network)
         network.kill(next(host for host, node in ids.items() if node == lost))
-        joined = node_id(network, network.add(**NODE, kind="H100"))
+        new = network.add(**NODE, kind="H100")
+        joined = node_ids(network)[new]
         assert process.wait(240) == 0, driver_log(storage)
         ended = time.time()
     assert float(network.run(0, FREE)) - ended < 10, "all GPUs are free"
@@ -105,15 +106,15 @@ def test_a_lost_host_loses_nothing_and_a_new_one_is_used(storage: Path, network:
     assert kinds.keys() == {"H100", "A100"} or lost != ids[3]
 
 
-def node_id(network: Hosts, host: int) -> str:
-    """Return Ray's id of a host's node."""
+def node_ids(network: Hosts) -> dict[int, str]:
+    """Return Ray's id of each host's node."""
     code = "import json, ray; ray.init(log_to_driver=False); print(json.dumps(ray.nodes()))"
-    nodes = json.loads(network.run(0, code))
-    return str(next(node["NodeID"] for node in nodes if node["NodeManagerAddress"] == network.ip(host)))
+    ids = {node["NodeManagerAddress"]: str(node["NodeID"]) for node in json.loads(network.run(0, code))}
+    return {host: ids[ip] for host in range(len(ids)) if (ip := network.ip(host)) in ids}
 
 
 def test_a_driver_killed_with_three_trials_in_flight_repeats_none(storage: Path, network: Hosts) -> None:
-    prepare(storage, dict.fromkeys(VARIANTS, 0.6), steps=STEPS, pause=1.0)
+    prepare(storage, dict.fromkeys(VARIANTS, 0.6), steps=STEPS, pause=0.6)
     with sweeping(storage, network) as process:
         wait_for(lambda: len(rows(storage, "end")) >= 3 and len(working(storage)) == 3, 120, "three run, three ended")
         os.kill(process.pid, signal.SIGKILL)

@@ -1,5 +1,6 @@
 """Two drivers on one small Ray cluster, where both count the last free place as theirs, or share a storage."""
 
+import time
 from itertools import accumulate
 from pathlib import Path
 from subprocess import Popen
@@ -7,24 +8,32 @@ from typing import Any
 
 import pytest
 
+from bridge_common import files
 from tests.support.campaigns import PLACED, TRAINED, driver, driver_log, end, events, journal, prepare
 from tests.support.ray_clusters import connected, free
 from tests.support.waiting import wait_for
+from tune_spaces.ray_tune.trainable import START_TIMEOUT
 
 pytestmark = pytest.mark.slow
 VARIANTS = ("kl+prompt", "kl", "prompt", "none")
 FACTORIAL = ("--design=factorial", "--toggle=kl", "--toggle=prompt", "--skip-preflight")
+TWO = ("--design=factorial", "--toggle=kl", "--skip-preflight")
 CHANGE = {"start": 1, "end": -1}
 
 
-def start(storage: Path, address: str, workers: int, job: str, pause: float) -> "Popen[str]":
-    """Start a campaign of four trials whose jobs need a CPU a worker."""
-    prepare(storage, dict.fromkeys(VARIANTS, 0.6), steps=2, pause=pause)
+def start(
+    storage: Path, address: str, workers: int, job: str, design: tuple[str, ...] = FACTORIAL, **jobs: Any
+) -> "Popen[str]":
+    """Start a campaign whose jobs need a CPU a worker and take two steps; Ray Train's workers have 3 s to start."""
+    prepare(storage, dict.fromkeys(VARIANTS, 0.6), steps=2, **jobs)
     settings = (f"--set=workers={workers}", "--set=cpus_per_worker=1")
-    return driver(storage, *FACTORIAL, *settings, phase="ablate", job=job, address=address)
+    variables = {START_TIMEOUT: "3"}
+    return driver(storage, *design, *settings, phase="ablate", job=job, address=address, **variables)
 
 
-def run_both(first: "Popen[str]", second: "Popen[str]", storages: tuple[Path, Path]) -> None:
+def run_both(
+    first: "Popen[str]", second: "Popen[str]", storages: tuple[Path, Path], trials: tuple[int, int] = (4, 4)
+) -> None:
     """Wait for both and check that every trial of each ended well, once."""
     try:
         for process, storage in zip((first, second), storages, strict=True):
@@ -32,9 +41,15 @@ def run_both(first: "Popen[str]", second: "Popen[str]", storages: tuple[Path, Pa
     finally:
         end(first)
         end(second)
-    for storage in storages:
+    for storage, count in zip(storages, trials, strict=True):
         assert not list(storage.glob("ablate-tiny/trials/*/error.json"))
-        assert len(list(storage.glob("ablate-tiny/trials/*/result.json"))) == len(VARIANTS)
+        assert len(list(storage.glob("ablate-tiny/trials/*/result.json"))) == count
+
+
+def waiting(storage: Path) -> int:
+    """Return how many jobs of a campaign wait for a place."""
+    record = storage / "ablate-tiny" / "schedule.json"
+    return int(files.read_json(record)["without_place"]) if record.is_file() else 0
 
 
 def held(storages: tuple[Path, Path]) -> list[tuple[float, int]]:
@@ -46,7 +61,7 @@ def held(storages: tuple[Path, Path]) -> list[tuple[float, int]]:
 def test_two_campaigns_share_the_places_of_a_cluster(tmp_path: Path, ray_head: Any) -> None:
     """Two places and eight jobs. Each driver would take both places for itself."""
     storages = (tmp_path / "a", tmp_path / "b")
-    both = [start(storage, ray_head.address, 1, PLACED, 1.5) for storage in storages]
+    both = [start(storage, ray_head.address, 1, PLACED, pause=1.5) for storage in storages]
     run_both(*both, storages)
     assert max(accumulate(change for _, change in held(storages))) == 2
     for storage in storages:
@@ -61,26 +76,31 @@ def test_two_campaigns_share_the_places_of_a_cluster(tmp_path: Path, ray_head: A
 def test_a_campaign_of_large_jobs_waits_for_the_small_ones_of_another_and_then_runs(
     tmp_path: Path, ray_head: Any
 ) -> None:
-    """Jobs of two CPUs under Ray Train, which wait longer for both than the time within which workers have to start."""
+    """Jobs of two CPUs under Ray Train, which wait twice as long for both as workers have to start."""
     storages = (tmp_path / "large", tmp_path / "small")
-    small = start(storages[1], ray_head.address, 1, PLACED, 6.0)
-    wait_for(lambda: journal(storages[1]), 120, "small jobs run")
-    large = start(storages[0], ray_head.address, 2, TRAINED, 0.2)
-    run_both(large, small, storages)
+    small = start(storages[1], ray_head.address, 1, PLACED, hold=True)
+    wait_for(lambda: len(events(storages[1], "step")) == 2, 120, "two small jobs hold both CPUs")
+    large = start(storages[0], ray_head.address, 2, TRAINED, design=TWO)
+    wait_for(lambda: waiting(storages[0]) == 1, 120, "a large job waits")
+    time.sleep(7)
+    assert events(storages[0], "loop") == []
+    (storages[1] / "go").touch()
+    run_both(large, small, storages, trials=(2, 4))
     with connected(ray_head):
         wait_for(lambda: free("CPU") == 2, 10, "all CPUs are free")
 
 
 def test_two_campaigns_in_one_storage_run_what_both_need_once(tmp_path: Path, ray_head: Any) -> None:
     """The second waits for the first's results, and takes over what the first leaves when it is killed."""
-    prepare(tmp_path, dict.fromkeys(VARIANTS, 0.6), steps=3, pause=1.0)
+    prepare(tmp_path, dict.fromkeys(VARIANTS, 0.6), steps=3, pause=1.0, hold=True)
     options = (*FACTORIAL, "--parallel=1", "--name")
     first = driver(tmp_path, *options, "first", phase="ablate", address=ray_head.address)
     try:
         wait_for(lambda: journal(tmp_path), 120, "the first runs")
         second = driver(tmp_path, *options, "second", phase="ablate", address=ray_head.address)
         try:
-            wait_for(lambda: "waits for its result in campaign first" in driver_log(tmp_path), 60, "the second waits")
+            wait_for(lambda: "waits for its result in campaign first" in driver_log(tmp_path), 120, "the second waits")
+            (tmp_path / "go").touch()
             wait_for(lambda: len(events(tmp_path, "end")) >= 2 and len(events(tmp_path, "start")) >= 3, 90, "the third")
             first.kill()
             assert second.wait(120) == 0, driver_log(tmp_path)

@@ -2,8 +2,8 @@
 
 `STORAGE/cheap.json` holds {"accuracy": {variant: number}, "n": items, "steps": number of steps, "pause": seconds a
 step, "fail": [variants that raise], "samples": whether to write samples, "deaf": whether they ignore a request to
-stop}. Accuracies are by variant or "variant/seed".
-What the jobs do is appended to `STORAGE/journal.jsonl`.
+stop, "hold": whether they wait after their first step until `STORAGE/go` is there}. Accuracies are by variant or
+"variant/seed". What the jobs do is appended to `STORAGE/journal.jsonl`.
 """
 
 import json
@@ -74,6 +74,8 @@ def _steps(folder: Path, **where: Any) -> None:
     for step in range(done, asked.get("steps", 1)):
         time.sleep(asked.get("pause", 0))
         journal(folder, event="step", step=step, **about)
+        while asked.get("hold") and not (folder.parents[2] / "go").exists():
+            time.sleep(0.1)
         files.append_jsonl(
             folder / "events.jsonl",
             {"kind": "metrics", "time": time.time(), "step": step, "values": {"loss/total": 1 / (1 + step)}},
