@@ -84,7 +84,7 @@ def test_it_is_resumed_from_its_checkpoint_and_its_trials_are_reused(storage: Pa
     # Another campaign of the same settings in this storage takes all four, and starts no Ray.
     asked = json.loads((storage / NAME / "campaign.json").read_text())
     settings = [f"--set={name}={value}" for name, value in asked["request"]["settings"].items()]
-    in_a_process("phase1", "--preset", "tiny", "--storage", storage, "--name", "again", *settings)
+    cluster("phase1", "--preset", "tiny", "--storage", storage, "--name", "again", *settings)
     for name in (*FINISHED, "C-21c38f2a"):
         taken = json.loads((storage / "again" / "trials" / name / "result.json").read_text())
         assert taken["reused_from"].endswith(f"{NAME}/trials/{name}")
