@@ -4,15 +4,24 @@ Comparing two expressions can take for ever (`9^{9^{9}}`), so it happens in proc
 memory. A comparison that is stopped counts as wrong.
 """
 
+import re
+
 from ray_bridge.tasks.bounded.pool import BoundedFunction
 from ray_bridge.tasks.data.hub import HubData
-from ray_bridge.tasks.data.rows import DataRow, UnusableRowError, group_field, text_field
+from ray_bridge.tasks.data.rows import DataRow, RowError, UnusableRowError, group_field, shown, text_field
 from ray_bridge.tasks.latex.boxes import boxed_answer
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.task import Example, Score
 
 VERDICTS = BoundedFunction("ray_bridge.tasks.math_equivalence:verdicts")
 """Compares an output with a gold answer in another process: `VERDICTS(boxed, text, gold)`."""
+
+
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])")
+_IN_TEXT = re.compile(r"\\[a-zA-Z]+\s?\{[^{}]*\}|\\[a-zA-Z]+")
+_FORMULA = re.compile(r"\$[^$]*\$")
+_WORD = re.compile(r"[a-zA-Z]{3,}")
+_VERB = re.compile(r"\b(?:is|are|was|were|so|we|answer|therefore|thus|hence|because|equals|which)\b", re.IGNORECASE)
 
 
 class CompetitionMath(HubTask):
@@ -40,8 +49,23 @@ class CompetitionMath(HubTask):
         return Score(answer=boxed, correct=strict, flexible=flexible, valid=valid, stopped=stopped)
 
     def gold_of(self, text: str, example: Example) -> str:
-        """Return what a solution boxes or, without a box, writes after `####`; any other text as it is."""
-        return boxed_answer(text) or text.rpartition("####")[2].strip()
+        """Return what a solution boxes or, without a box, writes after `####`; any other answer as it is.
+
+        Raises:
+            RowError: if a box holds nothing, or the text is prose that boxes no answer.
+        """
+        gold = boxed_answer(text)
+        if gold:
+            return gold
+        end = shown(text[-60:])
+        if _BOX.search(text):
+            raise RowError(f"gold boxes no answer: it ends in {end}; write \\boxed{{...}}, or the answer alone")
+        gold = text.rpartition("####")[2].strip()
+        bare = _IN_TEXT.sub(" ", gold)
+        words = len(_WORD.findall(_FORMULA.sub(" ", bare)))
+        if _VERB.search(bare) or (words > 1 and "$" in bare) or (words > 2 and gold.endswith(".")):
+            raise RowError(f"gold is prose that boxes no answer: it ends in {end}; write the answer alone, as \\frac12")
+        return gold
 
     def example(self, row: DataRow, split: str, index: int) -> Example:
         """Return the example of a row; gold is what its solution boxes."""

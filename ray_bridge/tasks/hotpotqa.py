@@ -8,14 +8,19 @@ from typing import Any, TypeGuard
 
 from ray_bridge.tasks.data.hub import HubData
 from ray_bridge.tasks.data.rows import DataRow, RowError, field, group_field, shown, text_field, whole_text
-from ray_bridge.tasks.end_tokens import without_end_token
+from ray_bridge.tasks.end_tokens import INVISIBLE, without_tokens
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.scoring import cut
 from ray_bridge.tasks.task import Example, Score
 
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_TYPEWRITTEN = str.maketrans(dict.fromkeys("‘’‛′", "'") | dict.fromkeys("“”„″", '"') | dict.fromkeys("‐‑‒–—−", "-"))
+_TYPEWRITTEN = str.maketrans(
+    dict.fromkeys("‘’‛′", "'")
+    | dict.fromkeys("“”„″", '"')
+    | dict.fromkeys("‐‑‒–—−", "-")
+    | dict.fromkeys(INVISIBLE, "")
+)
 
 
 class HotpotQA(HubTask):
@@ -36,8 +41,8 @@ class HotpotQA(HubTask):
         return Score(answer=answer or None, correct=exact, flexible=exact or f1 >= 0.5, valid=bool(answer), f1=f1)
 
     def answer_text(self, output: str, example: Example) -> str:
-        """Return the first line that is not blank, without an end token that the tokenizer wrote out."""
-        return without_end_token(cut(output.strip(), self.stops))
+        """Return the first line that is not blank, without tokens that a tokenizer wrote out."""
+        return without_tokens(cut(without_tokens(output), self.stops))
 
     def example(self, row: DataRow, split: str, index: int) -> Example:
         """Return the example of a row, with its paragraphs before the question."""
@@ -78,7 +83,7 @@ def normalised(text: str) -> str:
     Curly quotes and dashes are those of a keyboard. A text that consists of nothing but articles or punctuation keeps
     them, so that the answer "A" can be given.
     """
-    lowered = text.lower().translate(_TYPEWRITTEN)
+    lowered = text.translate(_TYPEWRITTEN).lower()
     bare = lowered.translate(_PUNCTUATION)
     for candidate in (_ARTICLE.sub(" ", bare), bare, lowered):
         if words := candidate.split():

@@ -9,19 +9,20 @@ import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ray_bridge.tasks.end_tokens import END_TOKEN
+from ray_bridge.tasks.end_tokens import END_TOKEN, INVISIBLE, START_TOKEN
 from ray_bridge.tasks.revisions import takes_back_at_once
 
 LETTERS = string.ascii_uppercase
 
-# Characters of East Asian keyboards and typesetting, one for one.
+# Characters of East Asian keyboards and typesetting, one for one, and those of no width.
 _ASCII = str.maketrans(
     {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
     | {ord(c): "(" for c in "【「『〔〖"}
     | {ord(c): ")" for c in "】」』〕〗"}
+    | dict.fromkeys(map(ord, INVISIBLE), "")
     | {"\u3000": " ", "。": ".", "’": "'", "‘": "'", "“": '"', "”": '"'}
 )
-_END = re.compile(END_TOKEN)
+_END, _START = re.compile(END_TOKEN), re.compile(START_TOKEN)
 _IN_COMMAND = re.compile(r"\\(?:text(?:bf|it|rm|sf|tt)?|math(?:bf|rm|it|sf)|mbox|bold(?:symbol)?|bm)\s?\{([^{}]*)\}")
 _MARKUP = re.compile(r"\\[()\[\]]|\\(?:quad|,|;|:|!)|[$*`]|(?<!\w)_{1,3}(?=\S)|(?<=\S)_{1,3}(?!\w)")
 
@@ -148,7 +149,7 @@ class Named:
 
 def plain(text: str) -> str:
     r"""Return a text in ASCII's letters, brackets and marks, without markup, LaTeX around letters, and end tokens."""
-    text = _END.sub("\n", text).translate(_ASCII)
+    text = _END.sub("\n", _START.sub("", text)).translate(_ASCII)
     for _ in range(2):
         text = _IN_COMMAND.sub(r"\1", text)
     return _MARKUP.sub("", text)

@@ -22,7 +22,7 @@ from ray_bridge.tasks.data.rows import (
     text_field,
     whole_text,
 )
-from ray_bridge.tasks.end_tokens import without_end_token
+from ray_bridge.tasks.end_tokens import without_tokens
 from ray_bridge.tasks.hotpotqa import exact_match, token_f1
 from ray_bridge.tasks.letters import LETTERS
 from ray_bridge.tasks.question_answering import HubTask
@@ -86,7 +86,7 @@ class MappedTask(HubTask):
             are_shown = self.mapping.kind == "letter_likelihood"
             return letter if are_shown else example.choices[LETTERS.index(letter)]
         if self.mapping.kind == "exact":
-            return without_end_token(cut(output.strip(), self.stops))
+            return without_tokens(cut(without_tokens(output), self.stops))
         return cut(output, self.stops)
 
     def continuations(self, example: Example) -> list[str] | None:

@@ -35,9 +35,9 @@ class ScoredLine:
         return self.score.correct != self.score.flexible
 
     def record(self) -> dict[str, Any]:
-        """Return the line with its score, as JSON holds it."""
+        """Return the line with its score, as JSON holds it: the verdicts `strict` and `flexible`."""
         score = self.score
-        verdict = {"correct": score.correct, "flexible": score.flexible, "valid": score.valid, "stopped": score.stopped}
+        verdict = {"strict": score.correct, "flexible": score.flexible, "valid": score.valid, "stopped": score.stopped}
         return {"id": self.example.id, "gold": self.example.gold, "answer": score.answer, **verdict}
 
 

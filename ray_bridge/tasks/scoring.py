@@ -9,9 +9,10 @@ All patterns take time linear in the length of the text, and no number is rounde
 import re
 import unicodedata
 from collections import deque
+from functools import lru_cache
 
 from ray_bridge.tasks.data.rows import RowError, shown
-from ray_bridge.tasks.end_tokens import END_TOKEN
+from ray_bridge.tasks.end_tokens import END_TOKEN, INVISIBLE
 from ray_bridge.tasks.task import Score
 from ray_bridge.tasks.unit_words import EAST_ASIAN_UNIT, is_unit
 
@@ -21,7 +22,7 @@ _ASCII = str.maketrans(
         **dict.fromkeys("\u2010\u2011\u2012\u2013\u207b\u2212\ufe58\ufe63\uff0d", "-"),
         **dict.fromkeys("\u207a\ufb29\ufe62\uff0b", "+"),
         **dict(zip("，．／＄％￥￡￠", ",./$%¥£¢", strict=True)),
-        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""),  # of no width
+        **dict.fromkeys(INVISIBLE, ""),  # of no width
     }
 )
 _FIXED_SPACES = "\N{NO-BREAK SPACE}\N{THIN SPACE}\N{NARROW NO-BREAK SPACE}"
@@ -106,8 +107,19 @@ def last_number(text: str) -> str | None:
 
 
 def cut(text: str, stops: tuple[str, ...]) -> str:
-    """Return the text before the first of `stops`."""
-    return text[: min((at for at in map(text.find, stops) if at >= 0), default=len(text))]
+    """Return the text before the first of `stops`; one at the beginning of a line also counts in Markdown's bold."""
+    found = [match.start() for match in (_stop(stop).search(text) for stop in stops) if match]
+    return text[: min(found, default=len(text))]
+
+
+@lru_cache(maxsize=64)
+def _stop(stop: str) -> re.Pattern[str]:
+    r"""Return the pattern of a stop text; of `\nProblem:` also as heading, quotation or in bold: `\n**Problem:**`."""
+    line, label = stop[:1], stop[1:].strip()
+    if line != "\n" or not label or "\n" in label:
+        return re.compile(re.escape(stop))
+    colon = r"[*_]{0,3}:" if label.endswith(":") else ""
+    return re.compile(rf"\n(?:[*_#>]|[^\S\n]){{0,8}}{re.escape(label.removesuffix(':') if colon else label)}{colon}")
 
 
 def gold_number(text: str) -> str:

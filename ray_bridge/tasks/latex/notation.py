@@ -8,8 +8,10 @@ import re
 import unicodedata
 from collections.abc import Callable
 
+from ray_bridge.tasks.end_tokens import INVISIBLE
 from ray_bridge.tasks.latex.appearance import without_appearance
 from ray_bridge.tasks.latex.environments import without_environments
+from ray_bridge.tasks.latex.unit_vectors import components
 
 _COMMANDS = {
     **{"×": r"\times", "⋅": r"\cdot", "·": r"\cdot", "∙": r"\cdot", "∗": "*", "÷": r"\div", "±": r"\pm", "∓": r"\mp"},
@@ -21,6 +23,7 @@ _COMMANDS = {
     **dict.fromkeys("€£¥₹", r"\$"),
     **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe58\ufe63\uff0d", "-"),
     **dict.fromkeys("\u00a0\u2009\u202f\u3000", " "),
+    **dict.fromkeys(INVISIBLE, ""),
 }
 _SYMBOL = re.compile("|".join(map(re.escape, _COMMANDS)))
 _RAISED, _LOWERED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙ"
@@ -69,9 +72,13 @@ _FRACTION_POWER = re.compile(r"\^\s?(\\[dtc]?frac\s?(?:\{[^{}]*\}|\d)\s?(?:\{[^{
 _BARE_FRACTION = re.compile(
     r"\\[dtc]?frac\s?(\\[a-zA-Z]+(?![a-zA-Z{])|[a-zA-Z])\s?(?:\{([^{}]*)\}|(\\[a-zA-Z]+(?![a-zA-Z{])|[0-9a-zA-Z]))"
 )
-_TRAILING = re.compile(r"(?:\\(?:[ ,;:!]|$)|(?<!\\)[\s.,;:])+$")
+_TRAILING = re.compile(r"(?:\\\\|\\(?:[ ,;:!]|$)|(?<!\\)[\s.,;:])+$")
 _BARE_ROOT = re.compile(r"\\sqrt\s?(\[[^\[\]]{1,3}\])\s?(\d|[a-zA-Z](?![a-zA-Z]))")
 _INFIX = re.compile(r"\\(over|choose)(?![a-zA-Z])")
+_NO_SOLUTION = (
+    r"(?:there\s(?:is|are)\s)?no(?:\s(?:real|integer|such|possible))?\s(?:solution|value|root)s?(?:\sexists?)?|none"
+)
+_LABEL = r"(?:point|option|choice|graph|figure|letter|statement)"
 _REWRITTEN: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"(?:\\text\s?\{\s?|(?<=\d)\s)per\s?cent\s?\}?$"), r"\\%"),
     (re.compile(r"\{\s?:\s?\}|\s?\\colon(?![a-zA-Z])\s?"), ":"),
@@ -94,6 +101,17 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], 
         re.compile(r"\\[dt]?frac\s?\{\s?\\text\s?\{([^{}]*)\}\s?\}\s?\{\s?\\text\s?\{([^{}]*)\}\s?\}"),
         lambda m: rf"\text{{ {m[1].strip()}/{m[2].strip()}}}",
     ),
+    # Words before the value: `\text{The answer is } 5`, `\text{Point }B`.
+    (
+        re.compile(
+            r"^\\text\s?\{(?![^{}]*\b(?:not|no|n't|except)\b)[^{}]*(?:\b(?:is|are|equals|be)|[=:])\s?\}\s?(?=\S)"
+        ),
+        "",
+    ),
+    (re.compile(r"^(?:[Tt]he\s)?(?:final\s)?[Aa]nswer(?:\sis|:)\s"), ""),
+    (re.compile(rf"^\\text\s?\{{\s?(?:the\s)?{_LABEL}\s?\}}\s?(?=[A-Z]\b)", re.IGNORECASE), ""),
+    (re.compile(rf"^\\text\s?\{{\s?(?:the\s)?{_LABEL}\s(\(?[A-Z]\)?)\s?\}}$", re.IGNORECASE), r"\\text{\1}"),
+    (re.compile(rf"^(?:\\text\s?\{{)?\s?(?:{_NO_SOLUTION})\s?\}}?$", re.IGNORECASE), r"\\emptyset"),
     (
         re.compile(r"^(?:\\text\s?\{)?\s?(?:all\s)?(?:the\s)?reals?(?: numbers)?\s?\}?$", re.IGNORECASE),
         r"\\mathbb{R}",
@@ -108,7 +126,7 @@ _SEGMENT = re.compile(r"\\overline\s?\{\s?([A-Z]{2})\s?\}")
 def standard(text: str) -> str:
     """Return an answer in one notation: spaces, brackets' sizes and dollar signs dropped, signs written as LaTeX."""
     text = _BLACKBOARD.sub(lambda m: rf"\mathbb{{{m[1] or m[2] or m[3]}}}", plain_signs(text))
-    text = _SIZES.sub("", _DOLLAR.sub("", _TEXT.sub(r"\\text", without_appearance(text))))
+    text = _SIZES.sub("", _DOLLAR.sub("", _TEXT.sub(r"\\text", without_appearance(components(text)))))
     text = _IMPLIES.split(text)[-1]
     text = " ".join(_SAME.sub(lambda m: _SAMES[m[1]], text).split())
     for pattern, written in _REWRITTEN:
@@ -151,7 +169,7 @@ def _fraction(match: re.Match[str]) -> str:
 
 def _spaced(command: str, text: str, end: int) -> str:
     """Return a command with a space after it if a letter follows, which would be read as part of its name."""
-    return f"{command} " if command[-1].isalpha() and text[end : end + 1].isalpha() else command
+    return f"{command} " if command[-1:].isalpha() and text[end : end + 1].isalpha() else command
 
 
 def _repeating(match: re.Match[str]) -> str:

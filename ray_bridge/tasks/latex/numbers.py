@@ -4,9 +4,9 @@ from itertools import product
 from typing import Any
 
 from math_verify import grader
-from sympy import Basic, Expr, Float, MatrixBase, MatrixExpr, Rational, log, zoo
+from sympy import Basic, Expr, Float, MatrixBase, MatrixExpr, Rational, floor, log, zoo
 
-_APPROXIMATE = Rational(5, 10**6)  # relative: six significant digits, rounded
+_SIGNIFICANT = 6  # digits to which a decimal has to agree, rounded
 _DECIMALS = Rational(5, 10**7)  # absolute: six decimal places, rounded
 _DIGITS = 40  # digits of a first numerical comparison
 _MOST_DIGITS = 2_000  # to which a difference is evaluated before it counts as zero
@@ -63,7 +63,7 @@ def _equal(a: Any, b: Any) -> bool | None:
         return None
     if a.is_finite is False or b.is_finite is False:  # an infinity is close to no number, and 1/0 is none
         return bool(a == b and a != zoo)
-    size = max(abs(a.evalf(_DIGITS)), abs(b.evalf(_DIGITS)))
+    smaller, size = sorted((abs(a.evalf(_DIGITS)), abs(b.evalf(_DIGITS))))
     gap = abs((a - b).evalf(_DIGITS))
     if not gap.is_comparable:  # sympy sees no digit of the difference: it is zero, or one of something else
         gap = abs(a.evalf(_DIGITS) - b.evalf(_DIGITS))
@@ -72,9 +72,17 @@ def _equal(a: Any, b: Any) -> bool | None:
     if gap > size / 10**5:  # before exact evaluation, which may not end
         return False
     if decimal and not (_ends(a) and _ends(b)):
-        return bool(gap <= _APPROXIMATE * size and gap < _DECIMALS)
+        return _is_rounding_error(gap, smaller)
     a, b = grader.safe_sympy_doit(a), grader.safe_sympy_doit(b)
     return bool(a == b) if a.is_Rational and b.is_Rational else _is_zero(a - b, size)
+
+
+def _is_rounding_error(gap: Any, size: Any) -> bool:
+    """Return whether a gap vanishes if a number of this size is rounded to six places and six significant digits."""
+    if not size:
+        return False
+    last_digit = Rational(10) ** (int(floor(log(size, 10).evalf(_DIGITS))) - _SIGNIFICANT + 1)
+    return bool(gap <= last_digit / 2 and gap < _DECIMALS)
 
 
 def _is_zero(difference: Any, size: Any) -> bool:

@@ -24,15 +24,14 @@ _NORMAL = NormalizationConfig(basic_latex=True, units=False, malformed_operators
 
 
 @lru_cache(maxsize=128)
-def expression(latex: str, *, lowercase: bool = True, real: bool = False) -> Any:
+def expression(latex: str, *, real: bool = False) -> Any:
     r"""Return the expression that a text is as a whole, or None if it cannot be read.
 
     Args:
         latex: in standard notation (`notation.standard`).
-        lowercase: whether capital letters are the same variables as small ones.
         real: whether variables are real numbers.
     """
-    config = ConversionConfig(lowercase_symbols=lowercase)
+    config = ConversionConfig(lowercase_symbols=False)
     try:
         normal = normalize_latex(latex, config=_NORMAL)
         value = latex2sympy(

@@ -32,9 +32,10 @@ _ACCENT = (
     r"\\(?:text|(?:wide)?(?:hat|tilde)|vec|(?:over|under)line|over(?:left)?(?:right)?arrow|bar|d?dot|acute|grave|check"
     r"|breve|math(?:bb|bf|cal|frak|it|normal|rm|scr|sf|tt)|boldsymbol|bm)\s?(?:\{[^{}]*\}|(?<![a-zA-Z])[a-zA-Z])"
 )
+_SHORT = "sum|gcd|lcm|max|min|avg|ans|age|day"  # words of three letters; other two or three are a product
 # Letters, accents and fonts are names, never a constant or a function with a value of its own: `\pi`, `\sqrt{2}`.
 _NAMED = (
-    rf"(?:(?!(?:pi|ln|log|lg|exp|sqrt)(?![A-Za-z]))[A-Za-z]+|{_GREEK}|{_ACCENT}"
+    rf"(?:(?!(?:pi|ln|log|lg|exp|sqrt)(?![A-Za-z]))(?:[A-Za-z]{{4,}}|[A-Z][A-Za-z]{{1,2}}|[A-Za-z]|{_SHORT})(?![A-Za-z])|{_GREEK}|{_ACCENT}"
     r"|\\(?:max|min|sup|inf|gcd|lcm|Pr|arg|ker)(?![a-zA-Z])(?:\s?\{[^{}]*\})?)(?:\s?_\s?(?:\w|\{[^{}]*\}))?"
 )
 _VARIABLE = rf"(?:(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])|{_GREEK})"
@@ -47,6 +48,10 @@ _ASSIGNED = re.compile(
 )
 _MOST_SIDES = 6
 _APPROXIMATELY = re.compile(r"\\(?:approx|simeq|doteq)(?![a-zA-Z])")
+_MODULUS = re.compile(
+    r"(?:\\ |\s|,)*(?:\\pmod\s?\{([^{}]*)\}|\(?\s?(?:\\[bp]?mod(?![a-z])|\\text\s?\{\s?mod\s?\})\s?\{?(\w+)\}?\s?\)?)$"
+)
+_EQUIVALENT = re.compile(r"\\equiv(?![a-zA-Z])")
 _SAME_UNITS = ({"degree", "degreeC"}, {"degree", "degreeF"})
 _PROPER_NAME = re.compile(r"(?<![\\a-zA-Z{])[A-Z][a-z]{2,}")
 _PRIME = re.compile(r"(?<=[a-zA-Z)}])'")
@@ -94,7 +99,7 @@ def _same_value(given: str, gold: str) -> bool:
     An equation has the value that it gives to a name: `x=5` is 5, as is `f(2) = 5`; `x^2=5` and `6=5` are not. One of
     equal numbers has theirs: `2+3=5`.
     """
-    sides = [_sides(text) for text in (given, gold)]
+    sides = [_sides(_EQUIVALENT.sub("=", text) if _MODULUS.search(text) else text) for text in (given, gold)]
     if len(sides[0]) != len(sides[1]):
         values = [_assigned(parts) for parts in sides]
         if values[0] is None or values[1] is None:
@@ -104,6 +109,8 @@ def _same_value(given: str, gold: str) -> bool:
     bases = _in_base(given), _in_base(gold)
     if any(bases):
         return bases[0] == bases[1]
+    if (residues := _same_residue(given, gold)) is not None:
+        return residues
     if (ratios := same_ratio(given, gold)) is not None:
         return ratios
     names = _name(given), _name(gold)
@@ -158,10 +165,27 @@ def _same_expression(given: str, gold: str) -> bool:
         return False
     if "=" not in given + gold and len(_PRIME.findall(given)) != len(_PRIME.findall(gold)):
         return False
-    lowercase = not (_both_cases(given) or _both_cases(gold))
     real = not (is_complex(given) or is_complex(gold))
-    value, expected = (expression(text, lowercase=lowercase, real=real) for text in (given, gold))
+    value, expected = (expression(text, real=real) for text in (given, gold))
     return value is not None and expected is not None and expressions_equal(value, expected)
+
+
+def _same_residue(given: str, gold: str) -> bool | None:
+    r"""Return whether two values are the same if one names a modulus, as `17\pmod{20}`; None if none does.
+
+    Whole numbers to the same modulus are equal if they differ by a multiple of it.
+    """
+    one, other = _MODULUS.search(given), _MODULUS.search(gold)
+    if one is None and other is None:
+        return None
+    values = [text[: match.start()] if match else text for text, match in ((given, one), (gold, other))]
+    if one and other:
+        moduli = one[1] or one[2], other[1] or other[2]
+        if moduli[0] != moduli[1]:
+            return False
+        if all(re.fullmatch(r"-?\d{1,50}", text.strip()) for text in (*values, moduli[0])):
+            return int(moduli[0]) > 0 and (int(values[0]) - int(values[1])) % int(moduli[0]) == 0
+    return same_value(values[0].strip(), values[1].strip())
 
 
 def _in_base(text: str) -> tuple[str, str] | None:
@@ -185,9 +209,3 @@ def _name(text: str) -> tuple[str, bool] | None:
     letters = " ".join(re.sub(r"[^\w\s]", " ", match[1] or match[2] or "").lower().split())
     word = match[1] is not None or len(letters) > 3 or (len(letters) == 3 and match[0].isupper())
     return (letters, word) if letters else None
-
-
-def _both_cases(text: str) -> bool:
-    """Return whether a letter stands in a text as capital and as small letter: they are two variables."""
-    letters = set("".join(_LETTERS.findall(text)))
-    return any(letter.upper() in letters for letter in letters if letter.islower())

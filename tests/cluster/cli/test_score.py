@@ -37,10 +37,10 @@ def test_shares_and_the_lines_that_differ(tmp_path: Path) -> None:
     assert "line 2  b  gold '1000': strict wrong, flexible right; no answer in the format" in done.output
     assert "line 3  c  gold '5': strict right, flexible wrong; read '5'" in done.output
     scores = [json.loads(line) for line in written.read_text().splitlines()]
-    assert [row["correct"] for row in scores] == [True, False, True, False]
+    assert [row["strict"] for row in scores] == [True, False, True, False]
     assert scores[1] == {
         **{"id": "b", "gold": "1000", "answer": None},
-        **{"correct": False, "flexible": True, "valid": False, "stopped": None},
+        **{"strict": False, "flexible": True, "valid": False, "stopped": None},
     }
 
 
@@ -48,10 +48,11 @@ def test_a_gold_answer_may_be_a_solution_of_another_task(tmp_path: Path) -> None
     rows: list[dict[str, object]] = [
         {"gold": "9 * 2\n#### 18", "output": r"so \boxed{18}"},
         {"gold": r"so \boxed{18}", "output": r"so \boxed{18}"},
+        {"gold": "all real numbers", "output": r"\boxed{\mathbb{R}}"},
     ]
     done = score(tmp_path, rows, "--task", "math")
     assert done.exit_code == 0, done.output
-    assert "strict             2  100.0%" in done.output
+    assert "strict             3  100.0%" in done.output
 
 
 def test_a_number_of_json_is_compared_as_it_is_written(tmp_path: Path) -> None:
@@ -92,6 +93,9 @@ def test_a_task_may_be_a_mapping(tmp_path: Path) -> None:
         ({"gold": 10**4299, "output": "x"}, "arc_challenge", "line 1: gold is"),
         ({"gold": "1" * 6000, "output": "x"}, "arc_challenge", "line 1: gold is"),
         ({"gold": "B", "output": "B"}, "arc_challenge", "a letter of the row's list `choices` is expected"),
+        ({"gold": "So the answer is 5.", "output": "x"}, "math", "line 1: gold is prose that boxes no answer"),
+        ({"gold": "There remain $5$ apples", "output": "x"}, "math", "line 1: gold is prose that boxes no answer"),
+        ({"gold": "2\\boxed", "output": "x"}, "math", "line 1: gold boxes no answer"),
         ({"gold": "1", "output": "1"}, "gsm9k", "there are synthetic, gsm8k"),
         ({"gold": "1", "output": "1"}, "nothing.toml", "task mapping nothing.toml"),
     ],

@@ -49,7 +49,7 @@ def same_value(one: str, other: str) -> bool:
 def real_outputs() -> list[tuple[str, str]]:
     """Every output of every run that is there, with its solution: whole, and up to the first stop text."""
     pairs = []
-    for file in sorted((DATA / "reference_runs").glob("*.jsonl")):
+    for file in sorted(DATA.rglob("*.jsonl")):
         for row in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
             for name, output in row.items():
                 if name.endswith("_output"):

@@ -103,6 +103,12 @@ def test_a_text_is_cut_at_the_first_of_its_stops(text: str, before: str) -> None
     assert cut(text, ()) == text
 
 
+@pytest.mark.parametrize("line", ["**Q:** x", "**Q**: x", "## Q: x", "> Q: x", " _Q:_ x"])
+def test_a_stop_text_in_markdown_cuts_too(line: str) -> None:
+    assert cut(f"a\n{line}", ("\nQ:", "\nR:")) == "a"
+    assert cut(f"a {line}\nbQ: Q", ("\nQ:", "\nR:")) == f"a {line}\nbQ: Q"
+
+
 @given(st.text())
 def test_no_text_breaks_the_scorer(text: str) -> None:
     score_number(text, text)
