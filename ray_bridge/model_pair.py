@@ -15,7 +15,9 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.generation.verify import judge_decoding
 from ray_bridge.inputs.encoding import Encoded, Encoder
+from ray_bridge.inputs.latent_thoughts import think
 from ray_bridge.inputs.source_batch import SourceBatch, read_source
+from ray_bridge.inputs.source_cache import read_cache
 from ray_bridge.models.embedding_map import FitOnce
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.gradient_accuracy import judge_gradients
@@ -107,6 +109,10 @@ class ModelPair:
         Raises:
             UserError: if the source has no such layer.
         """
+        if self.spec.bridge == "c2c":
+            return read_cache(self.source, items)
+        if self.spec.latent_steps:
+            return think(self.source, items, self.spec.latent_steps)
         return read_source(self.source, items, self.spec.source_layer)
 
     def identities(self) -> dict[str, dict[str, str]]:
@@ -130,6 +136,11 @@ class ModelPair:
             lines["injection"] = (
                 f"injection={self.spec.injection}: rows with keys and values of their own are trained and decoded by "
                 "transformers' layers, without fused layers, CUDA graphs or a few-shot header read once"
+            )
+        if self.spec.latent_steps and self.source.device.type == "cuda":
+            lines["latent_steps"] = (
+                f"latent_steps={self.spec.latent_steps}: the source's steps run one by one in transformers' layers, "
+                "without fused layers, CUDA graphs or a few-shot header read once"
             )
         return {f"slow/{role}": line for role, line in lines.items() if line}
 

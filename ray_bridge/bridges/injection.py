@@ -4,6 +4,7 @@
     residual    added to the embeddings of the question's tokens, through a gate
     adapter     read by gated cross-attention in some layers of the target (Flamingo, Alayrac et al. 2022)
     kv_prefix   turned into keys and values of every layer of the target (prefix tuning, Li & Liang 2021)
+    c2c         the source's cache, fused into the target's (Cache-to-Cache, Fu et al. 2025)
 
 All but the first add no positions. Gates of residual and adapter start at `gate_init`: at 0 the untrained target
 answers as it does alone, but the gradient of its answers reaches the bridge through a gate that is all but closed.
@@ -14,8 +15,10 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bridge_common.errors import UserError
+from ray_bridge.bridges.c2c import CacheFuser
 from ray_bridge.bridges.kv_prefix import KVPrefix
 from ray_bridge.bridges.layers import Attention
 from ray_bridge.config.spec import JobSpec
@@ -68,12 +71,12 @@ class Injection(nn.Module):
         UserError: if the job names layers that the target lacks.
     """
 
-    def __init__(self, spec: JobSpec, target: FrozenLM) -> None:
+    def __init__(self, spec: JobSpec, target: FrozenLM, source: FrozenLM | None = None) -> None:
         super().__init__()
         self.residual = Residual(spec.gate_init) if spec.injection == "residual" else None
         layers = adapted_layers(spec, target) if spec.injection == "adapter" else ()
         sizes = (target.hidden_size, spec.hidden_size, spec.num_heads)
-        self.writer = cache_writer(spec, target)
+        self.writer = cache_writer(spec, source, target)
         self._adapters = nn.ModuleDict({str(layer): Adapter(*sizes, spec.gate_init) for layer in layers})
 
     @property
@@ -86,15 +89,27 @@ class Injection(nn.Module):
         named = {f"gate/layer{layer}": cast(Adapter, adapter).gate for layer, adapter in self.adapters.items()}
         if self.residual is not None:
             named["gate/residual"] = self.residual.gate
+        if isinstance(self.writer, CacheFuser):
+            return self.writer.gate_values()
         return {name: float(gate.detach()) for name, gate in named.items()}
 
-    def forward(self, soft: Tensor) -> SoftContext:
-        """Return what the target is given for Z, (B, K, d_t): the tokens, gated under `residual`, and the adapters."""
+    def forward(self, soft: Tensor, mask: Tensor | None = None) -> SoftContext:
+        """Return what the target is given for Z, (B, K, d_t): the tokens, gated under `residual`, and what reads them.
+
+        Args:
+            soft: Z; under `c2c` the source's cache.
+            mask: (B, S) of the bridge's input, by which a cache's tokens are there; others have no use for it.
+        """
         tokens = soft if self.residual is None else cast(Tensor, self.residual(soft))  # (B, K, d_t)
-        return SoftContext(adapters=self.adapters, tokens=tokens, writer=self.writer)
+        return SoftContext(adapters=self.adapters, tokens=tokens, writer=self.writer, mask=self._mask(tokens, mask))
+
+    def _mask(self, tokens: Tensor, mask: Tensor | None) -> Tensor | None:
+        if mask is None or not isinstance(self.writer, CacheFuser):
+            return None
+        return F.pad(mask, (0, tokens.shape[1] - mask.shape[1]))  # (B, T)
 
 
-def cache_writer(spec: JobSpec, target: FrozenLM) -> nn.Module | None:
+def cache_writer(spec: JobSpec, source: FrozenLM | None, target: FrozenLM) -> nn.Module | None:
     """Return what writes into the target's keys and values, None for an injection that does not.
 
     Raises:
@@ -106,7 +121,12 @@ def cache_writer(spec: JobSpec, target: FrozenLM) -> nn.Module | None:
         raise UserError(
             f"injection={spec.injection}: layers of {target.name} see a window of its text alone: use prepend"
         )
-    return KVPrefix(spec, target)
+    if spec.injection == "kv_prefix":
+        return KVPrefix(spec, target)
+    if source is None or not attends_fully(source.config):
+        name = "the source" if source is None else source.name
+        raise UserError(f"injection=c2c: layers of {name} see a window of its text alone: use another source")
+    return CacheFuser(spec, source, target)
 
 
 def adapted_layers(spec: JobSpec, target: FrozenLM) -> tuple[int, ...]:

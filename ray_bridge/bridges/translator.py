@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bridge_common.errors import UserError
+from ray_bridge.bridges.c2c import CacheReader
 from ray_bridge.bridges.dit import DiTBridge
 from ray_bridge.bridges.geometry_projection import GeometryProjection
 from ray_bridge.bridges.injection import Injection
@@ -22,6 +23,7 @@ from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.models.embedding_map import FitOnce, fit_here
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.noise import stable_seed, uniform
 
 HELD_OUT = 0.1
@@ -88,6 +90,7 @@ class TranslatorModule(nn.Module):
         injection: how they enter the target.
         flow: the bridge if it is a flow and so has a flow loss, else None.
         regression: the bridge if it is fitted in closed form and not trained, else None.
+        hands_on: whether the bridge hands on the source's cache as it is.
 
     Raises:
         UserError: if the job's bridge or adapted layers cannot be made.
@@ -101,9 +104,10 @@ class TranslatorModule(nn.Module):
             else None
         )
         self.bridge = build_bridge(spec, target.hidden_size if self.geometry else source.hidden_size, target)
-        self.injection = Injection(spec, target)
+        self.injection = Injection(spec, target, source)
         self.flow = self.bridge if isinstance(self.bridge, DiTBridge) else None
         self.regression = self.bridge if isinstance(self.bridge, LinearBridge) else None
+        self.hands_on = isinstance(self.bridge, CacheReader)
 
     @property
     def scale(self) -> ExactScale:
@@ -122,6 +126,10 @@ class TranslatorModule(nn.Module):
             (B, K, d_t), each token at the RMS of the target's embeddings times the learned gain.
         """
         return self.sample(noise, dropped, *self.bridge_inputs(source))
+
+    def context(self, source: SourceBatch, soft: Tensor) -> SoftContext:
+        """Return what the target is given for the soft tokens (B, K, d_t) of a batch."""
+        return self.injection(soft, source.mask)
 
     def bridge_inputs(self, source: SourceBatch, rounded: Callable[[int], int] = int) -> tuple[Tensor, ...]:
         """Return what `sample` and `flow_error` read, as tensors on the device; never part of a CUDA graph.

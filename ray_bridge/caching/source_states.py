@@ -25,6 +25,8 @@ class SourceStates(FrozenStates):
         layer: 0 for the embeddings, n for the output of layer n, negative from the end.
         identity: the source's digest.
         folder: folder of the files; see `FrozenStates`.
+        latent_steps: m; if not 0, there are m states of each example, those of latent steps.
+        read: reads examples if not by `read_source`, as `ModelPair.read_source`.
         limit: bytes that all files of the folder may take.
     """
 
@@ -39,13 +41,19 @@ class SourceStates(FrozenStates):
         identity: Any,
         folder: Path | None,
         *,
+        latent_steps: int = 0,
+        read: Callable[[Sequence[Encoded]], SourceBatch] | None = None,
         limit: int = LIMIT,
     ) -> None:
-        super().__init__(source, encode, examples, [identity, layer], folder, limit=limit)
-        self.layer = layer
+        states = ["latent steps", latent_steps] if latent_steps else layer
+        super().__init__(source, encode, examples, [identity, states], folder, limit=limit)
+        self.latent_steps = latent_steps
+        self._read = read or (lambda items: read_source(source, items, layer))
 
     def extract(self, item: Encoded) -> Extract:
-        """Return the question's span of the source's prompt."""
+        """Return the question's span of the source's prompt, or as many states as there are latent steps."""
+        if self.latent_steps:
+            return Extract(ids=item.source_ids, begin=0, end=self.latent_steps)
         begin, end = item.question_span
         return Extract(ids=item.source_ids, begin=begin, end=end)
 
@@ -55,7 +63,7 @@ class SourceStates(FrozenStates):
         Raises:
             UserError: if the source has no such layer.
         """
-        batch = read_source(self.lm, items, self.layer)
+        batch = self._read(items)
         return batch.states[batch.mask.bool()]  # (tokens, d_s)
 
     def __call__(self, items: Sequence[Encoded]) -> SourceBatch:
@@ -66,7 +74,7 @@ class SourceStates(FrozenStates):
         """
         rows = self.lookup(items)
         if rows is None:
-            return read_source(self.lm, items, self.layer)
+            return self._read(items)
         S = max(len(row) for row in rows)
         transfer = PackedTransfer(
             self.lm.device, ((len(rows), S, rows[0].shape[1]), rows[0].dtype), ((len(rows), S), torch.long)

@@ -16,6 +16,7 @@ from ray_bridge.config.plugins import import_plugin
 from ray_bridge.config.registry import Value, read_extra, registry_of, settings_of
 from ray_bridge.config.task_mapping import MAPPED, TaskMapping, known_mapping, known_mappings
 from ray_bridge.config.task_needs import need_of, task_needs
+from ray_bridge.config.transfer_rules import misfit
 from ray_bridge.config.validation import Frozen, build
 
 EXTRA = "extra."  # start of a plug-in's setting, as the command line and records name it
@@ -66,6 +67,13 @@ class JobSpec(Frozen):
         -1,
         description="hidden state of the source that the bridge reads: 0 the embeddings, n the output of layer n, "
         "-1 the last layer's",
+    )
+    latent_steps: int = Field(
+        0,
+        ge=0,
+        le=512,
+        description="m, steps that the source goes on after the prompt without writing tokens, each from the last "
+        "hidden state before it; the bridge then reads these m states instead of source_layer's",
     )
     model_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="dtype of both frozen models' weights"
@@ -137,11 +145,11 @@ class JobSpec(Frozen):
         description="place of the soft tokens: first puts them right after BOS, before_question between the few-shot "
         "header and the question, so that the header's keys and values are computed once",
     )
-    injection: Literal["prepend", "residual", "adapter", "kv_prefix"] = Field(
+    injection: Literal["prepend", "residual", "adapter", "kv_prefix", "c2c"] = Field(
         "prepend",
         description="how soft tokens enter the target: prepend as tokens of the sequence, residual added to the "
         "question's embeddings through a gate, adapter read by gated cross-attention in some layers, kv_prefix made "
-        "into keys and values of every layer",
+        "into keys and values of every layer, c2c (with bridge=c2c) fused into the keys and values of the question",
     )
     adapter_layers: Annotated[tuple[int, ...], BeforeValidator(_split_commas)] = Field(
         (),
@@ -164,8 +172,8 @@ class JobSpec(Frozen):
         "dit",
         description="architecture: dit (diffusion transformer on one pooled source vector), dit_xattn (dit that also "
         "cross-attends to every source token), resampler (learned queries, no diffusion), linear (a regression on "
-        "flow_teacher's text, fitted and not trained: steps=0), constant (a control: learned soft tokens without a "
-        "source), or a class as MODULE:CLASS",
+        "flow_teacher's text, fitted and not trained: steps=0), c2c (the source's keys and values, with "
+        "injection=c2c), constant (a control: learned soft tokens without a source), or a class as MODULE:CLASS",
     )
     soft_tokens: int = Field(64, ge=1, le=4096, description="K, number of soft tokens made for each question")
     hidden_size: int = Field(512, ge=8, description="width of the bridge; a multiple of num_heads")
@@ -353,24 +361,10 @@ class JobSpec(Frozen):
             )
         if self.task_mapping is not None and self.task_revision is not None:
             raise ValueError("task_revision: name revisions in the mapping, under [train] and [test]")
-        if self.bridge == "linear" and (self.steps or self.flow_teacher == "none"):
-            raise ValueError(
-                "bridge linear is fitted to flow_teacher's text, not trained: set steps=0 and a flow_teacher"
-            )
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}")
-        if self.layout == "soft_only" and self.soft_position == "before_question":
-            raise ValueError("soft_position before_question needs layout soft_plus_text: soft_only has no header")
-        if self.injection != "prepend" and self.layout == "soft_only":
-            raise ValueError(f"injection {self.injection} needs layout soft_plus_text: soft_only has no question in it")
-        if self.gate_init and self.injection not in ("residual", "adapter"):
-            raise ValueError(f"gate_init needs injection residual or adapter: {self.injection} has no such gate")
-        if self.writes_cache and self.target_shards > 1:
-            raise ValueError(f"injection {self.injection} needs target_shards=1: a part has not all keys and values")
-        if self.adapter_layers and self.injection != "adapter":
-            raise ValueError("adapter_layers needs injection adapter")
-        if self.prompt_share and self.layout != "soft_only":
-            raise ValueError("prompt_share needs layout soft_only: under soft_plus_text every step sees the prompt")
+        if problem := misfit(self):
+            raise ValueError(problem)
         if self.decode_aware and self.decode_weight == 0 and self.on_policy_distill == 0:
             raise ValueError("decode_aware is on but decode_weight and on_policy_distill are both 0: set one of them")
         return self
@@ -383,7 +377,7 @@ class JobSpec(Frozen):
     @property
     def writes_cache(self) -> bool:
         """Whether what is transferred enters the target as keys and values, of each row its own."""
-        return self.injection == "kv_prefix"
+        return self.injection in ("kv_prefix", "c2c")
 
     @property
     def inserted(self) -> int:

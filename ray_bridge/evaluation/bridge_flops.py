@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import SourceBatch
+from ray_bridge.inputs.source_cache import cache_width
 from ray_bridge.model_pair import ModelPair
 
 
@@ -40,7 +41,8 @@ def bridge_flops(pair: ModelPair, translator: TranslatorModule, items: Sequence[
 
 
 def _counted(pair: ModelPair, translator: TranslatorModule, items: Sequence[Encoded]) -> list[int]:
-    one_of = {_states_read(translator, item): item for item in items}
+    steps = pair.spec.latent_steps
+    one_of = {_states_read(translator, item, steps): item for item in items}
     lengths = sorted(one_of)
     first, middle, last = lengths[0], lengths[len(lengths) // 2], lengths[-1]
     known = {length: _count(pair, translator, one_of[length]) for length in {first, middle, last}}
@@ -49,28 +51,32 @@ def _counted(pair: ModelPair, translator: TranslatorModule, items: Sequence[Enco
         known = {length: known[first] + slope * (length - first) for length in lengths}
     else:
         known |= {length: _count(pair, translator, one_of[length]) for length in lengths if length not in known}
-    return [known[_states_read(translator, item)] for item in items]
+    return [known[_states_read(translator, item, steps)] for item in items]
 
 
-def _states_read(translator: TranslatorModule, item: Encoded) -> int:
-    """Return how many states the bridge reads: of the target's tokens under geometry_projection, else the source's."""
-    if translator.geometry is not None and item.alignment is not None:
+def _states_read(translator: TranslatorModule, item: Encoded, steps: int) -> int:
+    """Return how many states the bridge reads: of latent steps, of the target's tokens, or of the source's tokens."""
+    if steps:
+        return steps
+    if item.alignment is not None:
         return len(item.alignment.tokens)
     return item.question_span[1] - item.question_span[0]
 
 
 def _count(pair: ModelPair, translator: TranslatorModule, item: Encoded) -> int:
     dtype, device = next(translator.parameters()).dtype, pair.target.device
-    length = item.question_span[1] - item.question_span[0]
+    length, width = pair.spec.latent_steps or item.question_span[1] - item.question_span[0], pair.source.hidden_size
+    if translator.hands_on and item.alignment is not None:
+        length, width = len(item.alignment.tokens), cache_width(pair.source)
     source = SourceBatch(
-        states=torch.zeros(1, length, pair.source.hidden_size, dtype=dtype, device=device),
+        states=torch.zeros(1, length, width, dtype=dtype, device=device),
         mask=torch.ones(1, length, dtype=torch.long, device=device),
         items=[item],
     )
     noise = torch.zeros(1, pair.spec.soft_tokens, pair.target.hidden_size, dtype=dtype, device=device)
     # With gradients enabled, as the counter's hooks on modules need it; no backward pass follows.
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        soft = translator.injection(translator(source, noise))
+        soft = translator.context(source, translator(source, noise))
         if soft.writer is not None:
             soft.writer.rehearse(soft.tokens)
     return int(counter.get_total_flops())

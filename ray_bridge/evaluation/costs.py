@@ -136,17 +136,32 @@ class CostCounter:
         """Return the cost of reading a question with the source, of its soft tokens, and of passing them."""
         item, spec = self.items[i], self.spec
         size = PromptSize.of(Row(before=(), prompt=item.source_ids, header=item.source_header), None)
-        flops = forward_flops(self.source, size.read, size.cached, layers=self.source_layers)
+        steps, states = spec.latent_steps, item.question_span[1] - item.question_span[0]
+        if steps:  # all layers, for the prompt and for each step, whose keys and values the source has to hold
+            read, states = len(item.source_ids), steps
+            flops = forward_flops(self.source, read + steps)
+            held = read + steps
+        elif spec.bridge == "c2c":  # all layers, and what passes is what the bridge reads
+            read, held = len(item.source_ids), len(item.source_ids)
+            flops = forward_flops(self.source, read)
+        else:
+            read, held = size.read, size.cached
+            flops = forward_flops(self.source, read, size.cached, layers=self.source_layers)
         of_bridge = None if self.of_bridge is None else self.of_bridge[i]
+        passed = spec.soft_tokens * self.target.hidden * self.number
+        state_bytes = states * self.source.hidden * self.number
+        if spec.bridge == "c2c" and item.alignment is not None:
+            passed = state_bytes = kv_bytes(self.source, len(item.alignment.tokens), self.number)
         return _part(
-            prefill_tokens=size.read,
-            cached_tokens=size.cached,
+            prefill_tokens=read,
+            cached_tokens=0 if steps or spec.bridge == "c2c" else size.cached,
+            decoded_tokens=steps,
             flops=None if of_bridge is None else flops + of_bridge,
             source_flops=flops,
             bridge_flops=of_bridge,
-            passed_bytes=spec.soft_tokens * self.target.hidden * self.number,
-            state_bytes=(item.question_span[1] - item.question_span[0]) * self.source.hidden * self.number,
-            kv_bytes=kv_bytes(self.source, size.cached, self.number),
+            passed_bytes=passed,
+            state_bytes=state_bytes,
+            kv_bytes=kv_bytes(self.source, held, self.number),
         )
 
 

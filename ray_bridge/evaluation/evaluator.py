@@ -311,13 +311,26 @@ class Evaluator:
         source = self.pair.read_source(items)
         dtype = next(translator.parameters()).dtype
         source = SourceBatch(states=source.states.to(dtype), mask=source.mask, items=items)
-        return translator.injection(translator(source, self._noise("evaluation", items).to(dtype)))
+        return translator.context(source, translator(source, self._noise("evaluation", items).to(dtype)))
 
     @torch.no_grad()
     def _random_soft(self, items: Sequence[Encoded], translator: TranslatorModule) -> SoftContext:
         scale = translator.scale
+        if translator.hands_on:
+            return translator.context(*self._random_cache(items, scale.gain.dtype))
         noise = scale(self._noise("random soft", items).to(scale.gain.dtype))  # (B, K, d_t)
         return translator.injection(noise)
+
+    def _random_cache(self, items: Sequence[Encoded], dtype: torch.dtype) -> tuple[SourceBatch, Tensor]:
+        """Return noise of the size of the source's cache in its place: as much of it as each example has."""
+        source = self.pair.read_source(items)
+        cache = source.states.to(dtype)  # (B, T, C)
+        noise = torch.zeros_like(cache)
+        for i, item in enumerate(items):
+            count = int(source.mask[i].sum())
+            key = ("random soft", self.spec.noise_seed, item.example.id)
+            noise[i, :count] = normal((count, cache.shape[-1]), [key])[0].to(cache)
+        return source, noise * cache.pow(2).mean(-1, keepdim=True).sqrt()  # (B, T, C)
 
     def _noise(self, purpose: str, items: Sequence[Encoded]) -> Tensor:
         shape = (self.spec.soft_tokens, self.pair.target.hidden_size)

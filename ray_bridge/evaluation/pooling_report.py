@@ -91,7 +91,12 @@ def read_examples(
 
 
 def token_texts(pair: ModelPair, item: Encoded) -> list[str]:
-    """Decode the question's tokens one by one: the target's under geometry_projection, else the source's."""
+    """Decode the question's tokens one by one, the target's under geometry_projection, else the source's.
+
+    Under latent_steps the bridge reads no tokens, and the steps are numbered.
+    """
+    if pair.spec.latent_steps:
+        return [f"thought {i}" for i in range(1, pair.spec.latent_steps + 1)]
     if item.alignment is None:
         ids, tokenizer = item.source_ids[slice(*item.question_span)], pair.source.tokenizer
     else:

@@ -79,6 +79,8 @@ def bridge_bytes(spec: JobSpec, rows: int, read: int) -> int:
     """
     if spec.bridge in ("constant", "linear"):
         return 0
+    if spec.bridge == "c2c":  # of each fused layer, for keys and values: about six of its width, and the fused cache
+        return FP32 * rows * read * spec.depth * 12 * spec.hidden_size
     width, K = spec.hidden_size, spec.soft_tokens
     plain = spec.bridge in ("dit", "resampler")  # the others also attend to every source token
     of_block = (22 if plain else 27) * width * K + (0 if plain else 2 * width * read)
@@ -97,7 +99,11 @@ def trained_parameters(spec: JobSpec, source: ModelShape, target: ModelShape) ->
         count = len(spec.adapter_layers) or target.layers // 2
         adapters = count * (3 * d_t * width + 4 * width**2)
     if spec.injection == "kv_prefix":
-        adapters = width * d_t + target.layers * width * 2 * target.kv_heads * target.head_dim
+        adapters = width * d_t + 2 * width**2 + target.layers * width * 2 * target.kv_heads * target.head_dim
+    if spec.bridge == "c2c":
+        own, other = target.kv_heads * target.head_dim, source.kv_heads * source.head_dim
+        of_layer = 2 * (width * (2 * own + other + width + target.kv_heads) + 2 * width + own)
+        return min(source.layers, target.layers) * of_layer
     projection = d_s * d_t if spec.geometry_projection else 0
     if spec.bridge == "linear":
         return read * d_t + spec.soft_tokens * d_t + projection + adapters

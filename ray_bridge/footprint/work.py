@@ -18,7 +18,7 @@ from ray_bridge.footprint.model_shape import ModelShape
 from ray_bridge.footprint.shards import part_of
 
 BACKWARD = 2  # backward passes of trained weights, in forward passes; of frozen ones it is 1
-NO_FLOW = ("resampler", "linear", "constant")  # bridges of the package without a flow loss
+NO_FLOW = ("resampler", "linear", "c2c", "constant")  # bridges of the package without a flow loss
 MEMORY = 80e9 * 0.9  # bytes of a GPU that weights and caches of decoding may take
 
 
@@ -90,7 +90,7 @@ class JobWork:
             self.kept = positions_that_fit(spec, run, source, self.target, memory)
         layer = spec.source_layer
         self.source_layers = layer if layer >= 0 else source.layers + 1 + layer
-        self.stored = spec.steps * spec.batch_size >= texts.train
+        self.stored = spec.steps * spec.batch_size >= texts.train and spec.bridge != "c2c"
 
     # -- training -----------------------------------------------------------------------------------------------------
 
@@ -235,6 +235,8 @@ class JobWork:
 
     def _source_reading(self) -> int:
         own = self.texts.source
+        if self.spec.latent_steps or self.spec.bridge == "c2c":  # all layers, the header in each row
+            return forward_flops(self.source, _whole(own.header + own.prompt) + self.spec.latent_steps)
         return forward_flops(self.source, _whole(own.prompt), _whole(own.header), layers=self.source_layers)
 
     def _soft_flops(self) -> float:
@@ -248,8 +250,12 @@ class JobWork:
             return 0.0
         w, K, d_t = spec.hidden_size, spec.soft_tokens, self.target.hidden
         geometry = spec.geometry_projection
-        read = self.texts.target.question if geometry else self.texts.source.question
+        read = self.texts.target.question if geometry else spec.latent_steps or self.texts.source.question
         width = d_t if geometry else self.source.hidden
+        if spec.bridge == "c2c":
+            sizes = (self.target.kv_heads * self.target.head_dim, self.source.kv_heads * self.source.head_dim)
+            layer = 2 * w * (2 * sizes[0] + sizes[1] + w + self.target.kv_heads)
+            return 2.0 * float(self.texts.target.question) * min(self.source.layers, self.target.layers) * layer
         if spec.bridge == "linear":
             return 2.0 * d_t * ((read * self.source.hidden if geometry else 0) + K * width)
         before = float(read) * (self.source.hidden * d_t if geometry else 0) + read * width * (width + w)

@@ -284,8 +284,10 @@ class Translator(ModelHubMixin):
         """Return the soft tokens that the target reads for questions.
 
         Args:
-            questions: one question, or B of them.
+            questions: one question, or B of them; refused if the translator makes no soft tokens.
         """
+        if self.module.hands_on:
+            raise UserError("bridge=c2c makes no soft tokens: it fuses the source's cache into the target's")
         examples = self._examples(questions)
         embeds = self._evaluator(1, 1).soft(self.pair.encoder(examples), self.module).tokens  # (B, K, d_t)
         return SoftTokens(embeds=embeds, mask=embeds.new_ones(embeds.shape[:2], dtype=torch.long))

@@ -30,7 +30,8 @@ class Encoded:
         prompted_row: the row with the prompt, for the prompt curriculum under soft_only, else None.
         question_ids: the question's target tokens alone.
         source_header: how many of the first source tokens, BOS included, are the few-shot header's.
-        alignment: how the question's source tokens are pooled onto the target's; None without geometry_projection.
+        alignment: how the question's source tokens are pooled onto the target's; None if nothing
+            asks for it.
     """
 
     example: Example
@@ -171,6 +172,7 @@ class Encoder:
         self, example: Example, answer: str, of_source: ReadPrompt, of_target: ReadPrompt, question: TokenisedText
     ) -> Encoded:
         spec, row = self.spec, of_target.row
+        aligned = spec.geometry_projection or spec.injection == "c2c"
         text_row, prompted_row = row.text_only(), None
         if spec.injection != "prepend":
             first, last = of_target.question_tokens
@@ -188,6 +190,6 @@ class Encoder:
             text_row=text_row,
             question_ids=question.ids,
             source_header=of_source.row.header,
-            alignment=align_questions(of_source, of_target) if spec.geometry_projection else None,
+            alignment=align_questions(of_source, of_target) if aligned else None,
             prompted_row=prompted_row,
         )

@@ -61,12 +61,3 @@ def read_rows(
     cache = DynamicCache()
     lm.run_transformers(None, input_ids=ids, attention_mask=real, past_key_values=cache, use_cache=True)
     return [layer.keys for layer in cache.layers], [layer.values for layer in cache.layers], real
-
-
-def layer_scales(lm: FrozenLM, count: int = 64) -> tuple[Tensor, Tensor]:
-    """Return the root mean square of a model's keys and values in each layer, (layers,) each, over some tokens."""
-    vocabulary = lm.embedding.weight.shape[0]
-    ids = [i * vocabulary // count for i in range(count)]
-    keys, values, _ = read_rows(lm, [ids])
-    of_keys, of_values = (torch.stack([x.float().pow(2).mean().sqrt() for x in part]).cpu() for part in (keys, values))
-    return of_keys, of_values

@@ -121,7 +121,7 @@ class DecodeAware:
         items = self.pair.encoder([self.train[questions[q]] for q in mine])
         source = self.pair.read_source(items)
         context = StepContext(self.spec, step.target, step.translator, source, step.step_key, step.worker, step.passes)
-        soft = step.translator.injection(context.soft)  # of q questions
+        soft = step.translator.context(source, context.soft)  # of q questions
         soft_rows = [mine.index(key.question) for key in keys]
         completions = sample_completions(
             self.pair, step.step_key, keys, soft_rows, items, soft, self.batch_size, self.statistics

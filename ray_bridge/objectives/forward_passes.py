@@ -84,6 +84,8 @@ class ForwardPasses:
         def sample(noise: Tensor, *bridge_inputs: Tensor) -> Tensor:
             return self.translator.sample(noise, None, *bridge_inputs)
 
+        if self.translator.hands_on:
+            return sample(noise, *bridge_inputs)
         return self._with_translator("soft", sample, (noise, *bridge_inputs))
 
     def flow_error(

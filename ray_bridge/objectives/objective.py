@@ -43,12 +43,13 @@ class WeightedTerm:
 def objective_terms(spec: JobSpec) -> list[WeightedTerm]:
     """Return the terms of every step, in a fixed order, without those of weight 0."""
     flows = issubclass(BRIDGES.load(spec.bridge), DiTBridge) and spec.flow_teacher != "none"
+    of_soft = float(spec.injection != "c2c")  # fused caches have no soft tokens that could be like the question's
     terms = [
         WeightedTerm(name="answer_nll", weight=1.0, compute=answer_nll),
         WeightedTerm(name="answer_kl", weight=spec.kl_weight, compute=answer_kl),
-        WeightedTerm(name="prompt_alignment", weight=spec.prompt_weight, compute=prompt_alignment),
+        WeightedTerm(name="prompt_alignment", weight=of_soft * spec.prompt_weight, compute=prompt_alignment),
         WeightedTerm(name="flow", weight=spec.flow_weight if flows else 0.0, compute=flow),
-        WeightedTerm(name="contrast", weight=spec.contrast_weight, compute=contrast),
+        WeightedTerm(name="contrast", weight=of_soft * spec.contrast_weight, compute=contrast),
     ]
     return [term for term in terms if term.weight > 0]
 

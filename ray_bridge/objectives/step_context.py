@@ -101,7 +101,7 @@ class StepContext:
     @cached_property
     def student(self) -> Batch:
         """Inputs of the target with soft tokens and the gold answer."""
-        soft = self.translator.injection(self.soft)
+        soft = self.translator.context(self.source, self.soft)
         return assemble_after_prefix(self.target, [item.row for item in self.items], soft, pad="right")
 
     @cached_property

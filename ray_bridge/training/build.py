@@ -76,6 +76,9 @@ def build_parts(
     source_states, teacher_states = _frozen_states(spec, pair, splits, cache)
     node_cache = NodeCache(cache)
     translator = build_translator(spec, pair.source, pair.target, pair.fit_once(node_cache, worker))
+    if spec.writes_cache:  # fitted to the target, whose sums may round differently on each worker
+        for weights in translator.injection.parameters():
+            worker.broadcast(weights.data)
     parameters = [p for p in translator.parameters() if p.requires_grad]
     # Decode-aware terms come first, so that their peak of memory does not add to what the other terms keep.
     decode_aware = decode_terms(spec, pair, splits.train, batch_size=run.eval_batch_size)
@@ -122,13 +125,23 @@ def _frozen_states(
 ) -> tuple[SourceStates, TeacherStates]:
     # Reading every training example ahead, in large batches, pays if the steps ask for each at least once.
     every_example_is_used = spec.steps * spec.batch_size >= len(splits.train)
-    for_source: Sequence[Example] = splits.train if every_example_is_used else ()
+    used: Sequence[Example] = splits.train if every_example_is_used else ()
+    for_source = used if spec.bridge != "c2c" else ()  # a cache is as large as all layers' states
     # The misaligned KL compares other positions than the kept ones.
-    for_teacher: Sequence[Example] = for_source if spec.kl_alignment and spec.kl_weight > 0 else ()
+    for_teacher = used if spec.kl_alignment and spec.kl_weight > 0 else ()
     source_id = pair.digest_of(pair.source) if for_source else None
     target_id = pair.digest_of(pair.target) if for_teacher else None
     return (
-        SourceStates(pair.source, pair.encoder, for_source, spec.source_layer, source_id, cache),
+        SourceStates(
+            pair.source,
+            pair.encoder,
+            for_source,
+            spec.source_layer,
+            source_id,
+            cache,
+            latent_steps=spec.latent_steps,
+            read=pair.read_source,
+        ),
         TeacherStates(pair.target, pair.encoder, for_teacher, target_id, cache),
     )
 

@@ -9,6 +9,9 @@ from tune_spaces.design.variants import Variant, full
 RESAMPLER = "resampler"
 LINEAR, LINEAR_ANSWER = "linear", "linear-answer"
 KV_PREFIX = "kv-prefix"
+LATENT_THOUGHTS = "latent-thoughts"
+LATENT_STEPS = 16
+C2C = "c2c"
 
 
 def rival_variants() -> tuple[Variant, ...]:
@@ -26,6 +29,16 @@ def rival_variants() -> tuple[Variant, ...]:
             purpose="rival: the resampler's slots as keys and values in every layer, instead of soft tokens",
         ),
         Variant(
+            name=LATENT_THOUGHTS,
+            changes={**on, "bridge": "resampler", "latent_steps": LATENT_STEPS, "geometry_projection": False},
+            purpose=f"rival: the resampler reads the last states of {LATENT_STEPS} latent steps of the source",
+        ),
+        Variant(
+            name=C2C,
+            changes={**on, "bridge": "c2c", "injection": "c2c", "geometry_projection": False},
+            purpose="rival: the source's cache of keys and values, fused into the target's behind learned gates",
+        ),
+        Variant(
             name=LINEAR,
             changes={**on, "bridge": "linear", "steps": 0},
             purpose="rival: a linear map to the question's embeddings, fitted in closed form",
@@ -41,6 +54,8 @@ def rival_variants() -> tuple[Variant, ...]:
 RIVAL_QUESTIONS = (
     ("Does a resampler without diffusion do as well?", RESAMPLER, "full"),
     ("Do keys and values in every layer do as well as soft tokens?", KV_PREFIX, "full"),
+    ("Do latent thoughts say as much as the question's states?", LATENT_THOUGHTS, "full"),
+    ("Does a fused cache do as well as soft tokens?", C2C, "full"),
     ("Does a linear map to the question's embeddings do as well?", LINEAR, "full"),
     ("Does a linear map to the answer's embeddings do as well?", LINEAR_ANSWER, "full"),
 )

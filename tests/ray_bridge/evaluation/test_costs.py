@@ -179,7 +179,7 @@ def test_keys_and_values_before_the_text_are_attended_to_and_held(folders: PairF
     )
     assert costs["cost/kv_bytes/random_soft"] == pytest.approx(alone + kv)
     w, d_t, heads = pair.spec.hidden_size, pair.target.hidden_size, shape_of(pair.target)
-    of_layers = 2 * K * (d_t * w + heads.layers * w * 2 * heads.kv_heads * heads.head_dim)
+    of_layers = 2 * K * (d_t * w + 2 * w * w + heads.layers * w * 2 * heads.kv_heads * heads.head_dim)
     assert costs["cost/bridge_flops/bridged"] == pytest.approx(others["cost/bridge_flops/bridged"] + of_layers)
 
 

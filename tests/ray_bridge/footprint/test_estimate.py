@@ -143,6 +143,14 @@ def test_keys_and_values_of_every_layer_are_as_large_as_estimated(folders: PairF
     assert trained_parameters(spec, shape_of(pair.source), shape_of(pair.target)) == pytest.approx(count, rel=WITHIN)
 
 
+def test_a_cache_fuser_is_as_large_as_estimated(folders: PairFolders) -> None:
+    changes: dict[str, Any] = {"bridge": "c2c", "injection": "c2c", "geometry_projection": False}
+    spec = tiny(source=folders.source, target=folders.target, train_examples=4, **changes)
+    pair = ModelPair.load(spec, load_splits(spec), torch.device("cpu"))
+    count = sum(p.numel() for p in build_translator(spec, pair.source, pair.target).parameters())
+    assert trained_parameters(spec, shape_of(pair.source), shape_of(pair.target)) == pytest.approx(count, rel=0.05)
+
+
 @pytest.mark.parametrize("geometry", [True, False])
 def test_a_regression_is_as_large_as_estimated(folders: PairFolders, geometry: bool) -> None:
     changes: dict[str, Any] = {"bridge": "linear", "steps": 0, "geometry_projection": geometry}

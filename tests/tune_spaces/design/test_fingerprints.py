@@ -42,6 +42,8 @@ VARIANTS = {
         "rivals": {
             "resampler": "f2c8a61fbba0f487",
             "kv-prefix": "511cc8dec7dfd118",
+            "latent-thoughts": "7215dcb0418c9150",
+            "c2c": "b70e4654ee86f3c5",
             "linear": "9ccd58e0bb2c4a9e",
             "linear-answer": "4311407313b4709a",
         },
@@ -94,6 +96,8 @@ VARIANTS = {
         "rivals": {
             "resampler": "ee44015cddf3fc9b",
             "kv-prefix": "1df236a65f7e8465",
+            "latent-thoughts": "e52e57b9d4907531",
+            "c2c": "9e99bb18f25cc287",
             "linear": "04d1594ba2586eb6",
             "linear-answer": "cd2069880bcbc8fc",
         },

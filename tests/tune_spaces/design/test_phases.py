@@ -34,6 +34,8 @@ PURPOSES = {
     "rivals": {
         "resampler": "rival: a Perceiver resampler, trained with the same losses without diffusion",
         "kv-prefix": "rival: the resampler's slots as keys and values in every layer, instead of soft tokens",
+        "latent-thoughts": "rival: the resampler reads the last states of 16 latent steps of the source",
+        "c2c": "rival: the source's cache of keys and values, fused into the target's behind learned gates",
         "linear": "rival: a linear map to the question's embeddings, fitted in closed form",
         "linear-answer": "rival: a linear map to the gold answer's embeddings, fitted in closed form",
     },
