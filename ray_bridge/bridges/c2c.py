@@ -116,7 +116,7 @@ class CacheFuser(nn.Module):
         at = self.source_layers - len(self.layers) + layer
         parts = other.unflatten(-1, (self.source_layers, 2, self.other))[..., at, :, :].unbind(-2)  # (B, T, .) twice
         gate = self.gates[layer].sigmoid()
-        return [gate * project(*pair) for project, *pair in zip(self.layers[layer], own, parts, strict=True)]  # type: ignore[call-overload,arg-type]
+        return [gate * project(*pair) for project, *pair in zip(self.layers[layer], own, parts, strict=True)]  # type: ignore[call-overload]
 
     def rehearse(self, tokens: Tensor) -> None:
         """Compute what this adds to a question, for a count of its FLOPs."""

@@ -6,6 +6,7 @@ would choose differ from machine to machine, and the counter does not know all o
 
 import warnings
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -13,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.inputs.row_cache import CacheWriter
 from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.inputs.source_cache import cache_width
 from ray_bridge.model_pair import ModelPair
@@ -78,5 +80,5 @@ def _count(pair: ModelPair, translator: TranslatorModule, item: Encoded) -> int:
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         soft = translator.context(source, translator(source, noise))
         if soft.writer is not None:
-            soft.writer.rehearse(soft.tokens)
+            cast(CacheWriter, soft.writer).rehearse(soft.tokens)
     return int(counter.get_total_flops())

@@ -71,7 +71,8 @@ class Pooled(nn.Module):
     [
         (
             {"bridge": "rnn"},
-            "bridge='rnn': there are dit, resampler, dit_xattn, linear, c2c, constant; a class of your own is MODULE:CLASS",
+            "bridge='rnn': there are dit, resampler, dit_xattn, linear, c2c, constant; a class of your own is "
+            "MODULE:CLASS",
         ),
         ({"task": "sums"}, "task='sums': there are synthetic, gsm8k, math, hotpotqa, arc_challenge"),
         ({"task": "nowhere:Sums"}, "plug-in nowhere cannot be imported on "),

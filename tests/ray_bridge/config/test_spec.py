@@ -24,7 +24,8 @@ from tune_spaces.design.toggles import all_toggles
         ({"steps": -1}, "steps=-1: input should be greater than or equal to 0"),
         (
             {"bridge": "rnn"},
-            "bridge='rnn': there are dit, resampler, dit_xattn, linear, c2c, constant; a class of your own is MODULE:CLASS",
+            "bridge='rnn': there are dit, resampler, dit_xattn, linear, c2c, constant; a class of your own is "
+            "MODULE:CLASS",
         ),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
         ({"hidden_size": 100, "num_heads": 8}, "multiple of num_heads"),

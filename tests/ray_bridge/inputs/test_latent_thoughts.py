@@ -51,8 +51,8 @@ def test_each_step_follows_from_the_state_before_it(folders: PairFolders) -> Non
 
 def test_stored_thoughts_are_those_of_the_source(folders: PairFolders, tmp_path: Path) -> None:
     pair, splits, _ = bench(folders, **THOUGHTS)
-    stored = SourceStates(pair.source, pair.encoder, splits.train, 1, "id", tmp_path, latent_steps=STEPS)
-    plain = SourceStates(pair.source, pair.encoder, splits.train, 1, "id", tmp_path)
+    place = (pair.source, pair.encoder, splits.train, 1, "id", tmp_path)
+    stored, plain = SourceStates(*place, latent_steps=STEPS, read=pair.read_source), SourceStates(*place)
     for states in (stored, plain):
         states.prepare(Worker())
     items = pair.encoder(splits.train[1:4])
