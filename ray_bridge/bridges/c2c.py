@@ -55,6 +55,8 @@ class CacheReader(nn.Module):
 class Projection(nn.Module):
     """Makes the change of one layer's keys, or values, from the target's own and the source's.
 
+    It does not start at zero: then hardly any gradient reaches what is before the last layer.
+
     Args:
         own: h_t * D_t, numbers of a token in the target's layer.
         other: h_s * D_s, numbers of a token in the source's.
@@ -66,18 +68,18 @@ class Projection(nn.Module):
         super().__init__()
         self.heads = heads
         self.project = nn.Linear(own + other, width)
-        self.fuse = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU())
+        self.fuse = nn.Sequential(nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width))
         self.weigh = nn.Linear(width, heads)
         self.out = nn.Linear(width, own)
-        nn.init.zeros_(self.out.weight)  # the untrained target answers as it does alone
-        nn.init.zeros_(self.out.bias)
 
     def forward(self, own: Tensor, other: Tensor) -> Tensor:
         """Return the change before its gate, (B, T, h_t * D_t) and (B, T, h_s * D_s) -> (B, T, h_t * D_t)."""
         x = torch.cat([F.layer_norm(part, part.shape[-1:]) for part in (own, other)], -1)  # (B, T, ...)
         x = self.fuse(self.project(x))  # (B, T, w)
         weights = self.weigh(x).sigmoid()[..., None]  # (B, T, h_t, 1)
-        return (self.out(x).unflatten(-1, (self.heads, -1)) * weights).flatten(-2)  # (B, T, h_t * D_t)
+        change = (self.out(x).unflatten(-1, (self.heads, -1)) * weights).flatten(-2)  # (B, T, h_t * D_t)
+        # In units of the target's own, whose size differs from layer to layer.
+        return change * own.pow(2).mean(-1, keepdim=True).sqrt()
 
 
 class CacheFuser(nn.Module):

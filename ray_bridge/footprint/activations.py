@@ -102,7 +102,7 @@ def trained_parameters(spec: JobSpec, source: ModelShape, target: ModelShape) ->
         adapters = width * d_t + 2 * width**2 + target.layers * width * 2 * target.kv_heads * target.head_dim
     if spec.bridge == "c2c":
         own, other = target.kv_heads * target.head_dim, source.kv_heads * source.head_dim
-        of_layer = 2 * (width * (2 * own + other + width + target.kv_heads) + 2 * width + own)
+        of_layer = 2 * (width * (2 * own + other + width + target.kv_heads) + 4 * width + own)
         return min(source.layers, target.layers) * of_layer
     projection = d_s * d_t if spec.geometry_projection else 0
     if spec.bridge == "linear":

@@ -1,4 +1,4 @@
-"""Cache-to-Cache: which tokens and layers are fused, what an untrained fuser changes, what the target then reads."""
+"""Cache-to-Cache: which tokens and layers are fused, what closed gates leave, what the target then reads."""
 
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,11 @@ def test_the_bridge_reads_the_sources_cache_of_the_aligned_tokens(made: Bench) -
             torch.testing.assert_close(batch.states[i, t], torch.cat(own), rtol=1e-9, atol=1e-9)
 
 
-def test_the_untrained_fuser_leaves_the_target_as_it_is_alone(made: Bench) -> None:
+def test_a_fuser_with_closed_gates_leaves_the_target_as_it_is_alone(made: Bench) -> None:
     pair, splits, trained = made
     fresh = build_translator(pair.spec, pair.source, pair.target).double()
+    with torch.no_grad():
+        fuser(fresh).gates.fill_(-60.0)
     names = ["bridged", "shuffled_soft", "random_soft", "target_alone"]
     rows = Evaluator(pair, Worker(), 5, NodeCache(None)).evaluate(splits.test, fresh, names)
     assert all(row[f"{name}_output"] == row["target_alone_output"] for row in rows for name in names)
@@ -126,7 +128,7 @@ def test_layers_are_aligned_from_the_last_and_the_others_are_left(folders: PairF
     changed = [bool((a - b).abs().max() > 1e-6) for a, b in zip(written.prefix.keys, plain[0], strict=True)]
     assert changed == [False, False, True, True, True]
     width, layers = layer_cache_width(pair.source), pair.source.num_layers
-    own = [torch.zeros(1, 1, fuser(translator).own, dtype=torch.float64)] * 2
+    own = [torch.randn(1, 1, fuser(translator).own, dtype=torch.float64)] * 2
     cache = torch.randn(1, 1, layers, 2, width, dtype=torch.float64)
     for fused in range(3):  # the fused layer reads its own counterpart and no other
         before = fuser(translator).changes(fused, own, cache.flatten(2))
@@ -148,7 +150,7 @@ def test_gates_weigh_the_change_and_tokens_that_are_not_there_change_nothing(mad
     gate = fuser(translator).gates
     before = gate.detach().clone()
     with torch.no_grad():
-        gate[-1] = -40.0
+        gate[-1] = -60.0
     closed = fuser(translator)(pair.target, rows, context).prefix.keys[-1] - plain
     with torch.no_grad():
         gate.copy_(before)
