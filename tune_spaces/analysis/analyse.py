@@ -19,6 +19,7 @@ from tune_spaces.analysis.contexts import InBothContexts, in_both_contexts
 from tune_spaces.analysis.costs import cost_rows
 from tune_spaces.analysis.estimates import Cells
 from tune_spaces.analysis.families import MOST_PAIRED
+from tune_spaces.analysis.groups import group_rows
 from tune_spaces.analysis.noise_floor import NoiseFloor, noise_floor
 from tune_spaces.analysis.paired_comparison import PairedComparison
 from tune_spaces.analysis.paired_tests import Correction
@@ -70,6 +71,7 @@ class Appendix:
         noise_floor: how far replicates differ, or None if no configuration ran twice.
         by_soft_tokens: accuracy by K; empty unless several K ran.
         compression: accuracy at K soft tokens and at K tokens of text; empty unless several K, or text, was measured.
+        groups: accuracy by groups of items that tasks name, each variant on its own items.
         costs: cost by variant and condition beside accuracy; empty if no run recorded any.
         changed: items that one of two variants solves, for each pair with the reference.
         claims: sentences on what the data support and what they do not.
@@ -85,6 +87,7 @@ class Appendix:
     noise_floor: NoiseFloor | None
     by_soft_tokens: list[dict[str, Any]]
     compression: list[dict[str, Any]]
+    groups: list[dict[str, Any]]
     costs: list[dict[str, Any]]
     changed: list[dict[str, Any]]
     claims: Claims
@@ -138,6 +141,7 @@ class Appendix:
             "noise_floor": None if self.noise_floor is None else asdict(self.noise_floor),
             "by_soft_tokens": self.by_soft_tokens,
             "compression": self.compression,
+            "groups": self.groups,
             "costs": self.costs,
             "claims": self.claims.as_json(),
             "not_compared": [trial.name for trial in self.trials.apart],
@@ -280,6 +284,7 @@ def analyse(
         noise_floor=floor,
         by_soft_tokens=_by_soft_tokens(trials),
         compression=compression(trials),
+        groups=group_rows(trials),
         costs=cost_rows(every, outcomes),
         changed=[
             row

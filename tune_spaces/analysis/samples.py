@@ -6,7 +6,7 @@ Texts stay on disk: 200 trials of 1,319 long outputs would fill the memory, and 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge_common.errors import UserError
-from bridge_common.metric_names import CONDITIONS, budget_of
+from bridge_common.metric_names import BUDGETED, CONDITIONS, budget_of
 from ray_bridge import normalise_number
 
+RESERVED = ("id", "index", "question", "gold", "cluster", "choices")
+MOST_VALUES = 40  # of a group; a field with more is no group but a text
 NO_ANSWER = ("", "nan", "[invalid]")
 FOREIGN_NAMES = {"target_alone": "target", "source_alone": "source"}
 BOM = b"\xef\xbb\xbf"
@@ -47,6 +49,7 @@ class Samples:
         questions: hash of each item's question without its spacing, or None if the file has no questions.
         clusters: name of the group of items that each belongs to and that are not independent, such as questions made
             from one template; None if the file has no field `cluster`.
+        groups: value of each item under each group that the task names, such as MATH's `level`, by name.
         conditions: scored answers by condition; `bridged` is always there.
         offsets: byte at which each item's line starts, (n,).
     """
@@ -58,6 +61,7 @@ class Samples:
     clusters: tuple[str, ...] | None
     conditions: dict[str, ScoredAnswers]
     offsets: NDArray[np.int64]
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def n(self) -> int:
@@ -84,6 +88,7 @@ class Samples:
                 for name, answers in self.conditions.items()
             },
             offsets=self.offsets[rows],
+            groups={name: tuple(values[i] for i in order) for name, values in self.groups.items()},
         )
 
 
@@ -124,6 +129,26 @@ def _fields(path: Path, first: dict[str, Any]) -> dict[str, tuple[str, str, str]
     return fields
 
 
+def _group_fields(first: dict[str, Any]) -> list[str]:
+    """Return the fields of a file's first row that may be groups: texts that are no part of a condition's answer."""
+    of_conditions = tuple(f"{name}_" for name in (*CONDITIONS, *FOREIGN_NAMES.values(), *BUDGETED))
+    return [
+        name
+        for name, value in first.items()
+        if isinstance(value, str) and name not in RESERVED and not name.startswith(of_conditions)
+    ]
+
+
+def _groups(values: dict[str, list[Any]]) -> dict[str, tuple[str, ...]]:
+    """Return the fields that divide the items: texts of two values or more, not too many."""
+    return {
+        name: tuple(column)
+        for name, column in values.items()
+        if all(isinstance(value, str) for value in column)
+        and 2 <= len(set(column)) <= min(MOST_VALUES, len(column) - 1)
+    }
+
+
 def _keys(path: Path, first: dict[str, Any]) -> dict[str, list[str]]:
     keys: dict[str, list[str]] = {name: [] for name in ("id", "index") if name in first}
     if not keys:
@@ -161,12 +186,14 @@ def load_samples(path: Path) -> Samples:
     gold: list[Any] = []
     questions: list[int] = []
     clusters: list[str] = []
+    columns: dict[str, list[Any]] = {}
     offsets: list[int] = []
     for number, offset, row in _rows(path):
         place = f"{path}, line {number}"
         if not offsets:
             keys, fields = _keys(path, row), _fields(path, row)
             scores = {condition: [] for condition in fields}
+            columns = {name: [] for name in _group_fields(row)}
         for name, values in keys.items():
             if row.get(name) is None:
                 raise UserError(f"{place}: has no {name}; every line needs one")
@@ -174,6 +201,8 @@ def load_samples(path: Path) -> Samples:
         if "gold" not in row:
             raise UserError(f"{place}: has no gold answer; every line needs gold")
         gold.append(normalise(row["gold"]))
+        for name, column in columns.items():
+            column.append(row.get(name))
         for condition, names in fields.items():
             scores[condition].append(_score(place, row, names))
         if isinstance(row.get("question"), str):
@@ -194,6 +223,7 @@ def load_samples(path: Path) -> Samples:
         clusters=tuple(clusters) if len(set(clusters)) < len(clusters) else None,
         conditions={name: ScoredAnswers(correct=table[:, 0], valid=table[:, 1]) for name, table in tables.items()},
         offsets=np.array(offsets, dtype=np.int64),
+        groups=_groups(columns),
     )
 
 

@@ -12,6 +12,13 @@ HEADER = (
     *("KV of its prompt", "KV saved", "seconds", "front"),
 )
 
+COMPRESSION = """\
+K is a number of soft tokens, or of tokens of text: the question's first, the source's summary in its place, or the
+source's answer beside the prompt. Share is K over the tokens of the whole prompt. *KV saved* is of the whole prompt's
+keys and values in the target, negative where the target holds more. *Front*: no other row is as accurate with fewer
+keys and values, or more accurate with as many. Seconds are a worker's for a question, in the evaluation's batches,
+the source's part counted in. Text depends on no bridge and no seed, so it was answered once."""
+
 
 def compression_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the table in Markdown.

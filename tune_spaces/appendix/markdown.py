@@ -14,8 +14,9 @@ from tune_spaces.analysis.toggle_effects import Effect
 from tune_spaces.analysis.verdicts import points
 from tune_spaces.appendix.attention import Shares, attention_section
 from tune_spaces.appendix.beside import contexts_section, controls_section
-from tune_spaces.appendix.compression_table import compression_table
+from tune_spaces.appendix.compression_table import COMPRESSION, compression_table
 from tune_spaces.appendix.cost_table import cost_table
+from tune_spaces.appendix.group_table import GROUPS, group_table
 from tune_spaces.appendix.summary import summary
 from tune_spaces.appendix.tables import cell, clusters, percent, table
 
@@ -34,12 +35,6 @@ COSTS = """\
 A question's mean, the source's part counted in. *Efficient*: no other row is as accurate with fewer FLOPs, or more
 accurate with as many. *Passed* goes from source to target: soft tokens or text. Seconds are a worker's, in the batches
 of the evaluation; all else is counted (docs/costs.md)."""
-COMPRESSION = """\
-K is a number of soft tokens, or of tokens of text: the question's first, the source's summary in its place, or the
-source's answer beside the prompt. Share is K over the tokens of the whole prompt. *KV saved* is of the whole prompt's
-keys and values in the target, negative where the target holds more. *Front*: no other row is as accurate with fewer
-keys and values, or more accurate with as many. Seconds are a worker's for a question, in the evaluation's batches,
-the source's part counted in. Text depends on no bridge and no seed, so it was answered once."""
 METHODS = """\
 Single accuracies have Wilson's interval; with several seeds or clusters at the number of independent items that
 have the same variance, with Student's t. Two single runs on the same items have the exact McNemar test and Tango's
@@ -102,6 +97,8 @@ def markdown(
         parts += ["## Effects of toggles", *_effects(appendix)]
     if appendix.by_soft_tokens:
         parts += ["## Soft tokens", _soft_tokens(appendix.by_soft_tokens)]
+    if appendix.groups:
+        parts += ["## Accuracy by group", GROUPS, group_table(appendix.groups)]
     if appendix.compression:
         parts += ["## Compression", compression_table(appendix.compression), COMPRESSION]
     if appendix.costs:

@@ -26,6 +26,7 @@ def sections(analysed: Analysed) -> list[Html]:
         _variants(analysed),
         _effects(analysed),
         _soft_tokens(analysed),
+        _groups(analysed),
         _controls(analysed),
         _curves(analysed),
         _claims(analysed),
@@ -164,6 +165,29 @@ def _soft_tokens(analysed: Analysed) -> Html:
     header = ["K", "accuracy, %", "runs", "KV cache saved"]
     numbers = table("Accuracy by number of soft tokens", header, lines)
     return section("soft-tokens", "Soft tokens", charts.accuracy_by_soft_tokens(rows, alone), numbers)
+
+
+def _groups(analysed: Analysed) -> Html:
+    """Return accuracy by the groups of items that tasks name, each variant on its own items."""
+    rows = analysed.appendix.groups
+    if not rows:
+        return Html("")
+    lines = [
+        [r["variant"], r["group"], r["value"], r["n"], _known(r["accuracy"], r["low"], r["high"]),
+         DASH if r["alone"] is None else percent(r["alone"]), _known(r["gain"], r["gain_low"], r["gain_high"], True)]
+        for r in rows
+    ]  # fmt: skip
+    header = ["variant", "group", "value", "items", "bridged, %", "target alone, %", "gain, points"]
+    note = "Each variant on its own items, so variants of another task are here, too. Intervals are not corrected."
+    return section("groups", "Groups of items", table("Accuracy by group of items", header, lines), _note(note))
+
+
+def _known(value: float | None, low: float | None, high: float | None, signed: bool = False) -> Any:
+    """Return a share or a difference with its interval, as far as they are known."""
+    if value is None:
+        return DASH
+    text = points(value) if signed else percent(value)
+    return text if low is None or high is None else _number(text, low, high, signed=signed)
 
 
 def _controls(analysed: Analysed) -> Html:

@@ -175,12 +175,13 @@ def phase2(base: JobSpec) -> Phase:
 def phase3(base: JobSpec) -> Phase:
     """Return phase 3: compression, other bridges and poolings, other tasks, and a larger target."""
     on = full().changes
-    least, *more = variants.COMPRESSIONS
+    compressed = variants.compressions(base)
+    least, *more = (variant.changes["soft_tokens"] for variant in compressed)
     return Phase(
         name="phase3",
         goal="compression, conditioning, other tasks, a larger target",
         first=(
-            *variants.compression(),
+            *compressed,
             Variant(
                 name="attention-pooling", changes={**on, "pooling": "attention"}, purpose="pooling with diagnostics"
             ),
@@ -243,7 +244,7 @@ def ablate(base: JobSpec, designs: Iterable[str] = ("leave-one-out",), among: It
         "leave-one-out": lambda: variants.leave_one_out(keys),
         "add-one-in": lambda: variants.add_one_in(keys),
         "factorial": lambda: variants.factorial(keys, applied),
-        "compression": variants.compression,
+        "compression": lambda: variants.compressions(base),
     }
     chosen: list[Variant] = []
     for design in designs:

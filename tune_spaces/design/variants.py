@@ -16,6 +16,8 @@ from tune_spaces.analysis.contexts import CONTEXTS, SOFT_ONLY
 from tune_spaces.design import toggles
 
 COMPRESSIONS = (64, 128, 256, 512)
+EMBEDDED_COMPRESSIONS = (4, 8, 16, 32, 64)
+"""K of the embedded pair, whose prompts have 30 tokens."""
 CONSTANT, RANDOM_SOURCE = "constant", "random_source"
 CONTROLS = (CONSTANT, RANDOM_SOURCE)
 
@@ -165,11 +167,22 @@ def factorial(among: Iterable[str] | None = None, everything: Iterable[str] | No
     return [only(*on, name="full" if on == everything else None) for on in combinations]
 
 
-def compression(sizes: Iterable[int] = COMPRESSIONS) -> list[Variant]:
-    """Return full with K soft tokens for each K in `sizes`."""
-    return [
-        Variant(name=f"k{k}", changes={**full().changes, "soft_tokens": k}, purpose=f"{k} soft tokens") for k in sizes
-    ]
+def compression(sizes: Iterable[int] = COMPRESSIONS, *, texts: Sequence[int] = ()) -> list[Variant]:
+    """Return full with K soft tokens for each K in `sizes`.
+
+    Args:
+        sizes: every K.
+        texts: numbers of tokens at which each trial also measures text (`text_budgets`). Those answers depend on no
+            bridge, so trials on a node share them, and one trial that measures all of them is enough.
+    """
+    changes = {**full().changes, **({"text_budgets": list(texts)} if texts else {})}
+    return [Variant(name=f"k{k}", changes={**changes, "soft_tokens": k}, purpose=f"{k} soft tokens") for k in sizes]
+
+
+def compressions(base: JobSpec) -> list[Variant]:
+    """Return the variants of compression that suit a base's target, each measured beside text of every K tokens."""
+    sizes = EMBEDDED_COMPRESSIONS if base.target.startswith("embedded:") else COMPRESSIONS
+    return compression(sizes, texts=sizes)
 
 
 def replicates(of: Variant, count: int) -> list[Variant]:

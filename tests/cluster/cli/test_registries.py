@@ -105,10 +105,12 @@ def test_help_shows_the_toggle_of_a_plug_in(plugin: str) -> None:
 
 
 def test_the_search_space_of_a_phase() -> None:
-    found = json.loads(shown("space", "phase3", "--json"))
+    found = json.loads(shown("space", "phase3", "--preset", "paper", "--json"))
     assert {64, 128, 256, 512} <= set(found["space"]["soft_tokens"])
     assert found["variants"]["k256"]["soft_tokens"] == 256
     assert all(own[name] in values for own in found["variants"].values() for name, values in found["space"].items())
-    assert "config/soft_tokens 64, 128, 256, 512" in shown("space", "phase3")
+    assert "config/soft_tokens 64, 128, 256, 512" in shown("space", "phase3", "--preset", "paper")
+    assert "config/soft_tokens 4, 8, 16, 32, 64" in shown("space", "phase3")
+    assert "text_budgets" not in found["space"], "baselines are no setting of a translator"
     held = json.loads(shown("space", "phase1", "--set", "decode_aware=false", "--json"))
     assert held["variants"]["full"]["decode_aware"] is False

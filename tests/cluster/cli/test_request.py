@@ -153,7 +153,8 @@ def test_what_no_machine_could_run_is_refused_before_it_is_sent(phase: str, argu
 def test_a_phase_swaps_the_models_of_its_base(tmp_path: Path) -> None:
     asked = campaign(tmp_path, "--set", "soft_tokens=3", phase="phase2")
     assert asked.phase == phase2(asked.base)
-    assert campaign(tmp_path, phase="phase3").phase.first[0].name == "k64"
+    assert campaign(tmp_path, phase="phase3").phase.first[0].name == "k4"
+    assert campaign(tmp_path, "--preset", "paper", phase="phase3").phase.first[0].name == "k64"
 
 
 def test_specs_of_a_phase_are_those_of_its_first_seed_with_what_is_held(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from ray_bridge import fingerprint, preset
 from tune_spaces.design import phases
 from tune_spaces.design.plan import make_plan
+from tune_spaces.design.variants import compression
 
 PRESETS = {
     "tiny": "84c9575e4d69001d",
@@ -138,6 +139,7 @@ def test_variants_keep_their_fingerprints(name: str, phase: str) -> None:
     base = preset(name)[0]
     chosen = phases.ablate(base, phases.DESIGNS) if phase == "ablate" else phases.PHASES[phase](base)
     trials = make_plan(chosen, base).trials.values()
-    found = {trial.variant: trial.fingerprint for trial in trials}
+    found = {variant.name: fingerprint(variant.spec(base, 0)) for variant in compression()}
+    found |= {trial.variant: trial.fingerprint for trial in trials}
     recorded = VARIANTS[name][phase]
     assert {variant: found[variant] for variant in recorded} == recorded

@@ -3,7 +3,7 @@
 import pytest
 
 from bridge_common.errors import UserError
-from ray_bridge import tiny
+from ray_bridge import paper, tiny
 from tune_spaces.design import phases, variants
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.variants import Variant
@@ -21,10 +21,7 @@ PURPOSES = {
         "hybrid-adapter": "literal prompt kept, bridge output read by gated adapters",
     },
     "phase3": {
-        "k64": "64 soft tokens",
-        "k128": "128 soft tokens",
-        "k256": "256 soft tokens",
-        "k512": "512 soft tokens",
+        **{f"k{k}": f"{k} soft tokens" for k in (4, 8, 16, 32, 64)},
         "attention-pooling": "pooling with diagnostics",
         "dit-xattn": "DiT with cross-attention to the source",
         "hotpotqa": "multi-hop questions, context in the prompt",
@@ -61,6 +58,17 @@ def test_later_phases_need_phase_1_and_the_third_needs_free_gpus() -> None:
     assert [phase.needs_free_gpus for phase in made] == [False, False, True, False]
     assert [phase.follow_up for phase in made] == ["phase1.5", None, None, None]
     assert [phase.gated for phase in made] == [True, False, False, False]
+
+
+def test_compression_suits_the_target_and_is_measured_beside_text_of_every_k() -> None:
+    for base, sizes in ((tiny(), (4, 8, 16, 32, 64)), (paper(), (64, 128, 256, 512))):
+        specs = [variant.spec(base, 0) for variant in phases.phase3(base).first if variant.name.startswith("k")]
+        assert tuple(spec.soft_tokens for spec in specs) == sizes
+        assert {spec.text_budgets for spec in specs} == {sizes}
+        designed = phases.ablate(base, ["compression"]).first
+        assert [variant.spec(base, 0) for variant in designed] == specs
+        least = f"k{sizes[0]}"
+        assert [(a, b) for _, a, b in phases.phase3(base).asks if b == least] == [(f"k{k}", least) for k in sizes[1:]]
 
 
 @pytest.mark.parametrize("name", PURPOSES)
