@@ -99,7 +99,8 @@ def settled(text: str, choices: Sequence[str], boxed: Iterable[Named] = ()) -> S
         answer = next((c for c in likeliest if c.strength == _LEADING or is_asserted(text, c.at)), answer)
     if answer is None:
         return Settled(letter=None, taken_back=taken_back, says_nothing=not claims)
-    return Settled(letter=answer.letter, is_stated=answer.strength in (_STATED, _CONCLUDED))
+    is_stated = answer.strength in (_STATED, _CONCLUDED) or (answer.strength == _LEADING and answer.at > 0)
+    return Settled(letter=answer.letter, is_stated=is_stated)
 
 
 def without_choice_texts(text: str, choices: Sequence[str]) -> str:

@@ -38,7 +38,7 @@ _THINGS = """
     watermelon wheel window woman women word worker worm x-ray yo-yo
 """
 _BETWEEN = """
-    a an the of them per each every in us total altogether left remaining more extra additional old long tall wide
+    a all an the of them per each every in us total altogether left remaining more extra additional old long tall wide
     high deep away apart new red blue green white black yellow pink purple
 """
 # The script needs no space between; no character here is a numeral or a multiplier, as 万 or 만 are.

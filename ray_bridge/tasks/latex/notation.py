@@ -87,6 +87,7 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], 
     (re.compile(r"(?<=\d)\s?\^\s?\{?\s?(?:\\text\s?\{\s?)?(st|nd|rd|th)(?:\s?\}){1,2}"), r"\\text{\1}"),
     (re.compile(r"\\sqrt\s?\[\s?([3579])\s?\]\s?\{\s?-([^{}+-]*)\}"), r"-\\sqrt[\1]{\2}"),
     (re.compile(r"\\pmod\s?(\d+)"), r"\\pmod{\1}"),
+    (re.compile(r"\(\s?(?:\\text\s?\{\s?mod\s?\}|\\b?mod(?![a-z])|mod)\s?(\d+|[a-z])\s?\)$"), r"\\pmod{\1}"),
     (re.compile(r"(?<=\d)(?:~|\\[,;:])(?=\s?[a-zA-Z])"), " "),
     (re.compile(r"\\[cd]?dots[cb]?(?![a-zA-Z])|\.\.\."), r"\\ldots "),
     (re.compile(r"(?<=[\d}])\s?\(\s?(\\text\s?\{[^{}]*\})\s?\)$"), r"\1"),
@@ -104,7 +105,7 @@ _REWRITTEN: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], 
     # Words before the value: `\text{The answer is } 5`, `\text{Point }B`.
     (
         re.compile(
-            r"^\\text\s?\{(?![^{}]*\b(?:not|no|n't|except)\b)[^{}]*(?:\b(?:is|are|equals|be)|[=:])\s?\}\s?(?=\S)"
+            r"^\\text\s?\{(?![^{}]*\b(?:not|no|never|false|wrong|incorrect|except|cannot)\b)[^{}]*(?:\b(?:is|are|equals|be)|[=:])\s?\}\s?(?=\S)"
         ),
         "",
     ),

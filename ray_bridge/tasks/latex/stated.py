@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from ray_bridge.tasks.latex.boxes import boxed_answer
 from ray_bridge.tasks.latex.units import changes_number, unit_name
+from ray_bridge.tasks.revisions import is_asserted, turns
 
 _MOST = 1_500  # characters of a formula
 _FORMULA = (
@@ -52,6 +53,8 @@ _FINAL = re.compile(r"(?i:final answer)(?:[^.\n]{0,100}?\bis\b|:|\*\*)?:?")
 _ANSWER = re.compile(r"(?i:answer)(?P<says>[^.\n]{0,60}?\bis\b|[\s*_\"]{0,4}[:=])?:?")
 _ORDINAL = re.compile(r"\d(?:st|nd|rd|th)\b")
 _RAISED_ORDINAL = re.compile(r"\s*\d+\s?\^\s?\{?\s?(?:\\[a-z]+\s?\{\s?)?(?:st|nd|rd|th)(?:\s?\}){1,2}\s*")
+_DIGIT = re.compile(r"\d")
+_MOST_PLACES = 64  # values from the end of a text that are tried
 _LONGEST_RUN = 500  # characters
 _REACH = 50  # characters between the word "answer" and the answer
 
@@ -80,27 +83,47 @@ def stated_values(text: str) -> Iterator[Stated]:
     """Yield the values that a text states, likeliest first.
 
     First what follows "the final answer is", then the last box, then what follows "answer", then all values from the
-    end. A value that the text denies ("not 6") is left out; values that "or", "and" or commas join are one list.
+    end. A value that the text denies ("not 6"), asks or supposes is left out, and so is all that it takes back ("5. No,
+    6"); values that "or", "and" or commas join are one list.
     """
     text = _TIMES.sub("×", text)
     places = [place for place in _lists(_places(text), text) if not _is_denied(text, place)]
-    for match in reversed(list(_FINAL.finditer(text))):
-        yield from _first_after(places, match.end(), 2 * _REACH)
-    if (box := boxed_answer(text)) is not None:
+    begin, places = _kept(text, places)
+    for match in reversed(list(_FINAL.finditer(text, begin))):
+        yield from _first_after(text, places, match.end(), 2 * _REACH)
+    if (box := boxed_answer(text[begin:])) is not None:
         yield Stated(written=box, boxed=True)
-    for match in reversed(list(_ANSWER.finditer(text))):
-        yield from _first_after(places, match.end(), _REACH if match["says"] else _REACH // 4)
-    for place in reversed(places):
-        yield Stated(written=place.written)
+    for match in reversed(list(_ANSWER.finditer(text, begin))):
+        yield from _first_after(text, places, match.end(), _REACH if match["says"] else _REACH // 4)
+    for place in reversed(places[-_MOST_PLACES:]):
+        if is_asserted(text, place.start):
+            yield Stated(written=place.written)
+
+
+def _kept(text: str, places: list[_Place]) -> tuple[int, list[_Place]]:
+    """Return from where on a text counts, with its values: after the words that last take back the value before them.
+
+    If no value follows these words, only that one is left out.
+    """
+    ends = [place.end for place in places]
+    for turn in reversed(turns(text)):
+        last = bisect_left(ends, turn.start + 1) - 1
+        if turn.takes_back and last >= 0 and turn.start - ends[last] <= _REACH:
+            if _DIGIT.search(text, ends[last], turn.start):
+                break
+            if places[last + 1 :]:
+                return turn.end, places[last + 1 :]
+            places = places[:last]
+    return 0, places
 
 
 def _is_denied(text: str, place: _Place) -> bool:
     return _DENIED.search(text[max(0, place.start - 40) : place.start]) is not None
 
 
-def _first_after(places: list[_Place], at: int, reach: int) -> Iterator[Stated]:
+def _first_after(text: str, places: list[_Place], at: int, reach: int) -> Iterator[Stated]:
     first = bisect_left(places, at - 1, key=lambda place: place.start)
-    if first < len(places) and places[first].start <= at + reach:
+    if first < len(places) and places[first].start <= at + reach and is_asserted(text, places[first].start):
         yield Stated(written=places[first].written)
 
 

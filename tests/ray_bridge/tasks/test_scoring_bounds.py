@@ -39,6 +39,9 @@ PIECES = (
     *("（C）", "【答案】", "选", "not A but ", "it's ", "、", "或", "<｜end▁of▁sentence｜>", "T-shirts", "✅", "_"),
     *("\\begin{cases}", "\\end{cases}", "\\begin{aligned}", "\\end{aligned}", "|", "(B) ", ":", "a.m.", "\\sqrt[3]{"),
     *("\\pm", "\\mp", "(c)", "C选项", "正确"),
+    *("Wait, no: ", "Is the answer ", "If the answer is ", "? ", "neither ", "that is wrong. ", "- C\n", "5. No. "),
+    *(" eggs per day", "<s>"),
+    *("\\pmod{", "\\equiv ", "\\mathbf{i}", "\\text{The answer is }", "xy=", "\n**Problem:**", "US$", "\u200b"),
     *("\\begin{pmatrix}", "\\\\", "&", "\\end{pmatrix}", "\\int_0^1", "\\sum_{n=1}^{9}", "\\%", " ", "é", "\x00", "٣"),
 )
 
