@@ -20,7 +20,9 @@ from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.row_prefix import read_rows
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.models.token_alignment import TokenAlignment
+from ray_bridge.objectives.forward_passes import ForwardPasses
 from ray_bridge.objectives.objective import backward, objective_terms
+from ray_bridge.objectives.step_context import StepContext
 from ray_bridge.tasks.splits import Splits
 from tests.support.cache_injections import bench, step_of
 from tests.support.local_jobs import finish_trial, small_spec
@@ -113,6 +115,16 @@ def test_answers_are_read_after_the_fused_cache_as_transformers_reads_them(made:
         ours = pair.target.logits(hidden[i, : len(rest)])
         torch.testing.assert_close(ours, own_logits, rtol=1e-8, atol=1e-8)
     assert step.student.answers.ids == [tuple(item.row.answer) for item in step.items]
+
+
+def test_inputs_padded_as_on_a_gpu_change_nothing(made: Bench) -> None:
+    pair, splits, translator = made
+    step = step_of(pair, splits, translator)
+    passes = ForwardPasses(translator, pair.target, graphed=True, recompute_above=0)
+    padded = StepContext(pair.spec, pair.target, translator, step.source, step.step_key, step.worker, passes)
+    assert padded.soft.shape[1] > step.soft.shape[1]
+    hidden = padded.student_hidden[:, : step.student_hidden.shape[1]]
+    torch.testing.assert_close(hidden, step.student_hidden, rtol=1e-9, atol=1e-9)
 
 
 def test_layers_are_aligned_from_the_last_and_the_others_are_left(folders: PairFolders, tmp_path: Path) -> None:
