@@ -12,6 +12,7 @@ from tests.support.mlflow_store import copy_database, empty_database
 from tests.support.real_model import REAL_MODEL
 
 os.environ["ABLATE_REPORTS"] = tempfile.mkdtemp(prefix="reports-")
+os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15 its workers get what the other row of tests leaves
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,5 +1,6 @@
 """The card in a real Chromium: filters, links to items, light and dark, print, accessibility, no network."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,8 +95,10 @@ def test_axe_finds_no_fault_and_nothing_is_wider_than_the_page(
     assert (sum(map(int, ground[4:-1].split(", "))) < 200) is dark
 
 
-def test_texts_in_files_beside_the_page_are_read_when_they_are_needed(card: Path, browser: Page) -> None:
-    write_card(card.parent, inline_limit=60_000)
+def test_texts_in_files_beside_the_page_are_read_when_they_are_needed(
+    card: Path, browser: Page, tmp_path: Path
+) -> None:
+    card = write_card(Path(shutil.copytree(card.parent, tmp_path / "spring")), inline_limit=60_000)
     browser.open(card, "#item=test-7")
     browser.requests()
     browser.choose("trial", "9")
@@ -109,7 +112,6 @@ def test_texts_in_files_beside_the_page_are_read_when_they_are_needed(card: Path
 
 
 def test_it_prints_with_its_charts_and_without_the_browser(card: Path, browser: Page, tmp_path: Path) -> None:
-    write_card(card.parent)
     browser.open(card)
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     visible = "return getComputedStyle(document.querySelector(arguments[0])).display !== 'none'"

@@ -10,6 +10,7 @@ import pytest
 
 from cluster.monitoring.full_disk import full_disk
 from tests.support.campaigns import campaign, driver, end, events, prepare, steps
+from tests.support.mlflow_store import copy_database
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -41,8 +42,11 @@ def fill(disk: Path) -> Path:
                 return zeros
 
 
-def test_a_full_disk_is_the_last_line_and_a_resume_goes_on(small_disk: Path, tmp_path: Path, ray_head: Any) -> None:
+def test_a_full_disk_is_the_last_line_and_a_resume_goes_on(
+    small_disk: Path, tmp_path: Path, mlflow_database: Path, ray_head: Any
+) -> None:
     storage, log = small_disk / "runs", tmp_path / "log"
+    copy_database(mlflow_database, tmp_path)
     others = (
         "--skip-preflight",
         "--tracking-uri",
@@ -63,6 +67,7 @@ def test_a_full_disk_is_the_last_line_and_a_resume_goes_on(small_disk: Path, tmp
     last = log.read_text().splitlines()[-1]
     assert last == f"error: disk full: {storage}: free some space, then `resume` goes on from what is there"
     os.unlink(zeros)
+    prepare(storage, {"full": 0.75}, steps=STEPS)
     process = driver(storage, *others, address=ray_head.address, log=log)
     try:
         assert process.wait(120) == 0, log.read_text()

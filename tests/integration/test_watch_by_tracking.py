@@ -47,7 +47,7 @@ def shown(snapshot: Snapshot) -> list[tuple[Any, ...]]:
 
 def test_trials_are_followed_by_the_tracking_server_alone(tmp_path: Path, ray_head: Any, server: Server) -> None:
     storage, log = tmp_path / "storage", tmp_path / "watch.log"
-    prepare(storage, {"full": 0.67, "B": 0.6, "C": 0.65}, steps=6, pause=1.0)
+    prepare(storage, {"full": 0.67, "B": 0.6, "C": 0.65}, steps=6, hold=True)
     options = ("--tracking-uri", server.url, "--skip-preflight")
     process = driver(storage, *options, address=ray_head.address)
     try:
@@ -60,6 +60,8 @@ def test_trials_are_followed_by_the_tracking_server_alone(tmp_path: Path, ray_he
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
             )
+        wait_for(lambda: "1 running" in log.read_text(), 60, "the watcher sees it")
+        (storage / "go").touch()
         assert process.wait(180) == 0, driver_log(storage)
         assert watcher.wait(60) == 0, "it ends with the campaign"
     finally:
@@ -95,6 +97,7 @@ def test_a_driver_that_died_is_noticed_and_its_attempts_are_counted(
             monkeypatch.setattr(mirror, "SILENT_S", 5.0)
             wait_for(lambda: copy.refresh() is None and not copy.driven, 60, "nobody is heard of")
             assert own.snapshot().counts() == {"stopped": 1, "waits for the gate": 3}
+        prepare(tmp_path, {"full": 0.72}, steps=12)
         again = driver(tmp_path, *options, address=ray_head.address)
         assert again.wait(120) == 0, driver_log(tmp_path)
     finally:

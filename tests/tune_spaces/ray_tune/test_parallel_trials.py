@@ -36,7 +36,7 @@ class Driver:
         self.searcher = VariantSearcher(
             self.policy,
             planned.trials,
-            CampaignFolder(folder),
+            CampaignFolder(folder / "c"),  # in a storage of its own
             tiny_run(),
             parallel=parallel,
             slots=slots,
