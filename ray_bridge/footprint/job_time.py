@@ -184,7 +184,10 @@ def estimate_time(
         step += (rates.parts_step if spec.target_shards > 1 else rates.unfused_step) - rates.step
     slower = rates.float64 if spec.eval_dtype == "float64" else 1.0
     validation = rates.seconds(work.evaluation("bridged", spec.validation_examples))
-    test = sum(rates.seconds(work.evaluation(condition, texts.test)) for condition in conditions)
+    # Trials on a node answer `text_budgets` once: each is charged with one of them.
+    texts_once = ("target_alone", *("source_alone", "target_alone"), *("source_alone", "text_bridge"))
+    measured = (*conditions, *(texts_once if spec.text_budgets else ()))
+    test = sum(rates.seconds(work.evaluation(condition, texts.test)) for condition in measured)
     return JobTime(
         parts={
             "start": rates.start + weights / rates.load_bytes,

@@ -126,7 +126,9 @@ def test_the_appendix_has_compression_attention_and_groups(ran: dict[str, Campai
     assert groups["hotpotqa", "level", "hard"] == 2
 
 
-def test_the_card_has_the_groups_of_tasks(ran: dict[str, Campaign]) -> None:
+def test_the_card_has_compression_and_the_groups_of_tasks(ran: dict[str, Campaign]) -> None:
     page = write_card(ran["phase3"].folder).read_text(encoding="utf-8")
+    compressed = page.split('<section id="soft-tokens">')[1].split("</section>")[0]
+    assert all(words in compressed for words in ("soft tokens and the prompt", "the question cut", "the whole prompt"))
     section = page.split('<section id="groups">')[1].split("</section>")[0]
     assert all(word in section for word in ("math", "Number Theory", "hotpotqa", "comparison"))

@@ -5,6 +5,7 @@ from typing import Any
 
 from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.claims import KINDS, effect_name
+from tune_spaces.analysis.compression import WAYS
 from tune_spaces.analysis.overview import Difference, VariantSummary, overview
 from tune_spaces.analysis.verdicts import points
 from tune_spaces.appendix.cost_table import scaled
@@ -155,7 +156,8 @@ def _soft_tokens(analysed: Analysed) -> Html:
     appendix = analysed.appendix
     rows = appendix.by_soft_tokens
     if not rows:
-        return Html("")
+        compressed = _compression(analysed)
+        return section("soft-tokens", "Soft tokens", compressed) if compressed else compressed
     alone = next((row["accuracy"] for row in appendix.outcomes if row["condition"] == "target_alone"), None)
     lines = [
         [r["K"], _number(percent(r["accuracy"]), r["low"], r["high"]), r["runs"],
@@ -164,7 +166,27 @@ def _soft_tokens(analysed: Analysed) -> Html:
     ]  # fmt: skip
     header = ["K", "accuracy, %", "runs", "KV cache saved"]
     numbers = table("Accuracy by number of soft tokens", header, lines)
-    return section("soft-tokens", "Soft tokens", charts.accuracy_by_soft_tokens(rows, alone), numbers)
+    drawn = charts.accuracy_by_soft_tokens(rows, alone)
+    return section("soft-tokens", "Soft tokens", drawn, numbers, _compression(analysed))
+
+
+def _compression(analysed: Analysed) -> Html:
+    """Return accuracy at K tokens by what the target reads, and what of its prompt's memory that saves."""
+    rows = analysed.appendix.compression
+    if not any(row["prompt_kv_bytes"] is not None for row in rows):
+        return Html("")
+    lines = [
+        [WAYS[r["way"]], DASH if r["tokens"] is None else r["tokens"],
+         DASH if r["share"] is None else f"{percent(r['share'])} %",
+         _number(percent(r["accuracy"]), r["low"], r["high"]),
+         DASH if r["prompt_kv_bytes"] is None else scaled(r["prompt_kv_bytes"], "B"),
+         DASH if r["saved_bytes"] is None else scaled(r["saved_bytes"], "B"), "●" if r["efficient"] else ""]
+        for r in rows
+    ]  # fmt: skip
+    title = "Accuracy at K soft tokens, or tokens of text"
+    header = ["the target reads", "K", "of the prompt", "accuracy, %", "KV of its prompt", "KV saved", "front"]
+    note = "Front: no other row is as accurate with fewer keys and values, or more accurate with as many."
+    return join([tag("h3", title), table(title, header, lines), _note(note)])
 
 
 def _groups(analysed: Analysed) -> Html:

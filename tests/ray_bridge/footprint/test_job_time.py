@@ -157,6 +157,14 @@ def test_a_training_step_by_hand() -> None:
     assert step.train_flops > 2 * student
 
 
+def test_text_at_numbers_of_tokens_is_charged_once_whatever_their_number() -> None:
+    times, run = TimeEstimator(), paper_run()
+    specs = [paper(text_budgets=budgets) for budgets in ((), (64,), (64, 128))]
+    plain, one, many = (times.estimate(spec, run).parts["test"] for spec in specs)
+    assert one == many
+    assert 1.2 * plain < one < 2 * plain, "five evaluations more, none of them with soft tokens before the header"
+
+
 def test_a_regression_reads_every_training_prompt_and_trains_nothing() -> None:
     work = work_of(bridge="linear", steps=0)
     assert work.prepare().read_flops == 10**9 / 4 * forward_flops(work.source, 100, 1000, layers=24)
