@@ -94,7 +94,8 @@ def run_job(out: Path, name: str, seed: int, device: str, changes: Mapping[str, 
     from ray_bridge.training.trainer import Trainer
 
     torch.set_num_threads(1)
-    job, run = split_settings({**changes, **settings})
+    fitted = {"steps": 0} if changes.get("steps") == 0 else {}  # a bridge that is not trained stays so
+    job, run = split_settings({**changes, **settings, **fitted})
     spec, where = preset("tiny", {**job, "seed": seed}, {"workers": 1, "autocast": False, **run})
     folder = out / f"{name}-s{seed}"
     result = Trainer(
