@@ -33,7 +33,7 @@ _NO_ARTICLE = (
     r"(?-i:(?!(?<=[AI])[^\S\n](?!(?:and|as|because|but|by|due|for|from|if|in|is|not|or|since|which|with|would|must)\b)"
     r"[a-z]))"
 )
-_ALONE = r"(?-i:(?![A-Za-z0-9_^]|'\w|\.[a-z]|\.[A-Z]\.))"
+_ALONE = r"(?-i:(?![A-Za-z0-9_^#]|'\w|\+\+|-\d|\.[a-z]|\.[A-Z]\.))"
 # A small letter is one where nothing else can be meant: in brackets, or before a mark or the end.
 _NAME = (
     rf"(?-i:[A-Z]{_ALONE}{_NO_ARTICLE}|[A-Z]{{2,4}}(?![A-Za-z0-9])"
@@ -41,16 +41,17 @@ _NAME = (
 )
 _CAPITAL = rf"(?-i:[A-Z]){_ALONE}{_NO_ARTICLE}"
 _OPTION = r"(?:(?:the\s)?(?:option|choice|letter)\s|选项)?"
-_LETTER = rf"{_OPTION}{_OPEN}(?P<letter>{_NAME}){_CLOSE}"
+_LETTER = rf"{_OPTION}{_OPEN}(?P<letter>{_NAME}){_CLOSE}+(?-i:(?!(?<=[)\]}}])[a-z]))"
 _NEGATION = r"(?:not|wrong|incorrect|false|excluded|impossible|ruled\sout)\b"
 _DENIAL = (
     rf"(?:(?:[^\S\n]*\([^()\n]{{0,80}}\))?\s(?:(?:is|are|was|would\sbe|seems)\s(?:\w{{3,10}}ly\s)?{_NEGATION}"
     rf"|(?:isn|wasn|doesn|can|don)'?t\b|cannot\b|does\snot\b)|\s?(?:选项|项)?(?:是|也|都|均|显然|明显){{0,2}}(?:不(?!是\s?\(?[A-Z])|错|有误|排除))"
 )
-_DENIED = re.compile(rf"{_DENIAL}|[)\]]?\s?(?:\((?:wrong|incorrect|false|no)\b|[❌✗✘])")
+_DENIED = re.compile(rf"{_DENIAL}|[)\]]?\s?(?:\((?:(?:wrong|incorrect|false|no)\b|错|不对)|[❌✗✘])")
 _DOUBTED = re.compile(
     r"(?:(?:n't|\bnot|\bnever)\s(?:(?:think|believe|say|mean|sure|true|that|the|best|right|correct|choose|pick|select)\s)*"
     r"|(?:不|非|勿|别|排除)(?:应该?|能|会|可以?|宜|要)?"
+    r"|\b(?:wrong|incorrect|false|worst|tempting|naive)\s"
     r"|\b(?:instead\sof|rather\sthan|other\sthan|except(?:\sfor)?|unlike|no\slonger|(?:any|every)thing\sbut|all\sbut|over)\s"
     r"(?:the\s)?(?:option\s|choice\s)?)$",
     re.IGNORECASE,
@@ -66,7 +67,7 @@ _BEFORE = re.compile(
     rf"{_OPTION}{_OPEN}$"
 )
 _SAYS = (
-    r"(?:\s{1,3}(?:is|was|(?:would|must|should|will|might|may|could|can\sonly|has\sto)\sbe)"
+    r"(?:,\s[^,;:.\n]{1,30},(?=\sis\b))?(?:'s(?=\s)|\s{1,3}(?:is|was|(?:would|must|should|will|might|may|could|can\sonly|has\sto)\sbe)"
     r"(?:\s(?:most\slikely|\w{3,10}ly|thus|therefore|indeed))?)?"
     r"[)\]\"'>]{0,3}\s{0,3}(?:(?:应该?|就|只能|只有|可能)?(?:选择?|是|为)){0,2}\s{0,3}(?:[:=]|[-–—→]{1,2}>?)?\s{0,3}"
 )
@@ -82,7 +83,7 @@ _STATED = (
     ),
     re.compile(
         rf"(?<![A-Za-z0-9'])[(\[]?(?P<letter>[A-Z]){_ALONE}{_CLOSE}"
-        r"(?:\s(?:is|would\sbe|must\sbe|seems)\s(?:(?:the|my|our|indeed|therefore|thus|also)\s){0,2}"
+        r"(?:\s(?:is|would\sbe|must\sbe|seems|looks|sounds)\s(?:(?:the|my|our|indeed|therefore|thus|also)\s){0,2}"
         r"(?:(?:single|only|most|correct|best|final)\s){0,2}(?:correct|right|best|true|answer)\b"
         r"|\s?(?:选项|项)?(?:才?是|最|完全|显然){0,2}(?:正确|对的|符合题意|符合|答案))"
     ),
@@ -99,12 +100,20 @@ _SPOKEN_OF = (
     re.compile(rf"(?<!not\s)(?:\b(?:choice|option)|选项){_SAYS}{_LETTER}", re.IGNORECASE),
     re.compile(r"(?<![A-Za-z0-9'])(?P<letter>[A-Z])\s?(?:选项|项)"),
 )
+# What a text says to refute a letter that it named before.
+_REFUTED = re.compile(
+    rf"(?<![A-Za-z0-9'])(?P<letter>[A-Z])(?![A-Za-z0-9']){_CLOSE}\s(?:(?:is|was)\s|(?:is|was)n't\s|can(?:not|'t)\sbe\s)"
+    r"(?:(?<=n't\s)|(?<=not\sbe\s)|(?<='t\sbe\s)|not\s|(?=wrong|incorrect|false|excluded|impossible|ruled\sout))(?:the\s)?"
+    r"(?:correct|right|true|answer|wrong|incorrect|false|excluded|impossible|ruled\sout)\b"
+    r"|(?<![A-Za-z0-9'])(?P<chinese>[A-Z])\s?(?:选项|项)?(?:是|也|显然){0,2}(?:不正确|不对|错误|有误)"
+)
 # What a text concludes with, without the word "answer".
 _CONCLUDED = (
     re.compile(
         r"(?:\b(?:it|that|this)(?:'s|\s(?:is|must\sbe|should\sbe|would\sbe|has\sto\sbe))\s|\b(?:go|going)\swith\s"
         r"|\b(?:choose|chose|pick|picked|select|selected|guess|say|think|believe|mean)\s|\b(?:so|thus|therefore|hence),?\s(?:it's\s)?"
-        r"|\bor\srather,?\s|(?<!all\s)(?<!any\s)(?<!thing\s)(?<!none\s)\bbut\s(?:now\s|rather\s)?"
+        r"|\b(?:actually|wait|hm+|rather|then|correction|finally|must\sbe|probably|likely|maybe|perhaps|definitely|certainly|surely"
+        r"|clearly|obviously|leaving|leaves(?:\sonly)?|by\selimination),?\s|(?<!all\s)(?<!any\s)(?<!thing\s)(?<!none\s)\bbut\s(?:now\s|rather\s)?"
         rf"|(?:所以|因此|故|应?该?是)[,，]?|(?:[=-]>|[→⇒])\s){_LETTER}{_CLAUSE_END}",
         re.IGNORECASE,
     ),
@@ -116,7 +125,12 @@ _ALONE_IN_SENTENCE = (
         r"(?=[.!?;]{0,2}[^\S\n]*(?:\n|$))",
     ),
 )
+_AT_ONCE = re.compile(
+    rf"[\s,:;.…—–-]{{0,4}}(?:to\ssay\s|that\s|it's\s|it\sis\s)?{_OPTION}{_OPEN}(?P<letter>[A-Z]){_CLOSE}"
+    r"(?=[.!]?\s*(?:\n|$)|,?\s(?:because|since|not|rather|instead)\b)"
+)
 _LETTER_BEFORE = re.compile(rf"(?:^|[.!?;:\n])\s*{_OPEN}[A-Z]{_CLOSE}[.;,:]?$")
+_NOT_THIS = re.compile(r"\b(?:not|than|unlike|nor)\s(?:[\w'-]+\s){0,4}[(\[]$", re.IGNORECASE)  # not Venus (A)
 _BRACKETED = (re.compile(r"[(\[](?P<letter>[A-Z])[)\]]"),)
 
 _FIRST = re.compile(
@@ -125,7 +139,11 @@ _FIRST = re.compile(
     r"|[^\S\n]*(?:\n|$|</?\w{1,20}>))"
 )
 _REMARK = re.compile(r"\((?!s\))[^()]*\)[.!\s]*")  # C (not D)
-_REASON = re.compile(rf"(?:because|since|rather\sthan)\b|(?:not|over|instead\sof)\s{_OPTION}{_OPEN}[A-Z]\b")
+_REASON = re.compile(
+    r"(?:because|since|rather\sthan)\b"
+    r"|(?:for\ssure|I\s(?:think|guess|believe)|definitely|probably|obviously|certainly|of\scourse)[.!\s]*(?:\n|$)"
+    rf"|(?:not|over|instead\sof)\s{_OPTION}{_OPEN}[A-Z]\b"
+)
 _NEXT_BULLET = re.compile(r"[^\n]*\n\s*[-+•]\s")
 _GLUED = re.compile(r"[a-z\d\\]|[A-Z]\b")  # right after the mark, it belongs to the letter: C.elegans, A.M., C:\
 _OTHER = re.compile(
@@ -189,6 +207,18 @@ def stated(text: str, letters: str) -> list[Named]:
     return _named(_STATED, text, letters)
 
 
+def refuted(text: str, letters: str) -> list[Named]:
+    """Return the letters of which a text in plain notation says that they are wrong ("A is incorrect")."""
+    found = [(match.start(), match["letter"] or match["chinese"]) for match in _REFUTED.finditer(text)]
+    return [Named(at=at, letter=letter) for at, letter in found if letter in letters]
+
+
+def at_once(text: str, letters: str) -> str | None:
+    """Return the letter that follows at once, as a clause of its own, words that reconsider (", C.")."""
+    match = _AT_ONCE.match(text)
+    return match["letter"] if match and match["letter"] in letters else None
+
+
 def spoken_of(text: str, letters: str) -> list[Named]:
     """Return the letters of options that a text in plain notation speaks of and does not deny."""
     return _named(_SPOKEN_OF, text, letters)
@@ -208,7 +238,9 @@ def alone(text: str, letters: str) -> list[Named]:
 def bracketed(text: str, letters: str) -> list[Named]:
     """Return the letters in brackets of a text in plain notation; none if the last ones are a list of all choices."""
     found = _named(_BRACKETED, text, letters)
-    return [] if [one.letter for one in found[-len(letters) :]] == list(letters) else found
+    if [one.letter for one in found[-len(letters) :]] == list(letters):
+        return []
+    return [one for one in found if not _NOT_THIS.search(text[max(0, one.at - 40) : one.at])]
 
 
 def _named(patterns: tuple[re.Pattern[str], ...], text: str, letters: str) -> list[Named]:

@@ -18,6 +18,7 @@ _INVERTED = re.compile(
 )
 _QUESTION = re.compile(r"[^.!?\n。！？]{0,120}[?？]")
 _ANSWERED_NO = re.compile(r"[)\]\"'\s]*(?:no|nope|nah|wrong|incorrect|不|否|错)(?![a-z])", re.IGNORECASE)
+_ANSWERED_YES = re.compile(r"[)\]\"'\s]*(?:yes|yeah|yep|right|correct|exactly|是的?|对)(?![a-z])", re.IGNORECASE)
 _ASKED_IN_CHINESE = re.compile(r"[^。！？\n]{0,20}吗")
 
 _OF_THE_ANSWER = (
@@ -54,8 +55,9 @@ _TAKEN_BACK = (
     r"|不对|错了|更正|搞错|(?<=[。，！？,.!?])不(?:是)?(?=[，。,.！])"
 )
 _RECONSIDERED = (
-    r"\b(?:but|however|actually|wait|hold\son|hm+|rather|instead|on\s(?:second|closer|further)\s\w{4,12}|i\smean"
-    r"|let\sme\s(?:\w{1,8}\s)?(?:re)?-?(?:check|think|consider|examine|read|calculate)|to\sbe\sprecise|in\sfact)\b"
+    r"\b(?:but|however|actually|wait|hold\son|hm+|er|rather|instead|on\s(?:second|closer|further)\s\w{4,12}|on\sreflection"
+    r"|i\smean|i\smeant|make\sthat|edit(?=:)|just\skidding|now|(?:my\s)?apolog(?:y|ies)|revised(?:\sanswer)?"
+    r"|let\sme\s(?:\w{1,8}\s)?(?:re)?-?(?:check|think|consider|examine|read|calculate|correct|vise)(?:\s(?:that|this|myself))?|to\sbe\sprecise|in\sfact)\b"
     r"|等等|等一下|但是?|其实|实际上|重新"
 )
 _TURN = re.compile(rf"(?P<back>{_TAKEN_BACK})|{_RECONSIDERED}", re.IGNORECASE)
@@ -101,7 +103,9 @@ def is_asserted(text: str, at: int) -> bool:
     before, after = text[max(0, at - _REACH) : at], text[at + 1 : at + 1 + _REACH]
     sentence = _after(_SENTENCE_START, before)
     question = _QUESTION.match(after)
-    if question and (_INVERTED.match(sentence) or _ANSWERED_NO.match(after, question.end())):
+    if question and _ANSWERED_NO.match(after, question.end()):
+        return False
+    if question and _INVERTED.match(sentence) and not _ANSWERED_YES.match(after, question.end()):
         return False
     if _ASKED_IN_CHINESE.match(after) or _REPORTED.search(_after(_CONTRAST, sentence)):
         return False

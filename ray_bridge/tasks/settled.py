@@ -10,10 +10,12 @@ from ray_bridge.tasks.letters import (
     LETTERS,
     Named,
     alone,
+    at_once,
     bracketed,
     concluded,
     leading_letter,
     plain,
+    refuted,
     spoken_of,
     stated,
 )
@@ -27,7 +29,7 @@ _STATED, _LEADING, _CONCLUDED, _SPOKEN_OF, _BRACKETED = 4, 3, 2, 1, 0  # strengt
 _FINDERS = (
     (_STATED, stated),
     (_CONCLUDED, concluded),
-    (_CONCLUDED, alone),
+    (_STATED, alone),
     (_SPOKEN_OF, spoken_of),
     (_BRACKETED, bracketed),
 )
@@ -61,10 +63,11 @@ class Settled:
 def settled(text: str, choices: Sequence[str], boxed: Iterable[Named] = ()) -> Settled:
     """Return the letter on which a text settles.
 
-    The text is divided where it reconsiders ("wait", "but", "no"). In a part counts the letter stated or boxed last,
-    else that of the beginning, else the last with which a clause concludes, else the last that is spoken of, else the
-    last in brackets. A later part replaces the answer if it states one or concludes with it. "No" or "that is wrong"
-    right after an answer takes it back, and then any letter counts that the next part names.
+    The text is divided where it reconsiders ("wait", "but", "no"). In a part counts the letter stated or boxed last, or
+    that is a sentence of its own, else that of the beginning, else the last with which a clause concludes, else the
+    last that is spoken of, else the last in brackets. A later part replaces the answer if it states one or concludes
+    with it. "No" or "that is wrong" right after an answer takes it back, and then any letter counts that the next part
+    names. A letter of which the text says later that it is wrong is no answer.
 
     Args:
         text: in plain notation, without the choices' texts after their letters (`without_choice_texts`).
@@ -72,14 +75,7 @@ def settled(text: str, choices: Sequence[str], boxed: Iterable[Named] = ()) -> S
         boxed: the letter of the last box, with its place in the text.
     """
     letters = LETTERS[: len(choices)]
-    finders = (
-        (_STATED, stated),
-        (_CONCLUDED, concluded),
-        (_CONCLUDED, alone),
-        (_SPOKEN_OF, spoken_of),
-        (_BRACKETED, bracketed),
-    )
-    claims = [_Claim(strength=n, at=one.at, letter=one.letter) for n, find in finders for one in find(text, letters)]
+    claims = [_Claim(strength=n, at=one.at, letter=one.letter) for n, find in _FINDERS for one in find(text, letters)]
     claims += [_Claim(strength=_STATED, at=one.at, letter=one.letter) for one in boxed]
     claims.sort(key=lambda claim: claim.at)
     places = [claim.at for claim in claims]
@@ -94,9 +90,13 @@ def settled(text: str, choices: Sequence[str], boxed: Iterable[Named] = ()) -> S
         part = claims[bisect_left(places, begin) : bisect_left(places, end)]
         if answer is None:
             part += _leading(text, begin, end, choices)
+        elif turn and (letter := at_once(text[begin:end], letters)):
+            part.append(_Claim(strength=_CONCLUDED, at=begin, letter=letter))
         least = 0 if answer is None else min(_CONCLUDED, answer.strength)
         likeliest = sorted((c for c in part if c.strength >= least), key=lambda c: (c.strength, c.at), reverse=True)
         answer = next((c for c in likeliest if c.strength == _LEADING or is_asserted(text, c.at)), answer)
+    if answer and any(one.letter == answer.letter and one.at > answer.at for one in refuted(text, letters)):
+        return Settled(letter=None)
     if answer is None:
         return Settled(letter=None, taken_back=taken_back, says_nothing=not claims)
     is_stated = answer.strength in (_STATED, _CONCLUDED) or (answer.strength == _LEADING and answer.at > 0)

@@ -49,6 +49,12 @@ def test_an_answer_that_is_taken_back_is_none_and_what_follows_is_handed_on() ->
     assert settled("The answer is A. No, C is hot. C", CHOICES).letter == "C"
 
 
+def test_a_letter_that_is_called_wrong_later_is_no_answer() -> None:
+    assert settled("The answer is A. But A is not correct.", CHOICES).letter is None
+    assert settled("A is not correct. The answer is A.", CHOICES).letter == "A"
+    assert settled("The answer is A. A is not hot.", CHOICES).letter == "A"
+
+
 def test_the_text_of_a_choice_says_nothing_of_other_letters() -> None:
     assert without_choice_texts("A: Venus, not (B) Vitamin B. C Venus", CHOICES) == "A:, not (B). C Venus"
     assert settled(without_choice_texts("The answer is B. Vitamin B", CHOICES), CHOICES).letter == "B"
