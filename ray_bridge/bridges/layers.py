@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ray_bridge.gpu.sdpa import attend
+
 
 def time_embedding(t: Tensor, width: int) -> Tensor:
     """Return sinusoidal features of a time in [0, 1], (B,) -> (B, width), as in DiT (Peebles & Xie 2023)."""
@@ -50,7 +52,7 @@ class Attention(nn.Module):
         q = self.query(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, h, K, w/h)
         k, v = self.key_value(keys_from).unflatten(-1, (2, self.heads, -1)).transpose(1, 3).unbind(2)  # (B, h, S, w/h)
         allowed = None if mask is None else mask[:, None, None, :].bool()  # (B, 1, 1, S)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed)  # (B, h, K, w/h)
+        y = attend(q, k, v, mask=allowed)  # (B, h, K, w/h)
         return self.out(y.transpose(1, 2).flatten(2))  # (B, K, w)
 
     def weights(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ray_bridge.gpu.kernels import prefix_attention
+from ray_bridge.gpu.sdpa import attend
 from ray_bridge.models.prefix_cache import Prefix, visible
 
 NAME = "ray_bridge_grouped"
@@ -104,7 +105,7 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
     """
     B, h, T, D = q.shape
     together = q.reshape(B, k.shape[1], -1, D)  # (B, h_kv, g T, D)
-    y = F.scaled_dot_product_attention(together, k, v, attn_mask=mask, scale=scale)  # (B, h_kv, g T, D)
+    y = attend(together, k, v, mask=mask, scale=scale)  # (B, h_kv, g T, D)
     return y.reshape(B, h, T, D).transpose(1, 2)
 
 

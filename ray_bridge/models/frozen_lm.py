@@ -18,6 +18,7 @@ from bridge_common.errors import UserError
 from bridge_common.hub_connection import cache_unless_hub_answers
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.footprint.context import check_length, context_length
+from ray_bridge.gpu.sdpa import pad_rows
 from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.models.accuracy import TOKENS, PreciseDecoder, Verdict, judge, probes
 from ray_bridge.models.attention import AttendAfterPrefix, set_attention
@@ -268,15 +269,16 @@ class FrozenLM:
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
             attend = AttendAfterPrefix(prefix, None if right_padded else mask, self.body.scale, self.body.windows)
             return self.body.finish(self.body(embeds, positions, attend, recompute=recompute, context=context))
+        length = embeds.shape[1]
+        embeds, mask, positions = pad_rows(embeds, mask, positions, 0 if prefix is None else len(prefix))
         inputs: dict[str, Any] = {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions}
         if prefix is None:
             inputs |= {"use_cache": False}
         else:
-            inputs["attention_mask"] = causal_masks(prefix.cover(mask), mask.shape[1], embeds.dtype, self.config)
-            inputs |= {"past_key_values": PrefixAsCache(prefix), "use_cache": True}
-        again = recompute and torch.is_grad_enabled()
-        with recompute_layers(self.layers) if again else nullcontext():
-            return self.run_transformers(context, **inputs)
+            masks = causal_masks(prefix.cover(mask), mask.shape[1], embeds.dtype, self.config)
+            inputs |= {"attention_mask": masks, "past_key_values": PrefixAsCache(prefix), "use_cache": True}
+        with recompute_layers(self.layers) if recompute and torch.is_grad_enabled() else nullcontext():
+            return self.run_transformers(context, **inputs)[:, :length]  # (B, L, d)
 
     def run_transformers(self, context: SoftContext | None, **inputs: Any) -> Tensor:
         """Run transformers' own layers, with the context's adapters.
