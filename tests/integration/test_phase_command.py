@@ -16,9 +16,9 @@ pytestmark = pytest.mark.slow
 
 
 def run(storage: Path, *arguments: str, job: str = DIRECT) -> tuple[int, str]:
-    """Run the command to its end; return its exit code and its output."""
+    """Run the command, which makes its MLflow database, to its end; return its exit code and its output."""
     (storage / "driver.log").unlink(missing_ok=True)
-    process = driver(storage, *arguments, job=job)
+    process = driver(storage, *arguments, job=job, database=False)
     try:
         return process.wait(560), driver_log(storage)
     finally:
@@ -83,6 +83,7 @@ def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> No
 def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Path) -> None:
     """With few steps the accuracies mean nothing; models, Ray Train, evaluation and appendix are the real ones."""
     small = {
+        "workers": 1,
         "steps": 2,
         "batch_size": 4,
         "train_examples": 64,
@@ -94,7 +95,7 @@ def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Pa
         "decode_samples": 2,
     }
     settings = [f"--set={name}={value}" for name, value in small.items()]
-    gate = ("--gate-passes=1", "--gate-attribute=1", "--verbose")
+    gate = ("--gate-passes=1", "--gate-attribute=1", "--parallel=2", "--verbose")
     code, log = run(tmp_path, *settings, *gate, job="ray_bridge.job:run_job")
     assert code == 0, log
     assert files.read_json(tmp_path / NAME / "campaign.json")["request"]["preflight"] == ["passed"]

@@ -20,6 +20,7 @@ from tests.support.ray_clusters import ROOT, ray_environment
 
 pytestmark = pytest.mark.slow
 SMALL = {
+    "workers": 1,  # two trials at once
     "steps": 2,
     "batch_size": 4,
     "train_examples": 64,
