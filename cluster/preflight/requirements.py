@@ -87,6 +87,8 @@ class Requirement:
                 f"text_bridge (the longest prompt with the source's answer and {new} new tokens)",
             ),
         ]
+        if steps := spec.latent_steps:
+            texts.append((source, read.header + read.prompt + steps, f"the longest prompt with {steps} latent steps"))
         problems = [too_long(shape.name, shape.context, needed, text) for shape, needed, text in texts]
         problem = next((found for found in problems if found), None)
         if problem is None:

@@ -59,6 +59,14 @@ def test_a_longer_prompt_is_refused(folders: PairFolders, tmp_path: Path, side: 
     assert "lower num_fewshot" in check.remedy
 
 
+def test_latent_steps_take_positions_of_the_source(folders: PairFolders, tmp_path: Path) -> None:
+    short = with_config(folders.source, tmp_path / "source", max_position_embeddings=200)
+    spec = small_spec(folders, geometry_projection=False, latent_steps=180).replace(source=short)
+    [check] = requirements(spec).context()
+    assert "source reads 200 positions at most, and the longest prompt with 180 latent steps takes" in check.detail
+    assert requirements(spec.replace(latent_steps=2)).context()[0].status == "pass"
+
+
 def test_text_bridge_is_counted_with_the_sources_answer(folders: PairFolders, tmp_path: Path) -> None:
     spec = small_spec(folders, max_new_tokens=200, soft_tokens=1)
     short = with_config(folders.target, tmp_path / "target", max_position_embeddings=380)
