@@ -236,7 +236,7 @@ def test_in_bfloat16_answers_are_the_recorded_ones_up_to_rounding(folders: PairF
 
 @pytest.mark.slow
 def test_200_questions_on_the_embedded_pair_get_their_recorded_answers(tmp_path: Path) -> None:
-    spec = tiny(steps=20, warmup_steps=2, eval_every=20, test_examples=200, validation_examples=16)
+    spec = tiny(steps=2, warmup_steps=1, eval_every=2, test_examples=200, validation_examples=2)
     result = run_job(spec, tmp_path / "trial")
     write_json(tmp_path / "trial" / "spec.json", {"variant": "full", "spec": spec.model_dump()})
     write_json(tmp_path / "trial" / "result.json", result)
