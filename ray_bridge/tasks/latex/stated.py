@@ -7,10 +7,11 @@ linear time.
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ray_bridge.tasks.latex.boxes import boxed_answer
+from ray_bridge.tasks.latex.changed import is_changed, is_negative
 from ray_bridge.tasks.latex.units import changes_number, unit_name
 from ray_bridge.tasks.revisions import is_asserted, turns
 
@@ -83,11 +84,11 @@ def stated_values(text: str) -> Iterator[Stated]:
     """Yield the values that a text states, likeliest first.
 
     First what follows "the final answer is", then the last box, then what follows "answer", then all values from the
-    end. A value that the text denies ("not 6"), asks or supposes is left out, and so is all that it takes back ("5. No,
-    6"); values that "or", "and" or commas join are one list.
+    end. A value that the text denies ("not 6"), asks, supposes or changes ("twice 6") is left out, and so is all that
+    it takes back ("5. No, 6"); values that "or", "and" or commas join are one list.
     """
     text = _TIMES.sub("×", text)
-    places = [place for place in _lists(_places(text), text) if not _is_denied(text, place)]
+    places = [_signed(text, place) for place in _lists(_places(text), text) if _counts(text, place)]
     begin, places = _kept(text, places)
     for match in reversed(list(_FINAL.finditer(text, begin))):
         yield from _first_after(text, places, match.end(), 2 * _REACH)
@@ -115,6 +116,15 @@ def _kept(text: str, places: list[_Place]) -> tuple[int, list[_Place]]:
                 return turn.end, places[last + 1 :]
             places = places[:last]
     return 0, places
+
+
+def _counts(text: str, place: _Place) -> bool:
+    return not _is_denied(text, place) and not is_changed(text, place.start, place.end)
+
+
+def _signed(text: str, place: _Place) -> _Place:
+    """Return a place with a minus sign if a word says so, as in "negative 5"."""
+    return replace(place, written=f"-{place.written}") if is_negative(text, place.start) else place
 
 
 def _is_denied(text: str, place: _Place) -> bool:
