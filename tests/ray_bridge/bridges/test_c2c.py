@@ -188,6 +188,7 @@ def test_every_parameter_learns_and_terms_on_soft_tokens_are_absent(made: Bench)
             assert parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.slow
 def test_a_trained_one_is_loaded_and_answers_as_recorded(folders: PairFolders, tmp_path: Path) -> None:
     changes = {"decode_aware": True, "decode_questions": 1, "decode_samples": 2, "steps": 4, "test_examples": 4}
     spec = small_spec(folders, **FUSED, **changes, learning_rate=0.02)

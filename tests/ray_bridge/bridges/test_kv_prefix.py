@@ -168,6 +168,7 @@ def test_rows_are_read_with_pads_on_the_right() -> None:
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
+@pytest.mark.slow
 def test_a_trained_one_is_loaded_and_answers_as_recorded(folders: PairFolders, tmp_path: Path) -> None:
     changes = {"decode_aware": True, "decode_questions": 1, "decode_samples": 2, "steps": 4, "test_examples": 4}
     spec = small_spec(folders, bridge="resampler", injection="kv_prefix", **changes)

@@ -75,6 +75,7 @@ def test_held_out_prompts_choose_the_strength(noisy: bool) -> None:
         torch.testing.assert_close(z, data * (0.5 / data.pow(2).mean(-1, keepdim=True).sqrt()), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["question", "answer"])
 def test_a_job_fits_it_on_all_prompts_and_trains_nothing(folders: PairFolders, tmp_path: Path, teacher: str) -> None:
     spec = small_spec(folders, bridge="linear", steps=0, flow_teacher=teacher, train_examples=330, test_examples=4)

@@ -68,6 +68,7 @@ def test_the_bridge_reads_nothing_but_the_thoughts(folders: PairFolders) -> None
     assert pair.read_source(items).states.shape[1] == STEPS
 
 
+@pytest.mark.slow
 def test_a_trained_one_is_loaded_and_answers_as_recorded(folders: PairFolders, tmp_path: Path) -> None:
     spec = small_spec(folders, **THOUGHTS, steps=4, test_examples=4)
     trial = finish_trial(spec, tmp_path / "trial")
