@@ -1,5 +1,12 @@
-"""Tables of the jobs of `benchmarks.embedded_ablations` besides its own: accuracy at K tokens, entropy of attention."""
+"""Tables of the jobs of `benchmarks.embedded_ablations` besides its own: accuracy at K tokens, entropy of attention.
 
+    python -m benchmarks.embedded_tables OUT/table.json --picture docs/compression.png
+
+prints both as Markdown, of one or several files of tables, and draws accuracy at K tokens.
+"""
+
+import argparse
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,3 +75,36 @@ def attention(finished: Finished) -> list[dict[str, Any]]:
             if curve:
                 rows.append({"variant": name, "seed": seed, "metric": metric, "by_step": curve})
     return rows
+
+
+def main() -> None:
+    """Print the tables of files that `benchmarks.embedded_ablations` wrote, and draw accuracy at K tokens."""
+    from tune_spaces.analysis.compression import WAYS
+    from tune_spaces.appendix.compression_plots import compression as draw
+    from tune_spaces.appendix.compression_table import compression_table
+    from tune_spaces.appendix.tables import percent
+    from tune_spaces.appendix.tables import table as markdown
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", type=Path, nargs="+", metavar="FILE", help="files table.json")
+    parser.add_argument("--picture", type=Path, help="PNG file to draw")
+    args = parser.parse_args()
+    contents = [json.loads(path.read_text()) for path in args.tables]
+    found = {(row["way"], row["tokens"]): row for one in contents for row in one.get("compression", ())}
+    rows = sorted(found.values(), key=lambda row: (list(WAYS).index(row["way"]), row["tokens"] or 0))
+    if rows:
+        print(compression_table(rows))
+    if rows and args.picture:
+        draw(args.picture, rows)
+    curves = [row for one in contents for row in one.get("attention", ())]
+    if curves:
+        header = ("variant", "seed", "entropy of", *(f"step {step}" for step in curves[0]["by_step"]))
+        lines = [
+            (c["variant"], c["seed"], c["metric"].partition("/")[0], *(percent(v) for v in c["by_step"].values()))
+            for c in curves
+        ]
+        print("\n" + markdown(header, lines))
+
+
+if __name__ == "__main__":
+    main()
