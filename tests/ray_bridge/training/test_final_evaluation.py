@@ -9,7 +9,7 @@ from ray_bridge.training.final_evaluation import _timings
 
 
 def timings(world: int = 1, **seconds: float) -> dict[str, float]:
-    evaluator: Any = SimpleNamespace(seconds=seconds, worker=SimpleNamespace(world=world))
+    evaluator: Any = SimpleNamespace(seconds=seconds, worker=SimpleNamespace(world=world), source_texts={})
     return _timings(cast(Any, evaluator), questions=10)
 
 
