@@ -39,10 +39,10 @@ def check_gradients(keys: int, device: str, dtype: torch.dtype, tolerance: float
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
             value = F.scaled_dot_product_attention(wide[0], wide[1], wide[2], attn_mask=reference_mask)
         expected = torch.autograd.grad(value, wide, grad.double())
-        # By the largest entry of all three: queries' and keys' gradients are small where scores hardly differ.
-        size = max(float(x.norm()) for x in expected)
-        for a, b in zip(found, expected, strict=True):
-            assert float((a.double() - b).norm()) < tolerance * size
+        assert all(gradient.isfinite().all() for gradient in found)
+        # The first dimension lowers all scores alike: its gradient in q is 0 times 960, which is rounding.
+        for a, b in zip((found[0][..., 1:], *found[1:]), (expected[0][..., 1:], *expected[1:]), strict=True):
+            assert float((a.double() - b).norm()) < tolerance * float(b.norm())
 
 
 @pytest.mark.parametrize("keys", [63, 64, 128, 192])
