@@ -6,6 +6,7 @@ python -m benchmarks.decoding --size paper         Llama-3.1-8B's geometry, batc
 
 import argparse
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 from benchmarks.harness import ceilings, clock, default_device, environment, peak_gib, save
@@ -20,6 +21,8 @@ from ray_bridge.noise import generator
 
 WAYS = ("graphed", "torch", "transformers", "sampled", "eager")
 """CUDA graphs (the default); the same without Triton kernels; with transformers' layers; sampling; eager decoding."""
+PAIRS = 3
+"""Pairs of a short and a long call of which the median difference counts."""
 
 
 def decode_by(
@@ -55,19 +58,21 @@ def step_time(
 ) -> dict[str, Any]:
     """Measure the time of a token step, from the difference between two answer lengths, and of prefill and capture.
 
-    No row ends early, so that all steps have the same rows.
+    No row ends early, so that all steps have the same rows. Each call captures its graphs anew, and a capture's time
+    varies by more than some steps take: the median of several pairs of calls counts.
     """
     ends, lm.ends = lm.ends, frozenset()
     try:
-        spent = {}
-        for tokens in (few, few, many):  # the first call warms up
+        spent: dict[int, list[float]] = {few: [], many: []}
+        for tokens in (few, *(few, many) * PAIRS):  # the first call warms up
             statistics = DecodingStatistics()
             begin = clock(lm.device)
             decode_by(lm, rows, tokens, way, statistics)
-            spent[tokens] = clock(lm.device) - begin
+            spent[tokens].append(clock(lm.device) - begin)
     finally:
         lm.ends = ends
-    step = (spent[many] - spent[few]) / (many - few)
+    differences = [long - short for short, long in zip(spent[few][1:], spent[many], strict=True)]
+    step = median(differences) / (many - few)
     header = rows[0].header
     length = max(len(row.before) + len(row.prompt) for row in rows)
     own = (length - header + (few + many) / 2) * len(rows)
@@ -83,7 +88,8 @@ def step_time(
         "step_ms": round(1e3 * step, 3),
         "floor_ms": round(1e3 * floor, 3),
         "tokens_per_s": round(len(rows) / step, 1),
-        "prefill_and_capture_s": round(spent[few] - step * few, 3),
+        "step_ms_of_pairs": [round(1e3 * x / (many - few), 3) for x in differences],
+        "prefill_and_capture_s": round(median(spent[few][1:]) - step * few, 3),
         "prefill_floor_s": round(matmul_flops(lm, read) / limits["matmul_flop_per_s"], 3),
         "peak_gib": peak_gib(lm.device),
     }
