@@ -97,7 +97,10 @@ def _state(campaign: Campaign) -> str:
     if policy.finished:
         return "finished"
     failed = any(campaign.trial(name).failed for name in policy.wanted() if name not in policy.outcomes)
-    return "failed" if failed else "not running"
+    if failed:
+        return "failed"
+    reason = campaign.records.last_stop()
+    return "not running" if reason is None else f"stopped ({reason})"
 
 
 def _trial_line(campaign: Campaign, name: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 from bridge_common import files
 from bridge_common.trial_folder import TrialFolder
 from tests.support.campaigns import NAME, driver, driver_log, end, events, prepare, steps
+from tests.support.command_line import call_here
 from tests.support.ray_clusters import connected, free
 from tests.support.waiting import wait_for
 from tune_spaces.ray_tune.interrupts import WITHIN_S
@@ -65,6 +66,7 @@ def test_running_trials_end_after_their_step_and_go_on(storage: Path, ray_head: 
     assert "not finished: full-" in last_line(storage)
     assert f"resume --storage {storage} --name {NAME}" in last_line(storage)
     assert stopped(storage) == "SIGINT"
+    assert call_here("status", "--storage", str(storage)).stdout.startswith(f"{NAME}: stopped (SIGINT), 0 of 1 trials")
     done = len(steps(storage, "full"))
     (trial,) = map(TrialFolder, (storage / NAME / "trials").iterdir())
     assert [row["status"] for row in trial.events() if row["kind"] == "status"] == ["RUNNING", "KILLED"]

@@ -81,7 +81,10 @@ def parse_axis(text: str) -> Axis:
         if low < high and (low > 0 or scale != "log"):
             return Axis(field=field, scale=scale, low=low, high=high)
     elif sign and field and all(value.strip() for value in values.split(",")):
-        return Axis(field=field, values=tuple(dict.fromkeys(value.strip() for value in values.split(","))))
+        listed = [value.strip() for value in values.split(",")]
+        if len(set(listed)) < len(listed):
+            raise UserError(f"--over {text}: name each value once")
+        return Axis(field=field, values=tuple(listed))
     raise UserError(
         f"--over {text}: give FIELD=A,B,C, or FIELD=log:LOW:HIGH, lin:LOW:HIGH, int:LOW:HIGH with LOW < HIGH"
     )

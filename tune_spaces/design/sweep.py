@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 from bridge_common.errors import UserError
-from ray_bridge import JobSpec
+from ray_bridge import JobSpec, RunSpec
 from tune_spaces.design import toggles
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.search import OPTUNA, Axis, make_search
@@ -44,8 +44,10 @@ def sweep(
         trials: number of points; of a grid, the most that it may have.
 
     Raises:
-        UserError: without axes, for a range in a grid, or for more points than asked for.
+        UserError: without axes, for a range in a grid, a setting of the run, or more points than asked for.
     """
+    if of_run := [axis.field for axis in axes if axis.field in RunSpec.model_fields]:
+        raise UserError(f"--over: {of_run[0]} is a setting of the run, for all trials: --set {of_run[0]}=VALUE")
     switched = [toggles.find(name) for name in among]
     every = [*axes, *(Axis(field=toggle.field, values=(toggle.on, toggle.off)) for toggle in switched)]
     if not every:

@@ -221,6 +221,12 @@ class CampaignFolder:
             record["starts"][-1]["stopped"] = {"time": time.time(), "reason": reason}
             self.write_campaign(record)
 
+    def last_stop(self) -> str | None:
+        """Return why the last start ended before its trials, as `record_stop` recorded it; None if it did not."""
+        starts = (self.campaign() or {}).get("starts") or [{}]
+        reason: str | None = starts[-1].get("stopped", {}).get("reason")
+        return reason
+
     def request_stop(self) -> None:
         """Ask the driver to end, whatever host it runs on."""
         files.write_text(self.path / STOP, f"{time.time()}\n")

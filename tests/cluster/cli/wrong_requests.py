@@ -180,6 +180,8 @@ NAMES: list[tuple[list[str], str]] = [
     (["sweep"], "--over"),
     (["sweep", "--over", "soft_tokens"], "soft_tokens"),
     (["sweep", "--over", "nobody=1"], "nobody"),
+    (["sweep", "--over", "soft_tokens=4,4"], "each value once"),
+    (["sweep", "--over", "workers=1,2"], "--set workers=VALUE"),
     (["sweep", "--over", "soft_tokens="], "soft_tokens"),
     (["sweep", "--over", "learning_rate=log:1:0"], "learning_rate"),
     (["sweep", "--over", "learning_rate=log:0:1"], "learning_rate"),

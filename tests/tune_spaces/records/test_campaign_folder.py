@@ -43,6 +43,18 @@ def test_files_have_their_recorded_names_and_read_back(tmp_path: Path) -> None:
     assert folder.experiments == tmp_path / "c" / "tune"
 
 
+def test_the_last_stop_is_that_of_the_last_start(tmp_path: Path) -> None:
+    folder = campaign(tmp_path)
+    assert folder.last_stop() is None
+    folder.write_campaign({"starts": [{"pid": 1}]})
+    assert folder.last_stop() is None
+    folder.record_stop("SIGTERM")
+    folder.record_stop("SIGINT")
+    assert folder.last_stop() == "SIGTERM", "the first reason stays"
+    folder.write_campaign({"starts": [*(folder.campaign() or {})["starts"], {"pid": 2}]})
+    assert folder.last_stop() is None
+
+
 def test_a_trial_begins_with_all_that_it_is(tmp_path: Path) -> None:
     trial = of_variant(plan(), "B")
     begun = campaign(tmp_path).begin(trial, RUN)
