@@ -44,7 +44,7 @@ def test_no_point_is_drawn_twice() -> None:
 @pytest.mark.parametrize(
     ("text", "axis"),
     [
-        ("soft_tokens=4, 8,4", Axis(field="soft_tokens", values=("4", "8"))),
+        ("soft_tokens=4, 8", Axis(field="soft_tokens", values=("4", "8"))),
         ("a=log:1e-5:1e-3", Axis(field="a", scale="log", low=1e-5, high=1e-3)),
         ("a=int:1:8", Axis(field="a", scale="int", low=1, high=8)),
     ],
@@ -53,7 +53,9 @@ def test_axes(text: str, axis: Axis) -> None:
     assert parse_axis(text) == axis
 
 
-@pytest.mark.parametrize("text", ["", "a", "a=", "=1", "a=1,,2", "a=log:0:1", "a=log:1", "a=lin:2:1", "a=lin:1:x"])
+@pytest.mark.parametrize(
+    "text", ["", "a", "a=", "=1", "a=1,,2", "a=1, 2,1", "a=log:0:1", "a=log:1", "a=lin:2:1", "a=lin:1:x"]
+)
 def test_what_is_no_axis(text: str) -> None:
     with pytest.raises(UserError, match="--over"):
         parse_axis(text)
@@ -67,6 +69,7 @@ def test_what_is_no_axis(text: str) -> None:
         (("soft_tokens=4,8,16",), {"trials": 2}, "the grid has 3 points, more than 2"),
         (("soft_tokens=4,8", "soft_tokens=16"), {}, "varied twice"),
         (("kl_alignment=true,false",), {"among": ["kl"]}, "varied twice"),
+        (("soft_tokens=4,8", "workers=1,2"), {}, "workers is a setting of the run"),
         (("soft_tokens=4",), {"search": "optimal"}, "use grid, random or optuna"),
         (("soft_tokens=4",), {"search": "random", "trials": 0}, "at least one point"),
         (("soft_tokens=0,4",), {}, "soft_tokens"),
