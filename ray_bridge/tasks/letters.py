@@ -134,7 +134,7 @@ _NOT_THIS = re.compile(r"\b(?:not|than|unlike|nor)\s(?:[\w'-]+\s){0,4}[(\[]$", r
 _BRACKETED = (re.compile(r"[(\[](?P<letter>[A-Z])[)\]]"),)
 
 _FIRST = re.compile(
-    rf"\s*(?:(?P<bullet>[-+•]\s)|[#>]{{1,6}}\s?)*{_OPEN}(?P<letter>[A-Za-z])"
+    rf"\s*+(?:(?P<bullet>[-+•]\s)|[#>]\s?)*+{_OPEN}(?P<letter>[A-Za-z])"
     r"(?:(?P<mark>(?![\"']+\w)[.:;!)\]}'\"、。,]{1,6}|\?(?=\s*\Z)|\s[-–—]\s| (?=\S))(?P<rest>[^\n]*)"
     r"|[^\S\n]*(?:\n|$|</?\w{1,20}>))"
 )

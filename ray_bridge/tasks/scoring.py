@@ -27,8 +27,8 @@ _ASCII = str.maketrans(
 )
 _FIXED_SPACES = "\N{NO-BREAK SPACE}\N{THIN SPACE}\N{NARROW NO-BREAK SPACE}"
 # Groups of three (1,000,000), India's groups of two before the last three (10,00,000), or none. A comma that is
-# followed by no group separates a list.
-_INTEGER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2})+,\d{3}(?!\d)|\d{1,3}(?:['’_]\d{3})+(?!\d)|\d+)"
+# followed by no group separates a list. The groups of two are bounded, as a list of pairs (12,12,12,...) is none.
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d{1,2}(?:,\d{2}){1,12},\d{3}(?!\d)|\d{1,3}(?:['’_]\d{3})+(?!\d)|\d+)"
 _NUMBER = (
     r"(?P<sign>{sign}?)(?:\\?[$€£¥₹](?P<inner>(?:(?<!\d[$€£¥₹])-)?))?"
     r"(?P<digits>(?:{spaced}|{integer})(?:\.\d+)?|(?<!\d)\.\d+)"

@@ -3,6 +3,7 @@
 import os
 import random
 import resource
+import string
 import subprocess
 import sys
 import time
@@ -40,9 +41,14 @@ PIECES = (
     *("\\begin{cases}", "\\end{cases}", "\\begin{aligned}", "\\end{aligned}", "|", "(B) ", ":", "a.m.", "\\sqrt[3]{"),
     *("\\pm", "\\mp", "(c)", "C选项", "正确"),
     *("Wait, no: ", "Is the answer ", "If the answer is ", "? ", "neither ", "that is wrong. ", "- C\n", "5. No. "),
-    *(" eggs per day", "<s>"),
+    *(" eggs per day", "<s>", "#", ">", "> ", "12,"),
     *("\\pmod{", "\\equiv ", "\\mathbf{i}", "\\text{The answer is }", "xy=", "\n**Problem:**", "US$", "\u200b"),
     *("\\begin{pmatrix}", "\\\\", "&", "\\end{pmatrix}", "\\int_0^1", "\\sum_{n=1}^{9}", "\\%", " ", "é", "\x00", "٣"),
+)
+SHORT = (
+    *("> ", "- ", "#\n", "1 ", "1,", "12,", "1'000", "A ", "A)", "(A)", "A. ", "A: ", "A\n", "A or ", "not "),
+    *("the ", "so, ", "is A ", "if ", "_a", "'s ", "\\ ", "\\text{", "I think ", "A. wrong\n", "- A: 错\n", "✗"),
+    *("选", "不", "both A and "),
 )
 
 
@@ -85,6 +91,23 @@ def test_any_bytes_are_scored_in_bounds(task: str, seed: int) -> None:
         scorer.score(text, example)
         assert cpu_seconds() - before < 2, text[:200]
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000  # kB
+
+
+SIGNS = (*string.punctuation, "\t", "\n", " ", "1", "a", "A", *SHORT)
+LETTERS = (*string.ascii_letters, *string.digits, *PIECES)
+
+
+@pytest.mark.parametrize("pieces", [SIGNS, pytest.param(LETTERS, marks=pytest.mark.slow)], ids=["signs", "letters"])
+@pytest.mark.parametrize("task", TASKS)
+def test_every_sign_and_short_piece_repeated_is_scored_in_bounds(task: str, pieces: tuple[str, ...]) -> None:
+    scorer, gold = TASKS[task]
+    example = Example(id="x", index=0, question="?", answer=gold, gold=gold, choices=CHOICES)
+    scorer.score("#### 1", example)
+    for piece in pieces:
+        text = (piece * SIZE)[:SIZE]
+        before = cpu_seconds()
+        scorer.score(text, example)
+        assert cpu_seconds() - before < 2, repr(piece)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
