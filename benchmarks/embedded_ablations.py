@@ -126,15 +126,17 @@ def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str,
         for group in ("none", "seen", "transfer"):
             row[f"bridged/{group}"] = _mean(by_seed, "bridged", group)
             row[f"target_alone/{group}"] = _mean(by_seed, "target_alone", group)
+        clusters = np.unique([s.get("cluster") or s["id"] for s in first], return_inverse=True)[1]
+        row["clusters"] = int(clusters.max()) + 1
         own = np.array([[s["bridged_correct"] for s in samples] for samples in by_seed.values()], dtype=float)
         against = {"full": samples_of.get("full", {}), "target_alone": by_seed, "shuffled_soft": by_seed}
-        row["low"], row["high"] = Cells.of({name: own}).accuracy(name)
+        row["low"], row["high"] = Cells.of({name: own}, clusters).accuracy(name)
         for other, samples in against.items():
             if not samples or name == other:
                 continue
             field = "bridged_correct" if other == "full" else f"{other}_correct"
             base = np.array([[s[field] for s in rows_] for rows_ in samples.values()], dtype=float)
-            gap = Cells.of({name: own, other: base}).contrast({name: 1.0, other: -1.0})
+            gap = Cells.of({name: own, other: base}, clusters).contrast({name: 1.0, other: -1.0})
             row[f"minus_{other}"] = {"estimate": gap.estimate, "low": gap.low, "high": gap.high, "p": gap.p}
         results = [read_json(out / f"{name}-s{seed}" / "result.json") for seed in by_seed]
         row["costs"] = {k: v for k, v in results[0]["metrics"].items() if k.startswith("cost/")}

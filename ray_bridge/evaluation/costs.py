@@ -126,7 +126,7 @@ class CostCounter:
             cached_tokens=size.cached,
             decoded_tokens=decoded,
             flops=flops,
-            prompt_kv_bytes=0 if of_source else kv_bytes(shape, size.cached + size.read, self.number),
+            prompt_kv_bytes=0 if of_source else kv_bytes(shape, past + size.read, self.number),
             source_flops=flops if of_source else 0,
             target_flops=0 if of_source else flops,
             kv_bytes=kv_bytes(shape, past + longest, self.number),
@@ -135,6 +135,9 @@ class CostCounter:
     def _translates(self, i: int) -> Cost:
         """Return the cost of reading a question with the source, of its soft tokens, and of passing them."""
         item, spec = self.items[i], self.spec
+        if spec.bridge == "constant":  # no source: its learned tokens are the target's own
+            of_constant = None if self.of_bridge is None else self.of_bridge[i]
+            return _part(flops=of_constant, bridge_flops=of_constant)
         size = PromptSize.of(Row(before=(), prompt=item.source_ids, header=item.source_header), None)
         steps, states = spec.latent_steps, item.question_span[1] - item.question_span[0]
         if steps:  # all layers, for the prompt and for each step, whose keys and values the source has to hold
@@ -151,7 +154,9 @@ class CostCounter:
         passed = spec.soft_tokens * self.target.hidden * self.number
         state_bytes = states * self.source.hidden * self.number
         if spec.bridge == "c2c" and item.alignment is not None:
-            passed = state_bytes = kv_bytes(self.source, len(item.alignment.tokens), self.number)
+            whole = kv_bytes(self.source, len(item.alignment.tokens), self.number)
+            # Layers are paired from the last, so only as many of the source's are read as the target has.
+            passed = state_bytes = whole * min(self.source.layers, self.target.layers) // self.source.layers
         return _part(
             prefill_tokens=read,
             cached_tokens=0 if steps or spec.bridge == "c2c" else size.cached,

@@ -180,7 +180,8 @@ def estimate_time(
     validations = 1 + spec.steps // spec.eval_every + (1 if spec.steps % spec.eval_every else 0)
     aware = spec.steps // spec.eval_every if spec.decode_aware else 0
     step = rates.seconds(work.step())
-    if run.use_gpu and (spec.target_shards > 1 or not shapes[1].fused):
+    fused = shapes[1].fused and not spec.writes_cache  # caches of rows go through transformers' own layers
+    if run.use_gpu and (spec.target_shards > 1 or not fused):
         step += (rates.parts_step if spec.target_shards > 1 else rates.unfused_step) - rates.step
     slower = rates.float64 if spec.eval_dtype == "float64" else 1.0
     validation = rates.seconds(work.evaluation("bridged", spec.validation_examples))

@@ -178,9 +178,30 @@ def test_keys_and_values_before_the_text_are_attended_to_and_held(folders: PairF
         costs["cost/prefill_tokens/random_soft"] + costs["cost/decoded_tokens/random_soft"] - 1
     )
     assert costs["cost/kv_bytes/random_soft"] == pytest.approx(alone + kv)
+    of_prompt = [costs[f"cost/prompt_kv_bytes/{condition}"] for condition in ("bridged", "target_alone")]
+    assert of_prompt[0] == pytest.approx(of_prompt[1] + kv)
     w, d_t, heads = pair.spec.hidden_size, pair.target.hidden_size, shape_of(pair.target)
     of_layers = 2 * K * (d_t * w + 2 * w * w + heads.layers * w * 2 * heads.kv_heads * heads.head_dim)
     assert costs["cost/bridge_flops/bridged"] == pytest.approx(others["cost/bridge_flops/bridged"] + of_layers)
+
+
+def test_a_fused_cache_passes_the_layers_that_are_read() -> None:
+    five_to_four = PairFolders(source="embedded:source", target="embedded:target")
+    changes = {"injection": "c2c", "bridge": "c2c", "geometry_projection": False, "max_new_tokens": 4}
+    pair, splits, translator = bench(five_to_four, **changes)
+    _, costs = evaluated(pair, splits, translator)
+    source, tokens = shape_of(pair.source), mean(len(item.alignment.tokens) for item in pair.encoder(splits.test))
+    layers = len(translator.injection.writer.layers)
+    assert layers < source.layers
+    assert costs["cost/passed_bytes/bridged"] == layers * 2 * source.kv_heads * source.head_dim * tokens * 4
+
+
+def test_learned_tokens_cost_no_source_and_pass_nothing(folders: PairFolders) -> None:
+    pair, splits, translator = bench(folders, bridge="constant", geometry_projection=False)
+    _, costs = evaluated(pair, splits, translator)
+    for name in ("source_flops", "passed_bytes", "state_bytes"):
+        assert costs[f"cost/{name}/bridged"] == 0, name
+    assert costs["cost/prefill_tokens/bridged"] == costs["cost/prefill_tokens/random_soft"]
 
 
 def test_a_bridge_that_cannot_be_counted_does_not_end_the_job(

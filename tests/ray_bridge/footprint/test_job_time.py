@@ -25,6 +25,11 @@ def minutes(spec: JobSpec) -> float:
     return TimeEstimator().estimate(spec, paper_run()).seconds / 60
 
 
+def test_caches_of_rows_take_the_steps_of_layers_that_are_not_fused() -> None:
+    resampler, prefix = (paper(bridge="resampler", injection=how) for how in ("prepend", "kv_prefix"))
+    assert minutes(prefix) > 1.5 * minutes(resampler)
+
+
 @pytest.fixture(scope="module")
 def errors() -> dict[str, dict[str, float]]:
     return left_out(recorded())
