@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ray_bridge.tasks.hotpotqa import normalised
+from ray_bridge.tasks.judged import judged_lines
 from ray_bridge.tasks.latex.boxes import boxed_answer
 from ray_bridge.tasks.letters import LETTERS, Named, leading_letter, plain
 from ray_bridge.tasks.settled import settled, without_choice_texts
@@ -25,13 +26,16 @@ def score_letter(text: str, example: Example) -> Score:
     Strict: the first line begins with a letter that stands for itself (`B`, `B. Mars`), names no other letter and
     does not take it back. Flexible: the letter on which the text settles (`settled`), else a small letter at the
     beginning, else the only choice whose text the first line is. Where several letters are named together, none is.
-    Reasoning that ends in `</think>` is not part of the answer.
+    Of options that are judged line by line, only one that is judged right can be the answer. Reasoning that ends in
+    `</think>`, or has not ended, is not part of the answer.
     """
-    line = text.rpartition("</think>")[2]
+    line = text.rpartition("</think>")[2].partition("<think>")[0]
     text = plain(line)
     choices = example.choices
     strict = leading_letter(text, choices)
     bare = without_choice_texts(text, choices)
+    if any(one.is_right and one.letter != strict for one in judged_lines(bare, LETTERS[: len(choices)])):
+        strict = None
     answer = settled(bare, choices, _boxed(bare, text, choices))
     flexible = answer.letter
     if answer.taken_back:

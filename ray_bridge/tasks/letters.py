@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ray_bridge.tasks.end_tokens import END_TOKEN, INVISIBLE, START_TOKEN
+from ray_bridge.tasks.judged import judgement
 from ray_bridge.tasks.revisions import takes_back_at_once
 
 LETTERS = string.ascii_uppercase
@@ -53,7 +54,9 @@ _DOUBTED = re.compile(
     r"|(?:不|非|勿|别|排除)(?:应该?|能|会|可以?|宜|要)?"
     r"|\b(?:wrong|incorrect|false|worst|tempting|naive)\s"
     r"|\b(?:instead\sof|rather\sthan|other\sthan|except(?:\sfor)?|unlike|no\slonger|(?:any|every)thing\sbut|all\sbut|over)\s"
-    r"(?:the\s)?(?:option\s|choice\s)?)$",
+    r"(?:the\s)?(?:option\s|choice\s)?"
+    r"|\b(?:(?:eliminat|exclud|reject|discard|dismiss)\w{0,4}|(?:rul|cross)\w{1,4}\sout)\s(?:the\s)?(?:option\s|choice\s)?"
+    r"|\bleast\s(?:\w{2,14}\s)?)$",
     re.IGNORECASE,
 )
 # A further letter beside the first makes the statement one of several letters.
@@ -72,19 +75,21 @@ _SAYS = (
     r"[)\]\"'>]{0,3}\s{0,3}(?:(?:应该?|就|只能|只有|可能)?(?:选择?|是|为)){0,2}\s{0,3}(?:[:=]|[-–—→]{1,2}>?)?\s{0,3}"
 )
 _SOMETHING_IS = r"[^.,;:\n]{1,60}?\bis:?\s"
+_AFTER_NOUN = r"(?:(?<=answer)|(?<=correct\schoice)|(?<=correct\soption)|(?<=correct\sletter)|(?<=correct\sone))"
 _CLAUSE_END = r"(?=\s*(?:[.,;:!?。、]|$|\n|\b(?:because|since|as|for|instead|rather|over|not)\b))"
 
 # What says which letter is the answer.
 _STATED = (
     re.compile(
         rf"(?:\banswer|\bans\b\.?|\bcorrect\s(?:choice|option|one|letter)|答案|正确的?(?:选项|答案)?|选项|选择?)"
-        rf"(?:{_SAYS}|(?<=answer){_SOMETHING_IS}){_LETTER}",
+        rf"(?:{_SAYS}|{_AFTER_NOUN}{_SOMETHING_IS}){_LETTER}",
         re.IGNORECASE,
     ),
     re.compile(
         rf"(?<![A-Za-z0-9'])[(\[]?(?P<letter>[A-Z]){_ALONE}{_CLOSE}"
         r"(?:\s(?:is|would\sbe|must\sbe|seems|looks|sounds)\s(?:(?:the|my|our|indeed|therefore|thus|also)\s){0,2}"
-        r"(?:(?:single|only|most|correct|best|final)\s){0,2}(?:correct|right|best|true|answer)\b"
+        r"(?:(?:single|only|most|correct|best|final)\s){0,2}(?:(?:correct|right|best|true|answer|better(?!\s(?:known|at|off)))\b"
+        r"|(?<=most\s)(?:likely|accurate|appropriate|plausible|reasonable|suitable|logical|probable|fitting)\b)"
         r"|\s?(?:选项|项)?(?:才?是|最|完全|显然){0,2}(?:正确|对的|符合题意|符合|答案))"
     ),
     re.compile(
@@ -114,7 +119,7 @@ _CONCLUDED = (
         r"|\b(?:choose|chose|pick|picked|select|selected|guess|say|think|believe|mean)\s|\b(?:so|thus|therefore|hence),?\s(?:it's\s)?"
         r"|\b(?:actually|wait|hm+|rather|then|correction|finally|must\sbe|probably|likely|maybe|perhaps|definitely|certainly|surely"
         r"|clearly|obviously|leaving|leaves(?:\sonly)?|by\selimination),?\s|(?<!all\s)(?<!any\s)(?<!thing\s)(?<!none\s)\bbut\s(?:now\s|rather\s)?"
-        rf"|(?:所以|因此|故|应?该?是)[,，]?|(?:[=-]>|[→⇒])\s){_LETTER}{_CLAUSE_END}",
+        rf"|\b(?:i\.e\.|namely|viz\.),?\s|(?:所以|因此|故|应?该?是)[,，]?|(?:[=-]>|[→⇒])\s){_LETTER}{_CLAUSE_END}",
         re.IGNORECASE,
     ),
 )
@@ -196,10 +201,13 @@ def leading_letter(text: str, choices: Sequence[str], *, small: bool = False) ->
     is_denied = in_brackets and bool(_DENIED.match(f" {rest.strip()}"))  # "(A) is wrong"
     is_glued = not (follows or gives_reason) and bool(_GLUED.match(rest))
     rest = after[len(own) :] if follows else rest
-    if is_article or is_small or is_list or is_denied or is_glued or takes_back_at_once(rest):
+    is_wrong = judgement(rest, letter) is False
+    if is_article or is_small or is_list or is_denied or is_glued or is_wrong or takes_back_at_once(rest):
         return None
-    others = {m["letter"] for m in _OTHER.finditer(rest)} & set(LETTERS[: len(choices)])
-    return letter if others <= {letter} else None
+    rivals = set(LETTERS[: len(choices)]) - {letter}
+    others = (match.start() for match in _OTHER.finditer(rest) if match["letter"] in rivals)
+    names_other = any(not _DOUBTED.search(rest[max(0, at - 40) : at]) for at in others)
+    return None if names_other else letter
 
 
 def stated(text: str, letters: str) -> list[Named]:

@@ -10,7 +10,13 @@ _REACH = 160  # characters before and after a place that are looked at
 
 _SENTENCE_START = re.compile(r"[.!?;](?:\s|$)|[。！？；\n]")
 _CLAUSE_START = re.compile(r"[.!?;:,](?:\s|$)|[。！？；：，\n]|\bthen\b")
-_CONTRAST = re.compile(r"\b(?:but|however|yet|now)\b", re.IGNORECASE)
+_CONTRAST = re.compile(r"\b(?:but|however|yet|now)\b|[,;]\s(?:and\s)?(?:so|thus|hence|therefore)\b", re.IGNORECASE)
+# After a clause that such a word begins, a comma begins the main clause.
+_SUBORDINATE = re.compile(
+    r"[\s\"'(]*(?:(?:and|so|but)\s)?(?:since|as|because|when|while|whereas|(?:even\s)?though|although|given|after|once|despite)\b",
+    re.IGNORECASE,
+)
+_MAIN_CLAUSE = re.compile(r",\s(?=(?:the|my|our|it|this|that|option|choice|I|we|[A-Z])\b)")
 _INVERTED = re.compile(
     r"[\s(\"'-]*(?:(?:so|and|but|well|hm+|wait|then|now|or|ok|okay|oh)[,\s]+)*"
     r"(?:is|isn't|are|was|were|could|couldn't|can|would|wouldn't|should|might|may|do|does|did|must|will|why|how|what\sif)\b",
@@ -33,7 +39,8 @@ _ON_CONDITION = re.compile(r"[)\]\"'.]{0,3},?\s(?:only\s)?(?:if|unless|provided|
 _CONDITIONAL = re.compile(r"\b(?:would|could|might|may)\s(?:be|have\sbeen)\b[\s(\"']*$", re.IGNORECASE)
 _SAY = r"(?:say|said|think|thought|claim|believe|argue|guess|answer|suggest|assert|choose|chose|pick)(?:s|d|ed)?"
 _REPORTED = re.compile(
-    r"\b(?:some|many|most|people|others|students?|they|he|she|friends?|someone|anyone|everyone|everybody|teacher|nobody)"
+    # "Most people say", but not "the most likely answer".
+    r"\b(?:some|many|most(?=\s(?:of|people|\w{2,12}(?<!ou)s|would|will|might|may|say|think|believe|choose|pick)\b)|people|others|students?|they|he|she|friends?|someone|anyone|everyone|everybody|teacher|nobody)"
     rf"\s(?:\w{{1,12}}\s){{0,2}}{_SAY}\b"
     rf"|\b(?:one|you)\s(?:might|may|could|would)\s(?:\w{{1,12}}\s)?{_SAY}\b"
     rf"|\bI\s(?:first|initially|originally|previously|had)\s{_SAY}\b|\bI\s(?:thought|said|used\sto\sthink|would\shave\ssaid)\b"
@@ -49,13 +56,14 @@ _TAKEN_BACK = (
     r"|\bwait,?\sno\b|\bno,?\swait\b"
     r"|\b(?:that|this|it|which)(?:'s|\s(?:is|was|seems|must\sbe))\s(?:\w{3,10}ly\s)?"
     r"(?:wrong|incorrect|false|mistaken|not\s(?:right|correct|true|it)|an?\s(?:mistake|error))\b"
+    r"(?!\s(?:about|of|to|that)\b|\sfor\s(?!\w+\s(?:\w+\s)?reasons?\b))"
     r"|\b(?:that|this|it)\s(?:isn't|wasn't|can't\sbe|cannot\sbe)\s(?:right|correct|true|it)\b"
     r"|\b(?:scratch|strike|ignore|disregard)\s(?:that|this|it)\b|\bmy\s(?:mistake|bad)\b"
     r"|\bI\s(?:was|am)\s(?:wrong|mistaken)\b(?!\s(?:about|to)\b)|\bI\smade\san?\s(?:mistake|error)\b|\bI\stake\s(?:that|it)\sback\b"
     r"|不对|错了|更正|搞错|(?<=[。，！？,.!?])不(?:是)?(?=[，。,.！])"
 )
 _RECONSIDERED = (
-    r"\b(?:but|however|actually|wait|hold\son|hm+|er|rather|instead|on\s(?:second|closer|further)\s\w{4,12}|on\sreflection"
+    r"\b(?:(?<!\ball\s)(?<!thing\s)(?<!none\s)but|however|actually|wait|hold\son|hm+|er|rather|instead|on\s(?:second|closer|further)\s\w{4,12}|on\sreflection"
     r"|i\smean|i\smeant|make\sthat|edit(?=:)|just\skidding|now|(?:my\s)?apolog(?:y|ies)|revised(?:\sanswer)?"
     r"|let\sme\s(?:\w{1,8}\s)?(?:re)?-?(?:check|think|consider|examine|read|calculate|correct|vise)(?:\s(?:that|this|myself))?|to\sbe\sprecise|in\sfact)\b"
     r"|等等|等一下|但是?|其实|实际上|重新"
@@ -107,7 +115,8 @@ def is_asserted(text: str, at: int) -> bool:
         return False
     if question and _INVERTED.match(sentence) and not _ANSWERED_YES.match(after, question.end()):
         return False
-    if _ASKED_IN_CHINESE.match(after) or _REPORTED.search(_after(_CONTRAST, sentence)):
+    clause = _after(_MAIN_CLAUSE, sentence) if _SUBORDINATE.match(sentence) else sentence
+    if _ASKED_IN_CHINESE.match(after) or _REPORTED.search(_after(_CONTRAST, clause)):
         return False
     if _SUPPOSED.search(_after(_CLAUSE_START, before)):
         return False

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from ray_bridge.tasks.judged import judged_lines
 from ray_bridge.tasks.letters import (
     LETTERS,
     Named,
@@ -67,7 +68,8 @@ def settled(text: str, choices: Sequence[str], boxed: Iterable[Named] = ()) -> S
     that is a sentence of its own, else that of the beginning, else the last with which a clause concludes, else the
     last that is spoken of, else the last in brackets. A later part replaces the answer if it states one or concludes
     with it. "No" or "that is wrong" right after an answer takes it back, and then any letter counts that the next part
-    names. A letter of which the text says later that it is wrong is no answer.
+    names. A letter of which the text says later that it is wrong is no answer. Of options that are judged line by
+    line the one that is judged right is stated.
 
     Args:
         text: in plain notation, without the choices' texts after their letters (`without_choice_texts`).
@@ -77,6 +79,11 @@ def settled(text: str, choices: Sequence[str], boxed: Iterable[Named] = ()) -> S
     letters = LETTERS[: len(choices)]
     claims = [_Claim(strength=n, at=one.at, letter=one.letter) for n, find in _FINDERS for one in find(text, letters)]
     claims += [_Claim(strength=_STATED, at=one.at, letter=one.letter) for one in boxed]
+    lines = judged_lines(text, letters)
+    right = [one for one in lines if one.is_right]
+    only = right[0].letter if len({one.letter for one in right}) == 1 else None
+    claims += [_Claim(strength=_STATED, at=one.at, letter=only) for one in right]
+    begins_with_list = bool(lines) and lines[0].is_right is False
     claims.sort(key=lambda claim: claim.at)
     places = [claim.at for claim in claims]
 
@@ -89,7 +96,7 @@ def settled(text: str, choices: Sequence[str], boxed: Iterable[Named] = ()) -> S
             answer, taken_back = None, text[begin:]
         part = claims[bisect_left(places, begin) : bisect_left(places, end)]
         if answer is None:
-            part += _leading(text, begin, end, choices)
+            part += [] if begins_with_list else _leading(text, begin, end, choices)
         elif turn and (letter := at_once(text[begin:end], letters)):
             part.append(_Claim(strength=_CONCLUDED, at=begin, letter=letter))
         least = 0 if answer is None else min(_CONCLUDED, answer.strength)
