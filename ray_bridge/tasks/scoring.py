@@ -53,7 +53,7 @@ _STRICT = re.compile(rf"####{_WRAP}{_GROUPED}")
 _CLOSING = r"(?:[*_`'\"”’»)\]}$]|\\[)\]$]|</\w{1,20}>|<br\s?/?>|\\{1,2}(?=\s*$)|" + END_TOKEN + ")"
 _SPACE = r"(?:\s|\\[ ,;:!])"
 _TEXT = r"\\(?:text|mathrm|textbf|textit)\s?\{\s?"
-_WORD = r"[^\W\d_]+"
+_WORD = r"[^\W\d_]+(?:\^(?:[23]|\{[23]\}))?"
 # All that may follow the number on its line: what closes, a percent sign or a currency, a unit (unit_words.py), one
 # mark of punctuation, and signs of approval. Whatever else follows may change the number or take it back.
 _LINE_END = re.compile(

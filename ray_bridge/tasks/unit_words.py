@@ -37,9 +37,16 @@ _THINGS = """
     trip truck tulip turkey turtle t-shirt unit vacation vase vehicle video view visitor volunteer vote wall watch
     watermelon wheel window woman women word worker worm x-ray yo-yo
 """
+_STUFF = """
+    bread butter cereal cement cheese coal coffee concrete cream dirt fabric fertilizer flour food fruit
+    gas gasoline gold
+    grain gravel hay honey ice jam juice lemonade lumber meat milk mulch oil paint pasta rice salt sand silver soda soil
+    soup sugar syrup tea water wheat wine wood wool yarn
+"""
 _BETWEEN = """
     a all an the of them per each every in us total altogether left remaining more extra additional old long tall wide
     high deep away apart new red blue green white black yellow pink purple
+    older younger longer shorter taller farther further heavier lighter
 """
 # The script needs no space between; no character here is a numeral or a multiplier, as 万 or 만 are.
 _EAST_ASIAN = """
@@ -49,10 +56,13 @@ _EAST_ASIAN = """
 
 _WORDS = {
     form
-    for word in f"{_MEASURES} {_THINGS} {_BETWEEN}".split()
+    for word in f"{_MEASURES} {_THINGS} {_STUFF} {_BETWEEN}".split()
     for form in ((word,) if len(word) == 1 else (word, f"{word}s"))
 } | {"yo-yos", "L"}
 _BEFORE_UNIT = re.compile(r"\b(?:square|cubic|sq|cu) (?=\w)|\btimes as (?:many|much)\b")
+_POWER = re.compile(  # of a length
+    r"\b([mck]?m|in|inch(?:es)?|ft|foot|feet|yd|yards?|mi|miles?|(?:centi|kilo)?met(?:er|re)s?)(?:\^\{?[23]\}?|[²³])(?!\w)"
+)
 _SEPARATOR = re.compile(r"\s*/\s*|\s+")
 
 EAST_ASIAN_UNIT = "|".join(sorted(_EAST_ASIAN.split(), key=len, reverse=True))
@@ -61,6 +71,7 @@ EAST_ASIAN_UNIT = "|".join(sorted(_EAST_ASIAN.split(), key=len, reverse=True))
 
 def is_unit(words: str) -> bool:
     """Return whether words after a number are a unit, a rate, or what is counted: `eggs a day`, `km/h`, `T-shirts`."""
+    words = _POWER.sub(r"\1", words)
     written = [word if len(word) == 1 else word.casefold() for word in _SEPARATOR.split(_BEFORE_UNIT.sub("", words))]
     parts = [part for word in written if word for part in ((word,) if word in _WORDS else word.split("-"))]
     return all(part in _WORDS for part in parts)
