@@ -17,7 +17,7 @@ _BEFORE = re.compile(
     rf"|[\d)}}$]\s{_OPERATOR}){_OPEN}$",
     re.IGNORECASE,
 )
-_AFTER = re.compile(rf"[\s*_$)\"\\]{{0,4}}(?<=[\s*_$)]){_OPERATOR}\s{_OPEN}[-\d\\]", re.IGNORECASE)
+_AFTER = re.compile(rf"[\s*_$)\"\\]{{0,4}}(?<=[\s*_$)]){_OPERATOR}\s{_OPEN}(?:[-\d\\]|(?-i:[b-z])\b)", re.IGNORECASE)
 _NEGATIVE = re.compile(rf"(?<![\d)}}$]\s)(?<!\w)(?:negative|minus)\s{_OPEN}$", re.IGNORECASE)
 _UNIT_BEFORE = re.compile(rf"\d\s?(?P<unit>[a-zA-Z]{{1,12}})\s{_OPEN}$")
 _UNIT_AFTER = re.compile(r"\d\s?(?P<unit>[a-zA-Z]{1,12})\s\d")

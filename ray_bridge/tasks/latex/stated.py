@@ -52,6 +52,11 @@ _AFTER = re.compile(
 )
 _FINAL = re.compile(r"(?i:final answer)(?:[^.\n]{0,100}?\bis\b|:|\*\*)?:?")
 _ANSWER = re.compile(r"(?i:answer)(?P<says>[^.\n]{0,60}?\bis\b|[\s*_\"]{0,4}[:=])?:?")
+# What only says where or of what the value before it holds: "is 5 when x = 1", "is 3 when divided by 7".
+_CONDITION = re.compile(
+    r"\b(?:is|are|equals)\s[^.!?\n]{0,40}?\d[^.!?\n]{0,30}?\b(?:when(?:\sdivided\sby)?|or\s(?:about|approximately|roughly)"
+    r"|(?:attained|reached|achieved)\s(?:at|when|for))\s[\s*_$(\\]{0,4}$"
+)
 _ORDINAL = re.compile(r"\d(?:st|nd|rd|th)\b")
 _RAISED_ORDINAL = re.compile(r"\s*\d+\s?\^\s?\{?\s?(?:\\[a-z]+\s?\{\s?)?(?:st|nd|rd|th)(?:\s?\}){1,2}\s*")
 _DIGIT = re.compile(r"\d")
@@ -97,7 +102,7 @@ def stated_values(text: str) -> Iterator[Stated]:
     for match in reversed(list(_ANSWER.finditer(text, begin))):
         yield from _first_after(text, places, match.end(), _REACH if match["says"] else _REACH // 4)
     for place in reversed(places[-_MOST_PLACES:]):
-        if is_asserted(text, place.start):
+        if is_asserted(text, place.start) and not _CONDITION.search(text[max(0, place.start - 120) : place.start]):
             yield Stated(written=place.written)
 
 
