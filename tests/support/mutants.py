@@ -97,7 +97,10 @@ PIECES = {
     "ray_bridge.scoring": Piece(
         (
             "ray_bridge/tasks/scoring.py",
-            *(f"ray_bridge/tasks/{name}.py" for name in ("choices", "letters", "revisions", "settled", "unit_words")),
+            *(
+                f"ray_bridge/tasks/{name}.py"
+                for name in ("choices", "judged", "letters", "revisions", "settled", "unit_words")
+            ),
             "ray_bridge/tasks/math_equivalence.py",
             "ray_bridge/tasks/latex/*",
         ),
@@ -106,6 +109,7 @@ PIECES = {
             "tests/ray_bridge/tasks/test_scored_examples.py",
             "tests/ray_bridge/tasks/test_math_equivalence.py",
             "tests/ray_bridge/tasks/test_choices.py",
+            "tests/ray_bridge/tasks/test_judged.py",
             "tests/ray_bridge/tasks/test_letters.py",
             "tests/ray_bridge/tasks/latex",
         ),
