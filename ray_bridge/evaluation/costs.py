@@ -135,9 +135,9 @@ class CostCounter:
     def _translates(self, i: int) -> Cost:
         """Return the cost of reading a question with the source, of its soft tokens, and of passing them."""
         item, spec = self.items[i], self.spec
+        of_bridge = None if self.of_bridge is None else self.of_bridge[i]
         if spec.bridge == "constant":  # no source: its learned tokens are the target's own
-            of_constant = None if self.of_bridge is None else self.of_bridge[i]
-            return _part(flops=of_constant, bridge_flops=of_constant)
+            return _part(flops=of_bridge, bridge_flops=of_bridge)
         size = PromptSize.of(Row(before=(), prompt=item.source_ids, header=item.source_header), None)
         steps, states = spec.latent_steps, item.question_span[1] - item.question_span[0]
         if steps:  # all layers, for the prompt and for each step, whose keys and values the source has to hold
@@ -150,7 +150,6 @@ class CostCounter:
         else:
             read, held = size.read, size.cached
             flops = forward_flops(self.source, read, size.cached, layers=self.source_layers)
-        of_bridge = None if self.of_bridge is None else self.of_bridge[i]
         passed = spec.soft_tokens * self.target.hidden * self.number
         state_bytes = states * self.source.hidden * self.number
         if spec.bridge == "c2c" and item.alignment is not None:

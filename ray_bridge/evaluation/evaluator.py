@@ -28,7 +28,7 @@ from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.likelihood import Choices, choices_of, likelihood_tables
 from ray_bridge.evaluation.prompt_size import PromptSize
-from ray_bridge.evaluation.text_budgets import SourceText, answer_at_budget
+from ray_bridge.evaluation.text_budgets import SourceText, answer_at_budget, answer_texts, rows_with
 from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.graphed import uses_graphs
 from ray_bridge.generation.statistics import DecodingStatistics
@@ -227,15 +227,8 @@ class Evaluator:
         """Answer with the source's written answers in the prompt, which are decoded first if they are not given."""
         if source_outputs is None:
             source_outputs = self._alone(self.pair.source, "source_alone", examples)
-        task = self.pair.task
-        pairs = zip(examples, source_outputs, strict=True)
-        texts = [task.answer_text(output["text"], example).strip() for example, output in pairs]
-        self.written = texts
-
-        def rows_of(numbers: Sequence[int]) -> list[Row]:
-            return [self.text_bridge_row(examples[i], texts[i]) for i in numbers]
-
-        rows = self.worker.deal(len(examples), rows_of)
+        self.written = answer_texts(self.pair.task, examples, source_outputs)
+        rows = rows_with(self.worker, examples, self.written, self.text_bridge_row)
         return self.baseline(self.pair.target, "text_bridge", rows, examples)
 
     def _encoded(self, examples: Sequence[Example]) -> list[Encoded]:

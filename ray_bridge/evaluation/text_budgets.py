@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bridge_common.metric_names import at_budget
+from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.prompt_size import PromptSize
 from ray_bridge.inputs.rows import Row
-from ray_bridge.tasks.task import Example
+from ray_bridge.tasks.task import Example, Task
 
 if TYPE_CHECKING:
     from ray_bridge.evaluation.evaluator import Evaluator, Output
@@ -52,6 +53,18 @@ def first_tokens(tokenizer: Any, text: str, tokens: int) -> str:
     return text[:end]
 
 
+def answer_texts(task: Task, examples: Sequence[Example], outputs: "Sequence[Output]") -> list[str]:
+    """Return what the target is shown of the source's outputs."""
+    return [task.answer_text(output["text"], e).strip() for output, e in zip(outputs, examples, strict=True)]
+
+
+def rows_with(
+    worker: Worker, examples: Sequence[Example], texts: Sequence[str], row_of: Callable[[Example, str], Row]
+) -> list[Row]:
+    """Return `row_of(example, text)` of each example, each made by one worker."""
+    return worker.deal(len(examples), lambda numbers: [row_of(examples[i], texts[i]) for i in numbers])
+
+
 def answer_at_budget(evaluator: "Evaluator", kind: str, tokens: int, examples: Sequence[Example]) -> "list[Output]":
     """Answer examples under one of `BUDGETED` at a number of tokens, without scoring them.
 
@@ -61,31 +74,24 @@ def answer_at_budget(evaluator: "Evaluator", kind: str, tokens: int, examples: S
         tokens: K.
         examples: of one split.
     """
-    pair, name = evaluator.pair, at_budget(kind, tokens)
+    pair, worker, name = evaluator.pair, evaluator.worker, at_budget(kind, tokens)
     tokenizer, encoder = pair.target.tokenizer, pair.encoder
-
-    def rows_with(texts: Sequence[str], row_of: Callable[[Example, str], Row]) -> list[Row]:
-        def some(numbers: Sequence[int]) -> list[Row]:
-            return [row_of(examples[i], texts[i]) for i in numbers]
-
-        return evaluator.worker.deal(len(examples), some)
-
     if kind == "question_cut":
-        rows = rows_with([first_tokens(tokenizer, e.question, tokens) for e in examples], encoder.question_row)
+        texts = [first_tokens(tokenizer, example.question, tokens) for example in examples]
+        rows = rows_with(worker, examples, texts, encoder.question_row)
         return evaluator.baseline(pair.target, name, rows, examples)
     if kind == "source_summary":
         asked = [encoder.summary_row(example, tokens) for example in examples]
         stops = (*SUMMARY_STOPS, *pair.task.stops)
         wrote = evaluator.written_by_source(name, asked, tokens, stops)
         texts = [first_tokens(tokenizer, output["text"].strip(), tokens) for output in wrote]
-        rows = rows_with(texts, encoder.question_row)
+        rows = rows_with(worker, examples, texts, encoder.question_row)
     else:
         asked = [encoder.source_row(item) for item in encoder(examples)]
         limit = min(tokens, pair.spec.max_new_tokens)
         wrote = evaluator.written_by_source(name, asked, limit, pair.task.stops, examples)
-        answers = [pair.task.answer_text(o["text"], e).strip() for o, e in zip(wrote, examples, strict=True)]
-        texts = [first_tokens(tokenizer, answer, tokens) for answer in answers]
-        rows = rows_with(texts, evaluator.text_bridge_row)
+        texts = [first_tokens(tokenizer, answer, tokens) for answer in answer_texts(pair.task, examples, wrote)]
+        rows = rows_with(worker, examples, texts, evaluator.text_bridge_row)
     evaluator.source_texts[name] = SourceText(
         sizes=[PromptSize.of(row, None) for row in asked],
         tokens=[output["tokens"] for output in wrote],
