@@ -22,51 +22,23 @@ from statistics import median
 from typing import Any
 
 import torch
+import torch.multiprocessing
 
 from benchmarks.harness import default_device, environment, python_path, results_folder, save
-from benchmarks.random_models import GEOMETRY
+from benchmarks.random_models import save_checkpoint
 from bridge_common.files import read_json, read_log
 
 SIDES = {"source": 16_000, "target": 32_000}
 """Both sides, and the sizes of their tokenizers, which differ so that tokens have to be aligned."""
 
 
-def write_pair(folder: Path, data: Path) -> None:
-    """Write both checkpoints, each by a process on a GPU of its own, with tokenizers that were trained on the data."""
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.paper_campaign",
-                "weights",
-                "--folder",
-                str(folder),
-                "--data",
-                str(data),
-            ],
-            env=os.environ | {"PYTHONPATH": python_path(), "SIDE": side, "GPU": str(number)},
-        )
-        for number, side in enumerate(SIDES)
-    ]
-    if any(process.wait() for process in processes):
-        raise SystemExit("the checkpoints could not be written")
-
-
-def write_side(side: str, folder: Path, data: Path, device: torch.device) -> None:
-    """Write one checkpoint with random weights and its tokenizer."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    begin = time.perf_counter()
-    values = dict(GEOMETRY[side])
+def write_side(number: int, folder: Path, data: Path) -> None:
+    """Write one checkpoint with random weights, on a GPU of its own, and its tokenizer, trained on the data."""
+    begin, side = time.perf_counter(), list(SIDES)[number]
+    device = torch.device("cuda", number) if torch.cuda.is_available() else torch.device("cpu")
     tokenizer = train_tokenizer(data / "train.jsonl", SIDES[side])
-    tokenizer.save_pretrained(folder / side)
-    config = AutoConfig.for_model(
-        values.pop("kind"), **values, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id
-    )
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-    model.save_pretrained(folder / side, max_shard_size="2GB")
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    save_checkpoint(side, folder / side, tokenizer, device, **ids)
     print(f"{side}: {len(tokenizer)} tokens, {time.perf_counter() - begin:.0f} s", flush=True)
 
 
@@ -212,12 +184,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=540, help="seconds after which a campaign is stopped")
     options = parser.parse_args()
     if options.what == "weights":
-        if side := os.environ.get("SIDE"):
-            cuda = torch.cuda.is_available()
-            device = torch.device("cuda", int(os.environ["GPU"])) if cuda else torch.device("cpu")
-            write_side(side, options.folder, options.data, device)
-        else:
-            write_pair(options.folder, options.data)
+        torch.multiprocessing.spawn(write_side, (options.folder, options.data), nprocs=len(SIDES))
         return
     measured = gate(options) if options.what == "gate" else slots(options)
     place = f"{torch.cuda.device_count()}-gpus" if torch.cuda.is_available() else "cpu"

@@ -7,6 +7,7 @@ same layout, for a CPU.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,18 @@ def random_lm(side: str, device: torch.device, **changes: Any) -> FrozenLM:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     lm = FrozenLM(model, tokenizer, f"random-{side}")
     return lm.fuse() if device.type == "cuda" else lm
+
+
+def save_checkpoint(side: str, folder: Path, tokenizer: Any, device: torch.device, **changes: Any) -> None:
+    """Save a random bf16 model, `source` or `target` of `GEOMETRY`, and its tokenizer in a folder."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    values = {**GEOMETRY[side], **changes}
+    config = AutoConfig.for_model(values.pop("kind"), **values)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size="5GB")
 
 
 def bench_spec(size: str, **changes: Any) -> JobSpec:

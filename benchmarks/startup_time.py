@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.harness import default_device, environment, python_path, save, wait
-from benchmarks.random_models import GEOMETRY, bench_spec
+from benchmarks.random_models import bench_spec, save_checkpoint
 from bridge_common.files import read_log
 from ray_bridge.bridges.whitening import Moments, Whitening
 from ray_bridge.config.checkpoint_names import resolve
@@ -36,19 +36,12 @@ def checkpoints(size: str, folder: Path, device: torch.device) -> dict[str, str]
     names = {side: f"embedded:{side}" for side in ("source", "target")}
     if size == "tiny":
         return names
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     for side, embedded in list(names.items()):
-        tokenizer = AutoTokenizer.from_pretrained(resolve(embedded))
         names[side] = str(folder / side)
         if not (folder / side / "config.json").is_file():
-            values = dict(GEOMETRY[side])
-            config = AutoConfig.for_model(values.pop("kind"), **values)
-            with torch.device(device):
-                model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-            tokenizer.save_pretrained(folder / side)
-            model.save_pretrained(folder / side, max_shard_size="5GB")
-            del model
+            save_checkpoint(side, folder / side, AutoTokenizer.from_pretrained(resolve(embedded)), device)
     return names
 
 

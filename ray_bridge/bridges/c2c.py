@@ -2,7 +2,7 @@
 
 The target reads its prompt by itself. In each layer that has a counterpart in the source, counted from the last layers
 of both, its keys and values of the question's tokens are changed: the source's keys and values of the aligned token
-are projected together with the target's own, weighed head by head, and added behind a learned gate of the layer. The
+are projected together with the target's own, weighed head by head, and added through a learned gate of the layer. The
 target then answers from the fused cache.
 """
 
