@@ -89,7 +89,9 @@ class Mirror:
                 self._download(first, name, self.folder, required=True)
         for name in _OFTEN:
             self._download(first, name, self.folder, required=name == trial_files.PLAN)
-        self.driven = first.info.status == trial_files.RUNNING and self._is_alive(first.data.tags)
+        # The run of phase 1 ends before those of phase 1.5 have, whose trials may still be on their way to the store.
+        running = any(phase.info.status == trial_files.RUNNING for phase in phases)
+        self.driven = running and self._is_alive(phases)
         for run in self._runs("trial"):
             self._update_trial(run)
 
@@ -139,8 +141,8 @@ class Mirror:
             return False
         return True
 
-    def _is_alive(self, tags: dict[str, str]) -> bool:
-        seen = tags.get(names.DRIVER_SEEN, "0")
+    def _is_alive(self, phases: list[Any]) -> bool:
+        seen = max((phase.data.tags.get(names.DRIVER_SEEN, "0") for phase in phases), key=float)
         if seen != self._seen[0]:
             # The other machine's clock may differ: only at the first look there is nothing else to go by.
             self._seen = (seen, time.time() if self._seen[0] else min(time.time(), float(seen)))

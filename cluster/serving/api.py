@@ -73,7 +73,7 @@ class Api:
         self.model, self.name, self.limits = model, name, limits
         self.queue: QuestionQueue = model.queue
         self.most_prompts = min(limits.prompts, self.queue.most)
-        self.metrics, self.started = Metrics(), int(time.time())
+        self.metrics, self.started = Metrics(lambda: self.queue.begun), int(time.time())
 
     async def health(self) -> Response:
         """Say whether a replica runs."""

@@ -47,7 +47,7 @@ class ModelClient:
         Raises:
             ApiError: if it cannot be answered.
         """
-        async with self.queue.place:
+        async with self.queue.place():
             return _checked(await self._ask(lambda: self.handle.answer.remote(ask)))
 
     async def stream(self, ask: Ask) -> AsyncIterator[Reply]:
@@ -56,7 +56,7 @@ class ModelClient:
         Raises:
             ApiError: as `answer` does, before the first reply; later only if the replica ends.
         """
-        async with self.queue.place:
+        async with self.queue.place():
             pieces = self.handle.options(stream=True).stream.remote(ask)
             try:
                 async for reply in pieces:
@@ -72,7 +72,7 @@ class ModelClient:
         Raises:
             ApiError: as `answer` does.
         """
-        async with self.queue.place:
+        async with self.queue.place():
             found = await self._ask(lambda: self.handle.compare.remote(question, conditions))
         if isinstance(found, Reply):
             _checked(found)

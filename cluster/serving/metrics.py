@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -15,14 +15,20 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """Counts of one server."""
+    """Counts of one server.
 
-    def __init__(self) -> None:
+    Args:
+        begun: returns how many questions replicas were given so far.
+    """
+
+    def __init__(self, begun: Callable[[], float]) -> None:
         self.registry = CollectorRegistry()
         self.requests = self._counter("requests", "requests by path and status", ["path", "status"])
         self.tokens = self._counter("generated_tokens", "tokens of answers", [])
         self.read = self._counter("prompt_tokens", "positions that the target read", [])
         self.open = Gauge("ray_bridge_open_requests", "requests in progress", registry=self.registry)
+        given = Gauge("ray_bridge_begun_questions", "questions that a replica was given", registry=self.registry)
+        given.set_function(begun)
         self.seconds = self._histogram("request_seconds", "seconds of a request, streams to their end", SECONDS)
         self.first = self._histogram("first_text_seconds", "seconds to the first text of a stream", SECONDS)
         self.together = self._histogram("batch_questions", "questions decoded together, by question", SIZES)

@@ -6,8 +6,8 @@ second, so that a full queue is answered several times slower than the replicas 
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from cluster.serving.errors import overloaded
 
@@ -20,18 +20,25 @@ class QuestionQueue:
         waiting: further ones that may wait.
 
     Attributes:
-        place: entered by each question while a replica has it.
+        begun: questions that a replica was given so far.
     """
 
     def __init__(self, at_once: int, waiting: int) -> None:
         self.at_once, self.waiting = at_once, waiting
-        self.place = asyncio.Semaphore(at_once)
-        self._open = 0
+        self.begun = 0
+        self._places, self._open = asyncio.Semaphore(at_once), 0
 
     @property
     def most(self) -> int:
         """Questions that fit at all."""
         return self.at_once + self.waiting
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """Wait until replicas can take one more question, which takes its place until the block ends."""
+        async with self._places:
+            self.begun += 1
+            yield
 
     @contextmanager
     def admitted(self, questions: int) -> Iterator[None]:

@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 
 INTERVAL = 1.0  # seconds between two reads of the event logs
 MAX_RETRY_DELAY = 30.0  # seconds
-BEAT_EVERY = 30.0  # seconds between signs of life of the driver
 
 
 class Sender(threading.Thread):
@@ -59,7 +58,7 @@ class Sender(threading.Thread):
         self._store: Store | None = None
         self._checked_runs = False
         self._viewed = -1  # number of trials by which the experiment's view was made
-        self._beats, self._beat_after = beats, 0.0
+        self._beats = beats
         self._wake = threading.Event()
         self._draining = threading.Event()
         self._stopped = threading.Event()
@@ -148,11 +147,6 @@ class Sender(threading.Thread):
         for phase in phases:
             children = [(self._trials[key], trial) for key, trial in trials if trial.phase == phase.name]
             problem = self._sync_phase(self._store, phase, children) or problem
-        if self._beats and time.monotonic() >= self._beat_after:
-            for phase in phases:
-                if phase.status not in trial_files.FINAL and self._phases[phase.name].sent.run_id is not None:
-                    self._phases[phase.name].beat(self._store)
-            self._beat_after = time.monotonic() + BEAT_EVERY
         return problem
 
     def _reset_lost_runs(self, store: Store) -> None:
@@ -169,6 +163,8 @@ class Sender(threading.Thread):
         run = self._phases[phase.name]
         try:
             parent = run.sync(store, phase, closing=False)
+            if self._beats and phase.status not in trial_files.FINAL:
+                run.beat(store)
         except (GoneError, RefusedError) as error:
             return self._problem(run, error)
         problem = None

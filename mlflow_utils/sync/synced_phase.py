@@ -9,6 +9,8 @@ from mlflow_utils.declarations import Phase
 from mlflow_utils.sync.store import Store
 from mlflow_utils.sync.synced_run import SyncedRun
 
+BEAT_EVERY = 30.0  # seconds between signs of life of the driver
+
 
 class SyncedPhase(SyncedRun):
     """A phase's parent run."""
@@ -29,6 +31,7 @@ class SyncedPhase(SyncedRun):
             started=phase.started,
         )
         self._campaign = campaign
+        self._beat_after = 0.0
 
     def sync(self, store: Store, phase: Phase, *, closing: bool) -> str:
         """Send what the store lacks of the phase and return the id of its run.
@@ -45,5 +48,7 @@ class SyncedPhase(SyncedRun):
         return run_id
 
     def beat(self, store: Store) -> None:
-        """Tell that the driver is alive."""
-        store.describe(str(self.sent.run_id), {}, {names.DRIVER_SEEN: f"{time.time():.0f}"})
+        """Record that the driver is alive, if the last time was more than `BEAT_EVERY` seconds ago."""
+        if time.monotonic() >= self._beat_after:
+            store.describe(str(self.sent.run_id), {}, {names.DRIVER_SEEN: f"{time.time():.0f}"})
+            self._beat_after = time.monotonic() + BEAT_EVERY

@@ -61,7 +61,11 @@ def held(storages: tuple[Path, Path]) -> list[tuple[float, int]]:
 def test_two_campaigns_share_the_places_of_a_cluster(tmp_path: Path, ray_head: Any) -> None:
     """Two places and eight jobs. Each driver would take both places for itself."""
     storages = (tmp_path / "a", tmp_path / "b")
-    both = [start(storage, ray_head.address, 1, PLACED, pause=1.5) for storage in storages]
+    both = [start(storage, ray_head.address, 1, PLACED, pause=0.5, hold=True) for storage in storages]
+    for storage in storages:
+        wait_for(lambda storage=storage: journal(storage) or waiting(storage), 120, "each has a job")
+    for storage in storages:
+        (storage / "go").touch()
     run_both(*both, storages)
     assert max(accumulate(change for _, change in held(storages))) == 2
     for storage in storages:

@@ -32,7 +32,7 @@ def test_questions_take_places_in_the_order_in_which_they_came() -> None:
         queue, taken = QuestionQueue(at_once=2, waiting=9), list[int]()
 
         async def one(number: int) -> None:
-            async with queue.place:
+            async with queue.place():
                 taken.append(number)
                 assert len(taken) - done[0] <= 2
                 await asyncio.sleep(0.001)

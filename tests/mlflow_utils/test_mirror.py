@@ -1,0 +1,41 @@
+"""The copy of a campaign that follows MLflow alone: whether a process still runs the campaign."""
+
+from pathlib import Path
+
+from mlflow_utils.mirror import mirrored
+from mlflow_utils.tracker import Tracker
+from mlflow_utils.tracking_uri import default_tracking_uri
+from tests.support import mlflow_records
+from tests.support.campaign_folder import make_campaign
+from tests.support.tracked_campaigns import declare
+from tests.support.waiting import wait_for
+
+
+def statuses(uri: str, campaign: str) -> dict[str, str]:
+    """Return the status of each phase's run."""
+    runs = mlflow_records.runs(uri, campaign)
+    return {run.info.run_name: run.info.status for run in runs if run.data.tags["kind"] == "phase"}
+
+
+def test_a_campaign_is_run_until_the_last_of_its_phases_has_ended(storage: Path) -> None:
+    """Phase 1 ends before phase 1.5, whose trials may still be on their way to the store."""
+    campaign, uri = make_campaign(storage), default_tracking_uri(storage)
+    folders = sorted((campaign / "trials").iterdir())
+    tracker = Tracker(uri, campaign.name, campaign)
+    tracker.start()
+    tracker.phase("phase1", {}, {})
+    declare(tracker, folders[-1])
+    tracker.phase("phase1.5", {}, {})
+    declare(tracker, folders[0], "phase1.5")
+    tracker.finish("phase1", "FINISHED")
+    try:
+        wait_for(lambda: len(statuses(uri, campaign.name)) == 2, 60, "both phases are recorded")
+        wait_for(lambda: statuses(uri, campaign.name)["phase1"] == "FINISHED", 60, "phase 1 has ended")
+        with mirrored(uri, campaign.name) as copy:
+            assert copy.driven
+            tracker.finish("phase1.5", "FINISHED")
+            assert tracker.close(60) is None
+            assert copy.refresh() is None
+            assert not copy.driven
+    finally:
+        tracker.close(60)
