@@ -149,6 +149,36 @@ def test_layers_are_aligned_from_the_last_and_the_others_are_left(folders: PairF
             moved[:, :, other] += 1.0 * torch.randn(2, width, dtype=torch.float64)
             after = fuser(translator).changes(fused, own, moved.flatten(2))
             assert bool((after[0] - before[0]).abs().max() > 1e-6) == (other == fused)
+        for part in range(2):  # keys change keys, and values change values
+            moved = cache.clone()
+            moved[:, :, fused, part] += torch.randn(width, dtype=torch.float64)
+            after = fuser(translator).changes(fused, own, moved.flatten(2))
+            assert [bool((a - b).abs().max() > 1e-6) for a, b in zip(after, before, strict=True)] == [
+                part == 0,
+                part == 1,
+            ]
+
+
+def test_a_change_is_in_units_of_the_targets_own_keys_and_values(made: Bench) -> None:
+    """Layers differ in size by orders of magnitude; the size of the source's says nothing about the target's."""
+    writer = fuser(made[2])
+    own = [torch.randn(1, 2, writer.own, dtype=torch.float64) for _ in range(2)]
+    cache = torch.randn(1, 2, writer.source_layers * 2 * writer.other, dtype=torch.float64)
+    for change, larger in zip(
+        writer.changes(0, own, cache), writer.changes(0, [1e3 * x for x in own], 1e3 * cache), strict=True
+    ):
+        torch.testing.assert_close(larger, 1e3 * change, rtol=1e-3, atol=0.0)
+
+
+def test_the_random_cache_differs_from_example_to_example(made: Bench) -> None:
+    pair, splits, translator = made
+    items = pair.encoder(splits.test[:2])
+    context = Evaluator(pair, Worker(), 2, NodeCache(None))._random_soft(items, translator)
+    units = context.tokens / context.tokens.pow(2).mean(-1, keepdim=True).sqrt()  # (2, T, C)
+    assert (units[0, :3] - units[1, :3]).abs().max() > 0.1
+    again = Evaluator(pair, Worker(), 1, NodeCache(None))._random_soft(items[1:], translator).tokens[0]
+    count = int(pair.read_source(items).mask[1].sum())
+    torch.testing.assert_close(again[:count], context.tokens[1, :count], rtol=1e-9, atol=1e-9)
 
 
 def test_gates_weigh_the_change_and_tokens_that_are_not_there_change_nothing(made: Bench) -> None:

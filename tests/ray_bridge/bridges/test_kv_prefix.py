@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bridge_common.errors import UserError
-from ray_bridge.bridges.kv_prefix import KVPrefix
+from ray_bridge.bridges.kv_prefix import LENGTH, ROWS, KVPrefix
 from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.presets import tiny
@@ -160,6 +160,20 @@ def test_it_starts_as_the_targets_own_keys_and_values_of_tokens(folders: PairFol
                      for a, b in zip(ours, theirs, strict=True)]  # fmt: skip
         assert explained[0] > 0.5, "in the first layer they follow from the token alone, but for the rotation"
         assert all(share > 0 for share in explained), explained
+
+
+def test_the_initial_map_predicts_the_mean_of_what_it_is_fitted_on(folders: PairFolders) -> None:
+    target = FrozenLM.load(folders.target)
+    spec = tiny(bridge="resampler", injection="kv_prefix", geometry_projection=False, hidden_size=64, soft_tokens=16)
+    writer = KVPrefix(spec, target)
+    vocabulary = target.embedding.weight.shape[0]
+    drawn = torch.randint(vocabulary, (ROWS, LENGTH), generator=torch.Generator().manual_seed(0))
+    own = read_rows(target, drawn.tolist())[:2]
+    with torch.no_grad():
+        made = writer.keys_values(target.embed(drawn))
+    for ours, theirs in zip(made, own, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a.mean((0, 2)), b.mean((0, 2)), rtol=1e-3, atol=1e-4 * float(b.abs().max()))
 
 
 def test_rows_are_read_with_pads_on_the_right() -> None:

@@ -69,6 +69,8 @@ def test_held_out_prompts_choose_the_strength(noisy: bool) -> None:
     metrics = bridge.regress(*parts)
     assert (metrics["linear/ridge"] >= 1) == noisy
     assert (metrics["linear/held_out_r2"] > 0.99) == (not noisy)
+    weight, _ = ridge(bridge.sums(states, mask, data), metrics["linear/ridge"])
+    torch.testing.assert_close(bridge.weight, weight, msg="the final map is fitted on all prompts")
     z = bridge(states, mask, data)
     torch.testing.assert_close(z.pow(2).mean(-1).sqrt(), torch.full((30, 2), 0.5, dtype=z.dtype))
     if not noisy:  # direction of the teacher's text, size of the target's embeddings
