@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ray_bridge.tasks.hotpotqa import normalised
-from ray_bridge.tasks.judged import judged_lines
+from ray_bridge.tasks.judged import begins_with_options, judged_lines, option_lines, walks_through
 from ray_bridge.tasks.latex.boxes import boxed_answer
 from ray_bridge.tasks.letters import LETTERS, Named, leading_letter, plain
-from ray_bridge.tasks.settled import settled, without_choice_texts
+from ray_bridge.tasks.settled import settled, with_stated_letters, without_choice_texts
 from ray_bridge.tasks.task import Example, Score
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{?[^{}\n]*")
@@ -33,14 +33,17 @@ def score_letter(text: str, example: Example) -> Score:
     text = plain(line)
     choices = example.choices
     strict = leading_letter(text, choices)
-    bare = without_choice_texts(text, choices)
-    if any(one.is_right and one.letter != strict for one in judged_lines(bare, LETTERS[: len(choices)])):
-        strict = None
+    bare = with_stated_letters(without_choice_texts(text, choices), choices)
+    options = option_lines(bare, LETTERS[: len(choices)])
     answer = settled(bare, choices, _boxed(bare, text, choices))
+    lists = begins_with_options(bare, options)
+    states_other = walks_through(options, LETTERS[: len(choices)]) and answer.is_stated and answer.letter != strict
+    if lists or states_other or any(one.is_right and one.letter != strict for one in judged_lines(options)):
+        strict = None
     flexible = answer.letter
     if answer.taken_back:
         flexible = chosen_text(answer.taken_back.lstrip(" ,.:;-"), choices)
-    elif answer.says_nothing and flexible is None:
+    elif answer.says_nothing and flexible is None and not lists:
         flexible = leading_letter(text, choices, small=True) or chosen_text(line, choices) or chosen_text(text, choices)
     return _score(strict, flexible, example)
 

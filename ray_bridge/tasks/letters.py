@@ -89,7 +89,8 @@ _STATED = (
         rf"(?<![A-Za-z0-9'])[(\[]?(?P<letter>[A-Z]){_ALONE}{_CLOSE}"
         r"(?:\s(?:is|would\sbe|must\sbe|seems|looks|sounds)\s(?:(?:the|my|our|indeed|therefore|thus|also)\s){0,2}"
         r"(?:(?:single|only|most|correct|best|final)\s){0,2}(?:(?:correct|right|best|true|answer|better(?!\s(?:known|at|off)))\b"
-        r"|(?<=most\s)(?:likely|accurate|appropriate|plausible|reasonable|suitable|logical|probable|fitting)\b)"
+        r"|(?<=most\s)(?:likely|accurate|appropriate|plausible|reasonable|suitable|logical|probable|fitting)\b"
+        r"|more\s(?:likely|accurate|appropriate|plausible|reasonable|suitable|logical|probable|fitting)(?=\s*(?:[.,;!\n]|$)|\sthan\b(?!\snot\b)))"
         r"|\s?(?:选项|项)?(?:才?是|最|完全|显然){0,2}(?:正确|对的|符合题意|符合|答案))"
     ),
     re.compile(

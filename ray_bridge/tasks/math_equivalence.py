@@ -21,6 +21,7 @@ from ray_bridge.tasks.latex.reading import drops, expression
 from ray_bridge.tasks.latex.stated import stated_values
 from ray_bridge.tasks.latex.structure import Answer, answer, vector
 from ray_bridge.tasks.latex.values import same_text, same_value
+from ray_bridge.tasks.revisions import is_asserted, turns
 
 WARM_UP = (r"\frac{1}{2}", r"so it is $\frac{1}{2}$", "0.25")
 """Arguments of a call that loads and compiles what later calls need."""
@@ -34,6 +35,11 @@ LONGEST_TEXT = 8_000
 _RELATION = re.compile(r"[<>]|\\(?:[lg]eq?|neq?|[lg]t|[lg]eqslant|cup|cap|infty|mathbb|setminus)(?![a-zA-Z])")
 _ABSOLUTE = re.compile(r"\||\\[lr]vert")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
+_WORDS = re.compile(r"\\text\s?\{[a-zA-Z ]{2,40}\}|[a-zA-Z]{4,40}")
+_ANSWER_IN_WORDS = re.compile(
+    r"\banswer(?:\sis\b|:)[\s:*_\"]{0,4}(?P<words>(?:(?!\banswer\b)[a-zA-Z ]){2,41}?)[*_\"]{0,3}(?:[.,;!\n]|$)",
+    re.IGNORECASE,
+)
 _MOST_READ = 16  # stated values of a text that are tried until one can be read
 
 
@@ -71,18 +77,28 @@ def _same_value_of(one: Choice, other: Choice) -> bool:
 def stated(text: str, gold: str) -> bool:
     """Return whether the value that a text states equals gold: the first that can be read, or the last box.
 
-    If gold is the letter of a choice, a text without a box may also state that letter in words.
+    Of values that "or", "and" or commas join all may also equal gold, as in "3/4, or 75%". If gold is the letter of a
+    choice or words, a text without a box may state these.
     """
     text = text[-LONGEST_TEXT:]
-    letter = choice(standard(gold)).letter if len(gold) <= LONGEST_ANSWER else None
-    if letter and boxed_answer(text) is None and stated_letter(text) == letter:
+    if len(gold) <= LONGEST_ANSWER and boxed_answer(text) is None and _stated_in_words(text, standard(gold)):
         return True
     for value in islice(stated_values(text), _MOST_READ):
-        if equivalent(value.written, gold):
+        if equivalent(value.written, gold) or (value.parts and all(equivalent(part, gold) for part in value.parts)):
             return True
         if value.boxed or _readable(value.written):
             return False
     return False
+
+
+def _stated_in_words(text: str, gold: str) -> bool:
+    """Return whether a text states the letter of a choice ("the answer is (B)"), or words ("the answer is Evelyn")."""
+    if letter := choice(gold).letter:
+        return stated_letter(text) == letter
+    answers = [*_ANSWER_IN_WORDS.finditer(text)] if _WORDS.fullmatch(gold) else []
+    if not answers or any(turn.takes_back and turn.start > answers[-1].start() for turn in turns(text)):
+        return False
+    return is_asserted(text, answers[-1].start("words")) and equivalent(rf"\text{{{answers[-1]['words']}}}", gold)
 
 
 def _readable(written: str) -> bool:

@@ -2,11 +2,11 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ray_bridge.tasks.judged import judged_lines
+from ray_bridge.tasks.judged import Option, begins_with_options, judged_lines, option_lines
 from ray_bridge.tasks.letters import (
     LETTERS,
     Named,
@@ -26,6 +26,7 @@ _NEAR = 100  # characters between a letter and the words that take it back
 _MENTION = re.compile(
     r"(?<![A-Za-z0-9'])[A-Z](?![A-Za-z0-9'])(?!(?<=[AI])\s(?!(?:is|was|says|said|or|and|nor|because|as|has|would)\b)[a-z])"
 )
+_ANSWER_IS = r"((?:\banswer(?:\sis\b:?|:)|答案(?:应?该?是|为)?:?)[\s\"'(]{0,4})"
 _STATED, _LEADING, _CONCLUDED, _SPOKEN_OF, _BRACKETED = 4, 3, 2, 1, 0  # strength
 _FINDERS = (
     (_STATED, stated),
@@ -77,22 +78,20 @@ def settled(text: str, choices: Sequence[str], boxed: Iterable[Named] = ()) -> S
         boxed: the letter of the last box, with its place in the text.
     """
     letters = LETTERS[: len(choices)]
-    claims = [_Claim(strength=n, at=one.at, letter=one.letter) for n, find in _FINDERS for one in find(text, letters)]
+    options = option_lines(text, letters)
+    begins_with_list = begins_with_options(text, options)
+    claims = _claims(text, letters, options, options[:begins_with_list])
     claims += [_Claim(strength=_STATED, at=one.at, letter=one.letter) for one in boxed]
-    lines = judged_lines(text, letters)
-    right = [one for one in lines if one.is_right]
-    only = right[0].letter if len({one.letter for one in right}) == 1 else None
-    claims += [_Claim(strength=_STATED, at=one.at, letter=only) for one in right]
-    begins_with_list = bool(lines) and lines[0].is_right is False
     claims.sort(key=lambda claim: claim.at)
     places = [claim.at for claim in claims]
 
+    names = {letter: plain(choice).strip().casefold() for letter, choice in zip(letters, choices, strict=False)}
     answer: _Claim | None = None
     taken_back = ""
     divisions = turns(text)
     begins = [0, *(turn.end for turn in divisions)]
     for (begin, end), turn in zip(pairwise([*begins, len(text)]), [None, *divisions], strict=True):
-        if turn and turn.takes_back and answer and _is_next_to(text, answer.at, turn.start):
+        if turn and turn.takes_back and answer and _is_next_to(text, answer, turn.start, names):
             answer, taken_back = None, text[begin:]
         part = claims[bisect_left(places, begin) : bisect_left(places, end)]
         if answer is None:
@@ -110,6 +109,36 @@ def settled(text: str, choices: Sequence[str], boxed: Iterable[Named] = ()) -> S
     return Settled(letter=answer.letter, is_stated=is_stated)
 
 
+def _claims(text: str, letters: str, options: Sequence[Option], unclaimed: Sequence[Option]) -> list[_Claim]:
+    """Return what a text claims of letters: its words, and the one option of a judged list that is called right.
+
+    A letter with which a line begins is no sentence of its own if the line is judged, or beside one that is called
+    right, or in `unclaimed`.
+    """
+    judged = judged_lines(options)
+    right = [one for one in judged if one.is_right]
+    listed = {one.at for one in judged if right or one.is_right is False} | {one.at for one in unclaimed}
+    only = right[0].letter if len({one.letter for one in right}) == 1 else None
+    claims = [
+        _Claim(strength=strength, at=one.at, letter=one.letter)
+        for strength, find in _FINDERS
+        for one in find(text, letters)
+        if find is not alone or one.at not in listed
+    ]
+    return claims + [_Claim(strength=_STATED, at=one.at, letter=only) for one in right]
+
+
+def with_stated_letters(text: str, choices: Sequence[str]) -> str:
+    """Return a text in plain notation in which "the answer is Mercury." states the letter of that choice."""
+    own = [plain(choice).strip() for choice in choices]
+    for letter, choice in zip(LETTERS, own, strict=False):
+        if len(choice) > 1 and [one.casefold() for one in own].count(choice.casefold()) == 1:
+            ends = r"(?=[\"')]{0,2}(?:[.!](?:\s|$)|[^\S\n]*(?:\n|$)))"
+            pattern = re.compile(rf"{_ANSWER_IS}(?:the\s)?{re.escape(choice)}{ends}", re.IGNORECASE)
+            text = pattern.sub(rf"\1{letter}", text)
+    return text
+
+
 def without_choice_texts(text: str, choices: Sequence[str]) -> str:
     """Return a text in plain notation in which no letter is followed by its choice: `C. Mercury` is `C.`."""
     for letter, choice in zip(LETTERS, choices, strict=False):
@@ -121,9 +150,19 @@ def without_choice_texts(text: str, choices: Sequence[str]) -> str:
     return text
 
 
-def _is_next_to(text: str, letter: int, turn: int) -> bool:
-    """Return whether words that take something back follow a letter closely, with no other letter between."""
-    return turn - letter <= _NEAR and not _MENTION.search(text, letter + 1, turn)
+def _is_next_to(text: str, answer: _Claim, turn: int, names: Mapping[str, str]) -> bool:
+    """Return whether words that take something back follow an answer closely, with no other choice between.
+
+    Args:
+        text: in plain notation.
+        answer: what they may take back.
+        turn: where they begin.
+        names: the choices' texts by their letters, in small letters.
+    """
+    if turn - answer.at > _NEAR or _MENTION.search(text, answer.at + 1, turn):
+        return False
+    between = text[answer.at + 1 : turn].casefold()
+    return not any(len(name) > 2 and letter != answer.letter and name in between for letter, name in names.items())
 
 
 def _leading(text: str, begin: int, end: int, choices: Sequence[str]) -> list[_Claim]:

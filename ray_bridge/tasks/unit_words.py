@@ -14,39 +14,47 @@ _MEASURES = """
     percent cent penny pennies nickel dime dollar buck euro usd eur pence point км м см кг руб
 """
 _THINGS = """
-    adult animal ant apartment apple article baby babies bag ball balloon banana bar barrel basket basketball batch
-    batches battery batteries bead bean bear bee berry berries bike bill bird blanket block blueberry blueberries
-    board boat bone book bookmark bottle bouquet bowl box boxes boy bracelet brick brownie bucket bug bulb burger
-    bus buses bushel butterfly butterflies button cabbage cake calf call calves camera can candle candy candies cap
-    car card carrot carton case cat cattle chair cherry cherries chicken child children chip chocolate clam class
-    classes clown coin color comic cookie corn costume couch cow cracker crate crayon cupcake customer daisy daisies
-    day doctor dog doll donut door doughnut dress dresses drink driver drop duck earring egg elephant email e-mail
-    employee envelope episode eraser family families fan feather fish flag flight floor flower fly flies follower
-    friend frog fruit game girl glass glasses glove goal goat grape group guest guppy guppies hat hen hole home
-    horse hotdog house hotel insect item jacket jar jelly jellybean job journal key kid kitten lamb lap leaf leaves
-    leg lego lemon lesson letter light line lion lizard loaf loaves lollipop machine magazine man mango mangoes
-    marble mark marker marshmallow match matches meal medal member men message mice minnow mint monkey mouse movie
-    muffin mug mushroom nail napkin necklace newspaper note notebook nut onion orange owl package packet page
-    painting pancake panda paper parent part passenger patient peach peaches peanut pear pen pencil penguin people
-    pepper person persons pet petal phone photo picture pie piece pig pill pillow pin pizza place plane plank plant
-    plate player poster potato potatoes present problem pumpkin pupil puppy puppies puzzle question rabbit ring
-    robot rock roll room rose round row runner sack sandwich sandwiches scoop seashell seat section seed serving
-    sheep sheet shell ship shirt shoe shot show sister slice snack snail snake sock soda song spider spoon spot
-    stair stamp star step stick sticker stitch stitches stone story stories stranger strawberry strawberries string
-    stripe student sundae sweater sweet table task teacher team text ticket tie tiger tile time tire toy train tree
-    trip truck tulip turkey turtle t-shirt unit vacation vase vehicle video view visitor volunteer vote wall watch
-    watermelon wheel window woman women word worker worm x-ray yo-yo
+    acorn adult alligator animal ant apartment app apple article artwork babies baby bag ball balloon banana bandage
+    bar barrel basket basketball batch batches batteries battery bead beaker bean bear bee berries berry bike bill
+    bird biscuit blanket block blueberries blueberry board boat bolt bone book bookmark bottle bouquet bowl box
+    boxes boy bracelet branch branches brick brother brownie bucket bug building bulb bunnies bunny burger bus buses
+    bush bushel bushes butterflies butterfly button cabbage cake calf call calves camera camper can candies candle
+    candy cap car card carnation carrot carton case cat cattle chair character cherries cherry chicken child
+    children chip chocolate circle clam class classes cloud clown coat coin color comic computer container cookie
+    copies copy corn costume couch cow cracker crate crayon cricket cupcake customer daisies daisy day decoration
+    dessert dish dishes doctor dog doll donut door doughnut download dress dresses drink driver driveway drop duck
+    e-mail ear earring egg elephant email employee envelope episode eraser eye families family fan feather female
+    firework fish flag flea flies flight floor flower fly flyer follower friend frog fruit game gemstone gift girl
+    glass glasses glove gnome goal goat goldfish grandchild grandchildren grape group guest gumball guppies guppy
+    hamburger hat hen hit hole home horse hotdog hotel house insect item jacket jar jelly jellybean jellyfish jewel
+    job journal jump key kid kilowatt kitten lamb lap leaf leaves leg lego lemon lesson letter level light limb line
+    lion lizard load loaf loaves log lollipop machine magazine male man mango mangoes marble mark marker marshmallow
+    match matches matchstick meal meatball medal member men message mice minnow mint mistake monkey mouse movie
+    muffin mug mushroom nail napkin necklace newspaper note notebook novel nut object onion orange outfit owl oyster
+    pack package packet page painting pancake panda paper parent part passenger pastries pastry patient peach
+    peaches peanut pear pebble pen pencil penguin people pepper person persons peso pet petal phone photo picture
+    pie piece pig pill pillow pin pizza place plane plank plant plate player plum poodle portion portrait poster
+    potato potatoes present problem pumpkin pupil puppies puppy push-up puzzle question rabbit racer rat ring robot
+    rock roll room rose round row runner sack sandwich sandwiches sausage scarf scarves scoop seashell seat section
+    seed serving session shark sheep sheet shelf shell shelves ship shirt shoe shot show side singer sister skip
+    slice snack snail snake sock soda song space spider spoke spoon spot stair stamp star steak step stick sticker
+    stitch stitches stone stories story stranger straw strawberries strawberry string stripe student sundae
+    sunflower surfer sweater sweet t-shirt table tadpole task teacher team teeth tent text ticket tie tiger tile
+    time tin tire tissue toad token tomato tomatoes tooth toothbrush toothbrushes touchdown towel toy train tray
+    tree trip truck tub tube tulip turkey turn turtle unit vacation vase vegetable vehicle video view visitor
+    volunteer vote voter wall watch watermelon whale wheel whisker widget win window wing woman women word worker
+    worm x-ray yo-yo
 """
 _STUFF = """
-    bread butter cereal cement cheese coal coffee concrete cream dirt fabric fertilizer flour food fruit
-    gas gasoline gold
-    grain gravel hay honey ice jam juice lemonade lumber meat milk mulch oil paint pasta rice salt sand silver soda soil
-    soup sugar syrup tea water wheat wine wood wool yarn
+    bread butter cement cereal cheese clothes clothing coal coffee concrete cream detergent dirt fabric feed fence
+    fertilizer fiber flour food fries frosting fruit fuel gas gasoline gold grain gravel gum hay honey ice jam juice
+    kibble laundry lemonade luggage lumber mail meat milk mulch oil paint pasta protein rain ribbon rice salt sand
+    silver sleep soda soil soup sugar syrup tape tea water wheat wine wood wool yarn
 """
 _BETWEEN = """
     a all an the of them per each every in us total altogether left remaining more extra additional old long tall wide
     high deep away apart new red blue green white black yellow pink purple
-    older younger longer shorter taller farther further heavier lighter
+    older younger longer shorter taller farther further heavier lighter cheaper large small different wooden male female
 """
 # The script needs no space between; no character here is a numeral or a multiplier, as 万 or 만 are.
 _EAST_ASIAN = """

@@ -5,11 +5,13 @@ import re
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is a character of the answer
 _UNBRACED = re.compile(r"(?:\\(?!boxed|fbox)|[^\s$\\])+")
-# What may stand between boxes that are one answer together; `\boxed{1} or rather \boxed{2}` corrects itself.
+# What may stand between boxes that are one answer together, as in `x = \boxed{3}$ or $x = \boxed{5}`;
+# `\boxed{1} or rather \boxed{2}` corrects itself.
 _SEPARATOR = re.compile(
     r"(?:[\s$~]|\\[()\[\], ]|\\q?quad)*"
     r"(?:,|;|(?:,\s*)?(?:\\text\s*\{\s*)?(?:and|or)\b(?:\s*\})?)"
     r"(?:[\s$~]|\\[()\[\], ]|\\q?quad)*"
+    r"(?:(?:[a-zA-Z]|\\[a-z]{2,8})(?:_\{?\w\}?)?\s?=\s?)?"
 )
 
 

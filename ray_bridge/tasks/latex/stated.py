@@ -52,11 +52,15 @@ _AFTER = re.compile(
 )
 _FINAL = re.compile(r"(?i:final answer)(?:[^.\n]{0,100}?\bis\b|:|\*\*)?:?")
 _ANSWER = re.compile(r"(?i:answer)(?P<says>[^.\n]{0,60}?\bis\b|[\s*_\"]{0,4}[:=])?:?")
-# What only says where or of what the value before it holds: "is 5 when x = 1", "is 3 when divided by 7".
+# What only says where, of what or why the value before it holds: "is 5 when x = 1", "is 3 when divided by 7",
+# "is 5, since 6 is too large".
 _CONDITION = re.compile(
-    r"\b(?:is|are|equals)\s[^.!?\n]{0,40}?\d[^.!?\n]{0,30}?\b(?:when(?:\sdivided\sby)?|or\s(?:about|approximately|roughly)"
-    r"|(?:attained|reached|achieved)\s(?:at|when|for))\s[\s*_$(\\]{0,4}$"
+    r"\b(?:is|are|equals)\s[^.!?\n]{0,40}?\d[^.!?\n]{0,30}?(?:\b(?:when(?:\sdivided\sby)?|or\s(?:about|approximately|roughly)"
+    r"|(?:attained|reached|achieved)\s(?:at|when|for)|(?P<where>at|for|if))\s[\s*_$(\\]{0,4}"
+    r"|\b(?:since|because)\s(?:(?!\b(?:so|thus|hence|therefore)\b)[^.!?\n]){0,80})$"
 )
+_GIVES_A_NAME = re.compile(r"\s?(?:[a-zA-Z]|\\[a-z]{2,8})(?:_\w)?\s?=")
+_REASON = re.compile(r"\b(?:since|because|as|given\sthat)\s(?:\w+\s){0,3}[\s*_$(\\]{0,4}$", re.IGNORECASE)
 _ORDINAL = re.compile(r"\d(?:st|nd|rd|th)\b")
 _RAISED_ORDINAL = re.compile(r"\s*\d+\s?\^\s?\{?\s?(?:\\[a-z]+\s?\{\s?)?(?:st|nd|rd|th)(?:\s?\}){1,2}\s*")
 _DIGIT = re.compile(r"\d")
@@ -71,10 +75,12 @@ class Stated:
 
     Attributes:
         written: the value, LaTeX without dollar signs.
+        parts: the values that are joined in it, if it is a list.
         boxed: whether it is what the text's last box holds.
     """
 
     written: str
+    parts: tuple[str, ...] = ()
     boxed: bool = False
 
 
@@ -83,6 +89,7 @@ class _Place:
     start: int
     end: int
     written: str
+    parts: tuple[str, ...] = ()
 
 
 def stated_values(text: str) -> Iterator[Stated]:
@@ -102,8 +109,13 @@ def stated_values(text: str) -> Iterator[Stated]:
     for match in reversed(list(_ANSWER.finditer(text, begin))):
         yield from _first_after(text, places, match.end(), _REACH if match["says"] else _REACH // 4)
     for place in reversed(places[-_MOST_PLACES:]):
-        if is_asserted(text, place.start) and not _CONDITION.search(text[max(0, place.start - 120) : place.start]):
-            yield Stated(written=place.written)
+        if is_asserted(text, place.start) and not _is_condition(text, place):
+            yield Stated(written=place.written, parts=place.parts)
+
+
+def _is_condition(text: str, place: _Place) -> bool:
+    match = _CONDITION.search(text[max(0, place.start - 160) : place.start])
+    return match is not None and (match["where"] is None or _GIVES_A_NAME.match(place.written) is not None)
 
 
 def _kept(text: str, places: list[_Place]) -> tuple[int, list[_Place]]:
@@ -139,7 +151,7 @@ def _is_denied(text: str, place: _Place) -> bool:
 def _first_after(text: str, places: list[_Place], at: int, reach: int) -> Iterator[Stated]:
     first = bisect_left(places, at - 1, key=lambda place: place.start)
     if first < len(places) and places[first].start <= at + reach and is_asserted(text, places[first].start):
-        yield Stated(written=places[first].written)
+        yield Stated(written=places[first].written, parts=places[first].parts)
 
 
 def _places(text: str) -> list[_Place]:
@@ -275,6 +287,13 @@ def _lists(places: list[_Place], text: str) -> list[_Place]:
     for before, place in pairwise([None, *places]):
         assert place is not None
         between = _JOINED.fullmatch(text, before.end, place.start) if before is not None else None
+        if (
+            before
+            and between
+            and between["comma"]
+            and _REASON.search(text[max(0, before.start - _REACH) : before.start])
+        ):
+            between = None  # "since x > 0, x = 5"
         if between:
             groups[-1].append(place)
             words[-1] = words[-1] or between["comma"] is None
@@ -284,8 +303,8 @@ def _lists(places: list[_Place], text: str) -> list[_Place]:
     lists = []
     for group, word in zip(groups, words, strict=True):
         if len(group) > 1 and (word or _SENTENCE_END.match(text, group[-1].end)):
-            written = ", ".join(place.written.strip(" ,") for place in group)
-            lists.append(_Place(start=group[0].start, end=group[-1].end, written=written))
+            parts = tuple(place.written.strip(" ,") for place in group)
+            lists.append(_Place(start=group[0].start, end=group[-1].end, written=", ".join(parts), parts=parts))
         else:
             lists += group
     return lists

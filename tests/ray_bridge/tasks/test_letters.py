@@ -1,7 +1,7 @@
 """Letters in one notation, and what a text says of each; docs/scored_examples.md has the verdicts."""
 
 from ray_bridge.tasks.letters import leading_letter, plain
-from ray_bridge.tasks.settled import settled, without_choice_texts
+from ray_bridge.tasks.settled import settled, with_stated_letters, without_choice_texts
 
 CHOICES = ("Venus", "Vitamin B", "Mercury")
 
@@ -58,3 +58,16 @@ def test_a_letter_that_is_called_wrong_later_is_no_answer() -> None:
 def test_the_text_of_a_choice_says_nothing_of_other_letters() -> None:
     assert without_choice_texts("A: Venus, not (B) Vitamin B. C Venus", CHOICES) == "A:, not (B). C Venus"
     assert settled(without_choice_texts("The answer is B. Vitamin B", CHOICES), CHOICES).letter == "B"
+
+
+def test_an_answer_by_its_text_states_the_letter_of_that_choice() -> None:
+    texts = {
+        "The answer is Mercury.": "The answer is C.",
+        "Answer: the Mercury\nSo": "Answer: C\nSo",
+        "The answer is Mercury or Venus.": "The answer is Mercury or Venus.",
+        "The answer is not Mercury.": "The answer is not Mercury.",
+        "Mercury": "Mercury",
+    }
+    assert {text: with_stated_letters(text, CHOICES) for text in texts} == texts
+    assert with_stated_letters("The answer is AB.", ("B", "A", "AB")) == "The answer is C."
+    assert with_stated_letters("The answer is B.", ("B", "A", "AB")) == "The answer is B."

@@ -7,6 +7,7 @@ import string
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ray_bridge.config.task_mapping import known_mapping
+from ray_bridge.config.task_mapping import TaskMapping, known_mapping
 from ray_bridge.tasks.bounded.pool import MEMORY
 from ray_bridge.tasks.competition_math import VERDICTS, CompetitionMath
 from ray_bridge.tasks.data.rows import DataRow, RowError
@@ -24,12 +25,17 @@ from ray_bridge.tasks.mapped import MappedTask
 from ray_bridge.tasks.task import Example, Task
 
 SIZE = 64_000
+LETTER = known_mapping("arc_challenge")
 TASKS: dict[str, tuple[Task, str]] = {
     "gsm8k": (GSM8K(), "18"),
     "math": (CompetitionMath(), r"\frac{1}{2}"),
+    "words": (CompetitionMath(), r"\text{even}"),
     "hotpotqa": (HotpotQA(), "The Eiffel Tower"),
-    "letter": (MappedTask(known_mapping("arc_challenge")), "C"),
-    "choice_likelihood": (MappedTask(known_mapping("arc_challenge").replace(kind="choice_likelihood")), "C"),
+    "letter": (MappedTask(LETTER), "C"),
+    "letter_likelihood": (MappedTask(LETTER.replace(kind="letter_likelihood")), "C"),
+    "choice_likelihood": (MappedTask(LETTER.replace(kind="choice_likelihood")), "C"),
+    "exact": (MappedTask(TaskMapping(name="own", kind="exact", question="q", gold="a")), "The Eiffel Tower"),
+    "numeric": (MappedTask(TaskMapping(name="own", kind="numeric", question="q", gold="a")), "18"),
 }
 CHOICES = ("Venus", "Mars", "Mercury", "Earth")
 PIECES = (
@@ -49,6 +55,12 @@ SHORT = (
     *("> ", "- ", "#\n", "1 ", "1,", "12,", "1'000", "A ", "A)", "(A)", "A. ", "A: ", "A\n", "A or ", "not "),
     *("the ", "so, ", "is A ", "if ", "_a", "'s ", "\\ ", "\\text{", "I think ", "A. wrong\n", "- A: 错\n", "✗"),
     *("选", "不", "both A and "),
+    *("A\nWrong.\n", "1. A: no\n", "- A\n- x\n", "answer is Mercury.", "since x>0, ", "is 5 at x=", "answer is even "),
+    *("\\boxed{3}$ or $x = ", "is 5 since "),
+)
+NESTED = (
+    *("()", "[]", "{}", "（）", ("\\{", "\\}"), ("\\boxed{", "}"), ("\\sqrt{", "}"), ("\\text{", "}")),
+    *(("\\left(", "\\right)"), ("<think>", "</think>")),
 )
 
 
@@ -80,46 +92,53 @@ def cpu_seconds() -> float:
     return total
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(n, marks=pytest.mark.slow) for n in range(3, 40))])
-def test_any_bytes_are_scored_in_bounds(task: str, seed: int) -> None:
+def assert_in_bounds(task: str, texts: Iterable[str], seconds: float = 2) -> None:
+    """Score texts; each takes at most this CPU time, and this process no more than 200 MB for any of them."""
     scorer, gold = TASKS[task]
     example = Example(id="x", index=0, question="?", answer=gold, gold=gold, choices=CHOICES)
     scorer.score("#### 1", example)  # starts what scoring needs
-    for text in inputs(seed):
+    for text in texts:
         before, memory = cpu_seconds(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         scorer.score(text, example)
-        assert cpu_seconds() - before < 2, text[:200]
+        assert cpu_seconds() - before < seconds, text[:200]
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 200_000  # kB
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 40))])
+def test_any_bytes_are_scored_in_bounds(task: str, seed: int) -> None:
+    assert_in_bounds(task, inputs(seed))
 
 
 SIGNS = (*string.punctuation, "\t", "\n", " ", "1", "a", "A", *SHORT)
 LETTERS = (*string.ascii_letters, *string.digits, *PIECES)
 
 
-@pytest.mark.parametrize("pieces", [SIGNS, pytest.param(LETTERS, marks=pytest.mark.slow)], ids=["signs", "letters"])
+def runs(pieces: Iterable[str], size: int) -> Iterator[str]:
+    """Each piece repeated, and brackets that are nested."""
+    yield from ((piece * size)[:size] for piece in pieces)
+    yield from (begin * (size // 2 // len(begin)) + end * (size // 2 // len(begin)) for begin, end in NESTED)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_runs_of_every_sign_are_scored_in_linear_time(task: str) -> None:
+    assert_in_bounds(task, runs(SIGNS, SIZE // 8), seconds=0.25)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pieces", [SIGNS, LETTERS], ids=["signs", "letters"])
 @pytest.mark.parametrize("task", TASKS)
 def test_every_sign_and_short_piece_repeated_is_scored_in_bounds(task: str, pieces: tuple[str, ...]) -> None:
-    scorer, gold = TASKS[task]
-    example = Example(id="x", index=0, question="?", answer=gold, gold=gold, choices=CHOICES)
-    scorer.score("#### 1", example)
-    for piece in pieces:
-        text = (piece * SIZE)[:SIZE]
-        before = cpu_seconds()
-        scorer.score(text, example)
-        assert cpu_seconds() - before < 2, repr(piece)
+    assert_in_bounds(task, runs(pieces, SIZE))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(st.binary(max_size=300), st.sampled_from(PIECES), st.integers(1, SIZE))
 def test_any_bytes_repeated_are_scored_in_bounds(data: bytes, piece: str, length: int) -> None:
     text = ((data.decode("utf-8", "replace") + piece) * length)[:length]
-    for scorer, gold in TASKS.values():
-        example = Example(id="x", index=0, question="?", answer=gold, gold=gold, choices=CHOICES)
-        scorer.score("#### 1", example)
-        before = cpu_seconds()
-        scorer.score(text, example)
-        assert cpu_seconds() - before < 2, text[:200]
+    for task in TASKS:
+        assert_in_bounds(task, [text])
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 20))])
