@@ -53,7 +53,7 @@ _CONCLUDES = re.compile(
     r"|(?:the\s|my\s)?(?:(?:correct|right|best|true)\s(?:answer|option|choice)|answer)\b|因此|所以|综上|答案|故)",
     re.IGNORECASE,
 )
-_FIRST_CLAUSE = re.compile(r"[^.,;!\n]{0,80}")
+_CLAUSE_END = re.compile(r"[.,;!]")
 _LONGEST = 400  # characters of a line, or of the lines below an option, that are read
 _MOST = 64  # lines that begin with an option
 
@@ -145,7 +145,7 @@ def _judgement_below(text: str, letter: str, is_list: bool) -> bool | None:
         if _CONCLUDES.match(line) or set(_MENTION.findall(line)) - {letter}:
             return None
         if not is_list and line.strip():
-            return judgement(_FIRST_CLAUSE.match(line.lstrip())[0], letter)
+            return judgement(_CLAUSE_END.split(line, maxsplit=1)[0].strip(), letter)
         if (said := judgement(line, letter)) is not None:
             return said
     return None

@@ -6,6 +6,7 @@ A text is first brought to one notation (`plain`), so that `（C）`, `\(C\)`, `
 
 import re
 import string
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from ray_bridge.tasks.judged import judgement
 from ray_bridge.tasks.revisions import takes_back_at_once
 
 LETTERS = string.ascii_uppercase
+_MOST_NAMED = 1_000  # letters from the end of a text that one pattern finds
 
 # Characters of East Asian keyboards and typesetting, one for one, and those of no width.
 _ASCII = str.maketrans(
@@ -257,7 +259,7 @@ def _named(patterns: tuple[re.Pattern[str], ...], text: str, letters: str) -> li
 
 
 def _matches(pattern: re.Pattern[str], text: str, letters: str) -> Iterator[Named]:
-    for match in pattern.finditer(text):
+    for match in deque(pattern.finditer(text), maxlen=_MOST_NAMED):
         letter, start = match["letter"].upper(), match.start()
         if not set(letter) <= set(letters) or _DENIED.match(text, match.end()):
             continue
