@@ -1,35 +1,44 @@
 """Simulate campaigns whose true accuracies are known, and count how often the appendix is wrong.
 
-    python -m benchmarks.simulated_campaigns [--campaigns 5000] [--processes 1]
+    python -m benchmarks.simulated_campaigns [--campaigns 5000]
 
 Items differ in difficulty and are shared by all variants and seeds; in some scenarios they come in clusters of related
 questions, in which a variant's effect differs, and seeds of one variant differ. Reported are the family-wise error
 (some difference shown where there is none), that of the corrected tests alone, which the noise floor may overrule, the
 coverage of 95 % intervals of differences and of accuracies, and the power at the difference that the plan promises to
 show in 80 % of cases: of a comparison alone, and of one question among as many as each phase asks.
+
+Every line is saved as soon as it is simulated; the same command goes on where it was interrupted, unless the
+estimators or this file have changed since.
 """
 
 import argparse
+import hashlib
+import json
 import sys
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
-from itertools import repeat
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.harness import environment, save
+from benchmarks.harness import environment, results_folder, save
+from tune_spaces import analysis
 from tune_spaces.analysis.estimates import Cells
 from tune_spaces.analysis.noise_floor import LEVEL, noise_floor
 from tune_spaces.analysis.pairwise import compare_pairs
 from tune_spaces.design.cost_estimates import comparison_resolution
 
+NAME = "simulated-campaigns"
 ITEMS = 1319
 PROMISES = ((0.08, 1), (0.12, 1), (0.2, 1), (0.3, 1), (0.12, 2), (0.12, 3), (0.12, 8))
 """Share of discordant items, and number of comparisons in the family."""
+ESTIMATORS = ("clustering", "estimates", "noise_floor", "paired_comparison", "paired_tests", "pairwise")
+"""Modules of `tune_spaces.analysis` that the figures depend on."""
 PAIRS = (("full", "C"), ("full", "B"), ("C", "B"))
 
 
@@ -67,6 +76,8 @@ SCENARIOS = (
     *(Scenario(seeds=1, clusters=clusters, cluster_spread=0.05) for clusters in (6, 10, 20, 60, 400)),
     *(Scenario(seed_spread=0.005, clusters=clusters, cluster_spread=0.05) for clusters in (6, 10, 20, 60)),
     Scenario(seeds=1, effect=0.03, clusters=60, cluster_spread=0.05),
+    *(Scenario(seed_spread=0.02, clusters=clusters, cluster_spread=0.05) for clusters in (20, 100)),
+    *(Scenario(seeds=seeds, seed_spread=spread) for seeds in (2, 5) for spread in (0.0, 0.02)),
 )
 
 
@@ -157,19 +168,47 @@ def promised_power(discordance: float, comparisons: int, campaigns: int) -> dict
     }
 
 
+def all_lines(campaigns: int) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, Any]]]]:
+    """Yield the settings of each line of the result, and what simulates it."""
+    for scenario in SCENARIOS:
+        yield asdict(scenario), partial(simulate, scenario, campaigns)
+    for discordance, comparisons in PROMISES:
+        settings = {"discordance": discordance, "comparisons": comparisons}
+        yield settings, partial(promised_power, discordance, comparisons, campaigns)
+
+
+def source_digest() -> str:
+    """Return a digest of this file and of the estimators, by which lines of another version are recognised."""
+    files = [Path(__file__), *(Path(analysis.__file__).parent / f"{name}.py" for name in ESTIMATORS)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def finished_lines(setting: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the lines that an interrupted run of the same setting has saved."""
+    path = results_folder() / f"{NAME}.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    same = all(known.get(name) == value for name, value in setting.items())
+    return [*known["scenarios"], *known["promised_power_80"]] if same else []
+
+
 def main() -> int:
     """Simulate all scenarios and save the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=5000)
-    parser.add_argument("--processes", type=int, default=1)
-    options = parser.parse_args()
-    with ProcessPoolExecutor(options.processes) as processes:
-        power_rows = processes.map(promised_power, *zip(*PROMISES, strict=True), repeat(options.campaigns // 5))
-        rows = list(processes.map(simulate, SCENARIOS, repeat(options.campaigns)))
-        power = list(power_rows)
-    print(*rows, *power, sep="\n")
-    setting = {"environment": environment(torch.device("cpu")), "campaigns": options.campaigns, "items": ITEMS}
-    save("simulated-campaigns", setting | {"scenarios": rows, "promised_power_80": power})
+    campaigns: int = parser.parse_args().campaigns
+    command = f"python -m benchmarks.simulated_campaigns --campaigns {campaigns}"
+    setting = {"command": command, "source": source_digest(), "campaigns": campaigns, "items": ITEMS}
+    lines = finished_lines(setting)
+    for settings, simulated in all_lines(campaigns):
+        if any(settings.items() <= line.items() for line in lines):
+            continue
+        lines.append(simulated())
+        print(lines[-1], flush=True)
+        rows = {
+            "scenarios": [line for line in lines if "seeds" in line],
+            "promised_power_80": [line for line in lines if "power" in line],
+        }
+        save(NAME, {"environment": environment(torch.device("cpu")), **setting, **rows})
     return 0
 
 

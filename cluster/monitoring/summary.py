@@ -100,7 +100,7 @@ def _verdict(decision: Decision, policy: Policy) -> str:
     items += f" over {evidence.runs} runs" if evidence.runs > 1 else ""
     return (
         f"gate: {verdict}: {evidence.accuracy:.1%} {_interval(evidence.low, evidence.high)} at {items}"
-        + (", UNCERTAIN (the interval straddles a boundary)" if decision.uncertain else "")
+        + (f", UNCERTAIN ({decision.doubt})" if decision.uncertain else "")
         + "; interval over items, seeds left out"
         + f"; probabilities of the branches: {chances} (Beta posterior, Jeffreys' prior)"
     )

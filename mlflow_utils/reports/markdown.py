@@ -164,7 +164,7 @@ def _gate(record: Any) -> str:
         text += f" in {last['clusters']} clusters" if last.get("clusters") else ""
         text += " (interval over items, seeds left out)"
     if last.get("uncertain"):
-        text += "; *uncertain*: the interval straddles a boundary"
+        text += f"; *uncertain*: {last.get('doubt') or 'the interval straddles a boundary'}"
     settings = record.get("settings") or {}
     if "passes" in settings and "attribute" in settings:
         text += f" (boundaries {_percent(settings['passes'])} and {_percent(settings['attribute'])})"

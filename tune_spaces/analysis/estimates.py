@@ -26,6 +26,9 @@ from tune_spaces.analysis.clustering import (
 
 LEVEL = 0.95
 POWER = 0.8
+LEAST_OF_CONTRAST = 0.2
+"""Share of the items' variance below which the variance of a contrast is never put, if seeds happen to differ less than
+their single answers explain. It may be lower than that of an accuracy, since two cells or more have more seeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +176,8 @@ class Cells:
         centre, items, item_freedom = self._items(by_item, float(np.abs(w).max()))
         scale = w**2 / self.seeds[used]  # (used,)
         excess = float(np.sum(scale * (self.seed_square - self.answer_noise)[used]))
-        variance = max(items + excess, LEAST * items)
-        squares = items**2 / item_freedom + self._seed_squares(used, scale)
-        freedom = max(1.0, variance**2 / squares)
+        variance = max(items + excess, LEAST_OF_CONTRAST * items)
+        freedom = _freedom(variance, item_freedom, *self._of_seeds(used, scale))
         error = float(np.sqrt(variance))
         half = float(stdtrit(freedom, (1 + level) / 2)) * error
         return Estimate(
@@ -200,22 +202,21 @@ class Cells:
         variance = (known.variance * len(by_item) ** 2 + 2 * size**2) / len(values) ** 2
         return float(values.mean()), variance, known.freedom
 
-    def _seed_squares(self, used: Sequence[int], scale: Array) -> float:
-        """Return what seeds add to the denominator of Satterthwaite's degrees of freedom.
+    def _of_seeds(self, used: Sequence[int], scale: Array) -> tuple[float, float]:
+        """Return the part of a variance that is estimated from seeds, and its degrees of freedom.
 
-        It is the square of what seeds add to the variance over its own degrees of freedom. With so few seeds
-        Satterthwaite's estimate of these is too small where cells have equal variances. Welch's (1947, Biometrika
-        34:28-35), which adds 2 to each cell's degrees and takes 2 from the result, is too large where they do not. The
-        estimate between the two, which adds and takes 1, is used, within what is possible.
+        With so few seeds Satterthwaite's estimate of these is too small where cells have equal variances. Welch's
+        (1947, Biometrika 34:28-35), which adds 2 to each cell's degrees and takes 2 from the result, is too large where
+        they do not. The estimate between the two, which adds and takes 1, is used, within what is possible.
         """
         shares, freedom = scale * self.seed_square[used], self.seed_freedom[used]  # (used,), (used,)
         total = float(shares.sum())
         if total == 0 or not freedom.any():
-            return 0.0
+            return 0.0, np.inf
         if (self.seeds[used] == 1).any():  # its variance is the others', so their errors add up
-            return total**2 / float(freedom.max())
+            return total, float(freedom.max())
         estimate = total**2 / float(np.sum(shares**2 / (freedom + 1))) - 1
-        return total**2 / float(np.clip(estimate, freedom.min(), freedom.sum()))
+        return total, float(np.clip(estimate, freedom.min(), freedom.sum()))
 
     def accuracy(self, name: str, *, level: float = LEVEL) -> tuple[float, float]:
         """Return the interval of one cell's accuracy: Wilson's, at the number of independent answers of equal variance.
@@ -236,10 +237,29 @@ class Cells:
         if self.seed_freedom[index] > 0 and binomial > 0:
             items = binomial / effective
             variance = max(items + excess, LEAST * items)
-            squares = items**2 / item_freedom + self._seed_squares([index], scale)
-            effective, freedom = binomial / variance, max(1.0, variance**2 / squares) if squares > 0 else np.inf
+            effective = binomial / variance
+            freedom = _freedom(variance, item_freedom, *self._of_seeds([index], scale))
         quantile = stdtrit(freedom, (1 + level) / 2) if np.isfinite(freedom) else ndtri((1 + level) / 2)
         return score_interval_of(mean, effective, float(quantile))
+
+
+def _freedom(variance: float, item_freedom: float, of_seeds: float, seed_freedom: float) -> float:
+    """Return the degrees of freedom of a variance of which a part is estimated from seeds and the rest from items.
+
+    The reciprocal is the mean of the parts' reciprocals, weighted by their shares. Satterthwaite's (1946) squares the
+    shares and trusts the few seeds too much where they make up most of the variance: when they happen to lie close
+    together, their share looks small and the degrees many. Over three seeds it covers as little as 92.2 %, this 94.2 to
+    96.3 %, whatever the share.
+
+    Args:
+        variance: the whole.
+        item_freedom: of the part from items.
+        of_seeds: the part that is estimated from seeds; single answers that differ between seeds are in it.
+        seed_freedom: its degrees of freedom.
+    """
+    share = min(1.0, of_seeds / variance)
+    reciprocal = (1 - share) / item_freedom + share / seed_freedom
+    return 1 / reciprocal if reciprocal > 0 else np.inf
 
 
 def _seed_square(scores: Array) -> tuple[float, float]:

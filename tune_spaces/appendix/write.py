@@ -20,6 +20,7 @@ from tune_spaces.analysis.paired_comparison import PairedComparison
 from tune_spaces.appendix import compression_plots, plots
 from tune_spaces.appendix.attention import NAMES, Shares
 from tune_spaces.appendix.markdown import markdown
+from tune_spaces.gate.decision import STRADDLES
 
 MOST_DRAWN = 60  # lines of a forest plot
 
@@ -148,7 +149,8 @@ def _pictures(
         paths["curves.png"] = plots.training_curves(out / "curves.png", curves, value=curve_name)
     if gate:
         bridged = [{**row, "label": row["variant"]} for row in appendix.outcomes if row["condition"] == "bridged"]
-        doubt = " (uncertain: the interval straddles a boundary)" if gate.get("uncertain") else ""
+        last = (gate.get("decisions") or [{}])[-1]
+        doubt = f" (uncertain: {last.get('doubt') or STRADDLES})" if gate.get("uncertain") else ""
         decision = f"gate: {gate.get('branch') or 'open'}{doubt}"
         paths["gate.png"] = plots.gate(
             out / "gate.png", bridged[:MOST_PAIRED], passes=gate["settings"]["passes"],

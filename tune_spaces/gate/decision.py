@@ -4,6 +4,7 @@ The branch follows the point estimate, as the campaign's plan says. How sure it 
 whether that interval straddles a boundary, and the probability of each branch.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -26,6 +27,11 @@ VERDICTS = {
     Branch.ALL: "below {attribute:.0%}: A, B and C attribute what is missing",
 }
 """What each branch says of phase 1, to be formatted with the gate's boundaries."""
+
+
+STRADDLES = "the interval straddles a boundary"
+CONTRADICTION = "the interval excludes all that an earlier one includes, so runs differ by more than items explain"
+"""Why a decision is uncertain."""
 
 
 class Mode(StrEnum):
@@ -82,10 +88,13 @@ class Decision:
 
     Attributes:
         branch: what runs next, by the point estimate.
-        uncertain: whether the interval straddles a boundary, so that another draw of items might decide otherwise.
+        uncertain: whether the interval straddles a boundary, so that another draw of items might decide otherwise, or
+            the looks contradict one another.
         probabilities: of each branch, from the posterior of the accuracy under Jeffreys' prior, Beta(1/2, 1/2).
         evidence: the evidence that was decided on.
         settings: the gate's settings.
+        contradicts: whether the interval has nothing in common with that of an earlier look: its runs then differ by
+            more than their items explain, so that which of them were trained decides.
     """
 
     branch: Branch
@@ -93,11 +102,19 @@ class Decision:
     probabilities: dict[str, float]
     evidence: Evidence
     settings: GateSettings = field(default_factory=GateSettings)
+    contradicts: bool = False
+
+    @property
+    def doubt(self) -> str:
+        """Why the decision is uncertain, in words; empty if it is not."""
+        if self.contradicts:
+            return CONTRADICTION
+        return STRADDLES if self.uncertain else ""
 
     def record(self) -> dict[str, Any]:
         """Return plain values for `gate.json`."""
         values = asdict(self)
-        return {**values.pop("evidence"), **values}
+        return {**values.pop("evidence"), **values, "doubt": self.doubt}
 
 
 def branch_of(accuracy: float, settings: GateSettings) -> Branch:
@@ -107,20 +124,27 @@ def branch_of(accuracy: float, settings: GateSettings) -> Branch:
     return Branch.SOME if accuracy >= settings.attribute else Branch.ALL
 
 
-def decide(evidence: Evidence, settings: GateSettings | None = None) -> Decision:
+def decide(evidence: Evidence, settings: GateSettings | None = None, earlier: Sequence[Evidence] = ()) -> Decision:
     """Decide what runs next, given the evidence about `full`.
 
     Probabilities come from the Beta posterior with Jeffreys' prior at the evidence's effective number of items.
+
+    Args:
+        evidence: what the runs so far say.
+        settings: the gate's.
+        earlier: what looks at fewer of these runs said.
     """
     settings = settings or GateSettings()
     branch = branch_of(evidence.accuracy, settings)
-    uncertain = any(branch_of(end, settings) is not branch for end in (evidence.low, evidence.high))
+    straddles = any(branch_of(end, settings) is not branch for end in (evidence.low, evidence.high))
+    contradicts = any(evidence.low > other.high or evidence.high < other.low for other in earlier)
     return Decision(
         branch=branch,
-        uncertain=uncertain,
+        uncertain=straddles or contradicts,
         probabilities=_probabilities(evidence, settings),
         evidence=evidence,
         settings=settings,
+        contradicts=contradicts,
     )
 
 

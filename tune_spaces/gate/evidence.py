@@ -5,11 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 from bridge_common import files
 from bridge_common.intervals import score_interval_of, wilson
 from bridge_common.trial_folder import TrialFolder
 from tune_spaces.gate.outcome import BRIDGED, Outcome
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +28,7 @@ class Evidence:
         n: number of test items on which it rests.
         effective_n: number of independent items that would give the same variance; above n if several seeds answered
             the same items, below it if items of one cluster are answered alike.
+        quantile: of the normal distribution or of Student's t, with which the interval was taken.
         runs: number of runs that were pooled.
         clusters: number of independent groups of items; None if every item is one, or if it is not recorded.
     """
@@ -31,6 +38,7 @@ class Evidence:
     high: float
     n: int
     effective_n: float
+    quantile: float
     runs: int = 1
     clusters: int | None = None
 
@@ -43,7 +51,7 @@ class _Answers:
     clusters: dict[str, str]
 
 
-def pool(outcomes: Sequence[Outcome], level: float = 0.95) -> Evidence:
+def pool(outcomes: Sequence[Outcome], level: float = 0.95, earlier: Evidence | None = None) -> Evidence:
     """Pool one or several runs of the same configuration into evidence about its accuracy.
 
     One run on independent items: its accuracy with Wilson's interval. Otherwise clusters of items are the sampling
@@ -52,9 +60,15 @@ def pool(outcomes: Sequence[Outcome], level: float = 0.95) -> Evidence:
     own in it: it says where the accuracy of these runs lies on more such items. If no samples were recorded, items
     count once however many runs answered them.
 
+    A further run answers more and takes nothing away, so the effective number of items is never put below that of an
+    earlier look, nor the quantile above it: at the same accuracy no further run widens the interval. Intervals of
+    successive looks are not intersected, although that would narrow them: each speaks of the runs that it pools, which
+    may differ from one another.
+
     Args:
         outcomes: how the runs ended; failed ones are left out.
         level: confidence level of the interval.
+        earlier: what a look at fewer of these runs said, at the same level.
 
     Raises:
         ValueError: no run has finished.
@@ -64,11 +78,12 @@ def pool(outcomes: Sequence[Outcome], level: float = 0.95) -> Evidence:
         raise ValueError("no finished run to judge")
     answers = [rows for outcome in runs if (rows := _answers(outcome))]
     if len(answers) == len(runs):
-        return _by_item(answers, level)
+        return _by_item(answers, level, earlier)
     n = max(outcome.n or 0 for outcome in runs)
     accuracy = _mean_accuracy(runs)
     low, high = wilson(accuracy * n, n, level)
-    return Evidence(accuracy=accuracy, low=low, high=high, n=n, effective_n=float(n), runs=len(runs))
+    quantile = NormalDist().inv_cdf((1 + level) / 2)
+    return Evidence(accuracy=accuracy, low=low, high=high, n=n, effective_n=float(n), quantile=quantile, runs=len(runs))
 
 
 def _answers(outcome: Outcome) -> _Answers | None:
@@ -97,11 +112,10 @@ def _mean_accuracy(runs: Sequence[Outcome]) -> float:
     return math.fsum(outcome.accuracy or 0.0 for outcome in runs) / len(runs)
 
 
-def _by_item(answers: Sequence[_Answers], level: float) -> Evidence:
+def _by_item(answers: Sequence[_Answers], level: float, earlier: Evidence | None) -> Evidence:
     import numpy as np
-    from scipy.special import ndtri, stdtrit
 
-    from tune_spaces.analysis.clustering import effective_items, numbered
+    from tune_spaces.analysis.clustering import numbered
 
     correct: dict[str, int] = {}
     asked: dict[str, int] = {}
@@ -111,21 +125,59 @@ def _by_item(answers: Sequence[_Answers], level: float) -> Evidence:
         for item, is_correct in run.correct.items():
             correct[item] = correct.get(item, 0) + is_correct
             asked[item] = asked.get(item, 0) + 1
-    n, total = len(asked), sum(asked.values())
     means = np.array([correct[item] / asked[item] for item in asked])
-    clusters = numbered([named.get(item, f"item {item}") for item in asked])
     # Counts instead of a mean of means if the two agree: 0.70 must come out as 0.70 at the boundary.
     balanced = len(set(asked.values())) == 1
-    accuracy = sum(correct.values()) / total if balanced else math.fsum(means) / n
-    effective, freedom = effective_items(means, clusters, total)
-    quantile = stdtrit(freedom, (1 + level) / 2) if np.isfinite(freedom) else ndtri((1 + level) / 2)
-    low, high = score_interval_of(accuracy, effective, float(quantile))
+    total = sum(asked.values())
+    return evidence_of(
+        means,
+        accuracy=sum(correct.values()) / total if balanced else math.fsum(means) / len(means),
+        answers=total,
+        clusters=numbered([named.get(item, f"item {item}") for item in asked]),
+        runs=len(answers),
+        level=level,
+        earlier=earlier,
+    )
+
+
+def evidence_of(
+    means: "NDArray[np.float64]",
+    *,
+    accuracy: float,
+    answers: int,
+    clusters: "NDArray[np.int64] | None",
+    runs: int,
+    level: float,
+    earlier: Evidence | None = None,
+) -> Evidence:
+    """Return what items say that one or several runs answered.
+
+    Args:
+        means: share of an item's answers that are correct, (items,).
+        accuracy: the estimate.
+        answers: number of answers, at least the items.
+        clusters: number of each item's cluster from 0, (items,); None if items are independent.
+        runs: number of runs.
+        level: confidence level of the interval.
+        earlier: what a look at fewer of these runs said (see `pool`).
+    """
+    import numpy as np
+    from scipy.special import ndtri, stdtrit
+
+    from tune_spaces.analysis.clustering import effective_items
+
+    effective, freedom = effective_items(means, clusters, answers)
+    quantile = float(stdtrit(freedom, (1 + level) / 2) if np.isfinite(freedom) else ndtri((1 + level) / 2))
+    if earlier is not None:
+        effective, quantile = max(effective, earlier.effective_n), min(quantile, earlier.quantile)
+    low, high = score_interval_of(accuracy, effective, quantile)
     return Evidence(
         accuracy=accuracy,
         low=low,
         high=high,
-        n=n,
+        n=len(means),
         effective_n=effective,
-        runs=len(answers),
+        quantile=quantile,
+        runs=runs,
         clusters=None if clusters is None else int(clusters.max()) + 1,
     )

@@ -51,7 +51,10 @@ class Policy:
         return next((n for n in (*self.first, *self.extras) if n in self.outcomes and self.outcomes[n].failed), None)
 
     def decisions(self) -> list[Decision]:
-        """Return the gate's decisions so far: on the first trials, and again after each further run."""
+        """Return the gate's decisions so far: on the first trials, and again after each further run.
+
+        A decision is certain once and for all: no run is asked for after it, and none that ends later is read.
+        """
         if not self.branches or self.failed_first or any(name not in self.outcomes for name in self.first):
             return []
         runs = [self.outcomes[name] for name in self.first]
@@ -60,7 +63,8 @@ class Policy:
             if not self._needs_more(decisions[-1]) or name not in self.outcomes:
                 break
             runs.append(self.outcomes[name])
-            decisions.append(decide(pool(runs, self.gate.look_level), self.gate))
+            earlier = [decision.evidence for decision in decisions]
+            decisions.append(decide(pool(runs, self.gate.look_level, earlier[-1]), self.gate, earlier))
         return decisions
 
     def wanted(self) -> list[str]:

@@ -1,5 +1,6 @@
 """Pooling runs of one configuration: exact for equal counts, never narrower than the items allow."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from scipy import stats
 
 from bridge_common import files
 from bridge_common.intervals import score_interval_of, wilson
-from tune_spaces.gate.evidence import pool
+from tune_spaces.gate.evidence import Evidence, evidence_of, pool
 from tune_spaces.gate.outcome import Outcome
 
 
@@ -170,6 +171,64 @@ def test_the_gates_interval_covers_the_truth_with_clusters(tmp_path: Path) -> No
         independent += low <= 0.7 <= high
     assert 0.92 <= hits / repeats <= 0.985
     assert independent / repeats < 0.85
+
+
+def look(answers: np.ndarray, clusters: np.ndarray, earlier: Evidence | None = None) -> Evidence:
+    """Return what runs that answered the same items say, (runs, items)."""
+    accuracy, runs = float(answers.mean()), len(answers)
+    settings = {"accuracy": accuracy, "answers": answers.size, "clusters": clusters, "runs": runs, "level": 0.9875}
+    return evidence_of(answers.mean(axis=0), earlier=earlier, **settings)  # type: ignore[arg-type]
+
+
+def test_no_further_run_lets_the_gate_know_less() -> None:
+    """The items that runs are worth never get fewer, so that at the same accuracy no look is wider than one before."""
+    rng = np.random.default_rng(3)
+    fewer = 0
+    for _ in range(400):
+        size, groups = int(rng.integers(2, 12)), int(rng.integers(2, 15))
+        clusters, rates = np.repeat(np.arange(groups), size), np.repeat(rng.beta(1.5, 0.8, groups), size)
+        answers = np.array([rng.random(groups * size) < rates ** (0.5 + rng.random()) for _ in range(4)])
+        known = [look(answers[:1], clusters)]
+        for count in (2, 3, 4):
+            before, after = known[-1], look(answers[:count], clusters, known[-1])
+            assert after.effective_n >= before.effective_n
+            assert after.quantile <= before.quantile
+            low, high = score_interval_of(after.accuracy, before.effective_n, before.quantile)
+            assert low <= after.low + 1e-12
+            assert after.high <= high + 1e-12
+            known.append(after)
+        fewer += any(look(answers[:count], clusters).effective_n < known[count - 2].effective_n for count in (2, 3, 4))
+    assert fewer > 50, "by themselves, the runs of a look are often worth fewer items than those of the one before"
+
+
+@pytest.mark.parametrize("cluster", [1, 6])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_as_many_items_again_that_are_answered_alike_narrow_the_interval(
+    tmp_path: Path, seeds: int, cluster: int
+) -> None:
+    rng = np.random.default_rng(4)
+    for campaign in range(6):
+        rates = np.repeat(rng.beta(1.5, 0.8, 48 // cluster), cluster)
+        answers = rng.random((seeds, 48)) < rates
+        known = [
+            pool([run(tmp_path / f"{campaign}-{times}-{i}", np.tile(a, times), cluster=cluster)
+                  for i, a in enumerate(answers)])
+            for times in (1, 2, 5)
+        ]  # fmt: skip
+        for few, many in pairwise(known):
+            assert many.accuracy == pytest.approx(few.accuracy)
+            assert few.low <= many.low <= many.high <= few.high
+
+
+def test_an_item_more_moves_both_bounds_towards_its_answer(tmp_path: Path) -> None:
+    for n in range(1, 25):
+        for right in range(n + 1):
+            one, better, worse = (
+                pool([Outcome(accuracy=c / m, correct=c, n=m)])
+                for c, m in ((right, n), (right + 1, n + 1), (right, n + 1))
+            )
+            assert worse.low <= one.low <= better.low
+            assert worse.high <= one.high <= better.high
 
 
 def test_no_run_is_a_mistake() -> None:
