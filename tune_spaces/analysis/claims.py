@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tune_spaces.analysis.noise_floor import NoiseFloor
 from tune_spaces.analysis.paired_comparison import PairedComparison
 from tune_spaces.analysis.toggle_effects import Attribution, Effect
-from tune_spaces.analysis.verdicts import points, verdict, within
+from tune_spaces.analysis.verdicts import p_value, points, verdict, within
 
 KINDS = {
     "leave_one_out": "full against full without it",
@@ -69,11 +69,7 @@ def make_claims(
         for effect in attribution.effects:
             if effect.ran:
                 _sort_effect(claims, effect, floor)
-        for toggle in dict.fromkeys(t for effect in attribution.effects for t in effect.toggles):
-            own = [e for e in attribution.effects if e.toggles == (toggle,) and e.kind in MAIN]
-            if not any(effect.ran for effect in own):
-                reasons = "; ".join(dict.fromkeys(effect.reason for effect in own))
-                claims.not_supported.append(f"{toggle}: its effect cannot be estimated, not run ({reasons}).")
+        claims.not_supported.extend(_not_estimated(attribution))
     if floor is None:
         claims.not_supported.append(
             "No configuration ran twice, so the noise floor is not known: differences above hold between the trained "
@@ -82,12 +78,25 @@ def make_claims(
     return claims
 
 
+def _not_estimated(attribution: Attribution) -> list[str]:
+    """Return one sentence on the toggles of which no effect was run; none if there is no such toggle."""
+    missing: dict[str, list[str]] = {}
+    for toggle in dict.fromkeys(t for effect in attribution.effects for t in effect.toggles):
+        own = [e for e in attribution.effects if e.toggles == (toggle,) and e.kind in MAIN]
+        if not any(effect.ran for effect in own):
+            reasons = "; ".join(dict.fromkeys(effect.reason.removeprefix(f"{toggle} is ") for effect in own))
+            missing.setdefault(reasons, []).append(toggle)
+    named = "; ".join(f"{', '.join(toggles)} ({reason})" for reason, toggles in missing.items())
+    return [f"Not run, so no effect can be estimated: {named}."] if missing else []
+
+
 def _sort_gain(claims: Claims, gain: PairedComparison) -> None:
     what = BASELINES[gain.b]
+    grouped = "" if gain.clusters == gain.n else f" in {gain.clusters} clusters"
     figures = (
         f"{points(gain.difference)} points over {gain.b}, 95 % interval [{points(gain.ci_low)}, "
-        f"{points(gain.ci_high)}], {gain.n10} : {gain.n01} discordant, {gain.test} p = {gain.p:.3g}, "
-        f"corrected {gain.p_adjusted:.3g}"
+        f"{points(gain.ci_high)}], {gain.n10} : {gain.n01} discordant, {gain.test} p = {p_value(gain.p)}, "
+        f"corrected {p_value(gain.p_adjusted)}, n = {gain.n}{grouped}"
     )
     if gain.within_floor:
         claims.not_supported.append(f"{gain.a}: that {what} was not shown ({figures}); it {within(gain.floor)}.")
@@ -100,13 +109,14 @@ def _sort_gain(claims: Claims, gain: PairedComparison) -> None:
 
 
 def _sort_effect(claims: Claims, effect: Effect, floor: NoiseFloor | None) -> None:
-    if effect.estimate is None or effect.low is None or effect.high is None:
+    if effect.estimate is None or effect.low is None or effect.high is None or effect.p is None:
         return
+    assert effect.p_adjusted is not None
     counts = "" if effect.n10 is None else f"{effect.n10} : {effect.n01} discordant, "
     known = "noise floor not known" if floor is None else f"noise floor {100 * floor.typical:.1f} points"
     figures = (
         f"{points(effect.estimate)} points, 95 % interval [{points(effect.low)}, {points(effect.high)}], {counts}"
-        f"{effect.test} p = {effect.p:.3g}, corrected {effect.p_adjusted:.3g}, {known}"
+        f"{effect.test} p = {p_value(effect.p)}, corrected {p_value(effect.p_adjusted)}, {known}"
     )
     name = effect_name(effect)
     if effect.shown(floor):

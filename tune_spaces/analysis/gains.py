@@ -15,7 +15,7 @@ def gain_lines(trial: TrialFolder) -> list[str]:
         return []
     from tune_spaces.analysis.pairwise import compare_pairs
     from tune_spaces.analysis.samples import load_samples
-    from tune_spaces.analysis.verdicts import points
+    from tune_spaces.analysis.verdicts import p_value, points
 
     rows = files.read_jsonl(trial.samples)
     if not rows or "bridged_correct" not in rows[0]:
@@ -31,6 +31,6 @@ def gain_lines(trial: TrialFolder) -> list[str]:
         interval = f"[{points(pair.ci_low)}, {points(pair.ci_high)}]"
         lines.append(
             f"{name} ({meaning}): {points(pair.difference)} points, paired 95 % interval {interval}, "
-            f"{pair.test} p = {pair.p:.3g}{grouped}"
+            f"{pair.test} p = {p_value(pair.p)}{grouped}"
         )
     return lines

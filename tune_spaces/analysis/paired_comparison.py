@@ -34,6 +34,8 @@ class PairedComparison:
         equivalent: whether two one-sided tests at the 5 % level, uncorrected, show a difference within the margin
             (Schuirmann 1987).
         comparisons: number of comparisons in its family.
+        room_a, room_b: largest gain possible, the share of items that the target does not solve alone; None for
+            accuracies.
         asked: whether its family is that of the plan's questions.
         floor: the noise floor, which a difference has to exceed; None if it is not known.
     """
@@ -60,6 +62,8 @@ class PairedComparison:
     equivalent: bool | None = None
     item_share: float = 1.0
     comparisons: int = 1
+    room_a: float | None = None
+    room_b: float | None = None
     asked: bool = False
     floor: float | None = None
 
@@ -98,6 +102,8 @@ class PairedComparison:
             b=self.a,
             accuracy_a=self.accuracy_b,
             accuracy_b=self.accuracy_a,
+            room_a=self.room_b,
+            room_b=self.room_a,
             n10=self.n01,
             n01=self.n10,
             difference=-self.difference,

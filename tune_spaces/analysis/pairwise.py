@@ -173,6 +173,7 @@ def _compare_gains(
 ) -> tuple[PairedComparison, tuple[float, float]]:
     """Return the comparison of two gains, and the 90 % interval of their difference."""
     gains = [float(cells[name].mean() - cells[baseline].mean()) for name, baseline in zip(pair, baselines, strict=True)]
+    rooms = [1 - float(cells[baseline].mean()) for baseline in baselines]
     a, b = pair
     weights: dict[str, float] = {}
     for name, weight in ((a, 1.0), (baselines[0], -1.0), (b, -1.0), (baselines[1], 1.0)):
@@ -181,7 +182,7 @@ def _compare_gains(
     common = {
         **{"a": a, "b": b, "quantity": GAIN, "n": joint.items, "clusters": joint.groups},
         **{"runs": min(len(cells[a]), len(cells[b])), "accuracy_a": gains[0], "accuracy_b": gains[1]},
-        **{"n10": 0, "n01": 0},
+        **{"n10": 0, "n01": 0, "room_a": rooms[0], "room_b": rooms[1]},
     }
     return _student(common, effect, alpha), effect.interval(1 - 2 * LEVEL)
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bridge_common.metric_names import CONDITIONS
-from tune_spaces.analysis.noise_floor import NoiseFloor
+from tune_spaces.analysis.noise_floor import NoiseFloor, noise_floor
 from tune_spaces.analysis.paired_comparison import GAIN, PairedComparison
 from tune_spaces.analysis.pairwise import compare_pairs, correct
 from tune_spaces.analysis.scored_trials import Trials, matrix
 from tune_spaces.analysis.variant_pairs import compare_variants
-from tune_spaces.analysis.verdicts import points, within
+from tune_spaces.analysis.verdicts import but, no_room, p_value, points, within
 
 Ask = tuple[str, str, str]
 """A question, and the two that it compares: variants a and b, or variant a with one of its own conditions, b."""
@@ -48,15 +48,16 @@ class Asked:
         grouped = "" if pair.clusters == pair.n else f", {pair.clusters} clusters"
         figures = (
             f"{what} of {self.a} against {self.b} {points(difference)} points, 95 % interval [{points(low)}, "
-            f"{points(high)}], corrected p = {pair.p_adjusted:.3g}, n = {pair.n}{grouped}"
+            f"{points(high)}], corrected p = {p_value(pair.p_adjusted)}, n = {pair.n}{grouped}"
         )
         if pair.shown:
-            return f"Yes, {'up' if difference > 0 else 'down'}: {figures}."
+            return f"Shown, {'higher' if difference > 0 else 'lower'}: {figures}{but(pair)}."
         if pair.within_floor:
             return f"Not shown: {figures}; the difference {within(pair.floor)}."
         if pair.equivalent and pair.margin is not None:
             return f"No difference above the margin of {100 * pair.margin:.1f} points (per comparison): {figures}."
-        return f"Not shown: {figures}; differences beyond {100 * pair.largest:.1f} points are excluded."
+        room = f"; {limit}" if (limit := no_room(pair)) else ""
+        return f"Not shown: {figures}; differences beyond {100 * pair.largest:.1f} points are excluded{room}."
 
 
 def answer_questions(
@@ -64,7 +65,8 @@ def answer_questions(
 ) -> list[Asked]:
     """Answer the plan's questions, all corrected together by Holm and apart from every other comparison.
 
-    A variant on other items than the reference is compared with its own conditions on its own items.
+    A variant on other items than the reference is compared with its own conditions on its own items, and with the noise
+    floor of its own replicates, if it has any.
 
     Args:
         trials: the trials.
@@ -105,6 +107,8 @@ def _compare(
     if not all(b in trial.samples.conditions for trial in runs):
         return None
     cells = {a: matrix(runs), f"{a}\n{b}": matrix(runs, b)}
+    if a not in trials.variants():  # replicates on other items tell nothing of these
+        floor = noise_floor([cells[a].mean(axis=1).tolist()])
     (made_pair,) = compare_pairs(
         cells, [(a, f"{a}\n{b}")], clusters=own.clusters(), margin=margin, floor=floor, groups={f"{a}\n{b}": b},
         family=family,

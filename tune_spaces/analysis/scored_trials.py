@@ -17,7 +17,7 @@ from tune_spaces.analysis.pairwise import Matrix, matrix_of
 from tune_spaces.analysis.samples import Samples, load_samples
 
 CONTEXT = ("source", "target", "task", "layout", "soft_position", "bridge", "pooling", "injection", "soft_tokens", "K")
-COMPARABLE = ("source", "target", "task")
+COMPARABLE = ("source", "source_revision", "target", "target_revision", "task")
 """Settings in which two variants have to agree for their accuracies to be compared."""
 POSITIONS = {"on": True, "true": True, "1": True, "1.0": True, "off": False, "false": False, "0": False, "0.0": False}
 
@@ -97,8 +97,7 @@ class Trials:
     def same_setting(self, a: str, b: str) -> bool:
         """Return whether two variants have source, target and task in common, so that accuracies can be compared."""
         variants = self.variants()
-        first, second = variants[a][0].context, variants[b][0].context
-        return all(first.get(name) == second.get(name) for name in COMPARABLE)
+        return comparable(variants[a][0]) == comparable(variants[b][0])
 
     def on_own_items(self, variant: str) -> "Trials | None":
         """Return the trials of one variant on the items that it ran on, the reference's or others; None without any."""
@@ -139,6 +138,11 @@ class Trials:
             if trial.soft_tokens is not None and same and layout in (None, trial.context.get("layout", layout)):
                 trials.setdefault(trial.soft_tokens, {}).setdefault(trial.seed, trial)
         return {k: list(by_seed.values()) for k, by_seed in sorted(trials.items())}
+
+
+def comparable(trial: ScoredTrial) -> tuple[Any, ...]:
+    """Return source, target and task of a trial: accuracies of those that agree in them have a common scale."""
+    return tuple(trial.context.get(name) for name in COMPARABLE)
 
 
 def _by_first_item(clusters: Sequence[str]) -> list[int]:

@@ -18,7 +18,7 @@ from tune_spaces.appendix.compression_table import COMPRESSION, compression_tabl
 from tune_spaces.appendix.cost_table import cost_table
 from tune_spaces.appendix.group_table import GROUPS, group_table
 from tune_spaces.appendix.summary import summary
-from tune_spaces.appendix.tables import cell, clusters, percent, table
+from tune_spaces.appendix.tables import cell, clusters, p_in_table, percent, table
 
 EXCERPT = 600  # characters of a quoted text
 CAPTIONS = {
@@ -32,9 +32,9 @@ CAPTIONS = {
     "attention.png": "Entropy of attention weights over training",
 }
 COSTS = """\
-A question's mean, the source's part counted in. *Efficient*: no other row is as accurate with fewer FLOPs, or more
-accurate with as many. *Passed* goes from source to target: soft tokens or text. Seconds are a worker's, in the batches
-of the evaluation; all else is counted (docs/costs.md)."""
+A question's mean, the source's part counted in. *Efficient*: no other row of the same source, target and task is as
+accurate with fewer FLOPs, or more accurate with as many. *Passed* goes from source to target: soft tokens or text.
+Seconds are a worker's, in the batches of the evaluation; all else is counted (docs/costs.md)."""
 METHODS = """\
 Single accuracies have Wilson's interval; with several seeds or clusters at the number of independent items that
 have the same variance, with Student's t. Two single runs on the same items have the exact McNemar test and Tango's
@@ -115,10 +115,6 @@ def _sentences(sentences: Sequence[str], otherwise: str) -> str:
     return "\n".join(f"- {' '.join(sentence.split())}" for sentence in sentences) or otherwise
 
 
-def _p(value: float | None) -> str:
-    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def _scope(appendix: Appendix) -> str:
     """Return what was compared with what, what was left out, and how well the noise floor is known."""
     trials, floor = appendix.trials, appendix.noise_floor
@@ -151,11 +147,11 @@ def _pairs(pairs: Sequence[PairedComparison], floor: NoiseFloor | None) -> str:
     noise = "not known" if floor is None else percent(floor.typical)
     return table(
         ("a", "b", "a − b, points", "95 % interval", "n10 : n01", "n", "clusters", "p", "corrected p", "of",
-         "noise floor", "detectable, points", "test"),
+         "noise floor, points", "detectable, points", "test"),
         (
             (p.a, p.b, points(p.difference), f"[{points(p.ci_low)}, {points(p.ci_high)}]",
              "gains" if p.quantity == GAIN else f"{p.n10} : {p.n01}",
-             p.n, clusters(p.clusters, p.n), _p(p.p), _p(p.p_adjusted), p.comparisons, noise,
+             p.n, clusters(p.clusters, p.n), p_in_table(p.p), p_in_table(p.p_adjusted), p.comparisons, noise,
              "none" if p.detectable is None else f"≥ {percent(p.detectable)}", p.test)
             for p in pairs
         ),
@@ -171,7 +167,16 @@ def _effects(appendix: Appendix) -> list[str]:
         parts.append(f"The same in every run: {same}. The effects below hold for these positions.")
     floor = attribution.noise_floor
     noise = "not known" if floor is None else percent(floor.typical)
-    header = ("toggles", "effect, points", "95 % interval", "n10 : n01", "p", "corrected p", "noise floor", "note")
+    header = (
+        "toggles",
+        "effect, points",
+        "95 % interval",
+        "n10 : n01",
+        "p",
+        "corrected p",
+        "noise floor, points",
+        "note",
+    )
     for kind, words in KINDS.items():
         own = [effect for effect in attribution.effects if effect.kind == kind]
         ran = [effect for effect in own if effect.ran]
@@ -209,7 +214,16 @@ def _effect(effect: Effect, floor: NoiseFloor | None, noise: str) -> tuple[Any, 
     counts = "" if effect.n10 is None else f"{effect.n10} : {effect.n01}"
     interval = f"[{points(effect.low)}, {points(effect.high)}]"
     note = ("shown" if effect.shown(floor) else "not shown") + f"; {effect.test}"
-    return _short(effect), points(effect.estimate), interval, counts, _p(effect.p), _p(effect.p_adjusted), noise, note
+    return (
+        _short(effect),
+        points(effect.estimate),
+        interval,
+        counts,
+        p_in_table(effect.p),
+        p_in_table(effect.p_adjusted),
+        noise,
+        note,
+    )
 
 
 def _soft_tokens(rows: Sequence[dict[str, Any]]) -> str:

@@ -83,7 +83,8 @@ def pareto(path: Path, rows: Sequence[Record]) -> Path:
 
     Args:
         path: PNG file to write.
-        rows: `variant`, `condition`, `flops` of a question, `accuracy`, `low` and `high` as fractions, `efficient`.
+        rows: `variant`, `condition`, `flops` of a question, `accuracy`, `low` and `high` as fractions, `efficient`,
+            and `setting`: each has a front of its own.
 
     Returns:
         The path.
@@ -92,13 +93,17 @@ def pareto(path: Path, rows: Sequence[Record]) -> Path:
     seen: set[tuple[Any, ...]] = set()
     shown = []
     for row in rows:
-        place = (row["condition"], row["flops"], row["accuracy"])
+        place = (row.get("setting"), row["condition"], row["flops"], row["accuracy"])
         if place not in seen:
             seen.add(place)
             shown.append(row)
-    front = sorted((row["flops"], 100 * row["accuracy"]) for row in shown if row["efficient"])
-    steps, heights = [x for x, _ in front], [y for _, y in front]
-    axes.plot(steps, heights, drawstyle="steps-post", color=GREY, linewidth=1.0, zorder=1, label="not beaten in both")
+    # One front for each source, target and task: accuracies of others have no common scale.
+    for setting in dict.fromkeys(row.get("setting") for row in shown):
+        own = [row for row in shown if row.get("setting") == setting and row["efficient"]]
+        front = sorted((row["flops"], 100 * row["accuracy"]) for row in own)
+        steps, heights = [x for x, _ in front], [y for _, y in front]
+        label = "not beaten in both" if setting == shown[0].get("setting") else None
+        axes.plot(steps, heights, drawstyle="steps-post", color=GREY, linewidth=1.0, zorder=1, label=label)
     for number, condition in enumerate(dict.fromkeys(row["condition"] for row in shown)):
         own = [row for row in shown if row["condition"] == condition]
         values = [100 * row["accuracy"] for row in own]

@@ -5,7 +5,7 @@ from typing import Any
 
 from tune_spaces.analysis.analyse import Appendix
 from tune_spaces.analysis.overview import Difference, overview
-from tune_spaces.analysis.paired_comparison import PairedComparison
+from tune_spaces.analysis.paired_comparison import GAIN, PairedComparison
 from tune_spaces.analysis.verdicts import points
 from tune_spaces.appendix.tables import percent, table
 
@@ -25,7 +25,7 @@ def summary(appendix: Appendix) -> list[str]:
 def _table(appendix: Appendix) -> str:
     """Return one row a variant: accuracy, gain, and difference to the reference."""
     reference, rows = appendix.trials.reference, overview(appendix)
-    header = ("variant", "runs", "bridged, %", "gain", f"− {reference}, points")
+    header = ("variant", "runs", "bridged, %", "gain, points", f"− {reference}, points")
     text = table(
         header,
         (
@@ -33,7 +33,7 @@ def _table(appendix: Appendix) -> str:
                 row.variant,
                 row.runs,
                 f"{percent(row.accuracy)} [{percent(row.low)}, {percent(row.high)}]",
-                "" if row.gain is None else points(row.gain.estimate),
+                "" if row.gain is None else f"{points(row.gain.estimate)}{' *' if row.gain.shown else ''}",
                 "reference" if row.variant == reference else _against(row.difference),
             )
             for row in rows[:MOST_ROWS]
@@ -59,7 +59,10 @@ def _variants(appendix: Appendix) -> str:
     if not shown:
         return f"None of {len(pairs)} differences between variants is shown (*)."
     ordered = [pair if pair.difference > 0 else pair.turned() for pair in shown]
-    named = _listed(f"{pair.a} above {pair.b} by {100 * pair.difference:.1f} points" for pair in ordered)
+    named = _listed(
+        f"{pair.a} above {pair.b} by {100 * pair.difference:.1f} points{' in gain' if pair.quantity == GAIN else ''}"
+        for pair in ordered
+    )
     return f"{len(shown)} of {len(pairs)} differences between variants shown (*): {named}."
 
 
@@ -76,11 +79,14 @@ def _gains(appendix: Appendix) -> str:
 
 
 def _positive(gains: Sequence[PairedComparison]) -> str:
-    shown = [gain for gain in gains if gain.shown and gain.difference > 0]
-    if not shown:
-        return f"none of {len(gains)} variants"
-    best = sorted(shown, key=lambda gain: -gain.difference)
-    return _listed(f"{gain.a} ({points(gain.difference)})" for gain in best)
+    best = sorted((gain for gain in gains if gain.shown), key=lambda gain: -gain.difference)
+    more, less = ([g for g in best if (g.difference > 0) is positive] for positive in (True, False))
+    text = _named(more) if more else f"none of {len(gains)} variants"
+    return f"{text}, and a loss for {_named(less[::-1])}" if less else text
+
+
+def _named(gains: Sequence[PairedComparison]) -> str:
+    return _listed(f"{gain.a} ({points(gain.difference)})" for gain in gains)
 
 
 def _listed(items: Any) -> str:

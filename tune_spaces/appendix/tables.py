@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tune_spaces.analysis.paired_comparison import PairedComparison
-from tune_spaces.analysis.verdicts import points
+from tune_spaces.analysis.verdicts import below_level, points
 
 
 def cell(value: Any) -> str:
@@ -26,6 +26,14 @@ def clusters(groups: int, items: int) -> str:
 def percent(value: float) -> str:
     """Return a share in per cent, without the sign."""
     return f"{100 * value:.1f}"
+
+
+def p_in_table(value: float | None) -> str:
+    """Return a p-value to three places; nothing if it was not computed."""
+    if value is None:
+        return ""
+    text = f"{value:.3f}"
+    return "< 0.001" if value < 0.001 else below_level(value, text, "0.0499")
 
 
 def difference(pair: PairedComparison) -> str:

@@ -148,12 +148,26 @@ def _pictures(
     if curves:
         paths["curves.png"] = plots.training_curves(out / "curves.png", curves, value=curve_name)
     if gate:
-        bridged = [{**row, "label": row["variant"]} for row in appendix.outcomes if row["condition"] == "bridged"]
         last = (gate.get("decisions") or [{}])[-1]
         doubt = f" (uncertain: {last.get('doubt') or STRADDLES})" if gate.get("uncertain") else ""
         decision = f"gate: {gate.get('branch') or 'open'}{doubt}"
         paths["gate.png"] = plots.gate(
-            out / "gate.png", bridged[:MOST_PAIRED], passes=gate["settings"]["passes"],
+            out / "gate.png", gate_points(appendix, last), passes=gate["settings"]["passes"],
             attribute=gate["settings"]["attribute"], decision=decision,
         )  # fmt: skip
     return paths
+
+
+def gate_points(appendix: Appendix, decision: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the picture of the gate shows: what it decided on, then the accuracies of the variants.
+
+    The decision has an interval of its own: over items alone, and at the level of its look.
+
+    Args:
+        appendix: the appendix.
+        decision: the last one, as `gate.json` has it.
+    """
+    points = [{**row, "label": row["variant"]} for row in appendix.outcomes if row["condition"] == "bridged"]
+    if {"accuracy", "low", "high"} <= set(decision):
+        points.insert(0, {**decision, "label": "as decided"})
+    return points[:MOST_PAIRED]

@@ -223,7 +223,7 @@ def test_an_answer_and_the_claim_of_its_pair_never_differ(tmp_path: Path) -> Non
         trials = trials_of(tmp_path / str(shown), [*map(dict, rows), *map(dict, further)], items=400)  # type: ignore[arg-type]
         appendix = analyse(trials, asks=[("Does it help?", "full", "B")])
         claimed = any(line.startswith("full against B") for line in appendix.claims.supported)
-        assert ("Yes, up" in appendix.answers[0]) is claimed is appendix.pairs[0].shown is shown
+        assert ("Shown, higher" in appendix.answers[0]) is claimed is appendix.pairs[0].shown is shown
         assert overview(appendix)[1].difference.shown is shown  # type: ignore[union-attr]
 
 

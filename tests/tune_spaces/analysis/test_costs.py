@@ -45,6 +45,19 @@ def test_a_condition_is_beaten_by_one_that_is_as_accurate_with_fewer_flops(tmp_p
     assert rows["full", "bridged"]["bridge_bytes"] == 4e6
 
 
+def test_only_rows_of_one_source_target_and_task_beat_one_another(tmp_path: Path) -> None:
+    """A target that solves everything by itself for little makes no translator of another target inefficient."""
+    frame = table(tmp_path, COSTS, COSTS).assign(variant=["full", "swap"], seed=0, target=["large", "small"])
+    solved = {"bridged": bits("1111"), "target_alone": bits("1111"), "text_bridge": bits("1111")}
+    frame.loc[1, "samples"] = str(write_samples(tmp_path / "swap.jsonl", solved))
+    frame.loc[1, "cost/flops/target_alone"] = 1e9
+    rows = rows_of(frame)
+    assert [rows["full", name]["efficient"] for name in VERDICTS] == [True, True, False]
+    assert [rows["swap", name]["efficient"] for name in VERDICTS] == [False, True, False]
+    alike = rows_of(frame.assign(target="large"))
+    assert [alike["full", name]["efficient"] for name in VERDICTS] == [False] * 3
+
+
 def test_costs_are_means_over_the_runs_that_have_them(tmp_path: Path) -> None:
     rows = rows_of(table(tmp_path, COSTS, {**COSTS, "cost/flops/bridged": 5e9, "cost/seconds/bridged": None}))
     assert (rows["full", "bridged"]["flops"], rows["full", "bridged"]["seconds"]) == (4e9, 0.5)
@@ -59,7 +72,7 @@ def test_costs_of_which_some_are_not_known_are_shown_as_such(tmp_path: Path) -> 
     assert [row["condition"] for row in rows] == ["bridged"]
     assert rows[0]["flops"] is None
     line = cost_table(rows).splitlines()[2]
-    assert line.startswith("| full | bridged | 75.0 | yes | not known | not known | not known | not known |")
+    assert line.startswith("| full | bridged | 75.0 |  | not known | not known | not known | not known |")
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import pandas as pd
 import pytest
 
 from tests.support.made_samples import write_samples
+from tune_spaces.analysis.noise_floor import NoiseFloor
 from tune_spaces.analysis.paired_comparison import GAIN, PairedComparison
 from tune_spaces.analysis.paired_tests import adjust
 from tune_spaces.analysis.pairwise import compare_pairs
 from tune_spaces.analysis.questions import Asked, answer_questions
 from tune_spaces.analysis.scored_trials import Trials, matrix, read_trials
+from tune_spaces.analysis.verdicts import verdict
 
 QUESTION = "Does B matter?"
 FIGURES = "95 % interval [+9.0, +11.0], corrected p = 0.001, n = 1000"
@@ -32,11 +34,11 @@ def answer(found: PairedComparison | None, *, b: str = "B", of_variants: bool = 
     return Asked(question=QUESTION, a="full", b=b, pair=found, of_variants=of_variants).answer()
 
 
-@pytest.mark.parametrize(("difference", "word"), [(0.10, "up"), (-0.10, "down")])
-def test_a_shown_difference_is_a_yes_with_its_direction(difference: float, word: str) -> None:
+@pytest.mark.parametrize(("difference", "word"), [(0.10, "higher"), (-0.10, "lower")])
+def test_a_shown_difference_is_said_with_its_direction(difference: float, word: str) -> None:
     low, high = f"{100 * (difference - 0.01):+.1f}", f"{100 * (difference + 0.01):+.1f}"
     assert answer(pair(difference)) == (
-        f"{QUESTION} Yes, {word}: accuracy of full against B {100 * difference:+.1f} points, 95 % interval "
+        f"{QUESTION} Shown, {word}: accuracy of full against B {100 * difference:+.1f} points, 95 % interval "
         f"[{low}, {high}], corrected p = 0.001, n = 1000."
     )
 
@@ -51,7 +53,8 @@ def test_what_was_not_shown_is_equivalent_within_a_margin_or_excludes_what_is_be
         f"{QUESTION} No difference above the margin of 5.0 points (per comparison): {figures}."
     )
     shown = replace(pair(0.1), margin=0.2, equivalent=True)
-    assert answer(shown).startswith(f"{QUESTION} Yes, up: "), "a shown difference comes first"
+    assert answer(shown).startswith(f"{QUESTION} Shown, higher: "), "a shown difference comes first"
+    assert answer(shown).endswith("; smaller than the declared margin of 20.0 points.")
 
 
 def test_a_difference_within_the_noise_floor_is_not_shown() -> None:
@@ -59,7 +62,7 @@ def test_a_difference_within_the_noise_floor_is_not_shown() -> None:
         "; the difference does not exceed what two runs of one configuration typically differ by (2.0 points), so it "
         "is no finding."
     )
-    assert "Yes" not in answer(pair(0.015, floor=0.02, margin=0.05, equivalent=True))
+    assert "Shown, " not in answer(pair(0.015, floor=0.02, margin=0.05, equivalent=True))
 
 
 def test_clusters_stand_beside_the_items() -> None:
@@ -67,7 +70,28 @@ def test_clusters_stand_beside_the_items() -> None:
 
 
 def test_gains_answer_a_question_where_accuracies_cannot() -> None:
-    assert "Yes, up: gain over the target alone of full against B +10.0 points" in answer(pair(0.1, quantity=GAIN))
+    assert "Shown, higher: gain over the target alone of full against B +10.0 points" in answer(
+        pair(0.1, quantity=GAIN)
+    )
+
+
+def test_a_gain_that_could_not_have_been_as_large_is_said() -> None:
+    """A target that solves everything by itself leaves nothing to gain, whatever the translator is worth."""
+    gains = pair(-0.14, quantity=GAIN, accuracy_a=0.0, accuracy_b=0.14, room_a=0.0, room_b=0.5)
+    limit = "full could not have gained as much: its target alone solves 100.0 %, which leaves room for 0.0 points"
+    assert answer(gains).endswith(f"n = 1000; {limit}.")
+    assert answer(replace(gains, p_adjusted=0.5)).endswith(f"are excluded; {limit}.")
+    assert verdict(gains).endswith(f"; {limit}.")
+    assert limit in verdict(replace(gains, p_adjusted=0.5))
+    turned = gains.turned()
+    assert (turned.room_a, turned.room_b) == (0.5, 0.0)
+    assert "room for" not in verdict(replace(gains, room_a=0.2))
+
+
+def test_a_question_whose_answer_is_the_opposite_is_not_answered_with_yes(tmp_path: Path) -> None:
+    made = trials(tmp_path)
+    (asked,) = answer_questions(made, [("Does B close the gap?", "B", "full")])
+    assert asked.answer().startswith("Does B close the gap? Shown, lower: accuracy of B against full -")
 
 
 def test_what_did_not_run_is_said() -> None:
@@ -105,6 +129,19 @@ def test_questions_are_corrected_among_themselves_whatever_items_they_are_on(tmp
     assert (pairs[0].p, pairs[0].difference) == (alone.p, alone.difference)
     (in_family, *_) = compare_pairs(cells, [("C", "B"), ("full", "C"), ("full", "B")])
     assert pairs[0].detectable == in_family.detectable, "what could be detected is that of a family of three"
+
+
+def test_a_variant_on_other_items_has_the_noise_floor_of_its_own_replicates(tmp_path: Path) -> None:
+    found = trials(tmp_path)
+    wide = NoiseFloor(typical=0.9, largest=0.9, deviation=0.6, pairs=1, degrees_of_freedom=1)
+    asks = [("?", "math", "target_alone"), ("?", "full", "target_alone")]
+    math, full = (one.pair for one in answer_questions(found, asks, floor=wide))
+    assert math is not None
+    assert full is not None
+    first, second = (float(run.samples.conditions["bridged"].correct.mean()) for run in found.apart)
+    assert math.floor == pytest.approx(abs(first - second))
+    assert math.shown
+    assert full.within_floor
 
 
 def test_a_variant_on_other_items_is_compared_with_its_own_baseline_on_them(tmp_path: Path) -> None:

@@ -217,6 +217,18 @@ def test_trials_by_soft_tokens_differ_in_k_and_seed_alone(table: Table) -> None:
     assert list(groups) == [8, 64]
 
 
+@pytest.mark.parametrize("setting", ["source", "source_revision", "target", "target_revision", "task"])
+def test_accuracies_have_a_common_scale_only_with_the_same_models_and_task(tmp_path: Path, setting: str) -> None:
+    path = str(write_samples(tmp_path / "samples.jsonl", {"bridged": bits("0110")}))
+    rows = [
+        {"variant": name, "seed": 0, "samples": path, setting: value, "K": 8}
+        for name, value in zip("abc", "112", strict=True)
+    ]
+    trials = read_trials(pd.DataFrame(rows), (), context=[setting, "K"])
+    assert trials.same_setting("a", "b")
+    assert not trials.same_setting("a", "c")
+
+
 def test_runs_of_which_only_names_are_known(tmp_path: Path) -> None:
     runs = {name: load_samples(write_samples(tmp_path / name, {"bridged": bits("10")})) for name in ("x", "y")}
     trials = trials_of_samples(runs)

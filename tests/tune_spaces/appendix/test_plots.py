@@ -249,6 +249,14 @@ COSTED = [
 ]
 
 
+def test_pareto_has_a_front_for_each_source_target_and_task(tmp_path: Path, figures: list[Figure]) -> None:
+    other = {**COSTED[0], "variant": "swap", "flops": 5e8, "accuracy": 1.0, "low": 0.9, "high": 1.0, "setting": 1}
+    size(plots.pareto(tmp_path / "pareto.png", [*({**row, "setting": 0} for row in COSTED), other]))
+    (axes,) = figures[0].axes
+    assert [points(line) for line in axes.get_lines()[:2]] == [[(1e9, 40), (2e9, 50), (4e9, 70)], [(5e8, 100)]]
+    assert texts(axes.get_legend().get_texts()).count("not beaten in both") == 1
+
+
 def test_pareto_has_a_series_for_each_condition_and_joins_what_is_not_beaten(
     tmp_path: Path, figures: list[Figure]
 ) -> None:

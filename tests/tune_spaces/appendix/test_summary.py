@@ -75,6 +75,23 @@ def test_the_three_sentences(tmp_path: Path) -> None:
     )
 
 
+def test_a_loss_is_said_and_gains_are_called_so(tmp_path: Path) -> None:
+    """B is below the target alone. Its target is another one, so that gains are compared, whatever the accuracies."""
+    made = appendix_of(tmp_path, {"full": 0.15, "B": -0.45})
+    loss = next(gain for gain in made.gains if (gain.a, gain.b) == ("B", "target_alone"))
+    assert loss.shown
+    assert loss.difference < 0
+    gain = next(gain for gain in made.gains if (gain.a, gain.b) == ("full", "target_alone"))
+    more, less = (f"{100 * one.difference:+.1f}" for one in (gain, loss))
+    assert f"for full ({more}), and a loss for B ({less}); over shuffled" in summary(made)[1]
+    rows = [{"variant": name, "seed": 0, "samples": f"{name}-0.jsonl", "target": name} for name in ("full", "B")]
+    apart = analyse(read_trials(pd.DataFrame(rows), (), root=tmp_path))
+    by = 100 * apart.pairs[0].difference
+    table, sentences = summary(apart)
+    assert f"shown (*): full above B by {by:.1f} points in gain. " in sentences
+    assert f"| {more} * | reference |" in table
+
+
 def test_what_is_not_shown_is_said(tmp_path: Path) -> None:
     appendix = appendix_of(tmp_path, {"full": -0.2, "B": -0.2}, seeds=2)
     sentences = summary(appendix)[1]

@@ -14,7 +14,7 @@ from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.analyse import Appendix, analyse
 from tune_spaces.analysis.scored_trials import read_trials
 from tune_spaces.analysis.verdicts import verdict
-from tune_spaces.appendix.write import write_appendix
+from tune_spaces.appendix.write import gate_points, write_appendix
 
 TOGGLES = ("kl_alignment", "prompt_alignment", "decode_aware", "geometry_projection")
 ITEMS = 600
@@ -104,6 +104,16 @@ def test_files_and_what_stands_in_them(campaign: Campaign, tmp_path: Path) -> No
     assert found["runs"]["full"]["n"] == ITEMS
 
 
+def test_the_gate_is_drawn_with_the_interval_that_it_decided_on(campaign: Campaign) -> None:
+    """The appendix has other intervals of the same runs, in which seeds and the level differ."""
+    appendix = campaign.plan(lambda variant: 0.0).appendix()
+    decision = {"accuracy": 0.69, "low": 0.6, "high": 0.77, "runs": 2, "uncertain": True}
+    first, second, *_ = gate_points(appendix, decision)
+    assert (first["label"], first["accuracy"], first["low"], first["high"]) == ("as decided", 0.69, 0.6, 0.77)
+    assert second["label"] == "full"
+    assert [row["label"] for row in gate_points(appendix, {"accuracy": 0.6})] == ["full", "A", "B", "C"]
+
+
 def test_noise_floor_is_the_replicates_difference(campaign: Campaign) -> None:
     appendix = campaign.plan(lambda variant: 0.0).appendix()
     a, b = campaign.rows[1]["accuracy/bridged"], campaign.rows[2]["accuracy/bridged"]
@@ -118,7 +128,9 @@ def test_no_difference_is_claimed_where_only_chance_differs(campaign: Campaign) 
     assert "against" not in supported
     assert "raises" not in supported
     assert sum("no difference was shown" in sentence for sentence in claims.not_supported) == 6
-    assert any(sentence.startswith("kl_alignment: its effect cannot be estimated") for sentence in claims.not_supported)
+    assert any(
+        sentence.startswith("Not run, so no effect can be estimated: kl_alignment") for sentence in claims.not_supported
+    )
     assert any("the bridge adds to what the target does alone" in sentence for sentence in claims.supported)
 
 
@@ -349,7 +361,7 @@ def test_a_declared_margin_is_tested(campaign: Campaign, margin: float | None, e
 def test_the_first_table_has_one_row_a_variant(campaign: Campaign, tmp_path: Path) -> None:
     appendix = campaign.plan(lambda variant: -0.2 if variant in ("A", "B") else 0.0).appendix()
     text = write_appendix(tmp_path / "out", appendix)["appendix.md"].read_text()
-    table = text.split("| variant | runs | bridged, % | gain | − full, points |")[1].split("\n\n")[0]
+    table = text.split("| variant | runs | bridged, % | gain, points | − full, points |")[1].split("\n\n")[0]
     rows = [line.split(" | ") for line in table.strip().splitlines()[1:]]
     assert [row[0].strip("| ") for row in rows] == ["full", "A", "B", "C"]
     assert rows[0][-1].startswith("reference")
