@@ -82,7 +82,7 @@ def test_noise_of_items_alone_is_no_variance_of_seeds() -> None:
 
 
 def test_error_and_freedom_of_a_difference_by_hand() -> None:
-    """Reciprocal degrees are the mean of the parts' by their shares; those of seeds by Welch's rule."""
+    """Reciprocal degrees add up by the parts' shares to the power of 1.2; those of seeds by Welch's rule."""
     rng = np.random.default_rng(10)
     difficulty = rng.beta(1.3, 0.7, 500)
     a, b = answers(rng, 3, difficulty, 0.05), answers(rng, 4, difficulty, 0.02)
@@ -94,7 +94,7 @@ def test_error_and_freedom_of_a_difference_by_hand() -> None:
     of_seeds = shares.sum() ** 2 / (shares[0] ** 2 / 3 + shares[1] ** 2 / 4) - 1
     assert 2 < of_seeds < 5
     share = shares.sum() / variance
-    freedom = 1 / ((1 - share) / 501 + share / of_seeds)
+    freedom = 1 / ((1 - share) ** 1.2 / 501 + share**1.2 / of_seeds)
     found = cells.contrast({"a": 1.0, "b": -1.0})
     assert (found.error, found.freedom) == pytest.approx((np.sqrt(variance), freedom))
     assert found.p == pytest.approx(2 * stats.t.sf(abs(by_item.mean()) / np.sqrt(variance), freedom))
@@ -310,7 +310,7 @@ def test_accuracy_of_several_seeds_is_wider_if_they_differ() -> None:
 
 @pytest.mark.parametrize(("seeds", "spread"), [(3, 0.05), (4, 0.0), (2, 0.1)])
 def test_accuracy_of_several_seeds_by_hand(seeds: int, spread: float) -> None:
-    """Wilson's interval at the answers of equal variance, Student's quantile at the seeds' freedom over their share."""
+    """Wilson's interval at the answers of equal variance, Student's quantile at the freedom of seeds by share."""
     rng = np.random.default_rng(12)
     n = 300
     scores = answers(rng, seeds, rng.beta(1.3, 0.7, n), spread)
@@ -320,7 +320,7 @@ def test_accuracy_of_several_seeds_by_hand(seeds: int, spread: float) -> None:
     design = (weight * scores.mean(axis=0).var() / (mean * (1 - mean)) + 0.25) / (weight + 0.25)
     items = mean * (1 - mean) * design / n
     variance = max(items + float(cells.seed_square[0] - cells.answer_noise[0]) / seeds, 0.35 * items)
-    freedom = (seeds - 1) / min(1.0, float(cells.seed_square[0]) / seeds / variance)
+    freedom = (seeds - 1) / min(1.0, float(cells.seed_square[0]) / seeds / variance) ** 1.2
     effective, quantile = mean * (1 - mean) / variance, float(stats.t.ppf(0.975, freedom))
     assert cells.accuracy("a") == pytest.approx(score_interval_of(mean, effective, quantile))
 
