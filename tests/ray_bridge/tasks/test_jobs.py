@@ -29,7 +29,10 @@ def measured(folder: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
     return read_jsonl(folder / "samples.jsonl"), read_json(folder / "metrics.json")
 
 
-@pytest.mark.parametrize("name", ["arc_challenge", "openbookqa", "mmlu_redux", "ceval"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("openbookqa", "mmlu_redux")]
+
+
+@pytest.mark.parametrize("name", ["arc_challenge", "ceval", *SLOW])
 def test_multiple_choice_by_letter(folders: PairFolders, name: str, tmp_path: Path) -> None:
     run_job(small_spec(folders, task=name, task_data=str(FIXTURES / name), **SIZES), tmp_path)
     samples, metrics = measured(tmp_path)

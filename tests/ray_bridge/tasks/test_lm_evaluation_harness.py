@@ -7,6 +7,7 @@ own solutions, it is for one of the reasons that docs/scoring.md lists.
 import json
 import re
 from decimal import Decimal, InvalidOperation
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def real_outputs() -> list[tuple[str, str]]:
     return pairs
 
 
+@cache
 def solutions() -> list[tuple[str, str]]:
     task = GSM8K(str(DATA / "gsm8k"))
     return [(example.answer, example.answer) for example in (*task.train(), *task.test())]
