@@ -14,15 +14,11 @@ from cluster.preflight.node_probe import gpu_bytes, memory_bytes
 from cluster.preflight.requirements import ASSUMED_GPU, Requirements
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.cost_estimates import DISCORDANCE, comparison_resolution, family_size, gate_resolution
+from tune_spaces.gate.ranges import RANGES
 from tune_spaces.ray_tune.nodes import needs
 
 MOST_ROWS = 40
 GPU_TIMEOUT_S = 5.0
-OUTCOMES = {
-    "pass": "{passes:.0%} or more",
-    "attribute": "{attribute:.0%} to below {passes:.0%}",
-    "attribute_all": "below {attribute:.0%}",
-}
 
 
 def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = None, as_json: bool = False) -> None:
@@ -129,7 +125,7 @@ def _tree(record: Mapping[str, Any]) -> list[str]:
     if record["extras"]:
         lines.append(f"while the gate is uncertain: {listed(record['extras'])}, one by one")
     for outcome, names in record["branches"].items():
-        lines.append(f"if {OUTCOMES[outcome].format(**record['gate'])}: {listed(names)}")
+        lines.append(f"if {RANGES[outcome].format(**record['gate'])}: {listed(names)}")
     return [*lines, *beside]
 
 

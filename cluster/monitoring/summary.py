@@ -6,8 +6,9 @@ from typing import Any
 from bridge_common import metric_names, trial_files
 from bridge_common.intervals import wilson
 from bridge_common.metric_names import CONDITIONS
+from bridge_common.shown_names import condition_name, group_name
 from bridge_common.trial_folder import TrialFolder
-from cluster.monitoring.text import WIDTH, group_name, wrapped
+from cluster.monitoring.text import WIDTH, wrapped
 from cluster.monitoring.tracking import tracking_uri_of
 from cluster.program import program
 from mlflow_utils.pages import campaign_url
@@ -15,6 +16,7 @@ from tune_spaces.analysis.gains import gain_lines
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.decision import VERDICTS, Decision
 from tune_spaces.gate.policy import Policy
+from tune_spaces.gate.ranges import chances_in_words
 
 
 def print_summary(campaign: Campaign, policy: Policy, console: Any = None, *, verbose: bool = False) -> None:
@@ -66,14 +68,14 @@ def _table(campaign: Campaign, name: str, folder: TrialFolder) -> Any:
         accuracy, n = metrics[metric_names.accuracy(condition)], int(metrics.get(metric_names.N, 0))
         flexible = metrics.get(f"flexible/{condition}")
         table.add_row(
-            condition.replace("_", " "),
+            condition_name(condition),
             *_cells(accuracy, n),
             "" if flexible is None else f"{flexible:.1%}",
         )
         for part, value in metrics.items():
             group = part.removeprefix(f"{metric_names.accuracy(condition)}/")
             if group != part:
-                table.add_row(f"  {group_name(group)}", *_cells(value, int(metrics.get(f"n/{group}", 0))), "")
+                table.add_row(f"  {group_name(group, trial.spec.task)}", *_cells(value, int(metrics.get(f"n/{group}", 0))), "")
     return table
 
 
@@ -94,15 +96,16 @@ def gate_lines(policy: Policy) -> list[str]:
 
 def _verdict(decision: Decision, policy: Policy) -> str:
     evidence = decision.evidence
-    verdict = VERDICTS[decision.branch].format(passes=policy.gate.passes, attribute=policy.gate.attribute)
-    chances = ", ".join(f"{name} {chance:.0%}" for name, chance in decision.probabilities.items())
+    ends = {"passes": policy.gate.passes, "attribute": policy.gate.attribute}
+    verdict = VERDICTS[decision.branch].format(**ends)
+    chances = chances_in_words(decision.probabilities, **ends)
     items = f"n = {evidence.n}" + ("" if evidence.clusters is None else f" in {evidence.clusters} clusters")
     items += f" over {evidence.runs} runs" if evidence.runs > 1 else ""
     return (
         f"gate: {verdict}: {evidence.accuracy:.1%} {_interval(evidence.low, evidence.high)} at {items}"
         + (f", UNCERTAIN ({decision.doubt})" if decision.uncertain else "")
         + "; interval over items, seeds left out"
-        + f"; probabilities of the branches: {chances} (Beta posterior, Jeffreys' prior)"
+        + f"; chances of the true accuracy: {chances} (Beta posterior, Jeffreys' prior)"
     )
 
 

@@ -5,7 +5,6 @@ import textwrap
 from bridge_common.intervals import wilson
 
 WIDTH = 80
-GROUPS = {"none": "numerals"}  # groups of test items whose recorded name says too little
 
 
 def wrapped(line: str, indent: str = "  ", width: int = WIDTH) -> str:
@@ -22,8 +21,3 @@ def accuracy_in_words(accuracy: float, n: int | None) -> str:
         return f"{accuracy:.1%}"
     low, high = wilson(accuracy * n, n)
     return f"{accuracy:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def group_name(group: str) -> str:
-    """Return how a group of test items is called in tables."""
-    return GROUPS.get(group, group)

@@ -15,6 +15,7 @@ from typing import Any
 
 from bridge_common import files, metric_names, trial_files
 from bridge_common.metric_names import CONDITIONS
+from bridge_common.shown_names import condition_name, group_name
 from bridge_common.trial_folder import TrialFolder
 from mlflow_utils import dataframes
 from mlflow_utils.dataframes import Run
@@ -73,8 +74,8 @@ def run_section(run: Run, out: Path) -> str:
     parts += [_failure(run)] if run.status == trial_files.FAILED else []
     parts += [_condition_table(run)]
     differences = {
-        "gain (bridged − target_alone)": run.metrics.get(metric_names.GAIN),
-        "information (bridged − shuffled_soft)": run.metrics.get(metric_names.INFORMATION),
+        "gain (bridged − target alone)": run.metrics.get(metric_names.GAIN),
+        "information (bridged − shuffled soft)": run.metrics.get(metric_names.INFORMATION),
     }
     measured = [f"{name} {100 * value:+.1f} points" for name, value in differences.items() if value is not None]
     parts += ["; ".join(measured) + "."] if measured else []
@@ -109,7 +110,7 @@ def summary_section(campaign: Path, runs: list[Run], out: Path) -> str:
     if gate.exists():
         parts += [_gate(files.read_json(gate))]
     fields = list(dict.fromkeys(name for run in runs for name in run.params))
-    head = ["phase", "variant", "seed", "status", *fields, "bridged", "95 % interval", "n", "target_alone", "gain"]
+    head = ["phase", "variant", "seed", "status", *fields, "bridged", "95 % interval", "n", "target alone", "gain"]
     head += ["information", "samples"]
     rows = [_table_row(head), _table_row(["---"] * len(head))]
     for run in sorted(runs, key=lambda run: run.phase):
@@ -137,14 +138,15 @@ def _condition_table(run: Run) -> str:
         return ""
     start = metric_names.accuracy("bridged") + "/"
     groups = [name.removeprefix(start) for name in run.metrics if name.startswith(start)]
-    rows = [_table_row(["condition", "accuracy", "95 % interval", "correct", "flexible", *groups])]
+    task = (TrialFolder(Path(run.folder)).spec() or {}).get("spec", {}).get("task")
+    rows = [_table_row(["condition", "accuracy", "95 % interval", "correct", "flexible", *(group_name(group, task) for group in groups)])]
     rows += [_table_row(["---"] * (5 + len(groups)))]
     for name in conditions:
         correct, n = run.metrics.get(f"correct/{name}"), run.metrics.get(metric_names.N)
         counts = f"{correct:g} of {n:g}" if correct is not None and n is not None else ""
         accuracy, flexible = run.metrics[metric_names.accuracy(name)], run.metrics.get(f"flexible/{name}")
         by_group = [_percent(run.metrics.get(metric_names.accuracy(name, group))) for group in groups]
-        rows += [_table_row([name, _percent(accuracy), _interval(run, name), counts, _percent(flexible), *by_group])]
+        rows += [_table_row([condition_name(name), _percent(accuracy), _interval(run, name), counts, _percent(flexible), *by_group])]
     return "\n".join(rows)
 
 
@@ -158,7 +160,9 @@ def _gate(record: Any) -> str:
     if not decisions:
         return "Gate: not decided."
     last = decisions[-1]
-    text = f"Gate: branch `{last.get('branch')}` at {_percent(last.get('accuracy'))}"
+    branch = last.get("branch")
+    passed = "passed" if branch == "pass" else f"not passed (branch `{branch}`)"
+    text = f"Gate: {passed} at {_percent(last.get('accuracy'))}"
     if "low" in last and "high" in last:
         text += f" [{100 * last['low']:.1f}, {100 * last['high']:.1f}] on {last.get('n')} items"
         text += f" in {last['clusters']} clusters" if last.get("clusters") else ""

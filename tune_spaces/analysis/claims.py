@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bridge_common.shown_names import condition_name
 from tune_spaces.analysis.noise_floor import NoiseFloor
 from tune_spaces.analysis.paired_comparison import PairedComparison
 from tune_spaces.analysis.toggle_effects import Attribution, Effect
@@ -94,7 +95,7 @@ def _sort_gain(claims: Claims, gain: PairedComparison) -> None:
     what = BASELINES[gain.b]
     grouped = "" if gain.clusters == gain.n else f" in {gain.clusters} clusters"
     figures = (
-        f"{points(gain.difference)} points over {gain.b}, 95 % interval [{points(gain.ci_low)}, "
+        f"{points(gain.difference)} points over {condition_name(gain.b)}, 95 % interval [{points(gain.ci_low)}, "
         f"{points(gain.ci_high)}], {gain.n10} : {gain.n01} discordant, {gain.test} p = {p_value(gain.p)}, "
         f"corrected {p_value(gain.p_adjusted)}, n = {gain.n}{grouped}"
     )

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bridge_common.shown_names import condition_name
+
 HEADER = (
     *("variant", "condition", "accuracy, %", "efficient", "prefill", "of them cached", "decoded", "FLOPs"),
     *("passed", "states", "KV", "seconds"),
@@ -31,7 +33,7 @@ def _line(row: Mapping[str, Any]) -> list[str]:
     cached = row["cached_tokens"]
     return [
         str(row["variant"]),
-        str(row["condition"]),
+        condition_name(str(row["condition"])),
         f"{100 * row['accuracy']:.1f}",
         "yes" if row["efficient"] else "",
         tokens(None if cached is None else row["prefill_tokens"] + cached),

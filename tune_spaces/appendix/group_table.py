@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bridge_common.shown_names import group_name
 from tune_spaces.analysis.verdicts import points
 from tune_spaces.appendix.tables import percent, table
 
@@ -26,7 +27,7 @@ def group_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _line(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
-        *(row[name] for name in ("variant", "group", "value", "runs", "n")),
+        *(row["variant"], row["group"], group_name(row["value"], row["group"]), row["runs"], row["n"]),
         percent(row["accuracy"]),
         "" if row["low"] is None else f"[{percent(row['low'])}, {percent(row['high'])}]",
         "" if row["alone"] is None else percent(row["alone"]),

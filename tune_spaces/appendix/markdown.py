@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from bridge_common.metric_names import CONDITIONS
+from bridge_common.shown_names import condition_name
 from tune_spaces.analysis.analyse import Appendix
 from tune_spaces.analysis.changed_items import spread
 from tune_spaces.analysis.claims import KINDS, effect_name
@@ -90,7 +92,7 @@ def markdown(
     if appendix.pairs:
         parts += ["## Variants against variants", _pairs(appendix.pairs, appendix.noise_floor)]
     if appendix.gains:
-        intro = "*gain* is bridged − target_alone, *information* is bridged − shuffled_soft; the others are controls."
+        intro = "*gain* is bridged − target alone, *information* is bridged − shuffled soft; the others are controls."
         parts += ["## Baselines and controls", intro, _pairs(appendix.gains, appendix.noise_floor)]
     parts += controls_section(appendix) + contexts_section(appendix)
     if appendix.attribution is not None and appendix.attribution.effects:
@@ -136,7 +138,7 @@ def _outcomes(rows: Sequence[dict[str, Any]]) -> str:
     return table(
         ("variant", "condition", "runs", "items", "clusters", "accuracy, %", "95 % interval", "without answer"),
         (
-            (r["variant"], r["condition"], r["runs"], r["n"], clusters(r["clusters"], r["n"]), percent(r["accuracy"]),
+            (r["variant"], condition_name(r["condition"]), r["runs"], r["n"], clusters(r["clusters"], r["n"]), percent(r["accuracy"]),
              f"[{percent(r['low'])}, {percent(r['high'])}]", r["invalid"])
             for r in rows
         ),
@@ -149,7 +151,7 @@ def _pairs(pairs: Sequence[PairedComparison], floor: NoiseFloor | None) -> str:
         ("a", "b", "a − b, points", "95 % interval", "n10 : n01", "n", "clusters", "p", "corrected p", "of",
          "noise floor, points", "detectable, points", "test"),
         (
-            (p.a, p.b, points(p.difference), f"[{points(p.ci_low)}, {points(p.ci_high)}]",
+            (p.a, condition_name(p.b) if p.b in CONDITIONS else p.b, points(p.difference), f"[{points(p.ci_low)}, {points(p.ci_high)}]",
              "gains" if p.quantity == GAIN else f"{p.n10} : {p.n01}",
              p.n, clusters(p.clusters, p.n), p_in_table(p.p), p_in_table(p.p_adjusted), p.comparisons, noise,
              "none" if p.detectable is None else f"≥ {percent(p.detectable)}", p.test)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.files import write_bytes
+from bridge_common.shown_names import condition_name
 
 # Okabe & Ito (2008): distinguishable with every type of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -111,7 +112,7 @@ def pareto(path: Path, rows: Sequence[Record]) -> Path:
         above = [100 * (row["high"] - row["accuracy"]) for row in own]
         axes.errorbar(
             [row["flops"] for row in own], values, yerr=[below, above], fmt=MARKERS[number % len(MARKERS)], capsize=2,
-            color=COLOURS[number % len(COLOURS)], linewidth=1.0, label=condition, zorder=2,
+            color=COLOURS[number % len(COLOURS)], linewidth=1.0, label=condition_name(condition), zorder=2,
         )  # fmt: skip
         for row, value in zip(own, values, strict=True):
             if len({r["variant"] for r in shown}) > 1 and row["condition"] == "bridged":

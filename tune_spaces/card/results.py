@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge_common.metric_names import CONDITIONS
+from bridge_common.shown_names import condition_name, group_name
 from tune_spaces.analysis.claims import KINDS, effect_name
 from tune_spaces.analysis.compression import WAYS
 from tune_spaces.analysis.overview import Difference, VariantSummary, overview
@@ -195,7 +196,7 @@ def _groups(analysed: Analysed) -> Html:
     if not rows:
         return Html("")
     lines = [
-        [r["variant"], r["group"], r["value"], r["n"], _known(r["accuracy"], r["low"], r["high"]),
+        [r["variant"], r["group"], group_name(r["value"], r["group"]), r["n"], _known(r["accuracy"], r["low"], r["high"]),
          DASH if r["alone"] is None else percent(r["alone"]), _known(r["gain"], r["gain_low"], r["gain_high"], True)]
         for r in rows
     ]  # fmt: skip
@@ -223,7 +224,7 @@ def _controls(analysed: Analysed) -> Html:
         "Target alone, source alone and the source's answer as text are baselines. Shuffled soft tokens are another "
         "item's, random ones are noise: where they do as well as the bridge, its tokens say nothing of the question."
     )
-    header = ["variant", *(condition.replace("_", " ") for condition in present)]
+    header = ["variant", *(condition_name(condition) for condition in present)]
     conditions = table("Accuracy by condition", header, lines)
     return section("controls", "Baselines and controls", _note(text), conditions, _trained_controls(analysed))
 

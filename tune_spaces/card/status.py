@@ -15,6 +15,7 @@ from tune_spaces.card.bars import gate_band
 from tune_spaces.card.html import Html, items, join, tag
 from tune_spaces.card.results import interval, section, star
 from tune_spaces.gate.decision import STRADDLES, VERDICTS, Branch
+from tune_spaces.gate.ranges import chances_in_words
 from tune_spaces.records.campaign_folder import CampaignFolder
 
 CODE = Path(__file__).resolve().parents[2]
@@ -52,9 +53,10 @@ def _verdict(gate: Mapping[str, Any], decision: Mapping[str, Any], analysed: Ana
         text = tag(
             "p", f"{words[:1].upper()}{words[1:]}: {percent(decision['accuracy'])} % ", ends, of, class_="verdict"
         )
-        chances = ", ".join(f"{name} {chance:.0%}" for name, chance in (decision.get("probabilities") or {}).items())
+        boundaries = {name: gate["settings"][name] for name in ("passes", "attribute")}
+        chances = chances_in_words(decision.get("probabilities") or {}, **boundaries)
         doubts = f"Uncertain: {decision.get('doubt') or STRADDLES}. " if decision.get("uncertain") else ""
-        more = f"Probabilities of the branches: {chances}." if chances else ""
+        more = f"Chances of the true accuracy: {chances}." if chances else ""
         return join([text, tag("p", doubts, more, class_="note") if doubts or more else ""])
     if analysed is None:
         return tag("p", f"No result yet: {problem}", class_="verdict")

@@ -1,6 +1,6 @@
 """Lines are whole at 80 columns; paths and addresses are never broken."""
 
-from cluster.monitoring.text import accuracy_in_words, group_name, wrapped
+from cluster.monitoring.text import accuracy_in_words, wrapped
 
 
 def test_long_lines_are_broken_at_spaces_and_words_kept_whole() -> None:
@@ -16,7 +16,3 @@ def test_long_lines_are_broken_at_spaces_and_words_kept_whole() -> None:
 def test_accuracies_have_intervals_if_the_number_of_items_is_known() -> None:
     assert accuracy_in_words(0.62, 400) == "62.0% [57.2, 66.6]"
     assert accuracy_in_words(0.62, None) == "62.0%"
-
-
-def test_the_group_without_number_words_is_called_by_what_it_has() -> None:
-    assert (group_name("none"), group_name("transfer")) == ("numerals", "transfer")

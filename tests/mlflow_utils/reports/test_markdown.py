@@ -32,7 +32,7 @@ def test_every_run_has_its_metrics_and_the_paths_of_its_files(campaign: Path, tm
         metrics = files.read_json(folder / "metrics.json")
         for condition in ("bridged", "target_alone", "shuffled_soft"):
             low, high = (100 * metrics[f"accuracy_{end}/{condition}"] for end in ("low", "high"))
-            assert f"| {condition} | {100 * metrics[f'accuracy/{condition}']:.1f} % | [{low:.1f}, {high:.1f}] |" in full
+            assert f"| {condition.replace('_', ' ')} | {100 * metrics[f'accuracy/{condition}']:.1f} % | [{low:.1f}, {high:.1f}] |" in full
         relative = f"../runs/demo/trials/{folder.name}/samples.jsonl"
         for text in (full, log, summary):
             assert text.count(f"`{relative}`") == 1
@@ -45,13 +45,13 @@ def test_gain_and_information_stand_under_their_own_names(campaign: Path, tmp_pa
     markdown.update(campaign, tmp_path)
     full, log, summary = ((tmp_path / name).read_text() for name in NAMES)
     head = next(line for line in summary.splitlines() if line.startswith("| phase |"))
-    assert head.endswith("| target_alone | gain | information | samples |")
+    assert head.endswith("| target alone | gain | information | samples |")
     for folder in (campaign / "trials").iterdir():
         metrics = files.read_json(folder / "metrics.json")
         gain, information = (f"{100 * metrics[name]:+.1f}" for name in ("gain", "information"))
         assert gain != information
         said = (
-            f"gain (bridged − target_alone) {gain} points; information (bridged − shuffled_soft) {information} points."
+            f"gain (bridged − target alone) {gain} points; information (bridged − shuffled soft) {information} points."
         )
         assert said in full
         assert f"gain {gain} points" in next(line for line in log.splitlines() if folder.name in line and "·" in line)

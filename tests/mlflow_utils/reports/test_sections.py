@@ -35,6 +35,7 @@ def folder(tmp_path: Path) -> Path:
     place = tmp_path / "runs" / "demo" / "trials" / "full-ab12"
     for name in ("samples.jsonl", "result.json"):
         files.write_text(place / name, "{}\n")
+    files.write_json(place / "spec.json", {"spec": {"task": "synthetic"}})
     return place
 
 
@@ -42,14 +43,15 @@ def test_a_run_in_full(folder: Path, tmp_path: Path) -> None:
     assert run_section(run(folder), tmp_path / "paper") == (
         "## demo · phase1 · full · seed 3\n\n"
         "FINISHED on 2025-10-09 09:53 UTC, 1 h 02 min, 4.14 GPU-hours. Fingerprint `ab12`.\n\n"
-        "| condition | accuracy | 95 % interval | correct | flexible | seen | none |\n"
+        "| condition | accuracy | 95 % interval | correct | flexible | seen words | numerals |\n"
         "| --- | --- | --- | --- | --- | --- | --- |\n"
         "| bridged | 70.0 % | [63.3, 75.9] | 140 of 200 | 71.5 % | 80.0 % | 60.0 % |\n"
-        "| target_alone | 50.0 % |  |  |  | 55.0 % |  |\n\n"
-        "gain (bridged − target_alone) +20.0 points; information (bridged − shuffled_soft) -1.5 points.\n\n"
+        "| target alone | 50.0 % |  |  |  | 55.0 % |  |\n\n"
+        "gain (bridged − target alone) +20.0 points; information (bridged − shuffled soft) -1.5 points.\n\n"
         "Settings: `kl_alignment` on, `decode_aware` off, `lr` 0.0003.\n\n"
         "- samples: `../runs/demo/trials/full-ab12/samples.jsonl`\n"
-        "- result: `../runs/demo/trials/full-ab12/result.json`"
+        "- result: `../runs/demo/trials/full-ab12/result.json`\n"
+        "- spec: `../runs/demo/trials/full-ab12/spec.json`"
     )
 
 
@@ -65,10 +67,10 @@ def test_a_failed_run_has_its_error_and_no_backticks_in_it(tmp_path: Path) -> No
     failed = run(tmp_path, status="FAILED", params={}, metrics={"gain": 0.0})
     assert run_section(failed, tmp_path).split("\n\n")[2:] == [
         "It failed: `ValueError: 'x' | y`",
-        "gain (bridged − target_alone) +0.0 points.",
+        "gain (bridged − target alone) +0.0 points.",
     ]
     (tmp_path / "error.json").unlink()
-    assert run_section(failed, tmp_path).split("\n\n")[2:] == ["gain (bridged − target_alone) +0.0 points."]
+    assert run_section(failed, tmp_path).split("\n\n")[2:] == ["gain (bridged − target alone) +0.0 points."]
     files.write_json(tmp_path / "error.json", {"error": "no"})
     assert "It failed" not in run_section(run(tmp_path), tmp_path), "a run that finished after all"
 
@@ -95,7 +97,7 @@ def test_a_run_as_a_line(folder: Path, tmp_path: Path) -> None:
 
 HEAD = (
     "| phase | variant | seed | status | depth | kl_alignment | decode_aware | lr | bridged | 95 % interval | n | "
-    "target_alone | gain | information | samples |\n"
+    "target alone | gain | information | samples |\n"
     "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
 )
 
@@ -117,7 +119,11 @@ def test_a_campaign_in_one_table(folder: Path, tmp_path: Path) -> None:
     [
         ([], "Gate: not decided."),
         ({"decisions": []}, "Gate: not decided."),
-        ({"decisions": [{}, {"branch": "pass", "accuracy": 0.72}]}, "Gate: branch `pass` at 72.0 %."),
+        (
+            {"decisions": [{"branch": "attribute", "accuracy": 0.66}]},
+            "Gate: not passed (branch `attribute`) at 66.0 %.",
+        ),
+        ({"decisions": [{}, {"branch": "pass", "accuracy": 0.72}]}, "Gate: passed at 72.0 %."),
         (
             {
                 "decisions": [
@@ -126,21 +132,21 @@ def test_a_campaign_in_one_table(folder: Path, tmp_path: Path) -> None:
                 ],
                 "settings": {"passes": 0.7, "attribute": 0.65},
             },
-            "Gate: branch `pass` at 72.0 % [65.0, 78.1] on 200 items (interval over items, seeds left out); "
+            "Gate: passed at 72.0 % [65.0, 78.1] on 200 items (interval over items, seeds left out); "
             "*uncertain*: the interval straddles a boundary (boundaries 70.0 % and 65.0 %).",
         ),
         (
             {"decisions": [{"branch": "pass", "accuracy": 0.7, "low": 0.6, "high": 0.8, "n": 200, "clusters": 20}]},
-            "Gate: branch `pass` at 70.0 % [60.0, 80.0] on 200 items in 20 clusters (interval over items, seeds left "
+            "Gate: passed at 70.0 % [60.0, 80.0] on 200 items in 20 clusters (interval over items, seeds left "
             "out).",
         ),
         (
             {"decisions": [{"branch": "pass", "accuracy": 0.72, "low": 0.6}], "settings": {"passes": 0.7}},
-            "Gate: branch `pass` at 72.0 %.",
+            "Gate: passed at 72.0 %.",
         ),
         (
             {"decisions": [{"branch": "pass", "accuracy": 0.72, "high": 0.6}], "settings": {"attribute": 0.7}},
-            "Gate: branch `pass` at 72.0 %.",
+            "Gate: passed at 72.0 %.",
         ),
     ],
 )

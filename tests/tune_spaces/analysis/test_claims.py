@@ -185,7 +185,7 @@ def test_what_an_effect_rests_on_stands_beside_it() -> None:
 def test_what_a_gain_rests_on_stands_beside_it() -> None:
     (line,) = claims(gains=(replace(pair(0.05, p=0.0123, b="shuffled_soft"), p_adjusted=0.0246),)).supported
     assert line == (
-        "full: the soft tokens carry information about their own question (+5.0 points over shuffled_soft, "
+        "full: the soft tokens carry information about their own question (+5.0 points over shuffled soft, "
         "95 % interval [+4.0, +6.0], 150 : 50 discordant, exact p = 0.0123, corrected 0.0246, n = 1000)."
     )
 

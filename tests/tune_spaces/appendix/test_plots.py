@@ -267,10 +267,10 @@ def test_pareto_has_a_series_for_each_condition_and_joins_what_is_not_beaten(
     drawn = {bars.get_label(): points(bars.lines[0]) for bars in axes.containers}
     assert drawn == {
         "bridged": [(4e9, 70), (2e9, 50)],
-        "target_alone": [(1e9, 40)],  # which the variants share
-        "text_bridge": [(9e9, 60)],
+        "target alone": [(1e9, 40)],  # which the variants share
+        "text bridge": [(9e9, 60)],
     }
-    assert texts(axes.get_legend().get_texts()) == ["not beaten in both", "bridged", "target_alone", "text_bridge"]
+    assert texts(axes.get_legend().get_texts()) == ["not beaten in both", "bridged", "target alone", "text bridge"]
     assert texts(axes.texts) == ["full", "k8"]
     assert axes.get_xscale() == "log"
     assert axes.get_xlim() == pytest.approx((1e9 / 1.5, 9e9 * 1.5))
