@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bridge_common.metric_names import BRIDGE_BYTES, BRIDGE_PARAMETERS
+from bridge_common.shown_names import condition_name
 from cluster.cli.translators import device_option, load, source_option, target_option, trust_option
 
 HEADER = (
@@ -64,7 +65,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         seconds = [row["first_token_seconds"], row["seconds"]]
         lines.append(
             [
-                row["condition"],
+                condition_name(row["condition"]),
                 f"{100 * row['accuracy']:.1f}",
                 *("not timed" if value is None else f"{value:.3g}" for value in seconds),
                 *(tokens(row[name]) for name in ("prefill_tokens", "cached_tokens", "decoded_tokens")),

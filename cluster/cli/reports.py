@@ -81,7 +81,7 @@ def ui(storage: Path, tracking_uri: str | None, host: str, port: int, allowed_ho
         raise UserError(f"no campaign was recorded in {storage}: name another --storage, or a --tracking-uri")
     uri = tracking_uri or default_tracking_uri(storage)
     check(uri)
-    return serve(uri, storage, host=host, port=port, allowed_hosts=allowed_hosts)
+    return serve(uri, storage, host=host, port=port, allowed_hosts=allowed_hosts, echo=click.echo)
 
 
 @click.command()

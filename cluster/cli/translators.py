@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge_common.errors import UserError
+from bridge_common.shown_names import condition_name
 from cluster.cli.checks import FILE, FOLDER
 from ray_bridge.inference.places import check_question_text, folder_of
 
@@ -115,7 +116,7 @@ def _beside(answers: "Answer | dict[str, Answer]") -> Iterator[str]:
         yield answers.text.strip()
         return
     for condition, answer in answers.items():
-        yield f"{condition} ({answer.tokens} tokens, {1000 * answer.seconds:.0f} ms):"
+        yield f"{condition_name(condition)} ({answer.tokens} tokens, {1000 * answer.seconds:.0f} ms):"
         yield from (f"    {line}" for line in answer.text.strip().splitlines())
 
 

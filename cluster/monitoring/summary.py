@@ -75,7 +75,9 @@ def _table(campaign: Campaign, name: str, folder: TrialFolder) -> Any:
         for part, value in metrics.items():
             group = part.removeprefix(f"{metric_names.accuracy(condition)}/")
             if group != part:
-                table.add_row(f"  {group_name(group, trial.spec.task)}", *_cells(value, int(metrics.get(f"n/{group}", 0))), "")
+                table.add_row(
+                    f"  {group_name(group, trial.spec.task)}", *_cells(value, int(metrics.get(f"n/{group}", 0))), ""
+                )
     return table
 
 

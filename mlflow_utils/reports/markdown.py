@@ -139,14 +139,29 @@ def _condition_table(run: Run) -> str:
     start = metric_names.accuracy("bridged") + "/"
     groups = [name.removeprefix(start) for name in run.metrics if name.startswith(start)]
     task = (TrialFolder(Path(run.folder)).spec() or {}).get("spec", {}).get("task")
-    rows = [_table_row(["condition", "accuracy", "95 % interval", "correct", "flexible", *(group_name(group, task) for group in groups)])]
+    rows = [
+        _table_row(
+            [
+                "condition",
+                "accuracy",
+                "95 % interval",
+                "correct",
+                "flexible",
+                *(group_name(group, task) for group in groups),
+            ]
+        )
+    ]
     rows += [_table_row(["---"] * (5 + len(groups)))]
     for name in conditions:
         correct, n = run.metrics.get(f"correct/{name}"), run.metrics.get(metric_names.N)
         counts = f"{correct:g} of {n:g}" if correct is not None and n is not None else ""
         accuracy, flexible = run.metrics[metric_names.accuracy(name)], run.metrics.get(f"flexible/{name}")
         by_group = [_percent(run.metrics.get(metric_names.accuracy(name, group))) for group in groups]
-        rows += [_table_row([condition_name(name), _percent(accuracy), _interval(run, name), counts, _percent(flexible), *by_group])]
+        rows += [
+            _table_row(
+                [condition_name(name), _percent(accuracy), _interval(run, name), counts, _percent(flexible), *by_group]
+            )
+        ]
     return "\n".join(rows)
 
 

@@ -138,8 +138,8 @@ def _outcomes(rows: Sequence[dict[str, Any]]) -> str:
     return table(
         ("variant", "condition", "runs", "items", "clusters", "accuracy, %", "95 % interval", "without answer"),
         (
-            (r["variant"], condition_name(r["condition"]), r["runs"], r["n"], clusters(r["clusters"], r["n"]), percent(r["accuracy"]),
-             f"[{percent(r['low'])}, {percent(r['high'])}]", r["invalid"])
+            (r["variant"], condition_name(r["condition"]), r["runs"], r["n"], clusters(r["clusters"], r["n"]),
+             percent(r["accuracy"]), f"[{percent(r['low'])}, {percent(r['high'])}]", r["invalid"])
             for r in rows
         ),
     )  # fmt: skip
@@ -151,13 +151,18 @@ def _pairs(pairs: Sequence[PairedComparison], floor: NoiseFloor | None) -> str:
         ("a", "b", "a − b, points", "95 % interval", "n10 : n01", "n", "clusters", "p", "corrected p", "of",
          "noise floor, points", "detectable, points", "test"),
         (
-            (p.a, condition_name(p.b) if p.b in CONDITIONS else p.b, points(p.difference), f"[{points(p.ci_low)}, {points(p.ci_high)}]",
+            (p.a, _named(p.b), points(p.difference), f"[{points(p.ci_low)}, {points(p.ci_high)}]",
              "gains" if p.quantity == GAIN else f"{p.n10} : {p.n01}",
              p.n, clusters(p.clusters, p.n), p_in_table(p.p), p_in_table(p.p_adjusted), p.comparisons, noise,
              "none" if p.detectable is None else f"≥ {percent(p.detectable)}", p.test)
             for p in pairs
         ),
     )  # fmt: skip
+
+
+def _named(other: str) -> str:
+    """Return the name of what a variant is compared with: another variant, or a condition of its own."""
+    return condition_name(other) if other in CONDITIONS else other
 
 
 def _effects(appendix: Appendix) -> list[str]:

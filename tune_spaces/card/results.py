@@ -196,7 +196,8 @@ def _groups(analysed: Analysed) -> Html:
     if not rows:
         return Html("")
     lines = [
-        [r["variant"], r["group"], group_name(r["value"], r["group"]), r["n"], _known(r["accuracy"], r["low"], r["high"]),
+        [r["variant"], r["group"], group_name(r["value"], r["group"]), r["n"],
+         _known(r["accuracy"], r["low"], r["high"]),
          DASH if r["alone"] is None else percent(r["alone"]), _known(r["gain"], r["gain_low"], r["gain_high"], True)]
         for r in rows
     ]  # fmt: skip

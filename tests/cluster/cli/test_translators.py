@@ -44,7 +44,7 @@ def test_conditions_stand_side_by_side(trial: Path) -> None:
     row = read_jsonl(trial / "samples.jsonl")[0]
     text = call("translate", trial, row["question"], "--compare").output
     assert text.startswith("bridged (")
-    assert "\nrandom_soft (" in text
+    assert "\nrandom soft (" in text
     found = json.loads(call("translate", trial, row["question"], "--compare", "--json").output)
     assert found["target_alone"]["answer"] == row["target_alone_output"]
 

@@ -32,7 +32,8 @@ def test_every_run_has_its_metrics_and_the_paths_of_its_files(campaign: Path, tm
         metrics = files.read_json(folder / "metrics.json")
         for condition in ("bridged", "target_alone", "shuffled_soft"):
             low, high = (100 * metrics[f"accuracy_{end}/{condition}"] for end in ("low", "high"))
-            assert f"| {condition.replace('_', ' ')} | {100 * metrics[f'accuracy/{condition}']:.1f} % | [{low:.1f}, {high:.1f}] |" in full
+            name, accuracy = condition.replace("_", " "), 100 * metrics[f"accuracy/{condition}"]
+            assert f"| {name} | {accuracy:.1f} % | [{low:.1f}, {high:.1f}] |" in full
         relative = f"../runs/demo/trials/{folder.name}/samples.jsonl"
         for text in (full, log, summary):
             assert text.count(f"`{relative}`") == 1

@@ -137,8 +137,7 @@ def test_a_campaign_in_one_table(folder: Path, tmp_path: Path) -> None:
         ),
         (
             {"decisions": [{"branch": "pass", "accuracy": 0.7, "low": 0.6, "high": 0.8, "n": 200, "clusters": 20}]},
-            "Gate: passed at 70.0 % [60.0, 80.0] on 200 items in 20 clusters (interval over items, seeds left "
-            "out).",
+            "Gate: passed at 70.0 % [60.0, 80.0] on 200 items in 20 clusters (interval over items, seeds left out).",
         ),
         (
             {"decisions": [{"branch": "pass", "accuracy": 0.72, "low": 0.6}], "settings": {"passes": 0.7}},
