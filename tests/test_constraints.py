@@ -76,11 +76,13 @@ def test_the_cuda_pins_fit_each_other() -> None:
     while waiting:
         requirement = waiting.pop()
         name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
-        if name in BUILD_TOOLS or (name, extras) in seen:
+        if name in BUILD_TOOLS:
             continue
-        seen.add((name, extras))
         assert name in pinned, f"{requirement} is not pinned"
         assert requirement.specifier.contains(Version(pinned[name]), prereleases=True), f"{requirement}, {pinned[name]}"
+        if (name, extras) in seen:
+            continue
+        seen.add((name, extras))
         texts = of_cuda[name]["requires"] if name in of_cuda else metadata.requires(name) or []
         waiting += required(name, extras, texts)
     assert {name for name, _ in seen} >= set(of_cuda)

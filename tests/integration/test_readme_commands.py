@@ -5,22 +5,26 @@ the few others in full.
 """
 
 import ast
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge_common import files
 from cluster.cli.app import app
 from tests.support.command_line import call_here
 from tests.support.mlflow_store import copy_database
+from tests.support.model_pairs import make_pair
 from tests.support.readme_commands import PROGRAM, ROOT, ROWS, TRAINED, Row, shown
 
 SHOWN = list(shown((ROOT / "README.md").read_text(), app.commands))
 RUN_HERE = [text for text in SHOWN if text in ROWS and not ROWS[text].run_by]
-PLACEHOLDERS = re.compile(r"[A-Z:=.]*|[\w.]+=.*|http:.*|[\d,:]+|tiny|paper|RUN|DIR|FILE")
+PLACEHOLDERS = re.compile(r"[A-Z:.]+|http:.*|[\d,:]+|paper|python|-m")
 SUBMIT = "python -m cluster submit phase1 --preset paper --address http://HEAD:8265"
 EXPORT = "python -m cluster export RUN DIR --bundle"
 TRAINING = "python -m cluster phase1 --preset tiny"  # what `make phase1` runs
@@ -45,7 +49,7 @@ def test_what_another_test_runs_is_run_there(text: str) -> None:
         for node in ast.walk(ast.parse(file.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     ]
-    words = [word for word in shlex.split(text) if not PLACEHOLDERS.fullmatch(word) and word not in ("python", "-m")]
+    words = [word.split("=")[0] for word in shlex.split(text) if not PLACEHOLDERS.fullmatch(word)]
     parts = {part for string in strings for part in (string, *string.split("="), *string.split())}
     assert [word for word in words if word not in parts] == []
 
@@ -61,13 +65,26 @@ class Place:
         """Return what stands for the words in braces of a text; what another command has to make, is made first."""
         trials = {path.name.rpartition("-")[0]: path for path in (self.folder / "runs/phase1-tiny/trials").glob("*-*")}
         known = {"place": self.folder, "root": ROOT, "out": self.folder / "out"}
+        known |= {"new": f"planned-{len(self._printed)}", "path": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         known |= {"trial": trials.get("full"), "other": trials.get("B"), "dashboard": self.ray.head_node.webui_url}
         if "{job}" in text:
             known["job"] = re.findall(r"^job (\S+) at ", self.printed(SUBMIT, ROWS[SUBMIT]), flags=re.MULTILINE)[0]
         if "{bundle}" in text:
             self.printed(EXPORT, ROWS[EXPORT])
             known["bundle"] = self.folder / "out" / "bundle"
+        if "{pair}" in text:
+            known["pair"] = self._pair()
         return known
+
+    def _pair(self) -> Path:
+        """Make two checkpoints with chat templates, of which the target has four heads."""
+        folder = self.folder / "pair"
+        if not folder.exists():
+            make_pair(folder, target_kv_heads=4)
+            for side in ("source", "target"):
+                template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+                (folder / side / "chat_template.jinja").write_text(template)
+        return folder
 
     def words(self, text: str, row: Row) -> list[str]:
         """Return the words of a command of the README with its row's changes."""
@@ -91,8 +108,10 @@ class Place:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path, ray_head: Any) -> Place:
     folder = tmp_path_factory.mktemp("readme")
+    (folder / "runs").mkdir()
     copy_database(mlflow_database, folder / "runs")
     (folder / "old.log").write_text("of an earlier run\n")
+    files.write_jsonl(folder / "outputs.jsonl", [{"gold": "18", "output": f"#### {number}"} for number in (18, 19)])
     made = Place(folder, ray_head)
     made.printed(TRAINING, TRAINED)
     return made

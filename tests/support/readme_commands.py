@@ -1,8 +1,9 @@
 """Every command that README.md names, and what a test adds to it or puts in its place so that it runs in miniature.
 
-`{place}` is the folder from which commands are started, `{root}` the checkout, `{trial}` and `{other}` the folders of
-two trained trials, `{out}` a folder for what a command writes, `{bundle}` an exported bundle, `{dashboard}` the host
-and port of a Ray dashboard, and `{job}` a job that was submitted there.
+`{place}` is the folder from which commands are started, `{root}` the checkout, `{path}` the search path with this
+environment's Python first, `{trial}` and `{other}` the folders of two trained trials, `{new}` the name of no campaign,
+`{out}` a folder for what a command writes, `{bundle}` an exported bundle, `{pair}` a folder with two small checkpoints,
+`{dashboard}` the host and port of a Ray dashboard, and `{job}` a job that was submitted there.
 """
 
 import re
@@ -50,7 +51,8 @@ NO_GPU = "the preset paper wants 4 GPUs and two checkpoints of the hub; tiny has
 MADE = "sets up an environment from a package index: `make -n` prints what it would run"
 PLANNED = "many trials: they are planned here"
 TRAINED = Row(add=f"{SIZES} --skip-preflight", prints="gate: ", why="memory of a machine that runs other tests")
-PLAN = "plan phase1 "
+PAIR = "--source {pair}/source --target {pair}/target"
+PLAN = "plan phase1 --name {new} "
 
 ROWS: dict[str, Row] = {
     "make phase1": Row(instead={"make": "make -n"}, prints="python -m cluster phase1 --preset tiny", why=MADE),
@@ -72,7 +74,7 @@ ROWS: dict[str, Row] = {
     ),
     "python -m cluster submit phase1 --preset paper --address http://HEAD:8265": Row(
         instead={**TINY, "http://HEAD:8265": "http://{dashboard}"},
-        add=f"--env PYTHONPATH={{root}} --storage {{place}}/runs {SIZES} --skip-preflight --reports {{out}}",
+        add="--env PYTHONPATH={root} --env PATH={path} --storage {place}/runs --skip-preflight --reports {out} " + SIZES,
         prints="gate: ",
         why=NO_GPU + "; the job finds the finished trials of the test's storage",
     ),
@@ -91,7 +93,9 @@ ROWS: dict[str, Row] = {
         add=f"--data {DATA}/openbookqa {FEW_ROWS}",
         prints="frozen in",
     ),
-    "python -m cluster score FILE --task gsm8k": Row(instead={"FILE": "{trial}/samples.jsonl"}, prints="bridged"),
+    "python -m cluster score FILE --task gsm8k": Row(
+        instead={"FILE": "outputs.jsonl"}, prints="2 outputs, scored as gsm8k"
+    ),
     "python -m cluster phase2": Row(
         instead={"phase2": "plan phase2"},
         prints="hybrid-adapter",
@@ -106,6 +110,7 @@ ROWS: dict[str, Row] = {
     ),
     "python -m cluster ablate --campaign MODULE:FUNCTION": Row(
         instead={"ablate": "plan ablate", "MODULE:FUNCTION": "tune_spaces.design.phases:phase1"},
+        add="--name {new}",
         prints="frozen in",
         why=PLANNED,
     ),
@@ -155,8 +160,10 @@ ROWS: dict[str, Row] = {
     "--preset tiny|paper": Row(before=PLAN, instead={"tiny|paper": "tiny"}, prints="frozen in"),
     "--set field=value": Row(before=PLAN, instead={"field=value": "soft_tokens=8"}, prints="frozen in"),
     "--gate confident": Row(before=PLAN, prints="while the gate is uncertain: "),
-    "--set prompt_format=chat": Row(before=PLAN, prints="frozen in"),
-    "--set target_shards=4": Row(before=PLAN, add="--set workers=4", prints="frozen in"),
+    "--set prompt_format=chat": Row(before=PLAN, add=PAIR, prints="frozen in", why="the embedded pair has no template"),
+    "--set target_shards=4": Row(
+        before=PLAN, add=f"--set workers=4 {PAIR}", prints="frozen in", why="the embedded target has one head"
+    ),
 }
 
 
