@@ -55,11 +55,9 @@ def _settings(trials: Iterable["Trial"]) -> list[str]:
 
 
 def _view(settings: list[str]) -> dict[str, Any]:
-    widths = {
-        **{_column("params", names.metric_name(name)): 120 for name in settings},
-        _column("tags", names.SEED): 70,
-        **{_column("metrics", names.mlflow_metric(name)): 130 for name in METRICS},
-    }
+    columns = [("params", names.metric_name(name)) for name in settings]
+    columns += [("tags", names.SEED), *(("metrics", names.mlflow_metric(name)) for name in METRICS)]
+    widths = {_column(kind, name): _width(name) for kind, name in columns}
     return {
         "searchFilter": "",
         "orderByKey": _column("metrics", BRIDGED),
@@ -89,12 +87,17 @@ def _charts(settings: list[str]) -> dict[str, Any]:
         "selectedMetrics": [BRIDGED],
         "showAllRuns": True,
     }
-    section = {"uuid": KEY, "name": "accuracy by settings", "display": True, "isReordered": False}
+    section = {"uuid": KEY, "name": "accuracy by settings", "display": True, "isReordered": False, "columns": 2}
     return {
         "isAccordionReordered": True,  # keeps the section before those of single metrics
         "compareRunCharts": [bar, parallel] if settings else [bar],
         "compareRunSections": [{**section, "deleted": False, "isGenerated": False}],
     }
+
+
+def _width(name: str) -> int:
+    """Return the width of a column, in pixels, in which its heading is not cut."""
+    return max(70, 8 * len(name) + 30)
 
 
 def _column(kind: str, name: str) -> str:

@@ -9,6 +9,7 @@ from cluster.cli.checks import require_writable
 from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign
+from cluster.monitoring.text import wrapped
 from cluster.preflight.check import Check, require
 from cluster.preflight.node_probe import gpu_bytes, memory_bytes
 from cluster.preflight.requirements import ASSUMED_GPU, Requirements
@@ -52,7 +53,8 @@ def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = Non
         console.print(_table(record["trials"]))
     needs = [*_needs(campaign), *(f"{check.name}: {check.detail}" for check in checks)]
     for line in [*_tree(record), *_search(record), *price(record), *needs, *resolution(campaign, record)]:
-        console.print(line, markup=False, soft_wrap=True)
+        shown = wrapped(line, width=console.width) if console.is_terminal else line
+        console.print(shown, markup=False, soft_wrap=True)
     console.print(f"frozen in {campaign.folder / 'plan.json'}", markup=False, soft_wrap=True)
 
 
@@ -79,22 +81,17 @@ def requirement_checks(campaign: Campaign, gpu_memory: float | None = None) -> l
 def _table(trials: list[Mapping[str, Any]]) -> Any:
     from rich.table import Table
 
-    table = Table()
-    for heading in ("trial", "phase", "seed", "fingerprint", "minutes", "GPU-hours", "state", "purpose"):
-        table.add_column(heading, justify="right" if heading in ("seed", "minutes", "GPU-hours") else "left")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    on_gpus = ("GPU-hours",) if any(trial["gpu_hours"] for trial in trials) else ()
+    for heading in ("trial", "phase", "seed", "fingerprint", "minutes", *on_gpus, "state", "purpose"):
+        number = heading in ("seed", "minutes", "GPU-hours")
+        table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for trial in trials[:MOST_ROWS]:
-        table.add_row(
-            trial["variant"],
-            trial["phase"],
-            str(trial["seed"]),
-            trial["fingerprint"],
-            f"{trial['minutes']:.0f}",
-            f"{trial['gpu_hours']:.1f}",
-            state(trial),
-            trial["purpose"],
-        )
+        hours = [f"{trial['gpu_hours']:.1f}"] if on_gpus else []
+        known = [trial["variant"], trial["phase"], str(trial["seed"]), trial["fingerprint"]]
+        table.add_row(*known, f"{trial['minutes']:.0f}", *hours, state(trial), trial["purpose"])
     if len(trials) > MOST_ROWS:
-        table.add_row(f"and {len(trials) - MOST_ROWS} more", *[""] * 7)
+        table.add_row(f"and {len(trials) - MOST_ROWS} more")
     return table
 
 

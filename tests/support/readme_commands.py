@@ -74,7 +74,8 @@ ROWS: dict[str, Row] = {
     ),
     "python -m cluster submit phase1 --preset paper --address http://HEAD:8265": Row(
         instead={**TINY, "http://HEAD:8265": "http://{dashboard}"},
-        add="--env PYTHONPATH={root} --env PATH={path} --storage {place}/runs --skip-preflight --reports {out} " + SIZES,
+        add="--env PYTHONPATH={root} --env PATH={path} --storage {place}/runs --skip-preflight --reports {out} "
+        + SIZES,
         prints="gate: ",
         why=NO_GPU + "; the job finds the finished trials of the test's storage",
     ),

@@ -1,6 +1,7 @@
 """The sections of a card on what the trials show: the appendix' own numbers as tables and charts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bridge_common.metric_names import CONDITIONS
@@ -8,6 +9,7 @@ from bridge_common.shown_names import condition_name, group_name
 from tune_spaces.analysis.claims import KINDS, effect_name
 from tune_spaces.analysis.compression import WAYS
 from tune_spaces.analysis.overview import Difference, VariantSummary, overview
+from tune_spaces.analysis.toggle_effects import Effect
 from tune_spaces.analysis.verdicts import points
 from tune_spaces.appendix.cost_table import scaled
 from tune_spaces.appendix.from_campaign import CURVE, Analysed, curves
@@ -15,7 +17,7 @@ from tune_spaces.appendix.tables import percent
 from tune_spaces.appendix.write import MOST_DRAWN
 from tune_spaces.card import charts
 from tune_spaces.card.bars import Scale, axis, bar
-from tune_spaces.card.html import Html, items, join, table, tag
+from tune_spaces.card.html import Html, escape, items, join, table, tag
 from tune_spaces.design.toggles import OFF, ON, all_toggles
 
 LOSS = "loss/total"
@@ -122,6 +124,7 @@ def _effects(analysed: Analysed) -> Html:
     typical = None if floor is None else floor.typical
     ends = [end for e in ran for end in (e.low, e.high) if end is not None]
     scale = Scale.over([*ends, 0.0, *([] if typical is None else [-typical, typical])])
+    keys = {toggle.field: toggle.key for toggle in all_toggles()}
     parts: list[Any] = []
     for kind, words in KINDS.items():
         lines = []
@@ -130,7 +133,7 @@ def _effects(analysed: Analysed) -> Html:
                 continue
             shown = effect.shown(floor)
             drawn = bar(scale, effect.estimate, effect.low, effect.high, filled=shown, zero=True, floor=typical)
-            name = effect_name(effect) if kind in ("step", "joint") else effect_name(effect).split(" (")[0]
+            name = _effect(effect, keys)
             number = _number(
                 points(effect.estimate), effect.low, effect.high, signed=True, after=star() if shown else ""
             )
@@ -147,6 +150,16 @@ def _effects(analysed: Analysed) -> Html:
     else:
         note += f"Grey band: two runs of one configuration typically differ by {percent(typical)} points."
     return section("effects", "Effects of toggles", *parts, _note(note))
+
+
+def _effect(effect: Effect, keys: Mapping[str, str]) -> Html:
+    """Return an effect's name: its toggles' keys, as in the table of variants, and the field of a single one."""
+    toggles, given = (tuple(keys.get(name, name) for name in own) for own in (effect.toggles, effect.given))
+    named = effect_name(replace(effect, toggles=toggles, given=given))
+    if effect.kind in ("step", "joint"):
+        return escape(named)
+    field = effect.toggles[0] if len(effect.toggles) == 1 else ""
+    return join([named.split(" (")[0], tag("span", f" {field}", class_="quiet") if field else ""])
 
 
 def _p(value: float | None) -> str:
@@ -168,7 +181,8 @@ def _soft_tokens(analysed: Analysed) -> Html:
     header = ["K", "accuracy, %", "runs", "KV cache saved"]
     numbers = table("Accuracy by number of soft tokens", header, lines)
     drawn = charts.accuracy_by_soft_tokens(rows, alone)
-    return section("soft-tokens", "Soft tokens", drawn, numbers, _compression(analysed))
+    both = tag("div", drawn, numbers, class_="beside")
+    return section("soft-tokens", "Soft tokens", both, _compression(analysed))
 
 
 def _compression(analysed: Analysed) -> Html:

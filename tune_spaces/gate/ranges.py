@@ -11,7 +11,7 @@ RANGES = {
 
 
 def chances_in_words(probabilities: Mapping[str, float], *, passes: float, attribute: float) -> str:
-    """Return how probable each range of accuracy is, as `70% or more 86%, below 65% 1%` with all ranges.
+    """Return how probable each range of accuracy is, as `86% for 70% or more, 14% for below 70%`.
 
     Args:
         probabilities: by branch, as a decision records them.
@@ -19,4 +19,4 @@ def chances_in_words(probabilities: Mapping[str, float], *, passes: float, attri
         attribute: its lower boundary.
     """
     ranges = {name: text.format(passes=passes, attribute=attribute) for name, text in RANGES.items()}
-    return ", ".join(f"{ranges[name]} {chance:.0%}" for name, chance in probabilities.items())
+    return ", ".join(f"{chance:.0%} for {ranges[name]}" for name, chance in probabilities.items())

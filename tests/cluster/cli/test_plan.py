@@ -1,5 +1,6 @@
 """What a plan promises and what it costs, as printed."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,19 @@ def test_the_price_of_the_confident_gate_has_its_further_runs() -> None:
     line = price(record)[0]
     assert line.startswith("to run: about 12 to 70 minutes, 0.8 to 4.7 GPU-hours, the most with all 2 further runs")
     assert price({**record, "extras": []})[0] == "to run: about 12 to 19 minutes, 0.8 to 1.3 GPU-hours"
+
+
+def test_it_is_whole_at_a_terminal_of_80_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", printed(capsys, tmp_path))
+    assert "…" not in text
+    assert [line for line in text.splitlines() if len(line) > 80 and "/" not in line] == []
+    assert {"everything", "projection", "alignment"} <= set(text.split())
+    assert re.search(r"^full +phase1 +0 +[0-9a-f]{16} ", text, flags=re.MULTILINE), "fingerprints are whole"
 
 
 def test_what_a_comparison_shows_is_in_points_and_of_the_plans_family(

@@ -1,0 +1,115 @@
+"""Make the pictures of docs/ again: a card and MLflow's pages of a campaign of seven variants with made answers.
+
+    python -m tests.support.documentation_pictures [FOLDER]
+
+Needs Chromium and its driver. Each picture is a whole page in the light scheme, at one and a half pixels a point.
+"""
+
+import base64
+import io
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from selenium.webdriver.support.wait import WebDriverWait
+
+from cluster.monitoring.run_pages import attached
+from cluster.monitoring.toggle_effects import write_attribution
+from cluster.monitoring.tracking import recorded
+from mlflow_utils.pages import campaign_url, phase_url
+from mlflow_utils.tracking_uri import default_tracking_uri
+from tests.support.browsers import chromium
+from tests.support.card_campaigns import make_ended
+from tests.support.mlflow_store import copy_database, empty_database
+from tests.support.ports import free_port
+from tune_spaces.campaign import Campaign
+from tune_spaces.card.write import write_card
+
+DOCS = Path(__file__).parents[2] / "docs"
+SCALE, COLOURS = 1.5, 128
+TEXT = "return document.body.innerText"
+CLOSE_ASSISTANT = """
+const isTitle = (e) => !e.children.length && e.textContent.trim() === 'MLflow Assistant';
+let panel = [...document.querySelectorAll('*')].find(isTitle);
+while (panel && panel.querySelectorAll('button').length < 3) panel = panel.parentElement;
+if (panel) panel.querySelectorAll('button')[2].click();
+"""
+CARD_ENDS = "return document.getElementById('controls').getBoundingClientRect().top + window.scrollY"
+
+
+def campaign(storage: Path) -> Campaign:
+    """Return seven variants under one seed, recorded as a driver does it."""
+    made = make_ended(copy_database(empty_database(), storage), seeds=(0,), hostile=False)
+    with recorded(made, default_tracking_uri(storage), lambda: 60) as tracker, attached(made, tracker):
+        write_card(made.folder)
+        write_attribution(made)
+    return made
+
+
+@contextmanager
+def served(storage: Path) -> Iterator[str]:
+    """Serve a storage by the command `ui`, and yield the address."""
+    port = free_port()
+    command = [sys.executable, "-m", "cluster", "ui", "--storage", str(storage), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if "MLflow:" in line)
+        yield f"http://127.0.0.1:{port}"
+        process.send_signal(signal.SIGTERM)
+
+
+class Camera:
+    """Takes pictures of pages with one browser."""
+
+    def __init__(self, browser: Any, folder: Path) -> None:
+        self.browser, self.folder = browser, folder
+
+    def open(self, address: str, ready: str, *, width: int, height: int) -> None:
+        """Open an address in a window of a size, and wait until the page has a text and nothing moves any more."""
+        size = {"width": width, "height": height, "deviceScaleFactor": SCALE, "mobile": False}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.browser.get("about:blank")
+        self.browser.get(address)
+        WebDriverWait(self.browser, 120, 0.2).until(lambda page: ready in page.execute_script(TEXT))
+        self.browser.execute_script(CLOSE_ASSISTANT)
+        last = b""
+        while (now := self.browser.get_screenshot_as_png()) != last:
+            last = now
+            time.sleep(2)
+
+    def take(self, name: str, *, width: int, height: int) -> None:
+        """Write the page's upper left part as a picture of few colours, which is small."""
+        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
+        asked = {"captureBeyondViewport": True, "clip": clip}
+        data = base64.b64decode(self.browser.execute_cdp_cmd("Page.captureScreenshot", asked)["data"])
+        picture = Image.open(io.BytesIO(data)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        picture.save(self.folder / name, optimize=True)
+        print(self.folder / name, picture.size, (self.folder / name).stat().st_size)
+
+
+def main(folder: Path) -> None:
+    """Write all pictures into a folder."""
+    with tempfile.TemporaryDirectory() as place, chromium(width=1280, height=900) as browser:
+        storage, camera = Path(place), Camera(browser, folder)
+        made, uri = campaign(storage), default_tracking_uri(storage)
+        camera.open((made.folder / "card.html").as_uri(), "Provenance", width=1200, height=900)
+        camera.take("card.png", width=1200, height=round(browser.execute_script(CARD_ENDS)))
+        with served(storage) as address:
+            runs, charts = campaign_url(made.folder, uri, address), campaign_url(made.folder, uri, address, charts=True)
+            camera.open(str(runs), "no-projection (seed 0)", width=2000, height=700)
+            camera.take("mlflow-runs.png", width=2000, height=700)
+            camera.open(str(charts), "Parallel Coordinates", width=1700, height=1100)
+            camera.take("mlflow-charts.png", width=1700, height=1100)
+            camera.open(phase_url(made.folder, uri, None, address), "toggle.projection", width=1900, height=1900)
+            camera.take("mlflow-compare.png", width=1900, height=1900)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS)
