@@ -34,13 +34,9 @@ from tune_spaces.card.write import write_card
 
 DOCS = Path(__file__).parents[2] / "docs"
 SCALE, COLOURS = 1.5, 128
-TEXT = "return document.body.innerText"
-CLOSE_ASSISTANT = """
-const isTitle = (e) => !e.children.length && e.textContent.trim() === 'MLflow Assistant';
-let panel = [...document.querySelectorAll('*')].find(isTitle);
-while (panel && panel.querySelectorAll('button').length < 3) panel = panel.parentElement;
-if (panel) panel.querySelectorAll('button')[2].click();
-"""
+TEXT = "return document.body.innerText.includes('{}')"
+NO_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
+DRAWN = "return document.querySelectorAll('.parcoords text').length > 0"
 CARD_ENDS = "return document.getElementById('controls').getBoundingClientRect().top + window.scrollY"
 
 
@@ -72,13 +68,12 @@ class Camera:
         self.browser, self.folder = browser, folder
 
     def open(self, address: str, ready: str, *, width: int, height: int) -> None:
-        """Open an address in a window of a size, and wait until the page has a text and nothing moves any more."""
+        """Open an address in a window of a size, and wait until a script returns true and nothing moves any more."""
         size = {"width": width, "height": height, "deviceScaleFactor": SCALE, "mobile": False}
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.browser.get("about:blank")
         self.browser.get(address)
-        WebDriverWait(self.browser, 120, 0.2).until(lambda page: ready in page.execute_script(TEXT))
-        self.browser.execute_script(CLOSE_ASSISTANT)
+        WebDriverWait(self.browser, 120, 0.2).until(lambda page: page.execute_script(ready))
         last = b""
         while (now := self.browser.get_screenshot_as_png()) != last:
             last = now
@@ -99,15 +94,17 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as place, chromium(width=1280, height=900) as browser:
         storage, camera = Path(place), Camera(browser, folder)
         made, uri = campaign(storage), default_tracking_uri(storage)
-        camera.open((made.folder / "card.html").as_uri(), "Provenance", width=1200, height=900)
+        camera.open((made.folder / "card.html").as_uri(), TEXT.format("Provenance"), width=1200, height=900)
         camera.take("card.png", width=1200, height=round(browser.execute_script(CARD_ENDS)))
         with served(storage) as address:
             runs, charts = campaign_url(made.folder, uri, address), campaign_url(made.folder, uri, address, charts=True)
-            camera.open(str(runs), "no-projection (seed 0)", width=2000, height=700)
+            browser.get(address)
+            browser.execute_script(NO_ASSISTANT)
+            camera.open(str(runs), TEXT.format("no-projection (seed 0)"), width=2000, height=700)
             camera.take("mlflow-runs.png", width=2000, height=700)
-            camera.open(str(charts), "Parallel Coordinates", width=1700, height=1100)
+            camera.open(str(charts), DRAWN, width=1700, height=1100)
             camera.take("mlflow-charts.png", width=1700, height=1100)
-            camera.open(phase_url(made.folder, uri, None, address), "toggle.projection", width=1900, height=1900)
+            camera.open(phase_url(made.folder, uri, None, address), DRAWN, width=1900, height=1900)
             camera.take("mlflow-compare.png", width=1900, height=1900)
 
 
