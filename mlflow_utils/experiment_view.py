@@ -87,7 +87,7 @@ def _charts(settings: list[str]) -> dict[str, Any]:
         "selectedMetrics": [BRIDGED],
         "showAllRuns": True,
     }
-    section = {"uuid": KEY, "name": "accuracy by settings", "display": True, "isReordered": False, "columns": 2}
+    section = {"uuid": KEY, "name": "accuracy by settings", "display": True, "isReordered": False, "columns": 1}
     return {
         "isAccordionReordered": True,  # keeps the section before those of single metrics
         "compareRunCharts": [bar, parallel] if settings else [bar],

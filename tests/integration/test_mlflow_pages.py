@@ -37,6 +37,7 @@ const place = (e) => [e.getBoundingClientRect().x, e.innerText.trim()];
 const cells = [...document.querySelectorAll('.ag-header-cell')].map(place);
 return cells.sort((a, b) => a[0] - b[0]).map(cell => cell[1]);
 """
+AXES = "return [...document.querySelectorAll('.parcoords .axis-title')].map(e => e.textContent)"
 NAMES = "return [...document.querySelectorAll('a[href*=\"/runs/\"]')].map(e => e.innerText.trim())"
 ROWS = """
 return [...document.querySelectorAll('tr, [role=row]')].map(row =>
@@ -131,6 +132,10 @@ def test_its_charts_open_on_accuracy_by_settings(campaign: Campaign, address: st
     own = first.search(text)
     assert own is not None
     assert all(own.start() < other.start() for other in others.finditer(text)), "the campaign's own section comes first"
+    WebDriverWait(browser, 60, 0.2).until(lambda page: page.execute_script(AXES))
+    axes = [axis.rsplit("…", 1) for axis in browser.execute_script(AXES)]  # long names are cut in their middle
+    wanted = [*(f"toggle.{key}" for key in ("kl", "prompt", "decode", "projection")), "soft_tokens", "accuracy/bridged"]
+    assert [all(part in name for part in parts) for parts, name in zip(axes, wanted, strict=True)] == [True] * 6
 
 
 def test_the_compare_page_has_a_column_a_trial_with_its_toggles(
