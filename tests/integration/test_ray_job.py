@@ -296,7 +296,7 @@ def test_rays_own_client_and_ours_report_a_wrong_request(head, storage, argument
     environment = {**os.environ, "RAY_API_SERVER_ADDRESS": head}
     ray = str(Path(sys.executable).parent / "ray")
     command = [ray, "job", "submit", "--working-dir", ".", "--", "python", "-m", "cluster", "phase1", *arguments]
-    wrong = ["--preset", "tiny", "--set", "stepps=3"]
+    wrong = ["--set", "stepps=3"]
     done = subprocess.run(
         [*command, *wrong], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
