@@ -57,7 +57,7 @@ def test_text_and_folder(tmp_path: Path) -> None:
     assert "no difference was shown" in text
     assert str(tmp_path / "out" / "appendix.md") in text
     written = (tmp_path / "out" / "appendix.md").read_text()
-    assert "target_alone" in written
+    assert "target alone" in written
     assert "## Effects of toggles" not in written
     assert "question 5" in (tmp_path / "out" / "changed_items.csv").read_text()
 
