@@ -6,13 +6,14 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup phase1 real services test fast random mutants docs check format clean
+.PHONY: help setup phase1 real services test fast faults random mutants docs check format clean
 
 help:
 	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
 	@echo "make test     all tests;  make fast: those without the mark slow"
 	@echo "make real     a real public model of 135M parameters, for the tests with the mark real"
 	@echo "make services Debian packages that some tests use: Chromium, Slurm, PostgreSQL, OpenSSH, iproute2 (needs apt-get and root)"
+	@echo "make faults   the matrix of faults (docs/reliability.md), with the cells that the other targets leave out"
 	@echo "make random   the same as fast in an order drawn from SEED=1"
 	@echo "make mutants PIECE=tune_spaces.gate: small changes to pure modules that their tests notice, and those they don't"
 	@echo "make docs     the documentation as a site, in build/site; a broken link is an error"
@@ -43,13 +44,17 @@ services:
 
 # Two workers with one thread each; ARGS="-n 0" runs all tests in one process.
 JOBS ?= 2
-test fast random: export OMP_NUM_THREADS ?= 1
+test fast faults random: export OMP_NUM_THREADS ?= 1
 
 test: setup
 	$(RUN) -m pytest -n $(JOBS) $(ARGS)
 
 fast: setup
 	$(RUN) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
+
+# Cells with the mark long take minutes and run here alone.
+faults: setup
+	FAULTS=all $(RUN) -m pytest -n $(JOBS) tests/faults $(ARGS)
 
 # A test that passes only after or before another one shows itself here; a failure is repeated with the same SEED.
 SEED ?= 1

@@ -103,22 +103,26 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
         os.close(handle)
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path, remedy: str = RESTORE) -> list[dict[str, Any]]:
     """Read the rows of a JSONL file that was written as a whole.
+
+    Args:
+        path: the file.
+        remedy: what a person can do if the file is damaged; the end of the error's message.
 
     Raises:
         UserError: a line is not JSON, or the file does not end in a newline.
     """
     data = Path(path).read_bytes()
     if data and not data.endswith(b"\n"):
-        raise UserError(f"{path} is damaged (its last line is incomplete): {RESTORE}")
+        raise UserError(f"{path} is damaged (its last line is incomplete): {remedy}")
     rows = []
     for number, line in enumerate(data.split(b"\n"), 1):
         try:
             if line.strip():
                 rows.append(json.loads(line))
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}:{number} is damaged ({_reason(error)}): {RESTORE}") from error
+            raise UserError(f"{path}:{number} is damaged ({_reason(error)}): {remedy}") from error
     return rows
 
 

@@ -18,6 +18,7 @@ RESULT = "result.json"
 ERROR = "error.json"
 STOPPED = "stopped.json"
 STOP = "stop"
+HEARTBEATS = "heartbeats"  # folder: see `heartbeat`
 TRIAL_FILES = (SPEC, SAMPLES, METRICS, RESULT)  # uploaded to MLflow once the trial has ended
 
 # Statuses, spelled as in MLflow.

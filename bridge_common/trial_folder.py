@@ -101,8 +101,11 @@ class TrialFolder:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether a sweep's scheduler ended the trial, which therefore never gets a result."""
-        return not self.finished and self.stopped_file.is_file()
+        """Whether a sweep's scheduler ended the trial, which therefore never gets a result.
+
+        A record of it that a full disk cut off is none: the trial goes on, and the scheduler decides again.
+        """
+        return not self.finished and self.stopped() is not None
 
     @property
     def failed(self) -> bool:
@@ -125,22 +128,23 @@ class TrialFolder:
 
     def result(self) -> dict[str, Any] | None:
         """Read `result.json`, or return None if the trial has not finished or the file is damaged."""
-        try:
-            return _read(self.result_file)
-        except UserError:
-            return None
+        return _read_or_none(self.result_file)
 
     def error(self) -> dict[str, Any] | None:
         """Read `error.json`; None if there was no error.
 
         It has `error`, the cause in one line; `traceback`, which ends with that line; `attempt`; and `refused`, whether
-        the job refused what was asked of it (`UserError`), missing in records of earlier versions.
+        the job refused what was asked of it (`UserError`), missing in records of earlier versions. Of a file that is
+        damaged it says so, as of no attempt: the trial has failed all the same.
         """
-        return _read(self.error_file)
+        try:
+            return _read(self.error_file)
+        except UserError as error:
+            return {"error": str(error), "traceback": "", "attempt": ""}
 
     def stopped(self) -> dict[str, Any] | None:
-        """Read `stopped.json`: `step` and `validation_accuracy`; None if the trial was not stopped early."""
-        return _read(self.stopped_file)
+        """Read `stopped.json`: `step` and `validation_accuracy`; None if it is not there or damaged."""
+        return _read_or_none(self.stopped_file)
 
     def stop_requested(self) -> bool:
         """Whether the job is asked to write a checkpoint and end."""
@@ -176,6 +180,10 @@ class TrialFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         files.append_jsonl(self.events_file, {"kind": "status", "time": time.time(), "status": status})
 
+    def append_tags(self, values: Mapping[str, str]) -> None:
+        """Append facts about the run to the events."""
+        files.append_jsonl(self.events_file, {"kind": "tags", "time": time.time(), "values": dict(values)})
+
     def write_result(self, record: Mapping[str, Any]) -> None:
         """Write `result.json`, which makes the trial finished."""
         files.write_json(self.result_file, dict(record))
@@ -195,6 +203,13 @@ class TrialFolder:
     def clear_error(self) -> None:
         """Remove `error.json` if there is one."""
         self.error_file.unlink(missing_ok=True)
+
+
+def _read_or_none(path: Path) -> Any:
+    try:
+        return _read(path)
+    except UserError:
+        return None
 
 
 def _read(path: Path) -> Any:

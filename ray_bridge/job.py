@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bridge_common import heartbeat
 from bridge_common.errors import StoppedError, UserError
 from bridge_common.files import read_json, write_json
 from bridge_common.trial_folder import TrialFolder
@@ -118,17 +119,29 @@ def _refuse_other_contents(spec: JobSpec, trial: TrialFolder) -> None:
 
 def _worker(config: Mapping[str, Any]) -> None:
     """Run one worker's part; what is among REPEATED once, restarts refuse at once: they would meet the same."""
+    import ray
+    import ray.train
+
     refused = Path(config["folder"]) / TRAIN / REFUSED
     if refused.is_file():
         raise UserError(read_json(refused)["reason"])
+    rank = ray.train.get_context().get_world_rank()
+    alive = heartbeat.Heartbeat(
+        Path(config["folder"]),
+        heartbeat.worker_name(rank),
+        rank=rank,
+        node_id=ray.get_runtime_context().get_node_id(),
+        every_s=heartbeat.interval(config["run"]["progress_timeout"]),
+    )
     try:
-        _train(config)
+        with alive.beating():
+            _train(config, alive)
     except REPEATED as error:
         write_json(refused, {"reason": str(error)})
         raise
 
 
-def _train(config: Mapping[str, Any]) -> None:
+def _train(config: Mapping[str, Any], alive: heartbeat.Heartbeat) -> None:
     import ray
     import ray.train
     import torch
@@ -137,7 +150,7 @@ def _train(config: Mapping[str, Any]) -> None:
     from ray_bridge.models.weights import auto_classes, read_ahead
     from ray_bridge.training.startup_timer import StartupTimer
 
-    startup = StartupTimer(config["called_at"])
+    startup = StartupTimer(config["called_at"], on_stage=lambda: alive.sign(heartbeat.LOADING))
     spec, run = build(JobSpec, dict(config["spec"])), build(RunSpec, dict(config["run"]))
     folder = Path(config["folder"])
     _refuse_other_contents(spec, TrialFolder(folder))
@@ -152,7 +165,7 @@ def _train(config: Mapping[str, Any]) -> None:
     torch.set_num_threads(max(1, int(run.cpus_per_worker)))
     worker = Worker(rank=rank, world=world, device=get_device(), shards=spec.target_shards)
     startup.done("imports")
-    trainer = Trainer(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), startup)
+    trainer = Trainer(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), startup, alive)
     gpu = torch.cuda.get_device_name(worker.device) if worker.device.type == "cuda" else None
     done = trainer.run()
     if done is None:

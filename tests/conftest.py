@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.mlflow_store import copy_database, empty_database
+from tests.support.ray_fixtures import connected_ray, ray_head  # noqa: F401
 from tests.support.real_model import REAL_MODEL
 
 os.environ["ABLATE_REPORTS"] = tempfile.mkdtemp(prefix="reports-")
@@ -21,6 +22,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from tests.support.xdist_schedule import TwoClustersAtMost
 
     return TwoClustersAtMost(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the long cells of the fault matrix unless `make faults` asks for them."""
+    if os.environ.get("FAULTS") == "all":
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("long")]
 
 
 @pytest.hookimpl(trylast=True)

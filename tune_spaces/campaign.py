@@ -273,6 +273,7 @@ class Campaign:
         self.check_code(allow_changed_code)
         needs = self.check_prerequisites(force)
         with self.records.locked():
+            self.records.restore_specs(self.plan.trials.values(), self.run_spec)
             self.freeze()
             self._record_start(needs, {"parallel": parallel, "limits": asdict(limits)})
             policy = self.policy()

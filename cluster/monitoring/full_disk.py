@@ -1,7 +1,9 @@
-"""Say that a disk is full, which Ray, Tune and MLflow report in hundreds of lines that name no folder."""
+"""Say that a disk is full or read-only, which Ray, Tune and MLflow report in hundreds of lines that name no folder."""
 
+import errno
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +17,13 @@ LEAST_BYTES = 1 << 20
 
 
 def full_disk(folders: Iterable[Path]) -> str | None:
-    """Return in one line which of these folders are on a full disk, and the remedy; None if all have room."""
-    full = [str(folder) for folder in folders if _is_full(folder)]
-    return f"disk full: {', '.join(full)}: free some space, then `resume` goes on from what is there" if full else None
+    """Return in one line which of these folders take nothing more, why, and the remedy; None if all do."""
+    given = list(folders)
+    if full := [str(folder) for folder in given if _is_full(folder)]:
+        return f"disk full: {', '.join(full)}: free some space, then `resume` goes on from what is there"
+    if closed := [str(folder) for folder in given if _is_read_only(folder)]:
+        return f"read-only: {', '.join(closed)}: make it writable, then `resume` goes on from what is there"
+    return None
 
 
 @contextmanager
@@ -39,7 +45,19 @@ def naming_full_disks(*folders: Path) -> Iterator[None]:
         raise click.exceptions.Exit(1) from error
 
 
+def _is_read_only(folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=_existing(folder)):
+            return False
+    except OSError as error:  # a mount that the kernel has closed after an error still calls itself writable
+        return error.errno == errno.EROFS
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
 def _is_full(folder: Path) -> bool:
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    there = _existing(folder)
     state = os.statvfs(there)
     return state.f_bavail * state.f_frsize < LEAST_BYTES or (state.f_files > 0 and state.f_favail == 0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TextIO
 
-from bridge_common import metric_names, trial_files
+from bridge_common import heartbeat, metric_names, trial_files
 from bridge_common.threads import repeating
 from bridge_common.trial_folder import TrialFolder
 from cluster.monitoring.text import accuracy_in_words, wrapped
@@ -127,6 +127,8 @@ class Progress:
     def _show(self, watched: Watched, event: dict[str, Any]) -> None:
         if event.get("kind") == "status":
             self._show_status(watched, event["status"])
+        elif event.get("kind") == "tags" and heartbeat.STALLED in event["values"]:
+            self._print(f"{watched.label}: {event['values'][heartbeat.STALLED]}")
         elif event.get("kind") == "metrics":
             watched.step = int(event["step"])
             self._show_metrics(watched, event["values"])

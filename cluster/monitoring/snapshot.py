@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bridge_common import metric_names, trial_files
+from bridge_common import heartbeat, metric_names, trial_files
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.policy import Policy
 from tune_spaces.records.usage import TrialLog, Usage
@@ -22,6 +22,7 @@ ORDER = (
     "ready",
     "waits for the gate",
 )
+QUIET_S = 60.0  # seconds without a sign of life that are shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class TrialState:
         on_test: whether that accuracy is of the test items.
         seconds: of all attempts.
         left: estimated seconds until it ends; 0 if it has ended.
+        note: for how long it has given no sign of life, in words; "" if it does or does not run.
     """
 
     name: str
@@ -53,6 +55,7 @@ class TrialState:
     on_test: bool
     seconds: float
     left: float
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +168,7 @@ class Watcher:
             on_test=on_test,
             seconds=seconds,
             left=self._left(name, state, log, seconds, now),
+            note=no_step(self.campaign, name, now) if state == "running" else "",
         )
 
     def _left(self, name: str, state: str, log: TrialLog, seconds: float, now: float) -> float:
@@ -177,6 +181,19 @@ class Watcher:
             speed = (log.last - when) / (log.step - step)
             return max(0.0, (self.campaign.plan.trials[name].spec.steps - log.step) * speed - (now - log.last))
         return max(0.0, whole - seconds)
+
+
+def no_step(campaign: Campaign, name: str, now: float) -> str:
+    """Return for how long a running trial has given no sign of life, in words; "" if it did lately.
+
+    Args:
+        campaign: the trial's campaign.
+        name: the trial's name in the plan.
+        now: the present time, in seconds since 1970.
+    """
+    quiet = heartbeat.seconds_without_sign(campaign.trial(name).path, now)
+    timeout = campaign.run_spec.progress_timeout or QUIET_S
+    return "" if quiet is None or quiet < min(QUIET_S, timeout / 2) else f"no step for {quiet:.0f} s"
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:

@@ -1,12 +1,14 @@
 """Print the state of the campaigns of a storage, from their folders: trials done, the gate, and the driver process."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
-from bridge_common import metric_names, trial_files
+from bridge_common import heartbeat, metric_names, trial_files
 from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
+from cluster.monitoring.snapshot import no_step
 from cluster.monitoring.summary import gate_lines
 from cluster.monitoring.text import wrapped
 from tune_spaces.campaign import Campaign
@@ -35,20 +37,21 @@ def print_status(storage: Path, name: str | None, as_json: bool = False) -> None
         return
     for each in names:
         try:
-            campaign = Campaign.load(storage, each)
-        except UserError as error:  # a plug-in that is missing here must not hide the other campaigns
+            _print_campaign(console, Campaign.load(storage, each), trials=len(names) == 1)
+        except UserError as error:  # a damaged file, or a plug-in that is missing here, must not hide other campaigns
             if len(names) == 1:
                 raise
             console.print(f"{each}: {error}", markup=False, soft_wrap=True)
-        else:
-            _print_campaign(console, campaign, trials=len(names) == 1)
 
 
 def _state_of(storage: Path, name: str) -> dict[str, Any]:
     try:
-        campaign = Campaign.load(storage, name)
+        return _state_of_campaign(Campaign.load(storage, name))
     except UserError as error:
         return {"campaign": name, "error": str(error)}
+
+
+def _state_of_campaign(campaign: Campaign) -> dict[str, Any]:
     policy = campaign.policy()
     trials = [{"name": name, "state": _trial_state(campaign.trial(name))} for name in policy.wanted()]
     return {
@@ -115,5 +118,10 @@ def _trial_line(campaign: Campaign, name: str) -> str:
         return f"{label}: failed: {error['error']}"
     if not folder.events_file.is_file():
         return f"{label}: not started"
-    steps = [event["step"] for event in folder.events() if event.get("kind") == "metrics"]
-    return f"{label}: step {max(steps, default=0)} of {trial.spec.steps}"
+    events = folder.events()
+    steps = [event["step"] for event in events if event.get("kind") == "metrics"]
+    line = f"{label}: step {max(steps, default=0)} of {trial.spec.steps}"
+    if campaign.records.is_driven() and (note := no_step(campaign, name, time.time())):
+        line += f", {note}"
+    stalls = [event["values"][heartbeat.STALLED] for event in events if heartbeat.STALLED in event.get("values", ())]
+    return line + (f"; earlier: {stalls[-1]}" if stalls else "")

@@ -46,9 +46,10 @@ def _watch(watcher: Watcher, every: float, refresh: Callable[[], str | None] | N
         shown = None
         while True:
             snapshot = watcher.snapshot()
-            if console.is_terminal or snapshot.counts() != shown:
+            states = snapshot.counts(), [bool(trial.note) for trial in snapshot.trials]
+            if console.is_terminal or states != shown:
                 show(render(watcher.campaign, snapshot))
-            shown = snapshot.counts()
+            shown = states
             if not snapshot.driven:
                 return
             time.sleep(every)
@@ -100,7 +101,7 @@ def _cells(trial: TrialState) -> tuple[str, ...]:
     return (
         trial.variant,
         str(trial.seed),
-        trial.state,
+        f"{trial.state}: {trial.note}" if trial.note else trial.state,
         trial.node or "",
         f"{trial.step}/{trial.steps}" if trial.state in ("running", "stopped", "finished", "reused") else "",
         accuracy,

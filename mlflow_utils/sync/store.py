@@ -173,12 +173,17 @@ class Store:
                 self._client.log_batch(run_id, params=new[at : at + TEXTS], tags=labels[at : at + TEXTS])
 
     def upload(self, run_id: str, path: Path, folder: str | None) -> None:
-        """Upload a file, or the files of a folder, to `folder` of the run's artifacts, replacing existing ones."""
+        """Upload a file, or the files of a folder, to `folder` of the run's artifacts, replacing existing ones.
+
+        Of a folder that is being written, hidden files are left out: they are about to get their final name.
+        """
+        files = [path]
+        if path.is_dir():
+            files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
         with _sorted_errors():
-            if path.is_dir():
-                self._client.log_artifacts(run_id, str(path), "/".join(filter(None, [folder, path.name])))
-            else:
-                self._client.log_artifact(run_id, str(path), folder)
+            for file in files:
+                parts = [folder, *file.relative_to(path.parent).parent.parts]
+                self._client.log_artifact(run_id, str(file), "/".join(filter(None, parts)) or None)
 
     def set_status(self, run_id: str, status: str, ended: int | None) -> None:
         """Set a run's status; a final one with the end of the run, in milliseconds since 1970."""

@@ -110,8 +110,13 @@ class FrozenStates(ABC):
             rows.append(self._states(number)[at])
         return rows
 
-    def prepare(self, worker: Worker) -> None:
-        """Compute the states of all examples in advance, each worker its share; without a folder, do nothing."""
+    def prepare(self, worker: Worker, on_chunk: Callable[[], None] = lambda: None) -> None:
+        """Compute the states of all examples in advance, each worker its share; without a folder, do nothing.
+
+        Args:
+            worker: this process among its peers.
+            on_chunk: called after each chunk of examples.
+        """
         if self.folder is None:
             return
         mine = {}
@@ -125,6 +130,7 @@ class FrozenStates(ABC):
                         writes.append(disk.submit(self._write, chunk, flat))
                 if len(writes) > _PENDING_WRITES:
                     writes.popleft().result()
+                on_chunk()
             for write in writes:
                 write.result()
         for described in worker.gather(mine):  # so that no worker encodes the others' examples to name their files

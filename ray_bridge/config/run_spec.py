@@ -21,6 +21,12 @@ class RunSpec(Frozen):
     checkpoint_every: Count = Field(100, description="steps between checkpoints, from which a killed job goes on")
     log_every: Count = Field(1, description="steps between records of the loss terms")
     max_failures: int = Field(2, ge=0, description="restarts allowed after a worker has failed")
+    progress_timeout: float | None = Field(
+        1800.0,
+        ge=0,
+        description="seconds without a step, an evaluated batch or another sign of life after which a job counts as "
+        "hung: it is killed and started again from its checkpoint, as after a failure; none or 0 waits for ever",
+    )
     autocast: bool = Field(True, description="train under bfloat16 autocast on GPUs that support it")
     recompute_tokens: int | None = Field(
         None,

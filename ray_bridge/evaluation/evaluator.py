@@ -86,6 +86,7 @@ class Evaluator:
         written: what the source wrote for each example of the last call of `text_bridge`.
         source_texts: what the source read and wrote in the last call of a condition at a number of tokens.
         seconds: time of the last call, by condition; absent if its outputs were in the cache.
+        on_batch: called before each batch that this process decodes; does nothing unless it is replaced.
     """
 
     def __init__(self, pair: ModelPair, worker: Worker, batch_size: int, cache: NodeCache) -> None:
@@ -96,6 +97,7 @@ class Evaluator:
         self.written: list[str] = []
         self.source_texts: dict[str, SourceText] = {}
         self.seconds: dict[str, float] = {}
+        self.on_batch: Callable[[], None] = lambda: None
         self._dealt: set[tuple[str, ...]] = set()
 
     def evaluate(
@@ -369,6 +371,7 @@ class Evaluator:
         stopping = Stopping.of(lm, limits.stops)
         own_outputs: dict[int, Output] = {}
         for number in sharing.share(len(batches)):
+            self.on_batch()
             batch = batches[number]
             soft = None
             if soft_of is not None:

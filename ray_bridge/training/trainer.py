@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import functools
 import math
 import platform
 import time
@@ -10,12 +9,14 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bridge_common.event_log import EventLog
+from bridge_common.heartbeat import Heartbeat
 from bridge_common.metric_names import LOSS, accuracy
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import TranslatorModule
@@ -27,11 +28,13 @@ from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.evaluation.pooling_report import pooling_report
 from ray_bridge.evaluation.selection import CHECKPOINT, SELECTED, Best, Weights, save_selected
 from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.inputs.text_slots import teacher_slots
 from ray_bridge.noise import draw_ahead
 from ray_bridge.objectives.objective import Losses, backward
 from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.splits import Splits
+from ray_bridge.tasks.task import Example
 from ray_bridge.training.async_checkpoint import Snapshot
 from ray_bridge.training.build import build_parts
 from ray_bridge.training.checkpoint import TrainingState
@@ -58,6 +61,7 @@ class Trainer:
         session: the worker, and where its checkpoints are kept.
         cache: folder of files that trials on a node share, or None to share nothing.
         startup: the timer that was started when the job was called; by default one that starts here.
+        alive: counts steps, evaluated batches and stored states as signs of life; by default nobody is told.
 
     Raises:
         UserError: if the batch does not divide among the workers, or data, checkpoints and settings do not fit.
@@ -71,9 +75,10 @@ class Trainer:
         session: Session,
         cache: Path | None,
         startup: StartupTimer | None = None,
+        alive: Heartbeat | None = None,
     ) -> None:
         check_run(spec, run)
-        self.startup = startup or StartupTimer()
+        self.startup, self.alive = startup or StartupTimer(), alive or Heartbeat(None)
         self.spec, self.run_spec, self.folder, self.session = spec, run, folder, session
         self.worker = session.worker
         self.rows = self.worker.data_parallel  # by which training examples are shared out
@@ -83,6 +88,7 @@ class Trainer:
         self.source_states, self.teacher_states = parts.source_states, parts.teacher_states
         self.translator, self.parameters, self.optimiser = parts.translator, parts.parameters, parts.optimiser
         self.terms, self.passes, self.evaluator = parts.terms, parts.passes, parts.evaluator
+        self.evaluator.on_batch = partial(self.alive.sign, "evaluation")
         # Gradients pass through the frozen target in its own dtype, in which small ones would be 0.
         self.scaler = torch.amp.GradScaler(self.worker.device.type, enabled=spec.model_dtype == "float16")
         self.average: Weights = {}
@@ -163,8 +169,9 @@ class Trainer:
 
     def prepare(self) -> None:
         """Compute the frozen models' states of the training examples, before steps ask for them."""
-        self.source_states.prepare(self.worker)
-        self.teacher_states.prepare(self.rows)
+        computed = partial(self.alive.sign, "frozen states")
+        self.source_states.prepare(self.worker, computed)
+        self.teacher_states.prepare(self.rows, computed)
 
     def _fit_whitening(self) -> None:
         """Compute the whitening statistics from all training prompts, or from as many as the job reads or needs.
@@ -178,15 +185,19 @@ class Trainer:
         # The chunks of the stored states: every worker has encoded and computed its own, whatever their number.
         size = CHUNK if len(prompts) >= CHUNK * self.worker.world else 1
         batches = [prompts[at : at + size] for at in range(0, len(prompts), size)]
-        sources = (self.source_states(self.pair.encoder(batches[i])) for i in self.worker.share(len(batches)))
+        sources = (self._source_states(batches[i]) for i in self.worker.share(len(batches)))
         if fitted:
-            teacher = functools.partial(teacher_slots, self.spec, self.pair.target)
+            teacher = partial(teacher_slots, self.spec, self.pair.target)
             metrics = self.translator.fit_regression(sources, teacher, self.worker)
         else:
             metrics = self.translator.fit_whitening(sources, self.worker)
         if self.events:
             self.events.metrics(0, metrics)
         self._start_average()
+
+    def _source_states(self, examples: Sequence[Example]) -> SourceBatch:
+        self.alive.sign("statistics")
+        return self.source_states(self.pair.encoder(examples))
 
     def _start_average(self) -> None:
         if self.spec.ema_decay:
@@ -222,6 +233,7 @@ class Trainer:
         for name, value in self.translator.state_dict().items() if self.average else ():
             self.average[name].lerp_(value, 1 - self.spec.ema_decay)
         self.step += 1
+        self.alive.sign("training")
         self._draw_next_noise()  # while the device computes: logging the step waits for it
         self._log_step(losses, float(norm), began, items)
 

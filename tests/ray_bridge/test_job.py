@@ -13,6 +13,7 @@ import torch
 import ray_bridge
 from bridge_common.errors import UserError
 from bridge_common.files import read_json, read_jsonl, read_log, write_jsonl
+from bridge_common.heartbeat import LOADING, Heartbeat
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import build_translator
@@ -215,3 +216,23 @@ def test_each_stage_of_startup_is_recorded(spec: JobSpec, tmp_path: Path) -> Non
         spec, tiny_run(workers=1), tmp_path, session, tmp_path / "cache", StartupTimer(time.time() - 1000)
     ).run()
     assert again["startup_seconds"] < 1000  # what went on from a checkpoint counts its own process alone
+
+
+def test_loading_preparing_training_and_evaluating_give_signs_of_life(spec: JobSpec, tmp_path: Path) -> None:
+    signs: list[str] = []
+
+    class Heard(Heartbeat):
+        def sign(self, doing: str) -> None:
+            signs.append(doing)
+
+    alive = Heard(None)
+    start = StartupTimer(on_stage=lambda: alive.sign(LOADING))
+    Trainer(
+        spec, tiny_run(workers=1, eval_batch_size=4), tmp_path, LocalSession(tmp_path), tmp_path / "cache", start, alive
+    ).run()
+    assert signs[:2] == [LOADING, LOADING], "models and translator"
+    first = {doing: signs.index(doing) for doing in ("frozen states", "statistics", "evaluation", "training")}
+    assert sorted(first, key=lambda doing: first[doing]) == list(first)
+    assert signs.count("training") == spec.steps
+    after = signs[len(signs) - signs[::-1].index("training") :]
+    assert after.count("evaluation") >= len(CONDITIONS) * -(-13 // 4), "each batch of the test items"

@@ -4,6 +4,9 @@
 step, "fail": [variants that raise], "samples": whether to write samples, "deaf": whether they ignore a request to
 stop, "hold": whether they wait after their first step until `STORAGE/go` is there}. Accuracies are by variant or
 "variant/seed". What the jobs do is appended to `STORAGE/journal.jsonl`.
+
+Their metric `checksum` depends on every step in its order: a step that is lost, repeated or done on another
+state after a restart changes it.
 """
 
 import json
@@ -15,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bridge_common import files
+from bridge_common import files, heartbeat
 from bridge_common.errors import StoppedError
 from bridge_common.trial_folder import TrialFolder
 
@@ -30,14 +33,21 @@ def journal(folder: Path, **what: Any) -> None:
     files.append_jsonl(folder.parents[2] / "journal.jsonl", {**what, "time": time.time(), "pid": os.getpid()})
 
 
-def finish(folder: Path, node_id: str | None, started: float, gpu: str | None = None) -> dict[str, Any]:
+def checksum(steps: int, state: float = 1.0, first: int = 0) -> float:
+    """Return the state after the last of so many steps, given that before the step `first`."""
+    for step in range(first, steps):
+        state = state * 1.1 % 1 + 1 / (step + 3)
+    return state
+
+
+def finish(folder: Path, node_id: str | None, started: float, gpu: str | None = None, **more: float) -> dict[str, Any]:
     """Write metrics, samples if asked for, and the result of a trial."""
     asked, given = settings(folder), files.read_json(folder / "spec.json")
     n = given["spec"]["test_examples"] or asked.get("n", 1000)
     wanted = asked["accuracy"]
     accuracy = wanted.get(f"{given['variant']}/{given['seed']}", wanted.get(given["variant"]))
     correct = round(accuracy * n)
-    metrics = {"accuracy/bridged": correct / n, "correct/bridged": correct, "n": n}
+    metrics = {"accuracy/bridged": correct / n, "correct/bridged": correct, "n": n, **more}
     result = {
         "variant": given["variant"],
         "fingerprint": given["fingerprint"],
@@ -62,11 +72,11 @@ def finish(folder: Path, node_id: str | None, started: float, gpu: str | None = 
     return result
 
 
-def _steps(folder: Path, **where: Any) -> None:
-    """Do the steps of a trial; they are counted in a file, from which a later attempt goes on."""
+def _steps(folder: Path, **where: Any) -> float:
+    """Do the steps of a trial and return its checksum; a file holds both, from which a later attempt goes on."""
     asked, given = settings(folder), files.read_json(folder / "spec.json")
     state = folder / "steps.json"
-    done = files.read_json(state) if state.is_file() else 0
+    done, value = files.read_json(state) if state.is_file() else (0, 1.0)
     about = {"variant": given["variant"], "seed": given["seed"], **where}
     journal(folder, event="start", step=done, **about)
     if given["variant"] in asked.get("fail", []):
@@ -80,7 +90,8 @@ def _steps(folder: Path, **where: Any) -> None:
             folder / "events.jsonl",
             {"kind": "metrics", "time": time.time(), "step": step, "values": {"loss/total": 1 / (1 + step)}},
         )
-        files.write_json(state, step + 1)
+        value = checksum(step + 1, value, step)
+        files.write_json(state, [step + 1, value])
         if TrialFolder(folder).stop_requested() and not asked.get("deaf"):
             raise StoppedError(str(folder))
         validation = asked.get("validation", {}).get(given["variant"])
@@ -89,15 +100,16 @@ def _steps(folder: Path, **where: Any) -> None:
 
             tune.report({"step": step + 1, "validation_accuracy": validation})
     journal(folder, event="end", **about)
+    return value
 
 
 def direct(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
     """Run in the trial's own process, without resources."""
     started = time.time()
-    _steps(folder)
+    value = _steps(folder)
     import ray
 
-    return finish(folder, ray.get_runtime_context().get_node_id(), started)
+    return finish(folder, ray.get_runtime_context().get_node_id(), started, checksum=value)
 
 
 def validated(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
@@ -113,10 +125,10 @@ def _placed_task(folder: Path, started: float) -> dict[str, Any]:
     import ray
 
     node = ray.get_runtime_context().get_node_id()
-    _steps(folder, node=node)
+    value = _steps(folder, node=node)
     resources = next(each["Resources"] for each in ray.nodes() if each["NodeID"] == node)
     kinds = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
-    return finish(folder, node, started, gpu=kinds[0] if kinds else None)
+    return finish(folder, node, started, gpu=kinds[0] if kinds else None, checksum=value)
 
 
 def placed(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
@@ -147,16 +159,31 @@ def placed(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
 def _loop(config: dict[str, Any]) -> None:
     import ray
     import ray.train
+
+    folder, rank = Path(config["folder"]), ray.train.get_context().get_world_rank()
+    alive = heartbeat.Heartbeat(
+        folder,
+        heartbeat.worker_name(rank),
+        rank=rank,
+        node_id=ray.get_runtime_context().get_node_id(),
+        every_s=heartbeat.interval(config["progress_timeout"]),
+    )
+    with alive.beating():
+        _train(config, folder, rank == 0, alive)
+
+
+def _train(config: dict[str, Any], folder: Path, first: bool, alive: heartbeat.Heartbeat) -> None:
+    import ray
+    import ray.train
     import torch
 
-    folder, context = Path(config["folder"]), ray.train.get_context()
-    asked, first = settings(folder), context.get_world_rank() == 0
+    asked = settings(folder)
     variant = files.read_json(folder / "spec.json")["variant"]
     node = ray.get_runtime_context().get_node_id()
-    step, checkpoint = 0, ray.train.get_checkpoint()
+    step, value, checkpoint = 0, 1.0, ray.train.get_checkpoint()
     if checkpoint:
         with checkpoint.as_directory() as place:
-            step = json.loads((Path(place) / "step.json").read_text()) + 1
+            step, value = json.loads((Path(place) / "step.json").read_text())
     if first:
         journal(folder, event="loop", variant=variant, step=step, node=node)
     if variant in asked.get("fail", []):
@@ -164,16 +191,19 @@ def _loop(config: dict[str, Any]) -> None:
     for number in range(step, asked.get("steps", 1)):
         torch.distributed.barrier()
         time.sleep(asked.get("pause", 0))
+        value = checksum(number + 1, value, number)
+        alive.sign("training")
         with tempfile.TemporaryDirectory() as place:
             saved = None
             if first:
-                (Path(place) / "step.json").write_text(json.dumps(number))
+                (Path(place) / "step.json").write_text(json.dumps([number + 1, value]))
                 saved = ray.train.Checkpoint.from_directory(place)
             ray.train.report({"step": number}, checkpoint=saved)
         if first:
             journal(folder, event="step", variant=variant, step=number, node=node)
     if first:
-        finish(folder, node, config["started"])
+        finish(folder, node, config["started"], checksum=value)
+        journal(folder, event="end", variant=variant, node=node)
     torch.distributed.barrier()
 
 
@@ -187,7 +217,11 @@ def trained(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
     resources = {"CPU": run.cpus_per_worker} | ({"GPU": 1} if run.use_gpu else {})
     TorchTrainer(
         _loop,
-        train_loop_config={"folder": str(folder), "started": time.time()},
+        train_loop_config={
+            "folder": str(folder),
+            "started": time.time(),
+            "progress_timeout": run.progress_timeout,
+        },
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=run.workers,

@@ -1,4 +1,4 @@
-"""How `pytest -n` shares out the tests: file by file, and the integration tests in two rows of files.
+"""How `pytest -n` shares out the tests: file by file, and the tests of integration and faults in two rows of files.
 
 Files that ask for the shared Ray head run one after the other on one worker, so that they share it. The other
 integration tests, whose clusters and servers are their own, are a second row: at most two clusters run at a time. They
@@ -12,17 +12,17 @@ from typing import Any
 
 from xdist.scheduler import LoadFileScheduling
 
-FOLDER = "tests/integration"
-SHARED, OWN = f"{FOLDER}: the shared Ray head", f"{FOLDER}: their own clusters"
+FOLDERS = ("tests/integration/", "tests/faults/")
+SHARED, OWN = "integration: the shared Ray head", "integration: their own clusters"
 FIRST = (SHARED, OWN, "tests/docs/test_notebook.py", "tests/docs/test_examples.py")
 
 
 class TwoClustersAtMost(LoadFileScheduling):
-    """Schedule each file as one unit, and the folder of integration tests as two."""
+    """Schedule each file as one unit, and the folders of integration tests and faults as two."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.split("::", 1)[0]
-        return _row(self.config.rootpath / file) if file.startswith(f"{FOLDER}/") else file
+        return _row(self.config.rootpath / file) if file.startswith(FOLDERS) else file
 
     def _assign_work_unit(self, node: Any) -> None:
         for unit in reversed(FIRST):

@@ -73,11 +73,14 @@ class CostModel:
         """Return the model with the finished trials that ran on GPUs, or on CPUs, as `run` would.
 
         The card is the one that most of them ran on; times of other cards correct nothing. A trial whose plug-in is not
-        here is left out.
+        here, or whose record is damaged, is left out.
         """
         records = []
         for trial in trials:
-            record, result = trial.spec(), trial.result()
+            try:
+                record, result = trial.spec(), trial.result()
+            except UserError:
+                continue
             if record is None or not result or result.get("reused_from") or "run" not in record:
                 continue
             if record["run"].get("use_gpu") == run.use_gpu and result.get("seconds"):

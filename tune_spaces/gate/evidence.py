@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from bridge_common import files
+from bridge_common.errors import UserError
 from bridge_common.intervals import score_interval_of, wilson
 from bridge_common.trial_folder import TrialFolder
 from tune_spaces.gate.outcome import BRIDGED, Outcome
@@ -16,6 +17,8 @@ from tune_spaces.gate.outcome import BRIDGED, Outcome
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_AGAIN = "restore it from a copy, or remove result.json beside it and resume the campaign, which evaluates it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,17 +90,24 @@ def pool(outcomes: Sequence[Outcome], level: float = 0.95, earlier: Evidence | N
 
 
 def _answers(outcome: Outcome) -> _Answers | None:
-    """Read which test items were answered correctly; None if the trial recorded no samples."""
+    """Read which test items were answered correctly; None if the trial recorded no samples.
+
+    Raises:
+        UserError: the samples are damaged, or not as many as were scored.
+    """
     path = TrialFolder(Path(outcome.folder)).samples if outcome.folder else None
     if path is None:
         return None
     stat = path.stat()
-    return _read(path, stat.st_mtime_ns, stat.st_ino)
+    answers = _read(path, stat.st_mtime_ns, stat.st_ino)
+    if outcome.n and len(answers.correct) != outcome.n:  # cut off where a line ends
+        raise UserError(f"{path} is damaged ({len(answers.correct)} of {outcome.n} items): {_AGAIN}")
+    return answers
 
 
 @lru_cache(maxsize=16)  # a policy decides anew at every poll, and samples hold long texts
 def _read(path: Path, changed_ns: int, inode: int) -> _Answers:
-    rows = files.read_jsonl(path)
+    rows = files.read_jsonl(path, _AGAIN)
     return _Answers(
         correct={row["id"]: bool(row[f"{BRIDGED}_correct"]) for row in rows},
         clusters={row["id"]: str(row["cluster"]) for row in rows if row.get("cluster") not in (None, "")},

@@ -15,9 +15,11 @@ from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.connect import connected
 from tune_spaces.ray_tune.interrupts import CHECKPOINT_S, Interrupts, interruptible
+from tune_spaces.ray_tune.lost_ray import ends_with_local_ray
 from tune_spaces.ray_tune.nodes import check_free
 from tune_spaces.ray_tune.output import ray_messages_in
 from tune_spaces.ray_tune.places import Places
+from tune_spaces.ray_tune.stalls import StallWatch
 from tune_spaces.ray_tune.trainable import Job, tune_trial
 from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.limits import LimitKeeper, Limits
@@ -67,7 +69,11 @@ def fit(
     Raises:
         UserError: no node can hold a job, or none is free and `wait` is false.
     """
-    with interruptible(ends_process=False) as interrupts, connected(run):
+    with (
+        interruptible(ends_process=False) as interrupts,
+        connected(run),
+        ends_with_local_ray(interrupts, campaign.record_stop),
+    ):
         from ray import tune
         from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback
 
@@ -132,12 +138,14 @@ def fit(
                 verbose=0,
             ),
         )
+        stalls = StallWatch(searcher.running, campaign.trial, run.progress_timeout)
         early = EndEarly(campaign, searcher, stopper, keeper, interrupts)
         try:
             with (
                 interrupts.awaited(),
                 repeating(END_POLL, early.look, "end"),
                 repeating(SCHEDULE_POLL, record, "schedule"),
+                repeating(stalls.every_s, stalls.look, "stalls"),
                 ray_messages_in(campaign.path / trial_files.RAY_LOG),
             ):
                 tuner.fit()

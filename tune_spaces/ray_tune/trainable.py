@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge_common import metric_names, trial_files
+from bridge_common import heartbeat, metric_names, trial_files
 from bridge_common.errors import StoppedError
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, RunSpec, build
@@ -90,11 +90,13 @@ def _run(job: Job, config: dict[str, Any], trial: TrialFolder, attempt: str) -> 
 
     record = trial.spec()
     assert record is not None, f"{trial.path} has no {trial_files.SPEC}: the searcher writes it first"
+    heartbeat.clear(trial.path)
     trial.append_status(trial_files.RUNNING)
     started = time.time()
     try:
         spec, run = build(JobSpec, record["spec"]), build(RunSpec, record["run"])
-        result = _run_on_node(job, spec, run, trial.path, config.get("prefer_node"))
+        with _alive(trial, run).beating():
+            result = _run_on_node(job, spec, run, trial.path, config.get("prefer_node"))
     except StoppedError:
         trial.append_status(trial_files.KILLED)
         return None
@@ -110,6 +112,14 @@ def _run(job: Job, config: dict[str, Any], trial: TrialFolder, attempt: str) -> 
     trial.clear_error()
     trial.append_status(trial_files.FINISHED)
     return result
+
+
+def _alive(trial: TrialFolder, run: RunSpec) -> heartbeat.Heartbeat:
+    import ray
+
+    node_id = ray.get_runtime_context().get_node_id()
+    every_s = heartbeat.interval(run.progress_timeout)
+    return heartbeat.Heartbeat(trial.path, node_id=node_id, doing="waiting for its job", every_s=every_s)
 
 
 def _run_on_node(job: Job, spec: JobSpec, run: RunSpec, folder: Path, node_id: str | None) -> dict[str, Any]:

@@ -93,6 +93,21 @@ class CampaignFolder:
         unfinished = [trial for trial in trials if trial.begun and not trial.finished and not trial.stopped_early]
         return [trial.name for trial in unfinished if trained_by(trial)[-1:] not in ([], [code_digest()])]
 
+    def restore_specs(self, trials: Iterable[PlannedTrial], run: RunSpec) -> None:
+        """Write `spec.json` of finished trials again if a full disk or a crash has damaged it.
+
+        Args:
+            trials: planned trials.
+            run: how they run.
+        """
+        for trial in trials:
+            folder = self.trial(trial.name)
+            try:
+                folder.spec()
+            except UserError:
+                if (result := folder.result()) is not None:
+                    self.begin(trial, run, list(result.get("code", ())))
+
     # -- records ------------------------------------------------------------------------------------------------------
 
     @property
@@ -239,7 +254,10 @@ class CampaignFolder:
 def trained_by(trial: TrialFolder) -> list[str]:
     """Return the digests of the code that trained a trial until now, the latest last; none before its first step."""
     begun = any(event["kind"] == "metrics" and event["step"] > 0 for event in trial.events())
-    return list((trial.spec() or {}).get("code", ())) if begun else []
+    try:
+        return list((trial.spec() or {}).get("code", ())) if begun else []
+    except UserError:  # damaged: `begin` writes it again
+        return []
 
 
 def _read(path: Path, remedy: str) -> Any:

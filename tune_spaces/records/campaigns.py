@@ -8,12 +8,18 @@ from tune_spaces.records.campaign_folder import CampaignFolder
 
 def campaigns(storage: Path) -> list[str]:
     """Return the names of the campaigns in a storage, the one started last at the end."""
-    started = [
-        (record["starts"][-1]["time"], folder.name)
-        for folder in CampaignFolder.all_in(storage)
-        if (record := folder.campaign())
-    ]
-    return [name for _, name in sorted(started)]
+    return [name for _, name in sorted((_started(folder), folder.name) for folder in CampaignFolder.all_in(storage))]
+
+
+def _started(folder: CampaignFolder) -> float:
+    """Return when a campaign was started last; if its record is damaged, when that was written.
+
+    A campaign whose record is damaged must not hide the others of its storage.
+    """
+    try:
+        return float((folder.campaign() or {})["starts"][-1]["time"])
+    except (UserError, LookupError, TypeError):
+        return folder.campaign_file.stat().st_mtime
 
 
 def choose(storage: Path, name: str | None) -> str:

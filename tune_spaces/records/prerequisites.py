@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bridge_common.errors import UserError
 from ray_bridge import JobSpec
 from tune_spaces.records.campaign_folder import CampaignFolder
 
@@ -23,10 +24,13 @@ def prerequisite(storage: Path, phase: str, base: JobSpec) -> dict[str, Any]:
     """
     standings = []
     for folder in CampaignFolder.all_in(storage):
-        record = folder.campaign() or {}
+        try:
+            record, gate = folder.campaign() or {}, folder.gate() or {}
+        except UserError as error:  # it may or may not be the one
+            standings.append(str(error))
+            continue
         if record["phase"]["name"] != phase or not _same_study(record["base"], base):
             continue
-        gate = folder.gate() or {}
         if gate.get("passed"):
             return {"phase": phase, "passed": True, "campaign": folder.name, "reason": "passed"}
         standings.append(f"{folder.name} {_standing(gate)}")

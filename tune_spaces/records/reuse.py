@@ -19,7 +19,8 @@ Finished = Mapping[str, list[TrialFolder]]
 
 RESCAN_S = 5.0  # for so long the finished trials of a storage are remembered
 _FINGERPRINTED = re.compile(r"-[0-9a-f]{8}$")
-_NOT_COPIED = frozenset({"train", trial_files.STOP, trial_files.SENT, trial_files.SPEC, trial_files.RESULT})
+_RECORDS = {trial_files.STOP, trial_files.SENT, trial_files.SPEC, trial_files.RESULT}
+_NOT_COPIED = frozenset({"train", trial_files.HEARTBEATS, *_RECORDS})
 
 
 def finished_trials(storage: Path) -> dict[str, list[TrialFolder]]:

@@ -1,15 +1,20 @@
 """`status --watch` reads a campaign's folder, from any machine: states, steps, accuracy so far, time left."""
 
+import io
+import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from bridge_common import files
+from bridge_common.heartbeat import Heartbeat
 from bridge_common.trial_folder import TrialFolder
 from cluster.cli.app import app
 from cluster.monitoring.snapshot import Snapshot, Watcher, makespan
-from cluster.monitoring.watch import duration, headline
+from cluster.monitoring.status import _trial_line
+from cluster.monitoring.watch import duration, headline, render
 from ray_bridge import tiny, tiny_run
 from tests.support.ray_searches import SearchDriver
 from tune_spaces.campaign import Campaign
@@ -65,6 +70,31 @@ def test_what_runs_what_waits_and_for_how_long(campaign: Campaign) -> None:
     assert now.counts() == {"running": 1, "starting": 1, "waits for the gate": 6}
     assert now.gpu_hours == pytest.approx(40 * 2 / 3600)
     assert "1 wait for their GPUs or CPUs" in headline(campaign, now)
+
+
+def test_a_trial_without_a_sign_of_life_is_shown_as_such(campaign: Campaign) -> None:
+    first, second = campaign.plan.first
+    said = "no step for 1800 s on h1 (rank 1): killed, to start again from its checkpoint"
+    for name in (first, second):
+        tags = {"kind": "tags", "time": 1001.0, "values": {"stalled": said}} if name == second else step(3, 1010.0)
+        folder = begin(campaign, name, RUNNING, step(2, 1000.5), tags)
+        with Heartbeat(folder.path, "rank-0", rank=0).beating():
+            path = folder.path / "heartbeats" / "rank-0.json"
+            beat = files.read_json(path) | {"last_sign": time.time() - (75.0 if name == first else 10.0)}
+        files.write_json(path, beat)
+    with campaign.records.locked():
+        running = {first: 1000.0, second: 1000.0}
+        campaign.records.write_schedule(
+            {"parallel": "auto", "slots": 2, "running": running, "without_place": 0, "ready": 0}
+        )
+        now = Watcher(campaign).snapshot(now=time.time())
+        assert {trial.name: trial.note for trial in now.trials if trial.note} == {first: "no step for 75 s"}
+        console = Console(file=io.StringIO(), width=140)
+        console.print(render(campaign, now))
+        assert "running: no step for 75 s" in console.file.getvalue()  # type: ignore[attr-defined]
+        assert _trial_line(campaign, first) == f"{first} (seed 0): step 3 of 100, no step for 75 s"
+        assert _trial_line(campaign, second) == f"{second} (seed 1): step 2 of 100; earlier: {said}"
+    assert Watcher(campaign).snapshot().trials[0].note == "", "nothing runs without a driver"
 
 
 def test_what_ended_and_what_was_left_behind(campaign: Campaign) -> None:

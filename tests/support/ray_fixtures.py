@@ -1,4 +1,4 @@
-"""One Ray head for all integration tests that do not end it, started when the first of them runs."""
+"""One Ray head for all tests that do not end it, started when the first of them runs; `tests/conftest.py` has them."""
 
 from collections.abc import Iterator
 from typing import Any

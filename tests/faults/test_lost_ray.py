@@ -1,0 +1,49 @@
+"""A local Ray whose raylet or head dies: the driver ends in one line, leaves no process, and `resume` goes on."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bridge_common import files
+from tests.support.campaigns import NAME, driver_log, prepare, steps
+from tests.support.faults import assert_as_undisturbed, driving, last_line, rays_process
+from tests.support.waiting import wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+STEPS = 400
+WITHIN_S = 10
+
+
+@pytest.mark.parametrize(
+    ("process", "name"),
+    [
+        pytest.param("/raylet/raylet", "raylet", id="SIGKILL raylet"),
+        pytest.param("/gcs/gcs_server", "head", id="SIGKILL head"),
+    ],
+)
+def test_a_driver_whose_local_ray_dies_ends_in_one_line(
+    process: str, name: str, storage: Path, ray_head: object
+) -> None:
+    prepare(storage, {"full": 0.72}, steps=STEPS, pause=0.2)
+    with driving(storage) as driver:
+        wait_for(lambda: len(steps(storage, "full")) >= 2, 240, "it works")
+        children = psutil.Process(driver.pid).children(recursive=True)
+        began = time.monotonic()
+        os.kill(rays_process(driver.pid, process), signal.SIGKILL)
+        assert driver.wait(60) == 1
+        assert time.monotonic() - began < WITHIN_S
+    line = last_line(storage)
+    assert line.startswith(f"Ray's {name} on this machine died (not finished: full-"), driver_log(storage)
+    assert f"resume --storage {storage} --name {NAME}" in line
+    stop = files.read_json(storage / NAME / "campaign.json")["starts"][-1]["stopped"]
+    assert stop["reason"] == f"Ray's {name} on this machine died"
+    assert not psutil.wait_procs(children, timeout=10)[1], "nothing of its Ray is left"
+    done = len(set(steps(storage, "full")))
+    prepare(storage, {"full": 0.72}, steps=done + 2)
+    with driving(storage, address=ray_head.address) as driver:
+        assert driver.wait(240) == 0, driver_log(storage)
+    assert_as_undisturbed(storage, done + 2)

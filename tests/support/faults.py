@@ -1,0 +1,91 @@
+"""What every cell of the fault matrix must show: the campaign ends as an undisturbed one, and nothing is left."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bridge_common import files
+from bridge_common.heartbeat import beats
+from bridge_common.trial_folder import TrialFolder
+from tests.support import mlflow_records
+from tests.support.campaigns import NAME, driver, driver_log, end, events
+from tests.support.cheap_jobs import checksum
+from tests.support.ray_clusters import connected, free
+from tests.support.waiting import wait_for
+
+
+@contextmanager
+def driving(storage: Path, *arguments: str, **how: Any) -> "Iterator[subprocess.Popen[str]]":
+    """Run a driver, and kill it if it still runs afterwards."""
+    process = driver(storage, "--skip-preflight", *arguments, **how)
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def last_line(storage: Path) -> str:
+    """Return the last line that a driver has printed."""
+    return driver_log(storage).strip().splitlines()[-1]
+
+
+def trial_of(storage: Path, variant: str = "full") -> TrialFolder:
+    """Return the folder of a variant's trial."""
+    (trial,) = [trial for trial in TrialFolder.begun_in(storage / NAME) if trial.name.startswith(f"{variant}-")]
+    return trial
+
+
+def assert_as_undisturbed(storage: Path, steps: int, variants: tuple[str, ...] = ("full",)) -> None:
+    """Check that trials have the numbers of an undisturbed campaign, bit for bit, each in one ended run of MLflow."""
+    assert sorted(events(storage, "end")) == sorted(variants), "each ended once"
+    for variant in variants:
+        metrics = (trial_of(storage, variant).result() or {})["metrics"]
+        assert metrics["checksum"] == checksum(steps), variant
+        done = [e["step"] for e in trial_of(storage, variant).events() if e.get("kind") == "metrics"]
+        assert len(done) == len(set(done)), "no step is recorded twice"
+    recorded = mlflow_records.runs(f"sqlite:///{storage / 'mlflow.db'}", NAME)
+    assert len(recorded) == len(variants) + 1, "a run for each trial and one for the phase"
+    assert {run.info.status for run in recorded} == {"FINISHED"}
+
+
+def assert_nothing_reserved(cluster: Any) -> None:
+    """Check that all CPUs of a cluster are free within 10 s."""
+    with connected(cluster):
+        wait_for(lambda: free("CPU") == 2, 10, "its CPUs are free")
+
+
+def process_of(storage: Path, name: str, variant: str = "full") -> int:
+    """Return the id of a process of a running trial by its heartbeat's name, 0 if it has none yet."""
+    return next((beat.pid for beat in beats(trial_of(storage, variant).path) if beat.name == name), 0)
+
+
+def rays_process(parent: int, name: str) -> int:
+    """Return the id of the process below another whose title contains a name, 0 if there is none."""
+    for child in psutil.Process(parent).children(recursive=True):
+        try:
+            if name in " ".join(child.cmdline()):
+                return child.pid
+        except psutil.NoSuchProcess:
+            continue
+    return 0
+
+
+def stopwatch() -> "Stopwatch":
+    """Return a clock that runs from now on."""
+    return Stopwatch(time.monotonic())
+
+
+class Stopwatch:
+    """Seconds since a fault."""
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+
+    def record(self, cell: str, into: Path) -> None:
+        """Append how long a cell took to a file, from which `docs/reliability.md` has its figures."""
+        files.append_jsonl(into, {"cell": cell, "seconds": round(time.monotonic() - self._began, 1)})
