@@ -8,10 +8,12 @@ from ray_bridge.tasks.hotpotqa import normalised
 from ray_bridge.tasks.judged import begins_with_options, judged_lines, option_lines, walks_through
 from ray_bridge.tasks.latex.boxes import boxed_answer
 from ray_bridge.tasks.letters import LETTERS, Named, leading_letter, plain
+from ray_bridge.tasks.revisions import takes_back_at_once
 from ray_bridge.tasks.settled import settled, with_stated_letters, without_choice_texts
 from ray_bridge.tasks.task import Example, Score
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{?[^{}\n]*")
+_FIRST_SENTENCE = re.compile(r"\s*(?P<first>[^\n]{1,300}?)[.!]\s(?P<rest>.*)", re.DOTALL)
 _ROW = re.compile(r"(?P<letter>[A-Z]) (?P<total>-?\d+\.\d+) (?P<mean>-?\d+\.\d+)")
 
 
@@ -45,6 +47,8 @@ def score_letter(text: str, example: Example) -> Score:
         flexible = chosen_text(answer.taken_back.lstrip(" ,.:;-"), choices)
     elif answer.says_nothing and flexible is None and not lists:
         flexible = leading_letter(text, choices, small=True) or chosen_text(line, choices) or chosen_text(text, choices)
+        if flexible is None and (sentence := _FIRST_SENTENCE.match(text)) and not takes_back_at_once(sentence["rest"]):
+            flexible = chosen_text(sentence["first"], choices)
     return _score(strict, flexible, example)
 
 

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from ray_bridge.tasks.latex.boxes import boxed_answer
 from ray_bridge.tasks.latex.changed import is_changed, is_negative
+from ray_bridge.tasks.latex.conditions import is_condition, is_reason, is_solved_by
 from ray_bridge.tasks.latex.units import changes_number, unit_name
 from ray_bridge.tasks.revisions import is_asserted, turns
 
@@ -52,15 +53,6 @@ _AFTER = re.compile(
 )
 _FINAL = re.compile(r"(?i:final answer)(?:[^.\n]{0,100}?\bis\b|:|\*\*)?:?")
 _ANSWER = re.compile(r"(?i:answer)(?P<says>[^.\n]{0,60}?\bis\b|[\s*_\"]{0,4}[:=])?:?")
-# What only says where, of what or why the value before it holds: "is 5 when x = 1", "is 3 when divided by 7",
-# "is 5, since 6 is too large".
-_CONDITION = re.compile(
-    r"\b(?:is|are|equals)\s[^.!?\n]{0,40}?\d[^.!?\n]{0,30}?(?:\b(?:when(?:\sdivided\sby)?|or\s(?:about|approximately|roughly)"
-    r"|(?:attained|reached|achieved)\s(?:at|when|for)|(?P<where>at|for|if))\s[\s*_$(\\]{0,4}"
-    r"|\b(?:since|because)\s(?:(?!\b(?:so|thus|hence|therefore)\b)[^.!?\n]){0,80})$"
-)
-_GIVES_A_NAME = re.compile(r"\s?(?:[a-zA-Z]|\\[a-z]{2,8})(?:_\w)?\s?=")
-_REASON = re.compile(r"\b(?:since|because|as|given\sthat)\s(?:\w+\s){0,3}[\s*_$(\\]{0,4}$", re.IGNORECASE)
 _ORDINAL = re.compile(r"\d(?:st|nd|rd|th)\b")
 _RAISED_ORDINAL = re.compile(r"\s*\d+\s?\^\s?\{?\s?(?:\\[a-z]+\s?\{\s?)?(?:st|nd|rd|th)(?:\s?\}){1,2}\s*")
 _DIGIT = re.compile(r"\d")
@@ -109,13 +101,8 @@ def stated_values(text: str) -> Iterator[Stated]:
     for match in reversed(list(_ANSWER.finditer(text, begin))):
         yield from _first_after(text, places, match.end(), _REACH if match["says"] else _REACH // 4)
     for place in reversed(places[-_MOST_PLACES:]):
-        if is_asserted(text, place.start) and not _is_condition(text, place):
+        if is_asserted(text, place.start) and not is_condition(text, place.start, place.written):
             yield Stated(written=place.written, parts=place.parts)
-
-
-def _is_condition(text: str, place: _Place) -> bool:
-    match = _CONDITION.search(text[max(0, place.start - 160) : place.start])
-    return match is not None and (match["where"] is None or _GIVES_A_NAME.match(place.written) is not None)
 
 
 def _kept(text: str, places: list[_Place]) -> tuple[int, list[_Place]]:
@@ -258,10 +245,12 @@ def _unbalanced(run: str) -> tuple[int, int]:
 def _with_unit(text: str, start: int, end: int, written: str) -> _Place:
     """Return a place with the percent sign, the unit, or the word that changes the number, if one follows.
 
-    Of a calculation, as `12 * 4 = 48`, only the result is written.
+    Of a calculation, as `12 * 4 = 48` or `a + b = 8 + 9 = 17`, only the result is written.
     """
-    calculation, _, result = written.rpartition("=")
-    if result.strip(" ,") and calculation and _NUMERIC_SIDE.fullmatch(calculation):
+    equation, _, result = written.rpartition("=")
+    name, _, calculation = equation.rpartition("=")
+    is_number = _NUMERIC_SIDE.fullmatch(calculation if name and _DIGIT.search(calculation) else equation)
+    if result.strip(" ,") and equation and is_number:
         written = result.strip()
     if percent := _PERCENT.match(text, end):
         return _Place(start=start, end=percent.end(), written=written.rstrip("%\\ ") + r"\%")
@@ -280,6 +269,11 @@ def _is_unit(after: re.Match[str]) -> bool:
     return unit_name(after["word"]) is not None and after["word"].lower() not in ("in", "am", "day", "second", "a")
 
 
+def _are_apart(text: str, one: _Place, other: _Place, comma: str | None) -> bool:
+    """Return whether two places are no list, though "and" or a comma stands between them."""
+    return (comma is not None and is_reason(text, one.start)) or is_solved_by(one.written, other.written)
+
+
 def _lists(places: list[_Place], text: str) -> list[_Place]:
     """Return places, those that are joined by "or", "and" or commas as one; by commas alone at a sentence's end."""
     groups: list[list[_Place]] = []
@@ -287,13 +281,8 @@ def _lists(places: list[_Place], text: str) -> list[_Place]:
     for before, place in pairwise([None, *places]):
         assert place is not None
         between = _JOINED.fullmatch(text, before.end, place.start) if before is not None else None
-        if (
-            before
-            and between
-            and between["comma"]
-            and _REASON.search(text[max(0, before.start - _REACH) : before.start])
-        ):
-            between = None  # "since x > 0, x = 5"
+        if before and between and _are_apart(text, before, place, between["comma"]):
+            between = None
         if between:
             groups[-1].append(place)
             words[-1] = words[-1] or between["comma"] is None

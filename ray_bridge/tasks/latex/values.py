@@ -60,7 +60,7 @@ _PRIME = re.compile(r"(?<=[a-zA-Z)}])'")
 def same_text(one: str, other: str) -> bool:
     """Return whether two texts are equal and not empty, but for spaces that say nothing: not between two letters."""
     if r"\text" in one or r"\text" in other:
-        one, other = (_TEXT.sub(r"\1", text).strip().casefold() for text in (one, other))
+        one, other = (" ".join(_TEXT.sub(r"\1", text).split()).casefold() for text in (one, other))
     squeezed = [re.sub(r"(?<![A-Za-z0-9])\s+|\s+(?![A-Za-z0-9])", "", text) for text in (one, other)]
     return bool(squeezed[0]) and squeezed[0] == squeezed[1]
 
