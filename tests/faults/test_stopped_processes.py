@@ -21,7 +21,7 @@ from tests.support.faults import (
 )
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
 STEPS, TIMEOUT = 10, 15
 JOB = ("--set=workers=2", "--set=cpus_per_worker=1", f"--set=progress_timeout={TIMEOUT}")
 
@@ -38,7 +38,9 @@ VICTIMS: dict[str, tuple[Callable[[Path], int], str]] = {
 }
 
 
-@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize(
+    "victim", [pytest.param(name, marks=[] if name == "worker" else [pytest.mark.long]) for name in VICTIMS]
+)
 def test_a_stopped_process_is_reported_killed_and_replaced(victim: str, storage: Path, ray_head: Any) -> None:
     find, who = VICTIMS[victim]
     prepare(storage, {"full": 0.72}, steps=STEPS, pause=0.3)
