@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from benchmarks.harness import environment, results_folder, save
 from tune_spaces import analysis
 from tune_spaces.analysis.estimates import Cells
-from tune_spaces.analysis.noise_floor import LEVEL, noise_floor
+from tune_spaces.analysis.noise_floor import LEVEL, is_shown, noise_floor
+from tune_spaces.analysis.paired_tests import adjust, mcnemar_exact
 from tune_spaces.analysis.pairwise import compare_pairs
 from tune_spaces.design.cost_estimates import comparison_resolution
 
@@ -149,17 +150,15 @@ def promised_power(discordance: float, comparisons: int, campaigns: int) -> dict
     rng = np.random.default_rng(3)
     effect = comparison_resolution(ITEMS, discordance, comparisons)
     assert effect is not None
-    shown = 0
-    for _ in range(campaigns):
-        cells: dict[str, NDArray[np.bool_]] = {}
-        for number, true in enumerate([effect] + [0.0] * (comparisons - 1)):
-            shares = [(discordance + true) / 2, (discordance - true) / 2, 1 - discordance]
-            n10, n01, _ = rng.multinomial(ITEMS, shares)
-            a, b = np.zeros((1, ITEMS), bool), np.zeros((1, ITEMS), bool)
-            a[0, :n10], b[0, n10 : n10 + n01] = True, True
-            cells |= {f"a{number}": a, f"b{number}": b}
-        pairs = compare_pairs(cells, [(f"a{number}", f"b{number}") for number in range(comparisons)])
-        shown += pairs[0].shown
+    true = np.array([effect] + [0.0] * (comparisons - 1))
+    shares = np.stack([(discordance + true) / 2, (discordance - true) / 2, np.full(comparisons, 1 - discordance)], 1)
+    counts = rng.multinomial(ITEMS, shares, (campaigns, comparisons))  # (campaigns, comparisons, 3)
+    p_values = mcnemar_exact(counts[..., 0], counts[..., 1])  # (campaigns, comparisons)
+    differences = (counts[:, 0, 0] - counts[:, 0, 1]) / ITEMS
+    shown = sum(
+        is_shown(difference, adjust(family)[0], None)
+        for difference, family in zip(differences.tolist(), p_values.tolist(), strict=True)
+    )
     return {
         "discordance": discordance,
         "comparisons": comparisons,

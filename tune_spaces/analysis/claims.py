@@ -117,7 +117,8 @@ def _sort_effect(claims: Claims, effect: Effect, floor: NoiseFloor | None) -> No
     known = "noise floor not known" if floor is None else f"noise floor {100 * floor.typical:.1f} points"
     figures = (
         f"{points(effect.estimate)} points, 95 % interval [{points(effect.low)}, {points(effect.high)}], {counts}"
-        f"{effect.test} p = {p_value(effect.p)}, corrected {p_value(effect.p_adjusted)}, {known}"
+        f"{effect.test} p = {p_value(effect.p)}, corrected {p_value(effect.p_adjusted)}, {known}, "
+        f"{'over other seeds, too' if effect.with_seeds else 'between the trained runs'}"
     )
     name = effect_name(effect)
     if effect.shown(floor):

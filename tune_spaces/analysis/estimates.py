@@ -165,6 +165,10 @@ class Cells:
     def contrast(self, weights: Mapping[str, float], *, level: float = LEVEL) -> Estimate:
         """Estimate a weighted sum of the cells' means.
 
+        Cells with a single run each are compared as they were trained, whatever is known of other cells' seeds, as the
+        exact test does: one replicate elsewhere would leave a single degree of freedom to all of them. If some of the
+        cells have several seeds, those with one have the pooled variance of the others.
+
         Two made-up items, one an answer better and one an answer worse, keep an interval from having no width where
         hardly any item differs (Bonett & Price 2012, "Adjusted Wald confidence interval for a difference of binomial
         proportions based on paired data"). They move its centre by a factor of n / (n + 2).
@@ -178,9 +182,11 @@ class Cells:
         by_item = self.by_item[:, used] @ w  # (items,)
         centre, items, item_freedom = self._items(by_item, float(np.abs(w).max()))
         scale = w**2 / self.seeds[used]  # (used,)
-        excess = float(np.sum(scale * (self.seed_square - self.answer_noise)[used]))
+        several = bool((self.seeds[used] > 1).any())
+        excess = float(np.sum(scale * (self.seed_square - self.answer_noise)[used])) if several else 0.0
+        of_seeds = self._of_seeds(used, scale) if several else (0.0, np.inf)
         variance = max(items + excess, LEAST_OF_CONTRAST * items)
-        freedom = _freedom(variance, item_freedom, *self._of_seeds(used, scale))
+        freedom = _freedom(variance, item_freedom, *of_seeds)
         error = float(np.sqrt(variance))
         half = float(stdtrit(freedom, (1 + level) / 2)) * error
         return Estimate(
@@ -190,7 +196,7 @@ class Cells:
             p=min(1.0, 2 * float(stdtr(freedom, -abs(centre) / error))),
             error=error,
             freedom=freedom,
-            with_seeds=bool((self.seed_freedom[used] > 0).all()),
+            with_seeds=several and bool((self.seed_freedom[used] > 0).all()),
             item_share=min(1.0, items / variance),
         )
 

@@ -42,6 +42,7 @@ class Effect:
         n10, n01: discordant items, for effects of two cells.
         p, p_adjusted: p-value of no effect, and after the `correction` within its family.
         test: the test from which p-value and interval come.
+        with_seeds: whether they cover other seeds; False if they compare trained runs as they are.
         reason: why the effect was not run.
     """
 
@@ -57,6 +58,7 @@ class Effect:
     p_adjusted: float | None = None
     correction: Correction = "holm"
     test: str = ""
+    with_seeds: bool = False
     reason: str = ""
 
     @property
@@ -214,7 +216,15 @@ def _estimate(
             p = mcnemar_exact(n10, n01)
             return replace(effect, estimate=(n10 - n01) / n, low=low, high=high, p=p, test=MCNEMAR)
     found = joint.contrast({names[cell]: weight for cell, weight in weights.items()})
-    return replace(effect, estimate=found.estimate, low=found.low, high=found.high, p=found.p, test=STUDENT)
+    return replace(
+        effect,
+        estimate=found.estimate,
+        low=found.low,
+        high=found.high,
+        p=found.p,
+        test=STUDENT,
+        with_seeds=found.with_seeds,
+    )
 
 
 def _corrected(effects: Sequence[Effect], keys: Sequence[Collection[Any]]) -> list[Effect]:

@@ -1,7 +1,7 @@
 """Sections on what ran beside the plan's variants: controls, and the two contexts of the field."""
 
 from tune_spaces.analysis.analyse import Appendix
-from tune_spaces.analysis.paired_comparison import PairedComparison
+from tune_spaces.analysis.paired_comparison import GAIN, PairedComparison
 from tune_spaces.analysis.verdicts import points
 from tune_spaces.appendix.tables import difference, percent, table
 
@@ -67,7 +67,7 @@ def _accuracy(appendix: Appendix, name: str) -> str:
 
 
 def _shown(pair: PairedComparison | None) -> str:
-    return "" if pair is None else difference(pair)
+    return "" if pair is None else difference(pair) + (" in gain" if pair.quantity == GAIN else "")
 
 
 def _sentence(
@@ -83,5 +83,8 @@ def _sentence(
         text += f"; it {verb} {points(gain.difference)} points over the target alone"
     if (pair := against.get(name)) is not None:
         more = "more" if pair.difference > 0 else "less"
-        text += f"; {reference} has {100 * abs(pair.difference):.1f} points {more}{'' if pair.shown else ', not shown'}"
+        verb = "gains" if pair.quantity == GAIN else "has"
+        text += (
+            f"; {reference} {verb} {100 * abs(pair.difference):.1f} points {more}{'' if pair.shown else ', not shown'}"
+        )
     return f"{text}."

@@ -41,10 +41,11 @@ METHODS = """\
 Single accuracies have Wilson's interval; with several seeds or clusters at the number of independent items that
 have the same variance, with Student's t. Two single runs on the same items have the exact McNemar test and Tango's
 score interval of the paired difference with the continuity correction that belongs to that test (Tango 1998); they
-compare two trained runs as they are, and say nothing of other seeds. Where a configuration ran under several seeds,
-or items come in clusters, interval and p come from Student's t over items, clusters and seeds (Miller 2024), with
-few clusters by CR2 and Satterthwaite's degrees of freedom; a configuration with one seed then has the pooled
-variance of the others' seeds. An interval excludes 0 if and only if its p is below 0.05. Where source or target
+compare two trained runs as they are, and say nothing of other seeds; so do single runs on items in clusters. Where
+one of those compared ran under several seeds, or items come in clusters, interval and p come from Student's t over
+items, clusters and seeds (Miller 2024), with few clusters by CR2 and Satterthwaite's degrees of freedom; a
+configuration with one seed beside one with several has the pooled variance of the others' seeds. An interval
+excludes 0 if and only if its p is below 0.05. Where source or target
 differ, gains over the target alone are compared, not accuracies. The plan's questions are corrected together by
 Holm, the other comparisons together by Holm, sweeps by Benjamini-Hochberg; *of* is the number corrected together.
 Equivalence is tested per comparison, uncorrected. *Detectable* is the smallest true difference that these items
@@ -122,10 +123,11 @@ def _scope(appendix: Appendix) -> str:
     trials, floor = appendix.trials, appendix.noise_floor
     lines = [f"The reference is {trials.reference}."]
     if floor is not None:
+        most = f", at most by {percent(floor.largest)}" if floor.pairs > 1 else ""
         lines.append(
-            f"Noise floor: two runs of one configuration typically differ by {percent(floor.typical)} points, at most "
-            f"by {percent(floor.largest)} (pairs of replicates: {floor.pairs}; standard deviation of a run: "
-            f"{percent(floor.deviation)} points, degrees of freedom: {floor.degrees_of_freedom})."
+            f"Noise floor: two runs of one configuration typically differ by {percent(floor.typical)} points{most} "
+            f"(pairs of replicates: {floor.pairs}; standard deviation of a run: {percent(floor.deviation)} points, "
+            f"degrees of freedom: {floor.degrees_of_freedom})."
         )
     if trials.apart:
         lines.append(f"On other items, so not compared: {', '.join(trial.name for trial in trials.apart)}.")

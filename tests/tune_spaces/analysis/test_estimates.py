@@ -113,6 +113,20 @@ def test_a_cell_with_one_seed_has_the_pooled_variance_of_the_others() -> None:
     assert found.error > 2 * difference(a[:1], alone).error
 
 
+@pytest.mark.parametrize("clusters", [None, np.arange(600) // 6])
+def test_single_runs_are_compared_as_trained_whatever_replicates_others_have(
+    clusters: np.ndarray | None,
+) -> None:
+    """One replicate elsewhere would leave their interval a single degree of freedom."""
+    rng = np.random.default_rng(5)
+    difficulty = rng.beta(1.3, 0.7, 600)
+    a, b, c = answers(rng, 1, difficulty + 0.1), answers(rng, 1, difficulty), answers(rng, 2, difficulty, 0.1)
+    beside = Cells.of({"a": a, "b": b, "c": c}, clusters)
+    assert beside.contrast({"a": 1.0, "b": -1.0}) == difference(a, b, clusters)
+    assert not beside.contrast({"a": 1.0, "b": -1.0}).with_seeds
+    assert beside.contrast({"a": 1.0, "c": -1.0}).with_seeds
+
+
 @pytest.mark.parametrize("weights", [(1, -1, 0, 0), (1, -1, -1, 1), (0.5, 0.5, -0.5, -0.5)])
 @pytest.mark.parametrize("seeds", [1, 2, 3, 5])
 def test_zero_is_outside_the_interval_if_and_only_if_p_is_small(seeds: int, weights: tuple[float, ...]) -> None:

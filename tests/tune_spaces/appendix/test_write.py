@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from bridge_common.errors import UserError
+from bridge_common.files import read_jsonl, write_jsonl
 from bridge_common.metric_names import CONDITIONS
 from tune_spaces.analysis.analyse import Appendix, analyse
 from tune_spaces.analysis.scored_trials import read_trials
@@ -112,6 +113,23 @@ def test_the_gate_is_drawn_with_the_interval_that_it_decided_on(campaign: Campai
     assert (first["label"], first["accuracy"], first["low"], first["high"]) == ("as decided", 0.69, 0.6, 0.77)
     assert second["label"] == "full"
     assert [row["label"] for row in gate_points(appendix, {"accuracy": 0.6})] == ["full", "A", "B", "C"]
+
+
+def test_a_pair_and_the_effect_of_the_same_runs_have_one_interval_with_clusters(campaign: Campaign) -> None:
+    """A repeats B under another seed; full and C ran once."""
+    appendix = campaign.plan(lambda variant: 0.0 if variant == "C" else 0.3).appendix()
+    for row in campaign.rows:
+        path = campaign.folder / row["samples"]
+        write_jsonl(path, [line | {"cluster": f"c{i // 4}"} for i, line in enumerate(read_jsonl(path))])
+    appendix = campaign.appendix()
+    pair = next(one for one in appendix.pairs if (one.a, one.b) == ("full", "C"))
+    assert appendix.attribution is not None
+    effect = next(e for e in appendix.attribution.effects if e.toggles == ("geometry_projection",) and e.ran)
+    assert (effect.low, effect.high, effect.p) == (pair.ci_low, pair.ci_high, pair.p)
+    assert pair.shown
+    assert any(
+        "geometry_projection" in line and "between the trained runs" in line for line in appendix.claims.supported
+    )
 
 
 def test_noise_floor_is_the_replicates_difference(campaign: Campaign) -> None:
