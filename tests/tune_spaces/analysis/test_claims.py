@@ -173,12 +173,14 @@ def test_what_an_effect_rests_on_stands_beside_it() -> None:
     (line,) = claims(effects=(exact,)).supported
     assert line == (
         "kl (full against full without it): raises accuracy (+10.0 points, 95 % interval [+9.0, +11.0], "
-        "30 : 20 discordant, exact p = 0.0123, corrected 0.0246, noise floor 2.0 points)."
+        "30 : 20 discordant, exact p = 0.0123, corrected 0.0246, noise floor 2.0 points, "
+        "between the trained runs)."
     )
     line, _ = claims(effects=(effect(-0.10, p=0.2, test="Student's t"),), floor=None).not_supported
     assert line == (
         "kl (full against full without it): no effect was shown (-10.0 points, 95 % interval [-11.0, -9.0], "
-        "Student's t p = 0.2, corrected 0.2, noise floor not known)."
+        "Student's t p = 0.2, corrected 0.2, noise floor not known, "
+        "between the trained runs)."
     )
 
 
