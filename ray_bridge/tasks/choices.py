@@ -13,7 +13,7 @@ from ray_bridge.tasks.settled import settled, with_stated_letters, without_choic
 from ray_bridge.tasks.task import Example, Score
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{?[^{}\n]*")
-_FIRST_SENTENCE = re.compile(r"\s*(?P<first>[^\n]{1,300}?)[.!]\s(?P<rest>.*)", re.DOTALL)
+_FIRST_SENTENCE = re.compile(r"\s*+(?P<first>[^\n]{1,300}?)[.!]\s(?P<rest>.*)", re.DOTALL)
 _ROW = re.compile(r"(?P<letter>[A-Z]) (?P<total>-?\d+\.\d+) (?P<mean>-?\d+\.\d+)")
 
 
