@@ -57,7 +57,7 @@ def _settings(trials: Iterable["Trial"]) -> list[str]:
 def _view(settings: list[str]) -> dict[str, Any]:
     columns = [("params", names.metric_name(name)) for name in settings]
     columns += [("tags", names.SEED), *(("metrics", names.mlflow_metric(name)) for name in METRICS)]
-    widths = {_column(kind, name): _width(name) for kind, name in columns}
+    widths = {_column(kind, name): max(_width(name), 110 if kind == "metrics" else 70) for kind, name in columns}
     return {
         "searchFilter": "",
         "orderByKey": _column("metrics", BRIDGED),
@@ -97,7 +97,7 @@ def _charts(settings: list[str]) -> dict[str, Any]:
 
 def _width(name: str) -> int:
     """Return the width of a column, in pixels, in which its heading is not cut."""
-    return max(70, 8 * len(name) + 30)
+    return 8 * len(name) + 30
 
 
 def _column(kind: str, name: str) -> str:
