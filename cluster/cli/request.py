@@ -19,7 +19,7 @@ from ray_bridge.config.run_spec import RunSpec, check_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.task_mapping import MAPPED, read_mapping
 from ray_bridge.config.task_needs import NEEDS
-from ray_bridge.footprint.model_shape import check_source_layer
+from ray_bridge.footprint.model_shape import check_layers
 from ray_bridge.footprint.shards import check_target_shards
 from ray_bridge.tasks.registry import TASKS
 from tune_spaces.analysis.contexts import CONTEXTS, READS_PROMPT
@@ -34,7 +34,7 @@ from tune_spaces.gate.decision import GateSettings, Mode
 from tune_spaces.ray_tune.early_stopping import check_stop_early
 from tune_spaces.records.limits import Limits, parse_until
 
-_CHECKED = ("batch_size", "target_shards", "target", "source", "source_revision", "source_layer")
+_CHECKED = ("batch_size", "target_shards", "target", "source", "source_revision", "source_layer", "adapter_layers")
 """Fields that `_check_trials` looks at."""
 
 
@@ -99,6 +99,10 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     planned = keep_needs(make_phase(phase, base, request), base, _settings(request))
     base, planned = pin_campaign_data(base, planned)
     for toggle in all_toggles():
+        if toggle.field in base.unused:
+            print(
+                f"note: {toggle.field}, which {toggle.key} switches, changes nothing with {base.unused[toggle.field]}"
+            )
         if toggle not in applicable(base.task, base.bridge):
             print(
                 f"note: task {base.task} and bridge {base.bridge} have no {toggle.field}, which {toggle.key} switches"
@@ -129,14 +133,18 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
 
 
 def _check_trials(campaign: Campaign) -> None:
-    """Refuse trials whose batch or target does not divide among the workers, or whose source lacks the layer."""
+    """Refuse trials whose batch or target does not divide, whose models lack a layer, or that measure the same."""
+    specs = [trial.spec for trial in campaign.plan.trials.values()]
+    for name in set.intersection(*(set(spec.unused) for spec in specs)) if specs else ():
+        if len({getattr(spec, name) for spec in specs}) > 1:
+            raise UserError(f"{name} changes nothing with {specs[0].unused[name]}: do not vary it")
     different = {
         tuple(getattr(trial.spec, name) for name in _CHECKED): trial.spec for trial in campaign.plan.trials.values()
     }
     for spec in different.values():
         check_run(spec, campaign.run_spec)
         check_target_shards(spec)
-        check_source_layer(spec)
+        check_layers(spec)
 
 
 def keep_needs(phase: Phase, base: JobSpec, settings: Container[str]) -> Phase:

@@ -17,6 +17,7 @@ from ray_bridge.config.registry import Value, read_extra, registry_of, settings_
 from ray_bridge.config.task_mapping import MAPPED, TaskMapping, known_mapping, known_mappings
 from ray_bridge.config.task_needs import need_of, task_needs
 from ray_bridge.config.transfer_rules import misfit
+from ray_bridge.config.unused_fields import unused_fields
 from ray_bridge.config.validation import Frozen, build
 
 EXTRA = "extra."  # start of a plug-in's setting, as the command line and records name it
@@ -373,6 +374,11 @@ class JobSpec(Frozen):
     def prompt_weight(self) -> float:
         """Weight of prompt alignment, as its toggle chooses it."""
         return self.prompt_weight_on if self.prompt_alignment else self.prompt_weight_off
+
+    @property
+    def unused(self) -> Mapping[str, str]:
+        """Fields that cannot change the result, each with the setting that makes it so."""
+        return unused_fields(self)
 
     @property
     def writes_cache(self) -> bool:

@@ -134,8 +134,8 @@ def read_shape(name: str, revision: str | None = None) -> ModelShape | None:
     return ModelShape.from_config(config, name, _count_parameters(folder))
 
 
-def check_source_layer(spec: JobSpec) -> None:
-    """Refuse a job that reads a layer which its source lacks, if the source's configuration is on this machine.
+def check_layers(spec: JobSpec) -> None:
+    """Refuse a job that names layers which its models lack, if their configurations are on this machine.
 
     Raises:
         UserError: with the layers that there are.
@@ -143,6 +143,10 @@ def check_source_layer(spec: JobSpec) -> None:
     shape = read_shape(spec.source, spec.source_revision)
     if shape is not None and not -shape.layers - 1 <= spec.source_layer <= shape.layers:
         raise UserError(f"source_layer={spec.source_layer}: {spec.source} has layers 0 to {shape.layers}")
+    shape = read_shape(spec.target, spec.target_revision) if spec.adapter_layers else None
+    if shape is not None and not all(1 <= layer <= shape.layers for layer in spec.adapter_layers):
+        listed = ",".join(map(str, spec.adapter_layers))
+        raise UserError(f"adapter_layers={listed}: {spec.target} has layers 1 to {shape.layers}")
 
 
 def local_folder(name: str, revision: str | None = None) -> Path | None:

@@ -1,6 +1,6 @@
 """Variants share a node while it is alive, the rest finishes elsewhere, and GPUs are free after every kind of end.
 
-Real Ray Train jobs of two gloo workers, on three nodes with two fake GPUs each.
+Real Ray Train jobs of two workers, on three nodes with two fake GPUs each.
 """
 
 import os

@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("connected_ray")]
 DATA = Path(__file__).parents[1] / "data" / "tasks"
 OF_TASKS = ("math", "hotpotqa")
 K = (4, 8, 16, 32, 64)
+IN_PROCESS = "tests.support.local_jobs:in_the_trials_process"
 
 
 def miniature(variant: Variant, large: str) -> Variant:
@@ -59,9 +60,8 @@ def ran(base: JobSpec, tmp_path_factory: pytest.TempPathFactory, connected_ray: 
         campaigns[name] = campaign(small)
         with pytest.raises(UserError, match=f"{name} needs phase1: no campaign"):
             campaigns[name].run()
-    assert campaign(phases.phase1(base)).run().finished
-    for one in campaigns.values():
-        assert one.run().finished
+    for one in (campaign(phases.phase1(base)), *campaigns.values()):
+        assert one.run(IN_PROCESS).finished
     return campaigns
 
 

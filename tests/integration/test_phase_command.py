@@ -82,7 +82,10 @@ def test_a_phase_with_its_summary_records_and_second_start(tmp_path: Path) -> No
 
 @pytest.mark.skipif(not (EMBEDDED["source"] / "config.json").is_file(), reason="the embedded pair is not there")
 def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Path) -> None:
-    """With few steps the accuracies mean nothing; models, Ray Train, evaluation and appendix are the real ones."""
+    """With few steps the accuracies mean nothing; models, training, evaluation and appendix are the real ones.
+
+    `test_any_pair` goes this way with Ray Train.
+    """
     small = {
         "workers": 1,
         "steps": 2,
@@ -97,7 +100,7 @@ def test_the_embedded_pair_goes_through_phase_1_5_to_an_attribution(tmp_path: Pa
     }
     settings = [f"--set={name}={value}" for name, value in small.items()]
     gate = ("--gate-passes=1", "--gate-attribute=1", "--parallel=2", "--verbose")
-    code, log = run(tmp_path, *settings, *gate, job="ray_bridge.job:run_job")
+    code, log = run(tmp_path, *settings, *gate, job="tests.support.local_jobs:in_the_trials_process")
     assert code == 0, log
     assert files.read_json(tmp_path / NAME / "campaign.json")["request"]["preflight"] == ["passed"]
     effects = pd.read_parquet(tmp_path / NAME / "appendix" / "effects.parquet")

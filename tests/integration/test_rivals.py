@@ -1,4 +1,4 @@
-"""The phase `rivals` in miniature through Tune and Ray Train: every rival trains, is evaluated and can be loaded."""
+"""The phase `rivals` in miniature through Tune: every rival trains, is evaluated and can be loaded."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_every_rival_runs_through_tune(tmp_path: Path, connected_ray: Any) -> No
     base = small_spec(pair, **sizes, decode_aware=True, decode_questions=1, decode_samples=2, ema_decay=0.0)
     phase = replace(phases.rivals(base), needs=())
     campaign = Campaign(phase, base, tiny_run(workers=1), storage=tmp_path / "runs", name="rivals")
-    policy = campaign.run(parallel=2)
+    policy = campaign.run("tests.support.local_jobs:in_the_trials_process", parallel=2)
     assert policy.finished
     assert not any(outcome.failed for outcome in policy.outcomes.values())
     table = campaign.results().set_index("variant")

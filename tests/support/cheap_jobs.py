@@ -175,7 +175,7 @@ def _loop(config: dict[str, Any]) -> None:
 def _train(config: dict[str, Any], folder: Path, first: bool, alive: heartbeat.Heartbeat) -> None:
     import ray
     import ray.train
-    import torch
+    from ray.train.collective import barrier
 
     asked = settings(folder)
     variant = files.read_json(folder / "spec.json")["variant"]
@@ -189,7 +189,6 @@ def _train(config: dict[str, Any], folder: Path, first: bool, alive: heartbeat.H
     if variant in asked.get("fail", []):
         raise RuntimeError(f"{variant} cannot be run")
     for number in range(step, asked.get("steps", 1)):
-        torch.distributed.barrier()
         time.sleep(asked.get("pause", 0))
         value = checksum(number + 1, value, number)
         alive.sign("training")
@@ -204,25 +203,24 @@ def _train(config: dict[str, Any], folder: Path, first: bool, alive: heartbeat.H
     if first:
         finish(folder, node, config["started"], checksum=value)
         journal(folder, event="end", variant=variant, node=node)
-    torch.distributed.barrier()
+    barrier()
 
 
 def trained(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
-    """Run a real Ray Train job of gloo workers, with fake GPUs if the run asks for GPUs."""
+    """Run a real Ray Train job, with fake GPUs if the run asks for GPUs; its processes need not import torch."""
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     if (folder / "result.json").is_file():
         return files.read_json(folder / "result.json")
     resources = {"CPU": run.cpus_per_worker} | ({"GPU": 1} if run.use_gpu else {})
-    TorchTrainer(
+    DataParallelTrainer(
         _loop,
         train_loop_config={
             "folder": str(folder),
             "started": time.time(),
             "progress_timeout": run.progress_timeout,
         },
-        torch_config=TorchConfig(backend="gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=run.workers,
             use_gpu=run.use_gpu,

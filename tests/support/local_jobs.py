@@ -44,6 +44,15 @@ def run_job(spec: JobSpec, folder: Path, **changes: Any) -> dict[str, Any] | Non
     return Trainer(spec, run, folder, LocalSession(folder), folder / "cache").run()
 
 
+def in_the_trials_process(spec, run, folder, *, node_id=None, callbacks=(), cache=None):  # type: ignore[no-untyped-def]
+    """Train and evaluate in the trial's own process: a job function like `ray_bridge.run_job`, without Ray Train.
+
+    Ray Train starts six processes a trial, which take several times as long as a miniature job.
+    """
+    torch.set_num_threads(1)
+    return Trainer(spec, run, folder, LocalSession(folder), cache).run()
+
+
 def run_job_on(worker: Worker, spec: JobSpec, run: RunSpec, folder: Path) -> None:
     """Run one worker's part of a job; for `workers.on_workers`."""
     torch.set_num_threads(1)

@@ -231,15 +231,20 @@ def ablate(base: JobSpec, designs: Iterable[str] = ("leave-one-out",), among: It
         among: keys or fields of the toggles; all by default.
 
     Raises:
-        UserError: for an unknown design or toggle, or a toggle of a setting that the base does not have.
+        UserError: for an unknown design or toggle, or a toggle of a setting that the base does not have or use.
     """
-    applied = [toggle.key for toggle in toggles.applicable(base.task, base.bridge)]
+    designs, unused = list(designs), base.unused
+    of_base = toggles.applicable(base.task, base.bridge)
+    applied = [toggle.key for toggle in of_base if among is not None or toggle.field not in unused]
     keys = applied if among is None else [toggles.find(name).key for name in among]
     if absent := [key for key in keys if key not in applied]:
         raise UserError(
             f"toggle {absent[0]!r} switches {toggles.find(absent[0]).field}, which neither task {base.task} nor bridge "
             f"{base.bridge} has: --set bridge or --task to a class that has it"
         )
+    varied = [*(toggles.find(key).field for key in keys), *(["soft_tokens"] if "compression" in designs else [])]
+    if void := [name for name in varied if name in unused]:
+        raise UserError(f"{void[0]} changes nothing with {unused[void[0]]}: leave it out")
     make: dict[str, Callable[[], list[Variant]]] = {
         "leave-one-out": lambda: variants.leave_one_out(keys),
         "add-one-in": lambda: variants.add_one_in(keys),

@@ -203,6 +203,15 @@ NAMES: list[tuple[list[str], str]] = [
 NUMBERS: list[tuple[list[str], str]] = [
     (["plan", "phase1", "--set", "source_layer=99"], "source_layer"),
     (["plan", "phase1", "--set", "source_layer=-99"], "source_layer"),
+    (["plan", "phase1", "--set", "injection=adapter", "--set", "adapter_layers=2,9"], "adapter_layers=2,9"),
+    (
+        ["plan", "ablate", "--set", "bridge=linear", "--set", "steps=0", "--toggle", "decode"],
+        "decode_aware changes nothing with steps=0",
+    ),
+    (
+        ["sweep", "--over", "geometry_init=ridge,procrustes", "--set", "geometry_projection=false"],
+        "geometry_init changes nothing",
+    ),
     (["plan", "phase1", "--gate-budget", "100000"], "--gate-budget"),
     (["plan", "phase1", "--gate-budget", "-1"], "--gate-budget"),
     (["plan", "phase1", "--gate-passes", "70"], "gate"),

@@ -1,0 +1,35 @@
+"""Which fields of a spec cannot change its result, because of the others: a study that varies one measures nothing."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray_bridge.config.spec import JobSpec
+
+OBJECTIVE = (
+    *("kl_alignment", "prompt_alignment", "decode_aware", "kl_weight", "prompt_weight_on", "prompt_weight_off"),
+    *("flow_weight", "contrast_weight", "contrast_temperature", "condition_dropout", "prompt_share"),
+)
+DECODING = ("decode_weight", "on_policy_distill", "decode_questions", "decode_samples", "decode_temperature")
+OPTIMISER = ("learning_rate", "warmup_steps", "weight_decay", "clip_norm", "ema_decay")
+OF_SOFT_TOKENS = (
+    *("soft_tokens", "prompt_alignment", "prompt_weight_on", "prompt_weight_off"),
+    *("contrast_weight", "contrast_temperature"),
+)
+OF_THE_FLOW = ("sampler_steps", "flow_prediction", "flow_weight", "guidance_scale", "condition_dropout", "pooling")
+WITHOUT_FLOW = ("resampler", "linear", "c2c", "constant")
+OF_THE_WIDTH = ("hidden_size", "depth", "num_heads")
+
+
+def unused_fields(spec: "JobSpec") -> dict[str, str]:
+    """Return the fields that cannot change a job's result, each with the setting that makes it so."""
+    rules = (
+        (spec.steps == 0, "steps=0, which trains nothing", (*OBJECTIVE, *DECODING, *OPTIMISER)),
+        (spec.injection == "c2c", "injection=c2c, which makes no soft tokens", OF_SOFT_TOKENS),
+        (spec.bridge in WITHOUT_FLOW, f"bridge={spec.bridge}, which is no flow", OF_THE_FLOW),
+        (spec.bridge == "linear", "bridge=linear, which has no layers", OF_THE_WIDTH),
+        (not spec.decode_aware, "decode_aware=false", DECODING),
+        (not spec.geometry_projection, "geometry_projection=false", ("geometry_init",)),
+        (spec.prompt_alignment, "prompt_alignment=true", ("prompt_weight_off",)),
+        (not spec.prompt_alignment, "prompt_alignment=false", ("prompt_weight_on",)),
+    )
+    return {name: setting for holds, setting, names in reversed(rules) if holds for name in names}
