@@ -119,12 +119,21 @@ def _refuse_other_contents(spec: JobSpec, trial: TrialFolder) -> None:
 
 def _worker(config: Mapping[str, Any]) -> None:
     """Run one worker's part; what is among REPEATED once, restarts refuse at once: they would meet the same."""
-    import ray
-    import ray.train
-
     refused = Path(config["folder"]) / TRAIN / REFUSED
     if refused.is_file():
         raise UserError(read_json(refused)["reason"])
+    try:
+        _train(config)
+    except REPEATED as error:
+        write_json(refused, {"reason": str(error)})
+        raise
+
+
+def _train(config: Mapping[str, Any]) -> None:
+    """Train and evaluate, with signs of life for the process that looks for stalled workers."""
+    import ray
+    import ray.train
+
     rank = ray.train.get_context().get_world_rank()
     alive = heartbeat.Heartbeat(
         Path(config["folder"]),
@@ -133,15 +142,11 @@ def _worker(config: Mapping[str, Any]) -> None:
         node_id=ray.get_runtime_context().get_node_id(),
         every_s=heartbeat.interval(config["run"]["progress_timeout"]),
     )
-    try:
-        with alive.beating():
-            _train(config, alive)
-    except REPEATED as error:
-        write_json(refused, {"reason": str(error)})
-        raise
+    with alive.beating():
+        _train_beating(config, alive)
 
 
-def _train(config: Mapping[str, Any], alive: heartbeat.Heartbeat) -> None:
+def _train_beating(config: Mapping[str, Any], alive: heartbeat.Heartbeat) -> None:
     import ray
     import ray.train
     import torch

@@ -134,13 +134,11 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
 
 def _check_trials(campaign: Campaign) -> None:
     """Refuse trials whose batch or target does not divide, whose models lack a layer, or that measure the same."""
-    specs = [trial.spec for trial in campaign.plan.trials.values()]
-    for name in set.intersection(*(set(spec.unused) for spec in specs)) if specs else ():
+    specs = list(campaign.specs().values())
+    for name in set.intersection(*(set(spec.unused) for spec in specs)):
         if len({getattr(spec, name) for spec in specs}) > 1:
             raise UserError(f"{name} changes nothing with {specs[0].unused[name]}: do not vary it")
-    different = {
-        tuple(getattr(trial.spec, name) for name in _CHECKED): trial.spec for trial in campaign.plan.trials.values()
-    }
+    different = {tuple(getattr(spec, name) for name in _CHECKED): spec for spec in specs}
     for spec in different.values():
         check_run(spec, campaign.run_spec)
         check_target_shards(spec)

@@ -62,7 +62,7 @@ def test_a_campaign_is_not_mixed_with_another(tmp_path: Path) -> None:
 def test_finished_trials_of_other_campaigns_are_planned_as_done_and_reused(tmp_path: Path) -> None:
     first = campaign(tmp_path, "first")
     folder = finish(first, names(first)["full"])
-    files.write_jsonl(folder / "samples.jsonl", [{"id": f"q{i}", "bridged_correct": i < 3} for i in range(5)])
+    files.write_jsonl(folder / "samples.jsonl", [{"id": f"q{i}", "bridged_correct": i < 3} for i in range(500)])
     (folder / "train").mkdir()
     (folder / "train" / "checkpoint").write_text("large")
     second = campaign(tmp_path, "second")
