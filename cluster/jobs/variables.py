@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from bridge_common.errors import UserError
 from cluster.default_paths import STORAGE
@@ -37,8 +38,22 @@ def job_variables(names: Sequence[str]) -> dict[str, str]:
     """Return the variables of a submitted job: those of `PASSED_ON` that are set here, and the named ones.
 
     Raises:
-        UserError: if a variable that is named without a value is not set here.
+        UserError: if a variable that is named without a value is not set here, or one that is not named has a password.
     """
-    values = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | named_variables(names)
+    named = named_variables(names)
+    values = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | named
+    for name, value in values.items():
+        if name not in named and _has_password(value):
+            raise UserError(
+                f"{name} has a password, and Ray shows a job's variables on its dashboard: unset it and set it on the "
+                f"cluster's nodes, or name it, --env {name}, to send it all the same"
+            )
     values.pop(STORAGE, None)  # the storage is an argument of the phase
     return values
+
+
+def _has_password(value: str) -> bool:
+    try:
+        return urlsplit(value).password is not None
+    except ValueError:  # no URL
+        return False

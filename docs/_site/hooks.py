@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ELSEWHERE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/NOTES.md": "speed.md",
     "ray_bridge/embedded_pair/README.md": "embedded-pair.md",

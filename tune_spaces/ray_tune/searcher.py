@@ -4,15 +4,15 @@ A trial that the branch does not ask for is never suggested, so Tune never lists
 another share a node, as long as it is alive, and with it hardware and cache.
 """
 
-import pickle
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from bridge_common import trial_files
+from bridge_common import files, trial_files
 from ray_bridge import RunSpec
 from tune_spaces.design.parallel import AUTO, Parallel
 from tune_spaces.design.plan import PlannedTrial
@@ -206,13 +206,14 @@ class VariantSearcher(Searcher):
         self.policy.observe(name, Outcome(accuracy=None, folder=str(trial.path), stopped=True))
 
     def save(self, checkpoint_path: str) -> None:
-        """Write the searcher's state."""
-        Path(checkpoint_path).write_bytes(pickle.dumps({"outcomes": self.policy.outcomes, "live": self.live}))
+        """Write the searcher's state as JSON: what is read back runs no code of whoever wrote it."""
+        outcomes = {name: asdict(outcome) for name, outcome in self.policy.outcomes.items()}
+        files.write_json(Path(checkpoint_path), {"outcomes": outcomes, "live": self.live})
 
     def restore(self, checkpoint_path: str) -> None:
         """Read the searcher's state, then the results on disk, which may be newer."""
-        state = pickle.loads(Path(checkpoint_path).read_bytes())
-        self.policy.outcomes.update(state["outcomes"])
+        state = files.read_json(Path(checkpoint_path))
+        self.policy.outcomes.update({name: Outcome(**outcome) for name, outcome in state["outcomes"].items()})
         self.live = state["live"]
         for name in self.trials:
             outcome = Outcome.of_trial(self.campaign.trial(name))

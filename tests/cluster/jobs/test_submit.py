@@ -57,6 +57,16 @@ def test_variables_are_passed_on_but_no_secret_unasked(monkeypatch):
         job_variables(["ABSENT_ONE"])
 
 
+def test_a_password_is_sent_only_if_it_is_named(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hunter2@m:5000")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI has a password, and Ray shows") as raised:
+        job_variables([])
+    assert "hunter2" not in str(raised.value)
+    assert job_variables(["MLFLOW_TRACKING_URI"]) == {"MLFLOW_TRACKING_URI": "https://me:hunter2@m:5000"}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me@m:5000")
+    assert job_variables([]) == {"MLFLOW_TRACKING_URI": "https://me@m:5000"}
+
+
 def test_the_storage_is_an_argument_of_the_phase_and_no_variable_of_the_job(monkeypatch):
     """A variable would move the default storage of everything that the job starts."""
     monkeypatch.setenv(STORAGE, "/here/runs")
