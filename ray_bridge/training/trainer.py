@@ -61,7 +61,7 @@ class Trainer:
         session: the worker, and where its checkpoints are kept.
         cache: folder of files that trials on a node share, or None to share nothing.
         startup: the timer that was started when the job was called; by default one that starts here.
-        alive: counts steps, evaluated batches and stored states as signs of life; by default nobody is told.
+        alive: counts steps, evaluated batches and stored states as signs of life; None records none.
 
     Raises:
         UserError: if the batch does not divide among the workers, or data, checkpoints and settings do not fit.

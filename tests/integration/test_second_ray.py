@@ -2,28 +2,16 @@
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.campaigns import TRAINED, driver, driver_log, end, journal, prepare
+from tests.support.faults import rays_process
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 STEPS = 16
-
-
-def rays_process(driver: "subprocess.Popen[str]", name: str) -> int:
-    """Return the id of the process of a driver's Ray whose title contains a name, 0 if there is none."""
-    for child in psutil.Process(driver.pid).children(recursive=True):
-        try:
-            if name in " ".join(child.cmdline()):
-                return child.pid
-        except psutil.NoSuchProcess:
-            continue
-    return 0
 
 
 def loops(storage: Path) -> list[int]:
@@ -43,7 +31,7 @@ def test_dead_trial_actors_and_controllers_are_recovered_beside_another_ray(tmp_
 
         def all_killed() -> bool:
             for number, victim in list(victims.items()):
-                if len(journal(storages[number])) > 3 and (pid := rays_process(drivers[number], victim)):
+                if len(journal(storages[number])) > 3 and (pid := rays_process(drivers[number].pid, victim)):
                     os.kill(pid, signal.SIGKILL)
                     del victims[number]
             return not victims

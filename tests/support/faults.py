@@ -1,7 +1,6 @@
 """What every cell of the fault matrix must show: the campaign ends as an undisturbed one, and nothing is left."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 
 import psutil
 
-from bridge_common import files
 from bridge_common.heartbeat import beats
 from bridge_common.trial_folder import TrialFolder
 from tests.support import mlflow_records
@@ -73,19 +71,3 @@ def rays_process(parent: int, name: str) -> int:
         except psutil.NoSuchProcess:
             continue
     return 0
-
-
-def stopwatch() -> "Stopwatch":
-    """Return a clock that runs from now on."""
-    return Stopwatch(time.monotonic())
-
-
-class Stopwatch:
-    """Seconds since a fault."""
-
-    def __init__(self, began: float) -> None:
-        self._began = began
-
-    def record(self, cell: str, into: Path) -> None:
-        """Append how long a cell took to a file, from which `docs/reliability.md` has its figures."""
-        files.append_jsonl(into, {"cell": cell, "seconds": round(time.monotonic() - self._began, 1)})
