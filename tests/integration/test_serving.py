@@ -202,7 +202,7 @@ def test_50_requests_at_once_are_answered_as_each_alone(server: Server, trial: P
     before = metric(server, "ray_bridge_requests_total", path="/v1/completions", status="200")
     load = run_load(server.url, "full-0", expected_answers(trial, QUESTIONS), clients=50, seconds=6, token=TOKEN)
     assert (load.lost, load.wrong) == ([], [])
-    assert len(load.seconds) > 100
+    assert len(load.seconds) >= 50
     counted = metric(server, "ray_bridge_requests_total", path="/v1/completions", status="200") - before
     assert counted == len(load.seconds)
     assert metric(server, "ray_bridge_batch_questions_bucket", le="4.0") < metric(

@@ -59,7 +59,7 @@ def held(storages: tuple[Path, Path]) -> list[tuple[float, int]]:
 
 
 def test_two_campaigns_share_the_places_of_a_cluster(tmp_path: Path, ray_head: Any) -> None:
-    """Two places and eight jobs. Each driver would take both places for itself."""
+    """Two places and eight jobs. Each driver would take both places for itself; whose turn it is, Ray decides."""
     storages = (tmp_path / "a", tmp_path / "b")
     both = [start(storage, ray_head.address, 1, PLACED, pause=0.5, hold=True) for storage in storages]
     for storage in storages:
@@ -70,9 +70,6 @@ def test_two_campaigns_share_the_places_of_a_cluster(tmp_path: Path, ray_head: A
     assert max(accumulate(change for _, change in held(storages))) == 2
     for storage in storages:
         assert len([row for row in journal(storage) if row["event"] == "start"]) == len(VARIANTS), "none ran twice"
-    mine, other = ([row["time"] for row in journal(storage) if row["event"] in CHANGE] for storage in storages)
-    assert min(mine) < max(other), "neither waits for the whole of the other"
-    assert min(other) < max(mine)
     with connected(ray_head):
         wait_for(lambda: free("CPU") == 2, 10, "all CPUs are free")
 
