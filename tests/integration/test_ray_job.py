@@ -296,13 +296,13 @@ def test_rays_own_client_and_ours_report_a_wrong_request(head, storage, argument
     environment = {**os.environ, "RAY_API_SERVER_ADDRESS": head}
     ray = str(Path(sys.executable).parent / "ray")
     command = [ray, "job", "submit", "--working-dir", ".", "--", "python", "-m", "cluster", "phase1", *arguments]
-    wrong = ["--set", "stepps=3"]
+    wrong = ["--preset", "tiny", "--set", "stepps=3"]
     done = subprocess.run(
         [*command, *wrong], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 1, "Ray's client knows no other code"
     assert "error: unknown field 'stepps': did you mean" in done.stdout
-    printed: list[str] = []
-    assert submit("phase1", [*arguments, *wrong], address=head, working_dir=ROOT, out=printed.append) == 2
-    assert "error: unknown field 'stepps'" in "".join(printed)
+    ours = cluster_command("submit", "phase1", *arguments, *wrong, "--address", head)
+    assert ours.returncode == 2
+    assert "error: unknown field 'stepps'" in ours.stdout + ours.stderr
     assert not steps(storage, "full")
