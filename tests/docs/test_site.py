@@ -35,7 +35,7 @@ def test_the_site_is_built_with_every_page_and_asks_no_other_server(tmp_path: Pa
 
 
 def test_a_broken_link_fails_the_build(tmp_path: Path) -> None:
-    for name in ("docs", "benchmarks", "ray_bridge", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+    for name in ("docs", "benchmarks", "ray_bridge", "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "docs").unlink()
     subprocess.run(["cp", "-r", ROOT / "docs", tmp_path / "docs"], check=True)

@@ -42,13 +42,6 @@ ROWS = """
 return [...document.querySelectorAll('tr, [role=row]')].map(row =>
     [...row.querySelectorAll('th, td, [role=cell], [role=columnheader], [role=gridcell]')].map(c => c.innerText.trim()))
 """
-SERVE = """
-import sys
-from pathlib import Path
-from mlflow_utils.server import serve
-root = Path(sys.argv[1])
-sys.exit(serve(sys.argv[2], root, port=int(sys.argv[3]), echo=lambda text: print(text, flush=True)))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +57,15 @@ def campaign(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) ->
 
 @pytest.fixture(scope="module")
 def address(campaign: Campaign) -> Iterator[str]:
-    with served(default_tracking_uri(campaign.storage), campaign.storage) as address:
+    with served(campaign.storage) as address:
         yield address
 
 
 @contextmanager
-def served(uri: str, root: Path) -> Iterator[str]:
-    """The address of a store served as `ui` does it."""
+def served(storage: Path) -> Iterator[str]:
+    """The address at which the command serves a storage."""
     port = free_port()
-    command = [sys.executable, "-c", SERVE, str(root), uri, str(port)]
+    command = [sys.executable, "-m", "cluster", "ui", "--storage", str(storage), "--port", str(port)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[2]
     ) as process:
