@@ -135,10 +135,10 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
 def _check_trials(campaign: Campaign) -> None:
     """Refuse trials whose batch or target does not divide or whose models lack a layer, and a sweep over nothing."""
     specs = list(campaign.specs().values())
-    of_all = [set(spec.unused) for spec in specs] if campaign.phase.name == SWEEP else [set[str]()]
-    for name in set.intersection(*of_all):
-        if len({getattr(spec, name) for spec in specs}) > 1:
-            raise UserError(f"{name} changes nothing with {specs[0].unused[name]}: do not vary it")
+    if campaign.phase.name == SWEEP:
+        for name in set.intersection(*(set(spec.unused) for spec in specs)):
+            if len({getattr(spec, name) for spec in specs}) > 1:
+                raise UserError(f"{name} changes nothing with {specs[0].unused[name]}: do not vary it")
     different = {tuple(getattr(spec, name) for name in _CHECKED): spec for spec in specs}
     for spec in different.values():
         check_run(spec, campaign.run_spec)

@@ -40,10 +40,12 @@ def ends_with_local_ray(interrupts: Interrupts, record: Callable[[str], None]) -
         for child in psutil.Process().children(recursive=True):  # before one of them tells at length
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        with suppress(Exception):  # whatever fails, the process must end
-            record(reason)
+        try:
+            with suppress(OSError):  # a storage that is away keeps no record; the line is said all the same
+                record(reason)
             print(f"{reason} {interrupts.describe()}", flush=True)
-        os._exit(1)
+        finally:
+            os._exit(1)
 
     thread = threading.Thread(target=watch, name="lost Ray", daemon=True)
     thread.start()
