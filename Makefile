@@ -75,7 +75,7 @@ check: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
-	$(RUN) -m pytest -q tests/tune_spaces/test_layers.py tests/test_import_contracts.py
+	$(RUN) -m pytest -q tests/tune_spaces/test_layers.py tests/test_import_contracts.py tests/test_import_circles.py
 
 format: setup
 	$(VENV)/bin/ruff check --fix-only .

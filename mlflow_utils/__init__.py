@@ -9,13 +9,14 @@ trials = from_mlflow("http://127.0.0.1:5000", "phase1-tiny")        # the same t
 from typing import TYPE_CHECKING
 
 from bridge_common.lazy import lazy_names
+from bridge_common.version import VERSION
 
 if TYPE_CHECKING:
     from mlflow_utils.dataframes import Run, from_folder, from_mlflow, history, runs
     from mlflow_utils.tracker import Tracker, Unsent
     from mlflow_utils.tracking_uri import default_tracking_uri
 
-__version__ = "0.2.0"
+__version__ = VERSION
 __all__ = ["Run", "Tracker", "Unsent", "default_tracking_uri", "from_folder", "from_mlflow", "history", "runs"]
 
 _HOMES = {

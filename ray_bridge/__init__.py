@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bridge_common.lazy import lazy_names
+from bridge_common.version import VERSION
 
 if TYPE_CHECKING:
     from ray_bridge.bridges.dit import DiTBridge
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from ray_bridge.tasks.scoring import cut, normalise_number, score_number
     from ray_bridge.tasks.task import Example, Score, Task
 
-__version__ = "0.2.0"
+__version__ = VERSION
 __all__ = [
     "BRIDGES",
     "TASKS",

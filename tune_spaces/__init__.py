@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bridge_common.lazy import lazy_names
+from bridge_common.version import VERSION
 
 if TYPE_CHECKING:
     from tune_spaces.campaign import Campaign
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tune_spaces.gate.decision import GateSettings
     from tune_spaces.records.limits import Limits
 
-__version__ = "0.2.0"
+__version__ = VERSION
 __all__ = [
     "Axis",
     "Campaign",

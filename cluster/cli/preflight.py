@@ -18,10 +18,10 @@ def preflight(request: PhaseRequest, phase: str, profile: str | None, as_json: b
     """Check everything that a phase needs, on every node that may be used, before any GPU-hour is spent."""
     from cluster.cli.request import make_campaign
     from cluster.launchers.site import load_site
-    from cluster.preflight.check import PreflightSettings
     from cluster.preflight.requirements import Requirements
     from cluster.preflight.run import preflight as run_checks
     from cluster.preflight.run import print_checks
+    from cluster.preflight.settings import PreflightSettings
 
     campaign = make_campaign(phase, request)
     settings = PreflightSettings.for_run(

@@ -200,9 +200,10 @@ def _preflight(campaign: Campaign, job: str | None) -> str:
     Raises:
         UserError: in one line, every failed check with its remedy.
     """
-    from cluster.preflight.check import PreflightSettings, require
+    from cluster.preflight.check import require
     from cluster.preflight.quick import quick_checks
     from cluster.preflight.requirements import Requirements
+    from cluster.preflight.settings import PreflightSettings
 
     policy = campaign.policy()
     wanted = {n: spec for n, spec in campaign.specs().items() if n in policy.wanted() or n not in campaign.plan.trials}

@@ -189,7 +189,7 @@ def export(
             raise UserError(f"{folder} holds no earlier export: --overwrite does not apply, name another folder")
     check_no_trial(folder)
     translator = load(run, device, source, target, plugins)
-    (write_bundle if bundle else write_export)(translator, folder)
+    (write_bundle if bundle else write_export)(translator.to_export, folder)
     if translator.saved.recorded_at != AT_TRAINING:
         print(
             "note: the digests of source and target were not recorded at training; computed now, of the loaded models",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from bridge_common.errors import UserError
+from bridge_common.version import VERSION
 from ray_bridge.config.validation import Frozen, build
 
 # Ray gives 10002 to 19999 to its worker processes; a head there can find its port taken.
@@ -34,7 +35,7 @@ class Site(Frozen):
     gpu_type: Word | None = Field(None, description="Slurm: type of GPU in --gres, such as h100; any by default")
     requeues: int = Field(3, ge=0, description="Slurm: times that a job which reached its time limit is queued again")
 
-    image: str = Field("ray-bridge:0.2.0", description="Kubernetes: image with this project installed")
+    image: str = Field(f"ray-bridge:{VERSION}", description="Kubernetes: image with this project installed")
     namespace: DnsName = Field("default", description="Kubernetes: namespace")
     claim: DnsName = Field("ablate-runs", description="Kubernetes: ReadWriteMany volume claim of the storage")
     gpu_product: Word | None = Field(None, description="Kubernetes: node label nvidia.com/gpu.product; any by default")

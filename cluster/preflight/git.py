@@ -3,7 +3,8 @@
 from typing import Any
 
 from bridge_common.git import GIT_FACTS, git_facts
-from cluster.preflight.check import Check, PreflightSettings, Status
+from cluster.preflight.check import Check, Status
+from cluster.preflight.settings import PreflightSettings
 
 
 def judge_git(facts: dict[str, Any], *, branch: str, strict: bool) -> Check:

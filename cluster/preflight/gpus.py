@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge_common.errors import UserError
-from cluster.preflight.check import Check, PreflightSettings
+from cluster.preflight.check import Check
+from cluster.preflight.settings import PreflightSettings
 from cluster.program import program
 
 KIND = "accelerator_type:"

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.preflight.check import Check, PreflightSettings, Status
+from cluster.preflight.check import Check, Status
+from cluster.preflight.settings import PreflightSettings
 
 PROCESS_BYTES = 0.8e9  # a worker with torch, transformers and Ray imported, as measured
 RAY_BYTES = 1.5e9  # Ray's own processes on a node, as measured

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from cluster.preflight.check import Check, PreflightSettings, Status
+from cluster.preflight.check import Check, Status
+from cluster.preflight.settings import PreflightSettings
 
 
 def node_request(settings: PreflightSettings) -> dict[str, Any]:

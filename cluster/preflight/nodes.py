@@ -9,10 +9,11 @@ from typing import Any
 
 from bridge_common.threads import NoAnswerError, bounded
 from cluster.preflight import models_and_data, node_probe, shared_storage
-from cluster.preflight.check import Check, PreflightSettings
+from cluster.preflight.check import Check
 from cluster.preflight.environment_modules import judge_modules
 from cluster.preflight.gpus import Node
 from cluster.preflight.memory import judge_estimates, judge_memory
+from cluster.preflight.settings import PreflightSettings
 
 NO_ANSWER = "node"  # name of the check that fails if a node does not answer
 

@@ -4,9 +4,10 @@ import sys
 import time
 from dataclasses import replace
 
-from cluster.preflight.check import Check, PreflightSettings, checked
+from cluster.preflight.check import Check, checked
 from cluster.preflight.gpus import candidates, judge_size, live_nodes
 from cluster.preflight.nodes import NO_ANSWER, check_here, check_nodes
+from cluster.preflight.settings import PreflightSettings
 from cluster.preflight.tracking import check_tracking
 
 WITHIN_S = 10.0

@@ -10,10 +10,11 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from cluster.preflight import gpu_runtime
-from cluster.preflight.check import Check, PreflightSettings, checked
+from cluster.preflight.check import Check, checked
 from cluster.preflight.git import check_git
 from cluster.preflight.gpus import Reservation, candidates, judge_size, live_nodes, reserve
 from cluster.preflight.nodes import check_nodes, gather, send_by_value
+from cluster.preflight.settings import PreflightSettings
 from cluster.preflight.tracking import check_tracking
 from tune_spaces.ray_tune.connect import connected
 

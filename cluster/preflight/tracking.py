@@ -1,7 +1,8 @@
 """Check of the MLflow store: one that is unreachable now would be missed only after the GPUs are held."""
 
 from bridge_common.errors import UserError
-from cluster.preflight.check import Check, PreflightSettings
+from cluster.preflight.check import Check
+from cluster.preflight.settings import PreflightSettings
 from mlflow_utils.tracking_uri import check
 
 NAME = "tracking server"

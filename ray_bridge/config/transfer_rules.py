@@ -1,12 +1,9 @@
 """Which settings of bridge and injection go together."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ray_bridge.config.spec import JobSpec
+from ray_bridge.config.job_fields import JobFields
 
 
-def misfit(spec: "JobSpec") -> str | None:
+def misfit(spec: JobFields) -> str | None:
     """Return why a job's bridge, injection and layout do not go together, with the remedy; None if they do."""
     injection = spec.injection
     rules = (

@@ -1,9 +1,6 @@
 """Which fields of a spec cannot change its result, because of the others: a study that varies one measures nothing."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ray_bridge.config.spec import JobSpec
+from ray_bridge.config.job_fields import JobFields
 
 OBJECTIVE = (
     *("kl_alignment", "prompt_alignment", "decode_aware", "kl_weight", "prompt_weight_on", "prompt_weight_off"),
@@ -20,7 +17,7 @@ WITHOUT_FLOW = ("resampler", "linear", "c2c", "constant")
 OF_THE_WIDTH = ("hidden_size", "depth", "num_heads")
 
 
-def unused_fields(spec: "JobSpec") -> dict[str, str]:
+def unused_fields(spec: JobFields) -> dict[str, str]:
     """Return the fields that cannot change a job's result, each with the setting that makes it so."""
     rules = (
         (spec.steps == 0, "steps=0, which trains nothing", (*OBJECTIVE, *DECODING, *OPTIMISER)),

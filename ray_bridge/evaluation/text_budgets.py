@@ -11,16 +11,14 @@ decoded once for all trials on a node, like the other baselines.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bridge_common.metric_names import at_budget
 from ray_bridge.distributed import Worker
+from ray_bridge.evaluation.answerer import Answerer, Output
 from ray_bridge.evaluation.prompt_size import PromptSize
 from ray_bridge.inputs.rows import Row
 from ray_bridge.tasks.task import Example, Task
-
-if TYPE_CHECKING:
-    from ray_bridge.evaluation.evaluator import Evaluator, Output
 
 SUMMARY_STOPS = ("\n",)  # beside the task's
 
@@ -53,7 +51,7 @@ def first_tokens(tokenizer: Any, text: str, tokens: int) -> str:
     return text[:end]
 
 
-def answer_texts(task: Task, examples: Sequence[Example], outputs: "Sequence[Output]") -> list[str]:
+def answer_texts(task: Task, examples: Sequence[Example], outputs: Sequence[Output]) -> list[str]:
     """Return what the target is shown of the source's outputs."""
     return [task.answer_text(output["text"], e).strip() for output, e in zip(outputs, examples, strict=True)]
 
@@ -65,37 +63,42 @@ def rows_with(
     return worker.deal(len(examples), lambda numbers: [row_of(examples[i], texts[i]) for i in numbers])
 
 
-def answer_at_budget(evaluator: "Evaluator", kind: str, tokens: int, examples: Sequence[Example]) -> "list[Output]":
+def answer_at_budget(
+    answerer: Answerer, baseline: str, tokens: int, examples: Sequence[Example]
+) -> tuple[list[Output], SourceText | None]:
     """Answer examples under one of `BUDGETED` at a number of tokens, without scoring them.
 
     Args:
-        evaluator: decodes; takes note of what the source wrote, in `source_texts`.
-        kind: one of `BUDGETED`.
+        answerer: answers rows with source and target.
+        baseline: one of `BUDGETED`.
         tokens: K.
         examples: of one split.
+
+    Returns:
+        The target's outputs, and what the source read and wrote for them; None if it wrote nothing.
     """
-    pair, worker, name = evaluator.pair, evaluator.worker, at_budget(kind, tokens)
+    pair, worker, name = answerer.pair, answerer.worker, at_budget(baseline, tokens)
     tokenizer, encoder = pair.target.tokenizer, pair.encoder
-    if kind == "question_cut":
+    if baseline == "question_cut":
         texts = [first_tokens(tokenizer, example.question, tokens) for example in examples]
         rows = rows_with(worker, examples, texts, encoder.question_row)
-        return evaluator.baseline(pair.target, name, rows, examples)
-    if kind == "source_summary":
+        return answerer.baseline(pair.target, name, rows, examples), None
+    if baseline == "source_summary":
         asked = [encoder.summary_row(example, tokens) for example in examples]
         stops = (*SUMMARY_STOPS, *pair.task.stops)
-        wrote = evaluator.written_by_source(name, asked, tokens, stops)
+        wrote = answerer.written_by_source(name, asked, tokens, stops)
         texts = [first_tokens(tokenizer, output["text"].strip(), tokens) for output in wrote]
         rows = rows_with(worker, examples, texts, encoder.question_row)
     else:
         asked = [encoder.source_row(item) for item in encoder(examples)]
         limit = min(tokens, pair.spec.max_new_tokens)
-        wrote = evaluator.written_by_source(name, asked, limit, pair.task.stops, examples)
+        wrote = answerer.written_by_source(name, asked, limit, pair.task.stops, examples)
         texts = [first_tokens(tokenizer, answer, tokens) for answer in answer_texts(pair.task, examples, wrote)]
-        rows = rows_with(worker, examples, texts, evaluator.text_bridge_row)
-    evaluator.source_texts[name] = SourceText(
+        rows = rows_with(worker, examples, texts, answerer.text_bridge_row)
+    source_text = SourceText(
         sizes=[PromptSize.of(row, None) for row in asked],
         tokens=[output["tokens"] for output in wrote],
         texts=texts,
-        seconds=evaluator.seconds.pop(f"source of {name}", None),
+        seconds=answerer.seconds.pop(f"source of {name}", None),
     )
-    return evaluator.baseline(pair.target, name, rows, examples)
+    return answerer.baseline(pair.target, name, rows, examples), source_text

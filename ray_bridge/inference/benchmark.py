@@ -16,8 +16,9 @@ from bridge_common.errors import UserError
 from bridge_common.metric_names import BRIDGE_BYTES, CONDITIONS, COST, SECONDS_A_QUESTION, accuracy, cost
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
+from ray_bridge.evaluation.answerer import Output
 from ray_bridge.evaluation.costs import count_costs
-from ray_bridge.evaluation.evaluator import Evaluator, Output
+from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.inference.saved import sampled_example
 from ray_bridge.inference.translator import Translator

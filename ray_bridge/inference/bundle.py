@@ -12,7 +12,7 @@ from bridge_common.trial_files import EVENTS, METRICS, RESULT, SAMPLES, SPEC
 from ray_bridge.inference.export import check_no_trial, write_export
 from ray_bridge.inference.recorded import record_problems
 from ray_bridge.inference.rerun import rerun_command
-from ray_bridge.inference.saved import is_export, sampled_example
+from ray_bridge.inference.saved import SavedTranslator, is_export, sampled_example
 
 if TYPE_CHECKING:
     from ray_bridge.inference.translator import Translator
@@ -24,14 +24,18 @@ FILES = {SAMPLES: SAMPLES, EVENTS: EVENTS, RESULT: RESULT, SPEC: TRIAL_FILE}
 """Files of a trial, and their names in a bundle."""
 
 
-def write_bundle(translator: "Translator", folder: Path) -> None:
+def write_bundle(saved: SavedTranslator, folder: Path) -> None:
     """Write a translator with its trial's spec, samples, events and result, the campaign's plan and the environment.
+
+    Args:
+        saved: the translator, as `Translator.to_export` returns it.
+        folder: made if needed.
 
     Raises:
         UserError: if the translator was not loaded from a finished trial, or the folder cannot be written.
     """
     check_no_trial(folder)
-    trial = translator.saved.folder
+    trial = saved.folder
     missing = [name for name in FILES if not (trial / name).is_file()]
     if missing:
         raise UserError(f"a bundle needs a finished trial's folder; {trial.name} has no {', '.join(missing)}")
@@ -41,18 +45,18 @@ def write_bundle(translator: "Translator", folder: Path) -> None:
             write_bytes(folder / written, (trial / name).read_bytes())
         if plan.is_file():
             write_bytes(folder / PLAN_FILE, plan.read_bytes())
-        write_json(folder / ENVIRONMENT_FILE, _environment(translator))
+        write_json(folder / ENVIRONMENT_FILE, _environment(saved))
     except OSError as error:
         raise UserError(f"cannot write the bundle into {folder}: {error.strerror or error}") from error
-    write_export(translator, folder)
+    write_export(saved, folder)
 
 
-def _environment(translator: "Translator") -> dict[str, Any]:
-    record = translator.saved.record
+def _environment(saved: SavedTranslator) -> dict[str, Any]:
+    record = saved.record
     return {
         "trained_on": dict(record.get("environment", {})),
         "bundled_on": {"python": platform.python_version(), "platform": platform.platform()},
-        "command": rerun_command(translator.spec, record.get("run", {})),
+        "command": rerun_command(saved.spec, record.get("run", {})),
         "verify": "python -m cluster verify .",  # in this folder
     }
 

@@ -1,18 +1,23 @@
 """Export a translator: one folder with its weights, what it belongs to, and a model card filled from the record."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bridge_common.errors import UserError
 from bridge_common.files import sha256, write_bytes, write_json, write_text
 from bridge_common.trial_folder import TrialFolder
+from bridge_common.version import VERSION
 from ray_bridge.evaluation.selection import WEIGHTS_FILE
 from ray_bridge.inference.model_card import model_card
 from ray_bridge.inference.places import CONFIG_FILE
-from ray_bridge.inference.saved import FORMAT, IDS_FILE, RECORDED_AT, WEIGHTS_DIGEST, example_record
-
-if TYPE_CHECKING:
-    from ray_bridge.inference.translator import Translator
+from ray_bridge.inference.saved import (
+    FORMAT,
+    IDS_FILE,
+    RECORDED_AT,
+    WEIGHTS_DIGEST,
+    SavedTranslator,
+    example_record,
+)
 
 RECORDED = (
     *("variant", "phase", "fingerprint", "seed", "metrics"),
@@ -22,25 +27,24 @@ RECORDED = (
 CARD_FILE = "README.md"
 
 
-def write_export(translator: "Translator", folder: Path) -> None:
+def write_export(saved: SavedTranslator, folder: Path) -> None:
     """Write a translator into a folder that `Translator.load` reads; its config is written last.
 
     The spec's own data folder is left out: the few-shot examples, which are all that questions need, are written.
 
     Args:
-        translator: what is exported.
+        saved: the translator, as `Translator.to_export` returns it.
         folder: made if needed.
 
     Raises:
         UserError: if the folder is a trial's, lies in one, or cannot be written.
     """
-    saved = translator.saved
     check_no_trial(folder)
-    config = export_config(translator)
+    config = export_config(saved)
     try:
         write_bytes(folder / WEIGHTS_FILE, saved.weights.read_bytes())
         write_text(folder / CARD_FILE, model_card(config))
-        write_json(folder / IDS_FILE, translator.ids)
+        write_json(folder / IDS_FILE, saved.ids)
         write_json(folder / CONFIG_FILE, config)
     except OSError as error:
         raise UserError(f"cannot write the export into {folder}: {error.strerror or error}") from error
@@ -58,18 +62,15 @@ def check_no_trial(folder: Path) -> None:
         raise UserError(f"{folder} would be written into the trial {trial}: name a folder outside it")
 
 
-def export_config(translator: "Translator") -> dict[str, Any]:
+def export_config(saved: SavedTranslator) -> dict[str, Any]:
     """Return what an exported translator's config says."""
-    import ray_bridge
-
-    saved = translator.saved
     return {
         "translator_format": FORMAT,
-        "version": ray_bridge.__version__,
+        "version": VERSION,
         WEIGHTS_DIGEST: sha256(saved.weights),
         "spec": saved.spec.model_dump(mode="json") | {"task_data": None},
-        "models": {role: identity.record() for role, identity in translator.identities.items()},
+        "models": {role: identity.record() for role, identity in saved.identities.items()},
         RECORDED_AT: saved.recorded_at,
-        "exemplars": [example_record(example) for example in translator.splits.exemplars],
+        "exemplars": [example_record(example) for example in saved.exemplars or ()],
         "record": {name: saved.record[name] for name in RECORDED if name in saved.record},
     }

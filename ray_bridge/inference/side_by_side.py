@@ -4,7 +4,8 @@ import time
 from collections.abc import Sequence
 
 from ray_bridge.bridges.translator import TranslatorModule
-from ray_bridge.evaluation.evaluator import Evaluator, Output
+from ray_bridge.evaluation.answerer import Output
+from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.tasks.task import Example
 
 READ_THE_SOURCE = frozenset({"source_alone", "text_bridge"})

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from ray_bridge.evaluation.evaluator import Output, generated
+from ray_bridge.evaluation.answerer import Output, generated
 from ray_bridge.generation.stopping import Stopping
 from ray_bridge.generation.text_stream import TextStream
 

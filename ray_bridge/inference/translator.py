@@ -17,7 +17,8 @@ from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.fingerprint import digest
 from ray_bridge.distributed import Worker
-from ray_bridge.evaluation.evaluator import Evaluator, Output, generated
+from ray_bridge.evaluation.answerer import Output, generated
+from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.selection import load_translator
 from ray_bridge.generation.eager import eager_steps
 from ray_bridge.generation.generate import decode_rows
@@ -35,6 +36,7 @@ from ray_bridge.inference.arguments import (
     shown,
 )
 from ray_bridge.inference.checks import check_identity, check_question, device_of, identity_of
+from ray_bridge.inference.export import write_export
 from ray_bridge.inference.places import check_question_text
 from ray_bridge.inference.saved import SavedTranslator, read_saved, sampled_example
 from ray_bridge.inference.side_by_side import outputs_by_condition
@@ -133,6 +135,11 @@ class Translator(ModelHubMixin):
             role: known[role] if role in known and known[role].weights else identity_of(lm)
             for role, lm in (("source", self.pair.source), ("target", self.pair.target))
         }
+
+    @property
+    def to_export(self) -> SavedTranslator:
+        """What was read from disk, with the identities of both models, the solved examples and the questions' ids."""
+        return replace(self.saved, identities=self.identities, exemplars=self.splits.exemplars, ids=self.ids)
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -317,9 +324,7 @@ class Translator(ModelHubMixin):
     # -- the hub ------------------------------------------------------------------------------------------------------
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        from ray_bridge.inference.export import write_export
-
-        write_export(self, save_directory)
+        write_export(self.to_export, save_directory)
 
     @classmethod
     def from_pretrained(

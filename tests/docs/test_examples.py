@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cluster.preflight.check import PreflightSettings
+from cluster.preflight.settings import PreflightSettings
 from ray_bridge import tiny, tiny_run
 from ray_bridge.objectives.objective import backward
 from tests.support.documents import ROOT, blocks

@@ -13,9 +13,10 @@ import pytest
 
 from cluster.launchers.site import load_site
 from cluster.preflight import models_and_data, node_probe, shared_storage
-from cluster.preflight.check import Check, PreflightSettings
+from cluster.preflight.check import Check
 from cluster.preflight.environment_modules import judge_modules
 from cluster.preflight.gpu_runtime import judge_runtime, runtime_facts
+from cluster.preflight.settings import PreflightSettings
 from cluster.preflight.tracking import check_tracking
 from ray_bridge import tiny, tiny_run
 from ray_bridge.tasks.gsm8k import GSM8K

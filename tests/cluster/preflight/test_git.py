@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bridge_common.git import GIT_FACTS, git_facts
-from cluster.preflight.check import Check, PreflightSettings
+from cluster.preflight.check import Check
 from cluster.preflight.git import check_git
+from cluster.preflight.settings import PreflightSettings
 from tests.support.git_checkouts import git
 
 

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from cluster.preflight.check import Check, PreflightSettings
+from cluster.preflight.check import Check
 from cluster.preflight.gpus import Node, candidates, judge_size
+from cluster.preflight.settings import PreflightSettings
 
 
 def node(name: str, gpus: float, cpus: float, kind: str | None = None) -> Node:

@@ -10,8 +10,8 @@ import pytest
 from safetensors import safe_open
 
 from cluster.preflight import node_probe
-from cluster.preflight.check import PreflightSettings
 from cluster.preflight.memory import judge_memory
+from cluster.preflight.settings import PreflightSettings
 from ray_bridge.config.checkpoint_names import EMBEDDED
 
 GB = 10**9

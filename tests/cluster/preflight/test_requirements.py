@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from cluster.preflight.check import PreflightSettings
 from cluster.preflight.memory import judge_estimates
 from cluster.preflight.nodes import judge_node
 from cluster.preflight.requirements import Requirements
+from cluster.preflight.settings import PreflightSettings
 from ray_bridge.config.presets import paper_run, tiny_run
 from ray_bridge.config.spec import JobSpec
 from tests.support.local_jobs import small_spec

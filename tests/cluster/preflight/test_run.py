@@ -16,10 +16,11 @@ from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
 from cluster.launchers.site import load_site
 from cluster.preflight import nodes as nodes_module
-from cluster.preflight.check import Check, PreflightSettings, checked, require
+from cluster.preflight.check import Check, checked, require
 from cluster.preflight.gpus import live_nodes, require_node, reserve
 from cluster.preflight.quick import WITHIN_S, quick_checks
 from cluster.preflight.run import preflight, print_checks
+from cluster.preflight.settings import PreflightSettings
 from ray_bridge.config.presets import preset
 
 MODULES = load_site("hpc").modules

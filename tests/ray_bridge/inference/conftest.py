@@ -31,5 +31,5 @@ def translator(trial: Path) -> Translator:
 @pytest.fixture(scope="module")
 def bundle(translator: Translator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published") / "bundle"
-    write_bundle(translator, folder)
+    write_bundle(translator.to_export, folder)
     return folder

@@ -23,7 +23,7 @@ QUESTION = "Tom has dodici apples and eats 5. How many are left?"
 
 
 def test_an_export_answers_as_its_trial(translator: Translator, tmp_path: Path) -> None:
-    write_export(translator, tmp_path / "export")
+    write_export(translator.to_export, tmp_path / "export")
     assert sorted(path.name for path in (tmp_path / "export").iterdir()) == [
         "README.md",
         "config.json",
@@ -35,7 +35,7 @@ def test_an_export_answers_as_its_trial(translator: Translator, tmp_path: Path) 
 
 
 def test_a_plain_export_answers_test_questions_as_recorded(translator: Translator, trial: Path, tmp_path: Path) -> None:
-    write_export(translator, tmp_path / "export")
+    write_export(translator.to_export, tmp_path / "export")
     loaded = Translator.load(tmp_path / "export", source=translator.pair.source, target=translator.pair.target)
     rows = read_jsonl(trial / "samples.jsonl")
     answers = loaded.generate([row["question"] for row in rows])
@@ -52,7 +52,7 @@ def test_a_plain_export_answers_test_questions_as_recorded(translator: Translato
 def test_digests_of_the_models_are_recorded_at_training(translator: Translator, trial: Path, tmp_path: Path) -> None:
     recorded = read_json(trial / "selected" / "selected.json")["models"]
     assert recorded == {role: identity_of(getattr(translator.pair, role)).record() for role in ("source", "target")}
-    write_export(translator, tmp_path / "export")
+    write_export(translator.to_export, tmp_path / "export")
     assert read_json(tmp_path / "export" / "config.json")["models"] == recorded
     assert read_json(tmp_path / "export" / "config.json")["models_recorded_at"] == "training"
     assert "with these digests, recorded at training." in (tmp_path / "export" / "README.md").read_text()
@@ -216,11 +216,11 @@ def test_a_broken_bundle_is_one_line(bundle: Path, tmp_path: Path, change, messa
 
 
 def test_an_export_has_no_answers_to_verify(translator: Translator, tmp_path: Path) -> None:
-    write_export(translator, tmp_path / "export")
+    write_export(translator.to_export, tmp_path / "export")
     with pytest.raises(UserError, match="no recorded answers to verify"):
         verify(Translator.load(tmp_path / "export"))
     with pytest.raises(UserError, match="a bundle needs a finished trial's folder"):
-        write_bundle(Translator.load(tmp_path / "export"), tmp_path / "bundle")
+        write_bundle(Translator.load(tmp_path / "export").to_export, tmp_path / "bundle")
 
 
 def test_other_weights_are_one_line(bundle: Path, tmp_path: Path) -> None:
@@ -242,5 +242,5 @@ def test_no_export_goes_into_a_trial(translator: Translator, trial: Path) -> Non
     for folder in (trial, trial / "export"):
         for write in (write_export, write_bundle):
             with pytest.raises(UserError, match="name a folder outside it"):
-                write(translator, folder)
+                write(translator.to_export, folder)
     assert sorted(trial.rglob("*")) == before

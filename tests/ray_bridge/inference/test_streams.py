@@ -3,7 +3,7 @@
 from itertools import zip_longest
 
 from ray_bridge import Translator
-from ray_bridge.evaluation.evaluator import generated
+from ray_bridge.evaluation.answerer import generated
 from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inference.streams import stream_outputs
 

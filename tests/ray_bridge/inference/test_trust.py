@@ -30,7 +30,7 @@ def here(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def exported(translator: Translator, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("published") / "export"
-    write_export(translator, folder)
+    write_export(translator.to_export, folder)
     return folder
 
 

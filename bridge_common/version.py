@@ -1,0 +1,3 @@
+"""The version of the project, which its packages share."""
+
+VERSION = "0.2.0"
