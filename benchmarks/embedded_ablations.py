@@ -24,6 +24,7 @@ from benchmarks.embedded_tables import attention, compression
 
 SEEDS = (0, 1, 2)
 COMPRESSIONS = (4, 8, 16, 32, 64)
+RANDOM_SOURCE = "random_source"
 OFF = {"kl_alignment": False, "prompt_alignment": False, "decode_aware": False, "geometry_projection": False}
 TOGGLES = {
     "kl": "kl_alignment",
@@ -72,11 +73,18 @@ def variants() -> dict[str, dict[str, Any]]:
 def jobs(names: list[str], seeds: tuple[int, ...]) -> Iterator[tuple[str, int]]:
     """Yield variants and seeds, seed by seed, so that an interrupted run has every variant under the first seeds.
 
-    Within a seed the longest jobs come first.
+    Within a seed the longest jobs come first. Twins with a random source come after all other jobs.
     """
-    for seed in seeds:
-        for name in sorted(names, key=lambda name: "long" not in name):
-            yield name, seed
+    twins = {random_twin_of(name) for name in names}
+    for group in ([name for name in names if name not in twins], [name for name in names if name in twins]):
+        for seed in seeds:
+            for name in sorted(group, key=lambda name: "long" not in name):
+                yield name, seed
+
+
+def random_twin_of(name: str) -> str:
+    """Return the name of the variant that differs from another in nothing but a source of random weights."""
+    return RANDOM_SOURCE if name == "full" else f"{name}-{RANDOM_SOURCE}"
 
 
 Variants = Mapping[str, Mapping[str, Any]]
@@ -130,11 +138,12 @@ def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str,
         row["clusters"] = int(clusters.max()) + 1
         own = np.array([[s["bridged_correct"] for s in samples] for samples in by_seed.values()], dtype=float)
         against = {"full": samples_of.get("full", {}), "target_alone": by_seed, "shuffled_soft": by_seed}
+        against[RANDOM_SOURCE] = samples_of.get(random_twin_of(name), {})
         row["low"], row["high"] = Cells.of({name: own}, clusters).accuracy(name)
         for other, samples in against.items():
             if not samples or name == other:
                 continue
-            field = "bridged_correct" if other == "full" else f"{other}_correct"
+            field = "bridged_correct" if other in ("full", RANDOM_SOURCE) else f"{other}_correct"
             base = np.array([[s[field] for s in rows_] for rows_ in samples.values()], dtype=float)
             gap = Cells.of({name: own, other: base}, clusters).contrast({name: 1.0, other: -1.0})
             row[f"minus_{other}"] = {"estimate": gap.estimate, "low": gap.low, "high": gap.high, "p": gap.p}

@@ -2,7 +2,8 @@
 
 Each step's last hidden state is the next step's input, mapped to the space of input embeddings by ridge regression
 between the model's output and input embedding tables (LatentMAS, Zou et al. 2025). The states of these steps are what
-another model reads (Interlat, Du et al. 2025, passes on the last hidden states of written tokens).
+another model reads (Interlat, Du et al. 2025, passes on the last hidden states of written tokens). In both papers these
+are states of the last layer, which the head would turn into the next token, so `source_layer` does not count here.
 """
 
 from collections.abc import Sequence

@@ -41,6 +41,7 @@ CHANGED: dict[str, Any] = {
     "hidden_size": 32,
     "depth": 2,
     "num_heads": 4,
+    "source_layer": 2,
 }
 
 
@@ -52,8 +53,10 @@ CHANGED: dict[str, Any] = {
         {"bridge": "resampler", "steps": 2},
         {"bridge": "linear", "steps": 0},
         {"steps": 0, "geometry_projection": False},
+        {"bridge": "constant", "geometry_projection": False, "steps": 2},
+        {"bridge": "resampler", "latent_steps": 2, "geometry_projection": False, "steps": 2},
     ],
-    ids=["c2c", "resampler", "linear", "untrained"],
+    ids=["c2c", "resampler", "linear", "untrained", "constant", "latent_steps"],
 )
 def test_a_job_with_other_values_of_them_is_the_same_job(
     folders: PairFolders, tmp_path: Path, changes: dict[str, Any]

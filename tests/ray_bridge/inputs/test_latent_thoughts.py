@@ -49,6 +49,19 @@ def test_each_step_follows_from_the_state_before_it(folders: PairFolders) -> Non
     torch.testing.assert_close(think(source, items[:1], STEPS).states, batch.states[:1], rtol=1e-9, atol=1e-9)
 
 
+def test_they_are_what_the_head_reads_whatever_layer_other_bridges_read(folders: PairFolders) -> None:
+    pair, splits, _ = bench(folders, **THOUGHTS, source_layer=1)
+    source, item = pair.source, pair.encoder(splits.train[:1])[0]
+    thoughts = pair.read_source([item]).states[0]  # (m, d)
+    prompt = source.embed(torch.tensor([item.source_ids]))  # (1, L, d)
+    before = source.model.base_model(inputs_embeds=prompt).last_hidden_state[0, -1:]  # (1, d)
+    made = torch.cat([before, thoughts[:-1]]) @ to_inputs(source)  # (m, d)
+    made = made * source.embedding_rms / made.pow(2).mean(-1, keepdim=True).sqrt()
+    whole = source.model(inputs_embeds=torch.cat([prompt, made[None]], 1))
+    torch.testing.assert_close(source.head(thoughts), whole.logits[0, -STEPS:], rtol=1e-8, atol=1e-8)
+    assert pair.spec.unused["source_layer"] == "latent_steps, whose states are the last layer's"
+
+
 def test_stored_thoughts_are_those_of_the_source(folders: PairFolders, tmp_path: Path) -> None:
     pair, splits, _ = bench(folders, **THOUGHTS)
     place = (pair.source, pair.encoder, splits.train, 1, "id", tmp_path)
