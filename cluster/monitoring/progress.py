@@ -175,6 +175,8 @@ def waiting_line(schedule: Mapping[str, Any]) -> str:
         return f"{count} of {started} started trials wait for room: the cluster holds {schedule['slots']} at once"
     if elsewhere := schedule.get("elsewhere"):
         return "; ".join(f"{trial} waits for its result in campaign {other}" for trial, other in elsewhere.items())
+    if (other := schedule.get("left_to")) and not schedule["running"]:
+        return f"the next free place of the cluster goes to campaign {other}"
     return ""
 
 

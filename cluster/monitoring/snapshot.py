@@ -67,6 +67,7 @@ class Snapshot:
         driven: whether a process runs the campaign.
         slots: jobs that fit the cluster at once, or None if no process runs the campaign.
         without_place: jobs that were started and wait for their resources.
+        left_to: campaign of the cluster that gets the next free place, if this one would take it otherwise.
         gpu_hours: used so far.
         left: estimated seconds until all trials that are needed so far have ended.
     """
@@ -75,6 +76,7 @@ class Snapshot:
     driven: bool
     slots: int | None
     without_place: int
+    left_to: str | None
     gpu_hours: float
     left: float
 
@@ -123,6 +125,7 @@ class Watcher:
             driven=driven,
             slots=schedule.get("slots") if driven else None,
             without_place=schedule.get("without_place", 0) if driven else 0,
+            left_to=schedule.get("left_to") if driven else None,
             gpu_hours=self.usage.gpu_hours(self.campaign.run_spec, live, now),
             left=makespan([*lefts, *[self._proposed] * policy.proposals], slots),
         )

@@ -83,6 +83,8 @@ def headline(campaign: Campaign, snapshot: Snapshot) -> str:
         line += "; nobody runs it"
     elif snapshot.without_place:
         line += f"; {snapshot.without_place} wait for their GPUs or CPUs"
+    elif snapshot.left_to:
+        line += f"; the next free place goes to campaign {snapshot.left_to}"
     if campaign.run_spec.use_gpu:
         line += f"; {snapshot.gpu_hours:.1f} GPU-hours"
     return line + (f"; about {duration(snapshot.left)} left" if snapshot.left else "")

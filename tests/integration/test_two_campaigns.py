@@ -59,7 +59,7 @@ def held(storages: tuple[Path, Path]) -> list[tuple[float, int]]:
 
 
 def test_two_campaigns_share_the_places_of_a_cluster(tmp_path: Path, ray_head: Any) -> None:
-    """Two places and eight jobs. Each driver would take both places for itself; whose turn it is, Ray decides."""
+    """Two places and eight jobs. Each driver would take both places for itself."""
     storages = (tmp_path / "a", tmp_path / "b")
     both = [start(storage, ray_head.address, 1, PLACED, pause=0.5, hold=True) for storage in storages]
     for storage in storages:
@@ -72,6 +72,25 @@ def test_two_campaigns_share_the_places_of_a_cluster(tmp_path: Path, ray_head: A
         assert len([row for row in journal(storage) if row["event"] == "start"]) == len(VARIANTS), "none ran twice"
     with connected(ray_head):
         wait_for(lambda: free("CPU") == 2, 10, "all CPUs are free")
+
+
+def test_a_campaign_with_many_jobs_leaves_every_other_free_place_to_another(tmp_path: Path, ray_head: Any) -> None:
+    """Twelve jobs, two of them on both places, when four of another campaign come: they then have a place each."""
+    many, few = tmp_path / "many", tmp_path / "few"
+    seeds = ("--seeds=0,1,2",)
+    first = start(many, ray_head.address, 1, PLACED, FACTORIAL + seeds, pause=0.4, hold=True)
+    wait_for(lambda: len(events(many, "step")) == 2, 120, "the first holds both places")
+    second = start(few, ray_head.address, 1, PLACED, pause=0.4)
+    wait_for(lambda: waiting(few) == 1, 120, "a job of the second waits")
+    time.sleep(5)  # the first reads that
+    (many / "go").touch()
+    run_both(first, second, (many, few), trials=(12, 4))
+    starts = {storage: [row["time"] for row in journal(storage) if row["event"] == "start"] for storage in (many, few)}
+    between = [moment for moment in starts[many] if starts[few][0] < moment < starts[few][-1]]
+    assert len([moment for moment in starts[many][2:] if moment < starts[few][0]]) <= 1, "it was its turn"
+    assert len(between) <= 5, "one of each in turn"
+    assert len(starts[many]) == 12
+    assert max(accumulate(change for _, change in held((many, few)))) == 2
 
 
 def test_a_campaign_of_large_jobs_waits_for_the_small_ones_of_another_and_then_runs(

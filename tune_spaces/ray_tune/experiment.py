@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bridge_common import trial_files
@@ -18,7 +19,7 @@ from tune_spaces.ray_tune.interrupts import CHECKPOINT_S, Interrupts, interrupti
 from tune_spaces.ray_tune.lost_ray import ends_with_local_ray
 from tune_spaces.ray_tune.nodes import check_free
 from tune_spaces.ray_tune.output import ray_messages_in
-from tune_spaces.ray_tune.places import Places
+from tune_spaces.ray_tune.places import YOUNG_S, Places
 from tune_spaces.ray_tune.stalls import StallWatch
 from tune_spaces.ray_tune.trainable import Job, tune_trial
 from tune_spaces.records.campaign_folder import CampaignFolder
@@ -84,7 +85,7 @@ def fit(
         from tune_spaces.ray_tune.searcher import VariantSearcher
         from tune_spaces.ray_tune.stopper import GateStopper
 
-        places, keeper = Places(run), LimitKeeper(limits or Limits(), campaign, run)
+        places, keeper = Places(run, campaign.name), LimitKeeper(limits or Limits(), campaign, run)
         specs = [*ends, *(trial.spec for trial in trials.values())]
 
         def propose() -> PlannedTrial | None:
@@ -100,6 +101,7 @@ def fit(
             parallel=parallel,
             slots=lambda: places.standing().slots,
             fits=keeper.fits,
+            left_to=places.left_to,
             stops_early=stop_early is not None,
             propose=propose,
             fields=space(spec.flat() for spec in specs),
@@ -151,6 +153,8 @@ def fit(
                 tuner.fit()
             record()
         finally:
+            with suppress(Exception):  # the Ray may be gone
+                places.withdraw()
             for name in searcher.live.values():
                 searcher.claims.release(searcher.trials[name])
                 _observe_interrupted(campaign, policy, name)
@@ -204,6 +208,8 @@ def _record_schedule(
     """Write what runs and what waits, for whoever follows the campaign; an unchanged record is not written again."""
     standing = places.standing()
     running = searcher.running()
+    young = [name for name, since in running.items() if time.time() - since < YOUNG_S]
+    places.announce(len(running), len(young), searcher.changed, searcher.waits)
     searcher.claims.renew(searcher.trials[name] for name in running)
     record = {
         "parallel": searcher.parallel,
@@ -213,6 +219,7 @@ def _record_schedule(
         "ready": len([name for name in searcher.policy.ready() if name not in running]),
         "limit": keeper.reason,
         "elsewhere": dict(searcher.elsewhere),
+        "left_to": searcher.left_to,
     }
     earlier = campaign.schedule() or {}
     if any(earlier.get(name) != value for name, value in record.items()):

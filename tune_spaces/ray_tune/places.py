@@ -7,50 +7,18 @@ exact, and only that of others from the report.
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ray_bridge import RunSpec
 from tune_spaces.ray_tune.nodes import live_nodes, needs
+from tune_spaces.ray_tune.rooms import Room
+from tune_spaces.ray_tune.turns import Announcements, Contender, Turns
 
 WORKER_MEMORY = 1.5 * 2**30  # bytes of a worker on a CPU: without GPUs it is memory that ends first
 LOOK_EVERY = 1.0  # seconds for which an answer of Ray is used
+YOUNG_S = 30.0  # within which a job that has started comes to hold its resources
 LOOK_SHARE = 20  # at most one part in so many of the driver's time is spent on asking
-
-Resources = Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Room:
-    """One live node.
-
-    Attributes:
-        total: its resources.
-        available: what Ray reports as free.
-        own: what placement groups of this driver hold on it.
-    """
-
-    total: Resources
-    available: Resources
-    own: Resources = field(default_factory=dict)
-
-    def places(self, need: Resources, memory: float = 0.0) -> int:
-        """Return how many jobs fit into what is free.
-
-        Args:
-            need: resources of one job.
-            memory: bytes that a job needs; they never count against a node's first job.
-        """
-        counts = [
-            (min(self.available.get(name, 0.0), self.total.get(name, 0.0) - self.own.get(name, 0.0)) + 1e-9) // amount
-            for name, amount in need.items()
-            if amount
-        ]
-        fits = int(max(0.0, min(counts, default=0.0)))
-        if memory and "memory" in self.total:
-            held = max((self.own.get(name, 0.0) // amount for name, amount in need.items() if amount), default=0.0)
-            fits = min(fits, int(max(0.0, max(1.0, self.total["memory"] // memory) - held)))
-        return fits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +29,17 @@ class Standing:
         placed: jobs of this driver that hold their resources.
         waiting: jobs of this driver that wait for theirs.
         free: further jobs that would fit now.
+        rooms: the live nodes.
+        reclaimable: the same, as if no campaign of the cluster held anything.
+        others: other campaigns that run on the cluster.
     """
 
     placed: int
     waiting: int
     free: int
+    rooms: tuple[Room, ...] = ()
+    reclaimable: tuple[Room, ...] = ()
+    others: tuple[Contender, ...] = ()
 
     @property
     def slots(self) -> int:
@@ -76,14 +50,16 @@ class Standing:
 class Places:
     """Counts places for jobs of one run spec in the connected Ray."""
 
-    def __init__(self, run: RunSpec) -> None:
+    def __init__(self, run: RunSpec, campaign: str = "") -> None:
         """Remember what a job needs; Ray is asked by `standing`.
 
         Args:
             run: workers of each job.
+            campaign: name of the campaign, for other campaigns of the cluster.
         """
-        self.need = needs(run)
+        self.need, self.campaign = needs(run), campaign
         self.memory = 0.0 if run.use_gpu else run.workers * WORKER_MEMORY
+        self._turns, self._announcements = Turns(), Announcements()
         self._known: Standing | None = None
         self._ask_after = 0.0
 
@@ -96,24 +72,90 @@ class Places:
             self._ask_after = now + max(LOOK_EVERY, LOOK_SHARE * (now - began))
         return self._known
 
+    def left_to(self, started: int, since: float) -> str | None:
+        """Return the campaign to which the next free place is left, None if this one may take it.
+
+        On a cluster with other campaigns no job beyond the first is started to wait for a place: Ray would give it the
+        next one whosever turn it is.
+
+        Args:
+            started: trials of this driver that have started and not ended.
+            since: when their number last changed, in seconds since 1970.
+        """
+        standing = self.standing()
+        if not standing.others:
+            return None
+        if started and started >= standing.slots:
+            return standing.others[0].campaign
+        own = self._contender(started, 0, since, waits=True)
+        return self._turns.left_to(own, standing.others, standing.rooms, standing.reclaimable)
+
+    def announce(self, started: int, young: int, since: float, waits: bool) -> None:
+        """Announce to other campaigns of the cluster what this one holds, and whether it waits for a place.
+
+        Args:
+            started: trials of this driver that have started and not ended.
+            young: those that started less than `YOUNG_S` ago.
+            since: when the number of started trials last changed, in seconds since 1970.
+            waits: whether a further trial would start if it had a place.
+        """
+        self._announcements.announce(self._contender(started, young, since, waits or self.standing().waiting > 0))
+
+    def withdraw(self) -> None:
+        """Take back what was announced."""
+        self._announcements.withdraw(_driver())
+
+    def _contender(self, started: int, young: int, since: float, waits: bool) -> Contender:
+        standing = self.standing()
+        return Contender(
+            campaign=self.campaign,
+            driver=_driver(),
+            held=max(0, started - standing.waiting),
+            starting=min(young, max(0, started - standing.waiting - standing.placed)),
+            since=since,
+            waits=waits,
+            need=self.need,
+            memory=self.memory,
+        )
+
     def _ask(self) -> Standing:
-        import ray
         from ray._private.state import available_resources_per_node
         from ray.util.placement_group import placement_group_table
 
-        groups = own_groups(placement_group_table().values(), ray.get_runtime_context().get_job_id())
+        others = self._announcements.others(_driver())
+        table = list(placement_group_table().values())
+        groups = own_groups(table, _driver())
         own = held_by_node(groups)
-        available = available_resources_per_node()
-        rooms = [
+        rivals = held_by_node(group for other in others for group in own_groups(table, other.driver))
+        available, nodes = available_resources_per_node(), live_nodes()
+        rooms = tuple(
             Room(total=node["Resources"], available=available.get(node["NodeID"], {}), own=own.get(node["NodeID"], {}))
-            for node in live_nodes()
-        ]
+            for node in nodes
+        )
+        reclaimable = tuple(
+            Room(total=room.total, available=_sum(room.available, room.own, rivals.get(node["NodeID"], {})))
+            for room, node in zip(rooms, nodes, strict=True)
+        )
         placed = sum(group["state"] == "CREATED" for group in groups)
+        free = sum(room.places(self.need, self.memory) for room in rooms)
         return Standing(
             placed=placed,
             waiting=len(groups) - placed,
-            free=sum(room.places(self.need, self.memory) for room in rooms),
+            free=max(0, free - sum(other.takes_of(self.need) for other in others)),
+            rooms=rooms,
+            reclaimable=reclaimable,
+            others=others,
         )
+
+
+def _driver() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_job_id())
+
+
+def _sum(*parts: Mapping[str, float]) -> dict[str, float]:
+    return {name: sum(part.get(name, 0.0) for part in parts) for part in parts for name in part}
 
 
 def own_groups(table: Iterable[Mapping[str, Any]], job_id: str) -> list[Mapping[str, Any]]:

@@ -40,6 +40,7 @@ class VariantSearcher(Searcher):
         slots: Callable[[], int] | None = None,
         alive: Callable[[str], bool] = is_alive,
         fits: Callable[[str, Mapping[str, float]], bool] | None = None,
+        left_to: Callable[[int, float], str | None] | None = None,
         stops_early: bool = False,
         propose: Callable[[], PlannedTrial | None] | None = None,
         fields: Iterable[str] = (),
@@ -56,6 +57,8 @@ class VariantSearcher(Searcher):
             alive: whether a node, by its id, is alive.
             fits: whether a trial may still start beside the running ones, given when each of them was started; any may
                 by default.
+            left_to: returns the campaign of the cluster to which the next free place is left, given how many trials run
+                here and when their number last changed; None for this campaign, which is the default.
             stops_early: whether a scheduler may end trials, which are then recorded as stopped early.
             propose: returns the next trial of a search, which is planned by then, or None if there is none.
             fields: of the spec that a suggestion names, too; by default those in which the trials differ.
@@ -63,10 +66,14 @@ class VariantSearcher(Searcher):
         super().__init__()
         self.policy, self.trials, self.campaign, self.run = policy, dict(trials), campaign, run
         self.parallel, self._slots, self._alive, self._fits = parallel, slots, alive, fits
+        self._left_to = left_to
         self._stops_early = stops_early
         self._limit = None if parallel == AUTO else int(parallel)
         self.live: dict[str, str] = {}  # names of running trials by Tune's id
         self.since: dict[str, float] = {}  # when each of them was suggested, in seconds since 1970
+        self.changed = time.time()  # when the number of running trials last changed, in seconds since 1970
+        self.waits = False  # whether a trial could start and has no place
+        self.left_to: str | None = None  # the campaign to which the next free place is left
         self._fields = tuple(fields) or tuple(space(trial.spec.flat() for trial in trials.values()))
         self._propose = propose
         self._finished = FinishedInStorage(campaign.storage)
@@ -76,7 +83,7 @@ class VariantSearcher(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state that Tune pickles with its configuration, without what asks the cluster and the clock."""
-        return {**self.__dict__, "_slots": None, "_fits": None, "_propose": None}
+        return {**self.__dict__, "_slots": None, "_fits": None, "_left_to": None, "_propose": None}
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Accept Tune's search space: suggestions are points of it."""
@@ -84,6 +91,7 @@ class VariantSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the configuration of the next trial, None to wait for one that runs, or FINISHED."""
+        self.waits, self.left_to = False, None
         if self._drained:
             return None if self.live else str(Searcher.FINISHED)
         if self._limit is not None and len(self.live) >= self._limit:
@@ -91,13 +99,14 @@ class VariantSearcher(Searcher):
         name = self._next()
         if name is None:
             return None if self.live or self.elsewhere else str(Searcher.FINISHED)
-        if self.live and not self._has_room_for(name):
+        if not self._has_place_for(name):
+            self.waits = True
             return None
         trial = self.trials[name]
         if other := self.claims.take(trial):  # claimed since `_next` has looked
             self.elsewhere[name] = other
             return None
-        self.since[name] = time.time()
+        self.since[name] = self.changed = time.time()
         self.live[trial_id] = name
         folder = self.campaign.begin(trial, self.run)
         return {
@@ -161,6 +170,13 @@ class VariantSearcher(Searcher):
         waits = any(name not in running for name in self.policy.ready())
         return self.policy.proposals > 0 and not waits and (not running or self._has_slot())
 
+    def _has_place_for(self, name: str) -> bool:
+        """Whether a trial may start now: there is room for it, and no other campaign of the cluster goes first."""
+        if self.live and not self._has_room_for(name):
+            return False
+        self.left_to = None if self._left_to is None else self._left_to(len(self.live), self.changed)
+        return self.left_to is None
+
     def _has_room_for(self, name: str) -> bool:
         """Whether a trial may run beside those that run already."""
         if self._limit is not None:
@@ -187,6 +203,7 @@ class VariantSearcher(Searcher):
         name = self.live.pop(trial_id, None)
         if name is None:
             return
+        self.changed = time.time()
         self.claims.release(self.trials[name])
         if not error and not (result and result.get("final")) and self.campaign.trial(name).stop_requested():
             return  # it has written a checkpoint and goes on at the next start

@@ -12,6 +12,7 @@ from bridge_common import files
 from bridge_common.heartbeat import Heartbeat
 from bridge_common.trial_folder import TrialFolder
 from cluster.cli.app import app
+from cluster.monitoring.progress import waiting_line
 from cluster.monitoring.snapshot import Snapshot, Watcher, makespan
 from cluster.monitoring.status import _trial_line
 from cluster.monitoring.watch import duration, headline, render
@@ -70,6 +71,16 @@ def test_what_runs_what_waits_and_for_how_long(campaign: Campaign) -> None:
     assert now.counts() == {"running": 1, "starting": 1, "waits for the gate": 6}
     assert now.gpu_hours == pytest.approx(40 * 2 / 3600)
     assert "1 wait for their GPUs or CPUs" in headline(campaign, now)
+
+
+def test_a_place_that_is_left_to_another_campaign_is_named(campaign: Campaign) -> None:
+    schedule = {"parallel": "auto", "slots": 1, "running": {}, "without_place": 0, "ready": 2, "left_to": "other"}
+    with campaign.records.locked():
+        campaign.records.write_schedule(schedule)
+        now = Watcher(campaign).snapshot(now=1040.0)
+    assert "; the next free place goes to campaign other" in headline(campaign, now)
+    assert waiting_line(schedule) == "the next free place of the cluster goes to campaign other"
+    assert waiting_line({**schedule, "running": {"full": 1000.0}}) == "", "it has trials that run"
 
 
 def test_a_trial_without_a_sign_of_life_is_shown_as_such(campaign: Campaign) -> None:

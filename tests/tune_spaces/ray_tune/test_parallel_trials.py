@@ -30,6 +30,7 @@ class Driver:
         parallel: Parallel = AUTO,
         slots: Callable[[], int] | None = None,
         seeds: Sequence[int] = (0,),
+        left_to: Callable[[int, float], str | None] | None = None,
     ) -> None:
         planned = make_plan(phase, tiny(), seeds=seeds)
         self.policy = Policy(first=planned.first, branches=planned.branches)
@@ -41,6 +42,7 @@ class Driver:
             parallel=parallel,
             slots=slots,
             alive=lambda node: True,
+            left_to=left_to,
         )
         self.number = 0
         self.configs: dict[str, dict[str, Any]] = {}
@@ -153,6 +155,25 @@ def test_a_trial_that_measures_the_same_waits_for_the_one_that_runs(tmp_path: Pa
     assert again.begin() == []
     assert again.ended
     assert {outcome.accuracy for outcome in again.policy.outcomes.values()} == {0.6}
+
+
+@pytest.mark.parametrize("parallel", [AUTO, 2])
+def test_a_place_is_left_to_another_campaign_also_by_one_that_runs_nothing(tmp_path: Path, parallel: Parallel) -> None:
+    left_to: str | None = "another"
+    driver = Driver(tmp_path, FACTORIAL, parallel, slots=lambda: 2, left_to=lambda started, since: left_to)
+    assert driver.begin() == []
+    assert (driver.searcher.waits, driver.searcher.left_to) == (True, "another")
+    assert not driver.ended
+    left_to = None
+    assert driver.begin() == ["kl+prompt", "kl"]
+    assert driver.searcher.left_to is None
+
+
+def test_what_it_waits_for_is_a_place_and_not_its_own_limit(tmp_path: Path) -> None:
+    full = Driver(tmp_path / "full", FACTORIAL, slots=lambda: 1)
+    limited = Driver(tmp_path / "limited", FACTORIAL, 1, slots=lambda: 8)
+    full.begin(), limited.begin()
+    assert (full.searcher.waits, limited.searcher.waits) == (True, False)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", ""])

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tune_spaces.ray_tune.places import Room, Standing, held_by_node, own_groups
+from tune_spaces.ray_tune.places import Standing, held_by_node, own_groups
+from tune_spaces.ray_tune.rooms import Room
 
 FOUR_GPUS = {"GPU": 4.0, "CPU": 16.0}
 
