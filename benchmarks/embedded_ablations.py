@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.embedded_tables import attention, compression
+from benchmarks.embedded_tables import attention, compressed, compression
+from benchmarks.latencies import ALONE_FILE
 
 SEEDS = (0, 1, 2)
 COMPRESSIONS = (4, 8, 16, 32, 64)
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 RANDOM_SOURCE = "random_source"
 OFF = {"kl_alignment": False, "prompt_alignment": False, "decode_aware": False, "geometry_projection": False}
 TOGGLES = {
@@ -96,6 +98,8 @@ def run_job(out: Path, name: str, seed: int, device: str, changes: Mapping[str, 
     import torch
 
     from bridge_common.files import write_json
+    from bridge_common.trial_folder import TrialFolder
+    from ray_bridge.config.fingerprint import fingerprint
     from ray_bridge.config.presets import preset, split_settings
     from ray_bridge.distributed import Worker
     from ray_bridge.training.session import LocalSession
@@ -109,6 +113,8 @@ def run_job(out: Path, name: str, seed: int, device: str, changes: Mapping[str, 
     result = Trainer(
         spec, where, folder, LocalSession(folder, Worker(device=torch.device(device))), out / "cache"
     ).run()
+    record = {"variant": name, "seed": seed, "fingerprint": fingerprint(spec), "spec": spec.model_dump(mode="json")}
+    TrialFolder(folder).begin(record)  # what reads a trial's folder reads this one, such as `Translator.load`
     write_json(folder / "result.json", result)
 
 
@@ -236,6 +242,7 @@ class Study:
         rows = table(out, args.only, args.seeds)
         finished = {(n, s): out / f"{n}-s{s}" for n, s in jobs(args.only, args.seeds)}
         finished = {key: folder for key, folder in finished.items() if (folder / "result.json").is_file()}
+        self._time_alone(finished, args)
         more = {"compression": compression(finished, COMPRESSIONS), "attention": attention(finished)}
         facts = {"machine": machine(args.device), "command": " ".join(sys.argv), "rows": rows}
         facts |= {name: found for name, found in more.items() if found}
@@ -252,6 +259,9 @@ class Study:
         parser.add_argument("--seeds", type=lambda text: tuple(map(int, text.split(","))), default=SEEDS)
         parser.add_argument("--only", type=lambda text: text.split(","), default=names, help="names of variants")
         parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change every job")
+        parser.add_argument(
+            "--questions", type=int, default=12, help="to time one at a time after all jobs, for accuracy at K tokens"
+        )
         parser.add_argument("--limit", type=float, default=1e9, help="seconds after which unfinished jobs are ended")
         parser.add_argument("--job", help=argparse.SUPPRESS)
         args = parser.parse_args()
@@ -259,12 +269,22 @@ class Study:
             parser.error(f"--only {unknown[0]}: there are {', '.join(names)}")
         return args
 
+    def _time_alone(self, finished: Mapping[tuple[str, int], Path], args: argparse.Namespace) -> None:
+        """Time one finished job of each variant of accuracy at K tokens, now that no other job is running."""
+        first = {name: folder for (name, _), folder in reversed(finished.items()) if name in compressed(COMPRESSIONS)}
+        folders = [str(folder) for folder in first.values() if not (folder / ALONE_FILE).is_file()]
+        if len(first) < 2 or not folders or not args.questions:
+            return
+        command = [sys.executable, "-m", "benchmarks.latencies", *folders, "--device", args.device]
+        command += ["--questions", str(args.questions)]
+        subprocess.run(command, env=os.environ | ONE_THREAD, check=False)  # the table is written without, too
+
     def _run_missing(self, out: Path, args: argparse.Namespace) -> None:
         started, started_jobs = time.monotonic(), 0
         todo = [f"{n}-s{s}" for n, s in jobs(args.only, args.seeds)]
         todo = [job for job in todo if not (out / job / "result.json").is_file()]
         running: dict[str, subprocess.Popen[bytes]] = {}
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment = os.environ | ONE_THREAD
         while (todo or running) and time.monotonic() - started < args.limit:
             for job, process in list(running.items()):
                 if process.poll() is not None:

@@ -64,6 +64,8 @@ class Answerer:
         statistics: counts of decoding, over all calls.
         sizes: positions of each example's prompt in the last call, by condition.
         seconds: time of the last call, by condition; absent if its outputs were in the cache.
+        answer_limit: most tokens of an answer; None for the spec's. What the source writes for the target at a
+            number of tokens is not cut by it.
         on_batch: called before each batch that this process decodes; does nothing unless it is replaced.
     """
 
@@ -73,6 +75,7 @@ class Answerer:
         self.statistics = DecodingStatistics()
         self.sizes: dict[str, list[PromptSize]] = {}
         self.seconds: dict[str, float] = {}
+        self.answer_limit: int | None = None
         self.on_batch: Callable[[], None] = lambda: None
         self._dealt: set[tuple[str, ...]] = set()
 
@@ -158,7 +161,8 @@ class Answerer:
 
     @property
     def _limits(self) -> Limits:
-        return Limits(max_new_tokens=self.spec.max_new_tokens, stops=tuple(self.pair.task.stops))
+        limit = self.answer_limit or self.spec.max_new_tokens
+        return Limits(max_new_tokens=limit, stops=tuple(self.pair.task.stops))
 
     def _answer(
         self,

@@ -6,14 +6,22 @@ same questions, so that a table has both.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import torch
 
 from bridge_common.errors import UserError
-from bridge_common.metric_names import BRIDGE_BYTES, CONDITIONS, COST, SECONDS_A_QUESTION, accuracy, cost
+from bridge_common.metric_names import (
+    BRIDGE_BYTES,
+    CONDITIONS,
+    COST,
+    SECONDS_A_QUESTION,
+    accuracy,
+    budgeted,
+    cost,
+)
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.answerer import Output
@@ -33,7 +41,7 @@ class Timing:
 
     Attributes:
         first_token: from the question to the answer's first token; the source's part is in it, for `text_bridge` the
-            whole of the source's answer.
+            whole of the source's answer, at a number of tokens the whole of what it writes.
         total: from the question to the answer's end.
     """
 
@@ -50,6 +58,7 @@ class Benchmark:
         batch_size: how many of them at once.
         device: where: the GPU's name, or cpu.
         threads: threads of a CPU, 0 on a GPU.
+        conditions: what was answered under: those of every evaluation, then those at the trial's `text_budgets`.
         timings: by condition; `shuffled_soft` takes what `bridged` does and is not timed for one question alone.
         metrics: counted costs and accuracy on these questions, by metric name.
     """
@@ -58,13 +67,14 @@ class Benchmark:
     batch_size: int
     device: str
     threads: int
+    conditions: tuple[str, ...]
     timings: dict[str, Timing]
     metrics: dict[str, float]
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a condition: its counted costs and its seconds, for tables."""
         rows = []
-        for condition in CONDITIONS:
+        for condition in self.conditions:
             suffix = f"/{condition}"
             counted = {
                 name.removeprefix(COST).removesuffix(suffix): value
@@ -94,13 +104,17 @@ class Benchmark:
         return {**about, "threads": self.threads, "metrics": self.metrics, "timings": timings}
 
 
-def benchmark(translator: Translator, items: int = 16, batch_size: int = 1) -> Benchmark:
+def benchmark(
+    translator: Translator, items: int = 16, batch_size: int = 1, *, conditions: Sequence[str] | None = None
+) -> Benchmark:
     """Decode test questions again under every condition, and time them.
 
     Args:
         translator: of a finished trial, whose test questions are read as its job read them.
         items: questions to answer.
         batch_size: questions that are answered together; with 1, times are those of a question alone.
+        conditions: under which they are answered; None for all that the trial's final evaluation had.
+            `text_bridge` needs `source_alone` before it.
 
     Raises:
         UserError: if there are too few test questions.
@@ -111,7 +125,9 @@ def benchmark(translator: Translator, items: int = 16, batch_size: int = 1) -> B
         raise UserError(f"{translator.saved.folder} has no test questions to decode again: name a trial's folder")
     batch_size = min(batch_size, len(examples))
     batches = [examples[at : at + batch_size] for at in range(0, len(examples) - batch_size + 1, batch_size)]
-    timer = _Timer(translator, batch_size)
+    if conditions is None:
+        conditions = (*CONDITIONS, *budgeted(translator.spec.text_budgets))
+    timer = _Timer(translator, conditions, batch_size)
     for batch in batches[:WARM_UP]:
         timer.measure(batch)
     measured = [timer.measure(batch) for batch in batches]
@@ -129,34 +145,38 @@ def benchmark(translator: Translator, items: int = 16, batch_size: int = 1) -> B
         batch_size=batch_size,
         device=torch.cuda.get_device_name(device) if on_gpu else device.type,
         threads=0 if on_gpu else torch.get_num_threads(),
+        conditions=tuple(conditions),
         timings=timings,
-        metrics=_counted(translator, examples, batch_size),
+        metrics=_counted(translator, conditions, examples, batch_size),
     )
 
 
-def _counted(translator: Translator, examples: Sequence[Example], batch_size: int) -> dict[str, float]:
-    evaluator = _evaluator(translator, translator.spec.max_new_tokens, batch_size)
-    samples = evaluator.evaluate(examples, translator.module, CONDITIONS)
+def _counted(
+    translator: Translator, conditions: Sequence[str], examples: Sequence[Example], batch_size: int
+) -> dict[str, float]:
+    evaluator = _evaluator(translator, batch_size)
+    samples = evaluator.evaluate(examples, translator.module, conditions)
     costs = count_costs(evaluator, translator.module, examples, samples)
-    accuracies = metrics_of(samples, CONDITIONS, [])
-    known = {accuracy(condition): accuracies[accuracy(condition)] for condition in CONDITIONS}
+    accuracies = metrics_of(samples, conditions, [])
+    known = {accuracy(condition): accuracies[accuracy(condition)] for condition in conditions}
     return known | costs | {BRIDGE_BYTES: translator.saved.weights.stat().st_size}
 
 
-def _evaluator(translator: Translator, limit: int, batch_size: int) -> Evaluator:
-    pair = replace(translator.pair, spec=translator.spec.replace(max_new_tokens=limit))
-    return Evaluator(pair, Worker(device=pair.target.device), batch_size, NodeCache(None))
+def _evaluator(translator: Translator, batch_size: int, answer_limit: int | None = None) -> Evaluator:
+    worker = Worker(device=translator.pair.target.device)
+    evaluator = Evaluator(translator.pair, worker, batch_size, NodeCache(None))
+    evaluator.answer_limit = answer_limit
+    return evaluator
 
 
 class _Timer:
     """Decodes batches to their first token and to their end."""
 
-    def __init__(self, translator: Translator, batch_size: int) -> None:
+    def __init__(self, translator: Translator, conditions: Sequence[str], batch_size: int) -> None:
         self.module, self.device = translator.module, translator.pair.target.device
         # One question alone has no other one whose soft tokens it could be given.
-        self.conditions = [name for name in CONDITIONS if batch_size > 1 or name != "shuffled_soft"]
-        self.whole = _evaluator(translator, translator.spec.max_new_tokens, batch_size)
-        self.first = _evaluator(translator, 1, batch_size)
+        self.conditions = [name for name in conditions if batch_size > 1 or name != "shuffled_soft"]
+        self.whole, self.first = _evaluator(translator, batch_size), _evaluator(translator, batch_size, 1)
 
     def measure(self, batch: Sequence[Example]) -> dict[str, Timing]:
         """Return the seconds of a batch by condition."""

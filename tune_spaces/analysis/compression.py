@@ -21,7 +21,7 @@ WAYS = {
     ALONE: "the whole prompt",
 }
 """What the target reads, by name; K is the number of soft tokens, or of the text's tokens."""
-QUANTITIES = ("prompt_kv_bytes", "seconds", "flops", "passed_bytes")
+QUANTITIES = ("prompt_kv_bytes", "seconds", "answer_seconds", "flops", "passed_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +52,10 @@ def compression_rows(
         clusters: a number for each item, or None.
 
     Returns:
-        Rows of way, tokens, runs, n, clusters, accuracy with its interval, `share` (K over the prompt's tokens), each
-        cost (None if it is not known), `saved_bytes` (of the whole prompt's keys and values; negative if the target
-        holds more), and `efficient`: whether no other row is as accurate with fewer bytes of keys and values, or more
-        accurate with as many.
+        Rows of way, tokens, runs, n, clusters, accuracy with its interval, `share` (K over the prompt's tokens), `held`
+        (what the target holds of its prompt over the whole prompt), each cost (None if it is not known), `saved_bytes`
+        (of the whole prompt's keys and values; negative if the target holds more), and `efficient`: whether no other
+        row is as accurate with fewer bytes of keys and values, or more accurate with as many.
     """
     if not measured:
         return []
@@ -75,9 +75,15 @@ def compression_rows(
                 **{"clusters": cells.groups, "accuracy": float(one.correct.mean()), "low": low, "high": high},
                 "share": None if one.tokens is None or not prompt_tokens else one.tokens / prompt_tokens,
                 **{quantity: one.costs.get(quantity) for quantity in QUANTITIES},
+                "held": None if held is None or not whole else held / whole,
                 "saved_bytes": None if held is None or whole is None else whole - held,
             }
         )
+    return with_front(rows)
+
+
+def with_front(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of `compression_rows`, of one call or several, with `efficient` as it is among all of them."""
     return [{**row, "efficient": not any(_beats(other, row) for other in rows)} for row in rows]
 
 

@@ -80,6 +80,18 @@ def test_the_target_reads_the_sources_summary_instead_of_the_question(bench: Ben
     assert len(summaries) > 1
 
 
+def test_a_limit_on_answers_leaves_what_the_source_writes(bench: Bench) -> None:
+    pair, splits = bench
+    names = ["source_summary_5", "text_bridge_3"]
+    whole, first = evaluator(pair), evaluator(pair)
+    first.answer_limit = 1
+    whole.evaluate(splits.test, None, names)
+    samples = first.evaluate(splits.test, None, names)
+    assert {row[f"{name}_tokens"] for row in samples for name in names} == {1}
+    assert first.source_texts == whole.source_texts
+    assert max(first.source_texts["text_bridge_3"].tokens) == 3
+
+
 def test_the_target_reads_the_beginning_of_the_sources_answer(bench: Bench) -> None:
     pair, splits = bench
     names = ["source_alone", "text_bridge", "text_bridge_3", "text_bridge_500"]

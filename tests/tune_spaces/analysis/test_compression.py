@@ -119,9 +119,9 @@ def test_the_appendix_has_the_table(tmp_path: Path) -> None:
     section = text.split("## Compression")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     assert lines[0] == "| " + " | ".join(HEADER) + " |"
-    assert "| soft tokens and the prompt | 8 | 16.0 | 1 | 4 |  | 75.0 |" in lines[2]
+    assert "| soft tokens and the prompt | 8 | 16.0 | 20.0 | 1 | 4 |  | 75.0 |" in lines[2]
     assert "| 1 kB | 4 kB |" in lines[2]
-    assert lines[-1].startswith("| the whole prompt |  |  | 1 | 4 |  | 50.0 |")
+    assert lines[-1].startswith("| the whole prompt |  |  | 100.0 | 1 | 4 |  | 50.0 |")
     assert compression_table(appendix.compression) in section
 
 
