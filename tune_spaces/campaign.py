@@ -35,6 +35,7 @@ from tune_spaces.records import plan_file, prerequisites, reuse
 from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.campaign_name import check_name
 from tune_spaces.records.limits import Limits
+from tune_spaces.records.plan_difference import differences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,11 +225,10 @@ class Campaign:
         record = plan_file.plan_record(self.plan, self.run_spec, self.records, reuse.finished_trials(self.storage))
         frozen = self.records.plan()
         if frozen is not None:
-            if difference := plan_file.difference(frozen["identity"], self.plan.identity):
-                fields = plan_file.changed_fields(frozen.get("base") or {}, self.base)
+            if found := differences(frozen, self.plan):
                 raise UserError(
-                    f"campaign {self.name} was planned differently ({'; '.join([*fields, difference])}): give a new "
-                    f"name, --name {self._free_name()}; its settings are in {self.records.campaign_file}"
+                    f"campaign {self.name} was planned differently ({'; '.join(found)}): give a new name, "
+                    f"--name {self._free_name()}; its settings are in {self.records.campaign_file}"
                 )
             record["frozen"] = frozen["frozen"]
         self.records.write_plan(record)

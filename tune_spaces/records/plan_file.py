@@ -1,6 +1,5 @@
 """Phases and plans as plain values: what `campaign.json` and `plan.json` say, and how they are read back."""
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,8 +15,6 @@ from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings
 from tune_spaces.records import reuse
 from tune_spaces.records.campaign_folder import CampaignFolder
-
-MOST_NAMED = 4  # fields in a message
 
 
 def phase_record(phase: Phase) -> dict[str, Any]:
@@ -151,38 +148,6 @@ def plan_from_record(record: Mapping[str, Any], phase: Phase, base: JobSpec, gat
         branches={name: tuple(names) for name, names in record["branches"].items()},
         beside=tuple(record.get("beside", ())),
     )
-
-
-def difference(frozen: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Return in a few words what differs between the identities of two plans, or None if they agree."""
-    for name in ("phase", "passes", "attribute"):
-        if frozen[name] != new[name]:
-            return f"{name} was {frozen[name]}, now {new[name]}"
-    if frozen.get("search") != new.get("search"):
-        return f"search was {_search_text(frozen)}, now {_search_text(new)}"
-    before, after = set(frozen["trials"].values()), set(new["trials"].values())
-    if before != after:
-        return f"{len(before - after)} of its {len(before)} trials would measure something else now"
-    return None
-
-
-def changed_fields(frozen: Mapping[str, Any], base: JobSpec) -> list[str]:
-    """Return in words which fields of a base spec differ from those in `plan.json`, at most `MOST_NAMED` of them."""
-    now = json.loads(json.dumps(base.model_dump()))
-    changed = [name for name in now if name in frozen and frozen[name] != now[name]]
-    named = [f"{name} was {_value(frozen[name])}, now {_value(now[name])}" for name in changed[:MOST_NAMED]]
-    return [*named, *([f"{len(changed) - MOST_NAMED} further fields"] if len(changed) > MOST_NAMED else [])]
-
-
-def _value(value: Any) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _search_text(identity: Mapping[str, Any]) -> str:
-    search = Search.from_record(identity.get("search"))
-    if search is None:
-        return "none"
-    return f"{search.trials} trials over {', '.join(f'{axis.field}={axis.text}' for axis in search.axes)}"
 
 
 def settings_shared(plan: Plan) -> dict[str, Any]:

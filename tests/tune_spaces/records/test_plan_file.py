@@ -109,20 +109,6 @@ def test_trials_that_finished_here_or_elsewhere_are_done(tmp_path: Path) -> None
     assert rows["C"]["minutes"] == pytest.approx(120, rel=0.1)
 
 
-def test_a_difference_is_named_in_a_few_words() -> None:
-    base = plan().identity
-    assert plan_file.difference(base, plan().identity) is None
-    assert plan_file.difference(base, {**base, "phase": "p"}) == "phase was phase1, now p"
-    assert plan_file.difference(base, {**base, "passes": 0.8}) == "passes was 0.7, now 0.8"
-    assert plan_file.difference(base, {**base, "attribute": 0.6}) == "attribute was 0.65, now 0.6"
-    names = list(base["trials"])
-    trials = {**base["trials"], names[0]: "0" * 16}
-    said = "1 of its 4 trials would measure something else now"
-    assert plan_file.difference(base, {**base, "trials": trials}) == said
-    renamed = {f"{name}-": digest for name, digest in base["trials"].items()}
-    assert plan_file.difference(base, {**base, "trials": renamed}) is None, "the same experiments by other names"
-
-
 def test_shared_settings_are_those_on_which_all_trials_agree() -> None:
     kept = variants.Variant(name="k", changes={"soft_tokens": tiny().soft_tokens, "steps": tiny().steps + 1})
     planned = make_plan(Phase(name="p", goal="g", first=(kept,)), tiny())
