@@ -4,6 +4,7 @@ If the driver is killed, a later process can still send everything that the file
 because the driver was killed before it, are described by their `spec.json`.
 """
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from typing import Any
 from bridge_common import files, trial_files
 from bridge_common.trial_folder import TrialFolder
 from mlflow_utils import names
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -72,6 +75,14 @@ class Declarations:
                 started=known.started if known else now,
             )
 
+    def add_whole(self, campaign: Path, row: dict[str, Any]) -> bool:
+        """Add one declaration; return False if it lacks what it should have, so that nothing was added."""
+        try:
+            self.add(campaign, row)
+        except (KeyError, TypeError, ValueError):
+            return False
+        return True
+
 
 def append(campaign: Path, kind: str, phase: str, **row: Any) -> dict[str, Any]:
     """Append one declaration to the campaign's file, and return the row. Missing folders are created."""
@@ -96,8 +107,11 @@ def load(campaign: Path, *, undeclared: bool = True) -> Declarations:
             declare them itself passes False, because MLflow does not let parameters change once they were sent.
     """
     declared, path = Declarations(), campaign / names.DECLARATIONS
-    for row in files.read_log(path):
-        declared.add(campaign, row)
+    data = path.read_bytes() if path.exists() else b""
+    rows = files.log_rows(data)
+    read = sum(declared.add_whole(campaign, row) for row in rows)
+    if read < sum(1 for line in data.split(b"\n") if line.strip()):
+        logger.warning("%s is damaged: trials whose declarations are lost are described by their spec.json", path)
     if not undeclared:
         return declared
     known = {trial.folder.path.resolve() for trial in declared.trials.values()}

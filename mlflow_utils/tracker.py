@@ -247,6 +247,7 @@ def backlog(declared: Declarations, folder: Path, tracking_uri: str, reason: str
     unsent_phases = [
         phase
         for phase in declared.phases.values()
-        if SentState.load(folder / names.CAMPAIGN_SENT, f"{key}/{phase.name}").status != phase.status
+        if (status := SentState.load(folder / names.CAMPAIGN_SENT, f"{key}/{phase.name}").status) != phase.status
+        and (phase.status in trial_files.FINAL or status not in trial_files.FINAL)
     ]
     return Unsent(trials, unsent_points, reason, folder) if trials or unsent_phases else None

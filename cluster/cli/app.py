@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from bridge_common.errors import UserError
+from bridge_common.visible_text import visible
 from cluster.cli import (
     benchmark,
     campaigns,
@@ -76,7 +77,7 @@ def main() -> int:
         path = error.ctx.command_path if error.ctx else program()
         print(f"error: {error.format_message().rstrip('.')}; see `{path} --help`", file=sys.stderr)
     except UserError as error:
-        print(f"error: {as_called(str(error))}", file=sys.stderr)
+        print(f"error: {visible(as_called(str(error)))}", file=sys.stderr)
     except OSError as error:
         if error.filename is None:
             raise

@@ -25,6 +25,7 @@ _NAMED = 5  # ids that a line names
 def score(file: Path, task: str, field: str, out: Path | None, limit: int) -> None:
     """Score a JSONL file of outputs (id, gold, output), strictly and flexibly, and list where the two differ."""
     from bridge_common.files import write_jsonl
+    from bridge_common.visible_text import visible
     from cluster.cli.request import task_fields
     from ray_bridge.config.presets import tiny
     from ray_bridge.tasks.score_file import score_file
@@ -34,7 +35,7 @@ def score(file: Path, task: str, field: str, out: Path | None, limit: int) -> No
         require_writable(out.parent, "--out")
     lines = score_file(file, make_task(tiny(**task_fields(task))), field)
     # Half a surrogate pair, which JSON can hold, has no form on a terminal.
-    print("\n".join(report(file, task, lines, limit)).encode(errors="replace").decode())
+    print(visible("\n".join(report(file, task, lines, limit))).encode(errors="replace").decode())
     if out is not None:
         write_jsonl(out, [line.record() for line in lines])
 

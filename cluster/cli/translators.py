@@ -10,6 +10,7 @@ import click
 
 from bridge_common.errors import UserError
 from bridge_common.shown_names import condition_name
+from bridge_common.visible_text import visible
 from cluster.cli.checks import FILE, FOLDER
 from ray_bridge.inference.places import check_question_text, folder_of
 
@@ -73,7 +74,7 @@ def translate(
         settings["max_new_tokens"] = max_new_tokens
     if question is not None and not (compare or as_json):
         for piece in translator.stream(question, **settings):
-            print(piece, end="", flush=True)
+            print(visible(piece), end="", flush=True)
         print()
         return
     for name, text, answers in _answers(translator, questions, compare, settings):
@@ -113,11 +114,11 @@ def answer_record(answers: "Answer | dict[str, Answer]") -> dict[str, Any]:
 
 def _beside(answers: "Answer | dict[str, Answer]") -> Iterator[str]:
     if not isinstance(answers, dict):
-        yield answers.text.strip()
+        yield visible(answers.text.strip())
         return
     for condition, answer in answers.items():
         yield f"{condition_name(condition)} ({answer.tokens} tokens, {1000 * answer.seconds:.0f} ms):"
-        yield from (f"    {line}" for line in answer.text.strip().splitlines())
+        yield from (f"    {visible(line)}" for line in answer.text.strip().splitlines())
 
 
 def read_questions(file: Path) -> list[tuple[str, str]]:

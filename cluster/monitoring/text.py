@@ -3,12 +3,14 @@
 import textwrap
 
 from bridge_common.intervals import wilson
+from bridge_common.visible_text import visible
 
 WIDTH = 80
 
 
 def wrapped(line: str, indent: str = "  ", width: int = WIDTH) -> str:
     """Break a line at spaces so that nothing is wider than `width`, except words, such as paths, that are wider."""
+    line = visible(line)
     if len(line) <= width:
         return line
     parts = textwrap.wrap(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -17,6 +17,7 @@ from bridge_common import files, metric_names, trial_files
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.shown_names import condition_name, group_name
 from bridge_common.trial_folder import TrialFolder
+from bridge_common.visible_text import visible
 from mlflow_utils import dataframes
 from mlflow_utils.dataframes import Run
 from mlflow_utils.reports import editable_sections
@@ -192,11 +193,11 @@ def _gate(record: Any) -> str:
 
 def _failure(run: Run) -> str:
     error = (TrialFolder(Path(run.folder)).error() or {}).get("error", "")
-    return f"It failed: `{error.replace('`', chr(39))}`" if error else ""
+    return f"It failed: `{visible(error).replace('`', chr(39))}`" if error else ""
 
 
 def _table_row(cells: list[Any]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    return "| " + " | ".join(visible(str(cell)).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
 def _percent(value: float | None) -> str:

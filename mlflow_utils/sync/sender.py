@@ -162,7 +162,7 @@ class Sender(threading.Thread):
         ended = (phase.status, phase.ended or time.time()) if phase.status in trial_files.FINAL else None
         run = self._phases[phase.name]
         try:
-            parent = run.sync(store, phase, closing=False)
+            parent = run.sync(store, phase, closing=False, driven=self._beats)
             if self._beats and phase.status not in trial_files.FINAL:
                 run.beat(store)
         except (GoneError, RefusedError) as error:
@@ -175,7 +175,7 @@ class Sender(threading.Thread):
                 child.sync(store, trial, parent, ended, self._stopped.is_set)
             except (GoneError, RefusedError, OSError, ValueError, KeyError) as error:
                 problem = self._problem(child, error)
-        run.sync(store, phase, closing=True)
+        run.sync(store, phase, closing=True, driven=self._beats)
         return problem
 
     def _problem(self, run: SyncedRun, error: Exception) -> str:

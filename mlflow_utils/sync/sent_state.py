@@ -46,7 +46,11 @@ class SentState:
     def load(cls, path: Path, store: str) -> "SentState":
         """Read a store's entry from the state file; an empty state if there is none, or the file is damaged."""
         entry = _entries(path).get(store)
-        return cls(**entry) if entry else cls()
+        try:
+            return cls(**entry) if entry else cls()
+        except TypeError:
+            _warn(f"{path} holds what no version writes")
+            return cls()
 
     def save(self, path: Path, store: str) -> None:
         """Write this store's entry atomically; the entries of other stores are kept."""
@@ -58,10 +62,18 @@ class SentState:
 def _entries(path: Path) -> dict[str, Any]:
     """Return the entries of a state file by store. Without a whole file, the store is asked which runs it has."""
     try:
-        return dict(files.read_json(path)) if path.exists() else {}
-    except (UserError, TypeError) as error:
-        logger.warning("MLflow's runs are found again and what they lack is sent: %s", error)
+        entries = files.read_json(path) if path.exists() else {}
+    except UserError as error:
+        _warn(error)
         return {}
+    if not isinstance(entries, dict):
+        _warn(f"{path} holds what no version writes")
+        return {}
+    return entries
+
+
+def _warn(what: object) -> None:
+    logger.warning("MLflow's runs are found again and what they lack is sent: %s", what)
 
 
 def store_key(tracking_uri: str) -> str:

@@ -33,17 +33,21 @@ class SyncedPhase(SyncedRun):
         self._campaign = campaign
         self._beat_after = 0.0
 
-    def sync(self, store: Store, phase: Phase, *, closing: bool) -> str:
+    def sync(self, store: Store, phase: Phase, *, closing: bool, driven: bool) -> str:
         """Send what the store lacks of the phase and return the id of its run.
 
         Args:
             store: the MLflow store.
             phase: the phase as it is declared now.
             closing: also send a final status, which is due once all the phase's trials are synced.
+            driven: whether a driver runs the phase. Without one, a run that has ended is not RUNNING again, as it would
+                be if the declaration of its end was lost.
         """
         run_id = self.get_or_create(store, phase.params, {**phase.tags, names.FOLDER: str(self._campaign.resolve())})
         self.upload(store, self._campaign, [*trial_files.CAMPAIGN_FILES, *map(str, phase.artifacts)])
-        if phase.status != self.sent.status and (closing or phase.status not in trial_files.FINAL):
+        final = phase.status in trial_files.FINAL
+        reopens = not final and self.sent.status in trial_files.FINAL
+        if phase.status != self.sent.status and (closing or not final) and (driven or not reopens):
             self.set_status(store, phase.status, phase.ended)
         return run_id
 

@@ -17,6 +17,7 @@ from bridge_common.errors import UserError
 from bridge_common.files import read_jsonl
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.trial_folder import TrialFolder
+from bridge_common.visible_text import visible
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.validation import build
@@ -171,7 +172,7 @@ def _first_entropy(lm: FrozenLM, batch: Batch) -> float:
 
 def render(diagnoses: Sequence[ExampleDiagnosis]) -> str:
     """Render diagnoses as Markdown, which also reads well in a terminal."""
-    return "\n".join(line for diagnosis in diagnoses for line in _lines(diagnosis))
+    return visible("\n".join(line for diagnosis in diagnoses for line in _lines(diagnosis)))
 
 
 def _lines(example: ExampleDiagnosis) -> list[str]:

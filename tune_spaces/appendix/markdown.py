@@ -6,6 +6,7 @@ from typing import Any
 
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.shown_names import condition_name
+from bridge_common.visible_text import visible
 from tune_spaces.analysis.analyse import Appendix
 from tune_spaces.analysis.changed_items import spread
 from tune_spaces.analysis.claims import KINDS, effect_name
@@ -249,7 +250,7 @@ def _soft_tokens(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _quote(text: Any) -> str:
-    excerpt = str(text).strip()
+    excerpt = visible(str(text).strip())
     if len(excerpt) > EXCERPT:
         excerpt = excerpt[:EXCERPT].rstrip() + " …"
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", excerpt)), default=0))

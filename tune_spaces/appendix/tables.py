@@ -1,15 +1,20 @@
 """Markdown tables and numbers, as every section of the appendix writes them."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bridge_common.visible_text import visible
 from tune_spaces.analysis.paired_comparison import PairedComparison
 from tune_spaces.analysis.verdicts import below_level, points
 
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+
 
 def cell(value: Any) -> str:
-    """Return a value as one line that a table's cell can hold."""
-    return " ".join(str(value).split()).replace("|", "\\|")
+    """Return a value as one line that a table's cell can hold and in which no text of a model is markup."""
+    line = visible(" ".join(str(value).split())).replace("|", "\\|")
+    return _TAG.sub("&lt;", line)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -21,6 +21,7 @@ from tune_spaces.appendix import compression_plots, plots
 from tune_spaces.appendix.attention import NAMES, Shares
 from tune_spaces.appendix.markdown import markdown
 from tune_spaces.gate.decision import STRADDLES
+from tune_spaces.records.csv_text import csv_text
 
 MOST_DRAWN = 60  # lines of a forest plot
 
@@ -68,7 +69,7 @@ def write_appendix(
         "changed_items.csv": pd.DataFrame(appendix.changed, columns=list(COLUMNS)),
     }
     for name, table in tables.items():
-        write_text(out / name, table.to_csv(index=False))
+        write_text(out / name, csv_text(table))
     buffer = BytesIO()
     tables["effects.csv"].to_parquet(buffer, index=False)
     write_bytes(out / "effects.parquet", buffer.getvalue())

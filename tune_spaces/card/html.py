@@ -1,22 +1,16 @@
 """HTML from plain values: all that is not HTML already is escaped, so no text of a model can become markup."""
 
 import html as escaping
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+from bridge_common.visible_text import visible
 
 
 class Html(str):
     """Text that is HTML already."""
 
     __slots__ = ()
-
-
-def visible(text: str) -> str:
-    """Replace control characters, such as those of ANSI codes, by their pictures (U+2400 on)."""
-    return _CONTROL.sub(lambda match: chr(0x2421 if match[0] == "\x7f" else 0x2400 + ord(match[0])), text)
 
 
 def escape(value: Any) -> Html:

@@ -19,6 +19,7 @@ from ray_bridge import JobSpec, import_plugins
 from tune_spaces.design.plan import Plan
 from tune_spaces.design.toggles import all_toggles
 from tune_spaces.records.campaign_folder import CampaignFolder
+from tune_spaces.records.csv_text import csv_text
 
 FORMATS = ("csv", "parquet", "json")
 STATUSES = {trial_files.FINISHED: "finished", trial_files.FAILED: "failed", None: "unfinished"}
@@ -110,7 +111,7 @@ def export(table: pd.DataFrame, path: Path, kind: str) -> Path:
     Args:
         table: what to write.
         path: the file, which is replaced.
-        kind: csv, parquet or json.
+        kind: csv (see `csv_text`), parquet or json.
 
     Raises:
         UserError: for another format.
@@ -118,7 +119,7 @@ def export(table: pd.DataFrame, path: Path, kind: str) -> Path:
     if kind not in FORMATS:
         raise UserError(f"--format {kind}: use {', '.join(FORMATS)}")
     if kind == "csv":
-        files.write_text(path, table.to_csv(index=False))
+        files.write_text(path, csv_text(table))
     elif kind == "json":
         files.write_text(path, table.to_json(orient="records", indent=2) + "\n")
     else:

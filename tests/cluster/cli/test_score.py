@@ -130,3 +130,11 @@ def test_an_id_that_is_none_is_refused(tmp_path: Path, fields: dict[str, object]
     done = score(tmp_path, [good, {"gold": 1, "output": "#### 1", **fields}], "--task", "gsm8k")
     assert isinstance(done.exception, UserError)
     assert message in str(done.exception)
+
+
+def test_codes_in_outputs_and_ids_reach_no_terminal(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"id": "a\x1b[2J", "gold": "18", "output": "\x9b31m it is 18"}]
+    done = score(tmp_path, rows, "--task", "gsm8k")
+    assert done.exit_code == 0, done.output
+    assert "a␛[2J" in done.output
+    assert not {"\x1b", "\x9b"} & set(done.output)

@@ -1,5 +1,6 @@
 """Diagnosis of a finished trial against what a few lines of plain transformers say about it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ def test_a_trial_is_shown_as_it_was_scored(trial: Path) -> None:
     for row in samples:
         assert row["question"] in text
         assert all(line in text for line in row["bridged_output"].strip().splitlines())
+
+
+def test_codes_that_a_model_wrote_reach_no_terminal(trial: Path) -> None:
+    (one,) = diagnose(trial, count=1)
+    assert "bridged␛[2J" in render([replace(one, outputs={"bridged": "bridged\x1b[2J"})])
 
 
 def test_without_samples_the_conditions_are_decoded(trial: Path, tmp_path: Path) -> None:

@@ -194,6 +194,20 @@ def test_changed_items_are_all_in_the_table_and_bounded_in_the_text(campaign: Ca
     assert f"{len(changed)} items changed" in text
 
 
+def test_what_models_write_is_neither_a_formula_nor_a_code_nor_markup(campaign: Campaign, tmp_path: Path) -> None:
+    appendix = campaign.plan(lambda variant: 0.05 * (variant == "full")).appendix()
+    for row in appendix.changed:
+        row |= {"output_a": "=1+1\x1b[31m", "answer_a": "<script>x\x1b", "answer_b": "-2"}
+    paths = write_appendix(tmp_path / "out", appendix, quoted=1)
+    changed = pd.read_csv(paths["changed_items.csv"])
+    assert set(changed["output_a"]) == {"'=1+1\x1b[31m"}
+    assert set(changed["answer_b"]) == {-2}, "a number stays one"
+    text = paths["appendix.md"].read_text(encoding="utf-8")
+    assert "full: &lt;script>x␛; " in text
+    assert "=1+1␛[31m" in text
+    assert "\x1b" not in text
+
+
 def test_full_factorial_with_seeds(campaign: Campaign, tmp_path: Path) -> None:
     for bits in range(4):
         on = tuple(toggle for place, toggle in enumerate(TOGGLES[:2]) if bits >> place & 1)
