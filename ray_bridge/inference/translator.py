@@ -35,8 +35,9 @@ from ray_bridge.inference.arguments import (
     listed_questions,
     shown,
 )
-from ray_bridge.inference.checks import check_identity, check_question, device_of, identity_of
+from ray_bridge.inference.checks import check_question, device_of, identity_of
 from ray_bridge.inference.export import write_export
+from ray_bridge.inference.models import load_models
 from ray_bridge.inference.places import check_question_text
 from ray_bridge.inference.saved import SavedTranslator, read_saved, sampled_example
 from ray_bridge.inference.side_by_side import outputs_by_condition
@@ -106,26 +107,8 @@ class Translator(ModelHubMixin):
         source, target = check_model("source", source), check_model("target", target)
         revision = check_text("revision", revision)
         saved = read_saved(check_place(place), revision=revision, plugins=check_plugins(plugins))
-        device = device_of(device)
-        spec = saved.spec
-        names = {
-            role: str(model)
-            for role, model in (("source", source), ("target", target))
-            if isinstance(model, str | Path)
-        }
-        splits = saved.splits()
-        at = spec.replace(**names)
-        pair = ModelPair.load(
-            at,
-            splits,
-            device,
-            source=source if isinstance(source, FrozenLM) else None,
-            target=target if isinstance(target, FrozenLM) else None,
-        )
-        for role, expected in saved.identities.items():
-            check_identity(role, getattr(pair, role), expected, saved)
-        pair = pair.for_evaluation()
-        return cls(saved, splits, pair, load_translator(spec, pair.source, pair.target, saved.weights))
+        splits, pair = load_models(saved, source, target, device_of(device))
+        return cls(saved, splits, pair, load_translator(saved.spec, pair.source, pair.target, saved.weights))
 
     @cached_property
     def identities(self) -> dict[str, ModelIdentity]:

@@ -25,6 +25,7 @@ from ray_bridge.models.attention import AttendAfterPrefix, set_attention
 from ray_bridge.models.chat_template import ChatTemplate
 from ray_bridge.models.fused_decoder import FusedBody
 from ray_bridge.models.fused_layers import why_not_fused
+from ray_bridge.models.head import check_logits, logits_of
 from ray_bridge.models.prefix_cache import (
     Prefix,
     PrefixAsCache,
@@ -89,7 +90,9 @@ class FrozenLM:
         self.fused: Verdict | None = None
         self.not_fused = ""
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
-        self._check_head()
+        ids = torch.tensor([[self.bos, min(7, self.embedding.weight.shape[0] - 1), self.eos]], device=self.device)
+        with torch.no_grad():
+            check_logits(model, name, ids, self.logits(self.states(ids)))
 
     @classmethod
     def load(
@@ -308,18 +311,7 @@ class FrozenLM:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Apply the head to any selection of last hidden states, (..., d) -> (..., V), in fp32 or wider."""
-        logits = self.head(hidden)  # (..., V)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        scale = getattr(self.config, "logit_scale", None)  # Cohere
-        divisor = getattr(self.config, "logits_scaling", None)  # Granite
-        cap = getattr(self.config, "final_logit_softcapping", None)  # Gemma 2
-        if scale is not None:
-            logits = logits * scale
-        if divisor is not None:
-            logits = logits / divisor
-        if cap is not None:
-            logits = torch.tanh(logits / cap) * cap
-        return logits
+        return logits_of(self.head, self.config, hidden)
 
     def capture(
         self,
@@ -369,20 +361,6 @@ class FrozenLM:
             finally:
                 handle.remove()
         raise RuntimeError(f"{self.name} did not run its layer {index}")
-
-    def _check_head(self) -> None:
-        ids = torch.tensor([[self.bos, min(7, self.embedding.weight.shape[0] - 1), self.eos]], device=self.device)
-        mask = torch.ones_like(ids)
-        with torch.no_grad():
-            whole = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()  # (1, 3, V)
-            parts = self.logits(self.hidden(self.embed(ids), mask, count_positions(mask))).float()  # (1, 3, V)
-        tolerance = 1e-3 if self.dtype == torch.float32 else 0.1
-        gap = float((whole - parts).abs().max() / whole.abs().max().clamp(min=1e-6))
-        if not gap < tolerance:
-            raise UserError(
-                f"{self.name}: a {type(self.model).__name__} does not compute its logits as its head on its last "
-                f"hidden state (relative difference {gap:.2g}); use a model that does"
-            )
 
 
 class _CapturedError(Exception):

@@ -38,6 +38,19 @@ const cells = [...document.querySelectorAll('.ag-header-cell')].map(place);
 return cells.sort((a, b) => a[0] - b[0]).map(cell => cell[1]);
 """
 NAMES = "return [...document.querySelectorAll('a[href*=\"/runs/\"]')].map(e => e.innerText.trim())"
+# The names of the axes of a chart of parallel coordinates, from left to right.
+AXES = "return [...document.querySelectorAll('.parcoords .dimension text.label')].map(e => e.textContent)"
+# Red, green and blue of its highest and lowest line, left of the last axis.
+LINES = """
+const axes = [...document.querySelectorAll('.parcoords .dimension')];
+const canvas = document.querySelector('.parcoords canvas.foreground'), left = canvas.getBoundingClientRect().left;
+const scale = canvas.width / canvas.getBoundingClientRect().width;
+const x = axes.at(-1).querySelector('.domain').getBoundingClientRect().left - left - 4;
+const data = canvas.getContext('2d').getImageData(Math.round(x * scale), 0, 1, canvas.height).data;
+const drawn = [];
+for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 60) drawn.push([data[i], data[i + 1], data[i + 2]]);
+return [drawn[0], drawn.at(-1)];
+"""
 ROWS = """
 return [...document.querySelectorAll('tr, [role=row]')].map(row =>
     [...row.querySelectorAll('th, td, [role=cell], [role=columnheader], [role=gridcell]')].map(c => c.innerText.trim()))
@@ -131,6 +144,18 @@ def test_its_charts_open_on_accuracy_by_settings(campaign: Campaign, address: st
     own = first.search(text)
     assert own is not None
     assert all(own.start() < other.start() for other in others.finditer(text)), "the campaign's own section comes first"
+
+
+def test_its_parallel_coordinates_open_on_accuracy(campaign: Campaign, address: str, browser: Chrome) -> None:
+    page = campaign_url(campaign.folder, default_tracking_uri(campaign.storage), address, charts=True)
+    assert page is not None
+    shown(browser, page, lambda text: "Parallel Coordinates" in text)
+    axes = WebDriverWait(browser, 60, 0.2).until(lambda opened: opened.execute_script(AXES))
+    toggles = [f"toggle.{key}" for key in ("kl", "prompt", "decode", "projection")]
+    assert axes == [*toggles, "soft_tokens", "accuracy/bridged"]
+    highest, lowest = browser.execute_script(LINES)
+    assert highest[0] > 100 > max(highest[1:]), "red: lines are coloured by the last axis"
+    assert max(lowest) < 100, "nearly black"
 
 
 def test_the_compare_page_has_a_column_a_trial_with_its_toggles(

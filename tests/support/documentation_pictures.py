@@ -5,7 +5,6 @@
 Needs Chromium and its driver. Each picture is a whole page in the light scheme, at one and a half pixels a point.
 """
 
-import base64
 import io
 import signal
 import subprocess
@@ -69,22 +68,33 @@ class Camera:
 
     def open(self, address: str, ready: str, *, width: int, height: int) -> None:
         """Open an address in a window of a size, and wait until a script returns true and nothing moves any more."""
-        size = {"width": width, "height": height, "deviceScaleFactor": SCALE, "mobile": False}
-        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self._resize(width, height)
         self.browser.get("about:blank")
         self.browser.get(address)
         WebDriverWait(self.browser, 120, 0.2).until(lambda page: page.execute_script(ready))
+        self._wait_until_still()
+
+    def _resize(self, width: int, height: int) -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": SCALE, "mobile": False}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        self.browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
+
+    def _wait_until_still(self) -> None:
         last = b""
         while (now := self.browser.get_screenshot_as_png()) != last:
             last = now
             time.sleep(2)
 
     def take(self, name: str, *, width: int, height: int) -> None:
-        """Write the page's upper left part as a picture of few colours, which is small."""
-        clip = {"x": 0, "y": 0, "width": width, "height": height, "scale": 1}
-        asked = {"captureBeyondViewport": True, "clip": clip}
-        data = base64.b64decode(self.browser.execute_cdp_cmd("Page.captureScreenshot", asked)["data"])
-        picture = Image.open(io.BytesIO(data)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        """Write the page's upper left part as a picture of few colours, which is small.
+
+        The window gets the picture's size: a capture beyond the window would resize the page for a moment, in which
+        MLflow begins its charts again.
+        """
+        self._resize(width, height)
+        self._wait_until_still()
+        whole = Image.open(io.BytesIO(self.browser.get_screenshot_as_png())).convert("RGB")
+        picture = whole.quantize(COLOURS, dither=Image.Dither.NONE)
         picture.save(self.folder / name, optimize=True)
         print(self.folder / name, picture.size, (self.folder / name).stat().st_size)
 
@@ -102,8 +112,8 @@ def main(folder: Path) -> None:
             browser.execute_script(NO_ASSISTANT)
             camera.open(str(runs), TEXT.format("no-projection (seed 0)"), width=2000, height=700)
             camera.take("mlflow-runs.png", width=2000, height=700)
-            camera.open(str(charts), DRAWN, width=1700, height=1100)
-            camera.take("mlflow-charts.png", width=1700, height=1100)
+            camera.open(str(charts), DRAWN, width=1700, height=1110)
+            camera.take("mlflow-charts.png", width=1700, height=1110)
             camera.open(phase_url(made.folder, uri, None, address), DRAWN, width=1900, height=1900)
             camera.take("mlflow-compare.png", width=1900, height=1900)
 
