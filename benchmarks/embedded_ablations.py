@@ -47,6 +47,7 @@ def variants() -> dict[str, dict[str, Any]]:
     named["k4"] |= {"text_budgets": COMPRESSIONS}
     swap = {"source": "embedded:target", "target": "embedded:source"}
     named |= {
+        "attention-pooling": {"pooling": "attention"},
         "dit-mean-pooling": {"bridge": "dit", "pooling": "mean"},
         "dit-attention-pooling": {"bridge": "dit", "pooling": "attention"},
         "resampler": {"bridge": "resampler"},

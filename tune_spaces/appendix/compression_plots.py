@@ -30,8 +30,9 @@ def _by_tokens(axes: Any, sizes: Sequence[int]) -> None:
 
 def _intervals(axes: Any, xs: Sequence[float], rows: Sequence[Record], **style: Any) -> None:
     values = [100 * row["accuracy"] for row in rows]
-    below = [100 * (row["accuracy"] - row["low"]) for row in rows]
-    above = [100 * (row["high"] - row["accuracy"]) for row in rows]
+    unknown = float("nan")  # draws no interval
+    below = [unknown if row["low"] is None else 100 * (row["accuracy"] - row["low"]) for row in rows]
+    above = [unknown if row["high"] is None else 100 * (row["high"] - row["accuracy"]) for row in rows]
     axes.errorbar(xs, values, yerr=[below, above], capsize=3, linewidth=1.2, markersize=5, **style)
 
 
@@ -74,7 +75,8 @@ def compression(path: Path, rows: Sequence[Record]) -> Path:
 
     Args:
         path: PNG file to write.
-        rows: as `tune_spaces.analysis.compression.compression_rows` returns them.
+        rows: as `tune_spaces.analysis.compression.compression_rows` returns them; without an interval where `low` and
+            `high` are None.
 
     Returns:
         The path.

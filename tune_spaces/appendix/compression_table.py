@@ -40,7 +40,7 @@ def _line(row: Mapping[str, Any]) -> tuple[Any, ...]:
         row["n"],
         clusters(row["clusters"], row["n"]),
         percent(row["accuracy"]),
-        f"[{percent(row['low'])}, {percent(row['high'])}]",
+        "" if row["low"] is None else f"[{percent(row['low'])}, {percent(row['high'])}]",
         scaled(row["prompt_kv_bytes"], "B"),
         scaled(row["saved_bytes"], "B"),
         *("" if row.get(name) is None else f"{row[name]:.2g}" for name in ("seconds", "answer_seconds")),
