@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup phase1 real services test fast faults random mutants docs check format clean
+.PHONY: help setup phase1 real services test fast faults random mutants audit docs check format clean
 
 help:
 	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
@@ -16,6 +16,7 @@ help:
 	@echo "make faults   the matrix of faults (docs/reliability.md), with the cells that the other targets leave out"
 	@echo "make random   the same as fast in an order drawn from SEED=1"
 	@echo "make mutants PIECE=tune_spaces.gate: small changes to pure modules that their tests notice, and those they don't"
+	@echo "make audit    known vulnerabilities of the pinned packages, if the index answers; build/sbom.json lists what is installed"
 	@echo "make docs     the documentation as a site, in build/site; a broken link is an error"
 	@echo "make check    ruff, ruff format, mypy, import-linter;  make format: mend what ruff can"
 
@@ -66,6 +67,13 @@ random: setup
 mutants: setup
 	$(RUN) -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev,mutants]"
 	$(RUN) -m tests.support.mutants $(PIECE) $(ARGS)
+
+# In an environment of their own, so that what the tools need changes no version here. ARGS="--warn" fails for nothing.
+AUDIT := build/audit
+audit: setup
+	$(PYTHON) -m venv $(AUDIT)
+	-$(AUDIT)/bin/python -m pip install -q --disable-pip-version-check "pip-audit>=2.10,<3" "cyclonedx-bom>=7,<8"
+	$(RUN) -m tests.support.audit --tools $(AUDIT)/bin $(ARGS)
 
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict -q -d build/site
