@@ -247,7 +247,7 @@ def _watched(interrupts: Interrupts, reports: Path, notify: str | None, campaign
     from cluster.monitoring.toggle_effects import write_attribution
 
     def send_for() -> float:
-        return SEND_FOR_STOPPED_S if interrupts.requested else SEND_FOR_S
+        return SEND_FOR_STOPPED_S if interrupts.requested or interrupts.noticed else SEND_FOR_S
 
     with recorded(campaign, tracking_uri_of(campaign), send_for) as tracker:
         notices = nullcontext() if notify is None else notified(campaign, notify)

@@ -11,7 +11,8 @@ from importlib import resources
 from cluster.launchers.launch import Launch
 
 TEMPLATE = "slurm_job.sh"
-NOTICE_S = 120  # within this time a phase ends its trials, which go on from their last checkpoints
+NOTICE_S = 120  # before the time limit a phase is told: its trials write checkpoints and end
+PATIENCE_S = 95  # of these; then the phase is ended within 13 s, and the job is queued again
 
 
 def render(launch: Launch) -> str:
@@ -28,6 +29,7 @@ def render(launch: Launch) -> str:
         "gpus": str(launch.gpus),
         "cpus": str(launch.cpus),
         "requeues": str(site.requeues),
+        "patience": str(PATIENCE_S),
         "command": shlex.join(launch.command(site.storage)),
     }
     template = resources.files(__package__).joinpath(TEMPLATE).read_text()

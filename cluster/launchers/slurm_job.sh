@@ -47,10 +47,22 @@ trap finish EXIT
 
 stop_phase() { # the phase ends by itself and is waited for below
     [[ -n $phase_pid ]] || exit 143
-    kill -TERM "$phase_pid" 2>/dev/null || true
+    kill -"$1" "$phase_pid" 2>/dev/null || true
 }
-trap stop_phase TERM INT
-trap 'at_limit=yes; stop_phase' USR1 # Slurm sends it before the time limit
+trap 'stop_phase TERM' TERM INT
+
+stop_at_limit() { # what runs writes a checkpoint first; a phase that takes too long for that is ended in time
+    at_limit=yes
+    stop_phase USR2
+    (
+        for _ in $(seq @patience@); do
+            running "$phase_pid" || exit 0
+            sleep 1
+        done
+        kill -TERM "$phase_pid" 2>/dev/null
+    ) &
+}
+trap stop_at_limit USR1 # Slurm sends it before the time limit
 
 # Every port of Ray is one that the kernel gives, so jobs on the same node cannot collide. Ray Client alone takes no 0.
 ray_options=(

@@ -15,7 +15,7 @@ from tune_spaces.design.space import space
 from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.connect import connected
-from tune_spaces.ray_tune.interrupts import CHECKPOINT_S, Interrupts, interruptible
+from tune_spaces.ray_tune.interrupts import CHECKPOINT_S, NOTICED_S, Interrupts, interruptible
 from tune_spaces.ray_tune.lost_ray import ends_with_local_ray
 from tune_spaces.ray_tune.nodes import check_free
 from tune_spaces.ray_tune.output import ray_messages_in
@@ -185,12 +185,14 @@ class EndEarly:
         if self.interrupts.requested or self.campaign.stop_requested():
             soon = time.monotonic() + CHECKPOINT_S
             self._wait_until = soon if self._wait_until is None else min(self._wait_until, soon)
+        elif self._wait_until is None and self.interrupts.noticed:
+            self._wait_until = time.monotonic() + NOTICED_S
         elif self._wait_until is None and self.keeper.reached(running):
             self._wait_until = time.monotonic() + CHECKPOINT_WITHIN
         if self._wait_until is None:
             return False
         if first:
-            self.campaign.record_stop(self.interrupts.requested or self.keeper.reason or "stop was asked for")
+            self.campaign.record_stop(self._reason())
         self.searcher.drain()  # at each look: a trial may have been handed out at the moment of the first
         if not running and not self.interrupts.requested:
             return True
@@ -200,6 +202,11 @@ class EndEarly:
         elif late:
             self.stopper.cut_short()
         return late
+
+    def _reason(self) -> str:
+        if self.interrupts.noticed and not self.interrupts.requested:
+            return "SIGUSR2: a time limit is near"
+        return self.interrupts.requested or self.keeper.reason or "stop was asked for"
 
 
 def _record_schedule(

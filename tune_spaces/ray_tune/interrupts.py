@@ -16,7 +16,9 @@ import psutil
 
 WITHIN_S = 13.0  # from the signal to the end of the process, even if something still hangs then
 CHECKPOINT_S = 6.0  # of these, for running jobs to write a checkpoint
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+NOTICED_S = 75.0  # the same after a scheduler's notice that it will end the process in some two minutes
+NOTICE = signal.SIGUSR2  # SIGUSR1 is taken: Tune ends an experiment on it, without time for a checkpoint
+SIGNALS = (signal.SIGTERM, signal.SIGINT, NOTICE)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -27,11 +29,13 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interrupts:
-    """Receives SIGTERM and SIGINT.
+    """Receives SIGTERM, SIGINT, and SIGUSR2, by which a Slurm job says that a time limit is near.
 
     Attributes:
         ends_process: whether the process is to end: then what still runs is ended too, within `WITHIN_S`.
         requested: name of the first signal that came, such as SIGTERM; None so far.
+        noticed: whether SIGUSR2 came while a signal was awaited: what runs has `NOTICED_S` for a checkpoint, and the
+            process then goes on to its end.
         hurry: whether another signal came, so that nothing is waited for.
         describe: returns what to print about the end, after the name of the signal.
     """
@@ -39,6 +43,7 @@ class Interrupts:
     def __init__(self, *, ends_process: bool) -> None:
         self.ends_process = ends_process
         self.requested: str | None = None
+        self.noticed = False
         self.hurry = False
         self.describe: Callable[[], str] = lambda: "before anything ran"
         self._waiting = not ends_process
@@ -74,6 +79,9 @@ class Interrupts:
         if self.requested is not None:
             self.hurry = True
             return
+        if number == NOTICE and self._waiting:
+            self.noticed = True
+            return
         self.requested = signal.Signals(number).name
         if self.ends_process:
             threading.Thread(target=self._end_in_any_case, name="end", daemon=True).start()
@@ -95,7 +103,7 @@ _installed: list[Interrupts] = []
 
 @contextmanager
 def interruptible(*, ends_process: bool) -> Iterator[Interrupts]:
-    """Receive SIGTERM and SIGINT while the body runs, unless that is done already, which then is what is yielded.
+    """Receive `SIGNALS` while the body runs, unless that is done already, which then is what is yielded.
 
     In a thread other than the main one, which gets no signals, nothing changes.
 

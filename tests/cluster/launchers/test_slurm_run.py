@@ -53,6 +53,7 @@ def end(*_):
     print("phase was asked to end", flush=True)
     sys.exit(7)
 signal.signal(signal.SIGTERM, end)
+signal.signal(signal.SIGUSR2, end)
 while not os.path.exists(sys.argv[-1]):
     time.sleep(0.1)
 print("still there", ray.get(where.remote()), flush=True)
