@@ -38,12 +38,12 @@ class Sections(click.Group):
         self.sections = sections
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section after the other."""
+        """Write one section after the other, with the first sentence of each command."""
         width = max(map(len, self.commands))
         for title, commands in self.sections.items():
             with formatter.section(title):
                 formatter.write_dl(
-                    [(f"{command.name:<{width}}", command.get_short_help_str(limit=100)) for command in commands]
+                    [(f"{command.name:<{width}}", command.get_short_help_str(limit=400)) for command in commands]
                 )
 
 

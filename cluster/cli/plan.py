@@ -51,7 +51,7 @@ def print_plan(phase: str, request: PhaseRequest, gpu_memory: float | None = Non
     console.print(f"{campaign.name}: {campaign.phase.goal}", markup=False)
     if record["trials"]:
         console.print(_table(record["trials"]))
-    needs = [*_needs(campaign), *(f"{check.name}: {check.detail}" for check in checks)]
+    needs = [*_needs(campaign), *check_lines(checks)]
     for line in [*_tree(record), *_search(record), *price(record), *needs, *resolution(campaign, record)]:
         shown = wrapped(line, width=console.width) if console.is_terminal else line
         console.print(shown, markup=False, soft_wrap=True)
@@ -76,6 +76,18 @@ def requirement_checks(campaign: Campaign, gpu_memory: float | None = None) -> l
     else:
         capacity, note = ASSUMED_GPU, ", assumed: --gpu-memory GB says what they have"
     return [*requirements.context(), *requirements.memory(capacity, note=note)]
+
+
+def check_lines(checks: Iterable[Check]) -> list[str]:
+    """Return a line a check, and a line a reason for all that could not be made."""
+    lines: dict[str, None] = {}
+    unchecked: dict[str, dict[str, None]] = {}
+    for check in checks:
+        if check.status == "skip":
+            unchecked.setdefault(check.detail.split(": ", 1)[-1], {})[check.name] = None
+        else:
+            lines[f"{check.name}: {check.detail}"] = None
+    return [*lines, *(f"{' and '.join(names)}: {reason}" for reason, names in unchecked.items())]
 
 
 def _table(trials: list[Mapping[str, Any]]) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from bridge_common import heartbeat, metric_names, trial_files
 from bridge_common.threads import repeating
 from bridge_common.trial_folder import TrialFolder
-from cluster.monitoring.text import accuracy_in_words, wrapped
+from cluster.monitoring.text import WIDTH, accuracy_in_words, wrapped
 from cluster.monitoring.tracking import tracking_uri_of
 from cluster.program import program
 from mlflow_utils.pages import campaign_url
@@ -77,7 +77,7 @@ class Progress:
             )
             self._bars.start()
         self._print(f"campaign {self.campaign.name} in {self.campaign.folder}")
-        self._print(f"card, when it ends: {self.campaign.folder / trial_files.CARD}")
+        self._print(f"card, written when it ends: {self.campaign.folder / trial_files.CARD}")
         self._reader.__enter__()
         return self
 
@@ -156,14 +156,15 @@ class Progress:
             self._print(f"{watched.label}: step {watched.step}/{total}, {state}{speed}")
 
     def _print(self, text: str) -> None:
-        line = f"{time.strftime('%H:%M:%S')} {text}"
-        if not self._bars:
-            line = wrapped(line, indent=" " * 9)
-        self._write(line)
+        self._write(wrapped(f"{time.strftime('%H:%M:%S')} {text}", indent=" " * 9, width=self._width))
+
+    @property
+    def _width(self) -> int:
+        return self._bars.console.width if self._bars else WIDTH
 
     def _write(self, line: str) -> None:
         if self._bars:
-            self._bars.console.print(line, highlight=False, markup=False)
+            self._bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
         else:
             print(line, file=self.out, flush=True)
 

@@ -95,6 +95,17 @@ def test_axe_finds_no_fault_and_nothing_is_wider_than_the_page(
     assert (sum(map(int, ground[4:-1].split(", "))) < 200) is dark
 
 
+def test_a_phone_shows_accuracy_and_gain_without_scrolling(card: Path, browser: Page) -> None:
+    browser.open(card, width=390)
+    ends = """
+        const rows = [...document.querySelectorAll('#variants tbody tr')];
+        return rows.map(row => row.cells[3].querySelector('.value').getBoundingClientRect().right);
+    """
+    places = browser.run(ends)
+    assert len(places) == 7
+    assert max(places) < 390
+
+
 def test_texts_in_files_beside_the_page_are_read_when_they_are_needed(
     card: Path, browser: Page, tmp_path: Path
 ) -> None:

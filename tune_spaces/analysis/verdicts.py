@@ -9,8 +9,10 @@ def points(value: float) -> str:
 
     One that would be rounded to zero has a digit more, so that a bound beside zero shows on which side of it it lies.
     """
+    if abs(value) < 1e-9:
+        return "+0.0"
     text = f"{100 * value:+.1f}"
-    return text if float(text) or abs(value) < 1e-9 else f"{100 * value:+.1g}"
+    return text if float(text) else f"{100 * value:+.1g}"
 
 
 def p_value(p: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge_common.errors import UserError
+from cluster.cli.app import app
 from cluster.cli.options import parse_seeds, parse_settings
 from tests.support.command_line import ROOT, call_here, is_one_error_line
 from tests.support.model_pairs import make_pair
@@ -91,6 +92,12 @@ def test_help_and_mistakes_load_nothing_heavy_and_take_less_than_a_second_of_cpu
     assert not heavy & set(modules)
     assert "cluster.cli.app" in modules
     assert cpu_seconds < 1
+
+
+def test_the_list_of_commands_cuts_no_sentence() -> None:
+    lines = call_here("--help", COLUMNS="80").stdout.splitlines()[1:]
+    assert [line for line in lines if line.endswith("...") or len(line) > 80] == []
+    assert sum(line.startswith("  ") and line.split()[0] in app.commands for line in lines if line.split()) >= 25
 
 
 def test_plan_prints_and_freezes(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from cluster.cli.options import PhaseRequest
-from cluster.cli.plan import price, print_plan
+from cluster.cli.plan import check_lines, price, print_plan
 from cluster.cli.request import parse_phase
+from cluster.preflight.check import Check
 from tune_spaces.design.cost_estimates import comparison_resolution
 
 
@@ -48,6 +49,17 @@ def test_it_is_whole_at_a_terminal_of_80_columns(
     assert [line for line in text.splitlines() if len(line) > 80 and "/" not in line] == []
     assert {"everything", "projection", "alignment"} <= set(text.split())
     assert re.search(r"^full +phase1 +0 +[0-9a-f]{16} ", text, flags=re.MULTILINE), "fingerprints are whole"
+
+
+def test_what_could_not_be_checked_is_one_line_a_reason() -> None:
+    known = Check(name="context", status="pass", detail="full: 300 positions at most, of 2,048 and any")
+    absent = "not checked, since this machine does not have nobody/a and nobody/b"
+    skipped = [
+        Check(name=name, status="skip", detail=f"{trial}: {absent}")
+        for name in ("context", "memory")
+        for trial in ("full-1", "A-2")
+    ]
+    assert check_lines([known, *skipped]) == [f"context: {known.detail}", f"context and memory: {absent}"]
 
 
 def test_what_a_comparison_shows_is_in_points_and_of_the_plans_family(

@@ -8,7 +8,16 @@ from tune_spaces.appendix.tables import p_in_table
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "+0.0"), (0.0132, "+1.3"), (-0.0132, "-1.3"), (0.0005, "+0.1"), (0.0004, "+0.04"), (-0.00006, "-0.006")],
+    [
+        (0.0, "+0.0"),
+        (-0.0, "+0.0"),
+        (-1e-17, "+0.0"),
+        (0.0132, "+1.3"),
+        (-0.0132, "-1.3"),
+        (0.0005, "+0.1"),
+        (0.0004, "+0.04"),
+        (-0.00006, "-0.006"),
+    ],
 )
 def test_a_bound_beside_zero_shows_on_which_side_it_lies(value: float, text: str) -> None:
     assert points(value) == text
