@@ -6,6 +6,7 @@ What stays (weights, the bridge with its optimiser, the few-shot header's states
 memory that is free: with CUDA graphs, as many rows are decoded at once as fit.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -146,7 +147,10 @@ def estimate_memory(
     passing = {"a training step": (again if recomputed else kept) + others}
     if spec.decode_aware:
         passing["a decode-aware step"] = _decode_aware(spec, run, target, own, way)
-    passing["an evaluation"] = _evaluation(spec, run, target, own, size)
+    passing["an evaluation"] = max(
+        _evaluation(spec, run, source, lengths[0].header + lengths[0].prompt, size),
+        _evaluation(spec, run, target, _longest_prompt(spec, *lengths), size),
+    )
     states = lengths[0].prompt * source.hidden + own.answer * target.hidden
     return MemoryEstimate(
         stays=stays,
@@ -202,14 +206,24 @@ def _decode_aware(spec: JobSpec, run: RunSpec, target: ModelShape, own: "TextLen
     return max(caches, layers + logits)
 
 
-def _evaluation(spec: JobSpec, run: RunSpec, target: ModelShape, own: "TextLengths", size: int) -> int:
+def _longest_prompt(spec: JobSpec, read: "TextLengths", own: "TextLengths") -> int:
+    """Return the target's longest prompt of all conditions: with soft tokens, or with the source's whole answer.
+
+    Baselines read the prompt also where soft tokens stand in its place.
+    """
+    # In the target's tokens: as many more as the target takes for the data's own answers.
+    answer = math.ceil(spec.max_new_tokens * max(1.0, own.answer / max(1, read.answer)))
+    return own.header + own.prompt + max(spec.inserted, own.written + answer)
+
+
+def _evaluation(spec: JobSpec, run: RunSpec, lm: ModelShape, prompt: int, size: int) -> int:
     """Return what decoding takes: with graphs of one row, since as many more are decoded as fit."""
     size = 8 if spec.eval_dtype == "float64" else size
-    length = spec.inserted + own.header + own.prompt + spec.max_new_tokens
-    graphs = run.use_gpu and target.fused
+    length = prompt + spec.max_new_tokens
+    graphs = run.use_gpu and lm.fused
     rows = 1 if graphs else run.eval_batch_size
     positions = PREFILL_TOKENS if graphs else rows * length
-    return target.kv_elements(rows * length) * size + 6 * positions * target.intermediate * size // 2
+    return lm.kv_elements(rows * length) * size + 6 * positions * lm.intermediate * size // 2
 
 
 def _gb(size: float) -> str:
