@@ -4,6 +4,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -71,16 +72,14 @@ class ModelPair:
         """
         texts = [splits.task.prompt(example) + splits.task.continuation(example) for example in splits.train[:8]]
 
-        def load(name: str, revision: str | None, shards: ShardGroup | None = None) -> FrozenLM:
-            lm = FrozenLM.load(
-                name, revision=revision, dtype=spec.model_dtype, device=device, texts=texts, shards=shards
-            )
+        def load(name: str, revision: str | None, **how: Any) -> FrozenLM:
+            lm = FrozenLM.load(name, revision=revision, dtype=spec.model_dtype, device=device, texts=texts, **how)
             judge_decoding(lm, texts)
             return lm
 
         source = source or load(spec.source, spec.source_revision)
         if target is None:
-            target = load(spec.target, spec.target_revision, shards)
+            target = load(spec.target, spec.target_revision, shards=shards, precision=spec.target_precision)
             judge_gradients(target, texts)
         return cls.of(spec, splits, source, target)
 
@@ -158,14 +157,22 @@ class ModelPair:
         return fit_once_per_node(cache, worker, [*digests, self.spec.model_dtype, self.spec.geometry_init])
 
     def digest_of(self, lm: FrozenLM) -> str:
-        """Return what identifies one of the two models: a digest of its files, or its hub name and commit."""
+        """Return what identifies one of the two models: a digest of its files, or its hub name and commit.
+
+        Weights of 8 bits are said, since other outputs and states follow from them.
+        """
         is_source = lm is self.source
+        rounded = "" if is_source or self.spec.target_precision == "full" else f"@{self.spec.target_precision}"
+        return self._digest_of_files(is_source) + rounded
+
+    def _digest_of_files(self, is_source: bool) -> str:
         name = self.spec.source if is_source else self.spec.target
         location = resolve(name)
         if Path(location).is_dir():
             content = folder_digest(Path(location))
             return random_twin(content) if is_random(name) else content
         revision = self.spec.source_revision if is_source else self.spec.target_revision
+        lm = self.source if is_source else self.target
         commit = getattr(lm.model.config, "_commit_hash", None)  # preferred, since a branch moves
         return f"{name}@{commit or revision}"
 

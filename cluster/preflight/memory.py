@@ -23,8 +23,9 @@ def judge_memory(facts: Mapping[str, Any], settings: PreflightSettings, node: st
         A failure if the weights alone do not fit, a warning if the whole may not.
     """
     parameters = [facts["models"][name].get("parameters") for name in settings.models[:2]]
-    held = zip(parameters, (1, settings.shards), strict=False)  # the source whole, of the target a part at least
-    weights = sum(number * settings.bytes_per_parameter / parts for number, parts in held if number)
+    own = settings.bytes_per_target_parameter or settings.bytes_per_parameter
+    shares = (settings.bytes_per_parameter, own / settings.shards)  # the source whole, of the target a part at least
+    weights = sum(number * share for number, share in zip(parameters, shares, strict=False) if number)
     smallest = min(facts["gpu_memory"], default=None)
     if settings.gpus and smallest is not None and weights > smallest:
         what = "both models need" if settings.shards == 1 else "the source and a part of the target need"

@@ -32,6 +32,7 @@ _MATTERS = (
     *("model_dtype", "eval_dtype", "max_new_tokens", "layout", "soft_position", "injection", "prompt_share"),
     *("bridge", "soft_tokens", "hidden_size", "depth", "sampler_steps", "geometry_projection"),
     *("decode_aware", "decode_questions", "decode_samples", "batch_size", "ema_decay", "target_shards"),
+    "target_precision",
 )
 """Fields on which context and memory depend."""
 

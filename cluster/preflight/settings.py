@@ -27,6 +27,7 @@ class PreflightSettings:
         tracking_uri: MLflow's; None for the default, a database beside the campaigns.
         models: folders, hub names, or `embedded:...`; the first two are the base's source and target.
         bytes_per_parameter: of the models once they are loaded.
+        bytes_per_target_parameter: of the target if it has others, None if it has the same.
         shards: workers that hold the base's target between them.
         task: name of the task.
         task_data: folder of its data; None for the hub's.
@@ -50,6 +51,7 @@ class PreflightSettings:
     tracking_uri: str | None = None
     models: tuple[str, ...] = ()
     bytes_per_parameter: int = 4
+    bytes_per_target_parameter: int | None = None
     shards: int = 1
     task: str = "synthetic"
     task_data: str | None = None
@@ -72,6 +74,7 @@ class PreflightSettings:
             min_free_gb=50 if run.use_gpu else 2,
             models=(job.source, job.target),
             bytes_per_parameter=4 if job.model_dtype == "float32" else 2,
+            bytes_per_target_parameter=1 if job.target_precision == "int8" else None,
             shards=job.target_shards,
             task=job.task,
             task_data=job.task_data,

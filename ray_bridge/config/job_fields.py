@@ -72,6 +72,11 @@ class JobFields(Frozen):
     model_dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="dtype of both frozen models' weights"
     )
+    target_precision: Literal["full", "int8"] = Field(
+        "full",
+        description="of the frozen target's layers: full as model_dtype, or int8, weights of 8 bits with a scale a "
+        "row, half of bfloat16's memory (needs torchao and eval_dtype=as_trained)",
+    )
 
     target_shards: Count = Field(
         1, description="workers that hold the parts of one target; divides workers and the target's attention heads"

@@ -1,10 +1,10 @@
-"""Which settings of bridge and injection go together."""
+"""Which settings of bridge, injection and target go together."""
 
 from ray_bridge.config.job_fields import JobFields
 
 
 def misfit(spec: JobFields) -> str | None:
-    """Return why a job's bridge, injection and layout do not go together, with the remedy; None if they do."""
+    """Return why a job's bridge, injection, layout and target do not go together, with the remedy; None if they do."""
     injection = spec.injection
     rules = (
         (
@@ -39,6 +39,14 @@ def misfit(spec: JobFields) -> str | None:
         (
             spec.latent_steps and spec.geometry_projection,
             "latent_steps needs geometry_projection=false: thoughts belong to no tokens of the target",
+        ),
+        (
+            spec.target_precision == "int8" and spec.eval_dtype == "float64",
+            "target_precision int8 needs eval_dtype=as_trained: weights of 8 bits have no copy in float64",
+        ),
+        (
+            spec.target_precision == "int8" and spec.target_shards > 1,
+            "target_precision int8 needs target_shards=1: weights of 8 bits are not cut into parts",
         ),
         (
             spec.writes_cache and spec.target_shards > 1,

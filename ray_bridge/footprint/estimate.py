@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.activations import FP32, bridge_bytes, kept_bytes, recomputed_bytes, trained_parameters
+from ray_bridge.footprint.flops import layer_weights
 from ray_bridge.footprint.model_shape import ModelShape
 from ray_bridge.footprint.shards import part_of
 
@@ -95,10 +96,16 @@ def resident_bytes(
     copies = 8 + (1 if spec.ema_decay else 0)
     return {
         "source": source.parameters * of_weights,
-        "target": part.parameters * of_weights,
+        "target": _in_eight_bits(part, size) if spec.target_precision == "int8" else part.parameters * of_weights,
         "bridge and optimiser": trained * FP32 * copies,
         "libraries": int(LIBRARIES) if gpu else 0,
     }
+
+
+def _in_eight_bits(target: ModelShape, size: int) -> int:
+    """Return the bytes of a target whose layers' products have 8 bits, and a scale a row, which is left out."""
+    layers = target.layers * layer_weights(target)
+    return layers + (target.parameters - layers) * size
 
 
 def estimate_memory(

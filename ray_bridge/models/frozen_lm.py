@@ -23,6 +23,7 @@ from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.models.accuracy import TOKENS, PreciseDecoder, Verdict, judge, probes
 from ray_bridge.models.attention import AttendAfterPrefix, set_attention
 from ray_bridge.models.chat_template import ChatTemplate
+from ray_bridge.models.eight_bits import round_layers
 from ray_bridge.models.fused_decoder import FusedBody
 from ray_bridge.models.fused_layers import why_not_fused
 from ray_bridge.models.head import check_logits, logits_of
@@ -104,6 +105,7 @@ class FrozenLM:
         device: torch.device | str = "cpu",
         texts: Sequence[str] = (),
         shards: ShardGroup | None = None,
+        precision: Literal["full", "int8"] = "full",
     ) -> "FrozenLM":
         """Load a checkpoint by folder, hub name, or `embedded:source` / `embedded:target`; on a GPU, fuse its layers.
 
@@ -114,9 +116,11 @@ class FrozenLM:
             device: where they go.
             texts: text of the task, on which fused layers are judged.
             shards: the processes that hold its parts, of which this one loads its own; None loads the whole model.
+            precision: "int8" for layers with weights of 8 bits, of a model that is whole.
 
         Raises:
-            UserError: when the checkpoint cannot be found or cut, or is no causal LM with a fast tokenizer.
+            UserError: when the checkpoint cannot be found or cut, or is no causal LM with a fast tokenizer, or
+                torchao is absent, which 8 bits need.
         """
         from transformers.utils.logging import disable_progress_bar
 
@@ -137,7 +141,10 @@ class FrozenLM:
         device = torch.device(device)
         with cache_unless_hub_answers(asked=not Path(place).is_dir()):
             if shards is None:
-                model = to_device(load_model(place, name, revision=revision, dtype=dtype), device)
+                model = load_model(place, name, revision=revision, dtype=dtype)
+                if precision == "int8":  # before the rest moves: the whole model need not fit on the device
+                    round_layers(_decoder_layers(model, model.config.get_text_config().num_hidden_layers, name), device)
+                model = to_device(model, device)
             else:
                 model = load_part(place, name, revision=revision, dtype=dtype, device=device, group=shards)
         lm = cls(model, tokenizer, Path(place).name, shards)

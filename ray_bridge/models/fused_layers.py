@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ray_bridge.models.eight_bits import has_eight_bits
 from ray_bridge.models.windows import layer_windows
 
 LAYERS = (
@@ -115,6 +116,8 @@ def why_not_fused(model: Any) -> str | None:
     config = model.config.get_text_config()
     layers = getattr(decoder_of(model), "layers", None)
     names = sorted({type(layer).__name__ for layer in layers or ()})
+    if has_eight_bits(model):
+        return "its weights have 8 bits"
     if getattr(config, "attn_logit_softcapping", None):
         return "it caps its attention scores"
     if not names or set(names) - set(LAYERS):

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from ray_bridge.models.eight_bits import values_of
+
 SAMPLED = 4096
 """Values read at the start, the middle and the end of each weight tensor: training changes weights everywhere."""
 
@@ -46,7 +48,7 @@ def identify(model: Any, tokenizer: Any, *, whole: bool = True) -> ModelIdentity
     weights = hashlib.blake2b(digest_size=16)
     for name, parameter in sorted(model.named_parameters()) if whole else ():
         weights.update(f"{name} {tuple(parameter.shape)}".encode())
-        flat = parameter.detach().reshape(-1)  # (n,)
+        flat = values_of(parameter.detach()).reshape(-1)  # (n,)
         middle = len(flat) // 2
         for part in (flat[:SAMPLED], flat[middle : middle + SAMPLED], flat[-SAMPLED:]):
             weights.update(part.double().cpu().numpy().tobytes())  # exact from every dtype of weights
