@@ -3,7 +3,8 @@
     python -m benchmarks.latencies OUT/full-s0 OUT/k4-s0 --questions 12 --device cuda
 
 `benchmarks.embedded_ablations` calls it when all of its jobs have ended. Each folder gets `alone.json`: medians over
-questions, of the soft tokens and the target alone, and of text at the job's numbers of tokens.
+questions, of the soft tokens and the target alone, and of text at the job's numbers of tokens, decoded without CUDA
+graphs, whose capture would be most of what a question alone takes.
 """
 
 import argparse
@@ -28,7 +29,7 @@ def time_answers(folder: Path, questions: int, device: str) -> dict[str, Any]:
 
     translator = Translator.load(folder, device=device)
     conditions = ("bridged", "target_alone", *budgeted(translator.spec.text_budgets))
-    found = benchmark(translator, questions, conditions=conditions)
+    found = benchmark(translator, questions, conditions=conditions, graphs=False)
     timings = {cost("answer_seconds", name): timing.total for name, timing in found.timings.items()}
     return {"questions": found.questions, "device": found.device, "threads": found.threads, "timings": timings}
 

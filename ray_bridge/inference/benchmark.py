@@ -105,7 +105,12 @@ class Benchmark:
 
 
 def benchmark(
-    translator: Translator, items: int = 16, batch_size: int = 1, *, conditions: Sequence[str] | None = None
+    translator: Translator,
+    items: int = 16,
+    batch_size: int = 1,
+    *,
+    conditions: Sequence[str] | None = None,
+    graphs: bool = True,
 ) -> Benchmark:
     """Decode test questions again under every condition, and time them.
 
@@ -115,6 +120,8 @@ def benchmark(
         batch_size: questions that are answered together; with 1, times are those of a question alone.
         conditions: under which they are answered; None for all that the trial's final evaluation had.
             `text_bridge` needs `source_alone` before it.
+        graphs: whether a GPU decodes with CUDA graphs, which are captured again for every batch: for a question alone
+            that may take longer than its answer.
 
     Raises:
         UserError: if there are too few test questions.
@@ -127,7 +134,7 @@ def benchmark(
     batches = [examples[at : at + batch_size] for at in range(0, len(examples) - batch_size + 1, batch_size)]
     if conditions is None:
         conditions = (*CONDITIONS, *budgeted(translator.spec.text_budgets))
-    timer = _Timer(translator, conditions, batch_size)
+    timer = _Timer(translator, conditions, batch_size, graphs=graphs)
     for batch in batches[:WARM_UP]:
         timer.measure(batch)
     measured = [timer.measure(batch) for batch in batches]
@@ -172,11 +179,14 @@ def _evaluator(translator: Translator, batch_size: int, answer_limit: int | None
 class _Timer:
     """Decodes batches to their first token and to their end."""
 
-    def __init__(self, translator: Translator, conditions: Sequence[str], batch_size: int) -> None:
+    def __init__(self, translator: Translator, conditions: Sequence[str], batch_size: int, *, graphs: bool) -> None:
         self.module, self.device = translator.module, translator.pair.target.device
         # One question alone has no other one whose soft tokens it could be given.
         self.conditions = [name for name in conditions if batch_size > 1 or name != "shuffled_soft"]
         self.whole, self.first = _evaluator(translator, batch_size), _evaluator(translator, batch_size, 1)
+        for evaluator in (self.whole, self.first) if not graphs else ():
+            for lm in (translator.pair.source, translator.pair.target):
+                evaluator.statistics.uncapturable[lm] = "timed without graphs"
 
     def measure(self, batch: Sequence[Example]) -> dict[str, Timing]:
         """Return the seconds of a batch by condition."""
