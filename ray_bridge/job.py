@@ -63,12 +63,13 @@ def run_job(
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from ray_bridge.training.ray_snapshot import remove_damaged_snapshot
+    from ray_bridge.training.without_datasets import without_datasets
 
     remove_damaged_snapshot(trial.path / TRAIN)
 
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", HEALTH_CHECK_S)
     resources = {"CPU": run.cpus_per_worker} | ({"GPU": 1} if run.use_gpu else {})
-    trainer = TorchTrainer(
+    trainer = without_datasets(TorchTrainer)(
         _worker,
         train_loop_config={
             "spec": spec.model_dump(),

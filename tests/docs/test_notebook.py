@@ -26,7 +26,7 @@ def test_the_first_hour_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "text_bridge" in printed
     assert "tokens, " in printed
     assert len(pictures) == 2
-    assert (tmp_path / "runs" / "first-hour-20" / "gate.json").is_file()
+    assert (tmp_path / "runs" / "first-hour-4" / "gate.json").is_file()
 
 
 def test_the_notebook_is_kept_without_outputs() -> None:

@@ -211,10 +211,12 @@ def trained(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
     import ray.train
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+    from ray_bridge.training.without_datasets import without_datasets
+
     if (folder / "result.json").is_file():
         return files.read_json(folder / "result.json")
     resources = {"CPU": run.cpus_per_worker} | ({"GPU": 1} if run.use_gpu else {})
-    DataParallelTrainer(
+    without_datasets(DataParallelTrainer)(
         _loop,
         train_loop_config={
             "folder": str(folder),
