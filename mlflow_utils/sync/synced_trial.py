@@ -76,6 +76,7 @@ class SyncedTrial(SyncedRun):
         late = _OF_THE_JOB if self.sent.position else frozenset()
         tags = {name: value for name, value in trial.tags.items() if name not in late} | own | self._note(trial)
         if self.sent.described == digest(trial.params, tags) and self._is_complete(ended is not None):
+            self._release()
             return
         try:
             self.get_or_create(store, trial.params, tags)
@@ -94,6 +95,10 @@ class SyncedTrial(SyncedRun):
             # Points that were read but not confirmed have to count as new again.
             self._seen = None
             raise
+
+    def _release(self) -> None:
+        """Forget the points of a trial that the store has whole; they are read again if its log grows."""
+        self._seen, self._in_store, self._latest = None, [], {}
 
     def _is_complete(self, phase_ended: bool) -> bool:
         """Return whether the store has everything of a trial that ended, so that no request is needed."""

@@ -1,5 +1,6 @@
 """Declarations and event logs arrive in an SQLite store, also after interruptions and losses."""
 
+import gc
 import importlib.util
 import json
 import shutil
@@ -12,6 +13,7 @@ import pytest
 
 from bridge_common import files
 from mlflow_utils import names
+from mlflow_utils.sync.points import Point, SeenPoints
 from mlflow_utils.tracker import Tracker
 from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support import mlflow_records
@@ -27,6 +29,7 @@ from tests.support.campaign_folder import (
     step_event,
 )
 from tests.support.tracked_campaigns import declare, record
+from tests.support.waiting import wait_for
 
 
 def test_a_campaign_arrives_completely(storage: Path) -> None:
@@ -78,6 +81,25 @@ def test_replaying_changes_nothing_and_losing_the_state_files_duplicates_nothing
     assert [
         (run.info.run_id, mlflow_records.points(uri, run.info.run_id)) for run in mlflow_records.runs(uri)
     ] == before
+
+
+def test_trials_that_mlflow_has_whole_hold_no_points(storage: Path) -> None:
+    """A driver may follow hundreds of trials of 60,000 points each."""
+    campaign, uri = make_campaign(storage, variants=["full", "B"]), default_tracking_uri(storage)
+    tracker = Tracker(uri, "demo", campaign)
+    tracker.start()
+    tracker.phase("phase1", {}, {})
+    for folder in sorted((campaign / "trials").iterdir()):
+        declare(tracker, folder)
+
+    def held() -> list[object]:
+        return [each for each in gc.get_objects() if isinstance(each, SeenPoints | Point)]
+
+    wait_for(lambda: len(mlflow_records.runs(uri)) == 3, 30, "they are sent")
+    wait_for(lambda: not held(), 10, "nothing is held")
+    tracker.finish("phase1", "FINISHED")
+    assert tracker.close(60) is None
+    assert {run.info.status for run in mlflow_records.runs(uri)} == {"FINISHED"}
 
 
 def test_a_replay_needs_only_the_folders_of_the_trials(storage: Path) -> None:
