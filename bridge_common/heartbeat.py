@@ -183,6 +183,15 @@ def began(pid: int) -> int | None:
     return None if state in "ZX" else int(fields[18])
 
 
+def is_stopped(pid: int) -> bool:
+    """Return whether a process of this machine is stopped (SIGSTOP); False if it has ended, or /proc is missing."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] in "Tt"
+
+
 def _bytes_read() -> int:
     """Return the bytes that this process has read from files and sockets, mapped ones included; 0 if not known."""
     try:

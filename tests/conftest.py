@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.faults import RECOVERY_S
 from tests.support.mlflow_store import copy_database, empty_database
 from tests.support.ray_fixtures import connected_ray, ray_head  # noqa: F401
 from tests.support.real_model import REAL_MODEL
@@ -31,6 +32,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how long recovery from each fault took, for the table in docs/reliability.md."""
+    for report in terminalreporter.getreports("passed"):
+        for name, seconds in report.user_properties:
+            if name == RECOVERY_S and report.when == "call":
+                terminalreporter.write_line(f"recovery after {seconds:5.1f} s: {report.nodeid}")
 
 
 @pytest.hookimpl(trylast=True)

@@ -20,10 +20,24 @@ def full_disk(folders: Iterable[Path]) -> str | None:
     """Return in one line which of these folders take nothing more, why, and the remedy; None if all do."""
     given = list(folders)
     if full := [str(folder) for folder in given if _is_full(folder)]:
-        return f"disk full: {', '.join(full)}: free some space, then `resume` goes on from what is there"
+        return _full(full)
     if closed := [str(folder) for folder in given if _is_read_only(folder)]:
         return f"read-only: {', '.join(closed)}: make it writable, then `resume` goes on from what is there"
     return None
+
+
+def no_room(storage: Path, errors: Iterable[str]) -> str | None:
+    """Return the same line if something did not fit that trials wrote, though the disk still takes less; None if not.
+
+    Args:
+        storage: where trials write.
+        errors: why trials failed.
+    """
+    return _full([str(storage)]) if any(os.strerror(errno.ENOSPC) in error for error in errors) else None
+
+
+def _full(folders: Iterable[str]) -> str:
+    return f"disk full: {', '.join(folders)}: free some space, then `resume` goes on from what is there"
 
 
 @contextmanager

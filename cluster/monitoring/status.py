@@ -86,7 +86,7 @@ def _print_campaign(console: Any, campaign: Campaign, trials: bool) -> None:
     policy = campaign.policy()
     wanted = policy.wanted()
     done, asked = sum(name in policy.outcomes for name in wanted), len(wanted) + policy.proposals
-    console.print(f"{campaign.name}: {_state(campaign)}, {done} of {asked} trials done", markup=False)
+    console.print(f"{campaign.name}: {_state(campaign)}, {done} of {asked} trials done", markup=False, soft_wrap=True)
     for line in gate_lines(policy):
         console.print(wrapped(f"  {line}", indent="    "), markup=False, soft_wrap=True)
     for name in wanted if trials else ():

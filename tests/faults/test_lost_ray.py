@@ -4,13 +4,14 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from bridge_common import files
 from tests.support.campaigns import NAME, driver_log, prepare, steps
-from tests.support.faults import assert_as_undisturbed, driving, last_line, rays_process
+from tests.support.faults import RECOVERY_S, assert_as_undisturbed, driving, last_line, rays_process
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -26,7 +27,7 @@ WITHIN_S = 10
     ],
 )
 def test_a_driver_whose_local_ray_dies_ends_in_one_line(
-    process: str, name: str, storage: Path, ray_head: object
+    process: str, name: str, storage: Path, ray_head: Any, record_property: Any
 ) -> None:
     prepare(storage, {"full": 0.72}, steps=STEPS, pause=0.2)
     with driving(storage) as driver:
@@ -35,6 +36,7 @@ def test_a_driver_whose_local_ray_dies_ends_in_one_line(
         began = time.monotonic()
         os.kill(rays_process(driver.pid, process), signal.SIGKILL)
         assert driver.wait(60) == 1
+        record_property(RECOVERY_S, time.monotonic() - began)
         assert time.monotonic() - began < WITHIN_S
     line = last_line(storage)
     assert line.startswith(f"Ray's {name} on this machine died (not finished: full-"), driver_log(storage)

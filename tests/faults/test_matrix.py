@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ FAULTS = {
     "SIGKILL": {"worker", "trial actor", "Train controller", "driver", "raylet", "head", "host", "tracking server"},
     "SIGSTOP": {"worker", "trial actor", "Train controller", "driver", "raylet", "head", "tracking server"},
     "SIGTERM, SIGINT": {"start", "training", "evaluation"},
-    "disk full": {"checkpoint", "samples", "events", "report"},
+    "disk full": {"checkpoint", "samples", "events", "report", "spool"},
     "read-only": {"storage"},
     "NaN": {"loss"},
     "torn file": {"each file", "checkpoint", "caches"},
@@ -28,14 +29,29 @@ FAULTS = {
 
 def rows() -> list[list[str]]:
     """Return the cells of the matrix, row by row."""
-    text = PAGE.read_text(encoding="utf-8").partition("## The matrix of faults")[2]
+    text = PAGE.read_text(encoding="utf-8").partition("## The matrix of faults")[2].partition("\n## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
 
 
+@cache
 def functions(file: str) -> set[str]:
     tree = ast.parse((ROOT / "tests" / file).read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def names_tests(cell: str) -> bool:
+    """Check that a cell names tests, and that they exist."""
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", cell)
+    for file, function in named:
+        assert function in functions(file), f"{file} has no {function}"
+    return bool(named)
+
+
+def same_numbers() -> list[str]:
+    """Return the rows of the table of what gives the same numbers."""
+    text = PAGE.read_text(encoding="utf-8").partition("## The same numbers")[2]
+    return [line for line in text.splitlines() if line.startswith("| ")][1:]
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row[0]}: {row[1]}")
@@ -43,10 +59,12 @@ def test_a_row_names_tests_that_exist(row: list[str]) -> None:
     fault, _, expectation, tests = row
     assert fault in FAULTS
     assert expectation
-    named = re.findall(r"`([\w/]+\.py)::(\w+)`", tests)
-    assert named or tests == "-"
-    for file, function in named:
-        assert function in functions(file), f"{file} has no {function}"
+    assert tests == "-" or names_tests(tests)
+
+
+@pytest.mark.parametrize("row", same_numbers())
+def test_what_gives_the_same_numbers_is_tested(row: str) -> None:
+    assert names_tests(row)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

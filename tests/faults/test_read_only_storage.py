@@ -1,6 +1,7 @@
 """A storage that becomes read-only while a trial runs: the command ends with one line, and a resume loses nothing."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from cluster.monitoring.full_disk import full_disk
 from tests.support.campaigns import campaign, driver, end, prepare, steps
 from tests.support.cheap_jobs import checksum
+from tests.support.faults import RECOVERY_S
 from tests.support.mlflow_store import copy_database
 from tests.support.waiting import wait_for
 
@@ -33,7 +35,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_storage_that_turns_read_only_is_the_last_line_and_a_resume_goes_on(
-    disk: Path, tmp_path: Path, mlflow_database: Path, ray_head: Any
+    disk: Path, tmp_path: Path, mlflow_database: Path, ray_head: Any, record_property: Any
 ) -> None:
     storage, log = disk / "runs", tmp_path / "log"
     copy_database(mlflow_database, tmp_path)
@@ -44,8 +46,10 @@ def test_a_storage_that_turns_read_only_is_the_last_line_and_a_resume_goes_on(
     try:
         wait_for(lambda: len(steps(storage, "full")) >= 2, 240, "full has worked")
         subprocess.run(["mount", "-o", "remount,abort", disk], check=True)
+        began = time.monotonic()
         assert full_disk([tmp_path, storage / "none"]).startswith(f"read-only: {storage / 'none'}: ")
         assert process.wait(120) == 1, log.read_text()
+        record_property(RECOVERY_S, time.monotonic() - began)
     finally:
         end(process)
     last = log.read_text().splitlines()[-1]

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tests.support.campaigns import TRAINED, driver_log, journal, prepare
 from tests.support.cheap_jobs import checksum
 from tests.support.command_line import call_here
 from tests.support.faults import (
+    RECOVERY_S,
     assert_as_undisturbed,
     assert_nothing_reserved,
     driving,
@@ -41,14 +43,19 @@ VICTIMS: dict[str, tuple[Callable[[Path], int], str]] = {
 @pytest.mark.parametrize(
     "victim", [pytest.param(name, marks=[] if name == "worker" else [pytest.mark.long]) for name in VICTIMS]
 )
-def test_a_stopped_process_is_reported_killed_and_replaced(victim: str, storage: Path, ray_head: Any) -> None:
+def test_a_stopped_process_is_reported_killed_and_replaced(
+    victim: str, storage: Path, ray_head: Any, record_property: Any
+) -> None:
     find, who = VICTIMS[victim]
     prepare(storage, {"full": 0.72}, steps=STEPS, pause=0.3)
     with driving(storage, *JOB, job=TRAINED, address=ray_head.address) as process:
         wait_for(lambda: len([row for row in journal(storage) if row["event"] == "step"]) >= 3, 240, "it trains")
         os.kill(wait_for(lambda: find(storage), 10, victim), signal.SIGSTOP)
+        stopped = time.time()
         wait_for(lambda: "no step for" in call_here("status", "--storage", str(storage)).stdout, 60, "status says so")
         assert process.wait(300) == 0, driver_log(storage)
+    again = [row["time"] for row in journal(storage) if row["event"] == "loop"][1]
+    record_property(RECOVERY_S, again - stopped)
     lines = [line for line in driver_log(storage).splitlines() if f"no step for {TIMEOUT} s on" in line]
     assert who in lines[0]
     assert len(lines) == 1 or victim == "Train controller", "that one is found out in two steps"

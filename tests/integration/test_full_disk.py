@@ -1,7 +1,6 @@
 """A storage whose disk is full: the command ends with one line that says so, and a resume loses nothing."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 
 from cluster.monitoring.full_disk import full_disk
 from tests.support.campaigns import campaign, driver, end, events, prepare, steps
+from tests.support.disks import fill, small_disk
 from tests.support.mlflow_store import copy_database
 from tests.support.waiting import wait_for
 
@@ -18,34 +18,15 @@ STEPS = 20
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Yield a folder on a disk of 8 MiB of its own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Write zeros until the disk takes no more, and return their file."""
-    zeros = disk / "zeros"
-    with zeros.open("wb", buffering=0) as file:
-        while True:
-            try:
-                file.write(bytes(4096))
-            except OSError:
-                return zeros
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk") as place:
+        yield place
 
 
 def test_a_full_disk_is_the_last_line_and_a_resume_goes_on(
-    small_disk: Path, tmp_path: Path, mlflow_database: Path, ray_head: Any
+    disk: Path, tmp_path: Path, mlflow_database: Path, ray_head: Any
 ) -> None:
-    storage, log = small_disk / "runs", tmp_path / "log"
+    storage, log = disk / "runs", tmp_path / "log"
     copy_database(mlflow_database, tmp_path)
     others = (
         "--skip-preflight",
@@ -59,7 +40,7 @@ def test_a_full_disk_is_the_last_line_and_a_resume_goes_on(
     process = driver(storage, *others, address=ray_head.address, log=log)
     try:
         wait_for(lambda: len(steps(storage, "full")) >= 2, 90, "full has worked")
-        zeros = fill(small_disk)
+        zeros = fill(disk)
         assert full_disk([tmp_path, storage / "none"]).startswith(f"disk full: {storage / 'none'}: ")
         assert process.wait(120) == 1, log.read_text()
     finally:

@@ -16,6 +16,9 @@ from tests.support.cheap_jobs import checksum
 from tests.support.ray_clusters import connected, free
 from tests.support.waiting import wait_for
 
+RECOVERY_S = "recovery_s"
+"""Property of a test: seconds from a fault to the driver's end, or until the work went on; the test run lists them."""
+
 
 @contextmanager
 def driving(storage: Path, *arguments: str, **how: Any) -> "Iterator[subprocess.Popen[str]]":

@@ -1,12 +1,14 @@
-"""End a start in one line when a process of its local Ray dies.
+"""End a start in one line when a process of its local Ray dies, and say so when one is stopped (SIGSTOP).
 
-Ray's own code then ends this process within a second or two, after printing the logs of what died and nothing else.
+Of a death Ray's own code tells within a second or two, by ending this process after printing the logs of what died and
+nothing else. Of a stopped process it tells nothing: jobs that run go on, and whatever else is asked of Ray waits.
 """
 
 import os
 import select
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -14,29 +16,39 @@ import psutil
 from tune_spaces.ray_tune.interrupts import Interrupts
 
 PROCESSES = {"raylet": "raylet", "gcs_server": "head"}
+STOPPED_S = 10.0  # for which a process is stopped before that is said
+LOOK_S = 2.0
 
 
 @contextmanager
-def ends_with_local_ray(interrupts: Interrupts, record: Callable[[str], None]) -> Iterator[None]:
+def ends_with_local_ray(
+    interrupts: Interrupts, record: Callable[[str], None], stopped_s: float = STOPPED_S
+) -> Iterator[None]:
     """While the body runs, end this process in one line if the raylet or the head that it has started dies.
 
+    If one of them is stopped, a line says so, with the remedy.
     A cluster that was joined is left out: its processes are no children of this one.
 
     Args:
         interrupts: says what is left to do; without `ends_process` nothing is watched.
         record: takes the reason for the campaign's record.
+        stopped_s: seconds for which a process is stopped before that is said.
     """
     watched = _started() if interrupts.ends_process else {}
     if not watched:
         yield
         return
+    names = {process.pid: PROCESSES[process.name()] for process in watched.values()}
     ended, end = os.pipe()
 
     def watch() -> None:
-        ready, _, _ = select.select([ended, *watched], [], [])
+        stopped = StoppedProcesses(watched.values(), stopped_s)
+        while not (ready := select.select([ended, *watched], [], [], min(LOOK_S, stopped_s))[0]):
+            for line in stopped.look():
+                print(line, flush=True)
         if ended in ready:
             return
-        reason = f"Ray's {watched[ready[0]]} on this machine died"
+        reason = f"Ray's {names[watched[ready[0]].pid]} on this machine died"
         for child in psutil.Process().children(recursive=True):  # before one of them tells at length
             with suppress(psutil.NoSuchProcess):
                 child.kill()
@@ -58,13 +70,41 @@ def ends_with_local_ray(interrupts: Interrupts, record: Callable[[str], None]) -
             os.close(handle)
 
 
-def _started() -> dict[int, str]:
-    """Return handles of this process's children that a local Ray cannot do without, with what each of them is."""
+class StoppedProcesses:
+    """Notices which of Ray's processes are stopped, and says so once for each time."""
+
+    def __init__(self, processes: Iterable[psutil.Process], after_s: float) -> None:
+        self._since: dict[psutil.Process, float | None] = dict.fromkeys(processes)
+        self._after_s, self._said = after_s, set[int]()
+
+    def look(self) -> list[str]:
+        """Look once, and return what is to be said."""
+        lines = []
+        for process, since in self._since.items():
+            with suppress(psutil.NoSuchProcess):
+                if process.status() != psutil.STATUS_STOPPED:
+                    self._since[process] = None
+                    self._said.discard(process.pid)
+                    continue
+                now = time.monotonic()
+                self._since[process] = now if since is None else since
+                if since is not None and now - since >= self._after_s and process.pid not in self._said:
+                    self._said.add(process.pid)
+                    name, pid = PROCESSES[process.name()], process.pid
+                    lines.append(
+                        f"Ray's {name} on this machine is stopped: `kill -CONT {pid}` lets it go on, "
+                        f"`kill -KILL {pid}` ends this start, which `resume` continues"
+                    )
+        return lines
+
+
+def _started() -> dict[int, psutil.Process]:
+    """Return handles of this process's children that a local Ray cannot do without."""
     if not hasattr(os, "pidfd_open"):
         return {}
     found = {}
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess, OSError):
-            if (name := child.name()) in PROCESSES:
-                found[os.pidfd_open(child.pid)] = PROCESSES[name]
+            if child.name() in PROCESSES:
+                found[os.pidfd_open(child.pid)] = child
     return found

@@ -14,6 +14,7 @@ from typing import Any
 
 from bridge_common import files, trial_files
 from bridge_common.errors import UserError
+from bridge_common.heartbeat import is_stopped
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import RunSpec, code_digest
 from tune_spaces.design.plan import PlannedTrial
@@ -221,9 +222,11 @@ class CampaignFolder:
         return False
 
     def driver(self) -> str:
-        """Return who runs the campaign, or ran it last, in words."""
+        """Return who runs the campaign, or ran it last, in words, and how to go on if it is stopped (SIGSTOP)."""
         driver = _read(self.path / DRIVER, _AGAIN) or {}
-        return f"process {driver.get('pid', '?')} on {driver.get('host', 'another host')}"
+        pid, host = driver.get("pid", "?"), driver.get("host", "another host")
+        stopped = host == socket.gethostname() and isinstance(pid, int) and is_stopped(pid)
+        return f"process {pid} on {host}" + (f", which is stopped: `kill -CONT {pid}` lets it go on" * stopped)
 
     def record_stop(self, reason: str) -> None:
         """Record in `campaign.json` why the present start ended before its trials; its first reason stays.

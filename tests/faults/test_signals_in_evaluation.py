@@ -1,0 +1,64 @@
+"""SIGTERM and SIGINT while test items are evaluated: the driver is gone in time, and the evaluation starts again."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from bridge_common import files
+from bridge_common.heartbeat import beats
+from tests.support.campaigns import NAME, driver, driver_log, end
+from tests.support.faults import RECOVERY_S, assert_nothing_reserved, last_line, trial_of
+from tests.support.waiting import wait_for
+from tune_spaces.ray_tune.interrupts import WITHIN_S
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+SLACK = 2.0  # seconds beyond WITHIN_S for the kernel to end the processes
+ITEMS = 200
+SIZES = ("validation_examples=4", f"test_examples={ITEMS}", "train_examples=64", "steps=2", "eval_every=2")
+OPTIONS = ("--skip-preflight", *(f"--set={size}" for size in (*SIZES, "workers=1", "progress_timeout=60")))
+
+
+def steps(storage: Path) -> list[int]:
+    """Return the steps that are recorded."""
+    return [event["step"] for event in trial_of(storage).events() if "loss/total" in event.get("values", {})]
+
+
+def evaluating(storage: Path) -> bool:
+    """Return whether the last step is done and a batch of items has been evaluated since."""
+    return steps(storage)[-1:] == [2] and any(beat.doing == "evaluation" for beat in beats(trial_of(storage).path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_in_evaluation_ends_the_driver_in_time(
+    number: int, storage: Path, ray_head: Any, record_property: Any
+) -> None:
+    job = "ray_bridge:run_job"
+    process = driver(storage, *OPTIONS, job=job, address=ray_head.address)
+    try:
+        wait_for((storage / NAME / "trials").is_dir, 120, "the trial's folder is there")
+        wait_for(lambda: evaluating(storage), 240, "it evaluates")
+        children = psutil.Process(process.pid).children(recursive=True)
+        began = time.monotonic()
+        os.kill(process.pid, number)
+        assert process.wait(60) == 1
+        record_property(RECOVERY_S, time.monotonic() - began)
+        assert time.monotonic() - began < WITHIN_S + SLACK
+    finally:
+        end(process)
+    assert not psutil.wait_procs(children, timeout=2)[1]
+    assert last_line(storage).startswith(f"stopped by {signal.Signals(number).name} (not finished: full-")
+    assert not trial_of(storage).finished
+    assert_nothing_reserved(ray_head)
+    process = driver(storage, *OPTIONS, job=job, address=ray_head.address)
+    try:
+        assert process.wait(400) == 0, driver_log(storage)
+    finally:
+        end(process)
+    samples = files.read_jsonl(trial_of(storage).path / "samples.jsonl")
+    assert [row["index"] for row in samples] == list(range(ITEMS)), "each item once"
+    assert steps(storage) == [1, 2], "no step is done twice"
