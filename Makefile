@@ -12,7 +12,7 @@ help:
 	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
 	@echo "make test     all tests;  make fast: those without the mark slow"
 	@echo "make real     a real public model of 135M parameters, for the tests with the mark real"
-	@echo "make services Debian packages that some tests use: Chromium, Slurm, PostgreSQL, OpenSSH, iproute2 (needs apt-get and root)"
+	@echo "make services Debian packages that some tests use: Chromium, Slurm, PostgreSQL, OpenSSH, iproute2, a C compiler (needs apt-get and root)"
 	@echo "make faults   the matrix of faults (docs/reliability.md), with the cells that the other targets leave out"
 	@echo "make random   the same as fast in an order drawn from SEED=1"
 	@echo "make mutants PIECE=tune_spaces.gate: small changes to pure modules that their tests notice, and those they don't"
@@ -38,7 +38,7 @@ real: setup
 	$(RUN) -m tests.support.real_model
 
 # Tests of a browser, a batch system, a database server, an SSH server and several hosts skip without them, and say so.
-SERVICES := chromium chromium-driver slurm-wlm munge postgresql openssh-client openssh-server iproute2
+SERVICES := chromium chromium-driver slurm-wlm munge postgresql openssh-client openssh-server iproute2 gcc libc6-dev
 services:
 	dpkg -s $(SERVICES) >/dev/null 2>&1 || \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SERVICES); }

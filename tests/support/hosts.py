@@ -110,6 +110,14 @@ class Hosts:
         if node := self._nodes.pop(host, None):
             node.wait(30)
 
+    def cut(self, host: int) -> None:
+        """Cut a host's network: packets to and from it are lost without a word."""
+        _ip("link", "set", f"{self._tag}v{host}", "down")
+
+    def mend(self, host: int) -> None:
+        """Join the network of a host again."""
+        _ip("link", "set", f"{self._tag}v{host}", "up")
+
     def remove(self) -> None:
         """End all hosts and their network."""
         for host in reversed(range(self._made)):
