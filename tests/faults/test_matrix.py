@@ -12,6 +12,8 @@ PAGE = ROOT / "docs" / "reliability.md"
 FAULTS = {
     "SIGKILL": {"worker", "trial actor", "Train controller", "driver", "raylet", "head", "host", "tracking server"},
     "SIGSTOP": {"worker", "trial actor", "Train controller", "driver", "raylet", "head", "tracking server"},
+    "SIGUSR2, from Slurm": {"training"},
+    "away, 10 s and more": {"PostgreSQL"},
     "SIGTERM, SIGINT": {"start", "training", "evaluation"},
     "disk full": {"checkpoint", "samples", "events", "report", "spool"},
     "read-only": {"storage"},
