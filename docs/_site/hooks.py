@@ -13,7 +13,8 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
-    "benchmarks/NOTES.md": "speed.md",
+    "benchmarks/README.md": "speed.md",
+    "benchmarks/NOTES.md": "speed-notes.md",
     "ray_bridge/embedded_pair/README.md": "embedded-pair.md",
 }
 LINK = re.compile(r"(\]\()([^)#\s]+)")

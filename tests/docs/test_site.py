@@ -26,7 +26,7 @@ def build(into: Path, root: Path = ROOT) -> "subprocess.CompletedProcess[str]":
 def test_the_site_is_built_with_every_page_and_asks_no_other_server(tmp_path: Path) -> None:
     done = build(tmp_path)
     assert done.returncode == 0, done.stderr
-    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"changelog", "contributing", "speed"}
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"changelog", "contributing", "speed", "speed-notes"}
     assert {page for page in pages if not (tmp_path / page / "index.html").is_file()} == set()
     start = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "cross-model translators" in start
