@@ -144,6 +144,7 @@ def table(out: Path, names: list[str], seeds: tuple[int, ...]) -> list[dict[str,
         clusters = np.unique([s.get("cluster") or s["id"] for s in first], return_inverse=True)[1]
         row["clusters"] = int(clusters.max()) + 1
         own = np.array([[s["bridged_correct"] for s in samples] for samples in by_seed.values()], dtype=float)
+        row["bridged_by_seed"] = own.mean(axis=1).tolist()
         against = {"full": samples_of.get("full", {}), "target_alone": by_seed, "shuffled_soft": by_seed}
         against[RANDOM_SOURCE] = samples_of.get(random_twin_of(name), {})
         row["low"], row["high"] = Cells.of({name: own}, clusters).accuracy(name)

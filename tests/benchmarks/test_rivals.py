@@ -1,7 +1,6 @@
 """The table of rivals: each method beside its twin with a source of random weights."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from benchmarks.rivals import markdown, variants
 from bridge_common.metric_names import BRIDGE_BYTES, BRIDGE_PARAMETERS, CONDITIONS
 from ray_bridge.config.presets import tiny
 from tests.support.made_samples import bits, write_samples
+from tests.support.markdown_tables import tables
 
 GROUPS = ("none", "seen", "transfer", "transfer")
 
@@ -24,12 +24,6 @@ def finish(out: Path, name: str, seed: int, bridged: str) -> None:
     path.write_text("".join(json.dumps(row | {"words": g}) + "\n" for row, g in zip(rows, GROUPS, strict=True)))
     result = {"metrics": {BRIDGE_PARAMETERS: 1e3, BRIDGE_BYTES: 1e6}, "seconds": 1.0, "evaluation_seconds": 1.0}
     (folder / "result.json").write_text(json.dumps(result))
-
-
-def rows_by_column(text: str) -> dict[str, Mapping[str, str]]:
-    """Return the cells of a Markdown table by the first column's cell and by the column's head."""
-    head, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    return {cells[0]: dict(zip(head, cells, strict=True)) for cells in lines}
 
 
 def test_each_method_but_the_one_without_a_source_has_a_twin_that_differs_in_the_source_alone() -> None:
@@ -55,8 +49,9 @@ def test_a_random_source_is_a_column_and_no_row(tmp_path: Path) -> None:
         ):
             finish(tmp_path, name, seed, bridged)
     rows = table(tmp_path, ["full", "c2c", "constant", "random_source", "c2c-random_source"], (0, 1))
-    found = rows_by_column(markdown(rows))
+    (found,) = tables(markdown(rows))
     assert list(found) == ["full", "c2c", "constant"]
+    assert rows[1]["bridged_by_seed"] == [0.75, 0.75]
     assert found["full"]["random source"] == "25.0"
     assert found["c2c"]["random source"] == "50.0"
     assert found["full"]["− random source"].startswith("+75.0 [")
