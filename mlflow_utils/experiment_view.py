@@ -57,7 +57,7 @@ def _settings(trials: Iterable["Trial"]) -> list[str]:
 def _view(settings: list[str]) -> dict[str, Any]:
     columns = [("params", names.metric_name(name)) for name in settings]
     columns += [("tags", names.SEED), *(("metrics", names.mlflow_metric(name)) for name in METRICS)]
-    widths = {_column(kind, name): max(_width(name), 110 if kind == "metrics" else 70) for kind, name in columns}
+    widths = {_column(group, name): max(_width(name), 110 if group == "metrics" else 70) for group, name in columns}
     return {
         "searchFilter": "",
         "orderByKey": _column("metrics", BRIDGED),
@@ -100,5 +100,5 @@ def _width(name: str) -> int:
     return 8 * len(name) + 30
 
 
-def _column(kind: str, name: str) -> str:
-    return f"{kind}.`{name}`"
+def _column(group: str, name: str) -> str:
+    return f"{group}.`{name}`"

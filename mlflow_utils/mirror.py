@@ -1,6 +1,6 @@
 """A copy of a campaign's folder that follows what MLflow has of it, for machines that do not see the storage.
 
-Whatever reads a campaign's folder can read the copy: it has the campaign's own files, and of each trial the attempts,
+All that reads a campaign's folder can read the copy: it has the campaign's own files, and of each trial the attempts,
 the latest metrics and the result. It lacks training curves and checkpoints.
 """
 
@@ -109,7 +109,7 @@ class Mirror:
             if experiment is None:
                 raise UserError(f"MLflow at {self._uri} has no campaign {campaign!r}")
             return str(experiment.experiment_id), campaign
-        known = {str(found.experiment_id): found.name for found in self._client.search_experiments()}
+        known = {str(each.experiment_id): each.name for each in self._client.search_experiments()}
         phases = self._client.search_runs(
             list(known), f"tags.{names.KIND} = 'phase'", order_by=["attributes.start_time DESC"], max_results=1
         )

@@ -145,12 +145,12 @@ def require_function(option: str, reference: str) -> Callable[..., Any]:
     """
     module, _, function = reference.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function) if module and function else None
+        value = getattr(importlib.import_module(module), function) if module and function else None
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"{option} {reference}: {' '.join(str(error).split())}; give MODULE:FUNCTION") from error
-    if not callable(found):
+    if not callable(value):
         raise UserError(f"{option} {reference}: it is no function; give MODULE:FUNCTION")
-    return found
+    return value
 
 
 def print_any_text() -> None:

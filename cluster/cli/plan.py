@@ -185,7 +185,7 @@ def _search(record: Mapping[str, Any]) -> list[str]:
 
 
 def _needs(campaign: Campaign) -> list[str]:
-    amounts = [f"{amount:g} {kind}s" for kind, amount in needs(campaign.run_spec).items() if amount]
+    amounts = [f"{amount:g} {resource}s" for resource, amount in needs(campaign.run_spec).items() if amount]
     lines = [f"each trial needs one node with {' and '.join(amounts)}"]
     return lines + [
         f"needs {need['phase']}: {need['reason'] if not need['passed'] else 'passed in ' + need['campaign']}"

@@ -72,13 +72,13 @@ def task_rows(plugins: Sequence[str] = ()) -> list[Row]:
 def _needs(task: str) -> Row:
     if task == MAPPED:  # which depends on its mapping
         return {}
-    found = TASKS.load(task)
+    task_class = TASKS.load(task)
     if task in known_mappings():
         mapping = known_mapping(task)
-        return {**task_needs(task, mapping), "stops": list(found(mapping).stops)}
-    if not any(hasattr(found, name) for name in NEEDS):
+        return {**task_needs(task, mapping), "stops": list(task_class(mapping).stops)}
+    if not any(hasattr(task_class, name) for name in NEEDS):
         return {}
-    return {**task_needs(task), "stops": list(found.stops)}
+    return {**task_needs(task), "stops": list(task_class.stops)}
 
 
 def toggle_rows(plugins: Sequence[str] = ()) -> list[Row]:
@@ -101,8 +101,8 @@ def toggle_rows(plugins: Sequence[str] = ()) -> list[Row]:
 
 
 def _entries(registry: Registry, plugins: Sequence[str]) -> list[tuple[Entry, tuple[Setting, ...]]]:
-    found = [*registry.entries(), *(entry for name in plugins for entry in registry.classes_in(import_plugin(name)))]
-    return [(entry, registry.settings(entry.name)) for entry in found]
+    entries = [*registry.entries(), *(entry for name in plugins for entry in registry.classes_in(import_plugin(name)))]
+    return [(entry, registry.settings(entry.name)) for entry in entries]
 
 
 def _default(field: FieldInfo) -> Any:

@@ -35,7 +35,7 @@ from tune_spaces.ray_tune.early_stopping import check_stop_early
 from tune_spaces.records.limits import Limits, parse_until
 
 _CHECKED = ("batch_size", "target_shards", "target", "source", "source_revision", "source_layer", "adapter_layers")
-"""Fields that `_check_trials` looks at."""
+"""Fields that `_check_trials` reads."""
 
 
 def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:

@@ -11,7 +11,7 @@ from importlib import resources
 from cluster.launchers.launch import Launch
 
 TEMPLATE = "slurm_job.sh"
-NOTICE_S = 120  # before the time limit a phase is told: its trials write checkpoints and end
+NOTICE_S = 120  # before the time limit a phase gets a signal: its trials write checkpoints and end
 PATIENCE_S = 95  # of these; then the phase is ended within 13 s, and the job is queued again
 
 

@@ -128,5 +128,5 @@ def page(title: str, markdown: str, pictures: Path | None = None) -> str:
 def _inline(path: Path, match: re.Match[str]) -> str:
     if not path.is_file():
         return match[0]
-    kind = "image/png" if match[2] == "png" else "image/svg+xml"
-    return f'src="data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"'
+    media_type = "image/png" if match[2] == "png" else "image/svg+xml"
+    return f'src="data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"'

@@ -91,7 +91,7 @@ class Requirement:
         if steps := spec.latent_steps:
             texts.append((source, read.header + read.prompt + steps, f"the longest prompt with {steps} latent steps"))
         problems = [too_long(shape.name, shape.context, needed, text) for shape, needed, text in texts]
-        problem = next((found for found in problems if found), None)
+        problem = next((text for text in problems if text), None)
         if problem is None:
             longest = max(needed for _, needed, _ in texts)
             limits = " and ".join(

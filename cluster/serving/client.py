@@ -73,10 +73,10 @@ class ModelClient:
             ApiError: as `answer` does.
         """
         async with self.queue.place():
-            found = await self._ask(lambda: self.handle.compare.remote(question, conditions))
-        if isinstance(found, Reply):
-            _checked(found)
-        return found
+            answers = await self._ask(lambda: self.handle.compare.remote(question, conditions))
+        if isinstance(answers, Reply):
+            _checked(answers)
+        return answers
 
     async def healthy(self) -> bool:
         """Return whether a replica runs, as Ray Serve last saw it; asked once a second at most."""

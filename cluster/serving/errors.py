@@ -23,8 +23,8 @@ class ApiError(Exception):
     @property
     def body(self) -> dict[str, Any]:
         """The answer's body."""
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
-        return {"error": {"message": self.message, "type": kind, "code": self.code, "param": self.param}}
+        error_type = "invalid_request_error" if self.status < 500 else "server_error"
+        return {"error": {"message": self.message, "type": error_type, "code": self.code, "param": self.param}}
 
     @property
     def headers(self) -> dict[str, str]:

@@ -97,8 +97,8 @@ def _deploy(settings: ServerSettings) -> None:
 
 def _reason(message: str) -> str | None:
     """Return the line of the UserError in a traceback; None if another error ended the process."""
-    found = re.search(r"^(?:\w+\.)*(?:UserError|TooLongError): (.+)$", message, flags=re.MULTILINE)
-    return found[1] if found else None
+    match = re.search(r"^(?:\w+\.)*(?:UserError|TooLongError): (.+)$", message, flags=re.MULTILINE)
+    return match[1] if match else None
 
 
 def _serve_runs() -> bool:

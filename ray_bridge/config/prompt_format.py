@@ -9,7 +9,7 @@ from ray_bridge.config.spec import JobSpec
 
 
 def check_prompt_format(spec: JobSpec) -> None:
-    """Refuse a job with conversations whose models have no chat template; models of the hub are looked at when loaded.
+    """Refuse a job with conversations whose models have no chat template; models of the hub are checked when loaded.
 
     Raises:
         UserError: in one line, which model has none.

@@ -1,7 +1,7 @@
 """Tokenise texts for a model; a few-shot header that opens all of them is read once where that gives the same ids.
 
 A header of eight exemplars is ten times as long as the question after it, so reading it again for every example is
-nearly all the work. Whether a tokenizer splits where the header ends is looked at in every text, not assumed.
+nearly all the work. Whether a tokenizer splits where the header ends is checked in every text, not assumed.
 """
 
 from collections.abc import Sequence

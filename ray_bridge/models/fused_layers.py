@@ -52,7 +52,7 @@ class Norm:
 class Rotary:
     """The cosines and sines of one type of layer, from the frequencies that the model was loaded with.
 
-    transformers' own module looks at the positions to choose frequencies (longrope, dynamic), which waits for the
+    transformers' own module reads the positions to choose frequencies (longrope, dynamic), which waits for the
     device and would make a text's states depend on the longest text of its batch.
 
     Args:

@@ -6,7 +6,7 @@ All patterns look at a bounded part of the text, so they take time linear in its
 import re
 from dataclasses import dataclass
 
-_REACH = 160  # characters before and after a place that are looked at
+_REACH = 160  # characters before and after a place that are searched
 
 _SENTENCE_START = re.compile(r"[.!?;](?:\s|$)|[。！？；\n]")
 _CLAUSE_START = re.compile(r"[.!?;:,](?:\s|$)|[。！？；：，\n]|\bthen\b")

@@ -44,14 +44,14 @@ def _texts(trials: Sequence[ScoredTrial]) -> list[Measured]:
 
 
 def _costs(trials: Sequence[ScoredTrial], condition: str) -> dict[str, float]:
-    found = {}
+    means = {}
     for quantity in QUANTITIES:
         values = [
             trial.costs[cost(quantity, condition)] for trial in trials if cost(quantity, condition) in trial.costs
         ]
         if values:
-            found[quantity] = sum(values) / len(values)
-    return found
+            means[quantity] = sum(values) / len(values)
+    return means
 
 
 def _prompt_tokens(trials: Sequence[ScoredTrial]) -> float | None:

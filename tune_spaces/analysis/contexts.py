@@ -36,18 +36,18 @@ class InBothContexts:
 
 def in_both_contexts(trials: "Trials") -> list[InBothContexts]:
     """Return the variants that ran in both contexts with all else equal, in the order of the variants."""
-    found: list[tuple[Any, dict[str, str]]] = []
+    groups: list[tuple[Any, dict[str, str]]] = []
     for name, runs in trials.variants().items():
         context = next((name for name, layout in CONTEXTS.items() if layout == runs[0].context.get("layout")), None)
         if context is None:
             continue
         rest = _rest(runs)
-        group = next((names for key, names in found if key == rest), None)
+        group = next((names for key, names in groups if key == rest), None)
         if group is None:
             group = {}
-            found.append((rest, group))
+            groups.append((rest, group))
         group.setdefault(context, name)
-    return [InBothContexts(**names) for _, names in found if len(names) == len(CONTEXTS)]
+    return [InBothContexts(**names) for _, names in groups if len(names) == len(CONTEXTS)]
 
 
 def _rest(runs: "Sequence[ScoredTrial]") -> tuple[frozenset[str], Mapping[str, Any]]:

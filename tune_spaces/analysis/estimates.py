@@ -127,9 +127,9 @@ class Cells:
         seeds = np.array([len(matrix) for matrix in matrices])  # (cells,)
         square, noise = np.array([_seed_square(matrix) for matrix in matrices]).T  # (cells,), (cells,)
         freedom = (seeds - 1).astype(float)  # (cells,)
-        kinds = np.array([groups.get(name, "") for name in cells])  # (cells,)
-        for kind in np.unique(kinds):
-            alike = kinds == kind
+        group_of = np.array([groups.get(name, "") for name in cells])  # (cells,)
+        for group in np.unique(group_of):
+            alike = group_of == group
             alone, several = alike & (seeds == 1), alike & (seeds > 1)
             total = float(freedom[several].sum())
             if total:

@@ -90,11 +90,11 @@ def compare_pairs(
         for pair in wanted
     ]
     typical = None if floor is None else floor.typical
-    found = [
+    judged = [
         replace(pair, floor=typical, margin=margin, equivalent=None if margin is None else _within(narrow, margin))
         for pair, narrow in raw
     ]
-    return correct(found, correction)
+    return correct(judged, correction)
 
 
 def correct(pairs: Sequence[PairedComparison], correction: Correction) -> list[PairedComparison]:

@@ -78,9 +78,9 @@ def answer_questions(
     # How many can be compared is known only afterwards; what could be detected depends on it.
     family: int | None = None
     for _ in range(2):
-        found = [_compare(trials, pair, margin, floor, family) for pair in pairs]
-        family = max(1, sum(pair is not None for pair in found))
-    corrected = iter(correct([pair for pair in found if pair is not None], "holm"))
+        compared = [_compare(trials, pair, margin, floor, family) for pair in pairs]
+        family = max(1, sum(pair is not None for pair in compared))
+    corrected = iter(correct([pair for pair in compared if pair is not None], "holm"))
     return [
         Asked(
             question=question,
@@ -89,7 +89,7 @@ def answer_questions(
             pair=None if pair is None else replace(next(corrected), asked=True),
             of_variants=b not in CONDITIONS,
         )
-        for (question, a, b), pair in zip(asks, found, strict=True)
+        for (question, a, b), pair in zip(asks, compared, strict=True)
     ]
 
 

@@ -215,15 +215,15 @@ def _estimate(
             low, high = paired_interval(n10, n01, n)
             p = mcnemar_exact(n10, n01)
             return replace(effect, estimate=(n10 - n01) / n, low=low, high=high, p=p, test=MCNEMAR)
-    found = joint.contrast({names[cell]: weight for cell, weight in weights.items()})
+    contrast = joint.contrast({names[cell]: weight for cell, weight in weights.items()})
     return replace(
         effect,
-        estimate=found.estimate,
-        low=found.low,
-        high=found.high,
-        p=found.p,
+        estimate=contrast.estimate,
+        low=contrast.low,
+        high=contrast.high,
+        p=contrast.p,
         test=STUDENT,
-        with_seeds=found.with_seeds,
+        with_seeds=contrast.with_seeds,
     )
 
 

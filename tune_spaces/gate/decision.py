@@ -132,7 +132,7 @@ def decide(evidence: Evidence, settings: GateSettings | None = None, earlier: Se
     Args:
         evidence: what the runs so far say.
         settings: the gate's.
-        earlier: what looks at fewer of these runs said.
+        earlier: the evidence of earlier looks, on fewer of these runs.
     """
     settings = settings or GateSettings()
     branch = branch_of(evidence.accuracy, settings)

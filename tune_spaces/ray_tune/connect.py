@@ -58,8 +58,8 @@ def connected(run: RunSpec | None = None, *, address: str | None = None) -> Iter
         address: as in `cluster_address`.
 
     Raises:
-        UserError: no Ray answers at the address, or no node can hold the job; for a local Ray, before it starts if the
-            number of GPUs already tells.
+        UserError: no Ray answers at the address, none starts here, or no node can hold the job; for a local Ray, before
+            it starts if the number of GPUs already tells.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -147,14 +147,21 @@ def _start_local(run: RunSpec | None) -> None:
 
     # With token authentication a local Ray leaves a token file that a later `ray start` would insist on.
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    with despite_rays_handler(), ended_if_interrupted(), _local_environment():
-        ray.init(
-            address="local",  # never a Ray that somebody else has started on this machine
-            num_cpus=cpus,
-            include_dashboard=True,  # without it a run that is stopped in mid-training keeps its GPUs
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+    try:
+        with despite_rays_handler(), ended_if_interrupted(), _local_environment():
+            ray.init(
+                address="local",  # never a Ray that somebody else has started on this machine
+                num_cpus=cpus,
+                include_dashboard=True,  # without it a run that is stopped in mid-training keeps its GPUs
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except Exception as error:  # Ray raises a plain Exception if its processes are not there within 30 seconds
+        ray.shutdown()
+        raise UserError(
+            f"no Ray starts on this machine: {' '.join(str(error).split())} (try again when fewer processes run, or "
+            "set RAY_ADDRESS to a cluster's HOST:PORT)"
+        ) from error
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Interrupts:
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """While the body runs, a signal raises nothing: the body looks at `requested` and ends by itself."""
+        """While the body runs, a signal raises nothing: the body checks `requested` and ends by itself."""
         before, self._waiting = self._waiting, True
         try:
             yield

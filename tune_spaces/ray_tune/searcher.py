@@ -161,7 +161,7 @@ class VariantSearcher(Searcher):
                 continue
             other = self.claims.elsewhere(self.trials[name])
             if other is None:
-                break  # this one may start: the others are looked at after it
+                break  # this one may start: the others are considered after it
             found[name] = other
         return found
 

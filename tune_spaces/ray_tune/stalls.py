@@ -43,7 +43,7 @@ class Watched:
 
 
 class StallWatch:
-    """Looks at the signs of life of running trials, and kills the processes of those that give none for too long.
+    """Checks the signs of life of running trials, and kills the processes of those that give none for too long.
 
     Ray Train starts killed workers again, and the job goes on from its checkpoint. If that does not help, or if it was
     not the workers that hung, the trial's actor is killed, which Tune starts again.

@@ -4,7 +4,7 @@ import re
 
 from ray_bridge.tasks.latex.units import unit_name
 
-_REACH = 50  # characters before and after a value that are looked at
+_REACH = 50  # characters before and after a value that are searched
 _LONGEST_UNIT = 16
 _OPEN = r"[\s*_$(\"\\]{0,4}"
 _OPERATOR = (

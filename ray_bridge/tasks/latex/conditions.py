@@ -2,7 +2,7 @@
 
 import re
 
-_BEFORE = 160  # characters before a value that are looked at
+_BEFORE = 160  # characters before a value that are searched
 _REASON_REACH = 50
 
 _CONDITION = re.compile(

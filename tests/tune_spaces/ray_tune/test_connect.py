@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,14 @@ def test_more_gpus_than_this_machine_has_are_refused_before_ray_starts(monkeypat
     with pytest.raises(UserError, match="4 workers need 4 GPUs on one node; this machine has 1"), connected(run):
         pass
     assert not ray.is_initialized()
+
+
+def test_a_local_ray_that_does_not_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
+    message = r"^no Ray starts on this machine: .*Not a directory: '.*/file/ray' \(.*\)$"
+    with pytest.raises(UserError, match=message), connected(tiny_run()):
+        pass
 
 
 @pytest.mark.slow
