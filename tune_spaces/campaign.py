@@ -214,6 +214,19 @@ class Campaign:
                 "--search random"
             )
 
+    def check_plan(self) -> None:
+        """Refuse to start a campaign that was planned differently before.
+
+        Raises:
+            UserError: with what differs.
+        """
+        frozen = self.records.plan()
+        if frozen is not None and (found := differences(frozen, self.plan)):
+            raise UserError(
+                f"campaign {self.name} was planned differently ({'; '.join(found)}): give a new name, "
+                f"--name {self._free_name()}; its settings are in {self.records.campaign_file}"
+            )
+
     def freeze(self) -> dict[str, Any]:
         """Write `plan.json`, after comparing with the one that is there, and return its content.
 
@@ -225,11 +238,7 @@ class Campaign:
         record = plan_file.plan_record(self.plan, self.run_spec, self.records, reuse.finished_trials(self.storage))
         frozen = self.records.plan()
         if frozen is not None:
-            if found := differences(frozen, self.plan):
-                raise UserError(
-                    f"campaign {self.name} was planned differently ({'; '.join(found)}): give a new name, "
-                    f"--name {self._free_name()}; its settings are in {self.records.campaign_file}"
-                )
+            self.check_plan()
             record["frozen"] = frozen["frozen"]
         self.records.write_plan(record)
         return record

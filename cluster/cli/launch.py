@@ -48,7 +48,7 @@ def launch(
     from cluster.launchers.submit import submit as submit_launch
 
     _, run = make_specs(parse_phase(phase, context.args))
-    where = load_site(profile, parse_settings(site))
+    where = load_site(profile, parse_settings(site, "--site"))
     if nodes is None:
         nodes = max(1, len(where.hosts)) if launcher == "ray-up" else 1
     wanted = plan_launch(

@@ -272,8 +272,12 @@ def parse_controls(text: str) -> tuple[str, ...]:
     return names
 
 
-def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+def parse_settings(pairs: tuple[str, ...], option: str = "--set") -> dict[str, Any]:
     """Parse `field=value` settings; `none` stands for no value.
+
+    Args:
+        pairs: the settings.
+        option: the option that gave them.
 
     Raises:
         UserError: if one has no `=`.
@@ -282,6 +286,6 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign or not name.strip():
-            raise UserError(f"--set {pair}: give field=value")
+            raise UserError(f"{option} {pair}: give field=value")
         settings[name.strip()] = None if value.strip().lower() in ("none", "null") else value.strip()
     return settings

@@ -28,10 +28,11 @@ from tune_spaces.design.parallel import parse_parallel
 from tune_spaces.design.phases import PHASES, Phase, ablate
 from tune_spaces.design.search import parse_axis
 from tune_spaces.design.sweep import SWEEP, end_variants, sweep
-from tune_spaces.design.toggles import all_toggles, applicable
+from tune_spaces.design.toggles import all_toggles, applicable, find
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings, Mode
 from tune_spaces.ray_tune.early_stopping import check_stop_early
+from tune_spaces.records.campaign_name import check_name
 from tune_spaces.records.limits import Limits, parse_until
 
 _CHECKED = ("batch_size", "target_shards", "target", "source", "source_revision", "source_layer", "adapter_layers")
@@ -53,6 +54,8 @@ def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
         request = PhaseRequest(**context.params)
     _, run = make_specs(request)
     parse_seeds(request.seeds)
+    if request.name is not None:
+        check_name(request.storage, request.name)
     if request.campaign is None:  # a function of one's own may need modules of the other machine
         make_trial_specs(phase, request)
     check_start(request, run)
@@ -260,6 +263,9 @@ def _phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
         return _own_phase(request.campaign, base)
     if name == SWEEP:
         axes = [parse_axis(text) for text in request.over]
+        varied = {axis.field for axis in axes} | {find(name).field for name in request.toggle}
+        if both := sorted(varied & _settings(request).keys()):
+            raise UserError(f"--set {both[0]}: the sweep varies {both[0]}; leave one of the two out")
         return sweep(base, axes, among=request.toggle, search=request.search, trials=request.trials)
     if name == "ablate":
         return ablate(base, request.design or ("leave-one-out",), request.toggle or None)

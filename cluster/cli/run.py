@@ -119,6 +119,7 @@ def _run(
     _check_tracking(campaign)
     campaign.check_prerequisites(force)
     campaign.check_code(start.allow_changed_code)
+    campaign.check_plan()
     disks = (campaign.storage, reports or default_reports(), Path(tempfile.gettempdir()))
     if not campaign.policy().finished:
         joins = cluster_address()

@@ -1,10 +1,11 @@
 """What a site is like: its modules, scheduler names, images and hosts. A profile is a site's settings under a name."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from bridge_common.errors import UserError
 from bridge_common.version import VERSION
@@ -14,17 +15,33 @@ from ray_bridge.config.validation import Frozen, build
 WORKER_PORTS = range(10002, 20000)
 
 Count = Annotated[int, Field(ge=1)]
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-DnsName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=47)]
+
+
+def _matching(pattern: str, words: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"use {words}")
+        return text
+
+    return AfterValidator(check)
+
+
+Text = Annotated[str, Field(min_length=1)]
+Word = Annotated[
+    str, _matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "one word of letters, digits, dots, dashes, underscores")
+]
+DnsName = Annotated[
+    str, _matching(r"[a-z0-9]([a-z0-9-]{0,45}[a-z0-9])?", "at most 47 lower-case letters, digits and inner dashes")
+]
 
 
 class Site(Frozen):
     """Settings of a site. Everything that is not said here is left to the site's own defaults."""
 
     modules: tuple[str, ...] = Field((), description="environment modules to load on every node")
-    project: str | None = Field(None, description="the checkout on the cluster; where sbatch is called by default")
-    environment: str | None = Field(".venv", description="virtual environment in the checkout; none for none")
-    storage: str = Field("runs", description="folder of the campaigns, on a file system that all nodes mount")
+    project: Text | None = Field(None, description="the checkout on the cluster; where sbatch is called by default")
+    environment: Text | None = Field(".venv", description="virtual environment in the checkout; none for none")
+    storage: Text = Field("runs", description="folder of the campaigns, on a file system that all nodes mount")
     auth_mode: Literal["token", "disabled"] = Field("token", description="Ray's authentication, set on every node")
     cpus: Count | None = Field(None, description="CPUs of a node; 8 a GPU, or what the phase needs, by default")
     memory_gb: Count | None = Field(None, description="memory of a node in GiB; 64 a GPU, at least 8, by default")
@@ -35,7 +52,7 @@ class Site(Frozen):
     gpu_type: Word | None = Field(None, description="Slurm: type of GPU in --gres, such as h100; any by default")
     requeues: int = Field(3, ge=0, description="Slurm: times that a job which reached its time limit is queued again")
 
-    image: str = Field(f"ray-bridge:{VERSION}", description="Kubernetes: image with this project installed")
+    image: Text = Field(f"ray-bridge:{VERSION}", description="Kubernetes: image with this project installed")
     namespace: DnsName = Field("default", description="Kubernetes: namespace")
     claim: DnsName = Field("ablate-runs", description="Kubernetes: ReadWriteMany volume claim of the storage")
     gpu_product: Word | None = Field(None, description="Kubernetes: node label nvidia.com/gpu.product; any by default")

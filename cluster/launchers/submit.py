@@ -1,6 +1,9 @@
 """Hand a launcher's file to its scheduler: `sbatch`, `kubectl` or `ray up`."""
 
+import os
+import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,8 +49,10 @@ def submit(launcher: str, launch: Launch) -> str:
 
 
 def _run(command: Sequence[str], text: str | None = None) -> str:
+    own = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"  # Ray's own is beside Python
+    program = shutil.which(command[0], path=own) or command[0]
     try:
-        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        done = subprocess.run([program, *command[1:]], input=text, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise UserError(f"{command[0]} is not installed here: submit elsewhere the file that --out writes") from error
     if done.returncode:

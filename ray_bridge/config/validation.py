@@ -60,4 +60,5 @@ def _explain(spec_type: type[BaseModel], problem: Any) -> str:
         return f"unknown field {name!r}: {hint}"
     if not name:
         return str(problem["msg"]).removeprefix("Value error, ")
-    return f"{name}={problem['input']!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{name}={problem['input']!r}: {message[:1].lower()}{message[1:]}"

@@ -48,6 +48,8 @@ def sweep(
     """
     if of_run := [axis.field for axis in axes if axis.field in RunSpec.model_fields]:
         raise UserError(f"--over: {of_run[0]} is a setting of the run, for all trials: --set {of_run[0]}=VALUE")
+    if any(axis.field == "seed" for axis in axes):
+        raise UserError("--over: seed is no setting that is compared: give the seeds of every point by --seeds 0,1,2")
     switched = [toggles.find(name) for name in among]
     every = [*axes, *(Axis(field=toggle.field, values=(toggle.on, toggle.off)) for toggle in switched)]
     if not every:

@@ -85,7 +85,7 @@ def fit(
         from tune_spaces.ray_tune.searcher import VariantSearcher
         from tune_spaces.ray_tune.stopper import GateStopper
 
-        places, keeper = Places(run, campaign.name), LimitKeeper(limits or Limits(), campaign, run)
+        places, keeper = Places(run, campaign), LimitKeeper(limits or Limits(), campaign, run)
         specs = [*ends, *(trial.spec for trial in trials.values())]
 
         def propose() -> PlannedTrial | None:

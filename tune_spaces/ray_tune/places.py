@@ -14,6 +14,7 @@ from ray_bridge import RunSpec
 from tune_spaces.ray_tune.nodes import live_nodes, needs
 from tune_spaces.ray_tune.rooms import Room
 from tune_spaces.ray_tune.turns import Announcements, Contender, Turns
+from tune_spaces.records.campaign_folder import CampaignFolder
 
 WORKER_MEMORY = 1.5 * 2**30  # bytes of a worker on a CPU: without GPUs it is memory that ends first
 LOOK_EVERY = 1.0  # seconds for which an answer of Ray is used
@@ -50,12 +51,12 @@ class Standing:
 class Places:
     """Counts places for jobs of one run spec in the connected Ray."""
 
-    def __init__(self, run: RunSpec, campaign: str = "") -> None:
+    def __init__(self, run: RunSpec, campaign: CampaignFolder) -> None:
         """Remember what a job needs; Ray is asked by `standing`.
 
         Args:
             run: workers of each job.
-            campaign: name of the campaign, for other campaigns of the cluster.
+            campaign: the campaign's folder, for other campaigns of the cluster.
         """
         self.need, self.campaign = needs(run), campaign
         self.memory = 0.0 if run.use_gpu else run.workers * WORKER_MEMORY
@@ -108,7 +109,8 @@ class Places:
     def _contender(self, started: int, young: int, since: float, waits: bool) -> Contender:
         standing = self.standing()
         return Contender(
-            campaign=self.campaign,
+            campaign=self.campaign.name,
+            folder=str(self.campaign.path),
             driver=_driver(),
             held=max(0, started - standing.waiting),
             starting=min(young, max(0, started - standing.waiting - standing.placed)),
@@ -122,7 +124,7 @@ class Places:
         from ray._private.state import available_resources_per_node
         from ray.util.placement_group import placement_group_table
 
-        others = self._announcements.others(_driver())
+        others = self._announcements.others(_driver(), str(self.campaign.path))
         table = list(placement_group_table().values())
         groups = own_groups(table, _driver())
         own = held_by_node(groups)

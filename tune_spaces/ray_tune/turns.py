@@ -26,6 +26,7 @@ class Contender:
 
     Attributes:
         campaign: the campaign's name.
+        folder: its folder, by which a driver knows a dead one of its own campaign.
         driver: id of the driver's Ray job.
         held: jobs that hold a place or are about to take one.
         starting: those of them that Ray does not list yet.
@@ -36,6 +37,7 @@ class Contender:
     """
 
     campaign: str
+    folder: str
     driver: str
     held: int
     since: float
@@ -151,8 +153,8 @@ class Announcements:
 
         internal_kv._internal_kv_del(driver.encode(), namespace=NAMESPACE)
 
-    def others(self, driver: str) -> tuple[Contender, ...]:
-        """Return what other drivers announce, without those of which nothing is heard any more."""
+    def others(self, driver: str, folder: str) -> tuple[Contender, ...]:
+        """Return what drivers of other campaigns announce, without those of which nothing is heard any more."""
         from ray.experimental import internal_kv
 
         texts = {
@@ -160,7 +162,8 @@ class Announcements:
             for key in internal_kv._internal_kv_list(b"", namespace=NAMESPACE)
             if key != driver.encode()
         }
-        return self.living({key: text for key, text in texts.items() if text is not None}, time.monotonic())
+        living = self.living({key: text for key, text in texts.items() if text is not None}, time.monotonic())
+        return tuple(other for other in living if other.folder != folder)
 
     def living(self, texts: Mapping[bytes, bytes], now: float) -> tuple[Contender, ...]:
         """Return the announcements that have changed lately, by this host's clock alone."""

@@ -182,6 +182,9 @@ NAMES: list[tuple[list[str], str]] = [
     (["sweep", "--over", "nobody=1"], "nobody"),
     (["sweep", "--over", "soft_tokens=4,4"], "each value once"),
     (["sweep", "--over", "workers=1,2"], "--set workers=VALUE"),
+    (["sweep", "--over", "seed=1,2"], "--seeds"),
+    (["sweep", "--over", "soft_tokens=4,8", "--set", "soft_tokens=16"], "--set soft_tokens: the sweep varies"),
+    (["sweep", "--toggle", "kl", "--set", "kl_alignment=false"], "--set kl_alignment: the sweep varies"),
     (["sweep", "--over", "soft_tokens="], "soft_tokens"),
     (["sweep", "--over", "learning_rate=log:1:0"], "learning_rate"),
     (["sweep", "--over", "learning_rate=log:0:1"], "learning_rate"),
@@ -198,6 +201,13 @@ NAMES: list[tuple[list[str], str]] = [
         "unknown phase ''",
     ),
     (["plan", LONG], "unknown phase"),
+    (["phase1", "--storage", "{storage}", "--name", "demo"], "campaign demo was planned differently"),
+    (["launch", "slurm", "phase1", "--site", "hours"], "--site hours: give field=value"),
+    (["launch", "kuberay", "phase1", "--site", "image="], "image=''"),
+    (["launch", "slurm", "phase1", "--site", "partition=a b"], "partition='a b': use one word"),
+    (["launch", "kuberay", "phase1", "--site", "namespace=A_B"], "namespace='A_B': use at most 47 lower-case letters"),
+    (["launch", "ray-up", "phase1", "--site", "hosts=a", "--site", "gcs_port=12000"], "gcs_port='12000': ports 10002"),
+    (["launch", "slurm", "phase1", "--name", "../up"], "campaign name"),
 ]
 
 NUMBERS: list[tuple[list[str], str]] = [

@@ -13,7 +13,9 @@ ONE_GPU, WHOLE_NODE = {"GPU": 1.0, "CPU": 2.0}, {"GPU": 4.0, "CPU": 8.0}
 
 
 def contender(name: str, held: int, since: float = 0.0, *, waits: bool = True, need: dict[str, float] = ONE_GPU):
-    return Contender(campaign=name, driver=f"job of {name}", held=held, since=since, waits=waits, need=need)
+    return Contender(
+        campaign=name, folder=f"runs/{name}", driver=f"job of {name}", held=held, since=since, waits=waits, need=need
+    )
 
 
 def rooms(*free: float) -> list[Room]:
