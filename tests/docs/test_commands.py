@@ -20,3 +20,8 @@ def test_commands_of_the_page_exist(page: str) -> None:
         assert (ROOT / "benchmarks" / f"{named}.py").is_file(), named
     for named in re.findall(r"`make (\w+)", text):
         assert re.search(rf"^{named}( \w+)*:", (ROOT / "Makefile").read_text(), flags=re.MULTILINE), named
+
+
+def test_the_first_screen_says_how_the_environment_is_activated() -> None:
+    first_screen = (ROOT / "README.md").read_text().splitlines()[:20]
+    assert any("`source .venv/bin/activate`" in line for line in first_screen)
