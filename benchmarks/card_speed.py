@@ -11,8 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.support.browsers import CHROMIUM, DRIVER
 from tests.support.card_campaigns import make_ended
-from tests.support.pages import NO_BROWSER, page
+from tests.support.pages import page
 from tune_spaces.card.write import write_card
 
 OPENED = """
@@ -36,7 +37,7 @@ def measure(seeds: int, items: int, sentences: int) -> dict[str, float]:
             "page_mb": round(path.stat().st_size / 1e6, 2),
             "beside_mb": round(sum(p.stat().st_size for p in path.parent.glob("card_answers/*")) / 1e6, 2),
         }
-        if not NO_BROWSER:
+        if CHROMIUM and DRIVER:
             with page() as opened:
                 for name in ("first", "second"):
                     opened.open(path)

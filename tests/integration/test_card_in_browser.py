@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.browsers import needs_chromium
 from tests.support.card_campaigns import make_ended
-from tests.support.pages import NO_BROWSER, Page, page
+from tests.support.pages import Page, page
 from tune_spaces.card.write import write_card
 
-pytestmark = pytest.mark.skipif(bool(NO_BROWSER), reason=NO_BROWSER)
+pytestmark = needs_chromium
 LISTED = "return [...document.querySelectorAll('#list button')].map(b => b.querySelector('.head').firstChild.innerText)"
 COUNT = "return Number(document.getElementById('count').innerText.split(' ')[0])"
 ITEM = "return document.querySelector('#item').innerText"

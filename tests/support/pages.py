@@ -2,15 +2,12 @@
 
 import base64
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-NO_BROWSER = "" if CHROMIUM and DRIVER else "no Chromium: apt-get install chromium chromium-driver"
+from tests.support.browsers import chromium
 
 
 class Page:
@@ -78,17 +75,6 @@ class Page:
 @contextmanager
 def page() -> Iterator[Page]:
     """A page whose browser is gone afterwards."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.set_script_timeout(120)
-    try:
+    with chromium() as driver:
+        driver.set_script_timeout(120)
         yield Page(driver)
-    finally:
-        driver.quit()
