@@ -97,7 +97,7 @@ class Heartbeat:
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Beat while the body runs, and say at its end that this process has done its part."""
+        """Write signs of life while the body runs, and record at its end that this process has finished its part."""
         if self._path is None:
             yield
             return

@@ -21,7 +21,7 @@ def hub_answers() -> bool:
 
 @contextmanager
 def cache_unless_hub_answers(*, asked: bool = True) -> Iterator[None]:
-    """Within it, clients of the hub read their caches alone if the hub does not answer, as under HF_HUB_OFFLINE.
+    """While the body runs, let clients of the hub read only their caches if it does not answer (HF_HUB_OFFLINE).
 
     They then say at once what they lack.
 

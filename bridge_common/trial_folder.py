@@ -147,7 +147,7 @@ class TrialFolder:
         return _read_or_none(self.stopped_file)
 
     def stop_requested(self) -> bool:
-        """Whether the job is asked to write a checkpoint and end."""
+        """Return whether the job is asked to write a checkpoint and end."""
         return (self.path / trial_files.STOP).exists()
 
     def fingerprint(self) -> str | None:

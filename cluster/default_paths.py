@@ -1,4 +1,4 @@
-"""Where campaigns and reports are kept when nobody says. A second submit resumes only if it looks in the same place."""
+"""Default folders of campaigns and reports. A second submit resumes the first one only if both use the same folder."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ REPORTS = "ABLATE_REPORTS"
 
 
 def default_storage() -> Path:
-    """`$ABLATE_STORAGE`; else `~/ablate-runs` in a Ray job; else `runs` in the working directory.
+    """Return `$ABLATE_STORAGE`; else `~/ablate-runs` in a Ray job; else `runs` in the working directory.
 
     A Ray job's working directory is an unpacked copy named after its content: after any edit it is another folder,
     and Ray deletes it when nobody uses it.
@@ -19,7 +19,7 @@ def default_storage() -> Path:
 
 
 def default_reports() -> Path:
-    """`$ABLATE_REPORTS`; else `paper_writing`, beside the campaigns in a Ray job and in the working directory else."""
+    """Return `$ABLATE_REPORTS`; else `paper_writing`, in a Ray job beside the campaigns, otherwise in the present folder."""
     if path := os.environ.get(REPORTS):
         return Path(path)
     return default_storage() / "paper_writing" if _in_ray_job() else Path("paper_writing")

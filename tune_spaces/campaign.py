@@ -323,7 +323,7 @@ class Campaign:
         return plan
 
     def _is_possible(self, point: Mapping[str, Any]) -> bool:
-        """Whether a job can have the settings of a search's point together."""
+        """Return whether a job can have the settings of a search's point together."""
         try:
             point_variant(0, 1, point).spec(self.base, self.seeds[0], self.held)
         except UserError:

@@ -108,7 +108,7 @@ def _table(trials: list[Mapping[str, Any]]) -> Any:
 
 
 def state(trial: Mapping[str, Any]) -> str:
-    """Whether a planned trial is done, and where its result comes from."""
+    """Return whether a planned trial is done, and where its result comes from."""
     if trial["reused_from"]:
         return f"reused: {trial['reused_from'].split('/')[-3]}"
     if trial["done"]:

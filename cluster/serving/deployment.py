@@ -1,4 +1,4 @@
-"""The two deployments: replicas with the models, and one process without that speaks HTTP."""
+"""The two deployments: replicas that hold the models, and one process without models that serves HTTP."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the HTTP process and the replicas say to each other; free of torch, which the former does not need."""
+"""Messages between the HTTP process and the replicas; no torch is imported, which the HTTP process does not need."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Who may ask, and how much is read of a request: decided before the application sees it."""
+"""Check the token of a request and bound its size, before the application sees it."""
 
 import hmac
 import json

@@ -117,7 +117,7 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def _signals() -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM raise `_EndedError` in the main thread."""
+    """Raise `_EndedError` in the main thread on SIGINT and SIGTERM while the body runs."""
     before: dict[int, Any] = {number: signal.signal(number, _end) for number in SIGNALS}
     try:
         yield

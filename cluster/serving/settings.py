@@ -1,4 +1,4 @@
-"""What a server is asked to be, checked before anything starts."""
+"""Settings of a server, checked before anything starts."""
 
 import errno
 import hashlib

@@ -245,7 +245,7 @@ def read_rows(samples: Samples, positions: Iterable[int]) -> list[dict[str, Any]
 
 
 def is_valid(answer: Any) -> bool:
-    """Whether there is an answer: null, NaN, blank and `[invalid]` are none."""
+    """Return whether there is an answer: null, NaN, blank and `[invalid]` are none."""
     return answer is not None and str(answer).strip().lower() not in NO_ANSWER
 
 
@@ -261,5 +261,5 @@ def _normalised(answer: str) -> str:
 
 
 def is_correct(answer: Any, gold: Any) -> bool:
-    """Whether an answer equals the gold one after normalisation; no answer is never correct."""
+    """Return whether an answer equals the gold one after normalisation; no answer is never correct."""
     return is_valid(answer) and is_valid(gold) and normalise(answer) == normalise(gold)

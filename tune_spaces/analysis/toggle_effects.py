@@ -67,7 +67,7 @@ class Effect:
         return self.estimate is not None
 
     def shown(self, floor: NoiseFloor | None) -> bool:
-        """Whether the effect passes its corrected test and exceeds the difference between replicates."""
+        """Return whether the effect passes its corrected test and exceeds the difference between replicates."""
         return is_shown(self.estimate, self.p_adjusted, None if floor is None else floor.typical)
 
 
