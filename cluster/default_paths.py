@@ -19,7 +19,7 @@ def default_storage() -> Path:
 
 
 def default_reports() -> Path:
-    """Return `$ABLATE_REPORTS`; else `paper_writing`, in a Ray job beside the campaigns, otherwise in the present folder."""
+    """Return `$ABLATE_REPORTS`; else `paper_writing`, beside the campaigns in a Ray job, else in the working folder."""
     if path := os.environ.get(REPORTS):
         return Path(path)
     return default_storage() / "paper_writing" if _in_ray_job() else Path("paper_writing")
