@@ -18,6 +18,8 @@ RESULT = "result.json"
 ERROR = "error.json"
 STOPPED = "stopped.json"
 STOP = "stop"
+SELECTED = "selected"  # folder of the selected checkpoint
+SELECTED_RECORD = "selected.json"  # in it, written last
 HEARTBEATS = "heartbeats"  # folder: see `heartbeat`
 TRIAL_FILES = (SPEC, SAMPLES, METRICS, RESULT)  # uploaded to MLflow once the trial has ended
 

@@ -100,6 +100,20 @@ class TrialFolder:
         return self.result() is not None
 
     @property
+    def has_selected(self) -> bool:
+        """Whether training has ended: the checkpoint that scored best on the validation examples is in `selected/`."""
+        return (self.path / trial_files.SELECTED / trial_files.SELECTED_RECORD).is_file()
+
+    def require_selected(self) -> None:
+        """Refuse a trial without a translator.
+
+        Raises:
+            UserError: if no checkpoint has been selected yet.
+        """
+        if not self.has_selected:
+            raise UserError(f"{self.name} has selected no checkpoint yet: it is written when training ends")
+
+    @property
     def stopped_early(self) -> bool:
         """Whether a sweep's scheduler ended the trial, which therefore never gets a result.
 

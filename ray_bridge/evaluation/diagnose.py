@@ -23,7 +23,7 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.validation import build
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
-from ray_bridge.evaluation.selection import CHECKPOINT, RECORD_FILE, SELECTED, load_translator
+from ray_bridge.evaluation.selection import CHECKPOINT, load_translator
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import Batch, assemble, inserted_tokens
 from ray_bridge.model_pair import ModelPair
@@ -85,8 +85,7 @@ def diagnose(
     record = trial.spec()
     if record is None:
         raise UserError(f"no spec.json in {folder}: name a trial's folder, STORAGE/CAMPAIGN/trials/VARIANT-ID")
-    if not (folder / SELECTED / RECORD_FILE).is_file():
-        raise UserError(f"{folder.name} has selected no checkpoint yet: it is written when training ends")
+    trial.require_selected()
     spec = build(JobSpec, record["spec"])
     splits = load_splits(spec)
     pair = ModelPair.load(spec, splits, torch.device(device)).for_evaluation()

@@ -11,15 +11,14 @@ from torch import Tensor
 
 from bridge_common.errors import UserError
 from bridge_common.files import read_json, write_bytes, write_json
+from bridge_common.trial_files import SELECTED, SELECTED_RECORD
 from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.models.frozen_lm import FrozenLM
 
 Weights = dict[str, Tensor]
 
-SELECTED = "selected"  # folder in the trial's
 WEIGHTS_FILE = "translator.safetensors"
-RECORD_FILE = "selected.json"
 CHECKPOINT = f"{SELECTED}/{WEIGHTS_FILE}"
 
 
@@ -62,7 +61,7 @@ def save_selected(folder: Path, best: Best, models: Mapping[str, Mapping[str, st
         models: `ModelIdentity.record()` of "source" and "target".
     """
     write_bytes(folder / WEIGHTS_FILE, save({k: v.cpu().contiguous() for k, v in best.weights.items()}))
-    write_json(folder / RECORD_FILE, {"step": best.step, "validation_accuracy": best.accuracy, "models": models})
+    write_json(folder / SELECTED_RECORD, {"step": best.step, "validation_accuracy": best.accuracy, "models": models})
 
 
 def load_selected(folder: Path, translator: TranslatorModule) -> int:
@@ -72,7 +71,7 @@ def load_selected(folder: Path, translator: TranslatorModule) -> int:
         UserError: if the file is incomplete, or of a translator of another shape.
     """
     load_weights(folder / WEIGHTS_FILE, translator)
-    return int(read_json(folder / RECORD_FILE)["step"])
+    return int(read_json(folder / SELECTED_RECORD)["step"])
 
 
 def load_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM, file: Path) -> TranslatorModule:

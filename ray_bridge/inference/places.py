@@ -26,9 +26,13 @@ def check_folder(folder: Path) -> Path:
     """Return a folder that holds a translator.
 
     Raises:
-        UserError: if it does not.
+        UserError: if it does not, as a trial's before its training has ended.
     """
-    if TrialFolder(folder).begun or (folder / CONFIG_FILE).is_file():
+    trial = TrialFolder(folder)
+    if (folder / CONFIG_FILE).is_file():
+        return folder
+    if trial.begun:
+        trial.require_selected()
         return folder
     raise UserError(
         f"{folder} holds no translator: name a trial's folder, STORAGE/CAMPAIGN/trials/NAME, or one that was exported"

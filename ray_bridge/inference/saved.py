@@ -10,10 +10,11 @@ from typing import Any
 from bridge_common.errors import UserError
 from bridge_common.files import read_json, read_jsonl, sha256
 from bridge_common.hub_connection import cache_unless_hub_answers, hub_answers
+from bridge_common.trial_files import SELECTED, SELECTED_RECORD
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.validation import build
-from ray_bridge.evaluation.selection import CHECKPOINT, RECORD_FILE, SELECTED, WEIGHTS_FILE
+from ray_bridge.evaluation.selection import CHECKPOINT, WEIGHTS_FILE
 from ray_bridge.inference.places import CONFIG_FILE, check_folder, folder_of
 from ray_bridge.inference.trust import check_modules, is_own_trial
 from ray_bridge.models.identity import ModelIdentity
@@ -142,14 +143,13 @@ def _spec(record: Any) -> JobSpec:
 
 
 def _of_trial(trial: TrialFolder, plugins: Collection[str] | None) -> SavedTranslator:
-    if not (trial.path / SELECTED / RECORD_FILE).is_file():
-        raise UserError(f"{trial.name} has selected no checkpoint yet: it is written when training ends")
+    trial.require_selected()
     remedy = "give the campaign's folder as it was written"
     with _whole(str(trial.path), remedy):
         spec = trial.spec() or {}
         if plugins is not None:
             check_modules(trial.path, spec["spec"], plugins)
-        identities = _identities(read_json(trial.path / SELECTED / RECORD_FILE, remedy).get("models"))
+        identities = _identities(read_json(trial.path / SELECTED / SELECTED_RECORD, remedy).get("models"))
         return SavedTranslator(
             folder=trial.path,
             spec=_spec(spec["spec"]),

@@ -9,12 +9,13 @@ from typing import Any
 from bridge_common.event_log import EventLog
 from bridge_common.files import write_json, write_jsonl
 from bridge_common.metric_names import BRIDGE_BYTES, CONDITIONS, SECONDS_A_QUESTION, budgeted, cost
+from bridge_common.trial_files import SELECTED
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.evaluation.costs import count_costs
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.evaluation.metrics import metrics_of
-from ray_bridge.evaluation.selection import CHECKPOINT, SELECTED, load_selected
+from ray_bridge.evaluation.selection import CHECKPOINT, load_selected
 from ray_bridge.tasks.task import Example
 
 

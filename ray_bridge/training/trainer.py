@@ -18,6 +18,7 @@ import torch
 from bridge_common.event_log import EventLog
 from bridge_common.heartbeat import Heartbeat
 from bridge_common.metric_names import LOSS, accuracy
+from bridge_common.trial_files import SELECTED
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.frozen_states import CHUNK
@@ -26,7 +27,7 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.evaluation.cross_attention_report import cross_attention_report
 from ray_bridge.evaluation.metrics import metrics_of
 from ray_bridge.evaluation.pooling_report import pooling_report
-from ray_bridge.evaluation.selection import CHECKPOINT, SELECTED, Best, Weights, save_selected
+from ray_bridge.evaluation.selection import CHECKPOINT, Best, Weights, save_selected
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.inputs.text_slots import teacher_slots

@@ -106,6 +106,8 @@ PATHS: list[tuple[list[str], str]] = [
     (["benchmark", "{empty}"], "holds no translator"),
     (["benchmark", "{empty}", "--items", "1"], "--items"),
     (["serve", "{empty}"], "holds no translator"),
+    (["serve", "{trial}"], "has selected no checkpoint yet"),
+    (["translate", "{trial}", "x"], "has selected no checkpoint yet"),
     (["serve", "{empty}", "--port", "0"], "--port"),
     (["serve", "{empty}", "--port", "70000"], "--port"),
     (["serve", "{empty}", "--host", "nowhere.invalid"], "--host nowhere.invalid"),

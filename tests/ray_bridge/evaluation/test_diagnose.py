@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from bridge_common.errors import UserError
 from bridge_common.files import read_jsonl, write_json
+from bridge_common.visible_text import visible
 from ray_bridge.bridges.injection import Injection
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.evaluation.diagnose import diagnose, diagnose_example, render
@@ -46,7 +47,7 @@ def test_a_trial_is_shown_as_it_was_scored(trial: Path) -> None:
     text = render(diagnoses)
     for row in samples:
         assert row["question"] in text
-        assert all(line in text for line in row["bridged_output"].strip().splitlines())
+        assert all(visible(line) in text for line in row["bridged_output"].strip().splitlines())
 
 
 def test_codes_that_a_model_wrote_reach_no_terminal(trial: Path) -> None:
