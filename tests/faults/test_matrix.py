@@ -58,9 +58,10 @@ def same_numbers() -> list[str]:
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: f"{row[0]}: {row[1]}")
 def test_a_row_names_tests_that_exist(row: list[str]) -> None:
-    fault, _, expectation, tests = row
+    fault, _, expectation, seconds, tests = row
     assert fault in FAULTS
     assert expectation
+    assert re.fullmatch(r"[\d., to<]*", seconds)
     assert tests == "-" or names_tests(tests)
 
 

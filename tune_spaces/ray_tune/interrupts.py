@@ -15,6 +15,7 @@ from types import FrameType
 import psutil
 
 WITHIN_S = 13.0  # from the signal to the end of the process, even if something still hangs then
+SAY_S = 2.0  # of these, to find out what is left to do
 CHECKPOINT_S = 6.0  # of these, for running jobs to write a checkpoint
 NOTICED_S = 75.0  # the same after a scheduler's notice that it will end the process in some two minutes
 NOTICE = signal.SIGUSR2  # SIGUSR1 is taken: Tune ends an experiment on it, without time for a checkpoint
@@ -89,12 +90,20 @@ class Interrupts:
             raise Interrupted(self.requested)
 
     def _end_in_any_case(self) -> None:
-        time.sleep(WITHIN_S)
-        with suppress(Exception):  # a broken pipe, or a file that cannot be read
-            print(self.line(), flush=True)
+        lines = [f"stopped by {self.requested}"]
+
+        def describe() -> None:
+            with suppress(Exception):  # a file that cannot be read
+                lines.append(self.line())
+
+        time.sleep(WITHIN_S - SAY_S)
+        threading.Thread(target=describe, name="describe", daemon=True).start()  # it may hang, as its storage does
+        time.sleep(SAY_S)
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
+        with suppress(Exception):  # a broken pipe
+            print(lines[-1], flush=True)
         os._exit(1)
 
 

@@ -1,0 +1,44 @@
+"""A process that was asked to end is gone in time, also if the storage that would say what is left to do hangs."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+CODE = """
+import time
+from tune_spaces.ray_tune import interrupts
+interrupts.WITHIN_S, interrupts.SAY_S = 1.5, 0.5
+with interrupts.interruptible(ends_process=True) as asked:
+    asked.describe = lambda: {describe}
+    with asked.awaited():
+        print("ready", flush=True)
+        while True:
+            time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("describe", "said"),
+    [
+        ("'(to resume: x)'", "stopped by SIGTERM (to resume: x)\n"),
+        ("time.sleep(60)", "stopped by SIGTERM\n"),
+        ("1 / 0", "stopped by SIGTERM\n"),
+    ],
+)
+def test_a_process_that_waits_for_ever_is_ended_in_one_line(describe: str, said: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", CODE.format(describe=describe)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 1
+    assert time.monotonic() - began < 10
+    assert process.stdout.read() == said
