@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from bridge_common.errors import UserError
 from bridge_common.threads import bounded, repeating
+from mlflow_utils.tracking_uri import shown
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.policy import Policy
 from tune_spaces.records.usage import Usage
@@ -28,11 +29,15 @@ def check_url(url: str) -> None:
     """Refuse a URL that notices cannot be posted to.
 
     Raises:
-        UserError: if it is not http(s)://HOST...
+        UserError: if it is not http(s)://HOST..., or its port is none.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"--notify {url}: give http://HOST/PATH or https://HOST/PATH")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number up to 65535, or an address with an open bracket
+        usable = False
+    if not usable:
+        raise UserError(f"--notify {shown(url)}: give http://HOST/PATH or https://HOST/PATH")
 
 
 @contextmanager

@@ -102,7 +102,10 @@ def require_ray_at(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=TCP_TIMEOUT_S).close()
     except OSError as error:
-        raise UserError(f"no Ray at {address}: {error}") from error
+        raise UserError(
+            f"no Ray at {address} ({error.strerror or error}): start one there (ray start --head), name another by "
+            "RAY_ADDRESS, or unset it for a Ray of this machine's own"
+        ) from error
     # In a process of its own, since a client that gets no answer cannot be interrupted.
     code = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
     command = [sys.executable, "-c", code, address]

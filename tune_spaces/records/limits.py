@@ -41,7 +41,7 @@ class Limits:
             UserError: a time that has passed, or GPU-hours of a run without GPUs.
         """
         if self.until is not None and self.until <= time.time():
-            raise UserError(f"until {_clock(self.until)}: that time has passed")
+            raise UserError(f"until {_clock(self.until)}: that time has passed; give a later one, such as +8h")
         if self.gpu_hours is not None and not run.use_gpu:
             raise UserError("a limit of GPU-hours needs a run on GPUs; use --until, or --set use_gpu=true")
         if self.gpu_hours is not None and self.gpu_hours <= 0:
