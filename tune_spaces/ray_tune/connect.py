@@ -47,7 +47,7 @@ def cluster_address(address: str | None = None) -> str | None:
 
 
 @contextmanager
-def connected(run: RunSpec | None = None, *, address: str | None = None) -> Iterator[None]:
+def connected(run: RunSpec | None = None, *, address: str | None = None, dashboard: bool = True) -> Iterator[None]:
     """Connect this process to Ray for the duration of the block.
 
     A Ray to which the process is connected already is used and left as it is. Otherwise the cluster at `address` is
@@ -56,6 +56,8 @@ def connected(run: RunSpec | None = None, *, address: str | None = None) -> Iter
     Args:
         run: a job that the Ray must be able to hold; it is not checked if None.
         address: as in `cluster_address`.
+        dashboard: whether a local Ray has one. Without it, it starts sooner, but a training that is stopped in the
+            middle keeps its GPUs.
 
     Raises:
         UserError: no Ray answers at the address, none starts here, or no node can hold the job; for a local Ray, before
@@ -70,7 +72,7 @@ def connected(run: RunSpec | None = None, *, address: str | None = None) -> Iter
         return
     cluster = cluster_address(address)
     if cluster is None:
-        _start_local(run)
+        _start_local(run, dashboard)
     else:
         _join(cluster)
     import ray
@@ -141,7 +143,7 @@ def _join(address: str) -> None:
         raise UserError(f"cannot connect to Ray: {str(error).splitlines()[0]}") from error
 
 
-def _start_local(run: RunSpec | None) -> None:
+def _start_local(run: RunSpec | None, dashboard: bool) -> None:
     cpus = os.cpu_count() or 1
     if run is not None:
         check_local(run)
@@ -155,7 +157,7 @@ def _start_local(run: RunSpec | None) -> None:
             ray.init(
                 address="local",  # never a Ray that somebody else has started on this machine
                 num_cpus=cpus,
-                include_dashboard=True,  # without it a run that is stopped in mid-training keeps its GPUs
+                include_dashboard=dashboard,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
