@@ -75,12 +75,15 @@ def test_two_campaigns_share_the_places_of_a_cluster(tmp_path: Path, ray_head: A
 
 
 def test_a_campaign_with_many_jobs_leaves_every_other_free_place_to_another(tmp_path: Path, ray_head: Any) -> None:
-    """Twelve jobs, two of them on both places, when four of another campaign come: they then have a place each."""
+    """Twelve jobs, two of them on both places, when four of another campaign come: they then have a place each.
+
+    A job takes longer than the two seconds for which an announcement of what a campaign holds may be out of date.
+    """
     many, few = tmp_path / "many", tmp_path / "few"
     seeds = ("--seeds=0,1,2",)
-    first = start(many, ray_head.address, 1, PLACED, FACTORIAL + seeds, pause=0.4, hold=True)
+    first = start(many, ray_head.address, 1, PLACED, FACTORIAL + seeds, pause=1.5, hold=True)
     wait_for(lambda: len(events(many, "step")) == 2, 120, "the first holds both places")
-    second = start(few, ray_head.address, 1, PLACED, pause=0.4)
+    second = start(few, ray_head.address, 1, PLACED, pause=1.5)
     wait_for(lambda: waiting(few) == 1, 120, "a job of the second waits")
     time.sleep(5)  # the first reads that
     (many / "go").touch()
