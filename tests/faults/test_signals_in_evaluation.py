@@ -11,6 +11,7 @@ import pytest
 
 from bridge_common import files
 from bridge_common.heartbeat import beats
+from bridge_common.trial_folder import TrialFolder
 from tests.support.campaigns import NAME, driver, driver_log, end
 from tests.support.faults import RECOVERY_S, assert_nothing_reserved, last_line, trial_of
 from tests.support.waiting import wait_for
@@ -40,7 +41,7 @@ def test_a_signal_in_evaluation_ends_the_driver_in_time(
     job = "ray_bridge:run_job"
     process = driver(storage, *OPTIONS, job=job, address=ray_head.address)
     try:
-        wait_for((storage / NAME / "trials").is_dir, 120, "the trial's folder is there")
+        wait_for(lambda: TrialFolder.begun_in(storage / NAME), 120, "the trial has begun")
         wait_for(lambda: evaluating(storage), 240, "it evaluates")
         children = psutil.Process(process.pid).children(recursive=True)
         began = time.monotonic()
