@@ -99,8 +99,8 @@ def _interval(base: Sequence[float], new: Sequence[float]) -> tuple[float | None
     if len({*logs[0]}) == len({*logs[1]}) == 1:  # equal runs, whose t is not defined
         exact = math.exp(logs[0][0] - logs[1][0])
         return exact, exact
-    found = stats.ttest_ind(*logs, equal_var=False).confidence_interval(0.95)
-    return math.exp(found.low), math.exp(found.high)
+    interval = stats.ttest_ind(*logs, equal_var=False).confidence_interval(0.95)
+    return math.exp(interval.low), math.exp(interval.high)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -142,8 +142,8 @@ def compare_results(
     for results in (base, new):
         values: dict[str, list[float]] = {}
         for result in results:
-            for name, found in quantities(result):
-                values.setdefault(name, []).extend(found)
+            for name, measured in quantities(result):
+                values.setdefault(name, []).extend(measured)
         sides.append(values)
     old, now = sides
     return [compare(old[name], now[name], name=name, margin=margin) for name in old if name in now]

@@ -29,9 +29,9 @@ def time_answers(folder: Path, questions: int, device: str) -> dict[str, Any]:
 
     translator = Translator.load(folder, device=device)
     conditions = ("bridged", "target_alone", *budgeted(translator.spec.text_budgets))
-    found = benchmark(translator, questions, conditions=conditions, graphs=False)
-    timings = {cost("answer_seconds", name): timing.total for name, timing in found.timings.items()}
-    return {"questions": found.questions, "device": found.device, "threads": found.threads, "timings": timings}
+    timed = benchmark(translator, questions, conditions=conditions, graphs=False)
+    timings = {cost("answer_seconds", name): timing.total for name, timing in timed.timings.items()}
+    return {"questions": timed.questions, "device": timed.device, "threads": timed.threads, "timings": timings}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.long_run [--trials 500] [--embedded 3]
 
-A campaign of cheap trials, some of them real jobs on the embedded pair, is recorded in an MLflow server. Every second
-the driver, Ray's head (its control store, raylet and dashboard) and the tracking server are looked at. What grows is
-given per finished trial, by least squares after the first fifth of the trials, with a 95 % interval that allows for
+A campaign of cheap trials, some of them real jobs on the embedded pair, is recorded in an MLflow server. The driver,
+Ray's head (its control store, raylet and dashboard) and the tracking server are measured every second. Growth is given
+per finished trial, by least squares after the first fifth of the trials, with a 95 % interval that allows for
 correlated errors (Newey and West, 1987). The result goes to long-run.json.
 """
 
@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,7 @@ from bridge_common.event_log import EventLog
 from bridge_common.git import code_facts
 from bridge_common.trial_folder import TrialFolder
 from mlflow_utils.server import Server
+from tests.support.ports import free_port
 
 NAME, SETTINGS = "long-run", "long_run.json"
 SERIES = 10  # training curves of a cheap trial
@@ -77,7 +77,7 @@ def slope(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
 
 
 def by_trial(samples: Iterable[Mapping[str, Any]], role: str, what: str) -> tuple[list[int], list[float]]:
-    """Return numbers of finished trials, and the median of what was seen of a role while there were so many."""
+    """Return numbers of finished trials, and the median of a role's samples while there were so many."""
     seen: dict[int, list[float]] = {}
     for sample in samples:
         if role in sample["roles"]:
@@ -93,7 +93,7 @@ def look(driver: psutil.Process, server: psutil.Process) -> dict[str, dict[str, 
             words = " ".join(child.cmdline()[:4])
             if any(name in words for name in ROLES):
                 processes["head"].append(child)
-    found: dict[str, dict[str, float]] = {}
+    totals: dict[str, dict[str, float]] = {}
     for role, members in processes.items():
         total = dict.fromkeys(COUNTED, 0.0)
         for process in members:
@@ -102,12 +102,12 @@ def look(driver: psutil.Process, server: psutil.Process) -> dict[str, dict[str, 
                 total["handles"] += process.num_fds()
                 total["threads"] += process.num_threads()
         if members:
-            found[role] = total
-    return found
+            totals[role] = total
+    return totals
 
 
 def drive(storage: Path, server: Server, trials: int) -> list[dict[str, Any]]:
-    """Run the campaign, and return what was seen, a sample a second."""
+    """Run the campaign, and return a sample of all roles a second."""
     command = [sys.executable, "-m", "cluster", "ablate", "--name", NAME, "--storage", str(storage)]
     command += ["--design=add-one-in", "--toggle=kl", f"--seeds={','.join(map(str, range(trials // 2)))}"]
     command += ["--job", "benchmarks.long_run:job", "--skip-preflight", "--tracking-uri", server.url]
@@ -169,16 +169,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=20, help="training steps of a cheap trial")
     parser.add_argument("--seconds", type=float, default=3, help="of a cheap trial, two of which run at a time")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="long-", dir="/tmp") as name, socket.socket() as probe:
+    with tempfile.TemporaryDirectory(prefix="long-", dir="/tmp") as name:
         storage = Path(name)
         files.write_json(
             storage / SETTINGS, {"embedded": options.embedded, "steps": options.steps, "seconds": options.seconds}
         )
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
         database = f"sqlite:///{storage / 'mlflow.db'}"
-        with Server(database, storage / "mlartifacts", port=port, log=storage / "server.log") as server:
+        with Server(database, storage / "mlartifacts", port=free_port(), log=storage / "server.log") as server:
             began = time.time()
             samples = drive(storage, server, options.trials)
             seconds = time.time() - began

@@ -175,21 +175,22 @@ def seconds_without_sign(trial: Path, now: float) -> float | None:
 
 def began(pid: int) -> int | None:
     """Return when a process began, in ticks since the machine's start; None if it has ended, or /proc is missing."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    state, *fields = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else int(fields[18])
+    stat = _stat(pid)
+    return None if stat is None or stat[0] in "ZX" else int(stat[19])
 
 
 def is_stopped(pid: int) -> bool:
     """Return whether a process of this machine is stopped (SIGSTOP); False if it has ended, or /proc is missing."""
+    stat = _stat(pid)
+    return stat is not None and stat[0] in "Tt"
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Return the fields of /proc/PID/stat after the process's name, its state first; None if there is no such file."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] in "Tt"
+        return None
 
 
 def _bytes_read() -> int:

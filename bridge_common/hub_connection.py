@@ -21,7 +21,7 @@ def hub_answers() -> bool:
 
 @contextmanager
 def cache_unless_hub_answers(*, asked: bool = True) -> Iterator[None]:
-    """While the body runs, let clients of the hub read only their caches if it does not answer (HF_HUB_OFFLINE).
+    """Let clients of the hub read only their caches while the body runs, if it does not answer (HF_HUB_OFFLINE).
 
     They then say at once what they lack.
 

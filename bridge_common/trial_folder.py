@@ -105,13 +105,16 @@ class TrialFolder:
         return (self.path / trial_files.SELECTED / trial_files.SELECTED_RECORD).is_file()
 
     def require_selected(self) -> None:
-        """Refuse a trial without a translator.
+        """Refuse a trial that has no translator yet.
 
         Raises:
             UserError: if no checkpoint has been selected yet.
         """
         if not self.has_selected:
-            raise UserError(f"{self.name} has selected no checkpoint yet: it is written when training ends")
+            raise UserError(
+                f"{self.name} has selected no checkpoint yet: it is written when training ends; wait for that, or "
+                "`resume` its campaign"
+            )
 
     @property
     def stopped_early(self) -> bool:

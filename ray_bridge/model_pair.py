@@ -72,8 +72,8 @@ class ModelPair:
         """
         texts = [splits.task.prompt(example) + splits.task.continuation(example) for example in splits.train[:8]]
 
-        def load(name: str, revision: str | None, **how: Any) -> FrozenLM:
-            lm = FrozenLM.load(name, revision=revision, dtype=spec.model_dtype, device=device, texts=texts, **how)
+        def load(name: str, revision: str | None, **options: Any) -> FrozenLM:
+            lm = FrozenLM.load(name, revision=revision, dtype=spec.model_dtype, device=device, texts=texts, **options)
             judge_decoding(lm, texts)
             return lm
 
@@ -159,7 +159,7 @@ class ModelPair:
     def digest_of(self, lm: FrozenLM) -> str:
         """Return what identifies one of the two models: a digest of its files, or its hub name and commit.
 
-        Weights of 8 bits are said, since other outputs and states follow from them.
+        A target with weights of 8 bits has a digest of its own, since its outputs and states differ.
         """
         is_source = lm is self.source
         rounded = "" if is_source or self.spec.target_precision == "full" else f"@{self.spec.target_precision}"

@@ -29,7 +29,7 @@ def test_each_vulnerability_is_a_line() -> None:
     assert verdict({"dependencies": [CLEAN]}) == (["0 known vulnerabilities in 1 packages"], 0)
 
 
-def test_an_index_without_answers_is_not_a_clean_bill() -> None:
+def test_an_index_without_answers_is_not_reported_as_no_vulnerabilities() -> None:
     assert verdict({"dependencies": [UNKNOWN]}) == (
         ["the index does not answer questions about vulnerabilities: nothing was audited"],
         0,

@@ -221,9 +221,9 @@ class Campaign:
             UserError: with what differs.
         """
         frozen = self.records.plan()
-        if frozen is not None and (found := differences(frozen, self.plan)):
+        if frozen is not None and (changed := differences(frozen, self.plan)):
             raise UserError(
-                f"campaign {self.name} was planned differently ({'; '.join(found)}): give a new name, "
+                f"campaign {self.name} was planned differently ({'; '.join(changed)}): give a new name, "
                 f"--name {self._free_name()}; its settings are in {self.records.campaign_file}"
             )
 

@@ -262,7 +262,7 @@ def _phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
             raise UserError(f"{option} with --campaign: its function names the variants; leave one of the two out")
         return _own_phase(request.campaign, base)
     if request.over and name != SWEEP:
-        raise UserError(f"--over: {name} varies what its variants say; use it with sweep")
+        raise UserError(f"--over: the variants of {name} are fixed; use it with sweep")
     if name == SWEEP:
         axes = [parse_axis(text) for text in request.over]
         varied = {axis.field for axis in axes} | {find(name).field for name in request.toggle}

@@ -15,7 +15,7 @@ from cluster.cli.data import check_campaign_data
 from cluster.cli.options import PhaseRequest, StartRequest
 from cluster.cli.request import make_campaign
 from cluster.default_paths import default_reports
-from cluster.monitoring.full_disk import full_disk, naming_full_disks, no_room
+from cluster.monitoring.full_disk import full_disk, naming_full_disks, too_full_for_trials
 from cluster.monitoring.tracking import recorded, tracking_uri_of
 from mlflow_utils.tracking_uri import check
 from tune_spaces.campaign import Campaign
@@ -147,7 +147,7 @@ def _run(
     print_failures(campaign, policy)
     code = _exit_code(campaign, policy)
     failed = [(campaign.trial(name).error() or {}).get("error", "") for name in policy.outcomes]
-    if code != DONE and (line := full_disk(disks) or no_room(campaign.storage, failed)):
+    if code != DONE and (line := full_disk(disks) or too_full_for_trials(campaign.storage, failed)):
         print(f"error: {line}", file=sys.stderr)
     return code
 

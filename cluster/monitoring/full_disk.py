@@ -26,8 +26,8 @@ def full_disk(folders: Iterable[Path]) -> str | None:
     return None
 
 
-def no_room(storage: Path, errors: Iterable[str]) -> str | None:
-    """Return the same line if something did not fit that trials wrote, though the disk still takes less; None if not.
+def too_full_for_trials(storage: Path, errors: Iterable[str]) -> str | None:
+    """Return that line if a trial failed because its files did not fit, though smaller ones still would; None if not.
 
     Args:
         storage: where trials write.

@@ -29,12 +29,12 @@ def check_url(url: str) -> None:
     """Refuse a URL that notices cannot be posted to.
 
     Raises:
-        UserError: if it is not http(s)://HOST..., or its port is none.
+        UserError: if it is not http(s)://HOST..., or its port is not one from 1 to 65535.
     """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number up to 65535, or an address with an open bracket
+    except ValueError:  # from urlsplit: of such a port, or of an address with an open bracket
         usable = False
     if not usable:
         raise UserError(f"--notify {shown(url)}: give http://HOST/PATH or https://HOST/PATH")

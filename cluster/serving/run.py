@@ -44,7 +44,7 @@ def run_server(settings: ServerSettings, echo: Callable[[str], None]) -> int:
     ended = False
     with _signals(), ExitStack() as silence:
         try:
-            with connected(dashboard=False):  # which a server does without, and starts sooner
+            with connected(dashboard=False):  # a server needs none, and Ray starts sooner without
                 _serve(settings, echo, silence)
         except (_EndedError, SystemExit):  # while Ray starts, its own handler of SIGTERM exits
             ended = True

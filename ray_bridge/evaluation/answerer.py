@@ -156,8 +156,8 @@ class Answerer:
 
     def _choices(self, lm: FrozenLM, examples: Sequence[Example]) -> list[Choices] | None:
         """Return the tokens of each example's choices; None if the task's answers are generated."""
-        found = [choices_of(self.pair.task, lm, example) for example in examples]
-        return [one for one in found if one is not None] or None
+        choices = [choices_of(self.pair.task, lm, example) for example in examples]
+        return [one for one in choices if one is not None] or None
 
     @property
     def _limits(self) -> Limits:

@@ -111,11 +111,11 @@ class Hosts:
             node.wait(30)
 
     def cut(self, host: int) -> None:
-        """Cut a host's network: packets to and from it are lost without a word."""
+        """Cut a host's network: packets to and from it are dropped."""
         _ip("link", "set", f"{self._tag}v{host}", "down")
 
     def mend(self, host: int) -> None:
-        """Join the network of a host again."""
+        """Restore the network of a host."""
         _ip("link", "set", f"{self._tag}v{host}", "up")
 
     def remove(self) -> None:

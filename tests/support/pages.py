@@ -58,13 +58,6 @@ class Page:
                 found.append(message["params"]["request"]["url"])
         return [url for url in found if not url.startswith(("data:", "about:"))]
 
-    def screenshot(self, path: Path) -> None:
-        """Write a picture of the whole page."""
-        size = self.run("const e = document.documentElement; return [e.clientWidth, e.scrollHeight]")
-        clip = {"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1}
-        asked = {"captureBeyondViewport": True, "clip": clip}
-        path.write_bytes(base64.b64decode(self.driver.execute_cdp_cmd("Page.captureScreenshot", asked)["data"]))
-
     def print(self, path: Path) -> None:
         """Write the page as it is printed, as a PDF file."""
         self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
@@ -74,7 +67,7 @@ class Page:
 
 @contextmanager
 def page() -> Iterator[Page]:
-    """A page whose browser is gone afterwards."""
+    """Open a browser and yield its page; close it afterwards."""
     with chromium() as driver:
         driver.set_script_timeout(120)
         yield Page(driver)

@@ -17,7 +17,7 @@ PLAN = {"full": TOGGLES, "A": TOGGLES[:1], "B": TOGGLES[:1], "C": TOGGLES[:3]}
 
 
 def write_samples(path: Path, correct: dict[str, np.ndarray], first: int = 0) -> Path:
-    """A sample file as the job writes it; texts hold what would break a table or a fence."""
+    """Write a sample file as a job does, with texts that would break a table or a code block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for i in range(len(correct["bridged"])):

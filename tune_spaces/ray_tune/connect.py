@@ -61,7 +61,7 @@ def connected(run: RunSpec | None = None, *, address: str | None = None, dashboa
 
     Raises:
         UserError: no Ray answers at the address, none starts here, or no node can hold the job; for a local Ray, before
-            it starts if the number of GPUs already tells.
+            it starts if this machine has too few GPUs.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

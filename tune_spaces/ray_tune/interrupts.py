@@ -15,7 +15,7 @@ from types import FrameType
 import psutil
 
 WITHIN_S = 13.0  # from the signal to the end of the process, even if something still hangs then
-SAY_S = 2.0  # of these, to find out what is left to do
+DESCRIBE_S = 2.0  # of these, to read from the storage what is left to do
 CHECKPOINT_S = 6.0  # of these, for running jobs to write a checkpoint
 NOTICED_S = 75.0  # the same after a scheduler's notice that it will end the process in some two minutes
 NOTICE = signal.SIGUSR2  # SIGUSR1 is taken: Tune ends an experiment on it, without time for a checkpoint
@@ -56,7 +56,7 @@ class Interrupts:
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """While the body runs, a signal raises nothing: the body checks `requested` and ends by itself."""
+        """Raise nothing on a signal while the body runs: the body checks `requested` and ends by itself."""
         before, self._waiting = self._waiting, True
         try:
             yield
@@ -96,9 +96,9 @@ class Interrupts:
             with suppress(Exception):  # a file that cannot be read
                 lines.append(self.line())
 
-        time.sleep(WITHIN_S - SAY_S)
+        time.sleep(WITHIN_S - DESCRIBE_S)
         threading.Thread(target=describe, name="describe", daemon=True).start()  # it may hang, as its storage does
-        time.sleep(SAY_S)
+        time.sleep(DESCRIBE_S)
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()

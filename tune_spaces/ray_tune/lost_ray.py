@@ -1,7 +1,7 @@
 """End a start in one line when a process of its local Ray dies, and say so when one is stopped (SIGSTOP).
 
-Of a death Ray's own code tells within a second or two, by ending this process after printing the logs of what died and
-nothing else. Of a stopped process it tells nothing: jobs that run go on, and whatever else is asked of Ray waits.
+If one dies, Ray's own code ends this process within a second or two, after printing the logs of what died and nothing
+else. If one is stopped, Ray prints nothing: jobs that run go on, and all other requests to Ray wait.
 """
 
 import os
@@ -16,7 +16,7 @@ import psutil
 from tune_spaces.ray_tune.interrupts import Interrupts
 
 PROCESSES = {"raylet": "raylet", "gcs_server": "head"}
-STOPPED_S = 10.0  # for which a process is stopped before that is said
+STOPPED_S = 10.0  # for which a process is stopped before it is reported
 LOOK_S = 2.0
 
 
@@ -24,15 +24,15 @@ LOOK_S = 2.0
 def ends_with_local_ray(
     interrupts: Interrupts, record: Callable[[str], None], stopped_s: float = STOPPED_S
 ) -> Iterator[None]:
-    """While the body runs, end this process in one line if the raylet or the head that it has started dies.
+    """End this process in one line if the raylet or the head that it has started dies while the body runs.
 
-    If one of them is stopped, a line says so, with the remedy.
+    If one of them is stopped, one line names it with both remedies.
     A cluster that was joined is left out: its processes are no children of this one.
 
     Args:
         interrupts: says what is left to do; without `ends_process` nothing is watched.
         record: takes the reason for the campaign's record.
-        stopped_s: seconds for which a process is stopped before that is said.
+        stopped_s: seconds for which a process is stopped before it is reported.
     """
     watched = _started() if interrupts.ends_process else {}
     if not watched:
@@ -49,7 +49,7 @@ def ends_with_local_ray(
         if ended in ready:
             return
         reason = f"Ray's {names[watched[ready[0]].pid]} on this machine died"
-        for child in psutil.Process().children(recursive=True):  # before one of them tells at length
+        for child in psutil.Process().children(recursive=True):  # before one of them prints its logs
             with suppress(psutil.NoSuchProcess):
                 child.kill()
         try:
@@ -71,25 +71,25 @@ def ends_with_local_ray(
 
 
 class StoppedProcesses:
-    """Notices which of Ray's processes are stopped, and says so once for each time."""
+    """Notices which of Ray's processes are stopped, and reports each stop once."""
 
     def __init__(self, processes: Iterable[psutil.Process], after_s: float) -> None:
         self._since: dict[psutil.Process, float | None] = dict.fromkeys(processes)
-        self._after_s, self._said = after_s, set[int]()
+        self._after_s, self._reported = after_s, set[int]()
 
     def look(self) -> list[str]:
-        """Look once, and return what is to be said."""
+        """Check every process, and return the lines to print."""
         lines = []
         for process, since in self._since.items():
             with suppress(psutil.NoSuchProcess):
                 if process.status() != psutil.STATUS_STOPPED:
                     self._since[process] = None
-                    self._said.discard(process.pid)
+                    self._reported.discard(process.pid)
                     continue
                 now = time.monotonic()
                 self._since[process] = now if since is None else since
-                if since is not None and now - since >= self._after_s and process.pid not in self._said:
-                    self._said.add(process.pid)
+                if since is not None and now - since >= self._after_s and process.pid not in self._reported:
+                    self._reported.add(process.pid)
                     name, pid = PROCESSES[process.name()], process.pid
                     lines.append(
                         f"Ray's {name} on this machine is stopped: `kill -CONT {pid}` lets it go on, "
@@ -102,9 +102,9 @@ def _started() -> dict[int, psutil.Process]:
     """Return handles of this process's children that a local Ray cannot do without."""
     if not hasattr(os, "pidfd_open"):
         return {}
-    found = {}
+    handles = {}
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess, OSError):
             if child.name() in PROCESSES:
-                found[os.pidfd_open(child.pid)] = child
-    return found
+                handles[os.pidfd_open(child.pid)] = child
+    return handles

@@ -171,7 +171,7 @@ class VariantSearcher(Searcher):
         return self.policy.proposals > 0 and not waits and (not running or self._has_slot())
 
     def _has_place_for(self, name: str) -> bool:
-        """Whether a trial may start now: there is room for it, and no other campaign of the cluster goes first."""
+        """Return whether a trial has room and no other campaign of the cluster goes first; note which one does."""
         if self.live and not self._has_room_for(name):
             return False
         self.left_to = None if self._left_to is None else self._left_to(len(self.live), self.changed)

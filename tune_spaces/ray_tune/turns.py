@@ -137,7 +137,7 @@ class Announcements:
     """What the drivers of campaigns announce in the store of the connected Ray, each under its Ray job's id."""
 
     def __init__(self) -> None:
-        """Nothing is announced yet."""
+        """Begin with no announcement seen."""
         self._seen: dict[bytes, tuple[bytes, float]] = {}
 
     def announce(self, own: Contender) -> None:
@@ -154,7 +154,7 @@ class Announcements:
         internal_kv._internal_kv_del(driver.encode(), namespace=NAMESPACE)
 
     def others(self, driver: str, folder: str) -> tuple[Contender, ...]:
-        """Return what drivers of other campaigns announce, without those of which nothing is heard any more."""
+        """Return what drivers of other campaigns announce, without those that are no longer renewed."""
         from ray.experimental import internal_kv
 
         texts = {

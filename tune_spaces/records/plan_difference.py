@@ -52,21 +52,21 @@ def _changed_trials(frozen: Mapping[str, Any], plan: Plan) -> list[str]:
     """Return in which seeds and fields, or else in which variants, the trials of two plans differ."""
     before = [row["changes"] for row in frozen["trials"]]
     now = json.loads(json.dumps([plan.changes(trial) for trial in plan.trials.values()]))
-    found = []
+    parts = []
     if list(frozen["seeds"]) != list(plan.seeds):
-        found.append(f"seeds were {_values(frozen['seeds'])}, now {_values(plan.seeds)}")
+        parts.append(f"seeds were {_values(frozen['seeds'])}, now {_values(plan.seeds)}")
     fields = {name: None for changes in (*before, *now) for name in changes if name != "seed"}
     base_before, base_now = frozen.get("base") or {}, plan.base.flat()
     for name in fields:
         old, new = _taken(name, before, base_before), _taken(name, now, base_now)
         if set(map(repr, old)) != set(map(repr, new)) and (len(old) > 1 or len(new) > 1):
-            found.append(f"{name} was {_values(old)}, now {_values(new)}")
-    if not found:
+            parts.append(f"{name} was {_values(old)}, now {_values(new)}")
+    if not parts:
         old_names, new_names = [row["variant"] for row in frozen["trials"]], [t.variant for t in plan.trials.values()]
         for label, these, those in (("without", old_names, new_names), ("with", new_names, old_names)):
             if names := [name for name in dict.fromkeys(these) if name not in those]:
-                found.append(f"{label} the variants {_values(names)}")
-    return _at_most(found, "fields")
+                parts.append(f"{label} the variants {_values(names)}")
+    return _at_most(parts, "fields")
 
 
 def _taken(field: str, changes: Iterable[Mapping[str, Any]], base: Mapping[str, Any]) -> list[Any]:

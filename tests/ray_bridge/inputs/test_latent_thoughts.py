@@ -49,7 +49,7 @@ def test_each_step_follows_from_the_state_before_it(folders: PairFolders) -> Non
     torch.testing.assert_close(think(source, items[:1], STEPS).states, batch.states[:1], rtol=1e-9, atol=1e-9)
 
 
-def test_they_are_what_the_head_reads_whatever_layer_other_bridges_read(folders: PairFolders) -> None:
+def test_they_are_what_the_head_reads_under_any_source_layer(folders: PairFolders) -> None:
     pair, splits, _ = bench(folders, **THOUGHTS, source_layer=1)
     source, item = pair.source, pair.encoder(splits.train[:1])[0]
     thoughts = pair.read_source([item]).states[0]  # (m, d)

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from bridge_common.errors import UserError
-from bridge_common.files import read_json
 from ray_bridge import Translator, fingerprint
 from ray_bridge.config.presets import paper, paper_run, tiny
 from ray_bridge.footprint.estimate import resident_bytes
@@ -76,8 +75,6 @@ def test_a_job_trains_and_its_translator_answers_as_recorded(folders: PairFolder
     assert [a.text for a in translator.generate([str(r["question"]) for r in rows])] == [
         r["bridged_output"] for r in rows
     ]
-    losses = [read_json(trial / "result.json")["metrics"]["accuracy/bridged"] for trial in trials.values()]
-    assert all(0 <= loss <= 1 for loss in losses)
     whole = Translator.load(trials["full"]).pair
     assert translator.pair.digest_of(translator.pair.target) == f"{whole.digest_of(whole.target)}@int8"
     assert translator.pair.digest_of(translator.pair.source) == whole.digest_of(whole.source)
@@ -94,7 +91,7 @@ def test_what_does_not_go_with_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_it_is_another_experiment_and_half_of_the_memory() -> None:
-    assert fingerprint(paper(target_precision="int8")) != fingerprint(paper()) == fingerprint(paper())
+    assert fingerprint(paper(target_precision="int8")) != fingerprint(paper())
     shape = ModelShape(
         name="llama", kind="llama", parameters=0, vocabulary=128_256, hidden=8192, layers=80, heads=64, kv_heads=8,
         head_dim=128, intermediate=28_672, context=131_072,

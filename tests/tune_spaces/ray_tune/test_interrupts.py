@@ -10,7 +10,7 @@ import pytest
 CODE = """
 import time
 from tune_spaces.ray_tune import interrupts
-interrupts.WITHIN_S, interrupts.SAY_S = 1.5, 0.5
+interrupts.WITHIN_S, interrupts.DESCRIBE_S = 1.5, 0.5
 with interrupts.interruptible(ends_process=True) as asked:
     asked.describe = lambda: {describe}
     with asked.awaited():

@@ -101,7 +101,7 @@ def test_announcements_that_no_longer_change_are_those_of_dead_drivers() -> None
 
 @pytest.mark.parametrize("places", [1, 2, 3, 8])
 @pytest.mark.parametrize("seconds", [(10, 10, 10), (60, 10, 30)])
-def test_places_are_shared_whatever_the_jobs_take_and_nobody_starves(places: int, seconds: tuple[int, ...]) -> None:
+def test_places_are_shared_for_any_lengths_of_jobs_and_nobody_starves(places: int, seconds: tuple[int, ...]) -> None:
     """A simulated cluster: the first has all places when two others come, and asks first whenever a job ends."""
     names, node = "abc", [Room(total={"GPU": float(places), "CPU": 64.0}, available={"GPU": 1.0, "CPU": 64.0})]
     running: list[tuple[float, str]] = [(float(n) % 10 + 1, "a") for n in range(places)]
@@ -117,7 +117,7 @@ def test_places_are_shared_whatever_the_jobs_take_and_nobody_starves(places: int
             for name in names
             if not due_before(every[name], [every[other] for other in names if other != name], node, node)
         ]
-        assert len(takes) == 1, "one goes first, whoever is asked"
+        assert len(takes) == 1, "all agree on which one goes first"
         (name,) = takes
         longest[name] = max(longest[name], now - since[name])
         since[name] = now
