@@ -119,7 +119,9 @@ def read(path: Path) -> list[dict[str, Any]]:
         except (OSError, ValueError) as error:
             raise ValueError(f"{file}: {error}") from None
         if not isinstance(result, dict):
-            raise ValueError(f"{file} is no result of a benchmark")
+            raise ValueError(
+                f"{file} is no result of a benchmark: name a file of benchmarks/results or a folder of them"
+            )
         results.append(result)
     return results
 

@@ -240,7 +240,7 @@ class JobWork:
         return forward_flops(self.source, _whole(own.prompt), _whole(own.header), layers=self.source_layers)
 
     def _soft_flops(self) -> float:
-        """FLOPs of a question's soft tokens: the source reads, the bridge samples."""
+        """Return the FLOPs of a question's soft tokens: the source reads, the bridge samples."""
         return self._source_reading() + self._bridge(self.spec.sampler_steps)
 
     def _bridge(self, evaluations: int) -> float:

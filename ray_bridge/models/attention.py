@@ -211,7 +211,7 @@ def set_attention(model: Any) -> str:
 
 @contextmanager
 def use_grouped_attention(model: Any) -> Iterator[None]:
-    """Within it, a transformers model uses the attention registered as `NAME`."""
+    """Let a transformers model use the attention registered as `NAME` while the body runs."""
     before = set_attention(model)
     try:
         yield

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 @contextmanager
 def recompute_layers(layers: nn.ModuleList) -> Iterator[None]:
-    """Within it, layers keep only their input and run again in the backward pass (Chen et al. 2016)."""
+    """Let layers in the body keep only their input and run again in the backward pass (Chen et al. 2016)."""
     before = [layer.__dict__.get("forward") for layer in layers]
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)

@@ -68,7 +68,7 @@ class SoftContext:
 
 @contextmanager
 def adapters_as_hooks(layers: nn.ModuleList, context: SoftContext | None) -> Iterator[None]:
-    """Within it, modules that are called one by one (a transformers model's layers) apply the context's adapters."""
+    """Apply the context's adapters in modules called one by one in the body (a transformers model's layers)."""
 
     def hook_of(number: int, context: SoftContext) -> Any:
         def hook(_layer: nn.Module, _inputs: Any, output: Any) -> Any:

@@ -196,7 +196,7 @@ def _of_known_layers(model: nn.Module, keys: Sequence[str]) -> set[str]:
 
 @contextmanager
 def _without(package: str) -> Iterator[None]:
-    """Within it, an optional package counts as not installed, unless it was imported before."""
+    """Let an optional package count as not installed while the body runs, unless it was imported before."""
     imported = package in sys.modules
     if not imported:
         sys.modules[package] = None  # type: ignore[assignment]

@@ -24,7 +24,7 @@ def kl_divergence(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def answer_kl(step: StepContext) -> Term:
-    """KL(teacher || student), summed over aligned positions, or over misaligned ones with the toggle off.
+    """Return KL(teacher || student), summed over aligned positions, or over misaligned ones with the toggle off.
 
     Raises:
         ValueError: if student and teacher do not supervise the same answer tokens.

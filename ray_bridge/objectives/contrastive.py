@@ -7,7 +7,7 @@ from ray_bridge.objectives.step_context import StepContext, Term
 
 
 def contrast(step: StepContext) -> Term:
-    """Cross-entropy of picking the own question among those of all workers, summed over rows.
+    """Return the cross-entropy of picking the own question among those of all workers, summed over rows.
 
     The score is the cosine of pooled Z and pooled question embeddings over `contrast_temperature`. Question embeddings
     are frozen, so they are gathered without gradient.

@@ -77,7 +77,7 @@ class DecodeAware:
         return self._terms(step)[0]
 
     def distill(self, step: StepContext) -> Term:
-        """KL(text-only teacher || student), summed over the tokens of all completions."""
+        """Return KL(text-only teacher || student), summed over the tokens of all completions."""
         return self._terms(step)[1]
 
     def _terms(self, step: StepContext) -> tuple[Term, Term]:

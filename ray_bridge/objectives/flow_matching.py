@@ -4,7 +4,7 @@ from ray_bridge.objectives.step_context import StepContext, Term, empty_term
 
 
 def flow(step: StepContext) -> Term:
-    """Flow-matching error towards the text of `flow_teacher`, summed over rows; empty for bridges without a flow.
+    """Return the flow-matching error towards `flow_teacher`'s text, summed over rows; empty for bridges without a flow.
 
     See `ray_bridge.bridges.rectified_flow.flow_error`.
     """

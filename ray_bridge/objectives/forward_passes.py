@@ -150,7 +150,7 @@ class _Caller(nn.Module):
 
 @contextmanager
 def _autocast_cache() -> Iterator[None]:
-    """Within it, autocast converts each weight to half precision once, however often it is used.
+    """Let autocast convert each weight to half precision once in the body, however often it is used.
 
     The training step turns that cache off, since a converted weight would outlive the graph that made it.
     """

@@ -239,7 +239,7 @@ class Trainer:
         self._log_step(losses, float(norm), began, items)
 
     def _asked_to_stop(self) -> bool:
-        """Whether the trial is asked to stop, the same on every worker; rank 0 looks about once a second."""
+        """Return whether the trial is asked to stop, the same on every worker; rank 0 looks about once a second."""
         if self.step % self.run_spec.log_every:
             return False  # a step that is logged has waited for the device anyway
         now = time.monotonic()

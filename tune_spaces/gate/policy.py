@@ -88,7 +88,7 @@ class Policy:
         return next(iter(self.ready()), None)
 
     def follows_gate(self, name: str) -> bool:
-        """Whether a trial runs because the gate asked for it, as an outcome's variant or as further evidence."""
+        """Return whether a trial runs because the gate asked for it, as an outcome's variant or as further evidence."""
         return bool(self.branches) and name not in (*self.first, *self.beside)
 
     @property
@@ -121,5 +121,5 @@ class Policy:
         return self.gate.mode is Mode.CONFIDENT and decision.uncertain
 
     def _pending(self, decisions: list[Decision]) -> bool:
-        """Whether another run of the first variants comes before the last decision is acted on."""
+        """Return whether another run of the first variants comes before the last decision is acted on."""
         return self._needs_more(decisions[-1]) and len(decisions) - 1 < len(self.extras)

@@ -22,7 +22,7 @@ def live_nodes() -> list[dict[str, Any]]:
 
 
 def is_alive(node_id: str) -> bool:
-    """Whether Ray lists a node as alive. A node that has just died may be listed for some seconds more."""
+    """Return whether Ray lists a node as alive. A node that has just died may be listed for some seconds more."""
     return any(node["NodeID"] == node_id for node in live_nodes())
 
 

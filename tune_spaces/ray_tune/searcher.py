@@ -166,7 +166,7 @@ class VariantSearcher(Searcher):
         return found
 
     def _may_propose(self, running: Collection[str]) -> bool:
-        """Whether a search proposes its next trial now: a place is free, and no trial waits for one."""
+        """Return whether a search proposes its next trial now: a place is free, and no trial waits for one."""
         waits = any(name not in running for name in self.policy.ready())
         return self.policy.proposals > 0 and not waits and (not running or self._has_slot())
 
@@ -178,18 +178,18 @@ class VariantSearcher(Searcher):
         return self.left_to is None
 
     def _has_room_for(self, name: str) -> bool:
-        """Whether a trial may run beside those that run already."""
+        """Return whether a trial may run beside those that run already."""
         if self._limit is not None:
             return True
         return self._is_spread(name) and self._has_slot()
 
     def _has_slot(self) -> bool:
-        """Whether one more job may run beside those that run already."""
+        """Return whether one more job may run beside those that run already."""
         slots = self._limit if self._limit is not None else 1 if self._slots is None else self._slots()
         return len(self.live) < slots
 
     def _is_spread(self, name: str) -> bool:
-        """Whether a trial may run on any node, beside others."""
+        """Return whether a trial may run on any node, beside others."""
         return not self.policy.follows_gate(name) if self._limit is None else self._limit > 1
 
     def _node(self) -> str | None:

@@ -122,7 +122,7 @@ class StallWatch:
             trial.append_tags({STALLED: stall_line(float(self._timeout_s or 0), beats, silent)})
 
     def _is_silent(self, beat: Beat, watched: Watched) -> bool:
-        """Whether a process does not even beat any more."""
+        """Return whether a process gives no sign of life any more."""
         return not beat.ended and self._clock() - watched.beats[beat.name][1] > float(self._timeout_s or 0) / 2
 
     def _kill_all(self, beats: Sequence[Beat]) -> int:

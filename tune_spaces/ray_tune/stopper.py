@@ -40,5 +40,5 @@ class GateStopper(Stopper):
         self._cut_short = True
 
     def stop_all(self) -> bool:
-        """Whether nothing is left to run, and nothing runs whose outcome is not known; or the end was asked for."""
+        """Return whether nothing is left to run and all that runs has a known outcome, or the end was asked for."""
         return self._cut_short or (self._ended and all(name in self.policy.outcomes for name in self._live.values()))

@@ -144,7 +144,7 @@ def _run_on_node(job: Job, spec: JobSpec, run: RunSpec, folder: Path, node_id: s
 
 
 def _node_is_at_fault(error: BaseException, node_id: str) -> bool:
-    """Whether a job restricted to a node failed because it could not be placed there, or because the node died."""
+    """Return whether a job restricted to a node failed because it was not placed there, or because the node died."""
     errors = set()
     cause: BaseException | None = error
     while cause is not None:

@@ -174,7 +174,7 @@ class CampaignFolder:
         files.append_jsonl(self.path / PROPOSALS, {"kind": "end"})
 
     def proposals_ended(self) -> bool:
-        """Whether a sweep's search has no further point."""
+        """Return whether a sweep's search has no further point."""
         return any(row["kind"] == "end" for row in files.read_log(self.path / PROPOSALS))
 
     # -- driver -------------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ class CampaignFolder:
             lock.release()
 
     def is_driven(self) -> bool:
-        """Whether a process runs the campaign now."""
+        """Return whether a process runs the campaign now."""
         from filelock import FileLock, Timeout
 
         if not (self.path / LOCK).exists():
@@ -250,7 +250,7 @@ class CampaignFolder:
         files.write_text(self.path / STOP, f"{time.time()}\n")
 
     def stop_requested(self) -> bool:
-        """Whether the driver was asked to end since it started."""
+        """Return whether the driver was asked to end since it started."""
         return (self.path / STOP).exists()
 
 

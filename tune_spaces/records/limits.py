@@ -96,7 +96,7 @@ class LimitKeeper:
         self._read_plan()
 
     def fits(self, name: str, running: Mapping[str, float], now: float | None = None) -> bool:
-        """Whether a trial that starts now would end within the limits.
+        """Return whether a trial that starts now would end within the limits.
 
         Args:
             name: the trial.
@@ -129,7 +129,7 @@ class LimitKeeper:
                 self._usage.add(self.campaign.trial(name))
 
     def reached(self, running: Mapping[str, float], now: float | None = None) -> bool:
-        """Whether a limit is reached, so that what runs has to stop. Arguments are those of `fits`."""
+        """Return whether a limit is reached, so that what runs has to stop. Arguments are those of `fits`."""
         if self.limits.until is not None and (time.time() if now is None else now) >= self.limits.until:
             self.reason = f"the time {_clock(self.limits.until)} is reached"
             return True

@@ -59,7 +59,7 @@ def load_part(
 
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
-    """Within it, parameters of new modules have shapes but no memory; buffers are real."""
+    """Give parameters of modules made in the body shapes but no memory; buffers are real."""
     register = nn.Module.register_parameter
 
     def without_memory(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
