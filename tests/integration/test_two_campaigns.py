@@ -1,18 +1,21 @@
 """Two drivers on one small Ray cluster, where both count the last free place as theirs, or share a storage."""
 
+import sys
 import time
 from itertools import accumulate
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
+import ray
 
 from bridge_common import files
 from tests.support.campaigns import PLACED, TRAINED, driver, driver_log, end, events, journal, prepare
 from tests.support.ray_clusters import connected, free
 from tests.support.waiting import wait_for
 from tune_spaces.ray_tune.trainable import START_TIMEOUT
+from tune_spaces.ray_tune.turns import SILENT_S, Announcements
 
 pytestmark = pytest.mark.slow
 VARIANTS = ("kl+prompt", "kl", "prompt", "none")
@@ -134,3 +137,27 @@ def test_two_campaigns_in_one_storage_run_what_both_need_once(tmp_path: Path, ra
     starts = events(tmp_path, "start")
     assert sorted(set(starts)) == sorted(VARIANTS)
     assert len(starts) <= len(VARIANTS) + 1, "only the trial whose driver was killed started again"
+
+
+def test_what_a_killed_driver_announced_is_gone_with_it(ray_head: Any) -> None:
+    """Else the next campaign would leave places to it for `SILENT_S`, since what is new to it counts as renewed."""
+    announce = (
+        "import os, sys, time, ray; from tune_spaces.ray_tune.turns import Announcements, Contender;"
+        "ray.init(address=sys.argv[1], log_to_driver=False);"
+        "job = ray.get_runtime_context().get_job_id();"
+        "Announcements().announce(Contender(campaign='killed', folder='/k', driver=job, held=0, since=0.0, waits=True,"
+        " need={'CPU': 1.0}));"
+        "print(job, flush=True); time.sleep(600)"
+    )
+    process = Popen([sys.executable, "-c", announce, ray_head.address], stdout=PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip()
+        with connected(ray_head):
+            own = ray.get_runtime_context().get_job_id()
+            assert [other.campaign for other in Announcements().others(own, "/own")] == ["killed"]
+            process.kill()
+            wait_for(lambda: not Announcements().others(own, "/own"), SILENT_S / 2, "it is gone")
+    finally:
+        process.kill()
+        process.wait()

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from tune_spaces.ray_tune.rooms import Resources, Room
@@ -59,6 +59,9 @@ class Contender:
         """Return how many places of other jobs its starting jobs are about to take at most."""
         size = max((amount / need[name] for name, amount in self.need.items() if need.get(name)), default=0.0)
         return int(-(-self.starting * size // 1))
+
+
+REQUIRED = {one.name for one in fields(Contender) if one.default is MISSING}  # another version may lack one
 
 
 def due_before(
@@ -154,14 +157,16 @@ class Announcements:
         internal_kv._internal_kv_del(driver.encode(), namespace=NAMESPACE)
 
     def others(self, driver: str, folder: str) -> tuple[Contender, ...]:
-        """Return what drivers of other campaigns announce, without those that are no longer renewed."""
+        """Return what drivers of other campaigns announce, without those that have died or no longer renew it.
+
+        What a dead driver announced is removed: to the next campaign it would look new for `SILENT_S`.
+        """
         from ray.experimental import internal_kv
 
-        texts = {
-            key: internal_kv._internal_kv_get(key, namespace=NAMESPACE)
-            for key in internal_kv._internal_kv_list(b"", namespace=NAMESPACE)
-            if key != driver.encode()
-        }
+        keys = [key for key in internal_kv._internal_kv_list(b"", namespace=NAMESPACE) if key != driver.encode()]
+        for key in (dead := set(keys) & _dead_drivers() if keys else set()):
+            internal_kv._internal_kv_del(key, namespace=NAMESPACE)
+        texts = {key: internal_kv._internal_kv_get(key, namespace=NAMESPACE) for key in keys if key not in dead}
         living = self.living({key: text for key, text in texts.items() if text is not None}, time.monotonic())
         return tuple(other for other in living if other.folder != folder)
 
@@ -172,8 +177,14 @@ class Announcements:
             for key, text in texts.items()
         }
         records = [json.loads(text) for key, text in texts.items() if now - self._seen[key][1] < SILENT_S]
-        return tuple(_contender(record) for record in records)
+        return tuple(_contender(record) for record in records if record.keys() >= REQUIRED)
 
 
 def _contender(record: Mapping[str, Any]) -> Contender:
     return Contender(**{name: record[name] for name in Contender.__dataclass_fields__ if name in record})
+
+
+def _dead_drivers() -> set[bytes]:
+    from ray._private.state import jobs
+
+    return {str(job["JobID"]).encode() for job in jobs() if job["IsDead"]}

@@ -99,6 +99,11 @@ def test_announcements_that_no_longer_change_are_those_of_dead_drivers() -> None
     assert announcements.living(text(2), SILENT_S + 1) == (one,)
 
 
+def test_an_announcement_of_another_version_that_lacks_a_field_is_left_out() -> None:
+    record = {name: value for name, value in contender("b", 1).__dict__.items() if name != "since"}
+    assert Announcements().living({b"02": json.dumps(record).encode()}, 0.0) == ()
+
+
 @pytest.mark.parametrize("places", [1, 2, 3, 8])
 @pytest.mark.parametrize("seconds", [(10, 10, 10), (60, 10, 30)])
 def test_places_are_shared_for_any_lengths_of_jobs_and_nobody_starves(places: int, seconds: tuple[int, ...]) -> None:
