@@ -127,8 +127,8 @@ def test_gpu_hours_end_a_campaign_and_a_higher_limit_continues_it(
     storage: Path, connected_ray: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command: 2 fake GPUs for as long as the plan's estimate are a limit that the estimate just fits."""
-    rates = job_time.rates_of
-    monkeypatch.setattr(job_time, "rates_of", lambda card: (replace(rates(card)[0], start=5.0), None))
+    rates = replace(job_time.rates_of("H100")[0], start=5.0, call=0.0, question=0.0, decode_step=0.0)
+    monkeypatch.setattr(job_time, "rates_of", lambda card: (rates, None))
     node = connected_ray.add_node(num_cpus=1, num_gpus=2, **SMALL_STORE)
     try:
         prepare(storage, {"full": 0.72}, steps=1000, pause=0.2)

@@ -116,6 +116,7 @@ def test_to_its_end_and_cut_off_with_two_jobs_on_one_node(tmp_path: Path, own_sl
     assert not limited.processes()
 
 
+@pytest.mark.long
 def test_near_the_time_limit_trials_write_a_checkpoint_and_the_queued_job_goes_on_from_it(
     tmp_path: Path, own_slurm: Slurm
 ) -> None:

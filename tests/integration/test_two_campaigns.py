@@ -99,6 +99,7 @@ def test_a_campaign_with_many_jobs_leaves_every_other_free_place_to_another(tmp_
     assert max(accumulate(change for _, change in held((many, few)))) == 2
 
 
+@pytest.mark.long
 def test_a_campaign_of_large_jobs_waits_for_the_small_ones_of_another_and_then_runs(
     tmp_path: Path, ray_head: Any
 ) -> None:
