@@ -64,6 +64,7 @@ ROWS: dict[str, Row] = {
     "make fast": Row(instead={"make": "make -n"}, prints='python -m pytest -n 2 -m "not slow"', why=MADE),
     "make check": Row(instead={"make": "make -n"}, prints="bin/lint-imports --no-cache", why=MADE),
     "make docs": Row(instead={"make": "make -n"}, prints="bin/mkdocs build --strict -q -d build/site", why=MADE),
+    "make audit": Row(instead={"make": "make -n"}, prints="tests.support.audit", why=MADE),
     "make real": Row(instead={"make": "make -n"}, prints="python -m tests.support.real_model", why=MADE),
     "make services": Row(instead={"make": "make -n"}, prints="apt-get install", why="needs root and Debian's mirrors"),
     "make setup CONSTRAINTS=constraints-cuda.txt": Row(
