@@ -214,8 +214,8 @@ class Campaign:
                 "--search random"
             )
 
-    def check_plan(self) -> None:
-        """Refuse to start a campaign that was planned differently before.
+    def check_plan(self) -> dict[str, Any] | None:
+        """Refuse a campaign that was planned differently before; return its `plan.json`, None if there is none.
 
         Raises:
             UserError: with what differs.
@@ -226,6 +226,7 @@ class Campaign:
                 f"campaign {self.name} was planned differently ({'; '.join(changed)}): give a new name, "
                 f"--name {self._free_name()}; its settings are in {self.records.campaign_file}"
             )
+        return frozen
 
     def freeze(self) -> dict[str, Any]:
         """Write `plan.json`, after comparing with the one that is there, and return its content.
@@ -236,9 +237,7 @@ class Campaign:
         if self._frozen_plan:  # a plan read from disk is about to run: the files it names may have changed since
             self.plan, self._frozen_plan = self._make_plan(), False
         record = plan_file.plan_record(self.plan, self.run_spec, self.records, reuse.finished_trials(self.storage))
-        frozen = self.records.plan()
-        if frozen is not None:
-            self.check_plan()
+        if (frozen := self.check_plan()) is not None:
             record["frozen"] = frozen["frozen"]
         self.records.write_plan(record)
         return record

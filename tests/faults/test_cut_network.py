@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from bridge_common.trial_folder import TrialFolder
-from tests.support.campaigns import TRAINED, driver, driver_log, end, events, journal, prepare
+from tests.support.campaigns import TRAINED, driver_log, events, journal, prepare
 from tests.support.cheap_jobs import checksum
 from tests.support.faults import RECOVERY_S
-from tests.support.hosts import Hosts, hosts, no_hosts
+from tests.support.hosts import Hosts, ablating, hosts, no_hosts
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -54,14 +54,7 @@ def test_a_cut_network_loses_and_doubles_no_trial(
     seconds: int | None, storage: Path, network: Hosts, record_property: Any
 ) -> None:
     prepare(storage, dict.fromkeys(VARIANTS, 0.6), steps=STEPS, pause=0.5)
-    process = driver(
-        *(storage, *OPTIONS),
-        phase="ablate",
-        job=TRAINED,
-        address=network.address,
-        on=lambda command: network.command(0, command),
-    )
-    try:
+    with ablating(storage, network, *OPTIONS, job=TRAINED) as process:
         wait_for(lambda: len(set(nodes(storage).values())) == 2, 240, "both hosts work")
         lost = host_of(network, nodes(storage)["only-kl"])
         network.cut(lost)
@@ -70,9 +63,6 @@ def test_a_cut_network_loses_and_doubles_no_trial(
             time.sleep(seconds)
             network.mend(lost)
         assert process.wait(400) == 0, driver_log(storage)
-    finally:
-        end(process)
-        print(driver_log(storage))
     steps = [row["time"] for row in journal(storage) if row["event"] == "step" and row["variant"] == "only-kl"]
     record_property(RECOVERY_S, max(later - earlier for earlier, later in pairwise(steps) if later > cut))
     assert sorted(events(storage, "end")) == sorted(VARIANTS), "each ended once"

@@ -1,6 +1,5 @@
 """Disks that fill up where samples, reports or the record of MLflow are written."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,13 @@ from bridge_common import files
 from tests.support import mlflow_records
 from tests.support.campaigns import NAME, driver_log, events, prepare, steps
 from tests.support.command_line import call_here
-from tests.support.disks import fill, small_disk
+from tests.support.disks import fill
 from tests.support.faults import assert_as_undisturbed, driving, trial_of
 from tests.support.mlflow_store import copy_database
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 STEPS = 20
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    with small_disk(tmp_path / "disk") as place:
-        yield place
 
 
 def test_samples_that_do_not_fit_are_the_last_line_though_some_room_is_left(

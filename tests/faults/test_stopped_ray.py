@@ -10,7 +10,14 @@ import pytest
 
 from tests.support.campaigns import driver_log, prepare, steps
 from tests.support.command_line import call_here
-from tests.support.faults import assert_as_undisturbed, assert_nothing_reserved, driving, last_line, rays_process
+from tests.support.faults import (
+    assert_as_undisturbed,
+    assert_goes_on,
+    assert_nothing_reserved,
+    driving,
+    last_line,
+    rays_process,
+)
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -49,11 +56,7 @@ def test_a_stopped_process_that_is_killed_ends_the_start(process: str, name: str
         assert driver.wait(60) == 1
     assert last_line(storage).startswith(f"Ray's {name} on this machine died (not finished: full-")
     assert not psutil.wait_procs(children, timeout=10)[1], "nothing of its Ray is left"
-    done = len(set(steps(storage, "full")))
-    prepare(storage, {"full": 0.72}, steps=done + 2)
-    with driving(storage, address=ray_head.address) as driver:
-        assert driver.wait(240) == 0, driver_log(storage)
-    assert_as_undisturbed(storage, done + 2)
+    assert_goes_on(storage, ray_head)
 
 
 def test_a_stopped_driver_is_named_by_status_and_goes_on(storage: Path, ray_head: Any) -> None:

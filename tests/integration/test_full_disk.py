@@ -1,7 +1,6 @@
 """A storage whose disk is full: the command ends with one line that says so, and a resume loses nothing."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,12 @@ import pytest
 
 from cluster.monitoring.full_disk import full_disk
 from tests.support.campaigns import campaign, driver, end, events, prepare, steps
-from tests.support.disks import fill, small_disk
+from tests.support.disks import fill
 from tests.support.mlflow_store import copy_database
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 STEPS = 20
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    with small_disk(tmp_path / "disk") as place:
-        yield place
 
 
 def test_a_full_disk_is_the_last_line_and_a_resume_goes_on(

@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from bridge_common import files
-from tests.support.campaigns import PLACED, driver, driver_log, end, journal, prepare
-from tests.support.hosts import Hosts, hosts, no_hosts
+from tests.support.campaigns import PLACED, driver_log, journal, prepare
+from tests.support.hosts import Hosts, ablating, hosts, no_hosts
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -48,20 +48,8 @@ def network() -> Iterator[Hosts]:
         yield network
 
 
-@contextmanager
-def sweeping(storage: Path, network: Hosts, *arguments: str) -> "Iterator[Popen[str]]":
-    process = driver(
-        *(storage, *SWEEP, *arguments),
-        phase="ablate",
-        job=PLACED,
-        address=network.address,
-        on=lambda command: network.command(0, command),
-    )
-    try:
-        yield process
-    finally:
-        end(process)
-        print(driver_log(storage))
+def sweeping(storage: Path, network: Hosts, *arguments: str) -> "AbstractContextManager[Popen[str]]":
+    return ablating(storage, network, *SWEEP, *arguments, job=PLACED)
 
 
 def rows(storage: Path, event: str) -> list[dict[str, Any]]:
@@ -130,18 +118,10 @@ def test_a_driver_killed_with_three_trials_in_flight_repeats_none(storage: Path,
 def test_the_embedded_pair_runs_on_two_hosts_at_once(storage: Path, network: Hosts) -> None:
     small = {"steps": 2, "warmup_steps": 1, "eval_every": 2, "validation_examples": 4, "test_examples": 8}
     options = {**small, "train_examples": 64, "workers": 1, "cpus_per_worker": 1}
-    process = driver(
-        *(storage, "--design=add-one-in", "--toggle=kl", "--skip-preflight"),
-        *(f"--set={name}={value}" for name, value in options.items()),
-        phase="ablate",
-        job="ray_bridge:run_job",
-        address=network.address,
-        on=lambda command: network.command(0, command),
-    )
-    try:
+    settings = [f"--set={name}={value}" for name, value in options.items()]
+    design = ("--design=add-one-in", "--toggle=kl", "--skip-preflight")
+    with ablating(storage, network, *design, *settings, job="ray_bridge:run_job") as process:
         assert process.wait(240) == 0, driver_log(storage)
-    finally:
-        end(process)
     results = [files.read_json(path) for path in (storage / "ablate-tiny" / "trials").glob("*/result.json")]
     assert len(results) == 2
     assert len({result["node_id"] for result in results}) == 2

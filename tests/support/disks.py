@@ -22,6 +22,13 @@ def small_disk(place: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """Yield the folder of a small disk of the test's own."""
+    with small_disk(tmp_path / "disk") as place:
+        yield place
+
+
 def fill(disk: Path, leave: int = 0) -> Path:
     """Write zeros until the disk takes no more, and return their file.
 

@@ -11,7 +11,7 @@ import psutil
 from bridge_common.heartbeat import beats
 from bridge_common.trial_folder import TrialFolder
 from tests.support import mlflow_records
-from tests.support.campaigns import NAME, driver, driver_log, end, events
+from tests.support.campaigns import NAME, driver, driver_log, end, events, prepare, steps
 from tests.support.cheap_jobs import checksum
 from tests.support.ray_clusters import connected, free
 from tests.support.waiting import wait_for
@@ -41,17 +41,26 @@ def trial_of(storage: Path, variant: str = "full") -> TrialFolder:
     return trial
 
 
-def assert_as_undisturbed(storage: Path, steps: int, variants: tuple[str, ...] = ("full",)) -> None:
+def assert_as_undisturbed(storage: Path, count: int, variants: tuple[str, ...] = ("full",)) -> None:
     """Check that trials have the numbers of an undisturbed campaign, bit for bit, each in one ended run of MLflow."""
     assert sorted(events(storage, "end")) == sorted(variants), "each ended once"
     for variant in variants:
         metrics = (trial_of(storage, variant).result() or {})["metrics"]
-        assert metrics["checksum"] == checksum(steps), variant
+        assert metrics["checksum"] == checksum(count), variant
         done = [e["step"] for e in trial_of(storage, variant).events() if e.get("kind") == "metrics"]
         assert len(done) == len(set(done)), "no step is recorded twice"
     recorded = mlflow_records.runs(f"sqlite:///{storage / 'mlflow.db'}", NAME)
     assert len(recorded) == len(variants) + 1, "a run for each trial and one for the phase"
     assert {run.info.status for run in recorded} == {"FINISHED"}
+
+
+def assert_goes_on(storage: Path, cluster: Any) -> None:
+    """Check that a start on another Ray ends a trial two steps after its last one, as if it had been undisturbed."""
+    done = len(set(steps(storage, "full")))
+    prepare(storage, {"full": 0.72}, steps=done + 2)
+    with driving(storage, address=cluster.address) as process:
+        assert process.wait(240) == 0, driver_log(storage)
+    assert_as_undisturbed(storage, done + 2)
 
 
 def assert_nothing_reserved(cluster: Any) -> None:

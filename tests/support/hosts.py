@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.support.campaigns import driver, driver_log, end
 from tests.support.ray_clusters import ENVIRONMENT, ROOT, SMALL_STORE
 from tests.support.waiting import wait_for
 
@@ -142,6 +143,23 @@ def hosts() -> Iterator[Hosts]:
     finally:
         network.remove()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def ablating(storage: Path, network: Hosts, *arguments: str, job: str) -> "Iterator[subprocess.Popen[str]]":
+    """Run `ablate` on the first host; afterwards kill it if it still runs, and print its log."""
+    process = driver(
+        *(storage, *arguments),
+        phase="ablate",
+        job=job,
+        address=network.address,
+        on=lambda command: network.command(0, command),
+    )
+    try:
+        yield process
+    finally:
+        end(process)
+        print(driver_log(storage))
 
 
 def _ip(*arguments: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from tune_spaces.ray_tune.rooms import Resources, Room
 
 NAMESPACE = b"ray_bridge/campaigns"
-SILENT_S = 20.0  # an announcement that has not changed for so long is a dead driver's; it is renewed every two seconds
+SILENT_S = 20.0  # an announcement that has not changed for so long does not count; it is renewed every two seconds
 TAKES_WITHIN_S = 30.0  # a place that fits a campaign and that it has not taken by then is no longer left to it
 
 
