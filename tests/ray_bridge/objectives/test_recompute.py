@@ -20,18 +20,19 @@ def gradient(spec: JobSpec, folder: Path, above: int | None, *, fused: bool) -> 
     trainer.passes.recompute_above = above
     if fused:
         assert trainer.pair.target.fuse().body is not None
-    kept: dict[int, int] = {}
+    # The storages themselves are held: an address that is freed and given again would count two of them as one.
+    kept: dict[int, torch.UntypedStorage] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        kept[storage.data_ptr()] = storage
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         trainer._train_step()
     weights = torch.cat([value.flatten() for value in trainer.translator.state_dict().values()])
     own = {p.untyped_storage().data_ptr() for p in trainer.pair.target.model.parameters()}
-    return weights, sum(size for place, size in kept.items() if place not in own)
+    return weights, sum(storage.nbytes() for place, storage in kept.items() if place not in own)
 
 
 @pytest.mark.parametrize("fused", [False, True])
