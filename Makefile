@@ -46,6 +46,8 @@ services:
 # Two workers with one thread each; ARGS="-n 0" runs all tests in one process.
 JOBS ?= 2
 test fast faults random: export OMP_NUM_THREADS ?= 1
+# The rewritten tests are kept: without them each run compiles 400 files again in each worker.
+unexport PYTHONDONTWRITEBYTECODE
 
 test: setup
 	$(RUN) -m pytest -n $(JOBS) $(ARGS)

@@ -11,7 +11,7 @@ from tests.support.card_campaigns import make_ended
 from tests.support.pages import Page, page
 from tune_spaces.card.write import write_card
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.slow]
 LISTED = "return [...document.querySelectorAll('#list button')].map(b => b.querySelector('.head').firstChild.innerText)"
 COUNT = "return Number(document.getElementById('count').innerText.split(' ')[0])"
 ITEM = "return document.querySelector('#item').innerText"

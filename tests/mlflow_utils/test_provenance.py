@@ -97,6 +97,7 @@ def test_runs_of_a_submitted_job_have_the_commit_of_the_checkout_it_was_submitte
         assert tags["git_dirty"] == "True"
 
 
+@pytest.mark.slow
 def test_runs_of_code_without_git_say_nothing_about_it(tmp_path: Path, runs: Path) -> None:
     outer = tmp_path / "outer"
     outer.mkdir()

@@ -106,6 +106,7 @@ def test_the_same_spec_and_seed_give_the_same_job_and_another_seed_another(
     assert other != first
 
 
+@pytest.mark.slow
 def test_a_killed_job_resumes_bit_for_bit(spec: JobSpec, finished: Path, tmp_path: Path) -> None:
     moments = random.Random(time.time_ns())
     kills = 0

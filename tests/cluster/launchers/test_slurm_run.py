@@ -166,6 +166,7 @@ def test_two_jobs_on_one_machine_end_their_own_ray_only(jobs: tuple[SlurmJob, Sl
     assert not whole.folders()
 
 
+@pytest.mark.slow
 def test_a_ray_that_does_not_start_is_tried_three_times_and_then_an_error(tmp_path: Path, tools: Path) -> None:
     (tools / "srun").write_text("#!/usr/bin/env bash\necho an attempt; exit 3\n")
     job = SlurmJob(tmp_path, os.getpid() * 3 + 1, 1, tools)

@@ -235,6 +235,7 @@ def test_without_stored_states_the_models_are_run_in_the_step(encoder: Encoder, 
     assert TeacherStates(encoder.target, encoder, (), None, tmp_path)(foreign) is None
 
 
+@pytest.mark.slow
 @each
 def test_two_workers_prepare_the_files_that_one_does(
     encoder: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make
