@@ -103,6 +103,10 @@ def test_a_term_of_weight_0_is_left_out(changes: dict[str, object], absent: str)
     assert set(names()) - set(names(**changes)) == {absent}
 
 
+def test_fused_caches_have_no_soft_tokens_to_compare() -> None:
+    assert list(names(bridge="c2c", injection="c2c", geometry_projection=False)) == ["answer_nll", "answer_kl"]
+
+
 @pytest.mark.parametrize("bridge", ["dit", "dit_xattn"])
 def test_both_diffusion_transformers_have_a_flow(bridge: str) -> None:
     assert "flow" in names(bridge=bridge)
