@@ -72,7 +72,7 @@ class Mirror:
         self.folder = storage / self.campaign
         self._attempts: dict[str, int] = {}  # status events that were written, by run
         self._step: dict[str, tuple[int, int]] = {}  # step and time of the metrics that were written, by run
-        self._seen: tuple[str, float] = ("", 0.0)  # the driver's last sign of life, and when it was noticed here
+        self._seen: tuple[float, float] = (0.0, 0.0)  # the driver's last sign of life, and when it was noticed here
 
     def update(self) -> None:
         """Bring the copy up to date.
@@ -142,10 +142,15 @@ class Mirror:
         return True
 
     def _is_alive(self, phases: list[Any]) -> bool:
-        seen = max((phase.data.tags.get(names.DRIVER_SEEN, "0") for phase in phases), key=float)
+        # A phase that has just begun is a sign of life as well: the driver's first one comes after the phase's files.
+        seen = max(
+            sign
+            for phase in phases
+            for sign in (float(phase.data.tags.get(names.DRIVER_SEEN, 0)), phase.info.start_time / 1000)
+        )
         if seen != self._seen[0]:
             # The other machine's clock may differ: only at the first look there is nothing else to go by.
-            self._seen = (seen, time.time() if self._seen[0] else min(time.time(), float(seen)))
+            self._seen = (seen, time.time() if self._seen[0] else min(time.time(), seen))
         return time.time() - self._seen[1] < SILENT_S
 
     def _update_trial(self, run: Any) -> None:
