@@ -222,7 +222,7 @@ def _record_schedule(
         "parallel": searcher.parallel,
         "slots": standing.slots,
         "running": running,
-        "without_place": min(standing.waiting, len(running)),
+        "without_place": standing.without_room(len(running)),
         "ready": len([name for name in searcher.policy.ready() if name not in running]),
         "limit": keeper.reason,
         "elsewhere": dict(searcher.elsewhere),

@@ -19,6 +19,7 @@ from tune_spaces.records.campaign_folder import CampaignFolder
 WORKER_MEMORY = 1.5 * 2**30  # bytes of a worker on a CPU: without GPUs it is memory that ends first
 LOOK_EVERY = 1.0  # seconds for which an answer of Ray is used
 YOUNG_S = 30.0  # within which a job that has started comes to hold its resources
+SETTLES_S = 5.0  # within which Ray places a job that fits, and frees what one that has ended held
 LOOK_SHARE = 20  # at most one part in so many of the driver's time is spent on asking
 
 
@@ -29,6 +30,7 @@ class Standing:
     Attributes:
         placed: jobs of this driver that hold their resources.
         waiting: jobs of this driver that wait for theirs.
+        stuck: those of them that have waited for longer than Ray needs to place a job.
         free: further jobs that would fit now.
         rooms: the live nodes.
         reclaimable: the same, as if no campaign of the cluster held anything.
@@ -38,6 +40,7 @@ class Standing:
     placed: int
     waiting: int
     free: int
+    stuck: int = 0
     rooms: tuple[Room, ...] = ()
     reclaimable: tuple[Room, ...] = ()
     others: tuple[Contender, ...] = ()
@@ -46,6 +49,36 @@ class Standing:
     def slots(self) -> int:
         """How many of this driver's jobs may run at once."""
         return self.placed + self.free
+
+    def without_room(self, started: int) -> int:
+        """Return how many of this driver's started trials wait for room that the cluster lacks.
+
+        One that follows another waits for a moment although it fits: until Ray has placed it, or until what the other
+        one held is free.
+
+        Args:
+            started: trials of this driver that have started and not ended.
+        """
+        return max(0, min(self.stuck, started - self.slots))
+
+
+class Pending:
+    """Remembers since when placement groups wait for their resources."""
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._since: dict[str, float] = {}
+
+    def stuck(self, groups: Iterable[Mapping[str, Any]], now: float) -> int:
+        """Return how many of a driver's groups have waited for more than `SETTLES_S`.
+
+        Args:
+            groups: all groups of the driver, as `own_groups` returns them.
+            now: the present time, in seconds of any clock that only goes forward.
+        """
+        waiting = [group["placement_group_id"] for group in groups if group["state"] != "CREATED"]
+        self._since = {group: self._since.get(group, now) for group in waiting}
+        return sum(now - since > SETTLES_S for since in self._since.values())
 
 
 class Places:
@@ -62,6 +95,7 @@ class Places:
         self.memory = 0.0 if run.use_gpu else run.workers * WORKER_MEMORY
         self._turns, self._announcements = Turns(), Announcements()
         self._known: Standing | None = None
+        self._pending = Pending()
         self._ask_after = 0.0
 
     def standing(self) -> Standing:
@@ -143,6 +177,7 @@ class Places:
         return Standing(
             placed=placed,
             waiting=len(groups) - placed,
+            stuck=self._pending.stuck(groups, time.monotonic()),
             free=max(0, free - sum(other.takes_of(self.need) for other in others)),
             rooms=rooms,
             reclaimable=reclaimable,

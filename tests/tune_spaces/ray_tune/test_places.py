@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tune_spaces.ray_tune.places import Standing, held_by_node, own_groups
+from tune_spaces.ray_tune.places import SETTLES_S, Pending, Standing, held_by_node, own_groups
 from tune_spaces.ray_tune.rooms import Room
 
 FOUR_GPUS = {"GPU": 4.0, "CPU": 16.0}
@@ -69,3 +69,27 @@ def test_groups_of_other_drivers_of_actors_and_removed_ones_do_not_count() -> No
 
 def test_slots_are_the_places_held_and_those_free() -> None:
     assert Standing(placed=2, waiting=1, free=3).slots == 5
+
+
+@pytest.mark.parametrize(
+    ("standing", "started", "waiting"),
+    [
+        (Standing(placed=1, waiting=1, stuck=1, free=0), 2, 1),
+        (Standing(placed=0, waiting=1, stuck=1, free=0), 1, 1),  # a job of somebody else has the room
+        (Standing(placed=0, waiting=1, stuck=0, free=0), 1, 0),  # what the trial before it held is not free yet
+        (Standing(placed=0, waiting=1, stuck=1, free=1), 1, 0),  # Ray has not placed it yet
+        (Standing(placed=1, waiting=1, stuck=1, free=0), 1, 0),  # the group of a trial that has failed is still there
+        (Standing(placed=4, waiting=0, stuck=0, free=0), 2, 0),
+    ],
+)
+def test_a_trial_that_follows_another_does_not_wait_for_room(standing: Standing, started: int, waiting: int) -> None:
+    assert standing.without_room(started) == waiting
+
+
+def test_a_group_is_stuck_once_ray_has_had_time_to_place_it() -> None:
+    pending, one = Pending(), [{"GPU": 1.0}]
+    waits, runs = group("01000000", "PENDING", one, [""]), group("02000000", "CREATED", one, ["a"])
+    assert pending.stuck([waits, runs], 100.0) == 0
+    assert pending.stuck([waits, runs], 100.5 + SETTLES_S) == 1
+    assert pending.stuck([{**waits, "state": "CREATED"}, runs], 107.0) == 0
+    assert pending.stuck([{**waits, "state": "RESCHEDULING"}, runs], 107.5) == 0, "its node has died just now"
