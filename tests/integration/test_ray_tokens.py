@@ -8,11 +8,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import call, is_one_error_line
+from tests.support.campaigns import DIRECT, prepare
+from tests.support.command_line import ROOT, call, is_one_error_line
+from tests.support.mlflow_store import copy_database, empty_database
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_for
 
@@ -67,12 +70,27 @@ def test_with_the_token_it_answers(head: tuple[str, str], tmp_path: Path) -> Non
 SSHD, SSH = "/usr/sbin/sshd", shutil.which("ssh")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tunnel:
+    """An SSH tunnel, as docs/recipes.md makes one.
+
+    Attributes:
+        dashboard: address here of the head's dashboard.
+        mlflow: address here of what listens at `mlflow_port` there.
+        mlflow_port: a free port of the head's host.
+    """
+
+    dashboard: str
+    mlflow: str
+    mlflow_port: int
+
+
 @pytest.fixture
-def tunnel(head: tuple[str, str], tmp_path: Path) -> Iterator[str]:
-    """Yield the address at which an SSH tunnel carries the dashboard's, as docs/recipes.md makes one."""
+def tunnel(head: tuple[str, str], tmp_path: Path) -> Iterator[Tunnel]:
+    """Open a tunnel of OpenSSH to the head's host."""
     if not (Path(SSHD).is_file() and SSH and shutil.which("ssh-keygen")):
         pytest.skip("no OpenSSH server: `make services` installs it")
-    port, local = free_ports(2)
+    port, local, there, here = free_ports(4)
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
     Path("/run/sshd").mkdir(exist_ok=True)
@@ -98,13 +116,14 @@ def tunnel(head: tuple[str, str], tmp_path: Path) -> Iterator[str]:
         "-i",
         tmp_path / "user",
     )
-    command = [SSH, "-N", *known, "-p", str(port), "-L", f"{local}:{dashboard}", f"{user}@127.0.0.1"]
+    forwards = ("-L", f"{local}:{dashboard}", "-L", f"{here}:127.0.0.1:{there}")
+    command = [SSH, "-N", *known, "-p", str(port), *forwards, f"{user}@127.0.0.1"]
     try:
         wait_for(lambda: answers(port), 20, "sshd answers")
         client = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             wait_for(lambda: answers(local) or client.poll() is not None, 20, "the tunnel is open")
-            yield f"http://127.0.0.1:{local}"
+            yield Tunnel(dashboard=f"http://127.0.0.1:{local}", mlflow=f"http://127.0.0.1:{here}", mlflow_port=there)
         finally:
             client.terminate()
             client.wait(10)
@@ -119,10 +138,35 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_through_an_ssh_tunnel_the_token_is_wanted_and_enough(tunnel: str, tmp_path: Path) -> None:
+def test_through_an_ssh_tunnel_the_token_is_wanted_and_enough(tunnel: Tunnel, tmp_path: Path) -> None:
     own = {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
-    done = call("jobs", "list", "--address", tunnel, RAY_AUTH_TOKEN=TOKEN, **own)
+    done = call("jobs", "list", "--address", tunnel.dashboard, RAY_AUTH_TOKEN=TOKEN, **own)
     assert done.returncode == 0, done.stderr
     assert "no phase was submitted" in done.stdout
-    refused = call("jobs", "list", "--address", tunnel, RAY_AUTH_TOKEN="b" * 64, **own)
+    refused = call("jobs", "list", "--address", tunnel.dashboard, RAY_AUTH_TOKEN="b" * 64, **own)
     assert is_one_error_line(refused), refused.stderr
+
+
+def test_a_phase_is_submitted_and_watched_through_the_tunnel(tunnel: Tunnel, tmp_path: Path) -> None:
+    """The recipe's commands in their order; what runs on the head's host is started there, not through the tunnel."""
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "HOME": str(tmp_path)}
+    storage = tmp_path / "runs"
+    prepare(storage, {"full": 0.72})
+    copy_database(empty_database(), storage)
+    cheap = ("--job", DIRECT, "--skip-preflight", "--set", "test_examples=10000", "--set", "workers=1")
+    done = call("submit", "phase1", "--storage", str(storage), "--address", tunnel.dashboard, *cheap, **own)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "gate: " in done.stdout, "the job's log"
+    listed = call("jobs", "list", "--address", tunnel.dashboard, **own)
+    assert "SUCCEEDED" in listed.stdout, listed.stdout + listed.stderr
+
+    ui = [sys.executable, "-m", "cluster", "ui", "--storage", str(storage), "--port", str(tunnel.mlflow_port)]
+    with subprocess.Popen(ui, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT) as server:
+        try:
+            assert server.stdout is not None
+            assert any("MLflow:" in line for line in server.stdout)
+            watched = call("status", "--watch", "--tracking-uri", tunnel.mlflow, **own)
+        finally:
+            server.terminate()
+    assert watched.returncode == 0, watched.stdout + watched.stderr
+    assert "1 finished; nobody runs it" in watched.stdout
