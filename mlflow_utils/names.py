@@ -41,12 +41,17 @@ PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 NOTE = "mlflow.note.content"  # the description of a run or an experiment, in Markdown
 PRIMARY_METRIC = "mlflow.experiment.primaryMetric.name"  # what the UI's charts begin with
+COLOUR = "mlflow.runColor"  # of a run in the UI's charts; without it a run's id decides, and runs look alike
 EXPERIMENT_KIND = "mlflow.experimentKind"  # decides which page the UI opens
-SOURCE_COMMIT = "mlflow.source.git.commit"
-SOURCE_BRANCH = "mlflow.source.git.branch"
 
 PACKAGES = ("torch", "transformers", "ray", "mlflow", "datasets", "ray-bridge")
 JOBS_VERSIONS = ("python", "torch", "transformers")  # tags of a job's own events; in MLflow they are `version.NAME`
+
+# Colours of variants in MLflow's charts, which tell neighbours apart, also for most who see few colours.
+COLOURS = (
+    *("#0b5c9e", "#d55e00", "#009e73", "#b5477f", "#8a6d00", "#3a9bdc", "#5b3a8e", "#7a7a7a", "#a3122d", "#2f6b2f"),
+    *("#c98500", "#1c2b36"),
+)
 
 # Metrics that keep their name in MLflow; all others are named apart, so that a run opens on these.
 HEADLINES = frozenset(

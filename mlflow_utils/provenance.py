@@ -26,8 +26,8 @@ def tags() -> dict[str, str]:
             continue
     code = git.code_facts(ROOT)
     if code["commit"]:
-        values[names.GIT_COMMIT] = values[names.SOURCE_COMMIT] = code["commit"]
-        values[names.GIT_BRANCH] = values[names.SOURCE_BRANCH] = code["branch"]
+        # Not in MLflow's own tags for them as well: a run's page hides those, and a fact stands in one tag.
+        values[names.GIT_COMMIT], values[names.GIT_BRANCH] = code["commit"], code["branch"]
         values[names.GIT_DIRTY] = str(bool(code["changed"]))
     job = ray_job()
     return {**values, names.RAY_JOB: job} if job else values

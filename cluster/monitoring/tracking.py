@@ -48,6 +48,7 @@ def recorded(campaign: Campaign, tracking_uri: str, timeout: Callable[[], float]
 
 def _declare(campaign: Campaign, tracker: Tracker, declared: set[str]) -> None:
     phases = {campaign.plan.trials[name].phase for name in declared} | {campaign.phase.name}
+    variants = list(dict.fromkeys(trial.variant for trial in campaign.plan.trials.values()))
     for name, trial in campaign.plan.trials.items():
         folder = campaign.trial(name)
         if name in declared or not folder.begun:
@@ -62,7 +63,12 @@ def _declare(campaign: Campaign, tracker: Tracker, declared: set[str]) -> None:
             name=trial.variant,
             fingerprint=trial.fingerprint,
             params=parameters(settings_varied(campaign.plan, trial) | values(trial.spec.flat())),
-            tags={names.SEED: trial.seed, names.NOTE: trial.purpose} | ({names.CODE: "+".join(code)} if code else {}),
+            tags={
+                names.SEED: trial.seed,
+                names.NOTE: trial.purpose,
+                names.COLOUR: names.COLOURS[variants.index(trial.variant) % len(names.COLOURS)],
+                **({names.CODE: "+".join(code)} if code else {}),
+            },
         )
         declared.add(name)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import embedded_ablations, rivals
+from benchmarks import effects_figure, embedded_ablations, rivals
+from benchmarks.effects_figure import FIGURE, TOGGLES
 from benchmarks.embedded_ablations import random_twin_of
 from bridge_common.metric_names import BRIDGE_PARAMETERS, cost
 from tests.support.documents import ROOT
@@ -97,6 +98,15 @@ def test_one_change_a_row() -> None:
     assert page.keys() <= rows.keys()
     for name, cells in page.items():
         assert numbers(cells["bridged"] + cells["95 % interval"]) == accuracy(rows[name]), name
+
+
+def test_the_figure_of_effects_is_drawn_from_the_table() -> None:
+    drawn = FIGURE.read_text(encoding="utf-8")
+    assert drawn == effects_figure.figure(results("embedded-ablations.json")["rows"]), "draw it again"
+    page = table_of("docs/embedded-study.md", {"variant", "numerals"})
+    for key in TOGGLES:
+        estimate, low, high = (-float(number) + 0.0 for number in numbers(page[f"no-{key}"]["− full"]))
+        assert f"{key} {estimate:+.1f} [{high:+.1f}, {low:+.1f}]" in drawn
 
 
 def test_hybrids() -> None:

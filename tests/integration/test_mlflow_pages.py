@@ -40,6 +40,8 @@ return cells.sort((a, b) => a[0] - b[0]).map(cell => cell[1]);
 NAMES = "return [...document.querySelectorAll('a[href*=\"/runs/\"]')].map(e => e.innerText.trim())"
 # The names of the axes of a chart of parallel coordinates, from left to right.
 AXES = "return [...document.querySelectorAll('.parcoords .dimension text.label')].map(e => e.textContent)"
+# The colours of a chart's bars.
+BARS = "return [...document.querySelectorAll('.barlayer .point path')].map(bar => getComputedStyle(bar).fill)"
 # Red, green and blue of its highest and lowest line, left of the last axis.
 LINES = """
 const axes = [...document.querySelectorAll('.parcoords .dimension')];
@@ -144,6 +146,8 @@ def test_its_charts_open_on_accuracy_by_settings(campaign: Campaign, address: st
     own = first.search(text)
     assert own is not None
     assert all(own.start() < other.start() for other in others.finditer(text)), "the campaign's own section comes first"
+    WebDriverWait(browser, 60, 0.2).until(lambda opened: len(opened.execute_script(BARS)) == len(VARIANTS))
+    assert len(set(browser.execute_script(BARS))) == len(VARIANTS), "each variant has a colour of its own"
 
 
 def test_its_parallel_coordinates_open_on_accuracy(campaign: Campaign, address: str, browser: Chrome) -> None:

@@ -56,8 +56,8 @@ def test_samples_hold_every_condition_and_metrics_follow_from_them(finished: Pat
         assert {f"{condition}_{part}" for part in ("output", "answer", "valid", "tokens", "flexible")} <= set(
             samples[0]
         )
-    assert metrics["gain"] == metrics["accuracy/bridged"] - metrics["accuracy/target_alone"]
-    assert metrics["information"] == metrics["accuracy/bridged"] - metrics["accuracy/shuffled_soft"]
+    for name, baseline in (("gain", "target_alone"), ("information", "shuffled_soft")):
+        assert metrics[name] == (metrics["correct/bridged"] - metrics[f"correct/{baseline}"]) / 13
     assert {row["words"] for row in samples} == {"none", "seen", "transfer"}
 
 

@@ -40,15 +40,16 @@ def planned(storage: Path, name: str, seeds: tuple[int, ...], sizes: tuple[int, 
 def make_ended(
     storage: Path, name: str = "spring", *, items: int = 200, seeds: tuple[int, ...] = (0, 1), hostile: bool = True,
     sentences: int = 2, unfinished: int = 0, sizes: tuple[int, ...] = (8, 64), curve_points: int = 20,
+    start: float = START,
 ) -> Campaign:  # fmt: skip
-    """A campaign whose trials have ended, the last `unfinished` of them with an error."""
+    """A campaign whose trials have ended, the last `unfinished` of them with an error; the first began at `start`."""
     campaign = planned(storage, name, seeds, sizes)
     campaign._record_start([], {})
     campaign.freeze()
     trials = list(campaign.plan.trials.values())
     for number, trial in enumerate(trials):
         folder = campaign.records.begin(trial, campaign.run_spec)
-        began = START + 100.0 * number
+        began = start + 100.0 * number
         _write_curves(folder.events_file, trial, curve_points, began)
         if number >= len(trials) - unfinished:
             folder.write_error({"error": f"CUDA out of memory {HOSTILE}", "traceback": "", "attempt": 1})
@@ -61,7 +62,7 @@ def make_ended(
             metrics |= {f"accuracy/{condition}": correct / items, f"correct/{condition}": correct}
             low, high = wilson(correct, items)
             metrics |= {f"accuracy_low/{condition}": low, f"accuracy_high/{condition}": high}
-        metrics["gain"] = metrics["accuracy/bridged"] - metrics["accuracy/target_alone"]
+        metrics["gain"] = (metrics["correct/bridged"] - metrics["correct/target_alone"]) / items
         metrics |= {"cost/flops/bridged": 3.1e9, "cost/flops/target_alone": 2.0e9, "cost/bridge_parameters": 1.2e6}
         result = {
             "variant": trial.variant,

@@ -36,12 +36,14 @@ SCALE, COLOURS = 1.5, 128
 TEXT = "return document.body.innerText.includes('{}')"
 NO_ASSISTANT = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')"
 DRAWN = "return document.querySelectorAll('.parcoords text').length > 0"
+SECTION_HEIGHT = "return document.getElementById('answers').getBoundingClientRect().height"
 CARD_ENDS = "return document.getElementById('controls').getBoundingClientRect().top + window.scrollY"
 
 
 def campaign(storage: Path) -> Campaign:
     """Return seven variants under one seed, recorded as a driver does it."""
-    made = make_ended(copy_database(empty_database(), storage), seeds=(0,), hostile=False)
+    database, lately = copy_database(empty_database(), storage), time.time() - 3600
+    made = make_ended(database, seeds=(0,), hostile=False, start=lately)
     with recorded(made, default_tracking_uri(storage), lambda: 60) as tracker, attached(made, tracker):
         write_card(made.folder)
         write_attribution(made)
@@ -85,13 +87,15 @@ class Camera:
             last = now
             time.sleep(2)
 
-    def take(self, name: str, *, width: int, height: int) -> None:
-        """Write the page's upper left part as a picture of few colours, which is small.
+    def take(self, name: str, *, width: int, height: int, of: str | None = None) -> None:
+        """Write the page's upper left part, or one of its sections, as a picture of few colours, which is small.
 
         The window gets the picture's size: a capture beyond the window would resize the page for a moment, in which
         MLflow begins its charts again.
         """
         self._resize(width, height)
+        if of is not None:
+            self.browser.execute_script(f"document.getElementById('{of}').scrollIntoView()")
         self._wait_until_still()
         whole = Image.open(io.BytesIO(self.browser.get_screenshot_as_png())).convert("RGB")
         picture = whole.quantize(COLOURS, dither=Image.Dither.NONE)
@@ -104,8 +108,12 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as place, chromium(width=1280, height=900) as browser:
         storage, camera = Path(place), Camera(browser, folder)
         made, uri = campaign(storage), default_tracking_uri(storage)
-        camera.open((made.folder / "card.html").as_uri(), TEXT.format("Provenance"), width=1200, height=900)
+        card = (made.folder / "card.html").as_uri()
+        camera.open(card, TEXT.format("Provenance"), width=1200, height=900)
         camera.take("card.png", width=1200, height=round(browser.execute_script(CARD_ENDS)))
+        camera.open(f"{card}#item=test-0", TEXT.format("words that the bridged answer"), width=1200, height=900)
+        height = round(browser.execute_script(SECTION_HEIGHT))
+        camera.take("card-answers.png", width=1200, height=height, of="answers")
         with served(storage) as address:
             runs, charts = campaign_url(made.folder, uri, address), campaign_url(made.folder, uri, address, charts=True)
             browser.get(address)

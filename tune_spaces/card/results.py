@@ -141,10 +141,11 @@ def _effects(analysed: Analysed) -> Html:
             lines.append([name, drawn, number, _p(effect.p_adjusted), counts])
         if lines:
             heading = kind.replace("_", " ").capitalize()
-            header = ["toggle", axis(scale, signed=True), "effect, points", "corrected p", "n10 : n01"]
+            header = ["toggle", axis(scale, signed=True), "effect, points", "corrected p", "items won : lost"]
             title = tag("h3", heading, tag("span", f" {words}", class_="quiet"))
             parts += [title, table(f"{heading}: {words}", header, lines, "effects")]
     note = "Filled marks, with ★: shown after correction and beyond the noise floor. "
+    note += "Items won are solved only by the run with the toggle, items lost only by the one without it. "
     if typical is None:
         note += "No configuration ran twice, so the noise floor is not known."
     else:

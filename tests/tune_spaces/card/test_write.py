@@ -59,6 +59,8 @@ def test_the_card_says_what_the_appendix_says(campaign: Campaign, page: str) -> 
     assert effects
     for effect in effects:
         assert f"{100 * effect['estimate']:+.1f} [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]" in text
+        assert f"{effect['n10']} : {effect['n01']}" in text
+    assert "items won : lost" in text, "in words, not in the symbols of the test"
     for sentence in record["answers"]:
         assert sentence in text
     gate = campaign.records.gate()
