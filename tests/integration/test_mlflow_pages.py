@@ -4,11 +4,7 @@ Needs Chromium and its driver (Debian: `apt-get install chromium chromium-driver
 """
 
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +16,11 @@ from cluster.monitoring.run_pages import attached
 from cluster.monitoring.toggle_effects import write_attribution
 from cluster.monitoring.tracking import recorded
 from mlflow_utils.pages import campaign_url, phase_url, run_url
-from mlflow_utils.server import is_up
 from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support.browsers import chromium, needs_chromium
 from tests.support.card_campaigns import make_ended
 from tests.support.mlflow_store import copy_database
-from tests.support.ports import free_port
+from tests.support.servers import mlflow_pages
 from tune_spaces.campaign import Campaign
 from tune_spaces.card.write import write_card
 
@@ -72,28 +67,8 @@ def campaign(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) ->
 
 @pytest.fixture(scope="module")
 def address(campaign: Campaign) -> Iterator[str]:
-    with served(campaign.storage) as address:
+    with mlflow_pages(campaign.storage) as address:
         yield address
-
-
-@contextmanager
-def served(storage: Path) -> Iterator[str]:
-    """The address at which the command serves a storage."""
-    port = free_port()
-    command = [sys.executable, "-m", "cluster", "ui", "--storage", str(storage), "--port", str(port)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[2]
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = next(line for line in process.stdout if "MLflow:" in line)
-            assert f"http://127.0.0.1:{port}" in line
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-    assert process.returncode == 0
-    assert not is_up(f"http://127.0.0.1:{port}"), "the server is gone with its command"
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from tests.support.campaign_folder import make_campaign
 from tests.support.campaigns import NAME, driver, driver_log, end, events, prepare
 from tests.support.ports import free_port
 from tests.support.ray_clusters import ROOT
+from tests.support.servers import mlflow_pages
 from tests.support.tracked_campaigns import record
 from tests.support.waiting import wait_for
 
@@ -80,16 +81,19 @@ def database() -> Iterator[Database]:
 def test_a_campaign_is_recorded_through_a_server_on_postgresql(database: Database, tmp_path: Path) -> None:
     check(database.uri)
     campaign = make_campaign(tmp_path, variants=["full", "B"])
-    with Server(database.uri, tmp_path / "artifacts", port=free_port(), log=tmp_path / "server.log") as server:
-        record(server.url, campaign)
-        record(server.url, campaign)
+    port = free_port()
+    url = f"http://localhost:{port}"  # the only name by which others may address it
+    options = ("--tracking-uri", database.uri, "--host", "0.0.0.0", "--allowed-hosts", f"localhost:{port}")
+    with mlflow_pages(tmp_path, *options, port=port):
+        record(url, campaign)
+        record(url, campaign)
         order = ["phase", "variant"]
         pd.testing.assert_frame_equal(
             dataframes.from_folder(campaign).sort_values(order, ignore_index=True),
-            dataframes.from_mlflow(server.url, "demo").sort_values(order, ignore_index=True),
+            dataframes.from_mlflow(url, "demo").sort_values(order, ignore_index=True),
             check_like=True,
         )
-    assert list((tmp_path / "artifacts").rglob("samples.jsonl"))
+    assert list((tmp_path / "mlartifacts").rglob("samples.jsonl")), "where docs/recipes.md says"
 
 
 def test_nothing_is_lost_or_doubled_while_the_database_is_away(

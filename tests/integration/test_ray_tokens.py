@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.campaigns import DIRECT, prepare
-from tests.support.command_line import ROOT, call, is_one_error_line
+from tests.support.command_line import call, is_one_error_line
 from tests.support.mlflow_store import copy_database, empty_database
 from tests.support.ports import free_ports
+from tests.support.servers import mlflow_pages
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -160,13 +161,7 @@ def test_a_phase_is_submitted_and_watched_through_the_tunnel(tunnel: Tunnel, tmp
     listed = call("jobs", "list", "--address", tunnel.dashboard, **own)
     assert "SUCCEEDED" in listed.stdout, listed.stdout + listed.stderr
 
-    ui = [sys.executable, "-m", "cluster", "ui", "--storage", str(storage), "--port", str(tunnel.mlflow_port)]
-    with subprocess.Popen(ui, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT) as server:
-        try:
-            assert server.stdout is not None
-            assert any("MLflow:" in line for line in server.stdout)
-            watched = call("status", "--watch", "--tracking-uri", tunnel.mlflow, **own)
-        finally:
-            server.terminate()
+    with mlflow_pages(storage, port=tunnel.mlflow_port):
+        watched = call("status", "--watch", "--tracking-uri", tunnel.mlflow, **own)
     assert watched.returncode == 0, watched.stdout + watched.stderr
     assert "1 finished; nobody runs it" in watched.stdout

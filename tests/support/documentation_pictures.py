@@ -6,13 +6,9 @@ Needs Chromium and its driver. Each picture is a whole page in the light scheme,
 """
 
 import io
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +23,7 @@ from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support.browsers import chromium
 from tests.support.card_campaigns import make_ended
 from tests.support.mlflow_store import copy_database, empty_database
-from tests.support.ports import free_port
+from tests.support.servers import mlflow_pages
 from tune_spaces.campaign import Campaign
 from tune_spaces.card.write import write_card
 
@@ -48,18 +44,6 @@ def campaign(storage: Path) -> Campaign:
         write_card(made.folder)
         write_attribution(made)
     return made
-
-
-@contextmanager
-def served(storage: Path) -> Iterator[str]:
-    """Serve a storage by the command `ui`, and yield the address."""
-    port = free_port()
-    command = [sys.executable, "-m", "cluster", "ui", "--storage", str(storage), "--port", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if "MLflow:" in line)
-        yield f"http://127.0.0.1:{port}"
-        process.send_signal(signal.SIGTERM)
 
 
 class Camera:
@@ -114,7 +98,7 @@ def main(folder: Path) -> None:
         camera.open(f"{card}#item=test-0", TEXT.format("words that the bridged answer"), width=1200, height=900)
         height = round(browser.execute_script(SECTION_HEIGHT))
         camera.take("card-answers.png", width=1200, height=height, of="answers")
-        with served(storage) as address:
+        with mlflow_pages(storage) as address:
             runs, charts = campaign_url(made.folder, uri, address), campaign_url(made.folder, uri, address, charts=True)
             browser.get(address)
             browser.execute_script(NO_ASSISTANT)

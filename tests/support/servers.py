@@ -1,4 +1,4 @@
-"""A translator that is served by the command, in a process of its own."""
+"""A translator and MLflow's pages that are served by the commands, each in a process of its own."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ from typing import IO
 
 import httpx
 
+from mlflow_utils.server import is_up
 from tests.support.command_line import ROOT
 from tests.support.ports import free_port
 from tests.support.waiting import wait_for
@@ -79,6 +80,31 @@ def _start(
         text=True,
         start_new_session=True,
     )
+
+
+@contextmanager
+def mlflow_pages(storage: Path, *arguments: str, port: int | None = None) -> Iterator[str]:
+    """Serve MLflow's pages by the command `ui` until the block ends, and yield their address.
+
+    Args:
+        storage: folder of the campaigns.
+        arguments: further options.
+        port: of the address; any that is free if None.
+    """
+    url = f"http://127.0.0.1:{port or free_port()}"
+    options = ["--storage", str(storage), "--port", url.rpartition(":")[2], *arguments]
+    command = [sys.executable, "-m", "cluster", "ui", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT) as process:
+        try:
+            assert process.stdout is not None
+            line = next((line for line in process.stdout if "MLflow:" in line), "")
+            assert url in line, line
+            yield url
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+    assert process.returncode == 0
+    assert not is_up(url), "the server is gone with its command"
 
 
 def answers(url: str) -> bool:

@@ -1,5 +1,6 @@
 """The sections of a card on the campaign itself: verdict and gate, what was not run, and provenance."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,7 +31,10 @@ def opening(folder: CampaignFolder, analysed: Analysed | None, problem: str) -> 
     goal = tag("p", phase["goal"], class_="goal") if phase.get("goal") else Html("")
     gate = folder.gate() or {}
     decision = (gate.get("decisions") or [{}])[-1]
-    parts: list[Any] = [head, goal, _verdict(gate, decision, analysed, problem)]
+    causes = _causes(folder)
+    parts: list[Any] = [head, goal, _verdict(gate, decision, analysed, problem, sum(causes.values()))]
+    if gate.get("failed") or analysed is None:
+        parts += [tag("p", cause, class_="warning") for cause in causes]
     settings = gate.get("settings") or {}
     if {"accuracy", "low", "high"} <= set(decision) and {"passes", "attribute"} <= set(settings):
         ends = (decision["accuracy"], decision["low"], decision["high"])
@@ -41,7 +45,9 @@ def opening(folder: CampaignFolder, analysed: Analysed | None, problem: str) -> 
     return tag("div", *parts, class_="opening")
 
 
-def _verdict(gate: Mapping[str, Any], decision: Mapping[str, Any], analysed: Analysed | None, problem: str) -> Html:
+def _verdict(
+    gate: Mapping[str, Any], decision: Mapping[str, Any], analysed: Analysed | None, problem: str, failed: int
+) -> Html:
     if gate.get("failed"):
         return tag("p", f"Not decided: {gate['failed']} failed.", class_="verdict")
     if "accuracy" in decision and "branch" in decision:
@@ -59,7 +65,8 @@ def _verdict(gate: Mapping[str, Any], decision: Mapping[str, Any], analysed: Ana
         more = f"Chances of the true accuracy: {chances}." if chances else ""
         return join([text, tag("p", doubts, more, class_="note") if doubts or more else ""])
     if analysed is None:
-        return tag("p", f"No result yet: {problem}", class_="verdict")
+        words = f"No result: {failed} trial{'s' * (failed > 1)} failed." if failed else f"No result yet: {problem}"
+        return tag("p", words, class_="verdict")
     first = overview(analysed.appendix)[0]
     ends = interval(first.low, first.high)
     parts: list[Any] = [f"{first.variant}: {percent(first.accuracy)} % ", ends]
@@ -71,6 +78,13 @@ def _verdict(gate: Mapping[str, Any], decision: Mapping[str, Any], analysed: Ana
         ]
         parts += [star() if gain.shown else ""]
     return tag("p", *parts, class_="verdict")
+
+
+def _causes(folder: CampaignFolder) -> dict[str, int]:
+    """Return why trials failed, and how many of each cause."""
+    planned = [folder.trial(row["name"]) for row in (folder.plan() or {}).get("trials", ())]
+    errors = [trial.error() or {} for trial in planned if trial.failed]
+    return Counter(str(error.get("error", "a process died without an error of its own")) for error in errors)
 
 
 def not_run(folder: CampaignFolder, analysed: Analysed | None) -> Html:

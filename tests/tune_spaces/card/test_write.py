@@ -129,6 +129,12 @@ def test_a_campaign_without_results_has_a_card_too(tmp_path: Path) -> None:
     text = words_of(write_card(campaign.folder).read_text(encoding="utf-8"))
     assert "No result yet" in text
     assert "not started" in text
+    for name in campaign.plan.first:
+        campaign.records.begin(campaign.plan.trials[name], campaign.run_spec).write_error(
+            {"error": "training diverged at step 2: lower learning_rate", "traceback": "", "attempt": 1}
+        )
+    text = words_of(write_card(campaign.folder).read_text(encoding="utf-8"))
+    assert "No result: 1 trial failed. training diverged at step 2: lower learning_rate" in text, "why, at once"
     with pytest.raises(UserError, match="is no campaign"):
         write_card(tmp_path / "none")
 
