@@ -3,6 +3,8 @@
 Ray's dashboard refuses more than 100 MiB, but only after the whole upload; folders of runs or weights are often larger.
 """
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from bridge_common.errors import UserError
 EXCLUDES = ("/runs/", "/.venv/", "/venv/", "/.git", "/mlruns/", "/mlartifacts/", "*.db", "__pycache__/", ".*_cache/")
 MOST_BYTES = 100 * 2**20  # that the dashboard accepts
 _NAMED = 5  # entries that an error names
-_DEPTHS = ("*", "*/*", "*/*/*")  # of campaigns' folders in a working directory
+_NOT_SEARCHED = {".git", ".venv", "venv", "__pycache__", "node_modules"}  # for storages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +38,31 @@ def exclusions(folder: Path, storage: Path, more: Sequence[str] = ()) -> list[st
         storage: the job's storage, which may lie in it.
         more: further patterns, in the syntax of .gitignore.
     """
-    return [*EXCLUDES, *(f"/{path.relative_to(folder.resolve())}/" for path in _storages(folder, storage)), *more]
+    return [*EXCLUDES, *(f"/{_literal(path)}/" for path in _storages(folder, storage)), *more]
 
 
-def _storages(folder: Path, storage: Path) -> Iterator[Path]:
-    """Yield the job's storage and other storages below a folder; if the folder itself is one, its campaigns."""
+def _literal(path: Path) -> str:
+    """Return a path as a pattern of .gitignore that matches it alone."""
+    return re.sub(r"([\\*?\[\]!# ])", r"\\\1", path.as_posix())
+
+
+def _storages(folder: Path, storage: Path) -> list[Path]:
+    """Return the storages below a folder, relative to it, with the job's; if it is one itself, its campaigns."""
     root = folder.resolve()
-    storages = {storage.resolve()}
-    for depth in _DEPTHS:
-        for record in root.glob(f"{depth}/campaign.json"):
-            storages.add(record.parent if record.parent.parent == root else record.parent.parent)
-    yield from sorted(path for path in storages if root in path.parents)
+    campaigns = [path for path in _folders(root) if (path / "campaign.json").is_file() and path != root]
+    storages = {path if path.parent == root else path.parent for path in campaigns}
+    storages |= {storage.resolve(), Path(os.path.abspath(storage))}  # as it is, and as a link in the folder
+    return sorted(path.relative_to(root) for path in storages if root in path.parents)
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    """Yield a folder and those below it, through links as Ray reads them, each once; campaigns are not entered."""
+    seen: set[Path] = set()
+    for path, below, names in os.walk(root, followlinks=True):
+        yield Path(path)
+        seen.add(Path(path).resolve())
+        entered = [] if "campaign.json" in names else [name for name in below if name not in _NOT_SEARCHED]
+        below[:] = [name for name in entered if Path(path, name).resolve() not in seen]
 
 
 def measure(folder: Path, excludes: Sequence[str]) -> Upload:

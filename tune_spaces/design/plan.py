@@ -16,6 +16,8 @@ from tune_spaces.design.phases import Phase
 from tune_spaces.design.variants import Variant
 from tune_spaces.gate.decision import GateSettings, Mode
 
+MOST_TRIALS = 10_000
+"""Of a plan: planned in seconds, and searched in milliseconds a trial."""
 MORE_ITEMS = 4  # confident mode's first extra run answers this many times the items, if the task has them
 
 
@@ -116,10 +118,12 @@ def make_plan(
         held: fields of the spec, with their values, that no variant changes.
 
     Raises:
-        UserError: for seeds that repeat or are negative, or a variant whose changes do not fit the base.
+        UserError: for seeds that repeat or are negative, more than `MOST_TRIALS`, or a variant whose changes do not fit
+            the base.
     """
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise UserError(f"seeds {list(seeds)}: give different whole numbers from 0")
+    _require_few(phase, seeds)
     if phase.search is not None and len(seeds) > 1:
         raise UserError(
             f"seeds {list(seeds)}: a search compares trials of one seed; run what it selects under more with ablate"
@@ -149,6 +153,18 @@ def make_plan(
         branches={str(name): names for name, names in branches.items()},
         beside=beside,
     )
+
+
+def _require_few(phase: Phase, seeds: Sequence[int]) -> None:
+    """Refuse more trials than are planned in one campaign, before any of them is made."""
+    variants = phase.variants()
+    trials = sum(len(variant.seeds(seeds)) for variant in variants) + (phase.search.trials if phase.search else 0)
+    if trials > MOST_TRIALS:
+        each = f", {len(variants)} variants under {len(seeds)} seeds," if len(seeds) > 1 else ""
+        raise UserError(
+            f"{phase.name} would plan {trials} trials{each} and at most {MOST_TRIALS} are planned in one campaign: "
+            f"ask for fewer, or split them between campaigns (--name)"
+        )
 
 
 def with_variant(plan: Plan, variant: Variant, held: Mapping[str, Any] | None = None) -> Plan:

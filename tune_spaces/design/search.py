@@ -78,7 +78,13 @@ def parse_axis(text: str) -> Axis:
             low, high = map(float, ends)
         except ValueError:
             low, high = 1.0, 0.0
-        if low < high and (low > 0 or scale != "log"):
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise UserError(f"--over {text}: give finite numbers")
+        if scale == "log" and low <= 0 and low < high:
+            raise UserError(f"--over {text}: a logarithm needs 0 < LOW; use lin: for a range with 0 or less")
+        if scale == "int" and not (low.is_integer() and high.is_integer()):
+            raise UserError(f"--over {text}: give whole numbers, or use lin:")
+        if low < high:
             return Axis(field=field, scale=scale, low=low, high=high)
     elif sign and field and all(value.strip() for value in values.split(",")):
         listed = [value.strip() for value in values.split(",")]

@@ -14,6 +14,7 @@ from bridge_common.errors import UserError
 from ray_bridge import JobSpec, RunSpec
 from tune_spaces.design import toggles
 from tune_spaces.design.phases import Phase
+from tune_spaces.design.plan import MOST_TRIALS
 from tune_spaces.design.search import OPTUNA, Axis, make_search
 from tune_spaces.design.variants import Variant, full
 
@@ -21,7 +22,6 @@ SWEEP = "sweep"
 GRID, RANDOM = "grid", "random"
 SEARCHES = (GRID, RANDOM, OPTUNA)
 DRAWS_A_POINT = 50  # tries for each point before a random sweep has to be smaller than asked
-MOST_GRID = 10_000
 TRIALS = 32
 
 
@@ -44,7 +44,8 @@ def sweep(
         trials: number of points; of a grid, the most that it may have.
 
     Raises:
-        UserError: without axes, for a range in a grid, a setting of the run, or more points than asked for.
+        UserError: without axes, for a range in a grid, a setting of the run, a value that is given twice, or more
+            points than asked for or planned in one campaign.
     """
     if of_run := [axis.field for axis in axes if axis.field in RunSpec.model_fields]:
         raise UserError(f"--over: {of_run[0]} is a setting of the run, for all trials: --set {of_run[0]}=VALUE")
@@ -60,6 +61,8 @@ def sweep(
         raise UserError(f"--search {search}: use {', '.join(SEARCHES[:-1])} or {SEARCHES[-1]}")
     goal = f"{search} search over {', '.join(axis.field for axis in every)}"
     count = TRIALS if trials is None else trials
+    if search != GRID and count > MOST_TRIALS:
+        raise UserError(f"--trials {count}: give at most {MOST_TRIALS}, which one campaign plans")
     if search == OPTUNA:
         phase = Phase(name=SWEEP, goal=goal, first=(), search=make_search(every, count))
         checked = end_variants(phase)
@@ -67,9 +70,26 @@ def sweep(
         points = _grid(every, trials) if search == GRID else _drawn(every, count)
         checked = [point_variant(number, len(points), point) for number, point in enumerate(points)]
         phase = Phase(name=SWEEP, goal=goal, first=tuple(checked))
-    for variant in checked:
-        variant.spec(base, 0)  # an impossible value is refused before anything is planned
+    specs = [variant.spec(base, 0) for variant in checked]  # an impossible value is refused before anything is planned
+    for axis in every:
+        _refuse_same(
+            axis,
+            [
+                (variant.changes[axis.field], getattr(spec, axis.field))
+                for variant, spec in zip(checked, specs, strict=True)
+            ],
+        )
     return phase
+
+
+def _refuse_same(axis: Axis, values: Iterable[tuple[Any, Any]]) -> None:
+    """Refuse an axis of which two values, as given and as the spec has them, are one, such as 1e-3 and 0.001."""
+    given: dict[str, Any] = {}
+    for text, value in values:
+        if axis.values and given.setdefault(repr(value), text) != text:
+            raise UserError(
+                f"--over {axis.field}={axis.text}: {given[repr(value)]} and {text} are one value; name it once"
+            )
 
 
 def point_variant(number: int, of: int, point: Mapping[str, Any]) -> Variant:
@@ -102,7 +122,7 @@ def _grid(axes: Sequence[Axis], most: int | None) -> list[dict[str, Any]]:
     ranges = [axis.field for axis in axes if not axis.values]
     if ranges:
         raise UserError(f"--over {ranges[0]}: a range has no grid; list its values, or use --search random")
-    size, limit = math.prod(len(axis.values) for axis in axes), MOST_GRID if most is None else most
+    size, limit = math.prod(len(axis.values) for axis in axes), min(MOST_TRIALS, most or MOST_TRIALS)
     if size > limit:
         raise UserError(f"the grid has {size} points, more than {limit}: name fewer values, or use --search random")
     return [

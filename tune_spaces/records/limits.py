@@ -63,7 +63,10 @@ def parse_until(text: str, now: datetime | None = None) -> float:
     """
     now = now or datetime.now().astimezone()
     if match := _AFTER.fullmatch(text):
-        return now.timestamp() + float(match[1]) * _SECONDS[match[2]]
+        try:
+            return (now + timedelta(seconds=float(match[1]) * _SECONDS[match[2]])).timestamp()
+        except OverflowError:  # after the year 9999
+            return _refuse(text)
     if re.fullmatch(r"\d\d?:\d\d", text):
         hour, minute = map(int, text.split(":"))
         if hour < 24 and minute < 60:

@@ -51,6 +51,27 @@ def test_storages_are_left_out_wherever_they_lie(checkout: Path, tmp_path: Path)
     assert "/phase1/" in exclusions(checkout / "sweeps", checkout / "sweeps"), "the working directory is a storage"
 
 
+@pytest.mark.parametrize(
+    "place", ["a/b/c/d/runs", "runs[1]", "a*b", "!odd", "#one", "back\\slash", "two words", "ends in blank ", "linked"]
+)
+def test_a_storage_is_left_out_under_any_name_and_depth(tmp_path: Path, place: str) -> None:
+    root = tmp_path / "checkout"
+    put(root / "code.py", 1000)
+    put(root / "axxb" / "code.py", 1000)
+    if place == "linked":
+        (tmp_path / "elsewhere").mkdir()
+        (root / place).symlink_to(tmp_path / "elsewhere")
+    put(root / place / "phase1" / "trials" / "full" / "weights.pt", 20_000)
+    assert measure(root, exclusions(root, root / place)).size == 2000, "named as the job's storage"
+    files.write_json(root / place / "phase1" / "campaign.json", {})
+    assert measure(root, exclusions(root, tmp_path / "named")).size == 2000, "recognised by its campaign"
+
+
+def test_a_link_to_a_folder_above_ends_the_search_for_storages(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "weights" / "up").symlink_to(checkout)
+    assert exclusions(checkout, tmp_path / "elsewhere") == [*upload.EXCLUDES, "/old/runs-1/", "/sweeps/"]
+
+
 def test_too_large_an_upload_names_its_largest_entries(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload, "MOST_BYTES", 9500)
     small = measure(checkout, exclusions(checkout, checkout / "named", ["*.bin"]))

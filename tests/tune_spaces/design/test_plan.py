@@ -7,6 +7,8 @@ from ray_bridge import fingerprint, paper, tiny
 from tune_spaces.design import phases, variants
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.plan import make_plan
+from tune_spaces.design.search import Axis, Search
+from tune_spaces.design.sweep import sweep
 from tune_spaces.gate.decision import GateSettings, Mode
 
 
@@ -110,6 +112,15 @@ def test_a_variant_of_another_task_is_made_again_from_its_changes() -> None:
 def test_impossible_seeds(seeds: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="seeds"):
         make_plan(phases.phase1(tiny()), tiny(), seeds=seeds)
+
+
+def test_a_plan_of_too_many_trials_is_refused_before_any_is_made() -> None:
+    grid = sweep(tiny(), [Axis(field="steps", values=tuple(range(1, 102)))])
+    with pytest.raises(UserError, match="10100 trials, 101 variants under 100 seeds, and at most 10000"):
+        make_plan(grid, tiny(), seeds=range(100))
+    search = Search(axes=(Axis(field="learning_rate", scale="log", low=1e-5, high=1e-3),), trials=1_000_000)
+    with pytest.raises(UserError, match=r"1000000 trials.*at most 10000"):
+        make_plan(Phase(name="sweep", goal="g", first=(), search=search), tiny())
 
 
 def test_a_variant_that_does_not_fit_is_named() -> None:

@@ -54,10 +54,20 @@ def test_axes(text: str, axis: Axis) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a", "a=", "=1", "a=1,,2", "a=1, 2,1", "a=log:0:1", "a=log:1", "a=lin:2:1", "a=lin:1:x"]
+    ("text", "remedy"),
+    [
+        *((text, "give FIELD=A,B,C") for text in ("", "a", "a=", "=1", "a=1,,2", "a=log:1", "a=lin:2:1", "a=lin:1:x")),
+        ("a=1, 2,1", "each value once"),
+        ("a=log:0:1", "0 < LOW"),
+        ("a=log:-1:1", "0 < LOW"),
+        ("a=int:1.5:4", "whole numbers"),
+        ("a=int:1:inf", "finite"),
+        ("a=lin:0.1:inf", "finite"),
+        ("a=lin:nan:1", "finite"),
+    ],
 )
-def test_what_is_no_axis(text: str) -> None:
-    with pytest.raises(UserError, match="--over"):
+def test_what_is_no_axis(text: str, remedy: str) -> None:
+    with pytest.raises(UserError, match=f"--over {text}.*{remedy}"):
         parse_axis(text)
 
 
@@ -73,6 +83,18 @@ def test_what_is_no_axis(text: str) -> None:
         (("soft_tokens=4",), {"search": "optimal"}, "use grid, random or optuna"),
         (("soft_tokens=4",), {"search": "random", "trials": 0}, "at least one point"),
         (("soft_tokens=0,4",), {}, "soft_tokens"),
+        (("soft_tokens=4,8,04",), {}, "4 and 04 are one value"),
+        (("learning_rate=1e-3,0.001",), {"search": "random"}, "are one value"),
+        (("learning_rate=1e-3,0.001",), {"search": "optuna"}, "1e-3 and 0.001 are one value"),
+        *(
+            (("learning_rate=log:1e-5:1e-3",), {"search": search, "trials": 1_000_000}, "at most 10000")
+            for search in ("random", "optuna")
+        ),
+        (
+            (f"soft_tokens={','.join(map(str, range(1, 102)))}", f"steps={','.join(map(str, range(1, 102)))}"),
+            {"trials": 1_000_000},
+            "the grid has 10201 points, more than 10000",
+        ),
         (("no_such_field=1",), {}, "no_such_field"),
     ],
 )

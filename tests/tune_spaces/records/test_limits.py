@@ -32,7 +32,10 @@ def test_times(text: str, then: datetime) -> None:
     assert parse_until(text, NOW) == then.astimezone().timestamp()
 
 
-@pytest.mark.parametrize("text", ["", "soon", "25:00", "12:60", "8h", "+8", "2026-11-28", "2026-13-01T00:00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "soon", "25:00", "12:60", "8h", "+8", "2026-11-28", "2026-13-01T00:00", "+99999999d", f"+{'9' * 400}h"],
+)
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(UserError, match=r"give 18:30, 2026-11-27T06:00, or \+90m"):
         parse_until(text, NOW)
