@@ -3,9 +3,11 @@
 A retry makes a new cluster and continues from the volume. Fields: KubeRay's API reference, ray.io/v1.
 """
 
+import posixpath
 import shlex
 from typing import Any
 
+from bridge_common.errors import UserError
 from cluster.launchers.launch import Launch
 
 RAY_VERSION = "2.60.0"
@@ -20,7 +22,11 @@ _HEADER = """\
 
 
 def render(launch: Launch) -> str:
-    """Return the RayJob as YAML."""
+    """Return the RayJob as YAML.
+
+    Raises:
+        UserError: for a storage that would be lost with the pods.
+    """
     import yaml
 
     site = launch.site
@@ -35,13 +41,15 @@ def rayjob(launch: Launch) -> dict[str, Any]:
     import yaml
 
     site = launch.site
+    storage = f"{MOUNT}/{site.storage.strip('/')}"
+    _require_kept(launch.storage or storage)
     runtime = {"env_vars": {"PYTHONUNBUFFERED": "1", **launch.variables}}
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
         "metadata": {"name": launch.name, "namespace": site.namespace},
         "spec": {
-            "entrypoint": shlex.join(launch.command(f"{MOUNT}/{site.storage.strip('/')}")),
+            "entrypoint": shlex.join(launch.command(storage)),
             "runtimeEnvYAML": yaml.safe_dump(runtime),
             "submissionMode": "K8sJobMode",
             "backoffLimit": 2,
@@ -70,6 +78,12 @@ def rayjob(launch: Launch) -> dict[str, Any]:
             },
         },
     }
+
+
+def _require_kept(storage: str) -> None:
+    """Refuse a storage outside the volume: it would be another one on each pod, and end with them."""
+    if posixpath.commonpath([MOUNT, posixpath.join("/", posixpath.normpath(storage))]) != MOUNT:
+        raise UserError(f"--storage {storage} is not on the volume: name a folder below {MOUNT}, or leave it out")
 
 
 def _pod(name: str, launch: Launch, *, cpus: int, memory_gb: int, gpus: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from bridge_common.errors import UserError
@@ -43,8 +44,16 @@ class Launch:
 
     def command(self, storage: str) -> list[str]:
         """Return the phase's command line, with a storage unless its options name one."""
-        named = any(part == "--storage" or part.startswith("--storage=") for part in self.arguments)
-        return ["python", "-m", "cluster", self.phase, *self.arguments, *([] if named else ["--storage", storage])]
+        more = [] if self.storage is not None else ["--storage", storage]
+        return ["python", "-m", "cluster", self.phase, *self.arguments, *more]
+
+    @property
+    def storage(self) -> str | None:
+        """The storage that the phase's options name; None if they name none."""
+        parts = list(self.arguments)
+        named = [part.removeprefix("--storage=") for part in parts if part.startswith("--storage=")]
+        named += [value for part, value in pairwise(parts) if part == "--storage"]
+        return named[-1] if named else None
 
 
 def plan_launch(

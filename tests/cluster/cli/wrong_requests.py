@@ -214,6 +214,12 @@ NAMES: list[tuple[list[str], str]] = [
     (["launch", "kuberay", "phase1", "--site", "namespace=A_B"], "namespace='A_B': use at most 47 lower-case letters"),
     (["launch", "ray-up", "phase1", "--site", "hosts=a", "--site", "gcs_port=12000"], "gcs_port='12000': ports 10002"),
     (["launch", "slurm", "phase1", "--name", "../up"], "campaign name"),
+    (
+        ["launch", "kuberay", "phase1", "--storage", "runs"],
+        "--storage runs is not on the volume: name a folder below /mnt",
+    ),
+    (["launch", "kuberay", "phase1", "--storage=/mnt/ablate/../x"], "is not on the volume"),
+    (["launch", "kuberay", "phase1", "--site", "storage=../x"], "is not on the volume"),
 ]
 
 NUMBERS: list[tuple[list[str], str]] = [

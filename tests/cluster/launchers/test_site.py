@@ -67,8 +67,8 @@ def test_one_launch_reaches_all_three_files() -> None:
         assert "/models" in text
         assert "campaigns" in text
         assert any(asked in text for asked in ("gpu:2", "nvidia.com/gpu: '2'", "--num-gpus=2")), launcher
-        named = render(launcher, paper_launch("--preset", "paper", "--storage=/data/x", site={"hosts": "a"}))
-        assert "--storage=/data/x" in named
+        named = render(launcher, paper_launch("--preset", "paper", "--storage=/mnt/ablate/x", site={"hosts": "a"}))
+        assert "--storage=/mnt/ablate/x" in named
         assert "--storage runs" not in named
     with pytest.raises(UserError, match="unknown launcher 'lsf': use slurm, kuberay, ray-up"):
         render("lsf", paper_launch())
