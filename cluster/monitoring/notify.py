@@ -8,10 +8,11 @@ import json
 import socket
 import time
 import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from bridge_common.errors import UserError
 from bridge_common.threads import bounded, repeating
@@ -126,14 +127,20 @@ class Notices:
                 bounded(lambda notice=self._queue[0]: self._post(notice), ANSWER_S)  # type: ignore[misc]
             except Exception as error:  # nothing that the other side does may end the run
                 if not self._warned:
-                    print(f"warning: --notify {self.url}: {error}; the run goes on")
+                    print(f"warning: --notify {shown(self.url)}: {error}; the run goes on")
                 self._warned, self._again_after = True, time.monotonic() + AGAIN_AFTER_S
                 return
             self._queue.pop(0)
 
     def _post(self, notice: Mapping[str, Any]) -> None:
         headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self.url, json.dumps(notice).encode(), headers, method="POST")
+        parts = urlsplit(self.url)
+        user, at, place = parts.netloc.rpartition("@")
+        if at:  # urllib would take it for a part of the host's name
+            headers["Authorization"] = f"Basic {b64encode(unquote(user).encode()).decode()}"
+        request = urllib.request.Request(
+            parts._replace(netloc=place).geturl(), json.dumps(notice).encode(), headers, method="POST"
+        )
         urllib.request.urlopen(request, timeout=ANSWER_S).close()
 
 

@@ -3,6 +3,7 @@
 import http.server
 import json
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     class Receiver(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             assert self.headers["Content-Type"] == "application/json"
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            notice = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            signed = self.headers["Authorization"]
+            received.append(notice if signed is None else {**notice, "authorization": signed})
             self.send_response(204)
             self.end_headers()
 
@@ -84,6 +87,20 @@ def test_who_does_not_listen_hurts_nothing(campaign: Campaign, capsys: pytest.Ca
     with notified(campaign, "http://127.0.0.1:1/hook"):
         finish(campaign, "full", 0.72)
     assert capsys.readouterr().out.count("warning: --notify http://127.0.0.1:1/hook") == 1
+
+
+def test_a_user_and_password_in_the_address_are_sent_and_not_printed(
+    campaign: Campaign, server: tuple[str, list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, received = server
+    with notified(campaign, url.replace("://", "://me:p%40ss@")):
+        pass
+    assert received[0]["authorization"] == f"Basic {b64encode(b'me:p@ss').decode()}"
+    with notified(campaign, "http://me:secret@127.0.0.1:1/hook"):
+        pass
+    printed = capsys.readouterr().out
+    assert "warning: --notify http://me:***@127.0.0.1:1/hook: " in printed
+    assert "secret" not in printed
 
 
 def test_a_notice_that_was_refused_is_sent_again_before_the_next(
