@@ -5,17 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ray_bridge.distributed import Worker
 from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.objectives import decode_aware
 from ray_bridge.objectives.decode_aware import DecodeAware, decode_terms
 from ray_bridge.objectives.objective import backward
-from ray_bridge.objectives.rollouts import Completion, sample_completions
+from ray_bridge.objectives.rollouts import Completion, sample_completions, worker_completions
 from ray_bridge.objectives.step_context import StepContext
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from ray_bridge.tasks.task import Example, Score
 from tests.support.model_pairs import PairFolders
 from tests.support.objective_steps import Frame, ParityTask, SameTask, make_frame
 from tests.support.rollouts import UNLIMITED
+from tests.support.workers import on_workers
 
 
 class OneVaries(SyntheticTask):
@@ -59,6 +61,21 @@ def test_only_groups_of_unequal_rewards_count(folders: PairFolders, monkeypatch:
     assert term.count == expected.count > 0
     torch.testing.assert_close(term.total, expected.total, rtol=1e-4, atol=1e-4)
     assert mixed.distill(step).count > alone.distill(step).count
+
+
+@pytest.mark.slow
+def test_a_worker_without_completions_records_what_all_do(folders: PairFolders) -> None:
+    """Of three workers that share two completions the first, whose metrics are recorded, has none."""
+    on_workers(3, records_the_rewards_of_all, folders)
+
+
+def records_the_rewards_of_all(worker: Worker, folders: PairFolders) -> None:
+    """One of three workers: run both terms of a step and look at the metrics."""
+    frame = make_frame(folders, SameTask, decode_questions=1, decode_samples=2)
+    assert len(worker_completions(worker, 1, 2)) == min(worker.rank, 1)
+    terms = decode_terms(frame.spec, frame.pair, frame.splits.train, batch_size=16)
+    losses = backward(frame.step(frame.items(2), worker=worker), terms, frame.parameters)
+    assert losses.metrics["decode/reward_mean"] == pytest.approx(1.1)
 
 
 def test_both_terms_share_the_completions_of_a_step(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
