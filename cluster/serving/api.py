@@ -2,28 +2,29 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.exceptions import HTTPException
 
 from bridge_common.metric_names import CONDITIONS
 from cluster.serving import responses
 from cluster.serving.asked import ChatCompletion, Comparison, Completion, Sampled
 from cluster.serving.client import ModelClient
-from cluster.serving.errors import ApiError, too_long
+from cluster.serving.errors import ApiError, short, too_long
 from cluster.serving.exchange import Ask, Reply
 from cluster.serving.guard import App, Guard
 from cluster.serving.metrics import Metrics
 from cluster.serving.page import HEADERS, PAGE
 from cluster.serving.queue import QuestionQueue
+from cluster.serving.refusals import add_handlers
 from cluster.serving.responses import Form
 from cluster.serving.settings import Limits
+
+QUESTION_PATHS = COMPLETIONS, CHAT, COMPARE = "/v1/completions", "/v1/chat/completions", "/compare"
 
 
 def make_app(model: ModelClient, name: str, limits: Limits, token_digest: str | None) -> App:
@@ -38,9 +39,7 @@ def make_app(model: ModelClient, name: str, limits: Limits, token_digest: str | 
     # Without FastAPI's pages of documentation, which load scripts from the network; /openapi.json stays.
     app = FastAPI(title="ray-bridge", docs_url=None, redoc_url=None)
     api = Api(model, name, limits)
-    app.add_exception_handler(ApiError, _error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
+    add_handlers(app, api.metrics)
     app.get("/", response_class=HTMLResponse)(_page)
     reads: dict[str, Callable[..., Any]] = {
         "/health": api.health,
@@ -49,15 +48,15 @@ def make_app(model: ModelClient, name: str, limits: Limits, token_digest: str | 
         "/v1/models/{model:path}": api.one_model,
     }
     questions: dict[str, Callable[..., Any]] = {
-        "/v1/completions": api.completions,
-        "/v1/chat/completions": api.chat_completions,
-        "/compare": api.compare,
+        COMPLETIONS: api.completions,
+        CHAT: api.chat_completions,
+        COMPARE: api.compare,
     }
     for path, endpoint in reads.items():
         app.get(path, response_model=None)(endpoint)
     for path, endpoint in questions.items():
         app.post(path, response_model=None)(endpoint)
-    return Guard(app, token_digest)
+    return Guard(app, token_digest, api.metrics.refused)
 
 
 class Api:
@@ -73,7 +72,7 @@ class Api:
         self.model, self.name, self.limits = model, name, limits
         self.queue: QuestionQueue = model.queue
         self.most_prompts = min(limits.prompts, self.queue.most)
-        self.metrics, self.started = Metrics(lambda: self.queue.begun), int(time.time())
+        self.metrics, self.started = Metrics(lambda: self.queue.begun, QUESTION_PATHS), int(time.time())
 
     async def health(self) -> Response:
         """Say whether a replica runs."""
@@ -95,19 +94,20 @@ class Api:
 
     async def completions(self, body: Completion) -> Response | dict[str, Any]:
         """Answer one question or several."""
-        return await self._answer("/v1/completions", body, body.questions, body.new_tokens, responses.completion)
+        return await self._answer(COMPLETIONS, body, body.questions, body.new_tokens, responses.completion)
 
     async def chat_completions(self, body: ChatCompletion) -> Response | dict[str, Any]:
         """Answer the question of a message."""
-        return await self._answer("/v1/chat/completions", body, body.questions, body.new_tokens, responses.chat)
+        return await self._answer(CHAT, body, body.questions, body.new_tokens, responses.chat)
 
     async def compare(self, body: Comparison) -> dict[str, Any]:
         """Answer a question under several conditions."""
-        with self.metrics.request("/compare"):
+        with self.metrics.request(COMPARE):
             self._check_questions([body.question])
             for condition in body.conditions or ():
                 if condition not in CONDITIONS:
-                    raise ApiError(400, f"no condition {condition!r}: use {', '.join(CONDITIONS)}", "invalid_condition")
+                    message = f"no condition {short(condition)!r}: use {', '.join(CONDITIONS)}"
+                    raise ApiError(400, message, "invalid_condition", "conditions")
             with self.queue.admitted(1):
                 answers = await self.model.compare(body.question, body.conditions)
             for answer in answers.values():
@@ -181,7 +181,8 @@ class Api:
 
     def _check_model(self, name: str) -> None:
         if name != self.name:
-            raise ApiError(404, f"no model {name!r} is served here: use {self.name!r}", "model_not_found", "model")
+            message = f"no model {short(name)!r} is served here: use {self.name!r}"
+            raise ApiError(404, message, "model_not_found", "model")
 
     def _check_questions(self, questions: Sequence[str]) -> None:
         if not questions:
@@ -260,25 +261,3 @@ async def _after(first: str, events: AsyncGenerator[str, None]) -> AsyncIterator
 
 async def _page() -> HTMLResponse:
     return HTMLResponse(PAGE, headers=HEADERS)
-
-
-def _error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return JSONResponse(error.body, error.status, headers=error.headers)
-
-
-def _invalid(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first: Mapping[str, Any] = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if not place and first["type"].endswith("_type"):
-        message = "send a JSON object with Content-Type: application/json"
-    return _error(
-        _request, ApiError(400, f"{place}: {message}" if place else message, "invalid_request", place or None)
-    )
-
-
-def _http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _error(_request, ApiError(error.status_code, str(error.detail), "http_error"))

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from cluster.serving.errors import short
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -51,7 +54,8 @@ class Sampled(BaseModel):
         for name, value in (self.model_extra or {}).items():
             neutral = value is None or name in IGNORED or value in NEUTRAL.get(name, ())
             if not neutral:
-                raise ValueError(f"{name} is not supported: leave it out")
+                field = {"field": short(name)}
+                raise PydanticCustomError("unsupported_field", "{field} is not supported: leave it out", field)
         return self
 
     @property
@@ -72,6 +76,16 @@ class Completion(Sampled):
     prompt: str | list[str] = Field(description="a question, or several")
     max_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="the job's max_new_tokens by default")
 
+    @field_validator("prompt", mode="before")
+    @classmethod
+    def _texts(cls, prompt: Any) -> Any:
+        several = prompt if isinstance(prompt, list) else [prompt]
+        if all(isinstance(question, str) for question in several):
+            return prompt
+        raise PydanticCustomError(
+            "no_question", "give a question, or a list of questions, as texts and not as token ids"
+        )
+
     @property
     def questions(self) -> list[str]:
         """The questions asked."""
@@ -90,6 +104,10 @@ class TextPart(BaseModel):
     text: str
 
 
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
 class Message(BaseModel):
     """A message of a conversation."""
 
@@ -97,6 +115,13 @@ class Message(BaseModel):
 
     role: Literal["user"] = Field(description="a translator answers one question: no system or assistant messages")
     content: str | list[TextPart]
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _texts(cls, content: Any) -> Any:
+        if isinstance(content, str) or (isinstance(content, list) and content and all(map(_is_text, content))):
+            return content
+        raise PydanticCustomError("no_text", "give a text, or parts of the type text: a translator reads nothing else")
 
     @property
     def text(self) -> str:
@@ -110,6 +135,16 @@ class ChatCompletion(Sampled):
     messages: Annotated[list[Message], Field(min_length=1, max_length=1, description="one message: the question")]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _one(cls, messages: Any) -> Any:
+        if isinstance(messages, list) and len(messages) != 1:
+            remedy = (
+                "give one, the question, with the role user; a translator takes no system messages or earlier turns"
+            )
+            raise PydanticCustomError("no_conversation", remedy)
+        return messages
 
     @property
     def questions(self) -> list[str]:

@@ -2,6 +2,10 @@
 
 from typing import Any
 
+from bridge_common.visible_text import visible
+
+LONGEST_NAME = 60
+
 
 class ApiError(Exception):
     """A request that is answered by an error.
@@ -31,6 +35,11 @@ class ApiError(Exception):
         """Headers that the answer adds."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         return headers | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
+
+
+def short(name: str) -> str:
+    """Return a name that a request gave as a message shows it: on one line, and not too long."""
+    return " ".join(visible(name).split())[:LONGEST_NAME]
 
 
 def too_long(message: str, param: str | None = None) -> ApiError:

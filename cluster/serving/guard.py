@@ -27,10 +27,11 @@ class Guard:
     Args:
         app: the application.
         digest: of the token, `token_digest(token)`; None for a server without one.
+        refused: is told path and status of each request that is not passed on.
     """
 
-    def __init__(self, app: App, digest: str | None) -> None:
-        self.app, self.digest = app, digest
+    def __init__(self, app: App, digest: str | None, refused: Callable[[str, int], None]) -> None:
+        self.app, self.digest, self.refused = app, digest, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
@@ -42,6 +43,7 @@ class Guard:
             self._check(scope["path"], headers)
             body = await _read(headers, receive)
         except ApiError as error:
+            self.refused(scope["path"], error.status)
             await _refuse(error, send)
             return
         messages = [{"type": "http.request", "body": body, "more_body": False}]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -11,6 +11,8 @@ from cluster.serving.errors import ApiError
 from cluster.serving.exchange import Reply
 
 SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
+OTHER = "other"
+"""In place of a path that takes no questions, so that strangers cannot add labels without end."""
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -19,10 +21,11 @@ class Metrics:
 
     Args:
         begun: returns how many questions replicas were given so far.
+        paths: those that take questions.
     """
 
-    def __init__(self, begun: Callable[[], float]) -> None:
-        self.registry = CollectorRegistry()
+    def __init__(self, begun: Callable[[], float], paths: Collection[str]) -> None:
+        self.registry, self.paths = CollectorRegistry(), frozenset(paths)
         self.requests = self._counter("requests", "requests by path and status", ["path", "status"])
         self.tokens = self._counter("generated_tokens", "tokens of answers", [])
         self.read = self._counter("prompt_tokens", "positions that the target read", [])
@@ -50,6 +53,10 @@ class Metrics:
             finally:
                 self.requests.labels(path, status).inc()
                 self.seconds.observe(time.perf_counter() - began)
+
+    def refused(self, path: str, status: int) -> None:
+        """Count a request that reached no endpoint; one label holds all paths that take no questions."""
+        self.requests.labels(path if path in self.paths else OTHER, str(status)).inc()
 
     def answered(self, reply: Reply) -> None:
         """Count an answer that is complete."""

@@ -306,6 +306,7 @@ def test_the_page_shows_four_answers_side_by_side(
         wait_for(
             lambda: "at most 1,000" in run("document.getElementById('state').textContent"), 20, "an error is shown"
         )
+        assert run("document.querySelectorAll('article').length") == 0, "no answers of another question stand below it"
         events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
         asked = {e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"}
         assert all(url.startswith((server.url, "data:")) for url in asked), "nothing comes from elsewhere"

@@ -40,10 +40,13 @@ def ask(
     pairs = [
         (name.lower().encode(), value.encode()) for name, value in ({"Host": "localhost:1"} | (headers or {})).items()
     ]
-    guard = Guard(echo, None if token is None else token_digest(token))
+    refused: list[tuple[str, int]] = []
+    guard = Guard(echo, None if token is None else token_digest(token), lambda *request: refused.append(request))
     asyncio.run(guard({"type": "http", "path": path, "headers": pairs}, receive, send))
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return sent[0]["status"], json.loads(sent[1]["body"]), found
+    status = int(sent[0]["status"])
+    assert refused == ([] if status == 200 else [(path, status)])
+    return status, json.loads(sent[1]["body"]), found
 
 
 @pytest.mark.parametrize(
