@@ -11,13 +11,14 @@ import click
 from bridge_common.errors import UserError
 from bridge_common.shown_names import condition_name
 from bridge_common.visible_text import visible
-from cluster.cli.checks import FILE, FOLDER
-from ray_bridge.inference.places import check_question_text, folder_of
+from cluster.cli.checks import FILE, FOLDER, NumberType
+from ray_bridge.inference.places import HOTTEST, check_question_text, folder_of
 
 if TYPE_CHECKING:
     from ray_bridge import Translator
     from ray_bridge.inference.answers import Answer, Question
 
+HEAT = NumberType(min=0, max=HOTTEST)
 device_option = click.option("--device", help="cpu, cuda, cuda:1, ...  [default: a GPU if there is one]")
 source_option = click.option("--source", help="the source, if it lies elsewhere than at training: folder or hub name")
 target_option = click.option("--target", help="the same for the target")
@@ -35,7 +36,7 @@ trust_option = click.option(
 @click.argument("question", required=False)
 @click.option("--file", type=FILE, help="JSONL of questions: objects with question and, if you like, id")
 @click.option("--compare", is_flag=True, help="answer under every condition: baselines and controls beside the bridge")
-@click.option("--temperature", default=0.0, help="0 decodes greedily; above, answers are sampled")
+@click.option("--temperature", type=HEAT, default=0.0, help="0 decodes greedily; above, answers are sampled")
 @click.option("--seed", default=0, help="of the sampling")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="most tokens of an answer  [default: the job's]")
 @click.option("--json", "as_json", is_flag=True, help="one JSON object a question")
@@ -146,7 +147,10 @@ def read_questions(file: Path) -> list[tuple[str, str]]:
             check_question_text(text)
         except UserError as error:
             raise UserError(f"{file}, line {number}: {error}") from error
-        questions.append((str(row.get("id", "")) if isinstance(row, dict) else "", text))
+        name = row.get("id") if isinstance(row, dict) else None
+        if not isinstance(name, str | int | float | None):
+            raise UserError(f"{file}, line {number}: the id is neither a text nor a number")
+        questions.append(("" if name is None else str(name), text))
     if not questions:
         raise UserError(f"{file} has no questions")
     return questions

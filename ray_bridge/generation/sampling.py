@@ -6,6 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+COLDEST = 1e-30
+"""Lowest temperature that divides: below, quotients overflow, and at this one the most likely token is certain."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -40,8 +43,10 @@ def choose(logits: Tensor, uniform: Tensor | None, sampling: Sampling | None) ->
     """
     if sampling is None or uniform is None:
         return logits.argmax(-1)  # (b,)
-    shares = (logits / sampling.temperature).softmax(-1).cumsum(-1)  # (b, V)
-    at = uniform.to(shares.dtype) * shares[:, -1]  # (b,)
+    shares = (logits / max(sampling.temperature, COLDEST)).softmax(-1).cumsum(-1)  # (b, V)
+    total = shares[:, -1]  # (b,)
+    # A uniform number may round to 1 in fp32, where no token lies: the last one that is possible takes it.
+    at = (uniform.to(shares.dtype) * total).minimum(total.nextafter(torch.zeros_like(total)))  # (b,)
     return torch.searchsorted(shares, at[:, None], right=True)[:, 0].clamp(max=shares.shape[-1] - 1)  # (b,)
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
+from bridge_common.metric_names import CONDITIONS
 from ray_bridge.inference.answers import Decoding, Question
+from ray_bridge.inference.places import HOTTEST
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.task import Example
-
-HOTTEST = 100.0
-"""Highest temperature; all tokens are equally likely long before."""
 
 
 def check_place(place: Any) -> str | Path:
@@ -58,6 +57,21 @@ def check_text(name: str, text: Any) -> str | None:
     if text is None or isinstance(text, str):
         return text
     raise UserError(f"{name}={shown(text)}: give a text")
+
+
+def check_conditions(conditions: Any) -> Sequence[str] | None:
+    """Return the conditions to compare; None for all.
+
+    Raises:
+        UserError: if they are no list of texts.
+    """
+    if conditions is None:
+        return None
+    if isinstance(conditions, str):
+        raise UserError(f"conditions={shown(conditions)}: give a list, as in [{conditions!r}]")
+    if not (_is_list(conditions) and conditions and all(isinstance(name, str) for name in conditions)):
+        raise UserError(f"conditions={shown(conditions)}: give some of {', '.join(CONDITIONS)}, or leave it out")
+    return list(conditions)
 
 
 def listed_questions(questions: Any) -> list[Question]:

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from bridge_common.errors import UserError
 from bridge_common.files import write_bytes, write_json
-from bridge_common.trial_files import EVENTS, METRICS, RESULT, SAMPLES, SPEC
-from ray_bridge.inference.export import check_no_trial, write_export
+from bridge_common.trial_files import METRICS, RESULT
+from ray_bridge.inference.export import (
+    ENVIRONMENT_FILE,
+    FILES,
+    PLAN_FILE,
+    check_no_trial,
+    remove_earlier,
+    write_weights_and_config,
+)
 from ray_bridge.inference.recorded import record_problems
 from ray_bridge.inference.rerun import rerun_command
 from ray_bridge.inference.saved import SavedTranslator, is_export, sampled_example
 
 if TYPE_CHECKING:
     from ray_bridge.inference.translator import Translator
-
-TRIAL_FILE = "trial.json"  # spec.json of the trial; a folder with that name would be taken for a trial's
-ENVIRONMENT_FILE = "environment.json"
-PLAN_FILE = "plan.json"
-FILES = {SAMPLES: SAMPLES, EVENTS: EVENTS, RESULT: RESULT, SPEC: TRIAL_FILE}
-"""Files of a trial, and their names in a bundle."""
 
 
 def write_bundle(saved: SavedTranslator, folder: Path) -> None:
@@ -40,6 +41,7 @@ def write_bundle(saved: SavedTranslator, folder: Path) -> None:
     if missing:
         raise UserError(f"a bundle needs a finished trial's folder; {trial.name} has no {', '.join(missing)}")
     plan = trial.parent.parent / PLAN_FILE
+    remove_earlier(saved, folder)
     try:
         for name, written in FILES.items():
             write_bytes(folder / written, (trial / name).read_bytes())
@@ -48,7 +50,7 @@ def write_bundle(saved: SavedTranslator, folder: Path) -> None:
         write_json(folder / ENVIRONMENT_FILE, _environment(saved))
     except OSError as error:
         raise UserError(f"cannot write the bundle into {folder}: {error.strerror or error}") from error
-    write_export(saved, folder)
+    write_weights_and_config(saved, folder)
 
 
 def _environment(saved: SavedTranslator) -> dict[str, Any]:

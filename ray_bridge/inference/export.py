@@ -5,6 +5,7 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from bridge_common.files import sha256, write_bytes, write_json, write_text
+from bridge_common.trial_files import EVENTS, RESULT, SAMPLES, SPEC
 from bridge_common.trial_folder import TrialFolder
 from bridge_common.version import VERSION
 from ray_bridge.evaluation.selection import WEIGHTS_FILE
@@ -17,6 +18,7 @@ from ray_bridge.inference.saved import (
     WEIGHTS_DIGEST,
     SavedTranslator,
     example_record,
+    is_export,
 )
 
 RECORDED = (
@@ -25,21 +27,53 @@ RECORDED = (
 )
 """What of a trial's record belongs to its translator."""
 CARD_FILE = "README.md"
+TRIAL_FILE = "trial.json"  # spec.json of the trial; a folder with that name would be taken for a trial's
+ENVIRONMENT_FILE = "environment.json"
+PLAN_FILE = "plan.json"
+FILES = {SAMPLES: SAMPLES, EVENTS: EVENTS, RESULT: RESULT, SPEC: TRIAL_FILE}
+"""Files of a trial, and their names in a bundle."""
 
 
 def write_export(saved: SavedTranslator, folder: Path) -> None:
-    """Write a translator into a folder that `Translator.load` reads; its config is written last.
+    """Write a translator into a folder that `Translator.load` reads.
 
     The spec's own data folder is left out: the few-shot examples, which are all that questions need, are written.
 
     Args:
         saved: the translator, as `Translator.to_export` returns it.
-        folder: made if needed.
+        folder: made if needed; what an earlier bundle recorded there is removed.
 
     Raises:
         UserError: if the folder is a trial's, lies in one, or cannot be written.
     """
     check_no_trial(folder)
+    remove_earlier(saved, folder)
+    write_weights_and_config(saved, folder)
+
+
+def remove_earlier(saved: SavedTranslator, folder: Path) -> None:
+    """Remove the records of an earlier bundle, which belong to another translator; a bundle's own stay.
+
+    Raises:
+        UserError: if they cannot be removed.
+    """
+    # The hub's `save_pretrained` has removed the config before it asks for the files.
+    bundle = all((folder / name).is_file() for name in (WEIGHTS_FILE, TRIAL_FILE))
+    if not (is_export(folder) or bundle) or saved.folder.resolve() == folder.resolve():
+        return
+    try:
+        for name in (*FILES.values(), PLAN_FILE, ENVIRONMENT_FILE):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot replace the bundle in {folder}: {error.strerror or error}") from error
+
+
+def write_weights_and_config(saved: SavedTranslator, folder: Path) -> None:
+    """Write what every export has, its config last.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
     config = export_config(saved)
     try:
         write_bytes(folder / WEIGHTS_FILE, saved.weights.read_bytes())

@@ -6,6 +6,8 @@ from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 
 CONFIG_FILE = "config.json"
+HOTTEST = 100.0
+"""Highest temperature; all tokens are equally likely long before."""
 
 
 def folder_of(place: str | Path) -> Path | None:

@@ -26,6 +26,7 @@ from ray_bridge.generation.sampling import Sampling
 from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inference.answers import Answer, Decoding, Piece, Question, SoftTokens
 from ray_bridge.inference.arguments import (
+    check_conditions,
     check_count,
     check_decoding,
     check_model,
@@ -190,6 +191,8 @@ class Translator(ModelHubMixin):
             raise UserError("stream_batch takes a list of questions; for one there is stream")
         lm, stops = self.pair.target, self.pair.task.stops
         examples, decoding, seeds = self._asked(questions, settings)
+        if not examples:
+            return
         began = time.perf_counter()
         rows, soft = self._inputs(examples)
         sampling = _sampling(examples, decoding, seeds)
@@ -218,10 +221,7 @@ class Translator(ModelHubMixin):
         Raises:
             UserError: for an unknown condition, or `shuffled_soft` without recorded samples.
         """
-        if isinstance(conditions, str):
-            raise UserError(f"conditions={conditions!r}: give a list, as in [{conditions!r}]")
-        if conditions is not None and (not conditions or not all(isinstance(name, str) for name in conditions)):
-            raise UserError(f"conditions={shown(conditions)}: give some of {', '.join(CONDITIONS)}, or leave it out")
+        conditions = check_conditions(conditions)
         (example,) = self._examples([question])
         others = [other for other in self._recorded.values() if other.question != example.question]
         wanted = conditions or [name for name in CONDITIONS if name != "shuffled_soft" or others]
@@ -274,11 +274,17 @@ class Translator(ModelHubMixin):
         """Return the soft tokens that the target reads for questions.
 
         Args:
-            questions: one question, or B of them; refused if the translator makes no soft tokens.
+            questions: one question, or B of them.
+
+        Raises:
+            UserError: if there is none, a model cannot read one, or the translator makes no soft tokens.
         """
         if self.module.hands_on:
             raise UserError("bridge=c2c makes no soft tokens: it fuses the source's cache into the target's")
         examples = self._examples(questions)
+        if not examples:
+            raise UserError("soft_tokens takes one question at least")
+        self._check_lengths(examples, 1)
         embeds = self._evaluator(1, 1).soft(self.pair.encoder(examples), self.module).tokens  # (B, K, d_t)
         return SoftTokens(embeds=embeds, mask=embeds.new_ones(embeds.shape[:2], dtype=torch.long))
 
@@ -295,13 +301,16 @@ class Translator(ModelHubMixin):
             (L, d_t), in the target's dtype.
 
         Raises:
-            UserError: if the translator acts inside the target's layers, so that embeddings do not say it all.
+            UserError: if a model cannot read the question, or the translator acts inside the target's layers, so that
+                embeddings do not say it all.
         """
         if self.spec.injection == "adapter" or self.spec.writes_cache:
             raise UserError(
                 f"injection={self.spec.injection} acts inside the target's layers: no embeddings say what it reads"
             )
-        rows, soft = self._inputs(self._examples([question]))
+        examples = self._examples([question])
+        self._check_lengths(examples, 1)
+        rows, soft = self._inputs(examples)
         return assemble(self.pair.target, rows, soft, pad="right").embeds[0]  # (L, d_t)
 
     # -- the hub ------------------------------------------------------------------------------------------------------

@@ -165,3 +165,11 @@ def test_files_for_reading_have_the_rows_of_the_json_files() -> None:
     beside, instead = text("embedded-phases").split("\nWithout the prompt, 1,600 steps:\n\n")
     assert beside == embedded_ablations.markdown(phases["rows"])
     assert instead == embedded_ablations.markdown(phases["without_the_prompt"]["rows"])
+
+
+def test_the_page_about_serving_has_the_measured_numbers() -> None:
+    measured, page = results("serving-cpu.json"), " ".join((ROOT / "docs/using.md").read_text().split())
+    assert (measured["lost"], measured["other_than_alone"]) == (0, 0)
+    assert f"the first answer came after {measured['first_answer_s']:.1f} s" in page
+    assert f"the minute gave {measured['answered']} answers, none lost and each as alone" in page
+    assert f"half of them within {measured['median_s']:.1f} s of their request" in page

@@ -106,7 +106,8 @@ def test_verify_fails_if_an_answer_differs_in_float64(trial: Path, tmp_path: Pat
         (["translate", "TRIAL", "x", "--file", "f"], "give one question"),
         (["translate", "TRIAL", " "], "the question is empty"),
         (["translate", "nowhere", "\udcff"], "the question is no valid Unicode text"),
-        (["translate", "TRIAL", "x", "--temperature", "-1"], "temperature=-1.0"),
+        (["translate", "nowhere", "x", "--temperature", "-1"], "-1.0 is not in the range 0<=x<=100"),
+        (["translate", "nowhere", "x", "--temperature", "nan"], "nan is "),
         (["translate", "TRIAL", "x", "--compare", "--temperature", "1"], "--compare decodes as the evaluation"),
         (["translate", "TRIAL", "--file", "missing.jsonl"], "cannot read missing.jsonl"),
         (["translate", "TRIAL", "x", "--device", "cuda"], "torch sees 0 GPUs here"),
@@ -131,10 +132,16 @@ def test_lines_of_a_file_end_at_newlines_alone(tmp_path: Path) -> None:
     assert read_questions(tmp_path / "asked.jsonl") == [("a", text), ("b", "x")]
 
 
+def test_an_id_that_is_null_is_none(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "asked.jsonl", [{"id": None, "question": "x"}, {"id": 7, "question": "y"}])
+    assert read_questions(tmp_path / "asked.jsonl") == [("", "x"), ("7", "y")]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("", "has no questions"),
+        ('{"question": "a", "id": {"a": 1}}', "line 1: the id is neither a text nor a number"),
         ('{"question": "a"}\n{', "line 2: no JSON"),
         ('{"question": null}', 'line 1: give {"question": "..."}'),
         ('{"text": "a"}', "line 1: give"),

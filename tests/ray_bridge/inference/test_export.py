@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,38 @@ def test_other_weights_are_one_line(bundle: Path, tmp_path: Path) -> None:
     del config["weights_sha256"]  # as early versions exported
     write_json(other / "config.json", config)
     assert Translator.load(other).generate(QUESTION).text
+
+
+def write_plain(translator: Translator, folder: Path) -> None:
+    write_export(translator.to_export, folder)
+
+
+def save_for_the_hub(translator: Translator, folder: Path) -> None:
+    translator.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("write", [write_plain, save_for_the_hub])
+def test_an_export_over_a_bundle_leaves_no_record_of_another_translator(
+    write: Callable[[Translator, Path], None], translator: Translator, bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    (tmp_path / "bundle" / "notes.txt").write_text("mine")
+    pair = {"source": translator.pair.source, "target": translator.pair.target}
+    write(Translator.load(tmp_path / "bundle", **pair), tmp_path / "bundle")  # its own record stays
+    assert verify(Translator.load(tmp_path / "bundle", **pair), items=3).passed
+    write(translator, tmp_path / "bundle")
+    assert sorted(path.name for path in (tmp_path / "bundle").iterdir()) == [
+        *("README.md", "config.json", "notes.txt", "question_ids.json", "translator.safetensors")
+    ]
+
+
+def test_a_bundle_over_a_bundle_has_no_plan_of_another_campaign(
+    translator: Translator, bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    (tmp_path / "bundle" / "plan.json").write_text("{}")
+    write_bundle(translator.to_export, tmp_path / "bundle")  # of a trial without a plan
+    assert not (tmp_path / "bundle" / "plan.json").exists()
 
 
 def test_no_export_goes_into_a_trial(translator: Translator, trial: Path) -> None:

@@ -160,6 +160,11 @@ def test_translators_of_one_pair_share_its_models(translator: Translator, trial:
         (lambda t: t.compare("x", "bridged"), "conditions='bridged': give a list, as in \\['bridged'\\]"),
         (lambda t: t.compare("x", []), "conditions=\\[\\]: give some of bridged, "),
         (lambda t: t.compare("x", [5]), "conditions=\\[5\\]: give some of bridged, "),
+        (lambda t: t.compare("x", 5), "conditions=5: give some of bridged, "),
+        (lambda t: t.compare("x", {"bridged"}), "conditions={'bridged'}: give some of bridged, "),
+        (lambda t: t.soft_tokens([]), "soft_tokens takes one question at least"),
+        (lambda t: t.soft_tokens("字 " * 3000), "ask a shorter question"),
+        (lambda t: t.prompt_embeds("字 " * 3000), "ask a shorter question"),
         (lambda t: t.compare(5), "5 is no question: give a text"),
         (lambda t: t.generate(5), "5 is no question: give a text, or a list of texts"),
         (lambda t: t.generate(None), "None is no question"),
@@ -251,6 +256,11 @@ def test_200_questions_on_the_embedded_pair_get_their_recorded_answers(tmp_path:
 def test_text_that_was_no_utf8_is_one_line(translator: Translator) -> None:
     with pytest.raises(UserError, match="no valid Unicode"):
         translator.generate(b"How many \xff?".decode("utf-8", "surrogateescape"))
+
+
+def test_no_questions_have_no_answers(translator: Translator) -> None:
+    assert translator.generate([]) == []
+    assert list(translator.stream_batch([])) == []
 
 
 def test_an_unknown_setting_is_refused(translator: Translator) -> None:
