@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bridge_common import metric_names
+from bridge_common import metric_names, trial_files
 
 # Tags. The first ones are a run's identity, by which later processes find it.
 KIND = "kind"  # "phase" (a parent run) or "trial" (a child)
@@ -21,9 +21,9 @@ VARIANT = "variant"
 FINGERPRINT = "fingerprint"
 SEED = "seed"
 CODE = "code"  # digests of the code that trained, several if it changed before a resume
-GIT_COMMIT = "git_commit"
+GIT_COMMIT = trial_files.GIT_COMMIT
 GIT_BRANCH = "git_branch"
-GIT_DIRTY = "git_dirty"
+GIT_DIRTY = trial_files.GIT_DIRTY
 HOST = "host"
 NODE_ID = "node_id"  # Ray's
 GPU = "gpu"
@@ -67,7 +67,7 @@ HEADLINES = frozenset(
 SERIES, DETAIL = "series/", "detail/"
 
 # Files in a campaign's folder.
-DECLARATIONS = "tracking.jsonl"
+DECLARATIONS = trial_files.DECLARATIONS
 CAMPAIGN_SENT = "tracking.sent.json"
 SENDER_LOCK = ".tracking.lock"
 

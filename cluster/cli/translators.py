@@ -73,6 +73,12 @@ def translate(
     settings: dict[str, Any] = {"temperature": temperature, "seed": seed}
     if max_new_tokens is not None:
         settings["max_new_tokens"] = max_new_tokens
+    if file is not None:  # none of its questions is refused after others were answered
+        for number, (_, text) in enumerate(questions, 1):
+            try:
+                translator.prompt_tokens(text, max_new_tokens)
+            except UserError as error:
+                raise UserError(f"{file}, question {number}: {error}") from error
     if question is not None and not (compare or as_json):
         for piece in translator.stream(question, **settings):
             print(visible(piece), end="", flush=True)

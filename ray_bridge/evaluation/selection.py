@@ -78,9 +78,15 @@ def load_translator(spec: JobSpec, source: FrozenLM, target: FrozenLM, file: Pat
     """Return a trained translator between two models in evaluation's arithmetic, from a file of its weights.
 
     Raises:
-        UserError: if the file is incomplete, or of a translator of another shape.
+        UserError: if the file is incomplete, or of a translator of another shape, or memory does not hold one.
     """
-    translator = build_translator(spec, source, target).eval()
+    try:
+        translator = build_translator(spec, source, target).eval()
+    except RuntimeError as error:
+        if "allocate" not in str(error):
+            raise
+        shape = ", ".join(f"{name}={getattr(spec, name)}" for name in ("hidden_size", "depth", "soft_tokens"))
+        raise UserError(f"memory does not hold a translator with {shape}, as {file.parent} asks for") from error
     load_weights(file, translator)
     return translator.to(torch.float64 if spec.eval_dtype == "float64" else torch.float32)
 

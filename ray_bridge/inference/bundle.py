@@ -119,7 +119,9 @@ def verify(translator: "Translator", items: int = 50, batch_size: int = 32) -> V
         differing=tuple(str(row["id"]) for row, equal in zip(rows, same, strict=True) if not equal),
         other_verdicts=tuple(verdicts),
         exact=translator.spec.eval_dtype == "float64",
-        problems=record_problems(translator, list(FILES.values()) if is_export(folder) else [RESULT, METRICS]),
+        problems=record_problems(
+            translator, [*FILES.values(), ENVIRONMENT_FILE] if is_export(folder) else [RESULT, METRICS]
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 from bridge_common.metric_names import CONDITIONS, GAIN, N, accuracy, accuracy_high, accuracy_low
+from bridge_common.trial_files import GIT_COMMIT, GIT_DIRTY
 from ray_bridge.inference.saved import AT_TRAINING, RECORDED_AT
 
 MEANINGS = {
@@ -103,15 +104,26 @@ def _training(spec: Mapping[str, Any], record: Mapping[str, Any]) -> list[str]:
     gpu = f" with {facts['gpu']}" if facts.get("gpu", "none") != "none" else ""
     lines = [
         f"- task: {spec['task']}, {spec['num_fewshot']} few-shot examples, layout {spec['layout']}",
+        f"- data: {_data(spec)}",
         f"- {spec['steps']} steps of {spec['batch_size']} examples{cost}{gpu}; step {record.get('selected_step', '?')} "
         "was best on the validation examples",
         f"- seed {spec['seed']}, variant {record.get('variant', '?')}, fingerprint {record.get('fingerprint', '?')}",
     ]
-    if commit := facts.get("git_commit"):
-        lines.append(f"- commit {commit}")
+    if commit := facts.get(GIT_COMMIT):
+        changed = ", with changes that were not committed" if facts.get(GIT_DIRTY) == "True" else ""
+        lines.append(f"- commit {commit}{changed}")
     if versions := [f"{name} {facts[name]}" for name in ("python", "torch", "transformers") if name in facts]:
         lines.append(f"- {', '.join(versions)}")
     return lines
+
+
+def _data(spec: Mapping[str, Any]) -> str:
+    counts = [
+        f"{spec[f'{split}_examples']:,} {split}" if spec[f"{split}_examples"] else f"all {split}"
+        for split in ("train", "validation", "test")
+    ]
+    revision = spec.get("task_revision")
+    return f"{', '.join(counts)} examples" + (f", revision {revision}" if revision else "")
 
 
 def _model_row(role: str, spec: Mapping[str, Any], identity: Mapping[str, str]) -> str:

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 from bridge_common.errors import UserError
 from bridge_common.files import read_json
 from bridge_common.metric_names import CONDITIONS, N, accuracy
-from bridge_common.trial_files import RESULT
-from ray_bridge.inference.saved import SAMPLES_FILE, sampled_example
+from bridge_common.trial_files import EVENTS, RESULT
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.config.validation import build
+from ray_bridge.inference.export import ENVIRONMENT_FILE, PLAN_FILE, TRIAL_FILE
+from ray_bridge.inference.places import CONFIG_FILE
+from ray_bridge.inference.saved import SAMPLES_FILE, is_export, sampled_example
 
 if TYPE_CHECKING:
     from ray_bridge.inference.translator import Translator
@@ -30,6 +34,7 @@ def record_problems(translator: "Translator", files: Sequence[str]) -> tuple[str
     """
     folder = translator.saved.folder
     problems = [f"{name} is missing" for name in files if not (folder / name).is_file()]
+    problems += _damaged(translator) if is_export(folder) else []
     rows = translator.saved.samples
     problems += _repeated(rows)
     conditions = [name for name in CONDITIONS if any(f"{name}_output" in row for row in rows)]
@@ -44,6 +49,33 @@ def record_problems(translator: "Translator", files: Sequence[str]) -> tuple[str
     for place, metrics in _reported(translator):
         problems += [f"{place}: {line}" for line in _metric_problems(metrics, len(rows), verdicts)]
     return tuple(problems)
+
+
+def _damaged(translator: "Translator") -> Iterator[str]:
+    """Yield what is wrong with the files of a bundle that are not needed to answer, but to train its trial again."""
+    folder = translator.saved.folder
+    for name in (TRIAL_FILE, PLAN_FILE, ENVIRONMENT_FILE):
+        if not (folder / name).is_file():
+            continue
+        try:
+            record = read_json(folder / name)
+        except UserError:
+            record = None
+        if not isinstance(record, dict):
+            yield f"{name} is damaged"
+        elif name == TRIAL_FILE and not _same_job(record.get("spec"), translator.spec):
+            yield f"{name} is of another trial than {CONFIG_FILE}"
+    events = folder / EVENTS
+    if events.is_file() and not events.read_bytes().endswith(b"}\n"):
+        yield f"{EVENTS} is damaged"
+
+
+def _same_job(record: Any, spec: JobSpec) -> bool:
+    """Return whether a recorded spec is this one; a bundle leaves the folder of the task's data out."""
+    try:
+        return build(JobSpec, dict(record)).replace(task_data=None) == spec.replace(task_data=None)
+    except (UserError, TypeError, ValueError):
+        return False
 
 
 def _verdicts(translator: "Translator", condition: str) -> list[bool]:
@@ -70,10 +102,7 @@ def _reported(translator: "Translator") -> Iterator[tuple[str, Mapping[str, Any]
     result = saved.folder / RESULT
     places = [("the recorded metrics", saved.record)]
     if result.is_file():
-        try:
-            places.append((RESULT, read_json(result)))
-        except ValueError as error:
-            raise UserError(f"{result} is no JSON ({error}): export the translator again") from error
+        places.append((RESULT, read_json(result, "export the translator again")))
     for place, record in places:
         metrics = record.get("metrics") if isinstance(record, Mapping) else None
         yield place, metrics if isinstance(metrics, Mapping) else {}

@@ -15,6 +15,7 @@ from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.validation import build
 from ray_bridge.evaluation.selection import CHECKPOINT, WEIGHTS_FILE
+from ray_bridge.inference.code_record import recorded_code
 from ray_bridge.inference.places import CONFIG_FILE, check_folder, folder_of
 from ray_bridge.inference.trust import check_modules, is_own_trial
 from ray_bridge.models.identity import ModelIdentity
@@ -181,8 +182,8 @@ def _read_ids(file: Path, remedy: str) -> dict[str, str]:
 
 
 def _environment(trial: TrialFolder) -> dict[str, str]:
-    """Return versions, node and GPU of a trial's job, as it recorded them when it started."""
-    facts: dict[str, str] = {}
+    """Return versions and GPU of a trial's job, as it recorded them when it started, and the commit of its code."""
+    facts = recorded_code(trial)
     for event in trial.events() if trial.events_file.is_file() else ():
         if event["kind"] == "tags":
             facts |= {name: value for name, value in event["values"].items() if name != "node"}
@@ -209,7 +210,7 @@ def _of_export(folder: Path, plugins: Collection[str]) -> SavedTranslator:
             weights=weights,
             record=dict(config["record"]),
             exemplars=[read_example(record) for record in config["exemplars"]],
-            identities=_identities(config["models"]),
+            identities=_identities(dict(config["models"])),
             recorded_at=config.get(RECORDED_AT, AT_EXPORT),  # which earlier versions did
             ids=_read_ids(folder / IDS_FILE, remedy),
             samples=_samples(folder / SAMPLES_FILE, remedy),

@@ -132,6 +132,14 @@ def test_lines_of_a_file_end_at_newlines_alone(tmp_path: Path) -> None:
     assert read_questions(tmp_path / "asked.jsonl") == [("a", text), ("b", "x")]
 
 
+def test_a_question_that_is_too_long_is_named_before_others_are_answered(trial: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "asked.jsonl", [{"question": "x"}] * 40 + [{"question": "字 " * 3000}])
+    done = call("translate", trial, "--file", tmp_path / "asked.jsonl")
+    assert "asked.jsonl, question 41: " in str(done.exception)
+    assert "ask a shorter question" in str(done.exception)
+    assert done.output == ""
+
+
 def test_an_id_that_is_null_is_none(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "asked.jsonl", [{"id": None, "question": "x"}, {"id": 7, "question": "y"}])
     assert read_questions(tmp_path / "asked.jsonl") == [("", "x"), ("7", "y")]

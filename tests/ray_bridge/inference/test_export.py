@@ -4,6 +4,7 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from bridge_common.errors import UserError
 from bridge_common.files import read_json, read_jsonl, write_json, write_jsonl
 from cluster.cli.request import make_campaign, parse_phase
 from cluster.cli.translators import export
+from mlflow_utils import declarations, provenance
 from ray_bridge import Translator
 from ray_bridge.config.fingerprint import fingerprint
 from ray_bridge.inference.bundle import verify, write_bundle
@@ -117,6 +119,24 @@ def test_the_card_says_what_was_measured(translator: Translator, bundle: Path) -
     assert "torch" in card
 
 
+@pytest.mark.parametrize("dirty", [True, False])
+def test_card_and_environment_name_the_commit_that_the_driver_declared(
+    dirty: bool, trial: Path, tmp_path: Path
+) -> None:
+    campaign = tmp_path / "campaign"
+    shutil.copytree(trial, campaign / "trials" / "full-0")
+    for name, commit in {"full-0": "a" * 40, "B-0": "b" * 40}.items():
+        tags = provenance.tags() | {"git_commit": commit, "git_dirty": str(dirty)}
+        folder = declarations.relative_path(campaign, campaign / "trials" / name)
+        row: dict[str, Any] = {"folder": folder, "name": name, "fingerprint": "0", "params": {}, "tags": tags}
+        declarations.append(campaign, "trial", "phase1", **row)
+    write_bundle(Translator.load(campaign / "trials" / "full-0", device="cpu").to_export, tmp_path / "bundle")
+    card = (tmp_path / "bundle" / "README.md").read_text()
+    assert f"- commit {'a' * 40}{', with changes that were not committed' if dirty else ''}\n" in card
+    assert "- data: 40 train, 8 validation, 13 test examples\n" in card
+    assert read_json(tmp_path / "bundle" / "environment.json")["trained_on"]["git_commit"] == "a" * 40
+
+
 def test_a_bundle_is_verified_item_by_item(bundle: Path) -> None:
     result = verify(Translator.load(bundle), items=10)
     assert (result.items, result.same, result.same_score, result.differing) == (10, 10, 10, ())
@@ -174,6 +194,13 @@ def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolde
             ),
             "does not hold this translator's weights",
         ),
+        (
+            lambda f: write_json(
+                f / "config.json",
+                (c := read_json(f / "config.json")) | {"spec": c["spec"] | {"hidden_size": 10**9}},
+            ),
+            "memory does not hold a translator with hidden_size=1000000000",
+        ),
         *[
             (lambda f, c=changes: write_json(f / "config.json", read_json(f / "config.json") | c), message)
             for changes, message in (
@@ -181,6 +208,7 @@ def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolde
                 ({"record": 7}, "config.json is damaged"),
                 ({"exemplars": [{"question": "x"}]}, "config.json is damaged"),
                 ({"exemplars": None}, "config.json is damaged"),
+                ({"models": None}, "config.json is damaged"),
                 ({"models": {}}, r"config.json is damaged \(no 'source'\): export the translator again"),
                 ({"models": {"source": {"weights": "0"}, "target": {}}}, "config.json is damaged"),
                 ({"spec": {}}, "source"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge_common.errors import UserError
 from bridge_common.files import read_json, read_jsonl, write_json, write_jsonl
 from ray_bridge import Translator
 from ray_bridge.inference.bundle import verify
@@ -53,6 +54,15 @@ def other_config(folder: Path) -> None:
     write_json(folder / "config.json", config | {"record": record})
 
 
+def other_trial(folder: Path) -> None:
+    trial = read_json(folder / "trial.json")
+    write_json(folder / "trial.json", trial | {"spec": trial["spec"] | {"seed": 7}})
+
+
+def half(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -65,6 +75,14 @@ def other_config(folder: Path) -> None:
         (other_config, "the recorded metrics: accuracy 0.987 of source_alone is reported"),
         (lambda folder: (folder / "result.json").unlink(), "result.json is missing"),
         (lambda folder: (folder / "events.jsonl").unlink(), "events.jsonl is missing"),
+        (lambda folder: (folder / "environment.json").unlink(), "environment.json is missing"),
+        (lambda folder: half(folder / "trial.json"), "trial.json is damaged"),
+        (lambda folder: half(folder / "environment.json"), "environment.json is damaged"),
+        (lambda folder: half(folder / "events.jsonl"), "events.jsonl is damaged"),
+        (lambda folder: (folder / "events.jsonl").write_text(""), "events.jsonl is damaged"),
+        (lambda folder: (folder / "plan.json").write_text("[]"), "plan.json is damaged"),
+        (other_trial, "trial.json is of another trial than config.json"),
+        (lambda folder: write_json(folder / "trial.json", {"spec": 7}), "trial.json is of another trial"),
         (lambda folder: write_json(folder / "result.json", {}), "result.json: no accuracy is reported"),
     ],
 )
@@ -74,6 +92,13 @@ def test_what_does_not_fit_is_said(
     forged = shutil.copytree(bundle, tmp_path / "forged")
     change(forged)
     assert message in problems(translator, forged)
+
+
+def test_a_damaged_result_is_one_remedy(translator: Translator, bundle: Path, tmp_path: Path) -> None:
+    torn = shutil.copytree(bundle, tmp_path / "torn")
+    half(torn / "result.json")
+    with pytest.raises(UserError, match=r"result.json is damaged \([^()]*\): export the translator again$"):
+        problems(translator, torn)
 
 
 def test_a_whole_record_fits(translator: Translator, bundle: Path) -> None:
