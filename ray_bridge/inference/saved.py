@@ -1,6 +1,7 @@
 """Read what a trained translator is made of: from a trial's folder, an exported folder, or the hub."""
 
 import dataclasses
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ def read_saved(place: str | Path, *, revision: str | None = None, plugins: Colle
     """
     local = folder_of(place)
     folder = local or check_folder(_downloaded(str(place), revision))
+    folder = Path(os.path.abspath(folder))  # "." has neither a name nor a parent
     if TrialFolder(folder).begun:
         return _of_trial(TrialFolder(folder), None if local and is_own_trial(local) else plugins)
     return _of_export(folder, plugins)

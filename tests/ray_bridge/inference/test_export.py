@@ -119,9 +119,9 @@ def test_the_card_says_what_was_measured(translator: Translator, bundle: Path) -
     assert "torch" in card
 
 
-@pytest.mark.parametrize("dirty", [True, False])
+@pytest.mark.parametrize(("dirty", "place"), [(True, "../full-0"), (False, ".")])
 def test_card_and_environment_name_the_commit_that_the_driver_declared(
-    dirty: bool, trial: Path, tmp_path: Path
+    dirty: bool, place: str, trial: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = tmp_path / "campaign"
     shutil.copytree(trial, campaign / "trials" / "full-0")
@@ -130,7 +130,10 @@ def test_card_and_environment_name_the_commit_that_the_driver_declared(
         folder = declarations.relative_path(campaign, campaign / "trials" / name)
         row: dict[str, Any] = {"folder": folder, "name": name, "fingerprint": "0", "params": {}, "tags": tags}
         declarations.append(campaign, "trial", "phase1", **row)
-    write_bundle(Translator.load(campaign / "trials" / "full-0", device="cpu").to_export, tmp_path / "bundle")
+    write_json(campaign / "plan.json", {"phase": "phase1"})
+    monkeypatch.chdir(campaign / "trials" / "full-0")
+    write_bundle(Translator.load(place, device="cpu").to_export, tmp_path / "bundle")
+    assert read_json(tmp_path / "bundle" / "plan.json") == {"phase": "phase1"}
     card = (tmp_path / "bundle" / "README.md").read_text()
     assert f"- commit {'a' * 40}{', with changes that were not committed' if dirty else ''}\n" in card
     assert "- data: 40 train, 8 validation, 13 test examples\n" in card
