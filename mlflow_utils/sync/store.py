@@ -149,7 +149,9 @@ class Store:
         from mlflow.entities import Metric
 
         with _sorted_errors():
-            metrics = [Metric(names.mlflow_metric(p.name), p.value, p.time, p.step) for p in points]
+            # What a run has first its compare page opens on.
+            ordered = sorted(points, key=lambda point: point.name not in names.HEADLINES)
+            metrics = [Metric(names.mlflow_metric(p.name), p.value, p.time, p.step) for p in ordered]
             self._client.log_batch(run_id, metrics=metrics)
 
     def describe(self, run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:

@@ -129,19 +129,22 @@ class Trainer:
             self.events.tags(environment(self.worker.device) | data | slow | memory)
             for line in (*slow.values(), *data.values()):
                 warnings.warn(line, stacklevel=2)
-            self.events.metrics(0, self.pair.fast_paths() | self.translator.initialisation)
         resumed = self.step > 0
+        statistics: dict[str, float] = {}
         with NamesOutOfMemory("preparing the frozen models' states"):
             self.prepare()
         self.startup.done("frozen_states")
         if not resumed:
             with NamesOutOfMemory("preparing the frozen models' states"):
-                self._fit_whitening()
+                statistics = self._fit_whitening()
             self.startup.done("statistics")
             self._validate()
             self.startup.done("validation")
-        if self.events and not resumed:
-            self.events.metrics(0, self.startup.metrics())
+        if self.events:  # after the validation: MLflow's page that compares runs opens on what they recorded first
+            self.events.metrics(0, self.pair.fast_paths() | self.translator.initialisation)
+            if not resumed:
+                self.events.metrics(0, statistics)
+                self.events.metrics(0, self.startup.metrics())
         while self.step < self.spec.steps:
             with NamesOutOfMemory("a training step", self.passes.release):
                 self._train_step()
@@ -174,10 +177,10 @@ class Trainer:
         self.source_states.prepare(self.worker, computed)
         self.teacher_states.prepare(self.rows, computed)
 
-    def _fit_whitening(self) -> None:
+    def _fit_whitening(self) -> dict[str, float]:
         """Compute the whitening statistics from all training prompts, or from as many as the job reads or needs.
 
-        A bridge that is not trained is fitted here, from all training prompts.
+        A bridge that is not trained is fitted here, from all training prompts. Returns what is recorded of it.
         """
         width = max(self.pair.source.hidden_size, self.pair.target.hidden_size)
         read = max(LEAST_PROMPTS, min(self.spec.steps * self.spec.batch_size, PROMPTS_A_DIMENSION * width))
@@ -192,9 +195,8 @@ class Trainer:
             metrics = self.translator.fit_regression(sources, teacher, self.worker)
         else:
             metrics = self.translator.fit_whitening(sources, self.worker)
-        if self.events:
-            self.events.metrics(0, metrics)
         self._start_average()
+        return metrics
 
     def _source_states(self, examples: Sequence[Example]) -> SourceBatch:
         self.alive.sign("statistics")

@@ -35,6 +35,8 @@ return cells.sort((a, b) => a[0] - b[0]).map(cell => cell[1]);
 NAMES = "return [...document.querySelectorAll('a[href*=\"/runs/\"]')].map(e => e.innerText.trim())"
 # The names of the axes of a chart of parallel coordinates, from left to right.
 AXES = "return [...document.querySelectorAll('.parcoords .dimension text.label')].map(e => e.textContent)"
+# The same on the page that compares runs.
+TITLES = "return [...document.querySelectorAll('.parcoords .axis-title')].map(e => e.textContent)"
 # The colours of a chart's bars.
 BARS = "return [...document.querySelectorAll('.barlayer .point path')].map(bar => getComputedStyle(bar).fill)"
 # Red, green and blue of its highest and lowest line, left of the last axis.
@@ -149,6 +151,8 @@ def test_the_compare_page_has_a_column_a_trial_with_its_toggles(
         assert rows[f"toggle.{key}"] == ["off" if name == f"no-{key}" else "on" for name in names]
     assert not any(cell.startswith("-") for cell in rows["Duration"])
     assert "kl_alignment" not in rows, "no toggle twice"
+    axes = WebDriverWait(browser, 30, 0.2).until(lambda opened: opened.execute_script(TITLES))
+    assert axes[-1] == "validation/accuracy/bridged", "parallel coordinates open on an accuracy"
 
 
 @pytest.mark.parametrize(

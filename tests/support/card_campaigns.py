@@ -82,8 +82,10 @@ def _write_curves(path: Path, trial: PlannedTrial, points: int, began: float) ->
     rows = [status_event("RUNNING", began)]
     for point in range(1, points + 1):
         share = point / points
-        values = {"loss/total": 2.6 * (1 - share) ** 2 + 0.5 + 0.05 * noise.random() + (0.7 - goal)}
-        values["validation/accuracy/bridged"] = max(0.0, goal * (1 - (1 - share) ** 2) + 0.04 * (noise.random() - 0.5))
+        loss = 2.6 * (1 - share) ** 2 + 0.5 + 0.05 * noise.random() + (0.7 - goal)
+        reached = max(0.0, goal * (1 - (1 - share) ** 2) + 0.04 * (noise.random() - 0.5))
+        # A job validates before its first step.
+        values = {"validation/n": 128, "validation/accuracy/bridged": reached, "loss/total": loss}
         rows.append({"kind": "metrics", "time": began + 70 * share, "step": 40 * point, "values": values})
     files.write_jsonl(path, rows)
 

@@ -5,6 +5,17 @@ from pathlib import Path
 from mlflow_utils.sync.points import Point
 from mlflow_utils.sync.store import Store
 from mlflow_utils.tracking_uri import default_tracking_uri
+from tests.support import mlflow_records
+
+
+def test_what_matters_is_the_first_metric_of_a_run(storage: Path) -> None:
+    """MLflow's page that compares runs opens on it."""
+    store = Store(default_tracking_uri(storage), "demo", storage / "artifacts")
+    run = store.create("full", {"kind": "trial"}, 1000)
+    named = ("validation/n", "validation/accuracy/bridged", "fast/source/fused")
+    store.log_points(run, [Point(name, 1.0, 3000, 0) for name in named])
+    metrics = mlflow_records.client(default_tracking_uri(storage)).get_run(run).data.metrics
+    assert next(iter(metrics)) == "validation/accuracy/bridged"
 
 
 def test_only_a_run_without_metrics_is_removed(storage: Path) -> None:

@@ -7,7 +7,6 @@ from unittest import mock
 import pytest
 import torch
 
-from bridge_common.files import read_log
 from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
@@ -24,16 +23,11 @@ def trainer_of(folders: PairFolders, folder: Path, cache: Path | None = None, **
     )
 
 
-def recorded(folder: Path) -> dict[str, float]:
-    values = [event["values"] for event in read_log(folder / "events.jsonl") if event["kind"] == "metrics"]
-    return {name: value for row in values for name, value in row.items() if name.startswith("whitening/")}
-
-
 @pytest.mark.parametrize(("steps", "prompts"), [(100, 330), (70, 280), (2, 256)])
 def test_as_many_prompts_as_the_job_reads(folders: PairFolders, tmp_path: Path, steps: int, prompts: int) -> None:
-    trainer_of(folders, tmp_path, steps=steps)._fit_whitening()
-    assert recorded(tmp_path)["whitening/rows"] == prompts
-    assert 0 < recorded(tmp_path)["whitening/shrinkage"] < 1
+    recorded = trainer_of(folders, tmp_path, steps=steps)._fit_whitening()
+    assert recorded["whitening/rows"] == prompts
+    assert 0 < recorded["whitening/shrinkage"] < 1
 
 
 def test_the_source_is_not_run_again_for_them(folders: PairFolders, tmp_path: Path) -> None:
