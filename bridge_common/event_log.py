@@ -13,11 +13,12 @@ the log, so that readers see each step once.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge_common.files import append_jsonl, log_rows, read_log
+from bridge_common.files import append_jsonl, log_rows
+from bridge_common.step_set import StepSet
 
 CHUNK = 1 << 18  # bytes that `read` returns at once
 
@@ -33,16 +34,14 @@ class EventLog:
         """
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._written: set[tuple[int, str]] = set()
-        for event in read_log(path):
+        self._written: dict[str, StepSet] = {}  # steps by the names of their metrics
+        for event in stream(path):
             if event.get("kind") == "metrics":
-                self._written.add(_key(event["step"], event["values"]))
+                self._is_new(event["step"], event["values"])
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Append the metrics of a step, unless the log already has metrics of these names for this step."""
-        key = _key(step, values)
-        if key not in self._written:
-            self._written.add(key)
+        if self._is_new(step, values):
             self._append({"kind": "metrics", "step": step, "values": dict(values)})
 
     def tags(self, values: Mapping[str, str]) -> None:
@@ -53,16 +52,20 @@ class EventLog:
         """Append the path of a file to record, relative to the trial's folder."""
         self._append({"kind": "artifact", "path": path})
 
+    def _is_new(self, step: int, values: Mapping[str, float]) -> bool:
+        return self._written.setdefault(json.dumps(sorted(values)), StepSet()).add(step)
+
     def _append(self, event: dict[str, Any]) -> None:
         append_jsonl(self.path, {"kind": event["kind"], "time": round(time.time(), 3), **event})
 
 
-def read(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
+def read(path: Path, position: int, until: int | None = None) -> tuple[list[dict[str, Any]], int]:
     """Read whole events from a byte position on, up to `CHUNK` bytes of them.
 
     Args:
         path: the event log, which need not exist yet.
         position: end of the previous read. A file that is shorter was replaced, and is read from its start.
+        until: byte position after the last event that is wanted; the end of the file by default.
 
     Returns:
         The events, and the position after the last of them; it is unchanged if there is nothing new.
@@ -76,8 +79,20 @@ def read(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
         data = file.read(CHUNK)
         if b"\n" not in data:
             data += file.readline()
+    if until is not None:
+        data = data[: max(0, until - start)]
     return log_rows(data), start + data.rfind(b"\n") + 1
 
 
-def _key(step: int, values: Mapping[str, float]) -> tuple[int, str]:
-    return step, json.dumps(sorted(values))
+def stream(path: Path, start: int = 0, until: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the whole events between two byte positions, of which a part at a time is in memory.
+
+    A log may hold millions of metric values: as objects they take twenty times the room that they take on disk.
+    """
+    position = start
+    while True:
+        events, end = read(path, position, until)
+        if end == position:
+            return
+        yield from events
+        position = end

@@ -5,7 +5,7 @@ Driver, job, recorder and reports exchange data through this folder alone. A tri
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,9 +174,13 @@ class TrialFolder:
                 return str(record["fingerprint"])
         return None
 
-    def events(self, start: int = 0, until: int | None = None) -> list[dict[str, Any]]:
-        """Read all whole events, or those between two byte positions."""
-        return files.read_log(self.events_file, start, until)
+    def events(self) -> list[dict[str, Any]]:
+        """Read all whole events at once; `stream_events` holds a part at a time."""
+        return list(self.stream_events())
+
+    def stream_events(self, start: int = 0, until: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield all whole events, or those between two byte positions (`event_log.stream`)."""
+        return event_log.stream(self.events_file, start, until)
 
     def events_from(self, position: int) -> tuple[list[dict[str, Any]], int]:
         """Read the next whole events from a byte position on, and the position after them (`event_log.read`)."""

@@ -142,7 +142,7 @@ def history(campaign: Path | str, prefixes: Iterable[str] = ("",)) -> "pd.DataFr
     parts = []
     for trial in _load(Path(campaign)).trials.values():
         steps: dict[int, Row] = {}
-        for event in trial.folder.events():
+        for event in trial.folder.stream_events():
             if event["kind"] == "metrics":
                 values, row = event["values"], steps.get(event["step"])
                 if not everything:
@@ -186,9 +186,10 @@ def _load(campaign: Path) -> Declarations:
 
 
 def _run_of_trial(campaign: Path, trial: Trial, declared: Declarations) -> Run:
-    reported, metrics, times = None, {}, [trial.started]
-    for event in trial.folder.events():
-        times.append(event["time"])
+    reported, metrics, first, last = None, {}, None, None
+    for event in trial.folder.stream_events():
+        last = event["time"]
+        first = last if first is None else first
         if event["kind"] == "status":
             reported = event["status"]
         elif event["kind"] == "metrics":
@@ -202,8 +203,8 @@ def _run_of_trial(campaign: Path, trial: Trial, declared: Declarations) -> Run:
         seed=trial.tags.get(names.SEED),
         fingerprint=trial.fingerprint,
         status=status,
-        started=points.milliseconds(min(times[:2])),
-        ended=points.milliseconds(times[-1]) if len(times) > 1 else None,
+        started=points.milliseconds(min(trial.started, first if first is not None else trial.started)),
+        ended=points.milliseconds(last) if last is not None else None,
         folder=str(trial.folder.path.resolve()),
         params=trial.params,
         metrics={names.metric_name(name): float(v) for name, v in metrics.items() if not metric_names.is_series(name)},

@@ -240,9 +240,10 @@ def backlog(declared: Declarations, folder: Path, tracking_uri: str, reason: str
     key, trials, unsent_points = sent_state.store_key(tracking_uri), 0, 0
     for trial in declared.trials.values():
         sent = SentState.load(trial.folder.sent_file, f"{key}/{trial.phase}")
-        events = trial.folder.events(start=sent.position)
+        unsent_events = trial.folder.events_from(sent.position)[1] != sent.position
         ended = declared.phases[trial.phase].status in trial_files.FINAL
-        if sent.run_id is None or events or (ended and sent.status not in trial_files.FINAL):
+        if sent.run_id is None or unsent_events or (ended and sent.status not in trial_files.FINAL):
+            events = trial.folder.stream_events(start=sent.position)
             trials, unsent_points = trials + 1, unsent_points + sum(1 for _ in points.points(events))
     unsent_phases = [
         phase

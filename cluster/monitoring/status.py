@@ -118,10 +118,12 @@ def _trial_line(campaign: Campaign, name: str) -> str:
         return f"{label}: failed: {error['error']}"
     if not folder.events_file.is_file():
         return f"{label}: not started"
-    events = folder.events()
-    steps = [event["step"] for event in events if event.get("kind") == "metrics"]
-    line = f"{label}: step {max(steps, default=0)} of {trial.spec.steps}"
+    step, stalled = 0, ""
+    for event in folder.stream_events():
+        if event.get("kind") == "metrics":
+            step = max(step, event["step"])
+        stalled = event.get("values", {}).get(heartbeat.STALLED, stalled)
+    line = f"{label}: step {step} of {trial.spec.steps}"
     if campaign.records.is_driven() and (note := no_step(campaign, name, time.time())):
         line += f", {note}"
-    stalls = [event["values"][heartbeat.STALLED] for event in events if heartbeat.STALLED in event.get("values", ())]
-    return line + (f"; earlier: {stalls[-1]}" if stalls else "")
+    return line + (f"; earlier: {stalled}" if stalled else "")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from bridge_common import metric_names
+from bridge_common.step_set import StepSet
 from mlflow_utils import names
 
 
@@ -45,16 +46,15 @@ class SeenPoints:
     """
 
     def __init__(self) -> None:
-        self._seen: set[tuple[str, int] | tuple[str, int, str]] = set()
+        self._steps: dict[str, StepSet] = {}  # of training curves, which have nearly all points
+        self._others: set[tuple[str, int, str]] = set()
 
     def add(self, point: Point) -> bool:
         """Remember a point and return whether it is new."""
-        identity = (
-            (point.name, point.step)
-            if metric_names.is_series(point.name)
-            else (point.name, point.step, repr(point.value))
-        )
-        if identity in self._seen:
+        if metric_names.is_series(point.name):
+            return self._steps.setdefault(point.name, StepSet()).add(point.step)
+        identity = (point.name, point.step, repr(point.value))
+        if identity in self._others:
             return False
-        self._seen.add(identity)
+        self._others.add(identity)
         return True

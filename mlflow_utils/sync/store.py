@@ -135,14 +135,15 @@ class Store:
         except GoneError:
             return False
 
-    def points(self, run_id: str) -> list[Point]:
-        """Return all points of a run, under their recorded names."""
+    def points(self, run_id: str) -> Iterator[Point]:
+        """Yield all points of a run, under their recorded names; of one metric at a time, as there may be millions."""
         with _sorted_errors():
             shown = list(self._client.get_run(run_id).data.metrics)
-            histories = [self._client.get_metric_history(run_id, name) for name in shown]
-        return [
-            Point(names.recorded_metric(m.key), m.value, m.timestamp, m.step) for history in histories for m in history
-        ]
+        for name in shown:
+            with _sorted_errors():
+                history = self._client.get_metric_history(run_id, name)
+            for metric in history:
+                yield Point(names.recorded_metric(metric.key), metric.value, metric.timestamp, metric.step)
 
     def log_points(self, run_id: str, points: Sequence[Point]) -> None:
         """Send up to `BATCH` points; MLflow keeps a point that it already has once."""

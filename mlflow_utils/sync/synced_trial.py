@@ -42,7 +42,7 @@ class SyncedTrial(SyncedRun):
         )
         self._folder, self._words = trial.folder, ""
         self._batch = BATCH
-        self._in_store: list[Point] = []  # points of an existing run that the state file did not know
+        self._found: str | None = None  # an existing run that the state file did not know: its points are seen, too
         self._seen: SeenPoints | None = None  # None: to be rebuilt from the event log
         self._reported: tuple[str | None, float | None] = (None, None)  # last status event: status and time
         self._statuses: list[tuple[str, float]] = []  # all status events, and the end of attempts that have none
@@ -50,8 +50,8 @@ class SyncedTrial(SyncedRun):
         self._latest: dict[str, Point] = {}
 
     def load_existing(self, store: Store, run_id: str) -> None:
-        """Read the run's points from the store, so that none is sent again under another time."""
-        self._in_store, self._seen = store.points(run_id), None
+        """Let the run's points be read from the store, so that none is sent again under another time."""
+        self._found, self._seen = run_id, None
 
     def sync(
         self, store: Store, trial: Trial, parent: str, ended: tuple[str, float] | None, stop: Callable[[], bool]
@@ -83,10 +83,12 @@ class SyncedTrial(SyncedRun):
             self.upload(store, self._folder.path, [trial_files.SPEC])
             while not stop():
                 if self._seen is None:
-                    self._reread_sent_events()
+                    self._reread_sent_events(store)
                 events, position = self._folder.events_from(self.sent.position)
                 if position == self.sent.position:
                     self._finish(store, ended)
+                    if self._is_complete(ended is not None):
+                        self._release()
                     return
                 self._send(store, events)
                 self.sent.position = position
@@ -98,7 +100,7 @@ class SyncedTrial(SyncedRun):
 
     def _release(self) -> None:
         """Forget the points of a trial that the store has whole; they are read again if its log grows."""
-        self._seen, self._in_store, self._latest = None, [], {}
+        self._seen, self._found, self._latest = None, None, {}
 
     def _is_complete(self, phase_ended: bool) -> bool:
         """Return whether the store has everything of a trial that ended, so that no request is needed."""
@@ -111,13 +113,14 @@ class SyncedTrial(SyncedRun):
             and (not result.exists() or sent.files.get(trial_files.RESULT) == file_version(result))
         )
 
-    def _reread_sent_events(self) -> None:
+    def _reread_sent_events(self, store: Store) -> None:
         """Rebuild seen points, latest values and reported status from the part of the event log that was sent."""
         self._seen, self._latest, self._reported = SeenPoints(), {}, (None, None)
         self._statuses, self._last_event = [], 0.0
-        for point in self._in_store:
+        for point in store.points(self._found) if self._found is not None else ():
             self._seen.add(point)
-        self._new_points(self._folder.events(until=self.sent.position))
+        for event in self._folder.stream_events(until=self.sent.position):
+            self._new_points([event])
 
     def _new_points(self, events: list[dict[str, Any]]) -> list[Point]:
         """Return the points of the events that are new; note latest values and the reported status."""

@@ -186,7 +186,7 @@ def _read_ids(file: Path, remedy: str) -> dict[str, str]:
 def _environment(trial: TrialFolder) -> dict[str, str]:
     """Return versions and GPU of a trial's job, as it recorded them when it started, and the commit of its code."""
     facts = recorded_code(trial)
-    for event in trial.events() if trial.events_file.is_file() else ():
+    for event in trial.stream_events():
         if event["kind"] == "tags":
             facts |= {name: value for name, value in event["values"].items() if name != "node"}
     return facts

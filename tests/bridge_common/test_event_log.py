@@ -86,3 +86,20 @@ def test_reading_in_chunks_gives_every_event_once(
                 break
             read, position = read + events, after
     assert read == rows
+
+
+def test_a_log_is_streamed_between_any_two_events_as_it_is_read_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    assert list(event_log.stream(path)) == []
+    rows = [event(step) for step in range(9)]
+    files.write_jsonl(path, rows)
+    ends = [0, *(position + 1 for position, byte in enumerate(path.read_bytes()) if byte == ord("\n"))]
+    with pytest.MonkeyPatch.context() as patch:
+        for chunk in (1, 100, 1 << 18):
+            patch.setattr(event_log, "CHUNK", chunk)
+            for first, start in enumerate(ends):
+                for last, until in enumerate(ends):
+                    assert list(event_log.stream(path, start, until)) == rows[first:last]
+    path.write_bytes(path.read_bytes()[:-3])
+    assert list(event_log.stream(path)) == rows[:-1], "an incomplete event ends it"
+    assert list(event_log.stream(path, 10_000)) == rows[:-1], "a log that was replaced is read from its start"

@@ -61,7 +61,7 @@ def test_events_are_read_whole_or_from_where_the_last_reading_ended(tmp_path: Pa
     folder.append_status(trial_files.KILLED)
     assert [event["status"] for event in folder.events_from(position)[0]] == [trial_files.KILLED]
     assert [event["status"] for event in folder.events()] == [trial_files.RUNNING, trial_files.KILLED]
-    assert folder.events(until=position) == first
+    assert list(folder.stream_events(until=position)) == first
 
 
 def test_trials_are_listed_by_campaign_and_by_storage(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def curves(trials: Trials, metric: str) -> dict[str, list[Curve]]:
 
 def _curve(trial: TrialFolder, metric: str) -> Curve:
     values: dict[int, float] = {}
-    for event in trial.events():
+    for event in trial.stream_events():
         if event["kind"] == "metrics" and metric in event["values"]:
             values.setdefault(event["step"], event["values"][metric])
     steps = sorted(values)[:: max(1, len(values) // MOST_POINTS)]

@@ -256,7 +256,7 @@ class CampaignFolder:
 
 def trained_by(trial: TrialFolder) -> list[str]:
     """Return the digests of the code that trained a trial until now, the latest last; none before its first step."""
-    begun = any(event["kind"] == "metrics" and event["step"] > 0 for event in trial.events())
+    begun = any(event["kind"] == "metrics" and event["step"] > 0 for event in trial.stream_events())
     try:
         return list((trial.spec() or {}).get("code", ())) if begun else []
     except UserError:  # damaged: `begin` writes it again

@@ -29,4 +29,4 @@ def test_only_a_run_without_metrics_is_removed(storage: Path) -> None:
     assert store.find({"kind": "trial"}) == [used]
     assert (store.is_active(empty), store.is_active(used)) == (False, True)
     assert store.run_ids() == {empty, used}, "deleted runs are known"
-    assert store.points(used) == [Point("loss/total", 0.5, 3000, 1)]
+    assert list(store.points(used)) == [Point("loss/total", 0.5, 3000, 1)]
