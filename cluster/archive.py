@@ -36,7 +36,9 @@ def archive(logs: Iterable[Path], into: Path, *, when: datetime | None = None) -
         UserError: nothing to move, a log that does not exist, or an archive inside what it should archive.
             Nothing has been moved then.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
+
+    from bridge_common.locks import file_lock
 
     into = Path(os.path.abspath(into))
     sources = _outermost(Path(os.path.abspath(log)) for log in logs)
@@ -51,7 +53,7 @@ def archive(logs: Iterable[Path], into: Path, *, when: datetime | None = None) -
         raise UserError("nothing to archive: name the logs to move")
     into.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(into / ".lock", timeout=10):
+        with file_lock(into / ".lock", timeout=10):
             folder = into
             for plan in unfinished:
                 folder = _move_planned(plan.parent)

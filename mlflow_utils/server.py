@@ -1,5 +1,6 @@
 """Run MLflow's web server on a campaign's store, as a process of its own; MLflow is not imported here."""
 
+import importlib.util
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from bridge_common.errors import UserError
+from mlflow_utils.tracking_uri import ARTIFACTS
 
 HOST, PORT = "127.0.0.1", 5000
 START_LIMIT = 120.0  # seconds
@@ -26,7 +28,7 @@ class Server:
     def __init__(
         self,
         backend: str,
-        artifacts: Path,
+        artifacts: Path | str,
         *,
         host: str = HOST,
         port: int = PORT,
@@ -37,7 +39,7 @@ class Server:
 
         Args:
             backend: URI of the database, `sqlite:///PATH` or `postgresql://...`.
-            artifacts: folder of the artifacts.
+            artifacts: folder of the artifacts, or an address such as `s3://BUCKET/PATH`.
             host: address to listen on; the default is reachable from this machine only.
             port: port to listen on.
             allowed_hosts: comma-separated names by which other machines may address the server.
@@ -46,7 +48,7 @@ class Server:
         self.url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
         self._host, self._port, self._log = host, port, log
         self._command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend]
-        self._command += ["--artifacts-destination", str(artifacts.resolve()), "--workers", "1"]
+        self._command += ["--artifacts-destination", artifacts_place(artifacts), "--workers", "1"]
         self._command += ["--host", host, "--port", str(port)]
         self._command += ["--allowed-hosts", allowed_hosts] if allowed_hosts else []
         self.process: subprocess.Popen[bytes] | None = None
@@ -129,6 +131,19 @@ class Server:
         self.stop()
 
 
+def artifacts_place(artifacts: Path | str) -> str:
+    """Return where a server keeps artifacts, as MLflow takes it: an address, or the whole path of a folder.
+
+    Raises:
+        UserError: the address is on S3, and the package that MLflow needs for it is not installed.
+    """
+    if "://" not in str(artifacts):
+        return str(Path(artifacts).expanduser().resolve())
+    if str(artifacts).startswith("s3://") and importlib.util.find_spec("boto3") is None:
+        raise UserError("artifacts on S3 need the package boto3: pip install 'ray-bridge[s3]'")
+    return str(artifacts)
+
+
 def is_up(url: str, timeout: float = 2.0) -> bool:
     """Return whether an MLflow server answers at an address within `timeout` seconds."""
     try:
@@ -142,6 +157,7 @@ def serve(
     tracking_uri: str,
     storage: Path,
     *,
+    artifacts: str | None = None,
     host: str = HOST,
     port: int = PORT,
     allowed_hosts: str | None = None,
@@ -152,6 +168,7 @@ def serve(
     Args:
         tracking_uri: URI of the store's database. If it is the address of a server, that address is printed instead.
         storage: folder of `mlartifacts`; created if needed.
+        artifacts: where artifacts are kept instead, a folder or an address such as `s3://BUCKET/PATH`.
         host: address to listen on; the default is reachable from this machine only.
         port: port to listen on.
         allowed_hosts: comma-separated names by which other machines may address the server.
@@ -161,13 +178,13 @@ def serve(
         The server's exit status; 0 after an interruption.
 
     Raises:
-        UserError: the port is taken, or the server does not start.
+        UserError: the port is taken, the server does not start, or a package for the artifacts' address is missing.
     """
     if tracking_uri.startswith("http"):
         echo(f"{tracking_uri} is a server already: open it in a browser")
         return 0
     storage.mkdir(parents=True, exist_ok=True)
-    server = Server(tracking_uri, storage / "mlartifacts", host=host, port=port, allowed_hosts=allowed_hosts)
+    server = Server(tracking_uri, artifacts or storage / ARTIFACTS, host=host, port=port, allowed_hosts=allowed_hosts)
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt

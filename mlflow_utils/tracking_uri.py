@@ -7,7 +7,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from urllib.error import URLError
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 from bridge_common.errors import UserError
@@ -18,7 +18,10 @@ DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 
 def default_tracking_uri(storage: Path) -> str:
     """Return the URI of the default store: a SQLite database in the storage folder, with artifacts in `mlartifacts`."""
-    return f"sqlite:///{Path(storage).resolve()}/{DATABASE}"
+    path = str(Path(storage).resolve())
+    for sign in "%?":  # what SQLAlchemy takes for more than a sign of the path; old URIs of other paths stay the same
+        path = path.replace(sign, quote(sign, safe=""))
+    return f"sqlite:///{path}/{DATABASE}"
 
 
 def shown(uri: str) -> str:
@@ -43,7 +46,7 @@ def check(tracking_uri: str, timeout: float = 5.0) -> None:
     if scheme in ("http", "https"):
         _check_server(tracking_uri, timeout)
     elif scheme == "sqlite":
-        _check_sqlite(Path(rest.removeprefix("/")), timeout)
+        _check_sqlite(Path(unquote(rest.removeprefix("/"))), timeout)
     elif scheme.partition("+")[0] == "postgresql":
         _check_postgresql(tracking_uri, scheme.partition("+")[2], timeout)
     else:

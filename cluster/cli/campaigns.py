@@ -18,7 +18,7 @@ from cluster.cli.options import (
     start_options,
     storage_option,
 )
-from cluster.program import program
+from cluster.program import command
 from tune_spaces.campaign import Campaign
 from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.campaigns import choose
@@ -89,7 +89,7 @@ def stop_campaign(storage: Path, name: str | None, timeout: float) -> int:
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if not folder.is_driven():
-            print(f"{chosen} has stopped; to continue: {program()} resume --storage {storage} --name {chosen}")
+            print(f"{chosen} has stopped; to continue: {command('resume', '--storage', storage, '--name', chosen)}")
             return 0
         time.sleep(POLL_S)
     print(f"{chosen} was asked to stop, and still runs after {timeout:g} s")

@@ -68,10 +68,13 @@ def report(storage: Path, name: str | None, out: Path) -> None:
 @click.command()
 @storage_option
 @click.option("--tracking-uri", type=URI, help="database to serve  [default: SQLite in the storage]")
+@click.option("--artifacts", type=URI, help="folder, or s3://BUCKET/PATH  [default: mlartifacts in the storage]")
 @click.option("--host", type=TEXT, default="127.0.0.1", help="address to listen on")
 @click.option("--port", type=PORT, default=5000, help="port to listen on")
 @click.option("--allowed-hosts", type=URI, help="names under which other machines may reach it, with commas")
-def ui(storage: Path, tracking_uri: str | None, host: str, port: int, allowed_hosts: str | None) -> int:
+def ui(
+    storage: Path, tracking_uri: str | None, artifacts: str | None, host: str, port: int, allowed_hosts: str | None
+) -> int:
     """Serve MLflow's pages over a storage."""
     from mlflow_utils.server import serve
     from mlflow_utils.tracking_uri import DATABASE, check, default_tracking_uri
@@ -81,7 +84,9 @@ def ui(storage: Path, tracking_uri: str | None, host: str, port: int, allowed_ho
         raise UserError(f"no campaign was recorded in {storage}: name another --storage, or a --tracking-uri")
     uri = tracking_uri or default_tracking_uri(storage)
     check(uri)
-    return serve(uri, storage, host=host, port=port, allowed_hosts=allowed_hosts, echo=click.echo)
+    return serve(
+        *(uri, storage), artifacts=artifacts, host=host, port=port, allowed_hosts=allowed_hosts, echo=click.echo
+    )
 
 
 @click.command()

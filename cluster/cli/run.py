@@ -1,6 +1,7 @@
 """Run a phase from the command line: preflight, then the campaign with progress, tracking and reports."""
 
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -237,7 +238,10 @@ def _to_resume(campaign: Campaign) -> str:
     policy = campaign.policy()
     missing = [name for name in policy.wanted() if name not in policy.outcomes]
     left = f"not finished: {', '.join(missing)}; " if missing else ""
-    return f"({left}to resume: python -m cluster resume --storage {campaign.storage} --name {campaign.name})"
+    resume = shlex.join(
+        ["python", "-m", "cluster", "resume", "--storage", str(campaign.storage), "--name", campaign.name]
+    )
+    return f"({left}to resume: {resume})"
 
 
 @contextmanager

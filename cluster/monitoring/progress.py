@@ -13,9 +13,9 @@ from typing import Any, TextIO
 from bridge_common import heartbeat, metric_names, trial_files
 from bridge_common.threads import repeating
 from bridge_common.trial_folder import TrialFolder
-from cluster.monitoring.text import WIDTH, accuracy_in_words, wrapped
+from cluster.monitoring.text import WIDTH, accuracy_in_words, unbroken, wrapped
 from cluster.monitoring.tracking import tracking_uri_of
-from cluster.program import program
+from cluster.program import command
 from mlflow_utils.pages import campaign_url
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.plan import PlannedTrial
@@ -76,8 +76,8 @@ class Progress:
                 console=Console(file=self.out),
             )
             self._bars.start()
-        self._print(f"campaign {self.campaign.name} in {self.campaign.folder}")
-        self._print(f"card, written when it ends: {self.campaign.folder / trial_files.CARD}")
+        self._print(f"campaign {self.campaign.name} in {unbroken(self.campaign.folder)}")
+        self._print(f"card, written when it ends: {unbroken(self.campaign.folder / trial_files.CARD)}")
         self._reader.__enter__()
         return self
 
@@ -109,7 +109,8 @@ class Progress:
         self._address = campaign_url(self.campaign.folder, uri)
         if self._address is not None:
             served = uri.startswith("http")
-            served_by = "" if served else f", served by: {program()} ui --storage {self.campaign.storage}"
+            ui = unbroken(command("ui", "--storage", self.campaign.storage))
+            served_by = "" if served else f", served by: {ui}"
             self._print(f"MLflow{served_by}")
             self._write(self._address)
 

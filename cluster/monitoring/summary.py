@@ -8,9 +8,9 @@ from bridge_common.intervals import wilson
 from bridge_common.metric_names import CONDITIONS
 from bridge_common.shown_names import condition_name, group_name
 from bridge_common.trial_folder import TrialFolder
-from cluster.monitoring.text import WIDTH, wrapped
+from cluster.monitoring.text import WIDTH, unbroken, wrapped
 from cluster.monitoring.tracking import tracking_uri_of
-from cluster.program import program
+from cluster.program import command
 from mlflow_utils.pages import campaign_url
 from tune_spaces.analysis.gains import gain_lines
 from tune_spaces.campaign import Campaign
@@ -147,18 +147,19 @@ def _unfinished(campaign: Campaign, policy: Policy) -> list[str]:
     return [
         *([f"limit: {limit}"] if limit else []),
         f"not finished: {', '.join(missing)}",
-        f"to resume: {program()} resume --storage {campaign.storage} --name {campaign.name}",
+        f"to resume: {unbroken(command('resume', '--storage', campaign.storage, '--name', campaign.name))}",
     ]
 
 
 def _places(campaign: Campaign) -> list[str]:
     uri = tracking_uri_of(campaign)
     address = campaign_url(campaign.folder, uri)
-    served = [] if uri.startswith("http") else [f"to view them: {program()} ui --storage {campaign.storage}"]
+    ui = unbroken(command("ui", "--storage", campaign.storage))
+    served = [] if uri.startswith("http") else [f"to view them: {ui}"]
     return [
-        f"records: {campaign.folder}",
-        *([f"card: {card}"] if (card := campaign.folder / trial_files.CARD).is_file() else []),
-        f"tracking: {uri}",
+        f"records: {unbroken(campaign.folder)}",
+        *([f"card: {unbroken(card)}"] if (card := campaign.folder / trial_files.CARD).is_file() else []),
+        f"tracking: {unbroken(uri)}",
         *served,
         *([f"runs: {address}", f"charts: {address}&compareRunsMode=CHART"] if address else []),
     ]

@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from bridge_common import files
 from bridge_common.errors import UserError
+from bridge_common.locks import file_lock
 
 _BEGIN = re.compile(r"<!-- begin run (\S.*?) ([0-9a-f]{12}) -->\s*")
 _END = re.compile(r"<!-- end run (\S.*?) -->\s*")
@@ -76,7 +77,7 @@ def update(folder: Path, documents: Mapping[str, Mapping[str, str]], headers: Ma
     folder.mkdir(parents=True, exist_ok=True)
     changed = []
     try:
-        with FileLock(folder / LOCK, timeout=LOCK_TIMEOUT):
+        with file_lock(folder / LOCK, timeout=LOCK_TIMEOUT):
             for name, sections in documents.items():
                 path = (folder / name).resolve()
                 before = _read(path)

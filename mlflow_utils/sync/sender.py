@@ -9,9 +9,10 @@ import threading
 import time
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from bridge_common import trial_files
+from bridge_common.locks import file_lock
 from mlflow_utils import experiment_view, names
 from mlflow_utils.declarations import Declarations, Phase, Trial
 from mlflow_utils.sync.sent_state import store_key
@@ -80,7 +81,7 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         """Sync until drained or stopped. No error leaves the thread; each becomes `reason`."""
-        process_lock = FileLock(self._folder / names.SENDER_LOCK)
+        process_lock = file_lock(self._folder / names.SENDER_LOCK)
         while not self._stopped.is_set():
             last_attempt = self._draining.is_set()
             try:

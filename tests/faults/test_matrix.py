@@ -12,6 +12,10 @@ PAGE = ROOT / "docs" / "reliability.md"
 FAULTS = {
     "SIGKILL": {"worker", "trial actor", "Train controller", "driver", "raylet", "head", "host", "tracking server"},
     "SIGSTOP": {"worker", "trial actor", "Train controller", "driver", "raylet", "head", "tracking server"},
+    "away": {"bucket"},
+    "millions of points": {"outage"},
+    "path": {"storage"},
+    "no locks, no hard links": {"file system"},
     "SIGUSR2, from Slurm": {"training"},
     "away, 10 s and more": {"PostgreSQL"},
     "SIGTERM, SIGINT": {"start", "training", "evaluation"},

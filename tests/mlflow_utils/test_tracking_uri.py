@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from bridge_common.errors import UserError
 from mlflow_utils.tracking_uri import check, default_tracking_uri
@@ -40,6 +41,21 @@ def test_a_usable_store_is_accepted(tmp_path: Path) -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(UserError, match="pip install no_such_driver"):
         check("postgresql+no_such_driver://me@127.0.0.1/runs")
+
+
+@pytest.mark.parametrize("name", ["plain", "Größe der Läufe ß 模型", "a?b=c", "50%", "a%41b", "a#b", "a@b:c", "it's"])
+def test_the_default_database_is_in_its_storage_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    storage = tmp_path / name
+    storage.mkdir()
+    uri = default_tracking_uri(storage)
+    check(uri)
+    with sqlalchemy.create_engine(uri).begin() as connection:
+        connection.execute(sqlalchemy.text("create table one (two int)"))
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*.db")] == [Path(name, "mlflow.db")]
+    check(uri)
+    (storage / "mlflow.db").write_text("this is not a database, by any means" * 100)
+    with pytest.raises(UserError, match="not a usable SQLite"):
+        check(uri)
 
 
 class Answers(http.server.BaseHTTPRequestHandler):

@@ -27,7 +27,8 @@ def ends_with_local_ray(
     """End this process in one line if the raylet or the head that it has started dies while the body runs.
 
     If one of them is stopped, one line names it with both remedies.
-    A cluster that was joined is left out: its processes are no children of this one.
+    Of a cluster that was joined, whose processes are no children of this one, only those on this machine that this
+    process talks to are watched, and only for being stopped.
 
     Args:
         interrupts: says what is left to do; without `ends_process` nothing is watched.
@@ -35,14 +36,15 @@ def ends_with_local_ray(
         stopped_s: seconds for which a process is stopped before it is reported.
     """
     watched = _started() if interrupts.ends_process else {}
-    if not watched:
+    joined = _joined() if interrupts.ends_process and not watched else []
+    if not watched and not joined:
         yield
         return
     names = {process.pid: PROCESSES[process.name()] for process in watched.values()}
     ended, end = os.pipe()
 
     def watch() -> None:
-        stopped = StoppedProcesses(watched.values(), stopped_s)
+        stopped = StoppedProcesses(watched.values() or joined, stopped_s, own=bool(watched))
         while not (ready := select.select([ended, *watched], [], [], min(LOOK_S, stopped_s))[0]):
             for line in stopped.look():
                 print(line, flush=True)
@@ -73,9 +75,16 @@ def ends_with_local_ray(
 class StoppedProcesses:
     """Notices which of Ray's processes are stopped, and reports each stop once."""
 
-    def __init__(self, processes: Iterable[psutil.Process], after_s: float) -> None:
+    def __init__(self, processes: Iterable[psutil.Process], after_s: float, *, own: bool = True) -> None:
+        """Start to watch.
+
+        Args:
+            processes: raylets and heads.
+            after_s: seconds for which one is stopped before it is reported.
+            own: whether they are of this start's own Ray, which ends with them.
+        """
         self._since: dict[psutil.Process, float | None] = dict.fromkeys(processes)
-        self._after_s, self._reported = after_s, set[int]()
+        self._after_s, self._own, self._reported = after_s, own, set[int]()
 
     def look(self) -> list[str]:
         """Check every process, and return the lines to print."""
@@ -91,9 +100,11 @@ class StoppedProcesses:
                 if since is not None and now - since >= self._after_s and process.pid not in self._reported:
                     self._reported.add(process.pid)
                     name, pid = PROCESSES[process.name()], process.pid
+                    ends = f"`kill -KILL {pid}` ends this start, which `resume` continues"
+                    waits = "until then nothing new starts"
                     lines.append(
                         f"Ray's {name} on this machine is stopped: `kill -CONT {pid}` lets it go on, "
-                        f"`kill -KILL {pid}` ends this start, which `resume` continues"
+                        f"{ends if self._own else waits}"
                     )
         return lines
 
@@ -108,3 +119,23 @@ def _started() -> dict[int, psutil.Process]:
             if child.name() in PROCESSES:
                 handles[os.pidfd_open(child.pid)] = child
     return handles
+
+
+def _joined() -> list[psutil.Process]:
+    """Return the raylet and the head of the joined cluster that run on this machine, as far as this user sees them."""
+    import ray
+    from ray._private import worker
+
+    node = worker._global_node
+    if node is None or not ray.is_initialized():
+        return []
+    marks = {f"--raylet_socket_name={node.raylet_socket_name}"}
+    host, _, port = node.gcs_address.rpartition(":")
+    if host == node.node_ip_address or host.startswith("127."):
+        marks.add(f"--gcs_server_port={port}")
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.name() in PROCESSES and marks & set(process.cmdline()):
+                found.append(process)
+    return found

@@ -188,10 +188,12 @@ class CampaignFolder:
         Raises:
             UserError: another process runs the campaign.
         """
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
+
+        from bridge_common.locks import file_lock
 
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / LOCK)
+        lock = file_lock(self.path / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -209,11 +211,13 @@ class CampaignFolder:
 
     def is_driven(self) -> bool:
         """Return whether a process runs the campaign now."""
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
+
+        from bridge_common.locks import file_lock
 
         if not (self.path / LOCK).exists():
             return False
-        lock = FileLock(self.path / LOCK)
+        lock = file_lock(self.path / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:

@@ -36,10 +36,10 @@ class Claims:
         Returns:
             None if it is claimed, else the campaign that runs a trial of its fingerprint.
         """
-        from filelock import FileLock
+        from bridge_common.locks import file_lock
 
         (self.campaign.storage / CLAIMS).mkdir(parents=True, exist_ok=True)
-        with FileLock(self.campaign.storage / CLAIMS / LOCK, timeout=LOCK_WITHIN_S):
+        with file_lock(self.campaign.storage / CLAIMS / LOCK, timeout=LOCK_WITHIN_S):
             if other := self.elsewhere(trial):
                 return other
             owner = {"campaign": self.campaign.name, "host": socket.gethostname(), "pid": os.getpid()}
