@@ -1,4 +1,4 @@
-"""The raylet or head of a cluster that a driver has joined is stopped (SIGSTOP): it is said, and SIGCONT goes on."""
+"""The raylet of a cluster that a driver has joined is stopped (SIGSTOP): it is said, and SIGCONT goes on."""
 
 import os
 import signal
@@ -29,7 +29,6 @@ def cluster() -> Iterator[Any]:
     ("process", "name"),
     [
         pytest.param("raylet", "raylet", id="SIGSTOP raylet"),
-        pytest.param("gcs_server", "head", id="SIGSTOP head"),
     ],
 )
 def test_a_stopped_process_of_a_joined_cluster_is_said_and_goes_on(

@@ -17,7 +17,7 @@ from mlflow_utils.server import Server
 from tests.support import mlflow_records
 from tests.support.campaigns import NAME, driver, driver_log, end, prepare
 from tests.support.command_line import call_here
-from tests.support.ports import free_port
+from tests.support.ports import free_ports
 from tests.support.waiting import wait_for
 
 boto3 = pytest.importorskip("boto3")
@@ -68,13 +68,13 @@ def run(storage: Path, cluster: Any, server: Server) -> str:
 def test_a_campaigns_artifacts_arrive_in_a_bucket_also_one_that_was_away(
     storage: Path, ray_head: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port = free_port()
+    port, servers_port = free_ports(2)
     settings = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
     endpoint = f"http://127.0.0.1:{port}"
     for name in (*settings, "MLFLOW_S3_ENDPOINT_URL", "AWS_ENDPOINT_URL"):
         monkeypatch.setenv(name, settings.get(name, endpoint))
     prepare(storage, {"full": 0.72}, samples=True)
-    server = Server(f"sqlite:///{storage}/mlflow.db", f"s3://{BUCKET}/m", port=free_port(), log=storage / "server.log")
+    server = Server(f"sqlite:///{storage}/mlflow.db", f"s3://{BUCKET}/m", port=servers_port, log=storage / "server.log")
     with server:
         for name in settings:  # campaigns need no key
             monkeypatch.delenv(name)

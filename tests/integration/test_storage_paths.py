@@ -34,7 +34,7 @@ def test_a_campaign_in_a_folder_with_spaces_other_scripts_and_signs(tmp_path: Pa
     first = trial.samples_file.read_bytes()
     trial.result_file.unlink()
     trial.samples_file.unlink()
-    again = call("resume", *options[:2], **run)
+    again = call("resume", *options[:2], "--skip-preflight", **run)
     assert again.returncode == 0, again.stdout + again.stderr
     assert trial.samples_file.read_bytes() == first, "it went on from its checkpoint"
     assert "75.0%" in call_here("status", *options[:2]).stdout

@@ -27,8 +27,8 @@ def ends_with_local_ray(
     """End this process in one line if the raylet or the head that it has started dies while the body runs.
 
     If one of them is stopped, one line names it with both remedies.
-    Of a cluster that was joined, whose processes are no children of this one, only those on this machine that this
-    process talks to are watched, and only for being stopped.
+    Of a cluster that was joined, whose processes are no children of this one, only the raylet that this process talks
+    to is watched, and only for being stopped.
 
     Args:
         interrupts: says what is left to do; without `ends_process` nothing is watched.
@@ -122,20 +122,17 @@ def _started() -> dict[int, psutil.Process]:
 
 
 def _joined() -> list[psutil.Process]:
-    """Return the raylet and the head of the joined cluster that run on this machine, as far as this user sees them."""
+    """Return the raylet of the joined cluster that this process talks to, if this user sees it."""
     import ray
     from ray._private import worker
 
     node = worker._global_node
     if node is None or not ray.is_initialized():
         return []
-    marks = {f"--raylet_socket_name={node.raylet_socket_name}"}
-    host, _, port = node.gcs_address.rpartition(":")
-    if host == node.node_ip_address or host.startswith("127."):
-        marks.add(f"--gcs_server_port={port}")
+    mark = f"--raylet_socket_name={node.raylet_socket_name}"
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.name() in PROCESSES and marks & set(process.cmdline()):
+            if process.name() in PROCESSES and mark in process.cmdline():
                 found.append(process)
     return found
