@@ -11,6 +11,8 @@ import pytest
 from tests.support.command_line import ROOT
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.slow
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -68,6 +68,7 @@ def test_ten_times_the_points_of_a_trial_take_hardly_more_memory(tmp_path: Path,
     assert peaks[1] < peaks[0] + MIB, f"{read}: {peaks} bytes"
 
 
+@pytest.mark.slow
 def test_a_replay_holds_the_points_of_one_trial_at_a_time(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The trials that were sent are forgotten while the next ones are: one pass sends all of them."""
     campaign, held = spool(storage, 4, 30), []
