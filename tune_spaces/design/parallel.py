@@ -1,6 +1,7 @@
 """How many trials may run at once, as a request says it."""
 
 from bridge_common.errors import UserError
+from tune_spaces.design.plan import MOST_TRIALS
 
 AUTO = "auto"
 """As many as the cluster holds; what follows a gate runs one by one, on the node of the first trial."""
@@ -21,6 +22,6 @@ def parse_parallel(value: Parallel) -> Parallel:
         number = int(value)
     except ValueError:
         number = 0
-    if number < 1:
-        raise UserError(f"parallel {value}: use auto, or a number of trials from 1")
+    if not 1 <= number <= MOST_TRIALS:
+        raise UserError(f"parallel {value}: use auto, or a number of trials from 1 to {MOST_TRIALS}")
     return number

@@ -176,7 +176,7 @@ def test_what_it_waits_for_is_a_place_and_not_its_own_limit(tmp_path: Path) -> N
     assert (full.searcher.waits, limited.searcher.waits) == (True, False)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", ""])
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "", "10001", "1" + 20 * "0"])
 def test_other_values_are_refused(value: str) -> None:
     with pytest.raises(UserError, match="use auto, or a number"):
         parse_parallel(value)
