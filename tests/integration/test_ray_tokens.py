@@ -87,13 +87,13 @@ class Tunnel:
 
     Attributes:
         dashboard: address here of the head's dashboard.
-        mlflow: address here of what listens at `mlflow_port` there.
-        mlflow_port: a free port of the head's host.
+        mlflow: address here of what listens there at the port that is reserved.
+        reserved: holds a port of the head's host until its user closes it.
     """
 
     dashboard: str
     mlflow: str
-    mlflow_port: int
+    reserved: socket.socket
 
 
 @pytest.fixture
@@ -101,7 +101,10 @@ def tunnel(head: tuple[str, str], tmp_path: Path) -> Iterator[Tunnel]:
     """Open a tunnel of OpenSSH to the head's host."""
     if not (Path(SSHD).is_file() and SSH and shutil.which("ssh-keygen")):
         pytest.skip("no OpenSSH server: `make services` installs it")
-    port, local, there, here = free_ports(4)
+    port, local, here = free_ports(3)
+    reserved = socket.socket()
+    reserved.bind(("127.0.0.1", 0))  # until MLflow's server takes it, which is a while
+    there = reserved.getsockname()[1]
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
     Path("/run/sshd").mkdir(exist_ok=True)
@@ -134,11 +137,12 @@ def tunnel(head: tuple[str, str], tmp_path: Path) -> Iterator[Tunnel]:
         client = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             wait_for(lambda: answers(local) or client.poll() is not None, 20, "the tunnel is open")
-            yield Tunnel(dashboard=f"http://127.0.0.1:{local}", mlflow=f"http://127.0.0.1:{here}", mlflow_port=there)
+            yield Tunnel(dashboard=f"http://127.0.0.1:{local}", mlflow=f"http://127.0.0.1:{here}", reserved=reserved)
         finally:
             client.terminate()
             client.wait(10)
     finally:
+        reserved.close()
         server.terminate()
         server.wait(10)
 
@@ -171,7 +175,9 @@ def test_a_phase_is_submitted_and_watched_through_the_tunnel(tunnel: Tunnel, tmp
     listed = call("jobs", "list", "--address", tunnel.dashboard, **own)
     assert "SUCCEEDED" in listed.stdout, listed.stdout + listed.stderr
 
-    with mlflow_pages(storage, port=tunnel.mlflow_port):
+    mlflow_port = tunnel.reserved.getsockname()[1]
+    tunnel.reserved.close()
+    with mlflow_pages(storage, port=mlflow_port):
         watched = call("status", "--watch", "--tracking-uri", tunnel.mlflow, **own)
     assert watched.returncode == 0, watched.stdout + watched.stderr
     assert "1 finished; nobody runs it" in watched.stdout

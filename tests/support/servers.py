@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,11 +95,15 @@ def mlflow_pages(storage: Path, *arguments: str, port: int | None = None) -> Ite
     url = f"http://127.0.0.1:{port or free_port()}"
     options = ["--storage", str(storage), "--port", url.rpartition(":")[2], *arguments]
     command = [sys.executable, "-m", "cluster", "ui", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT) as process:
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT) as process,
+    ):
         try:
             assert process.stdout is not None
             line = next((line for line in process.stdout if "MLflow:" in line), "")
-            assert url in line, line
+            errors.seek(0)
+            assert url in line, line or errors.read()
             yield url
         finally:
             process.send_signal(signal.SIGTERM)
