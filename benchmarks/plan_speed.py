@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", type=int, default=10_000)
     options = parser.parse_args()
-    sizes, seeds = range(1, 1 + min(4096, options.variants)), range(-(-options.variants // 4096))
+    sizes, seeds = range(1, 1 + min(2000, options.variants)), range(-(-options.variants // 2000))
     sweep, device = Phase(name="sweep", goal="all K", first=tuple(variants.compression(sizes))), default_device()
     with tempfile.TemporaryDirectory() as name:
         names = iter(range(1000))  # an existing plan would only be read

@@ -110,6 +110,7 @@ def assert_sent_once(uri: str, campaign: str, folder: Path, variant: str) -> Non
 
 
 def test_a_server_that_starts_late_and_is_killed_and_restarted(home: Server, tmp_path: Path) -> None:
+    home.stop(signal.SIGKILL)  # if another test has started it
     campaign = tmp_path / "outages"
     folder = begin_trial(campaign, "full")
     tracker = Tracker(home.url, "outages", campaign)

@@ -41,7 +41,7 @@ def head() -> Iterator[tuple[str, str]]:
             stderr=subprocess.STDOUT,
             env={
                 **os.environ,
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # the jobs' python is the one of the tests
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # of the jobs
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN": TOKEN,
             },

@@ -1,6 +1,7 @@
 """Files of the tracking that a full disk or a crash has torn: the runs are found again, and a line says so."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,20 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def campaign(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Path:
+def whole_campaign(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path) -> Path:
     storage = copy_database(mlflow_database, tmp_path_factory.mktemp("runs"))
     campaign = make_campaign(storage, variants=["full", "B"])
     record(default_tracking_uri(storage), campaign)
     return campaign
+
+
+@pytest.fixture
+def campaign(whole_campaign: Path) -> Iterator[Path]:
+    """Return a recorded campaign, whose files are mended after the test."""
+    whole = {path: path.read_bytes() for path in whole_campaign.rglob("*.json*")}
+    yield whole_campaign
+    for path, data in whole.items():
+        path.write_bytes(data)
 
 
 def recorded(campaign: Path) -> list[Any]:

@@ -13,6 +13,7 @@ from ray_bridge import code_digest, tiny, tiny_run
 from tune_spaces.campaign import Campaign
 from tune_spaces.design import phases, variants
 from tune_spaces.design.phases import Phase
+from tune_spaces.design.plan import MOST_TRIALS
 from tune_spaces.records import plan_file, reuse
 
 
@@ -44,12 +45,12 @@ def names(of: Campaign) -> dict[str, str]:
     return {trial.variant: name for name, trial in of.plan.trials.items()}
 
 
-def test_ten_thousand_variants_are_planned(tmp_path: Path) -> None:
+def test_ten_thousand_trials_are_planned(tmp_path: Path) -> None:
     """How fast: `benchmarks/plan_speed.py`."""
-    sweep = Phase(name="sweep", goal="all K", first=tuple(variants.compression(range(1, 4097))))
-    asked = Campaign(sweep, tiny(), tiny_run(), storage=tmp_path, name="s", seeds=(0, 1, 2))
+    sweep = Phase(name="sweep", goal="all K", first=tuple(variants.compression(range(1, MOST_TRIALS // 5 + 1))))
+    asked = Campaign(sweep, tiny(), tiny_run(), storage=tmp_path, name="s", seeds=range(5))
     trials = asked.freeze()["trials"]
-    assert len(trials) == len(set(asked.plan.trials)) == 3 * 4096
+    assert len(trials) == len(set(asked.plan.trials)) == MOST_TRIALS
 
 
 def test_a_campaign_is_not_mixed_with_another(tmp_path: Path) -> None:
