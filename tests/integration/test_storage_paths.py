@@ -11,7 +11,7 @@ from tests.support import mlflow_records
 from tests.support.campaigns import NAME
 from tests.support.command_line import ROOT, call, call_here
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 FOLDER = "Größe der Läufe ß 模型 50%41 a?b=c#d 'e' $F"
 SETTINGS = {"steps": 2, "warmup_steps": 1, "eval_every": 2, "validation_examples": 4, "test_examples": 8}
