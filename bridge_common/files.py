@@ -126,12 +126,12 @@ def read_jsonl(path: Path, remedy: str = RESTORE) -> list[dict[str, Any]]:
     return rows
 
 
-def read_log(path: Path, start: int = 0, until: int | None = None) -> list[dict[str, Any]]:
-    """Read the whole rows of a JSONL file that grows, or those between two byte positions; none if there is no file.
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read the whole rows of a JSONL file that grows; none if there is no file.
 
     Rows that a killed writer or a full disk cut off are skipped.
     """
-    return log_rows(Path(path).read_bytes()[start:until]) if Path(path).exists() else []
+    return log_rows(Path(path).read_bytes()) if Path(path).exists() else []
 
 
 def log_rows(data: bytes) -> list[dict[str, Any]]:
