@@ -17,7 +17,8 @@ MOST_ROWS = 30
 def watch_campaign(storage: Path, name: str | None, every: float, tracking_uri: str | None = None) -> None:
     """Show a campaign until no process runs it any more. It may run on another machine.
 
-    At a terminal the table is replaced; elsewhere it is printed again whenever the state of a trial has changed.
+    At a terminal the table is replaced; elsewhere it is printed again whenever the state of a trial has changed, and when
+    nobody runs the campaign any more.
 
     Args:
         storage: folder of all campaigns.
@@ -46,7 +47,7 @@ def _watch(watcher: Watcher, every: float, refresh: Callable[[], str | None] | N
         shown = None
         while True:
             snapshot = watcher.snapshot()
-            states = snapshot.counts(), [bool(trial.note) for trial in snapshot.trials]
+            states = snapshot.counts(), [bool(trial.note) for trial in snapshot.trials], snapshot.driven
             if console.is_terminal or states != shown:
                 show(render(watcher.campaign, snapshot))
             shown = states

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 import psutil
@@ -84,17 +84,38 @@ class Interrupts:
             self.noticed = True
             return
         self.requested = signal.Signals(number).name
-        if self.ends_process:
-            threading.Thread(target=self._end_in_any_case, name="end", daemon=True).start()
         if not self._waiting:
             raise Interrupted(self.requested)
 
-    def _end_in_any_case(self) -> None:
-        lines = [f"stopped by {self.requested}"]
+    @contextmanager
+    def ends_in_any_case(self) -> Iterator[None]:
+        """End the process `WITHIN_S` after a signal that came during the body, whatever its threads do then.
+
+        A handler written in Python runs when the main thread is back in Python, and a call of Ray or of a file system
+        that hangs never is. The interpreter itself writes each signal's number to a pipe at once.
+        """
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        threading.Thread(target=self._end_on_signal, args=(reader,), name="end", daemon=True).start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            os.close(writer)
+
+    def _end_on_signal(self, reader: int) -> None:
+        with os.fdopen(reader, "rb", buffering=0) as pipe:
+            while number := pipe.read(1):
+                if number[0] in (signal.SIGTERM, signal.SIGINT) or (number[0] == NOTICE and not self._waiting):
+                    self._end_in_any_case(signal.Signals(number[0]).name)
+
+    def _end_in_any_case(self, name: str) -> None:
+        lines = [f"stopped by {name}"]
 
         def describe() -> None:
             with suppress(Exception):  # a file that cannot be read
-                lines.append(self.line())
+                lines.append(f"stopped by {name} {self.describe()}")
 
         time.sleep(WITHIN_S - DESCRIBE_S)
         threading.Thread(target=describe, name="describe", daemon=True).start()  # it may hang, as its storage does
@@ -129,7 +150,8 @@ def interruptible(*, ends_process: bool) -> Iterator[Interrupts]:
     before = {number: signal.signal(number, interrupts.receive) for number in SIGNALS}
     _installed.append(interrupts)
     try:
-        yield interrupts
+        with interrupts.ends_in_any_case() if ends_process else nullcontext():
+            yield interrupts
     finally:
         _installed.remove(interrupts)
         for number, handler in before.items():

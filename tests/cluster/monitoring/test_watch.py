@@ -15,7 +15,7 @@ from cluster.cli.app import app
 from cluster.monitoring.progress import waiting_line
 from cluster.monitoring.snapshot import Snapshot, Watcher, makespan
 from cluster.monitoring.status import _trial_line
-from cluster.monitoring.watch import duration, headline, render
+from cluster.monitoring.watch import _watch, duration, headline, render
 from ray_bridge import tiny, tiny_run
 from tests.support.ray_searches import SearchDriver
 from tune_spaces.campaign import Campaign
@@ -134,6 +134,16 @@ def test_the_command_ends_when_nobody_runs_the_campaign(tmp_path: Path) -> None:
     assert "c: 1 finished; nobody runs it" in done.output
     assert "72.0%" in done.output
     assert "gate: passed" in done.output
+
+
+def test_the_table_is_printed_again_when_its_driver_left(campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+    first, _ = campaign.plan.first
+    begin(campaign, first).write_result({"metrics": {"accuracy/bridged": 0.72, "n": 100, "correct/bridged": 72}})
+    driven = iter([True, True, False])
+    _watch(Watcher(campaign, driven=lambda: next(driven)), every=0.0)
+    lines = [line.partition(" c: ")[2] for line in capsys.readouterr().out.splitlines() if " c: " in line]
+    assert [line.split("; ")[0] for line in lines] == 2 * ["1 finished, 1 ready, 6 waits for the gate"]
+    assert ["nobody runs it" in line for line in lines] == [False, True]
 
 
 def test_the_end_of_several_trials_depends_on_the_slots() -> None:

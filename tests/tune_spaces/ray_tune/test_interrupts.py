@@ -1,4 +1,4 @@
-"""A process that was asked to end is gone in time, also if the storage that would say what is left to do hangs."""
+"""A process that was asked to end is gone in time, also if its main thread or the storage hangs."""
 
 import signal
 import subprocess
@@ -15,22 +15,25 @@ with interrupts.interruptible(ends_process=True) as asked:
     asked.describe = lambda: {describe}
     with asked.awaited():
         print("ready", flush=True)
-        while True:
-            time.sleep(0.1)
+        {wait}
 """
+SLEEPS = "while True: time.sleep(0.1)"
+IN_C = "import ctypes; a, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock; lock(a); lock(a)"
 
 
 @pytest.mark.parametrize(
-    ("describe", "said"),
+    ("describe", "wait", "said"),
     [
-        ("'(to resume: x)'", "stopped by SIGTERM (to resume: x)\n"),
-        ("time.sleep(60)", "stopped by SIGTERM\n"),
-        ("1 / 0", "stopped by SIGTERM\n"),
+        ("'(to resume: x)'", SLEEPS, "stopped by SIGTERM (to resume: x)\n"),
+        ("time.sleep(60)", SLEEPS, "stopped by SIGTERM\n"),
+        ("1 / 0", SLEEPS, "stopped by SIGTERM\n"),
+        ("'(to resume: x)'", IN_C, "stopped by SIGTERM (to resume: x)\n"),
     ],
+    ids=["sleeps", "storage hangs", "unreadable", "hangs in C"],
 )
-def test_a_process_that_waits_for_ever_is_ended_in_one_line(describe: str, said: str) -> None:
+def test_a_process_that_waits_for_ever_is_ended_in_one_line(describe: str, wait: str, said: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", CODE.format(describe=describe)],
+        [sys.executable, "-c", CODE.format(describe=describe, wait=wait)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
