@@ -8,13 +8,13 @@ import time
 import pytest
 
 CODE = """
-import time
+import threading, time
 from tune_spaces.ray_tune import interrupts
 interrupts.WITHIN_S, interrupts.DESCRIBE_S = 1.5, 0.5
 with interrupts.interruptible(ends_process=True) as asked:
     asked.describe = lambda: {describe}
     with asked.awaited():
-        print("ready", flush=True)
+        threading.Timer(0.3, print, ("ready",), {{"flush": True}}).start()  # it waits by then
         {wait}
 """
 SLEEPS = "while True: time.sleep(0.1)"
@@ -42,6 +42,9 @@ def test_a_process_that_waits_for_ever_is_ended_in_one_line(describe: str, wait:
     assert process.stdout.readline() == "ready\n"
     began = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 1
+    try:
+        assert process.wait(30) == 1
+    finally:
+        process.kill()
     assert time.monotonic() - began < 10
     assert process.stdout.read() == said
