@@ -1,7 +1,4 @@
-"""MLflow's artifacts on a server that speaks S3's protocol: a campaign's card, gate, results and samples arrive there.
-
-Needs moto's server and boto3 (`pip install 'moto[server]' boto3`); without them the test is skipped.
-"""
+"""MLflow's artifacts on a server that speaks S3's protocol: a campaign's card, gate, results and samples arrive there."""
 
 import subprocess
 import sys
@@ -11,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import boto3
 import pytest
 
 from mlflow_utils.server import Server
@@ -20,8 +18,6 @@ from tests.support.command_line import call_here
 from tests.support.ports import free_ports
 from tests.support.waiting import wait_for
 
-boto3 = pytest.importorskip("boto3")
-pytest.importorskip("moto.server")
 pytestmark = pytest.mark.slow
 
 BUCKET = "runs"
