@@ -45,6 +45,7 @@ def names(of: Campaign) -> dict[str, str]:
     return {trial.variant: name for name, trial in of.plan.trials.items()}
 
 
+@pytest.mark.slow
 def test_ten_thousand_trials_are_planned(tmp_path: Path) -> None:
     """How fast: `benchmarks/plan_speed.py`."""
     sweep = Phase(name="sweep", goal="all K", first=tuple(variants.compression(range(1, MOST_TRIALS // 5 + 1))))

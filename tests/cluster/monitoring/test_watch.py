@@ -136,7 +136,9 @@ def test_the_command_ends_when_nobody_runs_the_campaign(tmp_path: Path) -> None:
     assert "gate: passed" in done.output
 
 
-def test_the_table_is_printed_again_when_its_driver_left(campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_is_printed_again_when_its_driver_left(
+    campaign: Campaign, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, _ = campaign.plan.first
     begin(campaign, first).write_result({"metrics": {"accuracy/bridged": 0.72, "n": 100, "correct/bridged": 72}})
     driven = iter([True, True, False])

@@ -207,7 +207,10 @@ def test_every_parameter_of_an_open_injection_learns(
                 assert parameter.grad.abs().max() > 0, name
 
 
-@pytest.mark.parametrize(("injection", "decode_aware"), [("adapter", False), ("adapter", True), ("residual", True)])
+@pytest.mark.parametrize(
+    ("injection", "decode_aware"),
+    [pytest.param("adapter", False, marks=pytest.mark.slow), ("adapter", True), ("residual", True)],
+)
 def test_a_job_opens_the_gates(
     folders: dict[str, PairFolders], injection: str, decode_aware: bool, tmp_path: Path
 ) -> None:

@@ -132,7 +132,7 @@ def test_a_header_that_is_cached_is_read_from_the_cache(folders: PairFolders) ->
 
 
 @pytest.mark.parametrize("changes", [{"bridge": "dit"}, {"bridge": "dit_xattn"}, {"bridge": "resampler"}])
-@pytest.mark.parametrize("geometry", [True, False])
+@pytest.mark.parametrize("geometry", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_lengths_between_two_that_were_counted_are_as_if_counted(
     changes: dict[str, Any], geometry: bool, folders: PairFolders
 ) -> None:

@@ -86,7 +86,7 @@ def counted(lm: FrozenLM, *, cached: bool = False, recompute: bool = False) -> t
 
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("name", [*FUSED, "gemma2"])
 def test_activations_are_those_that_a_pass_keeps(name: str, dtype: torch.dtype, fused: bool, cached: bool) -> None:
     lm = exact_lm(name, dtype=dtype)

@@ -37,6 +37,7 @@ STYLES = {
 Format = Literal["raw", "chat"]
 FORMATS: tuple[Format, ...] = ("raw", "chat")
 DECODERS: dict[str, Callable[..., list[list[int]]]] = {"eager": decode_eager, "graphed": decode_graphed}
+FAST = ("llama", "mistral_windowed", "gemma3")  # `make fast` takes one of each kind
 LIMIT = 32
 LONGEST = 2048
 
@@ -88,7 +89,9 @@ def stop_text(texts: Sequence[str]) -> str:
     return next(piece for piece in pieces if piece.isascii() and piece.strip())
 
 
-@pytest.fixture(scope="module", params=STYLES)
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in STYLES]
+)
 def plain(request: pytest.FixtureRequest) -> FrozenLM:
     return model(request.param)
 

@@ -67,7 +67,9 @@ def test_every_decoder_ends_at_any_of_the_ends(lm: FrozenLM, sampled: bool, monk
     assert min(map(len, expected)) < LIMIT
 
 
-@pytest.mark.parametrize("every", [1, 3, 16])
+@pytest.mark.parametrize(
+    "every", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(16, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("sampled", [False, True])
 def test_every_decoder_ends_at_stop_texts(
     lm: FrozenLM, sampled: bool, every: int, monkeypatch: pytest.MonkeyPatch

@@ -224,6 +224,7 @@ def test_an_example_keeps_its_own_noise(translator: Translator, trial: Path) -> 
     assert not torch.equal(mine, other)
 
 
+@pytest.mark.slow
 def test_in_bfloat16_answers_are_the_recorded_ones_up_to_rounding(folders: PairFolders, tmp_path: Path) -> None:
     spec = small_spec(folders, model_dtype="bfloat16", eval_dtype="as_trained", steps=2, eval_every=2, warmup_steps=1)
     write_json(tmp_path / "result.json", run_job(spec, tmp_path))

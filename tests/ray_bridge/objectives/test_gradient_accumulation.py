@@ -99,7 +99,7 @@ def peak(frame: Frame, questions: int, micro_tokens: int) -> tuple[int, int]:
     return live.peak, soft.tokens.numel() * soft.tokens.element_size()
 
 
-@pytest.mark.parametrize("injection", ["prepend", "adapter"])
+@pytest.mark.parametrize("injection", ["prepend", pytest.param("adapter", marks=pytest.mark.slow)])
 def test_memory_is_bounded_by_the_micro_batch(folders: PairFolders, injection: str) -> None:
     frame = make_frame(folders, ParityTask, soft_tokens=64, injection=injection)
     row = 1 + 64 + len(frame.items(1)[0].row.prompt) + 20

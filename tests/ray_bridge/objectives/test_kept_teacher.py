@@ -155,6 +155,7 @@ def run(spec: JobSpec, folder: Path, cache: Path | None) -> list[dict[str, float
     return [{k: v for k, v in values.items() if k.startswith(keep)} for values in events]
 
 
+@pytest.mark.slow
 def test_a_job_that_sees_every_example_runs_no_teacher(
     folders: PairFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +181,11 @@ def test_a_job_that_sees_every_example_runs_no_teacher(
         assert values == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"kl_alignment": False}, {"steps": 4}, {"kl_weight": 0.0}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"kl_alignment": False}, *(pytest.param(c, marks=pytest.mark.slow) for c in ({"steps": 4}, {"kl_weight": 0.0}))],
+    ids=str,
+)
 def test_a_job_that_needs_no_kept_teacher_keeps_none(
     folders: PairFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:

@@ -126,6 +126,7 @@ def runs(pieces: Iterable[str], size: int) -> Iterator[str]:
     yield from (begin * (size // 2 // len(begin)) + end * (size // 2 // len(begin)) for begin, end in NESTED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", QUICK)
 def test_shorter_runs_of_every_sign_are_scored_in_bounds(task: str) -> None:
     assert_in_bounds(task, runs(SIGNS, SIZE // 8), seconds=0.5)

@@ -85,7 +85,14 @@ def sizes_of(kind: str, clusters: int) -> Sizes:
 
 @pytest.mark.parametrize(
     ("clusters", "kind"),
-    [(6, "equal"), (10, "equal"), (20, "equal"), (60, "equal"), (6, "very unequal"), (20, "very unequal")],
+    [
+        pytest.param(6, "equal", marks=pytest.mark.slow),
+        pytest.param(10, "equal", marks=pytest.mark.slow),
+        (20, "equal"),
+        pytest.param(60, "equal", marks=pytest.mark.slow),
+        (6, "very unequal"),
+        pytest.param(20, "very unequal", marks=pytest.mark.slow),
+    ],
 )
 def test_at_most_6_percent_of_tests_reject_wrongly_however_few_clusters_there_are(clusters: int, kind: str) -> None:
     """Of two runs that differ in nothing but what each cluster happens to favour."""

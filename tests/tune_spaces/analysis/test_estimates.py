@@ -188,6 +188,7 @@ def test_freedom_of_seeds_lies_between_that_of_one_cell_and_of_all(shares: tuple
     assert found.freedom == pytest.approx(4.0 if shares[1] else 2.0, rel=0.01)
 
 
+@pytest.mark.slow
 def test_coverage_if_three_seeds_do_not_differ() -> None:
     """Hardly any item then tells the cells apart but its single answers, which seeds show with few degrees."""
     assert 0.935 <= coverage((3, 3), 0.0, repeats=6000) <= 0.966

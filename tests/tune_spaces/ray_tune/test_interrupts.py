@@ -18,7 +18,9 @@ with interrupts.interruptible(ends_process=True) as asked:
         {wait}
 """
 SLEEPS = "while True: time.sleep(0.1)"
-IN_C = "import ctypes; a, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock; lock(a); lock(a)"
+IN_C = (
+    "import ctypes; a, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock; lock(a); lock(a)"
+)
 
 
 @pytest.mark.parametrize(
