@@ -17,7 +17,3 @@ class StepSet:
             return False
         self._pages[page] = known | 1 << bit
         return True
-
-    def __contains__(self, step: int) -> bool:
-        page, bit = divmod(step, _PAGE)
-        return bool(self._pages.get(page, 0) >> bit & 1)

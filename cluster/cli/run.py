@@ -1,7 +1,6 @@
 """Run a phase from the command line: preflight, then the campaign with progress, tracking and reports."""
 
 import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from cluster.cli.request import make_campaign
 from cluster.default_paths import default_reports
 from cluster.monitoring.full_disk import full_disk, naming_full_disks, too_full_for_trials
 from cluster.monitoring.tracking import recorded, tracking_uri_of
+from cluster.program import command
 from mlflow_utils.tracking_uri import check
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.parallel import parse_parallel
@@ -238,9 +238,7 @@ def _to_resume(campaign: Campaign) -> str:
     policy = campaign.policy()
     missing = [name for name in policy.wanted() if name not in policy.outcomes]
     left = f"not finished: {', '.join(missing)}; " if missing else ""
-    resume = shlex.join(
-        ["python", "-m", "cluster", "resume", "--storage", str(campaign.storage), "--name", campaign.name]
-    )
+    resume = command("resume", "--storage", campaign.storage, "--name", campaign.name)
     return f"({left}to resume: {resume})"
 
 

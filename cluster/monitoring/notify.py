@@ -1,12 +1,14 @@
 """Post notices of a campaign to a URL: a JSON object at each decision of the gate, each failed trial, and the end.
 
-If a delivery fails, a warning is printed, the campaign continues, and the notice is tried again later. At the end of
-the campaign a server that does not answer is waited for once, for a few seconds.
+If a delivery fails, a warning is printed, the campaign continues, and the notice is tried again later, unless the
+server said that it takes no such notice. At the end of the campaign a server that does not answer is waited for once,
+for a few seconds.
 """
 
 import json
 import socket
 import time
+import urllib.error
 import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
@@ -24,6 +26,7 @@ from tune_spaces.records.usage import Usage
 POLL_S = 2.0
 ANSWER_S = 5.0
 AGAIN_AFTER_S = 30.0
+REFUSED = (400, 413, 415, 422)  # status codes that say of one notice what a second try would not change
 
 
 def check_url(url: str) -> None:
@@ -59,7 +62,7 @@ def notified(campaign: Campaign, url: str) -> Iterator[None]:
 
 
 class Notices:
-    """Posts the decisions and failures of a campaign, in their order, each until the server has taken it."""
+    """Posts the decisions and failures of a campaign, in their order, each until the server has taken or refused it."""
 
     def __init__(self, campaign: Campaign, url: str) -> None:
         self.campaign, self.url = campaign, url
@@ -125,12 +128,24 @@ class Notices:
             try:
                 # Not only a silent server: also one that answers byte by byte, or a name that is looked up for ever.
                 bounded(lambda notice=self._queue[0]: self._post(notice), ANSWER_S)  # type: ignore[misc]
+            except urllib.error.HTTPError as error:
+                if error.code not in REFUSED:
+                    self._try_again(error)
+                    return
+                self._warn(f"{error}: {self._queue[0]['event']} is not sent again")
             except Exception as error:  # nothing that the other side does may end the run
-                if not self._warned:
-                    print(f"warning: --notify {shown(self.url)}: {error}; the run goes on")
-                self._warned, self._again_after = True, time.monotonic() + AGAIN_AFTER_S
+                self._try_again(error)
                 return
             self._queue.pop(0)
+
+    def _try_again(self, error: Exception) -> None:
+        self._again_after = time.monotonic() + AGAIN_AFTER_S
+        self._warn(f"{error}; the run goes on")
+
+    def _warn(self, what: str) -> None:
+        if not self._warned:
+            print(f"warning: --notify {shown(self.url)}: {what}")
+        self._warned = True
 
     def _post(self, notice: Mapping[str, Any]) -> None:
         headers = {"Content-Type": "application/json"}

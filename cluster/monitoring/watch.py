@@ -17,8 +17,8 @@ MOST_ROWS = 30
 def watch_campaign(storage: Path, name: str | None, every: float, tracking_uri: str | None = None) -> None:
     """Show a campaign until no process runs it any more. It may run on another machine.
 
-    At a terminal the table is replaced; elsewhere it is printed again whenever the state of a trial has changed, and when
-    nobody runs the campaign any more.
+    At a terminal the table is replaced; elsewhere it is printed again whenever the state of a trial has changed, and
+    when nobody runs the campaign any more.
 
     Args:
         storage: folder of all campaigns.

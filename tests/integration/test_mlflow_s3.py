@@ -1,4 +1,4 @@
-"""MLflow's artifacts on a server that speaks S3's protocol: a campaign's card, gate, results and samples arrive there."""
+"""MLflow's artifacts on a server that speaks S3's protocol: a campaign's card, gate, results and samples arrive."""
 
 import subprocess
 import sys

@@ -35,7 +35,8 @@ def server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
             notice = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             signed = self.headers["Authorization"]
             received.append(notice if signed is None else {**notice, "authorization": signed})
-            self.send_response(204)
+            refused = self.path == "/no-decisions" and notice["event"] == "decision"
+            self.send_response(422 if refused else 204)
             self.end_headers()
 
         def log_message(self, *arguments: Any) -> None:
@@ -116,6 +117,17 @@ def test_a_notice_that_was_refused_is_sent_again_before_the_next(
     assert received == [], "a while passes between two tries"
     notices.end()
     assert [notice["event"] for notice in received] == ["decision", "failure", "end"]
+
+
+def test_a_notice_that_the_server_never_takes_holds_back_no_other(
+    campaign: Campaign, server: tuple[str, list[dict[str, Any]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, received = server
+    with notified(campaign, url.replace("/hook", "/no-decisions")):
+        finish(campaign, "full", 0.67)
+        fail(campaign, "C", "this start")
+    assert [notice["event"] for notice in received] == ["decision", "failure", "end"]
+    assert "HTTP Error 422: Unprocessable Entity: decision is not sent again" in capsys.readouterr().out
 
 
 def test_what_is_no_address_is_refused() -> None:
