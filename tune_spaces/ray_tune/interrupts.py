@@ -131,6 +131,15 @@ class Interrupts:
 _installed: list[Interrupts] = []
 
 
+def _forget_in_child() -> None:
+    """Cut a forked process off from the pipe: a signal to it would end its parent."""
+    if _installed:
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
 @contextmanager
 def interruptible(*, ends_process: bool) -> Iterator[Interrupts]:
     """Receive `SIGNALS` while the body runs, unless that is done already, which then is what is yielded.

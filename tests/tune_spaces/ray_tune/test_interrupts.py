@@ -50,3 +50,23 @@ def test_a_process_that_waits_for_ever_is_ended_in_one_line(describe: str, wait:
         process.kill()
     assert time.monotonic() - began < 10
     assert process.stdout.read() == said
+
+
+def test_a_signal_to_a_forked_child_ends_the_child_alone() -> None:
+    code = """
+import os, signal, time
+from tune_spaces.ray_tune import interrupts
+interrupts.WITHIN_S, interrupts.DESCRIBE_S = 0.6, 0.3
+with interrupts.interruptible(ends_process=True):
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+    time.sleep(0.3)
+    os.kill(child, signal.SIGTERM)
+    os.waitpid(child, 0)
+    time.sleep(1.2)
+print("goes on")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.endswith("goes on\n"), done
+    assert done.returncode == 0
