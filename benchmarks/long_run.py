@@ -36,6 +36,7 @@ from tests.support.ports import free_port
 
 NAME, SETTINGS = "long-run", "long_run.json"
 SERIES = 10  # training curves of a cheap trial
+METRICS = 140  # in its result, as many as in that of a real job
 ROLES = {"gcs_server": "head", "raylet": "head", "dashboard": "head"}
 SMALL = ("steps=2", "warmup_steps=1", "eval_every=2", "validation_examples=4", "test_examples=8", "train_examples=64")
 FEWEST = 4  # numbers of trials, for a line with an interval
@@ -56,6 +57,7 @@ def job(spec: Any, run: Any, folder: Path, *, node_id: Any = None, callbacks: An
         time.sleep(asked["seconds"] / asked["steps"])
     n, correct = 8, record["seed"] % 9
     metrics = {"accuracy/bridged": correct / n, "correct/bridged": correct, "n": n}
+    metrics |= {f"cost/part_{part}/bridged": record["seed"] + 1 / (1 + part) for part in range(METRICS - len(metrics))}
     import ray
 
     result = {"variant": record["variant"], "fingerprint": record["fingerprint"], "metrics": metrics}
@@ -183,12 +185,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     machine = {"cpus": os.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30, 1)}
     machine |= {"system": platform.platform(), "load": [round(load, 1) for load in os.getloadavg()]}
     versions = {name: version(name) for name in ("ray", "mlflow", "torch")} | {"python": platform.python_version()}
-    command = f"python -m benchmarks.long_run --trials {options.trials} --embedded {options.embedded}"
+    asked = " ".join(f"--{name} {getattr(options, name):g}" for name in ("trials", "embedded", "steps", "seconds"))
+    command = f"python -m benchmarks.long_run {asked}"
     code = code_facts(Path(__file__).resolve().parents[1])
     versions |= {"commit": code["commit"], "changed_files": code["changed"]}
     result = {"command": command, "machine": machine, "versions": versions, "seconds": round(seconds)}
+    result |= {"trials": options.trials, "steps": options.steps, "metrics": METRICS}
     print(json.dumps(measured, indent=1))
-    print(save(NAME, result | {"trials": options.trials, "steps": options.steps, **measured}))
+    print(save(NAME, result | measured))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 The exact boundaries of the branches are tested in `tune_spaces/gate`, without Ray.
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -52,6 +53,11 @@ def test_the_branch_and_nothing_else_is_run_and_listed(storage_of: Callable[[flo
     gate = files.read_json(asked.folder / "gate.json")
     assert gate["passed"] is (accuracy == 0.72)
     assert len(gate["decisions"]) == 1
+    # Tune holds no statistics of ended trials: its last snapshot of the experiment has none.
+    (snapshot,) = (asked.folder / "tune").glob("*/experiment_state-*.json")
+    listed = [json.loads(metadata) for _, metadata in files.read_json(snapshot)["trial_data"]]
+    assert [trial["metric_n_steps"] for trial in listed] == [{}] * len(ran)
+    assert all(trial["last_result"]["final"] for trial in listed)
 
 
 def test_controls_run_beside_the_branch_and_the_appendix_keeps_them_apart(tmp_path: Path) -> None:

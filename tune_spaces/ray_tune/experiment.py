@@ -81,6 +81,7 @@ def fit(
         if not wait:
             check_free(run)
         from tune_spaces.ray_tune.early_stopping import scheduler
+        from tune_spaces.ray_tune.ended_trials import ForgetsEnded
         from tune_spaces.ray_tune.search_space import search_space
         from tune_spaces.ray_tune.searcher import VariantSearcher
         from tune_spaces.ray_tune.stopper import GateStopper
@@ -136,7 +137,8 @@ def fit(
                 storage_path=str(campaign.experiments),
                 stop=stopper,
                 failure_config=tune.FailureConfig(max_failures=ACTOR_RETRIES),
-                callbacks=[CSVLoggerCallback(), JsonLoggerCallback()],  # Tune's third, TensorBoard's, imports torch
+                # Tune's third, TensorBoard's, imports torch
+                callbacks=[CSVLoggerCallback(), JsonLoggerCallback(), ForgetsEnded()],
                 verbose=0,
             ),
         )
