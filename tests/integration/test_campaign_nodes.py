@@ -176,7 +176,7 @@ def test_more_gpus_than_a_node_has_are_refused_in_seconds(tmp_path: Path, cluste
     began = time.monotonic()
     with pytest.raises(UserError, match=r"4 workers need 4 GPUs on one node; the largest of 4 live nodes.* has 2"):
         campaign(tmp_path, run={**RUN, "workers": 4}).run(TRAINED)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert free("GPU") == 6
     process = driver(tmp_path, "--set=use_gpu=true", "--set=workers=4", job=TRAINED, address=cluster.address)
     assert process.wait(60) == 2

@@ -19,7 +19,7 @@ from tests.support.waiting import wait_for
 from tune_spaces.ray_tune.interrupts import WITHIN_S
 
 pytestmark = pytest.mark.slow
-SLACK = 2.0  # seconds beyond WITHIN_S for the kernel to end the processes
+SLACK = 5.0  # seconds beyond WITHIN_S for a busy machine to end the processes
 
 
 def end_by(storage: Path, process: "subprocess.Popen[str]", number: int) -> list[psutil.Process]:
