@@ -137,11 +137,10 @@ def _join(address: str) -> None:
     # In a Ray job the address is Ray's own, so it need not be asked.
     if address != "auto" and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         require_ray_at(address)
-    with variables_set(PATIENT):  # read when Ray is imported
-        import ray
-
     try:
-        with despite_rays_handler():
+        with despite_rays_handler(), variables_set(PATIENT):  # which Ray reads when it is imported, and again
+            import ray
+
             ray.init(
                 address=address,
                 log_to_driver=False,
