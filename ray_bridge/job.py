@@ -165,10 +165,13 @@ def _train_beating(config: Mapping[str, Any], alive: heartbeat.Heartbeat) -> Non
     read_ahead([(spec.source, spec.source_revision), (spec.target, spec.target_revision)], rank, world)
     auto_classes()
     from ray_bridge.distributed import Worker
+    from ray_bridge.training.host_memory import keep_freed_memory
     from ray_bridge.training.ray_session import RaySession
     from ray_bridge.training.trainer import Trainer
 
     torch.set_num_threads(max(1, int(run.cpus_per_worker)))
+    if not run.use_gpu:
+        keep_freed_memory()
     worker = Worker(rank=rank, world=world, device=get_device(), shards=spec.target_shards)
     startup.done("imports")
     trainer = Trainer(spec, run, folder, RaySession(worker, folder / TRAIN), Path(config["cache"]), startup, alive)
