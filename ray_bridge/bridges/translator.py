@@ -238,9 +238,14 @@ class TranslatorModule(nn.Module):
         """Metrics of how the translator was initialised, by name."""
         return {} if self.geometry is None else self.geometry.initialisation
 
+    @property
+    def pools_by_attention(self) -> bool:
+        """Whether the bridge pools the source's states by attention."""
+        return self.flow is not None and self.flow.conditioner.pooling == "attention"
+
     def pooling_weights(self, source: SourceBatch) -> tuple[Tensor, Tensor] | None:
         """Return weights (B, heads, S) of attention pooling and the mask (B, S) of what is pooled, None without it."""
-        if self.flow is None or self.flow.conditioner.pooling != "attention":
+        if self.flow is None or not self.pools_by_attention:
             return None
         states, mask = self._bridge_states(*self.bridge_inputs(source))
         self.flow.conditioned_on(states, mask)

@@ -61,10 +61,11 @@ def pooling_report(
     Raises:
         UserError: if the source has no such layer.
     """
+    if not translator.pools_by_attention:
+        return {}
     items, source = read_examples(pair, translator, examples)
     pooled = translator.pooling_weights(source)
-    if pooled is None:
-        return {}
+    assert pooled is not None
     weights, mask = (part.cpu() for part in pooled)  # (B, h, S), (B, S)
     panels = []
     for i, item in enumerate(items[:PICTURED]):

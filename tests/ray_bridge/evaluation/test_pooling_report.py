@@ -47,6 +47,18 @@ def test_metrics_of_known_weights() -> None:
     assert pooling_metrics(strayed, mask)["pooling/question_mass"] == 0.5
 
 
+def test_without_attention_pooling_no_model_reads_anything(folders: PairFolders, tmp_path: Path) -> None:
+    spec = small(folders, pooling="mean")
+    splits = load_splits(spec)
+    pair = ModelPair.load(spec, splits, torch.device("cpu"))
+    translator = build_translator(spec, pair.source, pair.target)
+    calls: list[torch.nn.Module] = []
+    pair.source.layers[0].register_forward_pre_hook(lambda module, _inputs: calls.append(module))
+    assert pooling_report(pair, translator, splits.validation, tmp_path / "picture.png") == {}
+    assert not calls
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("geometry", [True, False])
 def test_weights_and_labels_are_those_of_the_question(folders: PairFolders, geometry: bool, tmp_path: Path) -> None:
     spec = small(folders, geometry_projection=geometry)
