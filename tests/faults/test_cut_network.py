@@ -1,5 +1,6 @@
 """The network between two hosts is cut for 30 s, or for good: every trial ends once, with an undisturbed one's numbers.
 
+A driver on another host than the head's says that it does not reach it.
 Hosts are network namespaces with a Ray node each; a trial is a real Ray Train job on two fake GPUs of one host.
 """
 
@@ -14,8 +15,9 @@ import pytest
 
 from bridge_common.trial_folder import TrialFolder
 from tests.support.campaigns import TRAINED, driver_log, events, journal, prepare
+from tests.support.campaigns import steps as done_steps
 from tests.support.cheap_jobs import checksum
-from tests.support.faults import RECOVERY_S
+from tests.support.faults import RECOVERY_S, assert_as_undisturbed, driving
 from tests.support.hosts import Hosts, ablating, hosts, no_hosts
 from tests.support.waiting import wait_for
 
@@ -49,6 +51,17 @@ def host_of(network: Hosts, node: str) -> int:
     return next(host for host in range(1, len(VARIANTS) + 1) if network.ip(host) == address)
 
 
+@pytest.fixture
+def patient_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
+    """Yield a head and a host with a node, which the head counts as lost only after minutes."""
+    if reason := no_hosts():
+        pytest.skip(reason)
+    monkeypatch.setenv("RAY_health_check_failure_threshold", "1000")
+    with hosts() as network:
+        network.add(cpus=2)
+        yield network
+
+
 @pytest.mark.parametrize("seconds", [30, None], ids=["30 s", "for good"])
 def test_a_cut_network_loses_and_doubles_no_trial(
     seconds: int | None, storage: Path, network: Hosts, record_property: Any
@@ -74,3 +87,22 @@ def test_a_cut_network_loses_and_doubles_no_trial(
         ]
         assert len(starts) <= 2
         assert all(step > 0 for step in starts[1:]), "it went on from its checkpoint"
+
+
+def test_a_head_that_cannot_be_reached_is_said_and_the_campaign_goes_on(storage: Path, patient_network: Hosts) -> None:
+    head = f"Ray's head at {patient_network.address}"
+    prepare(storage, {"full": 0.72}, steps=STEPS, pause=0.5)
+    with driving(
+        storage, address=patient_network.address, on=lambda command: patient_network.command(1, command)
+    ) as process:
+        wait_for(lambda: len(done_steps(storage, "full")) >= 2, 240, "it works")
+        patient_network.cut(0)
+        said = f"{head} does not answer: check that its process gcs_server runs on {patient_network.ip(0)} "
+        wait_for(lambda: said in driver_log(storage), 30, "a line says so")
+        done = len(done_steps(storage, "full"))
+        wait_for(lambda: len(done_steps(storage, "full")) > done, 30, "the running job goes on meanwhile")
+        patient_network.mend(0)
+        wait_for(lambda: f"{head} answers again" in driver_log(storage), 60, "a line says so")
+        assert process.wait(240) == 0, driver_log(storage)
+    assert driver_log(storage).count(head) == 2
+    assert_as_undisturbed(storage, STEPS)

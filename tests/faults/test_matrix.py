@@ -9,9 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "reliability.md"
+RAY = {"raylet", "head of a local Ray", "raylet of a joined Ray", "head of a joined Ray"}
 FAULTS = {
-    "SIGKILL": {"worker", "trial actor", "Train controller", "driver", "raylet", "head", "host", "tracking server"},
-    "SIGSTOP": {"worker", "trial actor", "Train controller", "driver", "raylet", "head", "tracking server"},
+    "SIGKILL": {"worker", "trial actor", "Train controller", "driver", *RAY, "host", "tracking server"},
+    "SIGSTOP": {"worker", "trial actor", "Train controller", "driver", *RAY, "tracking server"},
+    "busy, hangs": {"head of a joined Ray"},
     "away": {"bucket"},
     "millions of points": {"outage"},
     "path": {"storage"},
@@ -27,7 +29,7 @@ FAULTS = {
     "two campaigns": {"one storage"},
     "two drivers": {"one campaign"},
     "a second Ray": {"machine"},
-    "network cut": {"30 s", "for good"},
+    "network cut": {"30 s", "for good", "head of a joined Ray"},
     "50 resumes": {"in a row"},
     "new code": {"between kill and resume"},
 }

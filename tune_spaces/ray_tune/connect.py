@@ -17,6 +17,7 @@ from ray_bridge import RunSpec
 from tune_spaces.ray_tune.interrupts import despite_rays_handler
 from tune_spaces.ray_tune.nodes import check_fits, check_local, needs
 from tune_spaces.ray_tune.orphans import ended_if_interrupted
+from tune_spaces.ray_tune.silent_head import Answer, Head
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -32,6 +33,9 @@ WANTS_TOKEN = (
     "wants a token, and the one here is missing or another: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as there"
 )
 WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"  # starts a process a trial
+# A process whose head is away for a minute is ended by Ray's own code, without a word where a user sees it. A raylet,
+# whose environment is the cluster's, ends then as well, and with it this process, in one line: see `lost_ray`.
+PATIENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "86400"}
 TCP_TIMEOUT_S = 5.0
 GCS_TIMEOUT_S = 20.0
 
@@ -114,6 +118,11 @@ def require_ray_at(address: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, timeout=GCS_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
+        if Head(address).ask(TCP_TIMEOUT_S) in (Answer.NONE, Answer.BUSY):
+            raise UserError(
+                f"what listens at {address} does not answer: if it is a Ray head, its process gcs_server there is "
+                "stopped (`kill -CONT` lets it go on) or hangs"
+            ) from error
         raise UserError(
             f"what answers at {address} is no Ray head (the dashboard's port is not its address)"
         ) from error
@@ -128,10 +137,10 @@ def _join(address: str) -> None:
     # In a Ray job the address is Ray's own, so it need not be asked.
     if address != "auto" and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         require_ray_at(address)
-    import ray
-
     try:
-        with despite_rays_handler():
+        with despite_rays_handler(), variables_set(PATIENT):  # which Ray reads when it is imported, and again
+            import ray
+
             ray.init(
                 address=address,
                 log_to_driver=False,

@@ -16,7 +16,7 @@ from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.ray_tune.connect import connected
 from tune_spaces.ray_tune.interrupts import CHECKPOINT_S, NOTICED_S, Interrupts, interruptible
-from tune_spaces.ray_tune.lost_ray import ends_with_local_ray
+from tune_spaces.ray_tune.lost_ray import ends_with_ray
 from tune_spaces.ray_tune.nodes import check_free
 from tune_spaces.ray_tune.output import ray_messages_in
 from tune_spaces.ray_tune.places import YOUNG_S, Places
@@ -73,7 +73,7 @@ def fit(
     with (
         interruptible(ends_process=False) as interrupts,
         connected(run),
-        ends_with_local_ray(interrupts, campaign.record_stop),
+        ends_with_ray(interrupts, campaign.record_stop),
     ):
         from ray import tune
         from ray.tune.logger import CSVLoggerCallback, JsonLoggerCallback

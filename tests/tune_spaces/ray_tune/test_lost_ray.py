@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.waiting import wait_for
 from tune_spaces.ray_tune.interrupts import Interrupts
-from tune_spaces.ray_tune.lost_ray import ends_with_local_ray
+from tune_spaces.ray_tune.lost_ray import ends_with_ray
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_stopped_raylet_is_said_once_each_time(
         said += capfd.readouterr().out
         return said.count(f"Ray's raylet on this machine is stopped: `kill -CONT {raylet.pid}` lets it go on")
 
-    with ends_with_local_ray(Interrupts(ends_process=True), lambda _: None, stopped_s=0.2):
+    with ends_with_ray(Interrupts(ends_process=True), lambda _: None, stopped_s=0.2):
         for times in (1, 2):
             os.kill(raylet.pid, signal.SIGSTOP)
             wait_for(lambda times=times: lines() == times, 10, "it is said")
