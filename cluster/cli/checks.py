@@ -154,10 +154,14 @@ def require_function(option: str, reference: str) -> Callable[..., Any]:
 
 
 def print_any_text() -> None:
-    """Let standard output take names of files that are no UTF-8, as bytes that they were."""
+    """Let standard output take names of files that are no UTF-8, as bytes that they were, and each line at once.
+
+    In a file or a pipe lines would wait in a buffer, and an error would stand before what was printed earlier.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="surrogateescape" if stream is sys.stdout else "backslashreplace")
+            errors = "surrogateescape" if stream is sys.stdout else "backslashreplace"
+            stream.reconfigure(errors=errors, line_buffering=True)
 
 
 def _elsewhere(ctx: click.Context | None) -> bool:

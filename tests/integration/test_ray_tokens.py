@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +26,9 @@ pytestmark = pytest.mark.slow
 TOKEN = "a" * 64
 
 
-@pytest.fixture(scope="module")
-def head() -> Iterator[tuple[str, str]]:
-    """Yield the addresses of head and dashboard of a Ray with a token."""
+@contextmanager
+def started() -> Iterator[tuple[subprocess.Popen[bytes], Path, tuple[str, str]]]:
+    """Start a Ray with a token; yield the process, its log, and the addresses of head and dashboard."""
     folder = Path(tempfile.mkdtemp(prefix="token-", dir="/tmp"))
     port, dashboard, client = free_ports(3)
     log = folder / "log"
@@ -48,11 +50,33 @@ def head() -> Iterator[tuple[str, str]]:
         )
     try:
         wait_for(lambda: b"Ray runtime started" in log.read_bytes(), 90, "the head starts")
-        yield f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
+        yield process, log, (f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
     finally:
         process.terminate()
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def heads() -> Iterator[Callable[[], tuple[str, str]]]:
+    """Yield a function that returns the addresses of a Ray with a token: the same while that lives."""
+    with ExitStack() as stack:
+        process, log, addresses = stack.enter_context(started())
+
+        def living() -> tuple[str, str]:
+            nonlocal process, log, addresses
+            if process.poll() is not None:  # on a busy machine one of Ray's own processes gave up
+                warnings.warn(f"the head has ended: {log.read_text()[-2000:]}", stacklevel=1)
+                process, log, addresses = stack.enter_context(started())
+            return addresses
+
+        yield living
+
+
+@pytest.fixture
+def head(heads: Callable[[], tuple[str, str]]) -> tuple[str, str]:
+    """Return the addresses of head and dashboard of a Ray with a token."""
+    return heads()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The command line: what is wrong with a request is said in one line, at once, with exit code 2."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -141,3 +142,18 @@ def test_seeds() -> None:
 
 def test_settings() -> None:
     assert parse_settings(("a=1", "b = x=y", "c=none")) == {"a": "1", "b": "x=y", "c": None}
+
+
+def test_what_was_printed_before_an_error_stands_before_it_in_a_file(tmp_path: Path) -> None:
+    code = """
+import sys
+from cluster.cli.checks import print_any_text
+print_any_text()
+print("warning: first")
+print("error: last", file=sys.stderr)
+"""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with (tmp_path / "log").open("wb") as log:
+        command = [sys.executable, "-c", code]
+        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=buffered, check=True)
+    assert (tmp_path / "log").read_text() == "warning: first\nerror: last\n"
