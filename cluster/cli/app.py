@@ -25,7 +25,7 @@ from cluster.cli import (
     serve,
     translators,
 )
-from cluster.cli.checks import print_any_text
+from cluster.cli.checks import prepare_output
 from cluster.program import as_called, program
 
 
@@ -67,7 +67,7 @@ def main() -> int:
 
     A command returns its exit code, or None for 0. What is wrong with a request is one line on standard error.
     """
-    print_any_text()
+    prepare_output()
     sys.path.append(os.getcwd())  # where plug-ins lie; `python -m` looks there by itself, the installed script does not
     try:
         return app.main(standalone_mode=False) or 0

@@ -153,7 +153,7 @@ def require_function(option: str, reference: str) -> Callable[..., Any]:
     return value
 
 
-def print_any_text() -> None:
+def prepare_output() -> None:
     """Let standard output take names of files that are no UTF-8, as bytes that they were, and each line at once.
 
     In a file or a pipe lines would wait in a buffer, and an error would stand before what was printed earlier.

@@ -128,24 +128,16 @@ class Notices:
             try:
                 # Not only a silent server: also one that answers byte by byte, or a name that is looked up for ever.
                 bounded(lambda notice=self._queue[0]: self._post(notice), ANSWER_S)  # type: ignore[misc]
-            except urllib.error.HTTPError as error:
-                if error.code not in REFUSED:
-                    self._try_again(error)
-                    return
-                self._warn(f"{error}: {self._queue[0]['event']} is not sent again")
             except Exception as error:  # nothing that the other side does may end the run
-                self._try_again(error)
-                return
+                refused = isinstance(error, urllib.error.HTTPError) and error.code in REFUSED
+                if not self._warned:
+                    then = f": {self._queue[0]['event']} is not sent again" if refused else "; the run goes on"
+                    print(f"warning: --notify {shown(self.url)}: {error}{then}")
+                self._warned = True
+                if not refused:
+                    self._again_after = time.monotonic() + AGAIN_AFTER_S
+                    return
             self._queue.pop(0)
-
-    def _try_again(self, error: Exception) -> None:
-        self._again_after = time.monotonic() + AGAIN_AFTER_S
-        self._warn(f"{error}; the run goes on")
-
-    def _warn(self, what: str) -> None:
-        if not self._warned:
-            print(f"warning: --notify {shown(self.url)}: {what}")
-        self._warned = True
 
     def _post(self, notice: Mapping[str, Any]) -> None:
         headers = {"Content-Type": "application/json"}

@@ -16,7 +16,7 @@ USERS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library reuse freed memory in this process, as far as it can be told; return whether it was told.
+    """Have the C library reuse freed memory in this process, and return whether it took the settings.
 
     Settings that the user has made in the environment are left alone. What is computed does not change.
     """

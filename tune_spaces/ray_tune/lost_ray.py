@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from tune_spaces.ray_tune.interrupts import Interrupts
+from tune_spaces.ray_tune.processes import processes_of_ray
 from tune_spaces.ray_tune.silent_head import Head, HeadWatch, says_if_silent
 
 PROCESSES = {"raylet": "raylet", "gcs_server": "head"}
@@ -145,13 +146,7 @@ def _joined() -> list[psutil.Process]:
     node = worker._global_node
     if node is None or not ray.is_initialized():
         return []
-    mark = f"--raylet_socket_name={node.raylet_socket_name}"
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.name() in PROCESSES and mark in process.cmdline():
-                found.append(process)
-    return found
+    return list(processes_of_ray("raylet", f"--raylet_socket_name={node.raylet_socket_name}"))
 
 
 def _joined_head() -> Head:

@@ -14,6 +14,8 @@ from typing import Any
 
 import psutil
 
+from tune_spaces.ray_tune.processes import processes_of_ray
+
 ASK_S = 2.0  # between the starts of two questions
 ANSWER_S = 5.0  # for an answer to one
 SILENT_S = 10.0  # without an answer, before it is reported
@@ -78,12 +80,7 @@ class Head:
 
     def process(self) -> psutil.Process | None:
         """Return the head's process if it is on this machine."""
-        mark = f"--session-name={self.session}"
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.name() == "gcs_server" and mark in process.cmdline():
-                    return process
-        return None
+        return next(processes_of_ray("gcs_server", f"--session-name={self.session}"), None)
 
     def _connect(self) -> Any:
         from ray._private.grpc_utils import init_grpc_channel  # with the cluster's TLS and token

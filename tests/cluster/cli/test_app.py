@@ -147,8 +147,8 @@ def test_settings() -> None:
 def test_what_was_printed_before_an_error_stands_before_it_in_a_file(tmp_path: Path) -> None:
     code = """
 import sys
-from cluster.cli.checks import print_any_text
-print_any_text()
+from cluster.cli.checks import prepare_output
+prepare_output()
 print("warning: first")
 print("error: last", file=sys.stderr)
 """

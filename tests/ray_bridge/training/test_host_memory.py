@@ -12,7 +12,7 @@ from ray_bridge.training.host_memory import USERS
 FAULTS = """
 import ctypes, resource, sys
 from ray_bridge.training.host_memory import keep_freed_memory
-told = keep_freed_memory() if sys.argv[1] == "keep" else None
+taken = keep_freed_memory() if sys.argv[1] == "keep" else None
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
@@ -24,16 +24,16 @@ fill(8 << 20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
     fill(8 << 20)
-print(told, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(taken, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def told_and_faults(asked: str, **variables: str) -> tuple[str, int]:
+def taken_and_faults(asked: str, **variables: str) -> tuple[str, int]:
     environment = {name: value for name, value in os.environ.items() if name not in USERS} | variables
     command = [sys.executable, "-c", FAULTS, asked]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    told, faults = done.stdout.split()
-    return told, int(faults)
+    taken, faults = done.stdout.split()
+    return taken, int(faults)
 
 
 needs_glibc = pytest.mark.skipif("glibc" not in str(os.confstr("CS_GNU_LIBC_VERSION")), reason="sets glibc's allocator")
@@ -41,7 +41,7 @@ needs_glibc = pytest.mark.skipif("glibc" not in str(os.confstr("CS_GNU_LIBC_VERS
 
 @needs_glibc
 def test_freed_blocks_are_reused_without_faults() -> None:
-    as_it_is, kept = told_and_faults("leave"), told_and_faults("keep")
+    as_it_is, kept = taken_and_faults("leave"), taken_and_faults("keep")
     assert kept[0] == "True"
     assert kept[1] < 1000 < as_it_is[1]
 
@@ -50,4 +50,4 @@ def test_freed_blocks_are_reused_without_faults() -> None:
 @pytest.mark.parametrize("name", USERS)
 def test_what_the_user_has_set_stays(name: str) -> None:
     value = "glibc.malloc.trim_threshold=131072" if name == "GLIBC_TUNABLES" else "131072"
-    assert told_and_faults("keep", **{name: value})[0] == "False"
+    assert taken_and_faults("keep", **{name: value})[0] == "False"
