@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -51,6 +52,24 @@ def test_the_pins_are_versions_that_the_project_allows(name: str) -> None:
         if canonicalize_name(requirement.name) != "ray-bridge" and version is not None:
             assert requirement.specifier.contains(Version(version), prereleases=True), f"{requirement} and {version}"
     assert all(canonicalize_name(Requirement(text).name) in pinned for text in project["dependencies"])
+
+
+def test_the_pins_install_on_the_first_python_that_the_project_allows() -> None:
+    """Debian 12 has Python 3.11.2, for which pip passes over a release that asks for 3.11.5."""
+    python = {
+        name: str(metadata.metadata(name)["Requires-Python"] or "") for name in pins("constraints.txt") if here(name)
+    }
+    assert len(python) > 100
+    assert {name: asks for name, asks in python.items() if not SpecifierSet(asks).contains("3.11.0")} == {}
+
+
+def here(name: str) -> bool:
+    """Return whether a package is installed here."""
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def required(name: str, extras: frozenset[str], requirements: list[str]) -> list[Requirement]:
