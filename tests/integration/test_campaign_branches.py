@@ -60,6 +60,13 @@ def test_the_branch_and_nothing_else_is_run_and_listed(storage_of: Callable[[flo
     assert all(trial["last_result"]["final"] for trial in listed)
 
 
+def test_the_gate_is_on_disk_while_trials_follow_it(tmp_path: Path) -> None:
+    prepare(tmp_path, {"full": 0.67, **OTHERS})
+    asked = campaign(tmp_path)
+    assert asked.run("tests.support.cheap_jobs:waits_for_gate").finished
+    assert events(tmp_path, "end") == ["full", "B", "C"]
+
+
 def test_controls_run_beside_the_branch_and_the_appendix_keeps_them_apart(tmp_path: Path) -> None:
     prepare(tmp_path, {"full": 0.67, **OTHERS, "constant": 0.3, "random_source": 0.31}, samples=True)
     base = tiny(test_examples=1000)

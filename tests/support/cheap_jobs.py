@@ -21,6 +21,7 @@ import numpy as np
 from bridge_common import files, heartbeat
 from bridge_common.errors import StoppedError
 from bridge_common.trial_folder import TrialFolder
+from tests.support.waiting import wait_for
 
 
 def settings(folder: Path) -> dict[str, Any]:
@@ -110,6 +111,13 @@ def direct(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
     import ray
 
     return finish(folder, ray.get_runtime_context().get_node_id(), started, checksum=value)
+
+
+def waits_for_gate(spec, run, folder, *, node_id=None, callbacks=(), cache=None):
+    """Run like `direct`; what follows the gate begins once `gate.json` says what was decided."""
+    if files.read_json(folder / "spec.json")["variant"] != "full":
+        wait_for(lambda: files.read_json(folder.parents[1] / "gate.json")["status"] == "decided", 60)
+    return direct(spec, run, folder, node_id=node_id, callbacks=callbacks, cache=cache)
 
 
 def validated(spec, run, folder, *, node_id=None, callbacks=(), cache=None):

@@ -115,8 +115,14 @@ def fit(
         if policy.finished:
             return
 
+        judged = len(policy.outcomes)
+
         def record() -> None:
+            nonlocal judged
             _record_schedule(campaign, searcher, places, keeper)
+            if judged != (now := len(policy.outcomes)):  # for a card that is written meanwhile
+                judged = now
+                campaign.write_gate(policy.record())
 
         stopper = GateStopper(policy, searcher.live)
         trainable = tune.with_parameters(tune_trial, job=job, attempt=uuid.uuid4().hex)
