@@ -16,12 +16,12 @@ from tests.support.ray_fixtures import connected_ray, ray_head  # noqa: F401
 from tests.support.real_model import REAL_MODEL
 
 os.environ["ABLATE_REPORTS"] = tempfile.mkdtemp(prefix="reports-")
-os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15 its workers get what the other row of tests leaves
+os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's 15 its workers get what other tests leave
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share out the tests file by file, the integration tests in two rows."""
+    """Share out the tests file by file, the integration tests in rows."""
     from tests.support.xdist_schedule import TwoClustersAtMost
 
     return TwoClustersAtMost(config, log)
