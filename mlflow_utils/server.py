@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from bridge_common.errors import UserError
+from bridge_common.web import NO_ANSWER
 from mlflow_utils.tracking_uri import ARTIFACTS
 
 HOST, PORT = "127.0.0.1", 5000
@@ -149,7 +149,7 @@ def is_up(url: str, timeout: float = 2.0) -> bool:
     try:
         with urlopen(url.rstrip("/") + "/health", timeout=timeout) as answer:
             return bool(answer.status == 200)
-    except (URLError, OSError, ValueError):
+    except NO_ANSWER:
         return False
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 from bridge_common.errors import UserError
+from bridge_common.web import NO_ANSWER, why
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 """Names in a storage of the default store's database, and of the folder of artifacts."""
@@ -61,9 +62,9 @@ def _check_server(uri: str, timeout: float) -> None:
         with urlopen(_health(uri), timeout=timeout) as answer:
             if answer.read(100).strip() != b"OK":
                 raise URLError("what answers there is another program")
-    except (URLError, OSError, ValueError) as error:
+    except NO_ANSWER as error:
         raise UserError(
-            f"no MLflow server at {shown(uri)} ({getattr(error, 'reason', error)}): start one with "
+            f"no MLflow server at {shown(uri)} ({why(error)}): start one with "
             "`python -m cluster ui`, or leave --tracking-uri out to track into a local database"
         ) from error
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from bridge_common.errors import UserError
 from bridge_common.threads import bounded, repeating
+from bridge_common.web import why
 from mlflow_utils.tracking_uri import shown
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.policy import Policy
@@ -132,7 +133,7 @@ class Notices:
                 refused = isinstance(error, urllib.error.HTTPError) and error.code in REFUSED
                 if not self._warned:
                     then = f": {self._queue[0]['event']} is not sent again" if refused else "; the run goes on"
-                    print(f"warning: --notify {shown(self.url)}: {error}{then}")
+                    print(f"warning: --notify {shown(self.url)}: {why(error)}{then}")
                 self._warned = True
                 if not refused:
                     self._again_after = time.monotonic() + AGAIN_AFTER_S

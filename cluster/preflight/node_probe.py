@@ -3,6 +3,7 @@
 The module is sent by value and uses the standard library alone, so that it also runs on a node without this project.
 """
 
+import http.client
 import importlib.util
 import json
 import math
@@ -201,6 +202,8 @@ def _hub(path: str, timeout_s: float) -> dict[str, Any]:
             return {"code": answer.status, "problem": ""}
     except urllib.error.HTTPError as error:
         return {"code": error.code, "problem": str(error)}
+    except http.client.HTTPException:
+        return {"code": 0, "problem": f"{endpoint}: what answers there does not speak HTTP"}
     except OSError as error:
         return {"code": 0, "problem": f"{endpoint}: {getattr(error, 'reason', error)}"}
 

@@ -7,9 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +24,9 @@ pytestmark = pytest.mark.slow
 TOKEN = "a" * 64
 
 
-@contextmanager
-def started() -> Iterator[tuple[subprocess.Popen[bytes], Path, tuple[str, str]]]:
-    """Start a Ray with a token; yield the process, its log, and the addresses of head and dashboard."""
+@pytest.fixture(scope="module")
+def head() -> Iterator[tuple[str, str]]:
+    """Start a Ray with a token, and yield the addresses of head and dashboard."""
     folder = Path(tempfile.mkdtemp(prefix="token-", dir="/tmp"))
     port, dashboard, client = free_ports(3)
     log = folder / "log"
@@ -50,33 +48,12 @@ def started() -> Iterator[tuple[subprocess.Popen[bytes], Path, tuple[str, str]]]
         )
     try:
         wait_for(lambda: b"Ray runtime started" in log.read_bytes(), 90, "the head starts")
-        yield process, log, (f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}")
+        wait_for(lambda: answers(dashboard), 60, "its dashboard, which starts later, answers")
+        yield f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}"
     finally:
         process.terminate()
         process.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def heads() -> Iterator[Callable[[], tuple[str, str]]]:
-    """Yield a function that returns the addresses of a Ray with a token: the same while that lives."""
-    with ExitStack() as stack:
-        process, log, addresses = stack.enter_context(started())
-
-        def living() -> tuple[str, str]:
-            nonlocal process, log, addresses
-            if process.poll() is not None:  # on a busy machine one of Ray's own processes gave up
-                warnings.warn(f"the head has ended: {log.read_text()[-2000:]}", stacklevel=1)
-                process, log, addresses = stack.enter_context(started())
-            return addresses
-
-        yield living
-
-
-@pytest.fixture
-def head(heads: Callable[[], tuple[str, str]]) -> tuple[str, str]:
-    """Return the addresses of head and dashboard of a Ray with a token."""
-    return heads()
 
 
 @pytest.mark.parametrize(
@@ -125,10 +102,9 @@ def tunnel(head: tuple[str, str], tmp_path: Path) -> Iterator[Tunnel]:
     """Open a tunnel of OpenSSH to the head's host."""
     if not (Path(SSHD).is_file() and SSH and shutil.which("ssh-keygen")):
         pytest.skip("no OpenSSH server: `make services` installs it")
-    port, local, here = free_ports(3)
+    port, local, here, there = free_ports(4)
     reserved = socket.socket()
-    reserved.bind(("127.0.0.1", 0))  # until MLflow's server takes it, which is a while
-    there = reserved.getsockname()[1]
+    reserved.bind(("127.0.0.1", there))  # until MLflow's server takes it, which is a while
     for name in ("host", "user"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
     Path("/run/sshd").mkdir(exist_ok=True)

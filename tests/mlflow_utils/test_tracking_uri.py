@@ -10,7 +10,9 @@ import pytest
 import sqlalchemy
 
 from bridge_common.errors import UserError
+from mlflow_utils.server import is_up
 from mlflow_utils.tracking_uri import check, default_tracking_uri
+from tests.support.no_http import speaks_no_http
 
 
 @pytest.mark.timeout(60)
@@ -80,13 +82,25 @@ def test_a_server_is_asked_for_its_health() -> None:
         check(address + "/")
         with pytest.raises(UserError, match="what answers there is another program"):
             check(address + "/other")
-        with pytest.raises(UserError, match=rf"no MLflow server at {address}/none \(Not Found\): start one"):
+        with pytest.raises(
+            UserError, match=rf"no MLflow server at {address}/none \(HTTP Error 404: Not Found\): start"
+        ):
             check(address + "/none")
     finally:
         server.shutdown()
         server.server_close()
     with pytest.raises(UserError, match="no MLflow server at https://"):
         check("https://127.0.0.1:9")
+
+
+def test_what_speaks_another_protocol_is_one_line() -> None:
+    with speaks_no_http() as address:
+        with pytest.raises(UserError) as refused:
+            check(address)
+        assert f"no MLflow server at {address} (what answers there does not speak HTTP): start one" in str(
+            refused.value
+        )
+        assert not is_up(address)
 
 
 @pytest.mark.timeout(60)

@@ -13,6 +13,7 @@ import pytest
 from bridge_common.errors import UserError
 from cluster.monitoring.notify import Notices, check_url, notified
 from ray_bridge import tiny, tiny_run
+from tests.support.no_http import speaks_no_http
 from tune_spaces.campaign import Campaign
 from tune_spaces.design import phases
 
@@ -88,6 +89,12 @@ def test_who_does_not_listen_hurts_nothing(campaign: Campaign, capsys: pytest.Ca
     with notified(campaign, "http://127.0.0.1:1/hook"):
         finish(campaign, "full", 0.72)
     assert capsys.readouterr().out.count("warning: --notify http://127.0.0.1:1/hook") == 1
+    with speaks_no_http() as address, notified(campaign, address):
+        pass
+    assert (
+        f"warning: --notify {address}: what answers there does not speak HTTP; the run goes on"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_user_and_password_in_the_address_are_sent_and_not_printed(

@@ -20,6 +20,7 @@ from cluster.preflight.settings import PreflightSettings
 from cluster.preflight.tracking import check_tracking
 from ray_bridge import tiny, tiny_run
 from ray_bridge.tasks.gsm8k import GSM8K
+from tests.support.no_http import speaks_no_http
 
 MODULES = load_site("hpc").modules
 STUB = "() {  if [ \"$*\" = '-t list' ]; then printf 'Currently Loaded Modulefiles:\\n%s\\n' 'gcc/13.1.0'; fi\n}"
@@ -131,6 +132,9 @@ def test_models_on_the_hub_and_in_the_cache(server, tmp_path, monkeypatch):
     assert models_and_data.judge_data(data, PreflightSettings(task="gsm8k"), "n").status == "warn"
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     assert "does not answer" in models("open/model").detail
+    with speaks_no_http() as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        assert "does not speak HTTP" in models("open/model").detail
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE" in models("open/model").detail
     snapshot = tmp_path / "hub/models--open--model/snapshots/abc"
