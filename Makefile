@@ -43,29 +43,27 @@ services:
 	dpkg -s $(SERVICES) >/dev/null 2>&1 || \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SERVICES); }
 
-# Workers have one thread each; JOBS=N sets their number, and ARGS="-n 0" runs all tests in one process.
-WORKERS = $(or $(JOBS),2)
+# Two workers with one thread each; ARGS="-n 0" runs all tests in one process.
+JOBS ?= 2
 test fast faults random: export OMP_NUM_THREADS ?= 1
 # The rewritten tests are kept: without them each run compiles 400 files again in each worker.
 unexport PYTHONDONTWRITEBYTECODE
 
-# Two cores have time for a third: at most two at a time have integration tests, which mostly wait.
-test: WORKERS = $(or $(JOBS),3)
 test: setup
-	$(RUN) -m pytest -n $(WORKERS) $(ARGS)
+	$(RUN) -m pytest -n $(JOBS) $(ARGS)
 
 fast: setup
-	$(RUN) -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
+	$(RUN) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
 
 # Tests with the mark long take minutes and run here alone: cells of the matrix, and three of the integration tests.
 faults: setup
-	FAULTS=all $(RUN) -m pytest -n $(WORKERS) tests/faults tests/integration/test_slurm.py \
+	FAULTS=all $(RUN) -m pytest -n $(JOBS) tests/faults tests/integration/test_slurm.py \
 	    tests/integration/test_storage_paths.py tests/integration/test_two_campaigns.py $(ARGS)
 
 # A test that passes only after or before another one shows itself here; a failure is repeated with the same SEED.
 SEED ?= 1
 random: setup
-	$(RUN) -m pytest -n $(WORKERS) -m "not slow" -p randomly --randomly-seed=$(SEED) $(ARGS)
+	$(RUN) -m pytest -n $(JOBS) -m "not slow" -p randomly --randomly-seed=$(SEED) $(ARGS)
 
 # A piece goes on where it stopped; docs/mutants.md lists the pieces and what no test can notice.
 # ARGS="--share 0.3" runs a sample, ARGS="--record after" writes the figures into benchmarks/results/mutants.json.
