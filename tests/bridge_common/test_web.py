@@ -1,0 +1,31 @@
+"""What is said of a request that got no answer: one line without control characters or another protocol's bytes."""
+
+from email.message import Message
+from http.client import BadStatusLine, IncompleteRead
+from urllib.error import HTTPError, URLError
+
+import pytest
+
+from bridge_common.web import NO_ANSWER, why
+
+NO_HTTP = "what answers there does not speak HTTP"
+CERTIFICATE = (
+    "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate in chain (_ssl.c:1006)"
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (BadStatusLine("\x00\x18\x04"), NO_HTTP),
+        (IncompleteRead(b"ab", 10), NO_HTTP),
+        (URLError(OSError(CERTIFICATE)), CERTIFICATE),
+        (URLError("what answers there is another program"), "what answers there is another program"),
+        (ConnectionRefusedError(111, "Connection refused"), "[Errno 111] Connection refused"),
+        (HTTPError("http://h", 404, "Not\x1b[31m Found\n", Message(), None), "HTTP Error 404: Not\u241b[31m Found"),
+        (ValueError("it names no host"), "it names no host"),
+    ],
+)
+def test_the_reason_in_a_line(error: Exception, said: str) -> None:
+    assert isinstance(error, NO_ANSWER)
+    assert why(error) == said
