@@ -48,11 +48,16 @@ def ray_cluster() -> Iterator[Any]:
 
 @contextmanager
 def connected(cluster: Any) -> Iterator[None]:
-    """Connect this process to a cluster."""
+    """Connect this process to a cluster, as `tune_spaces.ray_tune.connect` does.
+
+    Without the address Ray Train's process that frees what a dead job held may ask another test's Ray on this machine,
+    which does not know the job, and then ends one that lives.
+    """
     import ray
 
+    own = {"env_vars": {"RAY_ADDRESS": cluster.address}}
     with ray_environment():
-        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=cluster.address, runtime_env=own, log_to_driver=False, logging_level=logging.ERROR)
         try:
             yield
         finally:
