@@ -82,9 +82,8 @@ def test_a_server_is_asked_for_its_health() -> None:
         check(address + "/")
         with pytest.raises(UserError, match="what answers there is another program"):
             check(address + "/other")
-        with pytest.raises(
-            UserError, match=rf"no MLflow server at {address}/none \(HTTP Error 404: Not Found\): start"
-        ):
+        missing = rf"no MLflow server at {address}/none \(HTTP Error 404: Not Found\): start one"
+        with pytest.raises(UserError, match=missing):
             check(address + "/none")
     finally:
         server.shutdown()
