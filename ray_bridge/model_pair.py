@@ -22,7 +22,6 @@ from ray_bridge.inputs.source_cache import read_cache
 from ray_bridge.models.embedding_map import FitOnce
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.gradient_accuracy import judge_gradients
-from ray_bridge.models.identity import identify
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.tasks.splits import Splits
 from ray_bridge.tasks.task import Task
@@ -70,7 +69,7 @@ class ModelPair:
         Raises:
             UserError: if a checkpoint cannot be loaded.
         """
-        texts = [splits.task.prompt(example) + splits.task.continuation(example) for example in splits.train[:8]]
+        texts = sample_texts(splits)
 
         def load(name: str, revision: str | None, **options: Any) -> FrozenLM:
             lm = FrozenLM.load(name, revision=revision, dtype=spec.model_dtype, device=device, texts=texts, **options)
@@ -117,7 +116,7 @@ class ModelPair:
     def identities(self) -> dict[str, dict[str, str]]:
         """Return by role what identifies each model's content (`ModelIdentity`); parts of weights have no digest."""
         roles = {"source": self.source, "target": self.target}
-        return {role: identify(lm.model, lm.tokenizer, whole=lm.shards is None).record() for role, lm in roles.items()}
+        return {role: lm.identity.record() for role, lm in roles.items()}
 
     def fast_paths(self) -> dict[str, float]:
         """Return, by metric name, whether each model's layers are fused, and their error over the eager path's."""
@@ -175,6 +174,11 @@ class ModelPair:
         lm = self.source if is_source else self.target
         commit = getattr(lm.model.config, "_commit_hash", None)  # preferred, since a branch moves
         return f"{name}@{commit or revision}"
+
+
+def sample_texts(splits: Splits) -> tuple[str, ...]:
+    """Return the text of the first training examples, on which the fast paths of a job's models are judged."""
+    return tuple(splits.task.prompt(example) + splits.task.continuation(example) for example in splits.train[:8])
 
 
 def _double(lm: FrozenLM) -> FrozenLM:

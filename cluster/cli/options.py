@@ -38,6 +38,9 @@ force_option = click.option("--force", is_flag=True, help="start although a requ
 skip_preflight_option = click.option(
     "--skip-preflight", is_flag=True, help="start without checking models, storage, memory and nodes; recorded"
 )
+resident_option = click.option(
+    "--resident", is_flag=True, help="keep models loaded from trial to trial, which then start sooner: resident=true"
+)
 parallel_option = click.option(
     "--parallel",
     default="auto",
@@ -116,6 +119,7 @@ _PHASE = (
         "--gate-budget", type=click.IntRange(0, MOST_EXTRA_RUNS), default=3, help="runs that confident mode may add"
     ),
     *START_OPTIONS,
+    resident_option,
     force_option,
     skip_preflight_option,
     job_option,
@@ -175,6 +179,7 @@ class PhaseRequest(StartRequest):
     gate_passes: float
     gate_attribute: float
     gate_budget: int
+    resident: bool
     force: bool
     skip_preflight: bool
     job: str | None

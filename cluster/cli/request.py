@@ -75,15 +75,18 @@ def check_start(request: PhaseRequest, run: RunSpec) -> None:
     if request.notify is not None:
         check_url(request.notify)
     check_stop_early(request.stop_early)
+    if request.stop_early and run.resident:
+        raise UserError("--stop-early ends trials with their workers, which resident=true keeps: leave one of them out")
 
 
 def make_specs(request: PhaseRequest) -> tuple[JobSpec, RunSpec]:
-    """Return the specs of job and run: those of the preset, changed by --set, --source, --target, --task and --data.
+    """Return the specs of job and run: those of the preset, changed by --set and the options that stand for fields.
 
     Raises:
         UserError: for an unknown field or an impossible value.
     """
     job, run = split_settings(parse_settings(request.settings))
+    run |= {"resident": True} if request.resident else {}
     base, run_spec = preset(request.preset, job | _shortcuts(request), run)
     check_run(base, run_spec)
     return base, run_spec

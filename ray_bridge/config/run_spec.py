@@ -27,6 +27,11 @@ class RunSpec(Frozen):
         description="seconds without a step, an evaluated batch or another sign of life after which a job counts as "
         "hung: it is killed and started again from its checkpoint, as after a failure; none or 0 waits for ever",
     )
+    resident: bool = Field(
+        False,
+        description="run a campaign's jobs one after another on workers that stay, with the frozen models loaded: the "
+        "next job trains sooner, with the same numbers",
+    )
     autocast: bool = Field(True, description="train under bfloat16 autocast on GPUs that support it")
     recompute_tokens: int | None = Field(
         None,

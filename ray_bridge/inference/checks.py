@@ -8,7 +8,7 @@ from ray_bridge.inference.saved import SavedTranslator
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.identity import ModelIdentity, identify
+from ray_bridge.models.identity import ModelIdentity
 
 
 def device_of(device: torch.device | str | None) -> torch.device:
@@ -30,18 +30,13 @@ def device_of(device: torch.device | str | None) -> torch.device:
     return device
 
 
-def identity_of(lm: FrozenLM) -> ModelIdentity:
-    """Return the identity of a loaded model; without its weights if this process holds a part of them."""
-    return identify(lm.model, lm.tokenizer, whole=lm.shards is None)
-
-
 def check_identity(role: str, lm: FrozenLM, expected: ModelIdentity, saved: SavedTranslator) -> None:
     """Refuse a model that is not the one of training.
 
     Raises:
         UserError: if its weights, tokenizer or chat template differ.
     """
-    if differs := expected.differences(identity_of(lm)):
+    if differs := expected.differences(lm.identity):
         what = " and ".join(name.replace("_", " ") for name in differs)
         raise UserError(
             f"{lm.name} is not the {role} that {saved.folder.name} was trained with (other {what}): give that one "

@@ -36,7 +36,7 @@ from ray_bridge.inference.arguments import (
     listed_questions,
     shown,
 )
-from ray_bridge.inference.checks import check_question, device_of, identity_of
+from ray_bridge.inference.checks import check_question, device_of
 from ray_bridge.inference.export import write_export
 from ray_bridge.inference.models import load_models
 from ray_bridge.inference.places import check_question_text
@@ -116,7 +116,7 @@ class Translator(ModelHubMixin):
         """The identities of `source` and `target`, recorded at training, or else computed when first needed."""
         known = self.saved.identities
         return {  # a target that was spread over workers has no recorded digest of its weights
-            role: known[role] if role in known and known[role].weights else identity_of(lm)
+            role: known[role] if role in known and known[role].weights else lm.identity
             for role, lm in (("source", self.pair.source), ("target", self.pair.target))
         }
 

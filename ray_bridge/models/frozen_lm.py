@@ -8,6 +8,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from ray_bridge.models.eight_bits import round_layers
 from ray_bridge.models.fused_decoder import FusedBody
 from ray_bridge.models.fused_layers import why_not_fused
 from ray_bridge.models.head import check_logits, logits_of
+from ray_bridge.models.identity import ModelIdentity, identify
 from ray_bridge.models.prefix_cache import (
     Prefix,
     PrefixAsCache,
@@ -167,6 +169,11 @@ class FrozenLM:
         ends = None if lm.chat is None else lm.chat.end
         lm.eos, lm.ends = (self._eos, self._ends) if ends is None else (ends, self._ends | {ends})
         return lm
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """What identifies its content when first read, without the weights if this process holds a part of them."""
+        return identify(self.model, self.tokenizer, whole=self.shards is None)
 
     @property
     def device(self) -> torch.device:

@@ -17,12 +17,12 @@ from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.footprint.estimate import positions_that_fit
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.shape import shape_of
-from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.forward_passes import ForwardPasses
 from ray_bridge.objectives.objective import WeightedTerm, objective_terms
 from ray_bridge.tasks.splits import Splits, load_splits
 from ray_bridge.tasks.task import Example
+from ray_bridge.training.resident_models import ResidentModels
 from ray_bridge.training.startup_timer import StartupTimer
 
 
@@ -56,7 +56,12 @@ class TrainingParts:
 
 
 def build_parts(
-    spec: JobSpec, run: RunSpec, worker: Worker, cache: Path | None, startup: StartupTimer
+    spec: JobSpec,
+    run: RunSpec,
+    worker: Worker,
+    cache: Path | None,
+    startup: StartupTimer,
+    models: ResidentModels | None = None,
 ) -> TrainingParts:
     """Load the data and the frozen models, and build what trains and evaluates a translator between them.
 
@@ -66,12 +71,13 @@ def build_parts(
         worker: this process; the models are loaded onto its device.
         cache: folder of files that trials on a node share, or None to share nothing.
         startup: records the time of the stages `models` and `translator`.
+        models: keeps the frozen models for this process's next job; None loads them for this one alone.
 
     Raises:
         UserError: if data or a checkpoint cannot be loaded, or a setting does not fit the models.
     """
     splits = load_splits(spec)
-    pair = ModelPair.load(spec, splits, worker.device, shards=ShardGroup.of(worker))
+    pair = (models or ResidentModels()).pair(spec, splits, worker)
     startup.done("models")
     source_states, teacher_states = _frozen_states(spec, pair, splits, cache)
     node_cache = NodeCache(cache)

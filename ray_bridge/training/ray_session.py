@@ -10,7 +10,7 @@ from ray.train import Checkpoint, CheckpointUploadMode
 from ray_bridge.distributed import Worker
 from ray_bridge.training.async_checkpoint import Fill, Writer, write_folder
 
-_PREFIX = "checkpoint_"
+PREFIX = "checkpoint_"
 
 
 class RaySession:
@@ -28,7 +28,7 @@ class RaySession:
     def checkpoints(self) -> list[Path]:
         """See `Session.checkpoints`: first the one that Ray names, then the others in the run's folder."""
         named = ray.train.get_checkpoint()
-        found = sorted(self.folder.glob(f"{_PREFIX}*"), reverse=True)
+        found = sorted(self.folder.glob(f"{PREFIX}*"), reverse=True)
         if named is None:
             return found
         newest = Path(named.path)
@@ -39,7 +39,7 @@ class RaySession:
 
         Folders are named by step, so an attempt that resumes from an earlier step replaces those of a killed one.
         """
-        name = f"{_PREFIX}{step:08d}"
+        name = checkpoint_name(step)
         place, writing = self.folder / name, None
         if fill is not None:
             writing = self._writer.start(partial(write_folder, place, fill))
@@ -61,3 +61,8 @@ class RaySession:
     def wait(self) -> None:
         """See `Session.wait`."""
         self._writer.wait()
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the name of a step's checkpoint folder; names sort by step."""
+    return f"{PREFIX}{step:08d}"

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import math
-import platform
 import time
 import warnings
 from collections.abc import Sequence
@@ -34,16 +33,17 @@ from ray_bridge.inputs.text_slots import teacher_slots
 from ray_bridge.noise import draw_ahead
 from ray_bridge.objectives.objective import Losses, backward
 from ray_bridge.objectives.step_context import StepContext, StepKey
-from ray_bridge.tasks.splits import Splits
 from ray_bridge.tasks.task import Example
 from ray_bridge.training.async_checkpoint import Snapshot
 from ray_bridge.training.build import build_parts
 from ray_bridge.training.checkpoint import TrainingState
 from ray_bridge.training.final_evaluation import FinalEvaluation, evaluate_selected
 from ray_bridge.training.out_of_memory import NamesOutOfMemory
+from ray_bridge.training.resident_models import ResidentModels
 from ray_bridge.training.schedule import batch_indices, learning_rate, sees_prompt, with_prompt
 from ray_bridge.training.session import Session
 from ray_bridge.training.startup_timer import StartupTimer
+from ray_bridge.training.tags import data_tags, environment
 
 LOOK_EVERY_S = 1.0  # between looks for a request to stop
 LEAST_PROMPTS = 256
@@ -63,6 +63,7 @@ class Trainer:
         cache: folder of files that trials on a node share, or None to share nothing.
         startup: the timer that was started when the job was called; by default one that starts here.
         alive: counts steps, evaluated batches and stored states as signs of life; None records none.
+        models: keeps the frozen models for this process's next job; None loads them for this one alone.
 
     Raises:
         UserError: if the batch does not divide among the workers, or data, checkpoints and settings do not fit.
@@ -77,6 +78,7 @@ class Trainer:
         cache: Path | None,
         startup: StartupTimer | None = None,
         alive: Heartbeat | None = None,
+        models: ResidentModels | None = None,
     ) -> None:
         check_run(spec, run)
         self.startup, self.alive = startup or StartupTimer(), alive or Heartbeat(None)
@@ -84,7 +86,7 @@ class Trainer:
         self.worker = session.worker
         self.rows = self.worker.data_parallel  # by which training examples are shared out
         with NamesOutOfMemory("loading the models"):
-            parts = build_parts(spec, run, self.worker, cache, self.startup)
+            parts = build_parts(spec, run, self.worker, cache, self.startup, models)
         self.splits, self.pair = parts.splits, parts.pair
         self.source_states, self.teacher_states = parts.source_states, parts.teacher_states
         self.translator, self.parameters, self.optimiser = parts.translator, parts.parameters, parts.optimiser
@@ -124,7 +126,7 @@ class Trainer:
         started, start_seconds = time.monotonic(), self.startup.seconds()
         self._resume()
         if self.events:
-            slow, data = self.pair.slow_paths(), _data_tags(self.splits)
+            slow, data = self.pair.slow_paths(), data_tags(self.splits)
             memory = {"recompute_above": f"{self.passes.recompute_above} positions"}
             self.events.tags(environment(self.worker.device) | data | slow | memory)
             for line in (*slow.values(), *data.values()):
@@ -377,23 +379,3 @@ class Trainer:
         if self.run_spec.autocast and self.worker.device.type == "cuda" and torch.cuda.is_bf16_supported():
             return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)  # CUDA graphs need the cache off
         return contextlib.nullcontext()
-
-
-def _data_tags(splits: Splits) -> dict[str, str]:
-    """Return what a user should know of the data, such as rows that were left out; nothing if there is nothing."""
-    notes: list[str] = getattr(splits.task, "notes", list)()
-    return {"data_notes": "; ".join(notes)} if notes else {}
-
-
-def environment(device: torch.device) -> dict[str, str]:
-    """Return facts about where a job runs: versions, node and accelerator."""
-    import transformers
-
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none"
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "node": platform.node(),
-        "gpu": gpu,
-    }

@@ -216,7 +216,7 @@ with open(sys.argv[1], "ab", buffering=0) as file:
 def test_a_log_that_is_still_being_written_is_copied_and_compared_but_not_removed(tmp_path, elsewhere):
     """Between the copy and the look at the source the log has grown: lines would be lost with it."""
     log = tmp_path / "a.log"
-    log.write_bytes(b"x" * 20_000_000)
+    log.write_bytes(b"x" * 200_000_000)  # long enough for the writer to have its turn on a busy machine
     writer = subprocess.Popen([sys.executable, "-c", GROWS, str(log)], stdout=subprocess.PIPE)
     try:
         assert writer.stdout is not None

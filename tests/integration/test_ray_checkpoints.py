@@ -19,8 +19,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("connected_ray")]
 def _known(run: Path) -> list[str]:
     """Return the names of the checkpoints that Ray would resume from."""
     state = run / "checkpoint_manager_snapshot.json"
-    found = json.loads(state.read_text()) if state.is_file() else {"checkpoint_results": []}
-    return [row["checkpoint_dir_name"] for row in found["checkpoint_results"]]
+    while True:
+        text = state.read_text() if state.is_file() else '{"checkpoint_results": []}'
+        try:
+            return [row["checkpoint_dir_name"] for row in json.loads(text)["checkpoint_results"]]
+        except json.JSONDecodeError:
+            time.sleep(0.01)  # Ray is rewriting it in place
 
 
 def _loop(config: dict[str, Any]) -> None:

@@ -143,6 +143,7 @@ def test_a_task_is_a_name_or_the_file_of_a_mapping(tmp_path: Path, monkeypatch: 
         ("sweep", [], "a sweep needs a setting to vary"),
         ("sweep", ["--over", "nosuch=1,2"], "unknown field 'nosuch'"),
         ("sweep", ["--over", "soft_tokens=64,128", "--stop-early", "hyper"], "--stop-early hyper: use asha"),
+        ("sweep", ["--over", "soft_tokens=4,8", "--stop-early", "asha", "--resident"], "leave one of them out"),
     ],
 )
 def test_what_no_machine_could_run_is_refused_before_it_is_sent(phase: str, arguments: list[str], message: str) -> None:
@@ -272,3 +273,10 @@ def test_a_target_whose_heads_do_not_divide_is_refused_before_ray_starts(tmp_pat
     assert {trial.spec.target_shards for trial in asked.plan.trials.values()} == {2}
     with pytest.raises(UserError, match=r"the 4 attention heads of .* do not divide by it; it can be 1, 2"):
         campaign(tmp_path, "--set", "target_shards=8", "--set", "workers=8", "--target", place)
+
+
+def test_resident_is_a_field_of_the_run(tmp_path: Path) -> None:
+    assert not campaign(tmp_path).run_spec.resident
+    asked = campaign(tmp_path, "--resident")
+    assert asked.run_spec.resident
+    assert asked.base == campaign(tmp_path).base, "it changes no result"

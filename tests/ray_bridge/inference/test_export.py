@@ -18,7 +18,6 @@ from mlflow_utils import declarations, provenance
 from ray_bridge import Translator
 from ray_bridge.config.fingerprint import fingerprint
 from ray_bridge.inference.bundle import verify, write_bundle
-from ray_bridge.inference.checks import identity_of
 from ray_bridge.inference.export import write_export
 from tests.support.model_pairs import PairFolders, make_pair
 
@@ -54,7 +53,7 @@ def test_a_plain_export_answers_test_questions_as_recorded(translator: Translato
 
 def test_digests_of_the_models_are_recorded_at_training(translator: Translator, trial: Path, tmp_path: Path) -> None:
     recorded = read_json(trial / "selected" / "selected.json")["models"]
-    assert recorded == {role: identity_of(getattr(translator.pair, role)).record() for role in ("source", "target")}
+    assert recorded == {role: getattr(translator.pair, role).identity.record() for role in ("source", "target")}
     write_export(translator.to_export, tmp_path / "export")
     assert read_json(tmp_path / "export" / "config.json")["models"] == recorded
     assert read_json(tmp_path / "export" / "config.json")["models_recorded_at"] == "training"

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from bridge_common.errors import UserError
 from bridge_common.files import read_json, write_json
-from ray_bridge import job
 from ray_bridge.config.presets import tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.objectives.objective import WeightedTerm
 from ray_bridge.objectives.step_context import StepContext, Term
+from ray_bridge.training import ray_worker
 from ray_bridge.training.out_of_memory import NamesOutOfMemory, OutOfMemoryError, is_out_of_memory
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
@@ -77,22 +77,22 @@ def test_a_refusal_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.Monkey
     """A restarted worker raises what its predecessor refused, before it loads anything."""
     calls: list[Any] = []
 
-    def refuse(config: Any) -> None:
+    def refuse(config: Any, *_: object) -> None:
         calls.append(config)
         raise OutOfMemoryError("out of memory in a training step: use less")
 
-    monkeypatch.setattr(job, "_train", refuse)
-    (tmp_path / job.TRAIN).mkdir()
+    monkeypatch.setattr(ray_worker, "_train", refuse)
+    (tmp_path / ray_worker.TRAIN).mkdir()
     config = {"folder": str(tmp_path)}
     for _ in range(3):
         with pytest.raises(UserError, match="use less"):
-            job._worker(config)
+            ray_worker.run_worker(config)
     assert len(calls) == 1
-    refused = tmp_path / job.TRAIN / job.REFUSED
+    refused = tmp_path / ray_worker.TRAIN / ray_worker.REFUSED
     assert read_json(refused) == {"reason": "out of memory in a training step: use less"}
     write_json(refused, {"reason": "an older one"})
     with pytest.raises(UserError, match="an older one"):
-        job._worker(config)
+        ray_worker.run_worker(config)
 
 
 @pytest.mark.gpu

@@ -1,0 +1,178 @@
+"""Workers of Ray Train that keep the frozen models loaded and run one job after another (`RunSpec.resident`).
+
+A group belongs to the process that asks for jobs, as a trial's actor, which Tune gives the next trial. It ends with
+that process, when a job fails in it, or after it had no job for some seconds, so that nobody waits for its GPUs.
+"""
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from bridge_common.trial_folder import TrialFolder
+from ray_bridge.config.run_spec import RunSpec
+from ray_bridge.training.ray_run import run_on_workers
+from ray_bridge.training.ray_worker import REPEATED, run_worker
+from ray_bridge.training.resident_desk import Desk
+
+IDLE_S = 10.0
+"""Seconds without a job after which a group ends: Tune starts a campaign's next trial within two."""
+RESIDENT = "resident"  # folder of the cache, for Ray Train's own files of a group: it removes them, unless it is killed
+LOOK_S = 2.0  # between looks whether the workers are there at all, while a job runs
+END_S = 60.0  # within which a group ends that is told to
+
+Report = Callable[[dict[str, float], str], None]
+
+_idle: "list[ResidentGroup]" = []
+_lock = threading.Lock()
+
+
+def run_resident(
+    config: Mapping[str, Any], run: RunSpec, *, node_id: str | None, callbacks: Sequence[Any] = ()
+) -> None:
+    """Run one job on a group of workers: on one that this process has kept, or on a new one.
+
+    After a failure a new group goes on from the job's checkpoint, as often as `run.max_failures` allows.
+
+    Args:
+        config: the job, as `run_worker` takes it.
+        run: its workers.
+        node_id: Ray's id of the node on which all workers must run; None for any.
+        callbacks: Ray Train callbacks, which get each checkpoint's metrics in this process.
+
+    Raises:
+        ray.train.TrainingFailedError: as `run_on_workers`.
+    """
+    import ray.train
+
+    told = list(callbacks)
+
+    def report(metrics: dict[str, float], folder: str) -> None:
+        for callback in told:
+            callback.after_report(None, [metrics], ray.train.Checkpoint(folder))
+
+    failures = 0
+    while True:
+        group = _take(_needs(config, run), node_id) or ResidentGroup(config, run, node_id)
+        try:
+            taken = group.run(config, report)
+        except ray.train.WorkerGroupError as error:
+            failures += 1
+            refused = any(isinstance(failure, REPEATED) for failure in error.worker_failures.values())
+            if refused or failures > run.max_failures:
+                raise
+            continue
+        if taken:
+            group.node_id = group.node_id or (TrialFolder(Path(config["folder"])).result() or {}).get("node_id")
+            with _lock:
+                _idle.append(group)
+            return
+
+
+class ResidentGroup:
+    """A Ray Train run whose workers ask a desk for jobs.
+
+    Args:
+        config: its first job, by which the workers are chosen.
+        run: number of workers, and what each of them takes.
+        node_id: as in `run_resident`.
+
+    Attributes:
+        needs: what a job must have in common with its first one to run here.
+        node_id: the node of its workers, None if that is not known.
+    """
+
+    def __init__(self, config: Mapping[str, Any], run: RunSpec, node_id: str | None) -> None:
+        import ray
+
+        self.needs, self.node_id = _needs(config, run), node_id
+        # Without CPUs: on a small machine the workers need all of them.
+        self._desk = ray.remote(num_cpus=0)(Desk).remote(run.workers, IDLE_S)
+        self._error: BaseException | None = None
+        storage = Path(config["cache"]) / RESIDENT
+        start = partial(self._run_workers, run, storage, uuid4().hex[:8], node_id)
+        self._thread = threading.Thread(target=start, name="resident workers", daemon=True)
+
+    def run(self, config: Mapping[str, Any], report: Report) -> bool:
+        """Run a job to its end and return True, or return False if the group has ended before it could take it.
+
+        Raises:
+            ray.train.TrainingFailedError: as `run_on_workers`.
+        """
+        import ray
+
+        if not ray.get(self._desk.ask.remote(dict(config))):
+            return False
+        if self._thread.ident is None:
+            self._thread.start()
+        seen, ended = 0, False
+        while not ended:
+            alive = self._thread.is_alive()
+            reports, ended = ray.get(self._desk.follow.remote(seen, LOOK_S))
+            seen += len(reports)
+            for metrics, folder in reports:
+                report(metrics, folder)
+            if not ended and not alive:
+                raise self._error or RuntimeError("the workers ended before their job")
+        return True
+
+    @property
+    def alive(self) -> bool:
+        """Whether its workers wait for a job or run one."""
+        return self._thread.is_alive()
+
+    def end(self) -> None:
+        """Have workers without a job end, and wait until they have freed their GPUs."""
+        import ray
+
+        ray.get(self._desk.close.remote())
+        self._thread.join(END_S)
+
+    def _run_workers(self, run: RunSpec, storage: Path, name: str, node_id: str | None) -> None:
+        try:
+            run_on_workers(serve_jobs, {"desk": self._desk}, run, storage, name, node_id=node_id)
+        except BaseException as error:  # raised again where the job was asked for
+            self._error = error
+        finally:
+            shutil.rmtree(storage / name, ignore_errors=True)
+
+
+def serve_jobs(config: Mapping[str, Any]) -> None:
+    """Run the desk's jobs, one after another, until there are none: what each worker of a group does."""
+    import ray
+    import ray.train
+
+    desk, rank = config["desk"], ray.train.get_context().get_world_rank()
+
+    def report(metrics: dict[str, float], folder: str) -> None:
+        ray.get(desk.report.remote(metrics, folder))
+
+    models, done = None, 0
+    while (job := ray.get(desk.next_job.remote(rank, done))) is not None:
+        from ray_bridge.training.resident_models import ResidentModels, release_memory
+        from ray_bridge.training.resident_session import ResidentSession
+
+        models = models or ResidentModels()
+        run_worker(job, partial(ResidentSession, report=report), models)
+        release_memory()
+        done += 1
+
+
+def _needs(config: Mapping[str, Any], run: RunSpec) -> tuple[Any, ...]:
+    """Return what jobs of one group have in common; a plug-in stays in the process that has imported it."""
+    return (run.workers, run.use_gpu, run.cpus_per_worker, tuple(config["spec"].get("plugins", ())))
+
+
+def _take(needs: tuple[Any, ...], node_id: str | None) -> ResidentGroup | None:
+    """Return an idle group of this process for a job, None if there is none; then all idle ones are ended."""
+    with _lock:
+        groups = [group for group in _idle if group.alive]
+        _idle.clear()
+        fits = next((g for g in groups if g.needs == needs and node_id in (None, g.node_id)), None)
+        _idle.extend(group for group in groups if fits is not None and group is not fits)
+    for group in groups if fits is None else ():
+        group.end()
+    return fits

@@ -1,0 +1,101 @@
+"""`resident=true`: a campaign's trials, one after another, on workers that stay with their models loaded."""
+
+import os
+import signal
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from bridge_common import heartbeat
+from bridge_common.trial_folder import TrialFolder
+from ray_bridge import tiny, tiny_run
+from tests.support.local_jobs import recorded, run_job
+from tests.support.waiting import wait_for
+from tune_spaces.campaign import Campaign
+from tune_spaces.design.phases import Phase
+from tune_spaces.design.variants import Variant
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("connected_ray")]
+BASE = tiny(
+    **{"steps": 4, "eval_every": 2, "warmup_steps": 1, "batch_size": 4, "max_new_tokens": 8, "hidden_size": 16},
+    **{"train_examples": 40, "validation_examples": 2, "test_examples": 4, "num_heads": 2, "depth": 1},
+    **{"decode_questions": 2, "decode_samples": 2, "eval_dtype": "as_trained"},
+)
+
+
+def campaign(storage: Path, variants: dict[str, dict[str, Any]], base: Any = BASE, **run: Any) -> Campaign:
+    first = tuple(Variant(name=name, changes=changes) for name, changes in variants.items())
+    run = {"resident": True, "workers": 1, "checkpoint_every": 2} | run
+    return Campaign(Phase(name="few", goal="g", first=first), base, tiny_run(**run), storage=storage, name="c")
+
+
+def folders(campaign: Campaign) -> dict[str, TrialFolder]:
+    return {planned.variant: campaign.trial(name) for name, planned in campaign.plan.trials.items()}
+
+
+def workers(trial: TrialFolder) -> dict[str, int]:
+    return {beat.name: beat.pid for beat in heartbeat.beats(trial.path) if beat.rank is not None}
+
+
+def test_trials_share_their_workers_and_have_the_numbers_of_workers_of_their_own(tmp_path: Path) -> None:
+    changes = {"full": {}, "adapter": {"injection": "adapter"}, "fails": {"learning_rate": 1e18, "clip_norm": 1e18}}
+    ran = campaign(tmp_path / "storage", changes | {"unaligned": {"kl_alignment": False}, "more": {"sampler_steps": 2}})
+    ran.run(parallel=1)
+    trials = folders(ran)
+    error = trials["fails"].error()
+    assert error is not None
+    assert error["error"].startswith("training diverged at step ")
+    assert error["refused"]
+    pids = {name: workers(trial)["rank-0"] for name, trial in trials.items()}
+    assert pids["full"] == pids["adapter"] == pids["fails"]
+    assert pids["unaligned"] == pids["more"] != pids["full"], "a failure ends its workers"
+    for name in ("full", "adapter", "unaligned", "more"):
+        spec = next(planned.spec for planned in ran.plan.trials.values() if planned.variant == name)
+        alone = tmp_path / "alone" / name
+        metrics = run_job(spec, alone, checkpoint_every=2)["metrics"]  # type: ignore[index]
+        result = trials[name].result()
+        assert result is not None
+        assert result["metrics"] == metrics, name
+        assert recorded(trials[name].path) == recorded(alone), name
+        assert sorted(path.name for path in (trials[name].path / "train").glob("checkpoint_*")) == [
+            "checkpoint_00000002",
+            "checkpoint_00000004",
+        ]
+    frame = ran.results().set_index("variant")
+    assert frame.loc["full", "status"] == "finished"
+    starts = {name: start_of(trial) for name, trial in trials.items() if name != "fails"}
+    assert starts["adapter"]["start/launch"] + starts["adapter"]["start/models"] < 2 < starts["full"]["start/launch"]
+
+
+def start_of(trial: TrialFolder) -> dict[str, float]:
+    recorded = (event["values"] for event in trial.events() if event["kind"] == "metrics")
+    return next(values for values in recorded if "start/launch" in values)
+
+
+def test_a_killed_worker_and_a_stop_cost_no_more_than_without(tmp_path: Path) -> None:
+    """Two workers: after SIGKILL of one a new group goes on from the checkpoint; a stopped trial resumes alone."""
+    base = BASE.replace(steps=60, eval_every=30)
+    one = campaign(tmp_path, {"full": {}, "next": {"sampler_steps": 2}}, base, workers=2)
+    thread = Thread(target=one.run, kwargs={"parallel": 1})
+    thread.start()
+    trials = folders(one)
+    wait_for(lambda: list((trials["full"].path / "train").glob("checkpoint_*")), 120, "a checkpoint")
+    first = workers(trials["full"])
+    assert set(first) == {"rank-0", "rank-1"}
+    os.kill(first["rank-1"], signal.SIGKILL)
+    wait_for(trials["full"].result, 120, "a new group finishes it")
+    second = workers(trials["full"])
+    assert not set(second.values()) & set(first.values())
+    wait_for(lambda: list((trials["next"].path / "train").glob("checkpoint_*")), 60, "the next trial's checkpoint")
+    assert workers(trials["next"]) == second
+    one.records.request_stop()
+    thread.join(120)
+    assert not thread.is_alive()
+    assert trials["next"].result() is None
+    again = campaign(tmp_path, {"full": {}, "next": {"sampler_steps": 2}}, base, workers=2, resident=False)
+    assert again.run(parallel=1).finished
+    steps = [event["step"] for event in trials["next"].events() if event["kind"] == "metrics"]
+    assert max(steps) == 60
+    assert steps.count(1) == 1, "it went on from the resident group's checkpoint"
