@@ -43,8 +43,8 @@ services:
 	dpkg -s $(SERVICES) >/dev/null 2>&1 || \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SERVICES); }
 
-# Two workers with one thread each; ARGS="-n 0" runs all tests in one process.
-JOBS ?= 2
+# Workers of one thread each, one more than CI has cores: the integration tests mostly wait. ARGS="-n 0" is one process.
+JOBS ?= 3
 test fast faults random: export OMP_NUM_THREADS ?= 1
 # The rewritten tests are kept: without them each run compiles 400 files again in each worker.
 unexport PYTHONDONTWRITEBYTECODE

@@ -60,8 +60,8 @@ PLAN = "plan phase1 --name {new} "
 
 ROWS: dict[str, Row] = {
     "make phase1": Row(instead={"make": "make -n"}, prints="python -m cluster phase1 --preset tiny", why=MADE),
-    "make test": Row(instead={"make": "make -n"}, prints="python -m pytest -n 2", why=MADE),
-    "make fast": Row(instead={"make": "make -n"}, prints='python -m pytest -n 2 -m "not slow"', why=MADE),
+    "make test": Row(instead={"make": "make -n"}, prints="python -m pytest -n 3", why=MADE),
+    "make fast": Row(instead={"make": "make -n"}, prints='python -m pytest -n 3 -m "not slow"', why=MADE),
     "make check": Row(instead={"make": "make -n"}, prints="bin/lint-imports --no-cache", why=MADE),
     "make docs": Row(instead={"make": "make -n"}, prints="bin/mkdocs build --strict -q -d build/site", why=MADE),
     "make audit": Row(instead={"make": "make -n"}, prints="tests.support.audit", why=MADE),
