@@ -4,13 +4,15 @@
     python -m benchmarks.paper_campaign gate --folder DIR --data GSM8K       from the command to the gate and to the
                                                                              next trial's first step; then it is stopped
     python -m benchmarks.paper_campaign slots --folder DIR --data GSM8K      four variants of two workers: two at a
-                                                                             time, and one at a time
+                                                                             time, and one at a time; with
+                                                                             --parallel 2 the former alone
 
 GSM8K is a folder with its train.jsonl and test.jsonl. `--size tiny` does the same in miniature on a CPU, with the
 embedded pair. Times are those that the trials record themselves, and when the command started and ended.
 """
 
 import argparse
+import math
 import os
 import signal
 import subprocess
@@ -152,13 +154,24 @@ def gate(options: argparse.Namespace) -> dict[str, Any]:
     found = run(line, results_folder() / "gate.log", second_has_stepped, options.limit)
     found |= {"gate": round(decided[0] - found["began"], 1)} if decided else {}
     order = sorted((campaign / "trials").glob("*"), key=lambda trial: next(metrics(trial), (float("inf"), 0, {}))[0])
-    return found | {"command": line[1:], "trials": [timeline(trial, found["began"]) for trial in order]}
+    rows = [timeline(trial, found["began"]) for trial in order]
+    return found | {"command": line[1:], "trials": rows, "between": between(rows)}
+
+
+def between(rows: list[dict[str, Any]]) -> list[float]:
+    """Return the seconds from a trial's end to the first step of the one that followed it in its place."""
+    found = []
+    for row in rows:
+        before = [other["ends"] for other in rows if other.get("ends", math.inf) <= row.get("begins", 0)]
+        if before and "first_step" in row:
+            found.append(round(row["first_step"] - max(before), 1))
+    return found
 
 
 def slots(options: argparse.Namespace) -> dict[str, Any]:
-    """Time a campaign of four variants of two workers each, two at a time and one at a time."""
+    """Time a campaign of four variants of two workers each, with so many trials at a time as are asked for."""
     found: dict[str, Any] = {}
-    for parallel in (2, 1):
+    for parallel in options.parallel:
         storage = options.folder / f"runs-parallel-{parallel}"
         design = ("--design", "factorial", "--toggle", "kl", "--toggle", "prompt")
         line = command(
@@ -166,9 +179,8 @@ def slots(options: argparse.Namespace) -> dict[str, Any]:
         )
         result = run(line, results_folder() / f"parallel-{parallel}.log", lambda: False, options.limit)
         trials = sorted((storage / "bench" / "trials").glob("*"))
-        found[f"parallel {parallel}"] = (
-            result | {"command": line[1:]} | {"trials": [timeline(trial, result["began"]) for trial in trials]}
-        )
+        rows = [timeline(trial, result["began"]) for trial in trials]
+        found[f"parallel {parallel}"] = result | {"command": line[1:], "trials": rows, "between": between(rows)}
     return found
 
 
@@ -181,6 +193,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with GSM8K's train.jsonl and test.jsonl")
     parser.add_argument("--position", choices=("before_question", "first"), default="before_question")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="as of `python -m cluster`")
+    parser.add_argument("--parallel", type=int, nargs="+", default=[2, 1], help="of `slots`: trials at a time")
     parser.add_argument("--limit", type=float, default=540, help="seconds after which a campaign is stopped")
     options = parser.parse_args()
     if options.what == "weights":
