@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from unittest import mock
 
+import torch
+
 from benchmarks.harness import default_device, environment, peak_gib, save
 from bridge_common.files import read_log
 from ray_bridge.config.presets import paper
@@ -64,13 +66,15 @@ def main() -> int:
     options = parser.parse_args()
     device = default_device()
     configure_torch(device)
+    run = RunSpec(workers=1, cpus_per_worker=4, checkpoint_every=options.steps)
+    torch.set_num_threads(int(run.cpus_per_worker))  # as in a job: with one for each core small copies wait for threads
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "trial"
         with mock.patch.object(FrozenLM, "fuse", lambda lm, _texts: lm) if options.eager else nullcontext():
             trainer = Trainer(
                 job_spec(options),
-                RunSpec(workers=1, checkpoint_every=options.steps),
+                run,
                 folder,
                 LocalSession(folder, Worker(device=device)),
                 Path(name) / "cache",
