@@ -1,5 +1,6 @@
 """Print a campaign's results at its end: each condition with its interval, the gain, the gate's verdict, the paths."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -152,17 +153,23 @@ def _unfinished(campaign: Campaign, policy: Policy) -> list[str]:
 
 
 def _places(campaign: Campaign) -> list[str]:
+    return [
+        f"records: {unbroken(campaign.folder)}",
+        *([f"card: {unbroken(card)}"] if (card := campaign.folder / trial_files.CARD).is_file() else []),
+        *_tracked(campaign),
+    ]
+
+
+def _tracked(campaign: Campaign) -> list[str]:
+    if importlib.util.find_spec("mlflow") is None:
+        send = unbroken(command("report", "--storage", campaign.storage, "--name", campaign.name))
+        return [f"tracking: none, since MLflow is not installed here; where it is, this sends the records: {send}"]
     uri = tracking_uri_of(campaign)
     address = campaign_url(campaign.folder, uri)
     ui = unbroken(command("ui", "--storage", campaign.storage))
     served = [] if uri.startswith("http") else [f"to view them: {ui}"]
-    return [
-        f"records: {unbroken(campaign.folder)}",
-        *([f"card: {unbroken(card)}"] if (card := campaign.folder / trial_files.CARD).is_file() else []),
-        f"tracking: {unbroken(uri)}",
-        *served,
-        *([f"runs: {address}", f"charts: {address}&compareRunsMode=CHART"] if address else []),
-    ]
+    runs = [f"runs: {address}", f"charts: {address}&compareRunsMode=CHART"] if address else []
+    return [f"tracking: {unbroken(uri)}", *served, *runs]
 
 
 def _interval(low: float, high: float) -> str:

@@ -1,5 +1,6 @@
 """The table at a campaign's end: one row a variant, whole at 80 columns."""
 
+import importlib.util
 import io
 from pathlib import Path
 
@@ -31,6 +32,25 @@ def test_conditions_of_each_trial_are_printed_on_request(tmp_path: Path, verbose
     print_summary(campaign, campaign.policy(), Console(file=text, width=120), verbose=verbose)
     assert ("shuffled soft" in text.getvalue()) is verbose or len(campaign.policy().outcomes) == 1
     assert "records:" in text.getvalue()
+
+
+def test_without_mlflow_the_end_says_how_the_records_get_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = make_ended(tmp_path, items=60, seeds=(0,))
+
+    def end() -> str:
+        text = io.StringIO()
+        print_summary(campaign, campaign.policy(), Console(file=text, width=120))
+        return " ".join(text.getvalue().split())
+
+    assert "tracking: sqlite:" in end()
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "mlflow" else find(name, *rest)
+    )
+    assert "tracking: none, since MLflow is not installed here" in end()
+    assert f"cluster report --storage {campaign.storage} --name {campaign.name}" in end()
+    assert "cluster ui" not in end()
+    assert "sqlite:" not in end()
 
 
 def test_toggles_in_as_few_words_as_possible() -> None:
