@@ -74,9 +74,7 @@ def check_start(request: PhaseRequest, run: RunSpec) -> None:
     Limits(gpu_hours=request.max_gpu_hours, until=until).check(run)
     if request.notify is not None:
         check_url(request.notify)
-    check_stop_early(request.stop_early)
-    if request.stop_early and run.resident:
-        raise UserError("--stop-early ends trials with their workers, which resident=true keeps: leave one of them out")
+    _check_stop_early(request, run)
 
 
 def make_specs(request: PhaseRequest) -> tuple[JobSpec, RunSpec]:
@@ -100,7 +98,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     """
     _check_phase(phase)
     base, run_spec = make_specs(request)
-    check_stop_early(request.stop_early)
+    _check_stop_early(request, run_spec)
     TASKS.load(base.task).from_spec(base)  # refuses data that the task cannot read
     planned = keep_needs(make_phase(phase, base, request), base, _settings(request))
     base, planned = pin_campaign_data(base, planned)
@@ -180,6 +178,12 @@ def make_trial_specs(phase: str, request: PhaseRequest) -> dict[str, dict[str, A
     planned = keep_needs(make_phase(phase, base, request), base, _settings(request))
     variants = [*planned.variants(), *end_variants(planned)]
     return {variant.name: variant.spec(base, variant.seeds(seeds)[0], held).flat() for variant in variants}
+
+
+def _check_stop_early(request: PhaseRequest, run: RunSpec) -> None:
+    check_stop_early(request.stop_early)
+    if request.stop_early and run.resident:
+        raise UserError("--stop-early ends trials with their workers, which resident=true keeps: leave one of them out")
 
 
 def _settings(request: PhaseRequest) -> dict[str, Any]:
