@@ -121,6 +121,7 @@ ROWS: dict[str, Row] = {
         why=PLANNED,
     ),
     "--parallel auto": Row(before="resume ", prints="gate: ", why="of a campaign that has finished"),
+    "--resident": Row(run_by="tests/cluster/cli/test_request.py::test_resident_is_a_field_of_the_run"),
     "--until 18:30": Row(before="resume ", prints="gate: ", why="of a campaign that has finished"),
     "--max-gpu-hours 40": Row(
         run_by="tests/integration/test_limits.py::test_gpu_hours_end_a_campaign_and_a_higher_limit_continues_it"

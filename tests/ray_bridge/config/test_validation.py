@@ -25,7 +25,7 @@ def test_every_wrong_field_is_named_in_one_line() -> None:
         "workers='many': input should be a valid integer, unable to parse string as an integer",
         "cpus_per_worker=0: input should be greater than 0",
         "unknown field 'fraction': there are workers, use_gpu, cpus_per_worker, eval_batch_size, checkpoint_every, "
-        "log_every, max_failures, progress_timeout, autocast, recompute_tokens",
+        "log_every, max_failures, progress_timeout, resident, autocast, recompute_tokens",
     ]
 
 
