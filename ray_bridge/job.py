@@ -10,6 +10,7 @@ from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.run_spec import RunSpec, check_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.training.ray_run import run_on_workers
+from ray_bridge.training.ray_snapshot import forget_snapshot
 from ray_bridge.training.ray_worker import REFUSED, REPEATED, TRAIN, run_worker
 from ray_bridge.training.resident_group import run_resident
 
@@ -62,6 +63,7 @@ def run_job(
     }
     try:
         if run.resident:
+            forget_snapshot(trial.path / TRAIN)
             run_resident(config, run, node_id=node_id, callbacks=callbacks)
         else:
             restarts = run.max_failures

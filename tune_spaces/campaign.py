@@ -31,6 +31,7 @@ from tune_spaces.design.sweep import end_variants, point_variant
 from tune_spaces.gate.decision import GateSettings
 from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
+from tune_spaces.ray_tune.early_stopping import check_stop_early
 from tune_spaces.records import plan_file, prerequisites, reuse
 from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.campaign_name import check_name
@@ -277,6 +278,7 @@ class Campaign:
         """
         parallel, limits = parse_parallel(parallel), limits or Limits()
         limits.check(self.run_spec)
+        check_stop_early(self.request.get("stop_early"), self.run_spec)
         self.check_search()
         self.check_code(allow_changed_code)
         needs = self.check_prerequisites(force)

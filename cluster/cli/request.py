@@ -74,7 +74,7 @@ def check_start(request: PhaseRequest, run: RunSpec) -> None:
     Limits(gpu_hours=request.max_gpu_hours, until=until).check(run)
     if request.notify is not None:
         check_url(request.notify)
-    _check_stop_early(request, run)
+    check_stop_early(request.stop_early, run)
 
 
 def make_specs(request: PhaseRequest) -> tuple[JobSpec, RunSpec]:
@@ -98,7 +98,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     """
     _check_phase(phase)
     base, run_spec = make_specs(request)
-    _check_stop_early(request, run_spec)
+    check_stop_early(request.stop_early, run_spec)
     TASKS.load(base.task).from_spec(base)  # refuses data that the task cannot read
     planned = keep_needs(make_phase(phase, base, request), base, _settings(request))
     base, planned = pin_campaign_data(base, planned)
@@ -178,12 +178,6 @@ def make_trial_specs(phase: str, request: PhaseRequest) -> dict[str, dict[str, A
     planned = keep_needs(make_phase(phase, base, request), base, _settings(request))
     variants = [*planned.variants(), *end_variants(planned)]
     return {variant.name: variant.spec(base, variant.seeds(seeds)[0], held).flat() for variant in variants}
-
-
-def _check_stop_early(request: PhaseRequest, run: RunSpec) -> None:
-    check_stop_early(request.stop_early)
-    if request.stop_early and run.resident:
-        raise UserError("--stop-early ends trials with their workers, which resident=true keeps: leave one of them out")
 
 
 def _settings(request: PhaseRequest) -> dict[str, Any]:

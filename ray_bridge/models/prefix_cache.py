@@ -88,11 +88,14 @@ def can_cache(config: Any) -> bool:
 
 
 def read_prefix(model: Any, ids: tuple[int, ...], device: torch.device) -> Prefix:
-    """Run a transformers model on the ids and return its keys and values, of layers with a window too."""
+    """Run a transformers model on the ids and return its keys and values, of layers with a window too.
+
+    They are computed in the model's own precision, whoever asks first: in a training step autocast is on.
+    """
     from transformers import DynamicCache
 
     cache = DynamicCache()  # without a config, it keeps all positions of every layer
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(device.type, enabled=False):
         model.base_model(input_ids=torch.tensor([ids], device=device), past_key_values=cache, use_cache=True)
     keys = [layer.keys.contiguous() for layer in cache.layers]
     values = [layer.values.contiguous() for layer in cache.layers]

@@ -19,6 +19,7 @@ def run_on_workers(
     *,
     node_id: str | None = None,
     restarts: int = 0,
+    preemptions: int = -1,
     callbacks: Sequence[Any] = (),
 ) -> None:
     """Run a function on a job's workers with Ray Train, which has to be initialised.
@@ -31,6 +32,7 @@ def run_on_workers(
         name: of the Ray Train run, and of its folder in `storage`.
         node_id: Ray's id of the node on which all workers must run; None lets Ray choose one.
         restarts: new starts of all workers that are allowed after one has failed.
+        preemptions: the same after their node was taken away; -1 allows any number.
         callbacks: Ray Train callbacks, such as the one that reports metrics to Tune.
 
     Raises:
@@ -58,7 +60,9 @@ def run_on_workers(
         run_config=ray.train.RunConfig(
             name=name,
             storage_path=str(storage),
-            failure_config=ray.train.FailureConfig(max_failures=restarts, controller_failure_limit=1),
+            failure_config=ray.train.FailureConfig(
+                max_failures=restarts, max_preemption_failures=preemptions, controller_failure_limit=1
+            ),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             callbacks=list(callbacks),
         ),

@@ -30,3 +30,12 @@ def remove_damaged_snapshot(folder: Path) -> None:
     if missing := [name for name in named if not (folder / name).is_dir()]:
         logger.warning("%s names checkpoints that are gone (%s), so it is removed", snapshot, ", ".join(missing))
         snapshot.unlink()
+
+
+def forget_snapshot(folder: Path) -> None:
+    """Remove Ray's list of a run's checkpoints, to which those that a run without Ray Train adds would look older.
+
+    Args:
+        folder: the run's folder.
+    """
+    (folder / _SNAPSHOT).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ class Desk:
         self._workers, self._idle_s = workers, idle_s
         self._job: dict[str, Any] | None = None
         self._number = 0  # of the job handed out last, from 1
+        self._handed: dict[int, int] = {}  # number of the job that each rank was given last
         self._ended: set[int] = set()  # ranks that have ended it
         self._reports: list[Report] = []
         self._closed = False
@@ -42,8 +43,13 @@ class Desk:
         Args:
             rank: the worker.
             done: jobs that it has ended.
+
+        Raises:
+            RuntimeError: a worker that was started anew asks: it would be given a job that has ended.
         """
         async with self._changed:
+            if done != self._handed.get(rank, 0):
+                raise RuntimeError(f"worker {rank} was started anew in a group that has run jobs")
             if done:
                 self._ended.add(rank)
                 self._changed.notify_all()
@@ -56,7 +62,10 @@ class Desk:
                     break
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), left)
-            return self._job if self._number > done else None
+            if self._number == done:
+                return None
+            self._handed[rank] = self._number
+            return self._job
 
     async def report(self, metrics: dict[str, float], folder: str) -> None:
         """Take the metrics of a complete checkpoint of the job."""
@@ -64,18 +73,21 @@ class Desk:
             self._reports.append((metrics, folder))
             self._changed.notify_all()
 
-    async def follow(self, seen: int, within_s: float) -> tuple[list[Report], bool]:
-        """Wait for news of the job, and return the reports after the first `seen`, and whether all workers have ended.
+    async def follow(self, seen: int, within_s: float) -> tuple[list[Report], bool, bool]:
+        """Wait for news of the job.
 
         Args:
             seen: reports that the caller has had.
             within_s: seconds to wait for news at most.
+
+        Returns:
+            The reports after the first `seen`, whether a worker has begun the job, and whether all have ended it.
         """
         async with self._changed:
             news = self._changed.wait_for(lambda: len(self._reports) > seen or self._all_ended())
             with suppress(TimeoutError):
                 await asyncio.wait_for(news, within_s)
-            return self._reports[seen:], self._all_ended()
+            return self._reports[seen:], self._number in self._handed.values(), self._all_ended()
 
     async def close(self) -> None:
         """Let the workers end once they have no job."""

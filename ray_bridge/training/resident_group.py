@@ -6,7 +6,9 @@ that process, when a job fails in it, or after it had no job for some seconds, s
 
 import shutil
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,12 @@ from ray_bridge.training.ray_worker import REPEATED, run_worker
 from ray_bridge.training.resident_desk import Desk
 
 IDLE_S = 10.0
-"""Seconds without a job after which a group ends: Tune starts a campaign's next trial within two."""
-RESIDENT = "resident"  # folder of the cache, for Ray Train's own files of a group: it removes them, unless it is killed
+"""Seconds without a job after which a group ends: Tune starts a trial that is ready within two."""
+RESIDENT = "resident"  # folder of the cache, for Ray Train's own files of a group
+LEFT_S = 7 * 24 * 3600.0  # age at which such files are removed whose group was ended with its process
 LOOK_S = 2.0  # between looks whether the workers are there at all, while a job runs
+APART_S = 1.0
+"""Least seconds from a job's last report to its end: Tune may stop taking results if both come at once."""
 END_S = 60.0  # within which a group ends that is told to
 
 Report = Callable[[dict[str, float], str], None]
@@ -59,17 +64,31 @@ def run_resident(
         group = _take(_needs(config, run), node_id) or ResidentGroup(config, run, node_id)
         try:
             taken = group.run(config, report)
-        except ray.train.WorkerGroupError as error:
-            failures += 1
-            refused = any(isinstance(failure, REPEATED) for failure in error.worker_failures.values())
-            if refused or failures > run.max_failures:
+        except ray.train.TrainingFailedError as error:
+            preempted = _preempted(error)
+            failures += not preempted
+            again = preempted or (isinstance(error, ray.train.WorkerGroupError) and not _refused(error))
+            if not again or failures > run.max_failures:
                 raise
             continue
+        except BaseException:
+            group.abandon()
+            raise
         if taken:
             group.node_id = group.node_id or (TrialFolder(Path(config["folder"])).result() or {}).get("node_id")
             with _lock:
                 _idle.append(group)
             return
+
+
+def _refused(error: Any) -> bool:
+    return any(isinstance(failure, REPEATED) for failure in error.worker_failures.values())
+
+
+def _preempted(error: Any) -> bool:
+    """Return whether workers ended because their node was taken away, which Ray Train does not count as a failure."""
+    failures = getattr(error, "worker_failures", {}).values()
+    return type(error).__name__ == "PreemptionError" or any(getattr(one, "preempted", False) for one in failures)
 
 
 class ResidentGroup:
@@ -97,26 +116,37 @@ class ResidentGroup:
         self._thread = threading.Thread(target=start, name="resident workers", daemon=True)
 
     def run(self, config: Mapping[str, Any], report: Report) -> bool:
-        """Run a job to its end and return True, or return False if the group has ended before it could take it.
+        """Run a job to its end and return True, or return False if the group has ended before it could begin it.
 
         Raises:
             ray.train.TrainingFailedError: as `run_on_workers`.
         """
         import ray
+        from ray.exceptions import RayActorError
 
-        if not ray.get(self._desk.ask.remote(dict(config))):
+        first = self._thread.ident is None
+        try:
+            if not ray.get(self._desk.ask.remote(dict(config))):
+                return False
+        except RayActorError:
+            if first:
+                raise
             return False
-        if self._thread.ident is None:
+        if first:
             self._thread.start()
-        seen, ended = 0, False
+        seen, ended, reported_at = 0, False, 0.0
         while not ended:
-            alive = self._thread.is_alive()
-            reports, ended = ray.get(self._desk.follow.remote(seen, LOOK_S))
+            alive = self._thread.is_alive()  # read first: workers that end after their job have told the desk before
+            reports, begun, ended = ray.get(self._desk.follow.remote(seen, LOOK_S))
             seen += len(reports)
             for metrics, folder in reports:
                 report(metrics, folder)
+                reported_at = time.monotonic()
             if not ended and not alive:
+                if not begun and not first:
+                    return False  # they had failed before this job
                 raise self._error or RuntimeError("the workers ended before their job")
+        time.sleep(max(0.0, reported_at + APART_S - time.monotonic()))
         return True
 
     @property
@@ -127,13 +157,26 @@ class ResidentGroup:
     def end(self) -> None:
         """Have workers without a job end, and wait until they have freed their GPUs."""
         import ray
+        from ray.exceptions import RayError
 
-        ray.get(self._desk.close.remote())
+        with suppress(RayError):  # the desk may be gone, and its workers with it
+            ray.get(self._desk.close.remote(), timeout=END_S)
         self._thread.join(END_S)
 
+    def abandon(self) -> None:
+        """Have workers end that run a job which nobody waits for any more: without a desk they fail."""
+        import ray
+
+        ray.kill(self._desk)
+
     def _run_workers(self, run: RunSpec, storage: Path, name: str, node_id: str | None) -> None:
+        for left in storage.glob("*"):
+            with suppress(OSError):  # another group may be removing it
+                if time.time() - left.stat().st_mtime > LEFT_S:
+                    shutil.rmtree(left)
         try:
-            run_on_workers(serve_jobs, {"desk": self._desk}, run, storage, name, node_id=node_id)
+            # Ray Train must start no worker again: a new one does not know which jobs the group has run.
+            run_on_workers(serve_jobs, {"desk": self._desk}, run, storage, name, node_id=node_id, preemptions=0)
         except BaseException as error:  # raised again where the job was asked for
             self._error = error
         finally:
@@ -162,17 +205,27 @@ def serve_jobs(config: Mapping[str, Any]) -> None:
 
 
 def _needs(config: Mapping[str, Any], run: RunSpec) -> tuple[Any, ...]:
-    """Return what jobs of one group have in common; a plug-in stays in the process that has imported it."""
+    """Return what jobs of one group have in common; others need new processes, as a plug-in cannot be unloaded."""
     return (run.workers, run.use_gpu, run.cpus_per_worker, tuple(config["spec"].get("plugins", ())))
 
 
 def _take(needs: tuple[Any, ...], node_id: str | None) -> ResidentGroup | None:
-    """Return an idle group of this process for a job, None if there is none; then all idle ones are ended."""
+    """Return an idle group of this process for a job, None if there is none or others wait; then all idle ones end."""
     with _lock:
         groups = [group for group in _idle if group.alive]
         _idle.clear()
         fits = next((g for g in groups if g.needs == needs and node_id in (None, g.node_id)), None)
+        if fits is not None and _others_wait():
+            fits = None
         _idle.extend(group for group in groups if fits is not None and group is not fits)
     for group in groups if fits is None else ():
         group.end()
     return fits
+
+
+def _others_wait() -> bool:
+    """Return whether jobs wait in Ray's queue for CPUs or GPUs: they were there first."""
+    from ray.util.placement_group import placement_group_table
+
+    waiting = (group for group in placement_group_table().values() if group["state"] == "PENDING")
+    return any(name in ("CPU", "GPU") for group in waiting for bundle in group["bundles"].values() for name in bundle)

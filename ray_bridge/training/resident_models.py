@@ -1,10 +1,13 @@
 """Keep the frozen models of a job loaded for the process's next one, which mostly asks for the same two."""
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from ray_bridge.config.checkpoint_names import resolve
+from ray_bridge.config.fingerprint import folder_digest
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.model_pair import ModelPair, sample_texts
@@ -28,7 +31,7 @@ class ResidentModels:
         """Return a job's pair: of the models held, or of others that are loaded after those have been given up.
 
         Its numbers are those of a pair that was loaded for this job: what is held was loaded, and its fast paths were
-        judged, for the same checkpoints, precision and texts.
+        judged, for the same files, precision and texts.
 
         Args:
             spec: the job.
@@ -38,7 +41,8 @@ class ResidentModels:
         Raises:
             UserError: as `ModelPair.load`.
         """
-        key = (_names(spec), sample_texts(splits))
+        on_gpu = worker.device.type == "cuda"  # where fast paths are judged on the task's text
+        key = (_names(spec), _contents(spec), sample_texts(splits) if on_gpu else ())
         if self._models is None or key != self._key:
             self._key = self._models = None
             release_memory()
@@ -61,3 +65,9 @@ def _names(spec: JobSpec) -> tuple[Any, ...]:
         *(spec.source, spec.source_revision, spec.target, spec.target_revision),
         *(spec.model_dtype, spec.target_precision, spec.target_shards),
     )
+
+
+def _contents(spec: JobSpec) -> tuple[str, ...]:
+    """Return digests of the checkpoints' files, which may have been written again since the last job."""
+    folders = (Path(resolve(name)) for name in (spec.source, spec.target))
+    return tuple(folder_digest(folder) for folder in folders if folder.is_dir())

@@ -99,3 +99,14 @@ def test_a_killed_worker_and_a_stop_cost_no_more_than_without(tmp_path: Path) ->
     steps = [event["step"] for event in trials["next"].events() if event["kind"] == "metrics"]
     assert max(steps) == 30
     assert steps.count(1) == 1, "it went on from the resident group's checkpoint"
+
+
+@pytest.mark.long
+def test_a_trial_that_waits_for_the_place_is_not_overtaken_by_the_workers_next_one(tmp_path: Path) -> None:
+    """Two trials at once where one fits: the second waits in Ray's queue when the first one's workers are free."""
+    variants: dict[str, dict[str, Any]] = {"one": {}, "two": {"sampler_steps": 2}, "three": {"sampler_steps": 3}}
+    ran = campaign(tmp_path, variants, workers=2)
+    assert ran.run(parallel=2).finished
+    trials = folders(ran)
+    ended = {name: trial.result_file.stat().st_mtime for name, trial in trials.items()}
+    assert sorted(ended, key=lambda name: ended[name]) == ["one", "two", "three"]

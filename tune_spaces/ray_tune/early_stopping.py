@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge_common.errors import UserError
-from ray_bridge import JobSpec
+from ray_bridge import JobSpec, RunSpec
 from tune_spaces.records.campaign_folder import CampaignFolder
 
 STEP, VALIDATION = "step", "validation_accuracy"
@@ -13,14 +13,16 @@ ASHA = "asha"
 REDUCTION = 3  # one trial in so many goes on at each rung
 
 
-def check_stop_early(name: str | None) -> None:
-    """Refuse an unknown scheduler.
+def check_stop_early(name: str | None, run: RunSpec | None = None) -> None:
+    """Refuse an unknown scheduler, and any where workers stay from trial to trial.
 
     Raises:
-        UserError: if it is neither None nor `asha`.
+        UserError: if it is neither None nor `asha`, or the run is resident.
     """
     if name not in (None, ASHA):
         raise UserError(f"--stop-early {name}: use {ASHA}, or leave it out")
+    if name is not None and run is not None and run.resident:
+        raise UserError("--stop-early ends trials with their workers, which resident=true keeps: leave one of them out")
 
 
 def scheduler(name: str | None, specs: Sequence[JobSpec], campaign: CampaignFolder) -> Any:

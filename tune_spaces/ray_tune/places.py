@@ -12,7 +12,7 @@ from typing import Any
 
 from ray_bridge import RunSpec
 from tune_spaces.ray_tune.nodes import live_nodes, needs
-from tune_spaces.ray_tune.rooms import Room
+from tune_spaces.ray_tune.rooms import Room, without_idle
 from tune_spaces.ray_tune.turns import Announcements, Contender, Turns
 from tune_spaces.records.campaign_folder import CampaignFolder
 
@@ -111,7 +111,8 @@ class Places:
         """Return the campaign to which the next free place is left, None if this one may take it.
 
         On a cluster with other campaigns no job beyond the first is started to wait for a place: Ray would give it the
-        next one whosever turn it is.
+        next one whosever turn it is. A place in which no trial runs, as between two trials of resident workers, is one
+        that another campaign could take: the workers soon end without a trial.
 
         Args:
             started: trials of this driver that have started and not ended.
@@ -123,7 +124,8 @@ class Places:
         if started and started >= standing.slots:
             return standing.others[0].campaign
         own = self._contender(started, 0, since, waits=True)
-        return self._turns.left_to(own, standing.others, standing.rooms, standing.reclaimable)
+        rooms = without_idle(standing.rooms, self.need, max(0, standing.placed - started))
+        return self._turns.left_to(own, standing.others, rooms, standing.reclaimable)
 
     def announce(self, started: int, young: int, since: float, waits: bool) -> None:
         """Announce to other campaigns of the cluster what this one holds, and whether it waits for a place.

@@ -1,6 +1,6 @@
 """How many jobs fit into what is free on a node."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 Resources = Mapping[str, float]
@@ -37,3 +37,26 @@ class Room:
             held = max((self.own.get(name, 0.0) // amount for name, amount in need.items() if amount), default=0.0)
             fits = min(fits, int(max(0.0, max(1.0, self.total["memory"] // memory) - held)))
         return fits
+
+
+def without_idle(rooms: Iterable[Room], need: Resources, idle: int) -> tuple[Room, ...]:
+    """Return the nodes as if some places of this driver, in which no trial runs any more, were free.
+
+    Args:
+        rooms: the nodes.
+        need: resources of one job.
+        idle: number of those places; where several nodes have places of this driver, the first are taken.
+    """
+    found = []
+    for room in rooms:
+        held = min(
+            (int((room.own.get(name, 0.0) + 1e-9) // amount) for name, amount in need.items() if amount), default=0
+        )
+        freed = min(idle, held)
+        idle -= freed
+        available, own = dict(room.available), dict(room.own)
+        for name, amount in need.items() if freed else ():
+            available[name] = available.get(name, 0.0) + freed * amount
+            own[name] = own.get(name, 0.0) - freed * amount
+        found.append(Room(total=room.total, available=available, own=own))
+    return tuple(found)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tune_spaces.ray_tune.places import SETTLES_S, Pending, Standing, held_by_node, own_groups
-from tune_spaces.ray_tune.rooms import Room
+from tune_spaces.ray_tune.rooms import Room, without_idle
 
 FOUR_GPUS = {"GPU": 4.0, "CPU": 16.0}
 
@@ -42,6 +42,17 @@ def test_without_gpus_memory_limits_all_jobs_but_the_first() -> None:
     assert room(node, CPU=4.0).places(need, memory=3.0) == 1
     assert room(node).places(need, memory=11.0) == 1
     assert room(node, CPU=2.0).places(need, memory=11.0) == 0
+
+
+def test_places_without_a_trial_count_as_free() -> None:
+    """Those of resident workers between two trials, which another campaign could take."""
+    need = {"GPU": 2.0, "CPU": 1.0}
+    rooms = (
+        room({"GPU": 4.0, "CPU": 8.0}, {"GPU": 0.0, "CPU": 6.0}, GPU=4.0, CPU=2.0),
+        room({"GPU": 4.0, "CPU": 8.0}, {"GPU": 2.0, "CPU": 7.0}, GPU=2.0, CPU=1.0),
+    )
+    for idle, places in ((0, [0, 1]), (1, [1, 1]), (2, [2, 1]), (3, [2, 2]), (9, [2, 2])):
+        assert [each.places(need) for each in without_idle(rooms, need, idle)] == places
 
 
 def group(job: str, state: str, bundles: list[dict[str, float]], nodes: list[str]) -> dict[str, Any]:
