@@ -31,7 +31,6 @@ from tune_spaces.design.sweep import end_variants, point_variant
 from tune_spaces.gate.decision import GateSettings
 from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
-from tune_spaces.ray_tune.early_stopping import check_stop_early
 from tune_spaces.records import plan_file, prerequisites, reuse
 from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.campaign_name import check_name
@@ -276,6 +275,8 @@ class Campaign:
         Raises:
             UserError: the campaign cannot start as asked.
         """
+        from tune_spaces.ray_tune.early_stopping import check_stop_early
+
         parallel, limits = parse_parallel(parallel), limits or Limits()
         limits.check(self.run_spec)
         check_stop_early(self.request.get("stop_early"), self.run_spec)

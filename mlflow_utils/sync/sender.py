@@ -144,10 +144,15 @@ class Sender(threading.Thread):
         if len(trials) != self._viewed:
             self._store.tag_experiment(experiment_view.experiment_tags(trial for _, trial in trials))
             self._viewed = len(trials)
-        problem = None
-        for phase in phases:
+        problem, opened = None, []
+        for phase in phases:  # all before one ends: a reader would take the campaign for ended in between
+            try:
+                opened.append((phase, self._open_phase(self._store, phase)))
+            except (GoneError, RefusedError) as error:
+                problem = self._problem(self._phases[phase.name], error)
+        for phase, parent in opened:
             children = [(self._trials[key], trial) for key, trial in trials if trial.phase == phase.name]
-            problem = self._sync_phase(self._store, phase, children) or problem
+            problem = self._sync_phase(self._store, phase, parent, children) or problem
         return problem
 
     def _reset_lost_runs(self, store: Store) -> None:
@@ -158,16 +163,19 @@ class Sender(threading.Thread):
                 run.reset()
         self._checked_runs = True
 
-    def _sync_phase(self, store: Store, phase: Phase, children: list[tuple[SyncedTrial, Trial]]) -> str | None:
-        """Sync a phase's run, then its trials, then its final status, so that no child outlives its parent."""
-        ended = (phase.status, phase.ended or time.time()) if phase.status in trial_files.FINAL else None
+    def _open_phase(self, store: Store, phase: Phase) -> str:
+        """Sync a phase's run but for its end, and return its id."""
         run = self._phases[phase.name]
-        try:
-            parent = run.sync(store, phase, closing=False, driven=self._beats)
-            if self._beats and phase.status not in trial_files.FINAL:
-                run.beat(store)
-        except (GoneError, RefusedError) as error:
-            return self._problem(run, error)
+        parent = run.sync(store, phase, closing=False, driven=self._beats)
+        if self._beats and phase.status not in trial_files.FINAL:
+            run.beat(store)
+        return parent
+
+    def _sync_phase(
+        self, store: Store, phase: Phase, parent: str, children: list[tuple[SyncedTrial, Trial]]
+    ) -> str | None:
+        """Sync the trials of a phase's run, then its final status, so that no child outlives its parent."""
+        ended = (phase.status, phase.ended or time.time()) if phase.status in trial_files.FINAL else None
         problem = None
         for child, trial in children:
             if self._stopped.is_set():
@@ -176,7 +184,10 @@ class Sender(threading.Thread):
                 child.sync(store, trial, parent, ended, self._stopped.is_set)
             except (GoneError, RefusedError, OSError, ValueError, KeyError) as error:
                 problem = self._problem(child, error)
-        run.sync(store, phase, closing=True, driven=self._beats)
+        try:
+            self._phases[phase.name].sync(store, phase, closing=True, driven=self._beats)
+        except (GoneError, RefusedError) as error:
+            problem = self._problem(self._phases[phase.name], error)
         return problem
 
     def _problem(self, run: SyncedRun, error: Exception) -> str:

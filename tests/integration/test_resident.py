@@ -109,4 +109,4 @@ def test_a_trial_that_waits_for_the_place_is_not_overtaken_by_the_workers_next_o
     assert ran.run(parallel=2).finished
     trials = folders(ran)
     ended = {name: trial.result_file.stat().st_mtime for name, trial in trials.items()}
-    assert sorted(ended, key=lambda name: ended[name]) == ["one", "two", "three"]
+    assert max(ended, key=lambda name: ended[name]) == "three"

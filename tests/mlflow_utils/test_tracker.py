@@ -14,6 +14,7 @@ import pytest
 from bridge_common import files
 from mlflow_utils import names
 from mlflow_utils.sync.points import Point, SeenPoints
+from mlflow_utils.sync.store import Store
 from mlflow_utils.tracker import Tracker
 from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support import mlflow_records
@@ -67,6 +68,27 @@ def test_a_campaign_arrives_completely(storage: Path) -> None:
         local = Path(mlflow.download_artifacts(run.info.run_id, "samples.jsonl", str(storage)))
         assert local.read_bytes() == (folder / "samples.jsonl").read_bytes()
     assert list((storage / "mlartifacts").iterdir()), "artifacts are beside the database"
+
+
+def test_no_phase_ends_before_the_next_has_begun(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever follows by the server alone would take a campaign for ended between its two phases."""
+    campaign, uri = make_campaign(storage, variants=["full"]), default_tracking_uri(storage)
+    set_status, seen = Store.set_status, []
+
+    def observed(store: Store, run_id: str, status: str, ended: int | None) -> None:
+        kinds = [run.data.tags["kind"] for run in mlflow_records.runs(uri)]
+        seen.append((status, kinds.count("phase")))
+        set_status(store, run_id, status, ended)
+
+    monkeypatch.setattr(Store, "set_status", observed)
+    tracker = Tracker(uri, "demo", campaign)
+    for phase in ("phase1", "phase1.5"):
+        tracker.phase(phase, {}, {})
+        tracker.finish(phase, "FINISHED")
+    assert tracker.close(5) is None
+    assert Tracker.replay(uri, "demo", campaign) is None
+    assert len(seen) >= 2
+    assert set(seen) == {("FINISHED", 2)}
 
 
 def test_replaying_changes_nothing_and_losing_the_state_files_duplicates_nothing(storage: Path) -> None:
