@@ -100,7 +100,7 @@ class Bench:
             ("train first graphed", lambda: self.train("first", graphed=True)),
         ]
         for name, measure in parts:
-            if self.options.only and name not in (*self.options.only, "models"):
+            if self.options.only and name not in (*self.options.only, "ceilings", "models"):
                 continue
             if not self._part(name, measure):
                 return

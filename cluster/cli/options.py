@@ -39,7 +39,9 @@ skip_preflight_option = click.option(
     "--skip-preflight", is_flag=True, help="start without checking models, storage, memory and nodes; recorded"
 )
 resident_option = click.option(
-    "--resident", is_flag=True, help="keep models loaded from trial to trial, which then start sooner: resident=true"
+    "--resident",
+    is_flag=True,
+    help="keep models loaded between trials, which then start sooner (resident=true); not with --stop-early",
 )
 parallel_option = click.option(
     "--parallel",

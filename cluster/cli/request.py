@@ -84,6 +84,8 @@ def make_specs(request: PhaseRequest) -> tuple[JobSpec, RunSpec]:
         UserError: for an unknown field or an impossible value.
     """
     job, run = split_settings(parse_settings(request.settings))
+    if request.resident and str(run.get("resident", True)).lower() != "true":
+        raise UserError(f"--resident and --set resident={run['resident']}: leave one of them out")
     run |= {"resident": True} if request.resident else {}
     base, run_spec = preset(request.preset, job | _shortcuts(request), run)
     check_run(base, run_spec)

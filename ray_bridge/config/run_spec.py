@@ -29,8 +29,8 @@ class RunSpec(Frozen):
     )
     resident: bool = Field(
         False,
-        description="run a campaign's jobs one after another on workers that stay, with the frozen models loaded: the "
-        "next job trains sooner, with the same numbers",
+        description="let the jobs that follow each other in one place share worker processes, with the frozen models "
+        "loaded: the next one trains sooner, with the same numbers; as many run at once as without it",
     )
     autocast: bool = Field(True, description="train under bfloat16 autocast on GPUs that support it")
     recompute_tokens: int | None = Field(

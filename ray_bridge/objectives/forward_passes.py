@@ -40,8 +40,8 @@ class ForwardPasses:
             in the backward pass; None keeps what they need.
 
     Attributes:
-        graph_shards: whether passes of a target in parts are captured, too, with their collectives. Off until it was
-            measured on GPUs (`benchmarks/sharded_target.py` switches it on in its last part).
+        graph_shards: whether passes of a target in parts are captured, too, with their collectives. Off in jobs: only
+            `benchmarks/sharded_target.py` switches it on, in its last parts.
     """
 
     graph_shards = False

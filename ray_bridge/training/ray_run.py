@@ -22,17 +22,17 @@ def run_on_workers(
     preemptions: int = -1,
     callbacks: Sequence[Any] = (),
 ) -> None:
-    """Run a function on a job's workers with Ray Train, which has to be initialised.
+    """Run a function on a job's workers with Ray Train. Ray has to be initialised.
 
     Args:
         function: what each worker runs.
         config: its argument.
         run: number of workers, and what each of them takes.
-        storage: folder that the workers' node shares.
+        storage: folder that this process and the workers' node both see.
         name: of the Ray Train run, and of its folder in `storage`.
         node_id: Ray's id of the node on which all workers must run; None lets Ray choose one.
-        restarts: new starts of all workers that are allowed after one has failed.
-        preemptions: the same after their node was taken away; -1 allows any number.
+        restarts: how often all workers may be started again after one has failed (Ray Train's `max_failures`).
+        preemptions: the same after their node was taken away (`max_preemption_failures`); -1 for any number.
         callbacks: Ray Train callbacks, such as the one that reports metrics to Tune.
 
     Raises:

@@ -30,7 +30,9 @@ def run_worker(
     make_session: MakeSession | None = None,
     models: "ResidentModels | None" = None,
 ) -> None:
-    """Run one worker's part; what is among REPEATED once, restarts refuse at once: they would meet the same.
+    """Run one worker's part of a job.
+
+    An error that would come again (`REPEATED`) is recorded, so that restarts refuse at once instead of meeting it.
 
     Args:
         config: `spec`, `run`, the trial's `folder`, the folder `cache`, and `called_at`, when the job was called.

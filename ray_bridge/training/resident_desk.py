@@ -1,4 +1,7 @@
-"""The Ray actor through which a resident group of workers gets jobs and says what has become of them."""
+"""A Ray actor that is the job queue of one resident group.
+
+The trial's actor puts in one job at a time; every worker of the group fetches it and reports to it.
+"""
 
 import asyncio
 import time
@@ -25,7 +28,7 @@ class Desk:
         self._ended: set[int] = set()  # ranks that have ended it
         self._reports: list[Report] = []
         self._closed = False
-        self._free_since = float("inf")  # when the workers last had nothing to do, by time.monotonic()
+        self._free_since = float("inf")  # when a worker last asked for a job, by time.monotonic()
         self._changed = asyncio.Condition()
 
     async def ask(self, job: dict[str, Any]) -> bool:

@@ -1,7 +1,8 @@
 """Workers of Ray Train that keep the frozen models loaded and run one job after another (`RunSpec.resident`).
 
-A group belongs to the process that asks for jobs, as a trial's actor, which Tune gives the next trial. It ends with
-that process, when a job fails in it, or after it had no job for some seconds, so that nobody waits for its GPUs.
+A group belongs to the process that asks for jobs: a Ray Tune trial actor, which Tune uses again for the next trial
+(`reuse_actors`). It ends with that process, when a job fails in it, or after it had no job for some seconds, so that
+nobody waits for its GPUs.
 """
 
 import shutil
@@ -26,7 +27,10 @@ RESIDENT = "resident"  # folder of the cache, for Ray Train's own files of a gro
 LEFT_S = 7 * 24 * 3600.0  # age at which such files are removed whose group was ended with its process
 LOOK_S = 2.0  # between looks whether the workers are there at all, while a job runs
 APART_S = 1.0
-"""Least seconds from a job's last report to its end: Tune may stop taking results if both come at once."""
+"""Least seconds from a job's last checkpoint report to the end of `run_job`.
+
+If both reach Tune's session at once, each waits for the other to be taken, and the trial hangs.
+"""
 END_S = 60.0  # within which a group ends that is told to
 
 Report = Callable[[dict[str, float], str], None]
@@ -205,7 +209,7 @@ def serve_jobs(config: Mapping[str, Any]) -> None:
 
 
 def _needs(config: Mapping[str, Any], run: RunSpec) -> tuple[Any, ...]:
-    """Return what jobs of one group have in common; others need new processes, as a plug-in cannot be unloaded."""
+    """Return what jobs must share to run in one group: the workers, and plug-ins, which a process cannot unload."""
     return (run.workers, run.use_gpu, run.cpus_per_worker, tuple(config["spec"].get("plugins", ())))
 
 

@@ -40,12 +40,12 @@ class Room:
 
 
 def without_idle(rooms: Iterable[Room], need: Resources, idle: int) -> tuple[Room, ...]:
-    """Return the nodes as if some places of this driver, in which no trial runs any more, were free.
+    """Return the nodes as if some placements of this campaign, whose resident workers have no trial, had ended.
 
     Args:
         rooms: the nodes.
         need: resources of one job.
-        idle: number of those places; where several nodes have places of this driver, the first are taken.
+        idle: how many; Ray does not say on which nodes, so they are taken from the first ones that hold any.
     """
     found = []
     for room in rooms:

@@ -194,6 +194,7 @@ NAMES: list[tuple[list[str], str]] = [
     (["sweep", "--over", "soft_tokens=4,8", "--trials", "0"], "--trials"),
     (["sweep", "--over", "soft_tokens=4,8", "--stop-early", "luck"], "luck"),
     (["sweep", "--over", "soft_tokens=4,8", "--stop-early", "asha", "--resident"], "--stop-early"),
+    (["plan", "phase1", "--resident", "--set", "resident=false"], "leave one of them out"),
     (["plan", "phase1", "--controls", "nobody"], "--controls nobody"),
     (["plan", "phase1", "--context", "nobody"], "--context nobody"),
     (
