@@ -1,11 +1,12 @@
 """Models that stay loaded between a process's jobs: every job has the numbers of one that loads them for itself."""
 
-from dataclasses import replace
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bridge_common.files import read_json
 from ray_bridge.config.presets import tiny_run
@@ -65,7 +66,7 @@ def test_each_job_after_others_has_the_numbers_of_a_process_of_its_own(
 
 
 def test_the_models_are_loaded_once_for_jobs_that_share_them(
-    specs: dict[str, JobSpec], monkeypatch: pytest.MonkeyPatch
+    specs: dict[str, JobSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls, load = [], FrozenLM.load
 
@@ -74,18 +75,21 @@ def test_the_models_are_loaded_once_for_jobs_that_share_them(
         return load(name, **options)
 
     monkeypatch.setattr(FrozenLM, "load", counted)
-    models, spec = ResidentModels(), specs["full"]
+    source = shutil.copytree(specs["full"].source, tmp_path / "source")
+    models, spec = ResidentModels(), specs["full"].replace(source=str(source))
 
-    def pair(one: JobSpec, first: int = 0) -> ModelPair:
-        splits = load_splits(one)
-        return models.pair(one, replace(splits, train=splits.train[first:]), Worker())
+    def pair(one: JobSpec) -> ModelPair:
+        return models.pair(one, load_splits(one), Worker())
 
-    assert pair(spec).target is pair(specs["adapter"]).target
+    assert pair(spec).target is pair(spec.replace(injection="adapter")).target
     assert calls == [spec.source, spec.target]
     pair(spec.replace(model_dtype="bfloat16"))
     assert calls == [spec.source, spec.target] * 2
-    pair(spec.replace(model_dtype="bfloat16"), first=1)  # other text to judge the fast paths on
-    assert calls == [spec.source, spec.target] * 3
+    weights = source / "model.safetensors"
+    changed = load_file(weights)
+    save_file({name: value * 2 for name, value in changed.items()}, weights, metadata={"format": "pt"})
+    pair(spec.replace(model_dtype="bfloat16"))
+    assert calls == [spec.source, spec.target] * 3, "its file was written again"
 
 
 def test_checkpoints_lie_where_a_later_start_finds_them(tmp_path: Path) -> None:
