@@ -17,6 +17,7 @@ from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.footprint.estimate import positions_that_fit
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.shape import shape_of
+from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.objectives.decode_aware import decode_terms
 from ray_bridge.objectives.forward_passes import ForwardPasses
 from ray_bridge.objectives.objective import WeightedTerm, objective_terms
@@ -77,7 +78,10 @@ def build_parts(
         UserError: if data or a checkpoint cannot be loaded, or a setting does not fit the models.
     """
     splits = load_splits(spec)
-    pair = (models or ResidentModels()).pair(spec, splits, worker)
+    if models is None:
+        pair = ModelPair.load(spec, splits, worker.device, shards=ShardGroup.of(worker))
+    else:
+        pair = models.pair(spec, splits, worker)
     startup.done("models")
     source_states, teacher_states = _frozen_states(spec, pair, splits, cache)
     node_cache = NodeCache(cache)

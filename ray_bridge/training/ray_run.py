@@ -7,6 +7,7 @@ from typing import Any
 
 from ray_bridge.config.run_spec import RunSpec
 
+KEPT = 2  # newest checkpoints of a job that are kept
 HEALTH_CHECK_S = "0.5"  # between checks of the workers; a trial waits for one at its end, and Ray's default is 2
 
 
@@ -63,7 +64,7 @@ def run_on_workers(
             failure_config=ray.train.FailureConfig(
                 max_failures=restarts, max_preemption_failures=preemptions, controller_failure_limit=1
             ),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT),
             callbacks=list(callbacks),
         ),
     )

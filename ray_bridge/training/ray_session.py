@@ -28,7 +28,7 @@ class RaySession:
     def checkpoints(self) -> list[Path]:
         """See `Session.checkpoints`: first the one that Ray names, then the others in the run's folder."""
         named = ray.train.get_checkpoint()
-        found = sorted(self.folder.glob(f"{PREFIX}*"), reverse=True)
+        found = written_checkpoints(self.folder)
         if named is None:
             return found
         newest = Path(named.path)
@@ -66,3 +66,8 @@ class RaySession:
 def checkpoint_name(step: int) -> str:
     """Return the name of a step's checkpoint folder; names sort by step."""
     return f"{PREFIX}{step:08d}"
+
+
+def written_checkpoints(folder: Path) -> list[Path]:
+    """Return the complete checkpoints in a run's folder, the newest first."""
+    return sorted(folder.glob(f"{PREFIX}*"), reverse=True)

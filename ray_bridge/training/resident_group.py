@@ -31,7 +31,7 @@ APART_S = 1.0
 
 If both reach Tune's session at once, each waits for the other to be taken, and the trial hangs.
 """
-END_S = 60.0  # within which a group ends that is told to
+END_S = 60.0  # within which a group without a job ends when asked to
 
 Report = Callable[[dict[str, float], str], None]
 
@@ -57,10 +57,10 @@ def run_resident(
     """
     import ray.train
 
-    told = list(callbacks)
+    made = list(callbacks)  # once: one that reports to Tune starts a process
 
     def report(metrics: dict[str, float], folder: str) -> None:
-        for callback in told:
+        for callback in made:
             callback.after_report(None, [metrics], ray.train.Checkpoint(folder))
 
     failures = 0
@@ -140,7 +140,7 @@ class ResidentGroup:
             self._thread.start()
         seen, ended, reported_at = 0, False, 0.0
         while not ended:
-            alive = self._thread.is_alive()  # read first: workers that end after their job have told the desk before
+            alive = self._thread.is_alive()  # read first: workers report the end of their job before they end
             reports, begun, ended = ray.get(self._desk.follow.remote(seen, LOOK_S))
             seen += len(reports)
             for metrics, folder in reports:

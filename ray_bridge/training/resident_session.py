@@ -6,9 +6,8 @@ from pathlib import Path
 
 from ray_bridge.distributed import Worker
 from ray_bridge.training.async_checkpoint import Fill, Writer, write_folder
-from ray_bridge.training.ray_session import PREFIX, checkpoint_name
-
-KEPT = 2  # checkpoints, as in a Ray Train run of the job's own
+from ray_bridge.training.ray_run import KEPT
+from ray_bridge.training.ray_session import checkpoint_name, written_checkpoints
 
 
 class ResidentSession:
@@ -26,7 +25,7 @@ class ResidentSession:
 
     def checkpoints(self) -> list[Path]:
         """See `Session.checkpoints`."""
-        return sorted(self.folder.glob(f"{PREFIX}*"), reverse=True)
+        return written_checkpoints(self.folder)
 
     def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
         """See `Session.report`; checkpoints but the newest two are deleted once this one is complete."""
