@@ -222,8 +222,7 @@ class FrozenLM:
 
     def slow_paths(self) -> str:
         """Return in one line which fast paths this model cannot take on a GPU, and why; empty if it takes all."""
-        in_parts = self.shards is not None and self.device.type == "cuda"
-        reasons = describe_slow_paths(self.config, "" if self.body is not None else self.not_fused, in_parts=in_parts)
+        reasons = describe_slow_paths(self.config, "" if self.body is not None else self.not_fused)
         return f"{self.name}: {', and '.join(reasons)}" if reasons else ""
 
     def states(self, ids: Tensor) -> Tensor:

@@ -6,13 +6,12 @@ from ray_bridge.models.prefix_cache import can_cache
 from ray_bridge.models.windows import attends_fully, shortest_window
 
 
-def describe_slow_paths(config: Any, not_fused: str, *, in_parts: bool) -> list[str]:
+def describe_slow_paths(config: Any, not_fused: str) -> list[str]:
     """Return why a model is slower than it could be, one reason each; none if it takes all fast paths.
 
     Args:
         config: the text model's.
         not_fused: why its layers are not fused, in a few words; empty if they are.
-        in_parts: whether several GPUs hold it between them.
     """
     reasons = []
     if not_fused:
@@ -23,6 +22,4 @@ def describe_slow_paths(config: Any, not_fused: str, *, in_parts: bool) -> list[
             reasons.append(f"it is decoded without CUDA graphs{limit}")
         if not can_cache(config):
             reasons.append("the few-shot header is read in every row")
-    if in_parts:
-        reasons.append("its training passes are launched without CUDA graphs (its layers are spread over GPUs)")
     return reasons

@@ -39,12 +39,10 @@ class ForwardPasses:
         recompute_above: positions of a pass with gradient, pads included, above which the target's layers are run again
             in the backward pass; None keeps what they need.
 
-    Attributes:
-        graph_shards: whether passes of a target in parts are captured, too, with their collectives. Off in jobs: only
-            `benchmarks/sharded_target.py` switches it on, in its last parts.
+    A target in parts is captured with the collectives between its parts. Its processes read the same rows, so they
+    capture and replay at the same calls. `release` has to be called before their group is left: NCCL waits for the
+    graphs that hold its communicator.
     """
-
-    graph_shards = False
 
     def __init__(
         self,
@@ -113,8 +111,7 @@ class ForwardPasses:
             return read(inputs, ())
         padding = bucket_length(batch.mask.shape[1]) - batch.mask.shape[1]
         inputs = (F.pad(inputs[0], (0, 0, 0, padding)), *(F.pad(x, (0, padding)) for x in inputs[1:]))
-        # A graph would neither see other soft tokens nor reach adapters' weights, and layers in parts communicate.
-        if context is not None or (target.shards is not None and not self.graph_shards):
+        if context is not None:  # a graph would neither see other soft tokens nor reach adapters' weights
             return read(inputs, ())
         graphs = self.graphs["student" if torch.is_grad_enabled() else "teacher"]
         return graphs(() if prefix is None else prefix.ids, read, inputs)

@@ -120,6 +120,7 @@ class Trainer:
         try:
             return self._run()
         finally:
+            self.passes.release()  # before the process leaves the group of a target in parts
             self.session.wait()
 
     def _run(self) -> dict[str, Any] | None:
