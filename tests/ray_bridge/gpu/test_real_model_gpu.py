@@ -19,8 +19,8 @@ from ray_bridge.tasks.splits import Splits
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 
 pytestmark = [pytest.mark.gpu, pytest.mark.real]
-TASK = SyntheticTask(train_examples=8, test_examples=6)
-LIMIT = 48
+TASK = SyntheticTask(train_examples=8, test_examples=4)
+LIMIT = 32
 
 
 def load(folder: Path, dtype: str) -> FrozenLM:
