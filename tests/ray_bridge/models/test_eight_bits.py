@@ -14,7 +14,7 @@ from ray_bridge import Translator, fingerprint
 from ray_bridge.config.presets import paper, paper_run, tiny
 from ray_bridge.footprint.estimate import resident_bytes
 from ray_bridge.footprint.model_shape import ModelShape
-from ray_bridge.models.eight_bits import has_eight_bits, values_of
+from ray_bridge.models.eight_bits import has_eight_bits, round_layers, values_of
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.fused_layers import why_not_fused
 from ray_bridge.models.identity import identify
@@ -60,6 +60,40 @@ def test_gradients_reach_the_inputs_as_through_the_rounded_values() -> None:
     assert identify(rounded.model, rounded.tokenizer) != identify(full.model, full.tokenizer)
 
 
+def kept_bytes(lm: FrozenLM, embeds: torch.Tensor) -> int:
+    """Return the bytes that a forward pass keeps for its backward pass besides what the model holds."""
+    parts = [t for p in lm.model.parameters() for t in ([p.qdata, p.scale] if hasattr(p, "qdata") else [p])]
+    held = {part.untyped_storage().data_ptr() for part in parts}
+    kept: dict[int, int] = {}
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in held:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        outputs(lm, embeds)
+    return sum(kept.values())
+
+
+def test_no_weights_in_full_wait_for_the_backward_pass() -> None:
+    pytest.importorskip("torchao")
+    full, rounded = (FrozenLM.load(NAME, dtype="bfloat16", precision=p) for p in ("full", "int8"))  # type: ignore[arg-type]
+    embeds = full.embed(torch.tensor([[5, 90, 33, 7]])).detach()
+    assert kept_bytes(rounded, embeds) <= kept_bytes(full, embeds)
+
+
+def test_sums_that_float16_holds_do_not_overflow() -> None:
+    pytest.importorskip("torchao")
+    layer = torch.nn.Sequential(torch.nn.Linear(64, 8)).half().requires_grad_(False)
+    layer[0].weight.fill_(0.1)
+    x = torch.full((1, 64), 100.0, dtype=torch.half)
+    whole = layer(x)
+    round_layers([layer], x.device)
+    torch.testing.assert_close(layer(x), whole, rtol=1e-2, atol=0)  # 0.1 is rounded by 0.4 %
+
+
 @pytest.mark.slow
 def test_a_job_trains_and_its_translator_answers_as_recorded(folders: PairFolders, tmp_path: Path) -> None:
     pytest.importorskip("torchao")
@@ -85,6 +119,7 @@ def test_what_does_not_go_with_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -
         tiny(target_precision="int8")
     with pytest.raises(UserError, match="needs target_shards=1"):
         paper(target_precision="int8", target_shards=2)
+    FrozenLM.load(NAME)  # transformers imports torchao where it is installed
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     with pytest.raises(UserError, match=r"needs torchao: pip install 'ray-bridge\[int8\]'"):
         FrozenLM.load(NAME, precision="int8")
