@@ -19,6 +19,7 @@ from ray_bridge.gpu.settings import configure_torch
 from ray_bridge.inputs.encoding import Encoded, Encoder
 from ray_bridge.inputs.rows import Row
 from ray_bridge.model_pair import ModelPair
+from ray_bridge.models.eight_bits import held_bytes
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.token_alignment import TokenAlignment
 from ray_bridge.noise import stable_seed
@@ -219,7 +220,7 @@ def rows_of(lm: FrozenLM, count: int, length: int, *, header: int = 0) -> list[R
 
 def weight_bytes(lm: FrozenLM) -> int:
     """Return the bytes of weights that a decode step reads: all but the embedding table, of which it reads one row."""
-    total = sum(p.numel() * p.element_size() for p in lm.model.parameters())
+    total = held_bytes(lm.model)
     tied = lm.model.get_output_embeddings().weight is lm.embedding.weight
     return total if tied else total - lm.embedding.weight.numel() * lm.embedding.weight.element_size()
 
