@@ -32,7 +32,7 @@ _MATTERS = (
     *("model_dtype", "eval_dtype", "max_new_tokens", "layout", "soft_position", "injection", "prompt_share"),
     *("bridge", "soft_tokens", "hidden_size", "depth", "sampler_steps", "geometry_projection"),
     *("decode_aware", "decode_questions", "decode_samples", "batch_size", "ema_decay", "target_shards"),
-    "target_precision",
+    *("target_precision", "batch_invariant"),
 )
 """Fields on which context and memory depend."""
 
@@ -140,6 +140,8 @@ class Requirement:
         if estimate.largest == "a training step":
             again = "run layers again in the backward pass (recompute_tokens=0), " if estimate.saved else ""
             return f"{spread}{again}lower num_fewshot, batch_size or soft_tokens, or share the batch among more workers"
+        if estimate.largest == "an evaluation" and self.spec.batch_invariant:
+            return f"{spread}use batch_invariant=false, or lower num_fewshot, soft_tokens or max_new_tokens"
         if estimate.largest == "an evaluation":
             return f"{spread}lower eval_batch_size, num_fewshot or max_new_tokens"
         return f"{spread}lower decode_questions, num_fewshot or max_new_tokens"

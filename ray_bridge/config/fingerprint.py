@@ -18,7 +18,7 @@ _WHOLE = 1 << 22  # bytes; files up to this size are hashed completely
 _SAMPLE = 1 << 16  # bytes at start, middle and end of larger ones
 _IMPLIED: dict[str, Any] = {
     **{"stops": None, "prompt_format": "raw", "gate_init": 0.0, "latent_steps": 0},
-    **{"target_precision": "full"},
+    **{"target_precision": "full", "batch_invariant": False},
 }
 """Fields that were added later, with the value that every earlier spec had: with it they do not count."""
 

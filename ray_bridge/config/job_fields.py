@@ -271,6 +271,11 @@ class JobFields(Frozen):
         "as_trained",
         description="arithmetic of evaluation: as_trained, or float64, whose text does not depend on batch or padding",
     )
+    batch_invariant: bool = Field(
+        False,
+        description="whether evaluation computes each answer in a way that depends on no other example, so that batch, "
+        "workers and order do not change it, nor in half precision: slower (docs/reliability.md)",
+    )
     text_budgets: Annotated[tuple[Count, ...], BeforeValidator(_split_commas)] = Field(
         (),
         description="numbers of tokens, as in 64,128, at which the final evaluation also gives the target text instead "

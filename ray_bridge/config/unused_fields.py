@@ -29,6 +29,7 @@ def unused_fields(spec: JobFields) -> dict[str, str]:
         (spec.latent_steps > 0, "latent_steps, whose states are the last layer's", ("source_layer",)),
         (not spec.decode_aware, "decode_aware=false", DECODING),
         (not spec.geometry_projection, "geometry_projection=false", ("geometry_init",)),
+        (spec.eval_dtype == "float64", "eval_dtype=float64, whose text no batch changes", ("batch_invariant",)),
         (spec.prompt_alignment, "prompt_alignment=true", ("prompt_weight_off",)),
         (not spec.prompt_alignment, "prompt_alignment=false", ("prompt_weight_on",)),
     )

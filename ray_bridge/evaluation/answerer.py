@@ -12,8 +12,9 @@ from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.likelihood import Choices, choices_of, likelihood_tables
 from ray_bridge.evaluation.prompt_size import PromptSize
+from ray_bridge.generation.fixed_shape import BatchShapes, fixed_batches
 from ray_bridge.generation.generate import decode_rows
-from ray_bridge.generation.graphed import uses_graphs
+from ray_bridge.generation.graphed import check_fits, fits, uses_graphs
 from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.encoding import Encoded
@@ -24,7 +25,7 @@ from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.tasks.task import Example
 
 SOURCE_BATCH = 32
-"""Examples that the source and the bridge read at once."""
+"""Examples that the source and the bridge read at once; one under `batch_invariant`."""
 
 Output = dict[str, Any]
 """{"text": str, "tokens": int, "truncated": bool}: what one example led to under one condition."""
@@ -57,10 +58,11 @@ class Answerer:
     Args:
         pair: the models and the encoder, in evaluation's arithmetic.
         worker: this process among its peers, which share the examples.
-        batch_size: examples decoded together; changes speed only.
+        batch_size: examples decoded together; changes speed, and rounding unless the job is `batch_invariant`.
         cache: keeps the outputs that do not depend on a translator.
 
     Attributes:
+        shapes: of decoded batches under `batch_invariant`, else None.
         statistics: counts of decoding, over all calls.
         sizes: positions of each example's prompt in the last call, by condition.
         seconds: time of the last call, by condition; absent if its outputs were in the cache.
@@ -72,6 +74,7 @@ class Answerer:
     def __init__(self, pair: ModelPair, worker: Worker, batch_size: int, cache: NodeCache) -> None:
         self.pair, self.worker, self.batch_size, self.cache = pair, worker, batch_size, cache
         self.spec = pair.spec
+        self.shapes = BatchShapes() if pair.spec.batch_invariant else None
         self.statistics = DecodingStatistics()
         self.sizes: dict[str, list[PromptSize]] = {}
         self.seconds: dict[str, float] = {}
@@ -136,6 +139,7 @@ class Answerer:
             "stops": list(limits.stops),
         }
         identity |= {"choices": [list(map(list, one.tokens)) for one in choices]} if choices else {}
+        identity |= {"batch_invariant": True} if self.shapes else {}
 
         def answer() -> list[Output]:
             return self._timed(name, lambda: self._answer(lm, rows, None, choices, limits))
@@ -191,18 +195,20 @@ class Answerer:
         graphed = uses_graphs(lm, self.statistics, longest) and not (soft_of is not None and self.spec.writes_cache)
         size = rows_each if graphed else min(self.batch_size, rows_each)
         batches = [order[at : at + size] for at in range(0, len(order), size)]
-        stopping = Stopping.of(lm, limits.stops)
+        if choices is None and self.shapes is not None:
+            self._check_memory(lm, rows, limits, self.shapes, soft=soft_of is not None)
+        stopping, together = Stopping.of(lm, limits.stops), 1 if self.shapes else SOURCE_BATCH
         own_outputs: dict[int, Output] = {}
         for number in sharing.share(len(batches)):
             self.on_batch()
             batch = batches[number]
             soft = None
             if soft_of is not None:
-                parts = [soft_of(batch[at : at + SOURCE_BATCH]) for at in range(0, len(batch), SOURCE_BATCH)]
+                parts = [soft_of(batch[at : at + together]) for at in range(0, len(batch), together)]
                 soft = SoftContext.concatenate(parts)
             if choices is not None:
                 asked, offered = [rows[i] for i in batch], [choices[i] for i in batch]
-                tables = likelihood_tables(lm, asked, soft, offered, self.batch_size)
+                tables = likelihood_tables(lm, asked, soft, offered, None if self.shapes else self.batch_size)
                 for i, table in zip(batch, tables, strict=True):
                     own_outputs[i] = {"text": table, "tokens": 0, "truncated": False}
                 continue
@@ -213,6 +219,7 @@ class Answerer:
                 limits.max_new_tokens,
                 statistics=self.statistics,
                 stops=limits.stops,
+                shapes=self.shapes,
             )
             for i, ids in zip(batch, tokens, strict=True):
                 own_outputs[i] = generated(stopping, ids)
@@ -220,3 +227,18 @@ class Answerer:
         for part in sharing.gather(own_outputs):
             outputs.update(part)  # type: ignore[call-overload]
         return [outputs[i] for i in range(len(rows))]
+
+    def _check_memory(
+        self, lm: FrozenLM, rows: Sequence[Row], limits: Limits, shapes: BatchShapes, *, soft: bool
+    ) -> None:
+        """Refuse batches of fixed shapes that do not fit, on all workers if on one: none waits for another's texts.
+
+        Raises:
+            UserError: in one line, with the remedy.
+        """
+        inserted = self.spec.inserted if soft else 0
+        batches = fixed_batches(lm, rows, limits.max_new_tokens, shapes, soft=soft, inserted=inserted)
+        largest = max(batches, key=lambda batch: batch.longest)
+        captured = uses_graphs(lm, self.statistics, largest.longest) and not (soft and self.spec.writes_cache)
+        does = not captured or fits(lm, largest.shape, largest.longest)
+        check_fits(lm, largest.shape, all(self.worker.gather(does)))

@@ -10,7 +10,8 @@
 `text_budgets` adds baselines at a number of tokens of text: see `ray_bridge.evaluation.text_budgets`.
 
 Outputs are a function of the weights, the spec and the example. Batches are formed over the whole split and shared out
-among the workers, noise is seeded by the example, and under eval_dtype=float64 not even rounding depends on the batch.
+among the workers, noise is seeded by the example, and under eval_dtype=float64 or batch_invariant=true rounding changes
+no text with the batch.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ def choices_of(task: Task, lm: FrozenLM, example: Example) -> Choices | None:
 
 
 def likelihood_tables(
-    lm: FrozenLM, rows: Sequence[Row], soft: SoftContext | None, choices: Sequence[Choices], batch_size: int
+    lm: FrozenLM, rows: Sequence[Row], soft: SoftContext | None, choices: Sequence[Choices], batch_size: int | None
 ) -> list[str]:
     """Return an output for each row that says how likely each of its choices is.
 
@@ -54,12 +55,12 @@ def likelihood_tables(
         rows: prompts without answers.
         soft: soft tokens of each row, or None.
         choices: what each row is to choose from.
-        batch_size: continuations read together; changes speed and memory only.
+        batch_size: continuations read together; changes speed, memory and rounding only. None reads those of each row
+            by themselves, so that no rounding depends on another row.
     """
     places = [(i, tokens) for i, one in enumerate(choices) for tokens in one.tokens]
     totals: list[float] = []
-    for start in range(0, len(places), batch_size):
-        batch = places[start : start + batch_size]
+    for batch in _batches(places, batch_size):
         answered = [replace(rows[i], answer=tokens) for i, tokens in batch]
         own = None if soft is None else soft.rows([i for i, _ in batch])
         totals += log_likelihoods(lm, answered, own).tolist()
@@ -71,6 +72,12 @@ def likelihood_tables(
             likelihood_table([Likelihood(total=t, characters=c) for t, c in zip(ours, one.characters, strict=True)])
         )
     return tables
+
+
+def _batches(places: list[tuple[int, tuple[int, ...]]], size: int | None) -> list[list[tuple[int, tuple[int, ...]]]]:
+    if size is None:
+        return [list(own) for _, own in groupby(places, key=lambda place: place[0])]
+    return [places[start : start + size] for start in range(0, len(places), size)]
 
 
 @torch.no_grad()

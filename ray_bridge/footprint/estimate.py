@@ -28,6 +28,7 @@ USABLE = 0.94
 CHUNK = 256  # rows of logits at once, as `objectives/chunked_vocabulary.py`
 MICRO_TOKENS = 4096  # positions of a micro-batch, as `objectives/decode_aware.py`
 PREFILL_TOKENS = 16_384  # positions of a forward pass over prompts, as `generation/graphed.py`
+FIXED_ROWS, FIXED_BUCKET = 64, 512  # rows and slots of a batch under `batch_invariant`, as `generation/fixed_shape.py`
 STORED_EXAMPLES = 1024  # whose states stay mapped, as `caching/frozen_states.py`
 INSTRUCTION = 32
 """Tokens of the instruction that stands in for the prompt under `soft_only`, at most."""
@@ -155,8 +156,8 @@ def estimate_memory(
     if spec.decode_aware:
         passing["a decode-aware step"] = _decode_aware(spec, run, target, own, way)
     passing["an evaluation"] = max(
-        _evaluation(spec, run, source, lengths[0].header + lengths[0].prompt, size),
-        _evaluation(spec, run, target, _longest_prompt(spec, *lengths), size),
+        _evaluation(spec, run, source, lengths[0].header + lengths[0].prompt, size, lengths[0].header),
+        _evaluation(spec, run, target, _longest_prompt(spec, *lengths), size, cached),
     )
     states = lengths[0].prompt * source.hidden + own.answer * target.hidden
     return MemoryEstimate(
@@ -223,11 +224,18 @@ def _longest_prompt(spec: JobSpec, read: "TextLengths", own: "TextLengths") -> i
     return own.header + own.prompt + max(spec.inserted, own.written + answer)
 
 
-def _evaluation(spec: JobSpec, run: RunSpec, lm: ModelShape, prompt: int, size: int) -> int:
-    """Return what decoding takes: with graphs of one row, since as many more are decoded as fit."""
+def _evaluation(spec: JobSpec, run: RunSpec, lm: ModelShape, prompt: int, size: int, cached: int) -> int:
+    """Return what decoding takes: with graphs of one row, since as many more are decoded as fit.
+
+    Under `batch_invariant` that many rows must fit as a batch has, which store `cached` positions of a header once.
+    """
     size = 8 if spec.eval_dtype == "float64" else size
     length = prompt + spec.max_new_tokens
     graphs = run.use_gpu and lm.fused
+    if spec.batch_invariant:
+        slots = -(-(length - cached) // FIXED_BUCKET) * FIXED_BUCKET
+        held = FIXED_ROWS * slots if graphs else length
+        return lm.kv_elements(held) * size + 6 * length * lm.intermediate * size // 2
     rows = 1 if graphs else run.eval_batch_size
     positions = PREFILL_TOKENS if graphs else rows * length
     return lm.kv_elements(rows * length) * size + 6 * positions * lm.intermediate * size // 2

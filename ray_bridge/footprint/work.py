@@ -11,7 +11,7 @@ from bridge_common.metric_names import TRANSLATED
 from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.activations import FP32, trained_parameters
-from ray_bridge.footprint.estimate import INSTRUCTION, MICRO_TOKENS, positions_that_fit
+from ray_bridge.footprint.estimate import FIXED_ROWS, INSTRUCTION, MICRO_TOKENS, positions_that_fit
 from ray_bridge.footprint.flops import adapter_flops, answer_flops, forward_flops, kv_bytes, layer_weights
 from ray_bridge.footprint.means import TextMeans, Texts
 from ray_bridge.footprint.model_shape import ModelShape
@@ -57,6 +57,14 @@ class Work:
     def __add__(self, other: "Work") -> "Work":
         """Return the sum of both."""
         return Work(**{name: value + getattr(other, name) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FixedBatches:
+    """Batches under `batch_invariant`, and the rows in all of them, those without text included."""
+
+    batches: float
+    rows: float
 
 
 class JobWork:
@@ -182,17 +190,31 @@ class JobWork:
         batches = max(1.0, rows * kv_bytes(shape, slots, size) / self._free(size)) if self.graphed else 1.0
         if not self.graphed:
             batches = -(-rows // min(self.run.eval_batch_size, max(1, rows)))
+        fixed = self._fixed(rows) if spec.batch_invariant else None
+        batches = batches if fixed is None else fixed.batches
         steps = batches * spec.max_new_tokens
         kv = rows * written * kv_bytes(shape, 1, size) * (length + written / 2) + steps * kv_bytes(shape, cached, size)
         weights = (shape.layers * layer_weights(shape) + shape.vocabulary * shape.hidden) * size
+        passes, decoded = 0.0, rows
+        if fixed is not None:  # prompts are read one by one, by the target and for soft tokens by the source
+            passes, decoded = rows * weights, fixed.rows
+            if condition in TRANSLATED:
+                passes += rows * self.source_layers * layer_weights(self.source) * size
         return Work(
             read_flops=rows * reading,
-            decode_flops=rows * decoding,
-            decode_bytes=steps * weights + kv,
+            decode_flops=decoded * decoding,
+            decode_bytes=steps * weights + kv + passes,
             decode_steps=steps,
             calls=batches,
             questions=rows,
         )
+
+    def _fixed(self, rows: float) -> "_FixedBatches":
+        """Return the batches of fixed shapes in which rows are decoded: full ones with graphs, else of one row."""
+        if not self.graphed:
+            return _FixedBatches(batches=rows, rows=rows)
+        batches = float(-(-rows // FIXED_ROWS))
+        return _FixedBatches(batches=batches, rows=batches * FIXED_ROWS)
 
     def _free(self, size: int) -> float:
         weights = (self.source.parameters + self.target.parameters) * self.size

@@ -51,6 +51,23 @@ def decode_eager(
     return [stopping.cut(ids)[0] for ids in outputs]
 
 
+def decode_each(
+    lm: FrozenLM,
+    rows: Sequence[Row],
+    soft: SoftContext | None,
+    max_new_tokens: int,
+    sampling: Sampling | None = None,
+    stops: Sequence[str] = (),
+) -> list[list[int]]:
+    """Decode as `decode_eager` does, one row at a time, so that no row's rounding depends on another."""
+    texts: list[list[int]] = []
+    for i, row in enumerate(rows):
+        own_soft = None if soft is None else soft.rows([i])
+        own_draws = None if sampling is None else sampling.rows([i])
+        texts += decode_eager(lm, [row], own_soft, max_new_tokens, own_draws, stops)
+    return texts
+
+
 @torch.no_grad()
 def eager_steps(
     lm: FrozenLM,

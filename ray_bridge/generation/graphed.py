@@ -13,8 +13,11 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ray_bridge.generation.eager import decode_eager
+from bridge_common.errors import UserError
+from ray_bridge.generation.eager import decode_each, decode_eager
+from ray_bridge.generation.fixed_shape import FixedShape
 from ray_bridge.generation.kv_caches import FusedCache, TransformersCache
 from ray_bridge.generation.sampling import Sampling, choose, fix_draws
 from ray_bridge.generation.statistics import DecodingStatistics
@@ -82,8 +85,11 @@ def decode_graphed(
     stops: Sequence[str] = (),
     statistics: DecodingStatistics | None = None,
     capture: bool | None = None,
+    shape: FixedShape | None = None,
 ) -> list[list[int]]:
     """Decode rows with their soft tokens, as many at once as memory holds; same text as `decode_eager`.
+
+    In a batch of a fixed shape prompts are read one by one, and no row leaves before all have ended.
 
     Args:
         lm: the model that answers.
@@ -94,9 +100,13 @@ def decode_graphed(
         stops: texts that end a row, as an end-of-text id does.
         statistics: is added to. If the step cannot be captured, that is noted and the rows are decoded eagerly.
         capture: whether to capture the step in a CUDA graph; None does so on a GPU.
+        shape: of the one batch that all rows are decoded in; None leaves shapes to the rows and the free memory.
 
     Returns:
         The new token ids of each row, up to its end-of-text id or the token that completes a stop text.
+
+    Raises:
+        UserError: if memory does not hold a batch of the fixed shape.
     """
     statistics = DecodingStatistics() if statistics is None else statistics
     capture = lm.device.type == "cuda" if capture is None else capture
@@ -106,24 +116,32 @@ def decode_graphed(
     lengths = [len(row.before) + len(row.prompt) + extra for row in rows]
     order = sorted(range(len(rows)), key=lambda i: (lengths[i], i))
     outputs: list[list[int]] = [[] for _ in rows]
-    for part in split_evenly(order, rows_that_fit(lm, max(lengths) + max_new_tokens)):
+    if shape is None:
+        parts = split_evenly(order, rows_that_fit(lm, max(lengths) + max_new_tokens))
+    else:
+        past = 0 if prefix is None else len(prefix)
+        check_fits(lm, shape, fits(lm, shape, past + shape.slots))
+        parts = [order]
+    for part in parts:
         batch = _GraphedBatch(
             lm,
             [rows[i] for i in part],
             None if soft is None else soft.rows(part),
-            max(lengths[i] for i in part),
+            max(lengths[i] for i in part) if shape is None else shape.slots - max_new_tokens,
             max_new_tokens,
             prefix,
             sampling,
             Stopping.of(lm, stops),
             statistics,
+            shape,
         )
         try:
             texts = batch.run(None if uniforms is None else uniforms[part], capture=capture)
         except _CannotCaptureError as error:
             warnings.warn(f"{lm.name} is decoded eagerly: its step cannot be captured ({error})", stacklevel=2)
             statistics.uncapturable[lm] = str(error)
-            return decode_eager(lm, rows, soft, max_new_tokens, fix_draws(sampling, uniforms), stops)
+            decode = decode_eager if shape is None else decode_each
+            return decode(lm, rows, soft, max_new_tokens, fix_draws(sampling, uniforms), stops)
         del batch  # frees its cache before the next one is made
         statistics.batches += 1
         for i, ids in zip(part, texts, strict=True):
@@ -144,6 +162,26 @@ def rows_that_fit(lm: FrozenLM, slots: int) -> int:
     passing = 6 * PREFILL_TOKENS * lm.config.intermediate_size // parts * lm.embedding.weight.element_size()
     count = max(1, int(0.9 * (free - passing) / row))
     return count if lm.shards is None else int(lm.shards.least(count))
+
+
+def fits(lm: FrozenLM, shape: FixedShape, longest: int) -> bool:
+    """Return whether the device's free memory holds a batch of a fixed shape whose rows have so many positions."""
+    slots = shape.slots if lm.body is not None else longest  # fused layers store a header once for all rows
+    return rows_that_fit(lm, slots) >= shape.rows
+
+
+def check_fits(lm: FrozenLM, shape: FixedShape, does: bool) -> None:
+    """Refuse a fixed shape that memory does not hold.
+
+    Raises:
+        UserError: in one line, with the remedy.
+    """
+    if not does:
+        raise UserError(
+            f"batch_invariant: the GPU's memory does not hold {shape.rows} rows of {shape.slots} positions of "
+            f"{lm.name}: lower max_new_tokens, num_fewshot or soft_tokens, spread the target over GPUs "
+            "(target_shards), or use batch_invariant=false"
+        )
 
 
 def split_evenly(order: Sequence[int], limit: int) -> list[list[int]]:
@@ -188,25 +226,31 @@ class _GraphedBatch:
         sampling: Sampling | None,
         stopping: Stopping,
         statistics: DecodingStatistics,
+        shape: FixedShape | None,
     ) -> None:
-        self.lm, self.rows, self.soft, self.limit = lm, rows, soft, max_new_tokens
+        self.lm, self.rows, self.soft, self.limit, self.shape = lm, rows, soft, max_new_tokens, shape
         self.prefix, self.sampling, self.stopping, self.statistics = prefix, sampling, stopping, statistics
         self.end_ids = stopping.end_ids(lm.device)  # (e,)
-        self.cache = open_cache(lm, len(rows), length, max_new_tokens, prefix, read_by_adapters(rows, soft))
+        count = len(rows) if shape is None else shape.rows
+        filling = [min(i, len(rows) - 1) for i in range(count)]  # empty rows hold nothing: any soft tokens will do
+        context = read_by_adapters(rows, soft if soft is None or count == len(rows) else soft.rows(filling))
+        self.cache = open_cache(lm, count, length, max_new_tokens, prefix, context)
         statistics.cache = type(self.cache).__name__
         device = lm.device
-        self.open = list(range(len(rows)))  # the rows that the tensors below hold
+        self.open = list(range(len(rows)))  # the rows that the tensors below hold first; empty ones come after them
+        self.empty = count - len(rows)
         self.texts: list[list[int]] = [[] for _ in rows]
-        self.token = torch.zeros(len(rows), dtype=torch.long, device=device)  # (b,)
-        self.ended = torch.zeros(len(rows), dtype=torch.bool, device=device)  # (b,)
-        self.written = torch.full((len(rows), max_new_tokens), lm.pad, device=device)  # (b, T)
+        self.token = torch.zeros(count, dtype=torch.long, device=device)  # (b,)
+        self.ended = torch.arange(count, device=device) >= len(rows)  # (b,)
+        self.written = torch.full((count, max_new_tokens), lm.pad, device=device)  # (b, T)
         self.at = torch.zeros(1, dtype=torch.long, device=device)  # (1,) how many tokens are written
         self.uniforms: Tensor | None = None
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def run(self, uniforms: Tensor | None, *, capture: bool) -> list[list[int]]:
         """Return each row's new tokens; `uniforms` (b, T) are the draws of a sampled decode."""
-        self.uniforms = None if uniforms is None else uniforms.to(self.lm.device)  # (b, T)
+        if uniforms is not None:
+            self.uniforms = F.pad(uniforms, (0, 0, 0, self.empty), value=0.5).to(self.lm.device)  # (b, T)
         self._append(self._prefill())
         for count in range(1, self.limit):
             if count % CHECK_EVERY == 0 and not self._drop_ended(self.limit - count):
@@ -230,14 +274,14 @@ class _GraphedBatch:
             end, longest = first + 1, lengths[first]
             while end < len(self.rows):
                 longest = max(longest, lengths[end])
-                if longest * (end + 1 - first) > PREFILL_TOKENS:
+                if self.shape is not None or longest * (end + 1 - first) > PREFILL_TOKENS:
                     break
                 end += 1
             soft = None if self.soft is None else self.soft.rows(slice(first, end))
             batch = assemble(self.lm, self.rows[first:end], soft, pad=self.cache.pad, prefix=self.prefix)
             parts.append(self.cache.fill(first, batch))  # (n, d)
             first = end
-        return torch.cat(parts)  # (b, d)
+        return F.pad(torch.cat(parts), (0, 0, 0, self.empty))  # (b, d)
 
     def _step(self) -> None:
         self._append(self.cache.step(self.lm.embed(self.token)[:, None]))
@@ -259,7 +303,8 @@ class _GraphedBatch:
         open_rows = (~self.ended).nonzero()[:, 0]  # (b',)
         if len(open_rows) == 0:
             return False
-        if len(open_rows) <= RETIRE_SHARE * len(self.open) and left > 2 * CHECK_EVERY:
+        many = self.shape is None and len(open_rows) <= RETIRE_SHARE * len(self.open)
+        if many and left > 2 * CHECK_EVERY:
             alive = set(open_rows.tolist())
             self._collect([i for i in range(len(self.open)) if i not in alive])
             self.statistics.retired += len(self.open) - len(alive)

@@ -1,7 +1,7 @@
 """Sampling of the next token, the same for eager and graphed decoding."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ class Sampling:
     def uniforms(self, count: int) -> Tensor:
         """Return each row's next `count` uniform numbers in (0, 1), (B, count) fp64 on the CPU."""
         return torch.stack([torch.rand(count, generator=g, dtype=torch.float64) for g in self.generators])
+
+    def rows(self, index: Sequence[int]) -> "Sampling":
+        """Return the sampling of the rows with these indices, in their order."""
+        return replace(self, generators=[self.generators[i] for i in index])
 
 
 def choose(logits: Tensor, uniform: Tensor | None, sampling: Sampling | None) -> Tensor:
@@ -63,3 +67,6 @@ class _FixedDraws(Sampling):
 
     def uniforms(self, count: int) -> Tensor:
         return self.drawn[:, :count]
+
+    def rows(self, index: Sequence[int]) -> Sampling:
+        return replace(self, generators=[self.generators[i] for i in index], drawn=self.drawn[list(index)])

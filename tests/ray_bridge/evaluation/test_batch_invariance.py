@@ -1,0 +1,109 @@
+"""Under `batch_invariant` an answer in half precision depends on no other example, and on no batch, worker or order."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bridge_common.files import read_jsonl, write_jsonl
+from ray_bridge.bridges.translator import TranslatorModule, build_translator
+from ray_bridge.caching.node_cache import NodeCache
+from ray_bridge.config.fingerprint import fingerprint
+from ray_bridge.config.presets import tiny
+from ray_bridge.config.spec import JobSpec
+from ray_bridge.config.task_mapping import known_mapping
+from ray_bridge.distributed import Worker
+from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.model_pair import ModelPair
+from ray_bridge.tasks.splits import load_splits
+from ray_bridge.tasks.task import Example
+from tests.support.local_jobs import small_spec
+from tests.support.model_pairs import PairFolders
+from tests.support.workers import on_workers
+
+CHOICES = str(Path(__file__).parents[2] / "data" / "mapped" / "arc_challenge")
+CONDITIONS = ("bridged", "target_alone", "source_alone")
+
+
+def half_spec(folders: PairFolders, **changes: Any) -> JobSpec:
+    settings = {"model_dtype": "bfloat16", "eval_dtype": "as_trained", "num_fewshot": 2, "max_new_tokens": 16}
+    return small_spec(folders, **{**settings, "batch_invariant": True, **changes})
+
+
+def choosing_spec(folders: PairFolders, **changes: Any) -> JobSpec:
+    mapping = known_mapping("arc_challenge").replace(kind="choice_likelihood")
+    settings = {"task": "mapped", "task_mapping": mapping, "task_data": CHOICES, "num_fewshot": 1}
+    return half_spec(folders, **{**settings, "train_examples": None, "validation_examples": 1, **changes})
+
+
+class Bench:
+    """A pair of models in half precision with an untrained translator."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        torch.set_num_threads(1)
+        splits = load_splits(spec)
+        self.examples: list[Example] = list(splits.test)
+        self.pair = ModelPair.load(spec, splits, torch.device("cpu")).for_evaluation()
+        torch.manual_seed(0)
+        self.translator: TranslatorModule = build_translator(spec, self.pair.source, self.pair.target).eval()
+
+    def samples(
+        self, indices: list[int], size: int, worker: Worker | None = None, conditions: tuple[str, ...] = CONDITIONS
+    ) -> dict[int, dict[str, Any]]:
+        """Return the samples of some examples, in this order, by index."""
+        evaluator = Evaluator(self.pair, worker or Worker(), size, NodeCache(None))
+        rows = evaluator.evaluate([self.examples[i] for i in indices], self.translator, conditions)
+        return dict(zip(indices, rows, strict=True))
+
+    def differing(self, conditions: tuple[str, ...] = CONDITIONS) -> int:
+        """Return how many samples are not in every batching what they are in one batch of all."""
+        everything = list(range(len(self.examples)))
+        whole = self.samples(everything, 64, conditions=conditions)
+        batchings = [self.samples(everything, size, conditions=conditions) for size in (1, 3)]
+        batchings += [self.samples(part, 64, conditions=conditions) for part in (everything[9:2:-2], everything[:2])]
+        return sum(row != whole[i] for rows in batchings for i, row in rows.items())
+
+
+@pytest.mark.parametrize("injection", ["prepend", "kv_prefix"])
+def test_samples_do_not_depend_on_batch_order_and_other_examples(folders: PairFolders, injection: str) -> None:
+    conditions = CONDITIONS if injection == "prepend" else ("bridged",)
+    assert Bench(half_spec(folders, injection=injection)).differing(conditions) == 0
+
+
+def test_likelihoods_do_not_depend_on_batch_order_and_other_examples(folders: PairFolders) -> None:
+    assert Bench(choosing_spec(folders)).differing() == 0
+
+
+def test_without_the_mode_they_do(folders: PairFolders) -> None:
+    """Numbers of twelve digits differ with the batch wherever rounding does; texts only if two tokens are close."""
+    assert Bench(choosing_spec(folders, batch_invariant=False)).differing() > 0
+
+
+def evaluate_share(worker: Worker, spec: JobSpec, out: Path) -> None:
+    bench = Bench(spec)
+    rows = bench.samples(list(range(len(bench.examples))), 5, worker)
+    write_jsonl(out / f"{worker.rank}.jsonl", list(rows.values()))
+
+
+@pytest.mark.slow
+def test_samples_are_the_same_bytes_on_two_workers(folders: PairFolders, tmp_path: Path) -> None:
+    spec = half_spec(folders)
+    on_workers(2, evaluate_share, spec, tmp_path)
+    bench = Bench(spec)
+    alone = list(bench.samples(list(range(len(bench.examples))), 64).values())
+    assert [read_jsonl(tmp_path / f"{rank}.jsonl") for rank in range(2)] == [alone] * 2
+
+
+def test_cached_baselines_of_both_ways_are_kept_apart(folders: PairFolders, tmp_path: Path) -> None:
+    files = []
+    for fixed in (False, True, False):
+        bench = Bench(half_spec(folders, batch_invariant=fixed, max_new_tokens=2, test_examples=2))
+        evaluator = Evaluator(bench.pair, Worker(), 64, NodeCache(tmp_path))
+        evaluator.evaluate(bench.examples, None, ["target_alone"])
+        files.append(len(list(tmp_path.iterdir())))
+    assert files == [1, 2, 2]
+
+
+def test_a_job_with_the_mode_is_another_job() -> None:
+    assert fingerprint(tiny(batch_invariant=True)) != fingerprint(tiny())
