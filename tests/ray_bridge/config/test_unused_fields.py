@@ -42,6 +42,7 @@ CHANGED: dict[str, Any] = {
     "depth": 2,
     "num_heads": 4,
     "source_layer": 2,
+    "batch_invariant": True,
 }
 
 
@@ -80,7 +81,10 @@ def test_a_spec_of_the_plan_uses_all_of_its_toggles_and_the_number_of_soft_token
         "geometry_projection",
         "soft_tokens",
     }
-    assert unused == {"prompt_weight_off": "prompt_alignment=true"}
+    assert unused == {
+        "prompt_weight_off": "prompt_alignment=true",
+        "batch_invariant": "eval_dtype=float64, whose text no batch changes",
+    }
 
 
 def test_the_setting_that_makes_it_so_is_named() -> None:

@@ -23,11 +23,12 @@ from tests.support.model_pairs import PairFolders
 from tests.support.workers import on_workers
 
 CHOICES = str(Path(__file__).parents[2] / "data" / "mapped" / "arc_challenge")
-CONDITIONS = ("bridged", "target_alone", "source_alone")
+CONDITIONS = ("bridged", "target_alone")
 
 
 def half_spec(folders: PairFolders, **changes: Any) -> JobSpec:
-    settings = {"model_dtype": "bfloat16", "eval_dtype": "as_trained", "num_fewshot": 2, "max_new_tokens": 16}
+    """Settings under which texts differ between batches without the mode, on the CPUs where this was tried."""
+    settings = {"model_dtype": "bfloat16", "eval_dtype": "as_trained", "max_new_tokens": 12, "test_examples": 10}
     return small_spec(folders, **{**settings, "batch_invariant": True, **changes})
 
 
@@ -61,14 +62,17 @@ class Bench:
         everything = list(range(len(self.examples)))
         whole = self.samples(everything, 64, conditions=conditions)
         batchings = [self.samples(everything, size, conditions=conditions) for size in (1, 3)]
-        batchings += [self.samples(part, 64, conditions=conditions) for part in (everything[9:2:-2], everything[:2])]
+        batchings.append(self.samples(everything[9:2:-2], 64, conditions=conditions))
         return sum(row != whole[i] for rows in batchings for i, row in rows.items())
 
 
-@pytest.mark.parametrize("injection", ["prepend", "kv_prefix"])
-def test_samples_do_not_depend_on_batch_order_and_other_examples(folders: PairFolders, injection: str) -> None:
-    conditions = CONDITIONS if injection == "prepend" else ("bridged",)
-    assert Bench(half_spec(folders, injection=injection)).differing(conditions) == 0
+def test_samples_do_not_depend_on_batch_order_and_other_examples(folders: PairFolders) -> None:
+    assert Bench(half_spec(folders)).differing() == 0
+
+
+def test_nor_where_each_row_has_a_cache_of_its_own(folders: PairFolders) -> None:
+    spec = half_spec(folders, injection="kv_prefix", test_examples=4, max_new_tokens=6)
+    assert Bench(spec).differing(("bridged",)) == 0
 
 
 def test_likelihoods_do_not_depend_on_batch_order_and_other_examples(folders: PairFolders) -> None:
