@@ -4,7 +4,7 @@
     python -m benchmarks.invariance --geometry paper [--items 330]
 
 DIR, or one of the two files in it, holds GSM8K's train.jsonl and test.jsonl. A real model is source and target, and the
-bridge is untrained. The same questions are answered in several batchings, as trained and under `batch_invariant`: all
+bridge's weights are noise. The questions are answered in several batchings, as trained and under `batch_invariant`: all
 at once, in two shuffled halves, and in the shares of four workers. Items whose text, extracted answer or verdict is not
 that of the first batching are counted, and every pass is timed. Passes take turns, so that a shorter `--seconds` leaves
 out the last ones. With `--geometry` random models of the paper's size write answers of full length to random prompts.
@@ -58,7 +58,7 @@ def batchings(count: int) -> dict[str, Batching]:
 
 
 class Bench:
-    """A pair of models with an untrained bridge, and the questions that it answers."""
+    """A pair of models with a bridge whose weights are noise, and the questions that it answers."""
 
     def __init__(
         self,
@@ -103,9 +103,8 @@ def real_bench(options: argparse.Namespace, device: torch.device) -> Bench:
     first = ModelPair.load(spec, splits, device)
     specs = {way: spec.replace(batch_invariant=fixed) for way, fixed in WAYS.items()}
     pairs = {way: ModelPair.of(own, splits, first.source, first.target) for way, own in specs.items()}
-    torch.manual_seed(0)
-    translator = build_translator(spec, first.source, first.target).to(device).eval()
-    return Bench(pairs, translator, splits.test, device)
+    translator = build_translator(spec, first.source, first.target).to(device)
+    return Bench(pairs, shake(translator), splits.test, device)
 
 
 def random_bench(options: argparse.Namespace, device: torch.device, folder: Path) -> tuple[Bench, Rig]:
@@ -117,7 +116,16 @@ def random_bench(options: argparse.Namespace, device: torch.device, folder: Path
     trainer = make_trainer(rig, spec, folder, Worker(device=device))
     specs = {way: spec.replace(batch_invariant=fixed) for way, fixed in WAYS.items()}
     pairs = {way: rig.pair(own, trainer.splits) for way, own in specs.items()}
-    return Bench(pairs, trainer.translator.eval(), trainer.splits.test, device), rig
+    return Bench(pairs, shake(trainer.translator), trainer.splits.test, device), rig
+
+
+def shake(translator: TranslatorModule) -> TranslatorModule:
+    """Add seeded noise to all weights: the gates of an untrained bridge are 0, which hides the source."""
+    draw = torch.Generator().manual_seed(0)
+    for parameter in translator.parameters():
+        width = parameter.shape[-1] if parameter.dim() else 1
+        parameter.data += (0.5 * width**-0.5 * torch.randn(parameter.shape, generator=draw)).to(parameter)
+    return translator.eval()
 
 
 def compare(passes: dict[str, Samples], conditions: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from bridge_common.files import read_jsonl, write_jsonl
-from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.fingerprint import fingerprint
 from ray_bridge.config.presets import tiny
@@ -20,6 +19,7 @@ from ray_bridge.tasks.splits import load_splits
 from ray_bridge.tasks.task import Example
 from tests.support.local_jobs import small_spec
 from tests.support.model_pairs import PairFolders
+from tests.support.untrained import shaken_translator
 from tests.support.workers import on_workers
 
 CHOICES = str(Path(__file__).parents[2] / "data" / "mapped" / "arc_challenge")
@@ -39,15 +39,14 @@ def choosing_spec(folders: PairFolders, **changes: Any) -> JobSpec:
 
 
 class Bench:
-    """A pair of models in half precision with an untrained translator."""
+    """A pair of models in half precision with a translator whose weights are noise."""
 
     def __init__(self, spec: JobSpec) -> None:
         torch.set_num_threads(1)
         splits = load_splits(spec)
         self.examples: list[Example] = list(splits.test)
         self.pair = ModelPair.load(spec, splits, torch.device("cpu")).for_evaluation()
-        torch.manual_seed(0)
-        self.translator: TranslatorModule = build_translator(spec, self.pair.source, self.pair.target).eval()
+        self.translator = shaken_translator(self.pair)
 
     def samples(
         self, indices: list[int], size: int, worker: Worker | None = None, conditions: tuple[str, ...] = CONDITIONS

@@ -250,3 +250,18 @@ def test_the_budget_of_recomputation_follows_from_the_card() -> None:
         assert estimate.recomputed == again
         assert (estimate.saved > 0) == (not again)
         assert ("layers run again" in estimate.line()) == again
+
+
+def test_under_batch_invariant_a_whole_batch_must_fit() -> None:
+    """64 rows of the paper's prompts: 128 kB a position of the target, the header in every row or once."""
+    peaks = []
+    for position in ("first", "before_question"):
+        spec = paper(batch_invariant=True, soft_position=position)
+        lengths = assume(spec)
+        memory = estimate_memory(spec, paper_run(), MISTRAL_7B, LLAMA_8B, (lengths, lengths))
+        peaks.append(memory.passing["an evaluation"])
+        slots = -(-(lengths.header * (position == "first") + lengths.prompt + 2 * 256 + lengths.written) // 512) * 512
+        assert peaks[-1] == pytest.approx(64 * slots * 131_072, rel=0.35)
+    assert peaks[1] < 0.6 * peaks[0]
+    plain = estimate_memory(paper(), paper_run(), MISTRAL_7B, LLAMA_8B, (lengths, lengths))
+    assert plain.passing["an evaluation"] < peaks[1]

@@ -220,3 +220,13 @@ def test_a_target_in_two_parts_takes_as_many_flops_a_worker_and_reads_half_of_it
     assert halves.step().train_flops == pytest.approx(whole.step().train_flops, rel=0.1)
     read = [work.evaluation("target_alone", 40).decode_bytes for work in (whole, halves)]
     assert 0.5 * read[0] < read[1] < 0.65 * read[0]
+
+
+def test_answers_that_no_batch_changes_take_more_batches_and_read_the_weights_for_each_prompt() -> None:
+    usual, fixed = (work_of(batch_invariant=fixed).evaluation("bridged", 330) for fixed in (False, True))
+    assert fixed.calls == 2, "83 rows a worker in batches of 64"
+    assert fixed.decode_steps == 2 * 256
+    assert fixed.decode_bytes > usual.decode_bytes
+    times, run = TimeEstimator(), paper_run()
+    plain, slower = (times.estimate(paper(batch_invariant=fixed), run).parts["test"] for fixed in (False, True))
+    assert 1.2 * plain < slower < 20 * plain

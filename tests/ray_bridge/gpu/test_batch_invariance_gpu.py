@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_bridge.bridges.translator import TranslatorModule, build_translator
+from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.presets import tiny
 from ray_bridge.config.spec import JobSpec
@@ -27,6 +27,7 @@ from ray_bridge.tasks.splits import load_splits
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from tests.support.decoded_states import Recorder
 from tests.support.decoding_rows import adapters_of, tokens_of
+from tests.support.untrained import shaken_translator
 
 pytestmark = pytest.mark.gpu
 COUNT = 80
@@ -105,8 +106,7 @@ def differing(spec: JobSpec) -> tuple[int, int]:
     """Return how many samples, and how many examples' soft tokens, differ between four ways to evaluate."""
     splits = load_splits(spec)
     pair = ModelPair.load(spec, splits, torch.device("cuda")).for_evaluation()
-    torch.manual_seed(0)
-    translator = build_translator(spec, pair.source, pair.target).to("cuda").eval()
+    translator = shaken_translator(pair)
     texts: dict[str, set[str]] = {}
     tokens: dict[str, list[Tensor]] = {}
     everything = list(splits.test)
