@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from bridge_common.files import read_jsonl, write_jsonl
 from ray_bridge.caching.node_cache import NodeCache
@@ -19,7 +20,7 @@ from ray_bridge.tasks.splits import load_splits
 from ray_bridge.tasks.task import Example
 from tests.support.local_jobs import small_spec
 from tests.support.model_pairs import PairFolders
-from tests.support.untrained import shaken_translator
+from tests.support.untrained import KeepingEvaluator, shaken_translator
 from tests.support.workers import on_workers
 
 CHOICES = str(Path(__file__).parents[2] / "data" / "mapped" / "arc_challenge")
@@ -46,14 +47,16 @@ class Bench:
         splits = load_splits(spec)
         self.examples: list[Example] = list(splits.test)
         self.pair = ModelPair.load(spec, splits, torch.device("cpu")).for_evaluation()
+        self.kept: dict[str, Tensor] = {}  # soft tokens of the last call, by the example's id
         self.translator = shaken_translator(self.pair)
 
     def samples(
         self, indices: list[int], size: int, worker: Worker | None = None, conditions: tuple[str, ...] = CONDITIONS
     ) -> dict[int, dict[str, Any]]:
         """Return the samples of some examples, in this order, by index."""
-        evaluator = Evaluator(self.pair, worker or Worker(), size, NodeCache(None))
+        evaluator = KeepingEvaluator(self.pair, worker or Worker(), size, NodeCache(None))
         rows = evaluator.evaluate([self.examples[i] for i in indices], self.translator, conditions)
+        self.kept = evaluator.kept
         return dict(zip(indices, rows, strict=True))
 
     def differing(self, conditions: tuple[str, ...] = CONDITIONS) -> int:
@@ -72,6 +75,18 @@ def test_samples_do_not_depend_on_batch_order_and_other_examples(folders: PairFo
 def test_nor_where_each_row_has_a_cache_of_its_own(folders: PairFolders) -> None:
     spec = half_spec(folders, injection="kv_prefix", test_examples=4, max_new_tokens=6)
     assert Bench(spec).differing(("bridged",)) == 0
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_soft_tokens_are_the_same_bits_in_every_batch_only_under_the_mode(folders: PairFolders, fixed: bool) -> None:
+    bench = Bench(half_spec(folders, batch_invariant=fixed, max_new_tokens=1))
+    kept = []
+    for part, size in ((list(range(10)), 64), ([9, 4, 7], 64), (list(range(10)), 1)):
+        bench.samples(part, size, conditions=("bridged",))
+        kept.append(bench.kept)
+    same = [torch.equal(tokens, part[name]) for part in kept[1:] for name, tokens in kept[0].items() if name in part]
+    assert len(same) == 13
+    assert all(same) == fixed
 
 
 def test_likelihoods_do_not_depend_on_batch_order_and_other_examples(folders: PairFolders) -> None:

@@ -9,16 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.presets import tiny
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
-from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.generation.fixed_shape import BUCKET, ROWS, BatchShapes, FixedShape
 from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.statistics import DecodingStatistics
-from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import answer_row
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
@@ -27,7 +24,7 @@ from ray_bridge.tasks.splits import load_splits
 from ray_bridge.tasks.synthetic.task import SyntheticTask
 from tests.support.decoded_states import Recorder
 from tests.support.decoding_rows import adapters_of, tokens_of
-from tests.support.untrained import shaken_translator
+from tests.support.untrained import KeepingEvaluator, shaken_translator
 
 pytestmark = pytest.mark.gpu
 COUNT = 80
@@ -86,20 +83,6 @@ def test_captured_ids_are_the_same_in_every_batch(lm: FrozenLM) -> None:
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(0)).tolist()
     for part in ([3], order, order[:9], list(range(COUNT - 1, -1, -1))):
         assert all(ids == whole[i] for i, ids in decode(part).items())
-
-
-class KeepingEvaluator(Evaluator):
-    """Keeps the soft tokens of each example."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.kept: dict[str, Tensor] = {}
-
-    def soft(self, items: Sequence[Encoded], translator: TranslatorModule) -> SoftContext:
-        """Return the soft tokens of some examples, and keep them."""
-        made = super().soft(items, translator)
-        self.kept |= {item.example.id: tokens.clone() for item, tokens in zip(items, made.tokens, strict=True)}
-        return made
 
 
 def differing(spec: JobSpec) -> tuple[int, int]:
