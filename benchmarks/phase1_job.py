@@ -39,7 +39,7 @@ def run_job(rig: Rig, worker: Worker, folder: Path, options: argparse.Namespace)
     )
     seconds: dict[str, float] = {}
     peaks: dict[str, float] = {}
-    step_seconds: list[float] = []
+    step_seconds: list[float] = []  # of a step, mean over those between two evaluations
     trainer = make_trainer(rig, spec, folder / f"rank{worker.rank}", worker, log_every=10, cache=folder / "cache")
 
     def record_peak(name: str) -> None:
@@ -60,12 +60,10 @@ def run_job(rig: Rig, worker: Worker, folder: Path, options: argparse.Namespace)
                 wait(rig.device)
                 seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begin
                 record_peak(name)
-                if name == "_train_step":
-                    step_seconds.append(time.perf_counter() - begin)
 
         setattr(trainer, name, run)
 
-    for name in ("_fit_whitening", "_train_step", "_validate", "_checkpoint"):
+    for name in ("_fit_whitening", "_validate", "_checkpoint"):
         time_method(name)
     begin = time.perf_counter()
     trainer.prepare()
@@ -75,7 +73,16 @@ def run_job(rig: Rig, worker: Worker, folder: Path, options: argparse.Namespace)
     # Encoded before `full_length_answers`, with the tokenizer's own EOS, which training supervises.
     trainer.pair.encoder([*trainer.splits.validation, *trainer.splits.test])
     while trainer.step < spec.steps:
-        trainer._train_step()
+        wait(rig.device)
+        begin, first = time.perf_counter(), trainer.step
+        while trainer.step < spec.steps and (trainer.step == first or trainer.step % spec.eval_every):
+            trainer._train_step()
+        trainer._read_steps()  # a job does not wait for its steps otherwise
+        wait(rig.device)
+        spent = time.perf_counter() - begin
+        seconds["_train_step"] = seconds.get("_train_step", 0.0) + spent
+        step_seconds.append(spent / (trainer.step - first))
+        record_peak("_train_step")
         if trainer.step % spec.eval_every == 0:
             with full_length_answers(rig):
                 trainer._validate()

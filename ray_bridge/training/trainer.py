@@ -5,6 +5,7 @@ import copy
 import math
 import time
 import warnings
+from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bridge_common.event_log import EventLog
 from bridge_common.heartbeat import Heartbeat
@@ -23,11 +25,10 @@ from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.caching.frozen_states import CHUNK
 from ray_bridge.config.run_spec import RunSpec, check_run
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.evaluation.cross_attention_report import cross_attention_report
+from ray_bridge.evaluation.attention_reports import report_attention
 from ray_bridge.evaluation.metrics import metrics_of
-from ray_bridge.evaluation.pooling_report import pooling_report
 from ray_bridge.evaluation.selection import CHECKPOINT, Best, Weights, save_selected
-from ray_bridge.inputs.encoding import Encoded
+from ray_bridge.gpu.transfer import send
 from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.inputs.text_slots import teacher_slots
 from ray_bridge.noise import draw_ahead
@@ -44,6 +45,7 @@ from ray_bridge.training.schedule import batch_indices, learning_rate, sees_prom
 from ray_bridge.training.session import Session
 from ray_bridge.training.startup_timer import StartupTimer
 from ray_bridge.training.tags import data_tags, environment
+from ray_bridge.training.unread_step import UnreadStep
 
 LOOK_EVERY_S = 1.0  # between looks for a request to stop
 LEAST_PROMPTS = 256
@@ -102,6 +104,10 @@ class Trainer:
         self.snapshot = Snapshot()
         self.step, self.seconds = 0, 0.0
         self._stops, self._look_after = False, 0.0
+        self._unread: deque[UnreadStep] = deque()
+        self._read_at = 0.0  # when the last step was read
+        # A scaled gradient's norm is judged by the scale of its own step, which the next one changes.
+        self._reads_later = self.worker.device.type == "cuda" and not self.scaler.is_enabled()
         self.events = EventLog(TrialFolder(folder).events_file) if self.worker.first else None
 
     def run(self) -> dict[str, Any] | None:
@@ -151,12 +157,14 @@ class Trainer:
         while self.step < self.spec.steps:
             with NamesOutOfMemory("a training step", self.passes.release):
                 self._train_step()
-            if self.step % self.spec.eval_every == 0 or self.step == self.spec.steps:
+            ends = self.step == self.spec.steps
+            if ends or self.step % self.spec.eval_every == 0:
+                self._read_steps()
                 self._validate()
-            stops = self.step < self.spec.steps and self._asked_to_stop()
-            if stops or self.step % self.run_spec.checkpoint_every == 0 or self.step == self.spec.steps:
+            if ends or self._stops or self.step % self.run_spec.checkpoint_every == 0:
+                self._read_steps()  # weights that diverged are not kept
                 self._checkpoint()
-            if stops:
+            if self._stops and not ends:
                 return None
         if self.worker.first:
             save_selected(self.folder / SELECTED, self.best, self.models)
@@ -240,17 +248,29 @@ class Trainer:
             self.average[name].lerp_(value, 1 - self.spec.ema_decay)
         self.step += 1
         self.alive.sign("training")
-        self._draw_next_noise()  # while the device computes: logging the step waits for it
-        self._log_step(losses, float(norm), began, items)
+        self._draw_next_noise()  # while the device computes: reading the step waits for it
+        self._unread.append(UnreadStep(self.step, losses, norm, self._asked_to_stop(), began, items))
+        self._read_steps(but=1 if self._reads_later else 0)
 
-    def _asked_to_stop(self) -> bool:
-        """Return whether the trial is asked to stop, the same on every worker; rank 0 looks about once a second."""
+    def _read_steps(self, *, but: int = 0) -> None:
+        """Wait for the steps that were launched, except for the last ones, and record them."""
+        while len(self._unread) > but:
+            step = self._unread.popleft()
+            losses, norm, stops = step.read()
+            self._stops = self._stops or stops
+            self._log_step(losses, norm, step)
+
+    def _asked_to_stop(self) -> Tensor | None:
+        """Return whether the trial is asked to stop, (1,), the same on every worker; rank 0 looks about once a second.
+
+        None in steps that are not logged.
+        """
         if self.step % self.run_spec.log_every:
-            return False  # a step that is logged has waited for the device anyway
-        now = time.monotonic()
-        if self.worker.first and not self._stops and now >= self._look_after:
-            self._stops, self._look_after = TrialFolder(self.folder).stop_requested(), now + LOOK_EVERY_S
-        return bool(self.worker.broadcast(torch.tensor([self._stops], device=self.worker.device).int()).item())
+            return None
+        asked, now = False, time.monotonic()
+        if self.worker.first and now >= self._look_after:
+            asked, self._look_after = TrialFolder(self.folder).stop_requested(), now + LOOK_EVERY_S
+        return self.worker.broadcast(send(torch.tensor([asked]).int(), self.worker.device))
 
     def _loss_scale(self) -> float:
         if not self.scaler.is_enabled():
@@ -270,27 +290,29 @@ class Trainer:
         batch = batch_indices(self.spec, step, len(self.splits.train))
         return [batch[i] for i in self.rows.share(len(batch))]
 
-    def _log_step(self, losses: Losses, norm: float, began: float, items: Sequence[Encoded]) -> None:
-        spent = time.monotonic() - began
+    def _log_step(self, losses: Losses, norm: float, read: UnreadStep) -> None:
+        now = time.monotonic()
+        spent, self._read_at = now - max(read.began, self._read_at), now
         self.seconds += spent
         skipped = self.scaler.is_enabled() and not math.isfinite(norm) and self.scaler.get_scale() >= 1
         if not math.isfinite(losses.total) or not (math.isfinite(norm) or skipped):
             raise FloatingPointError(
-                f"training diverged at step {self.step}: loss {losses.total}, gradient norm {norm}: lower learning_rate"
+                f"training diverged at step {read.step}: loss {losses.total}, gradient norm {norm}: lower learning_rate"
                 + (", or use model_dtype=bfloat16" if self.scaler.is_enabled() else "")
             )
-        if self.events is None or (self.step % self.run_spec.log_every and not losses.gradient_norms):
+        if self.events is None or (read.step % self.run_spec.log_every and not losses.gradient_norms):
             return
-        tokens = sum(len(item.row.before) + len(item.row.prompt) + len(item.row.answer) for item in items)
-        tokens = (tokens + self.spec.inserted * len(items)) * self.rows.world
+        rows = [item.row for item in read.items]
+        tokens = sum(len(row.before) + len(row.prompt) + len(row.answer) + self.spec.inserted for row in rows)
+        tokens *= self.rows.world
         values = {f"{LOSS}{name}": value for name, value in losses.terms.items()}
-        values |= {f"{LOSS}total": losses.total, "lr": learning_rate(self.spec, self.step - 1)}
+        values |= {f"{LOSS}total": losses.total, "lr": learning_rate(self.spec, read.step - 1)}
         values |= {"grad_norm": norm} if math.isfinite(norm) else {}
         values |= {"loss_scale": self.scaler.get_scale()} if self.scaler.is_enabled() else {}
         values |= {f"grad_norm/{name}": value for name, value in losses.gradient_norms.items()}
         values |= losses.metrics
         values |= {"seconds_per_step": round(spent, 5), "tokens_per_second": round(tokens / spent, 1)}
-        self.events.metrics(self.step, values)
+        self.events.metrics(read.step, values)
 
     def _validate(self) -> None:
         """Evaluate on the validation examples and keep the weights if they are the best so far."""
@@ -301,22 +323,18 @@ class Trainer:
         self.best.offer(self.step, metrics[accuracy("bridged")], self.average or self.translator.state_dict())
         if self.events:
             values = {f"validation/{name}": value for name, value in metrics.items()}
-            values |= self._attention(translator) | translator.injection.gates()
+            attention, pictures = report_attention(
+                self.evaluator.pair,
+                translator,
+                self.splits.validation,
+                self.folder,
+                self.step,
+                last=self.step == self.spec.steps,
+            )
+            for picture in pictures:
+                self.events.artifact(picture)
+            values |= attention | translator.injection.gates()
             self.events.metrics(self.step, values | {"soft_gain": float(self.translator.scale.gain.detach())})
-
-    def _attention(self, translator: TranslatorModule) -> dict[str, float]:
-        """Report on the bridge's attention; that to all tokens is pictured once, at the end of training."""
-        pair, examples, step = self.evaluator.pair, self.splits.validation, f"{self.step:06d}"
-        pooling, cross = (Path("diagnostics") / f"{name}-{step}.png" for name in ("pooling", "cross-attention"))
-        at_end = self.step == self.spec.steps
-        values = pooling_report(pair, translator, examples, self.folder / pooling)
-        pictures = [pooling] if values else []
-        across = cross_attention_report(pair, translator, examples, self.folder / cross if at_end else None)
-        pictures += [cross] if across and at_end else []
-        for picture in pictures:
-            if self.events:
-                self.events.artifact(str(picture))
-        return values | across
 
     def _for_evaluation(self, weights: Weights | None = None) -> TranslatorModule:
         """Return a copy of the translator in evaluation's arithmetic, with other weights if they are given."""

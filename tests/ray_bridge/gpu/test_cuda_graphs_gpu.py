@@ -34,6 +34,7 @@ def train(
     )  # fmt: skip
     job = Trainer(spec, tiny_run(workers=worker.world), folder, LocalSession(folder, worker), None)
     if not graphed:
+        job.passes._beside = None
         for calls in job.passes.graphs.values():
             calls.max_graphs = 0
     losses = []
@@ -46,6 +47,7 @@ def train(
     job._log_step = watch  # type: ignore[method-assign, assignment]
     for _ in range(STEPS):
         job._train_step()
+    job._read_steps()
     return losses, job
 
 

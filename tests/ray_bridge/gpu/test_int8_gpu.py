@@ -129,5 +129,6 @@ def test_a_job_trains_on_it(tmp_path: Path, device: torch.device, position: str)
     job._log_step = watch  # type: ignore[method-assign]
     for _ in range(6):
         job._train_step()
+    job._read_steps()
     assert len(recorded) == 12
     assert all(math.isfinite(value) and value > 0 for value in recorded)
