@@ -7,6 +7,7 @@ import pytest
 
 from bridge_common.errors import UserError
 from ray_bridge.footprint.estimate import FIXED_BUCKET, FIXED_ROWS
+from ray_bridge.generation import graphed
 from ray_bridge.generation.eager import decode_each
 from ray_bridge.generation.fixed_shape import BUCKET, ROWS, BatchShapes, FixedShape, fixed_batches
 from ray_bridge.generation.graphed import check_fits, decode_graphed
@@ -47,8 +48,12 @@ def test_states_are_the_same_bits_in_every_batch(recorder: Recorder) -> None:
     assert recorder.differing(PARTS, None) > 0, "without fixed shapes rounding depends on the batch"
 
 
-def test_rows_that_no_text_fills_change_nothing_and_no_row_leaves(lm: FrozenLM) -> None:
+def test_rows_that_no_text_fills_change_nothing_and_no_row_leaves(
+    lm: FrozenLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In double precision both ways write the same text, also if drawn."""
+    monkeypatch.setattr(graphed, "CHECK_EVERY", 2)
+    monkeypatch.setattr(graphed, "RETIRE_SHARE", 1.0)  # at every check rows would leave
     exact = FrozenLM(copy.deepcopy(lm.model).double(), lm.tokenizer, lm.name)
     if lm.body is not None:
         exact.fuse()
