@@ -58,9 +58,12 @@ def test_rows_that_no_text_fills_change_nothing_and_no_row_leaves(
     if lm.body is not None:
         exact.fuse()
     rows, soft, statistics = rows_of(exact, 5, header=1), soft_of(exact, 5), DecodingStatistics()
-    draws = [Sampling(temperature=1.3, generators=[generator("d", i) for i in range(5)]) for _ in range(2)]
-    fixed = decode_graphed(exact, rows, soft, 24, draws[0], shape=SHAPE, statistics=statistics)
-    assert fixed == decode_each(exact, rows, soft, 24, draws[1])
+    draws = [Sampling(temperature=1.3, generators=[generator("d", i) for i in range(5)]) for _ in range(3)]
+    written = decode_each(exact, rows, soft, 24, draws[0])
+    exact.ends = exact.ends | {written[0][1]}  # ends the first row early
+    fixed = decode_graphed(exact, rows, soft, 24, draws[1], shape=SHAPE, statistics=statistics)
+    assert fixed == decode_each(exact, rows, soft, 24, draws[2])
+    assert len(fixed[0]) <= 2 < max(map(len, fixed))
     assert (statistics.batches, statistics.retired) == (1, 0)
 
 
