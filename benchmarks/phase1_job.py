@@ -25,6 +25,7 @@ from benchmarks.random_models import Rig, bench_spec
 from benchmarks.train_step import make_trainer
 from ray_bridge.distributed import Worker
 from ray_bridge.generation.statistics import DecodingStatistics
+from ray_bridge.training.trainer import Trainer
 
 
 def run_job(rig: Rig, worker: Worker, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -73,13 +74,7 @@ def run_job(rig: Rig, worker: Worker, folder: Path, options: argparse.Namespace)
     # Encoded before `full_length_answers`, with the tokenizer's own EOS, which training supervises.
     trainer.pair.encoder([*trainer.splits.validation, *trainer.splits.test])
     while trainer.step < spec.steps:
-        wait(rig.device)
-        begin, first = time.perf_counter(), trainer.step
-        while trainer.step < spec.steps and (trainer.step == first or trainer.step % spec.eval_every):
-            trainer._train_step()
-        trainer._read_steps()  # a job does not wait for its steps otherwise
-        wait(rig.device)
-        spent = time.perf_counter() - begin
+        first, spent = trainer.step, train_until_evaluation(trainer, rig.device)
         seconds["_train_step"] = seconds.get("_train_step", 0.0) + spent
         step_seconds.append(spent / (trainer.step - first))
         record_peak("_train_step")
@@ -106,6 +101,17 @@ def run_job(rig: Rig, worker: Worker, folder: Path, options: argparse.Namespace)
         "peak_gib": peaks,
         "last_evaluation": f"{trainer.evaluator.statistics.batches} batches",
     }
+
+
+def train_until_evaluation(trainer: Trainer, device: torch.device) -> float:
+    """Run the steps up to the next evaluation as a job does, which does not wait for each, and return their seconds."""
+    wait(device)
+    begin, first, spec = time.perf_counter(), trainer.step, trainer.spec
+    while trainer.step < spec.steps and (trainer.step == first or trainer.step % spec.eval_every):
+        trainer._train_step()
+    trainer._read_steps()
+    wait(device)
+    return time.perf_counter() - begin
 
 
 def split_sizes(size: str, world: int, steps: int) -> dict[str, int]:
