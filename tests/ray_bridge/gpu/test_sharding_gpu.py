@@ -103,7 +103,8 @@ def test_a_target_in_parts_trains_captured_as_eagerly(tmp_path: Path) -> None:
         eager, captured = (first["trained"][position, graphed] for graphed in (False, True))
         assert captured["graphs"]["student"] > 0
         assert eager["graphs"]["student"] == 0
-        assert captured["losses"] == pytest.approx(eager["losses"], rel=1e-4)
+        assert captured["losses"][::2] == pytest.approx(eager["losses"][::2], rel=1e-4)
+        assert captured["losses"][1::2] == pytest.approx(eager["losses"][1::2], rel=1e-2)  # gradient norms
         for name, value in captured["weights"].items():
             torch.testing.assert_close(value, eager["weights"][name], rtol=1e-3, atol=1e-5)
             assert torch.equal(value, second["trained"][position, True]["weights"][name]), name
