@@ -30,22 +30,14 @@ class GraphedCalls:
     All graphs share one memory pool, as large as the largest graph needs. So a graph may only be replayed once the
     backward pass of the call before has finished or its autograd graph was freed; until then calls run eagerly.
 
-    Args:
-        eager_before: eager calls of a shape before its graph is captured.
-        max_graphs: most shapes that are captured.
-        stream: on which graphs are captured; None for one that all captures of the process share. Graphs that were
-            captured on one stream share cuBLAS's workspace, so two that run at the same time need streams of their own.
-
     Attributes:
         graphs: the captured calls by name and shapes.
         eager_calls: how many calls ran eagerly.
         paused: whether calls run eagerly for now, as while the backward pass of a call is to be run more than once.
     """
 
-    def __init__(
-        self, *, eager_before: int = EAGER_CALLS, max_graphs: int = MAX_GRAPHS, stream: torch.cuda.Stream | None = None
-    ) -> None:
-        self.eager_before, self.max_graphs, self.stream = eager_before, max_graphs, stream
+    def __init__(self, *, eager_before: int = EAGER_CALLS, max_graphs: int = MAX_GRAPHS) -> None:
+        self.eager_before, self.max_graphs = eager_before, max_graphs
         self.graphs: dict[Hashable, _CapturedCall] = {}
         self.eager_calls, self.paused = 0, False
         self._calls: Counter[Hashable] = Counter()
@@ -74,7 +66,7 @@ class GraphedCalls:
         if key not in self.graphs:
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             try:
-                self.graphs[key] = _CapturedCall(function, inputs, parameters, self._pool, self.stream)
+                self.graphs[key] = _CapturedCall(function, inputs, parameters, self._pool)
             except torch.OutOfMemoryError:
                 self.release()  # a graph that is half captured leaves its pool unusable
                 raise
@@ -102,21 +94,14 @@ class _CapturedCall:
 
     pending: Callable[[], object]
 
-    def __init__(
-        self,
-        function: Function,
-        inputs: Sequence[Tensor],
-        parameters: Sequence[Tensor],
-        pool: Any,
-        stream: torch.cuda.Stream | None,
-    ) -> None:
+    def __init__(self, function: Function, inputs: Sequence[Tensor], parameters: Sequence[Tensor], pool: Any) -> None:
         self.function = function  # keeps alive the tensors that it reads
         self.buffers = [x.detach().clone().requires_grad_(x.requires_grad) for x in inputs]
         aliases = [p.detach().requires_grad_(p.requires_grad) for p in parameters]
         torch.cuda.current_blas_handle()  # makes cuBLAS's handle, which a capture does not allow
         self.forward = torch.cuda.CUDAGraph()
         # Other threads (a collective's watchdog, Ray's) may call CUDA meanwhile.
-        with torch.cuda.graph(self.forward, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self.forward, pool=pool, capture_error_mode="thread_local"):
             value = function(self.buffers, aliases)
         self.backward: torch.cuda.CUDAGraph | None = None
         self.gradients: list[Tensor | None] = [None] * (len(inputs) + len(parameters))
@@ -125,7 +110,7 @@ class _CapturedCall:
             leaves = [[*self.buffers, *aliases][i] for i in places]
             self.grad_output = torch.empty_like(value)
             self.backward = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.backward, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(self.backward, pool=pool, capture_error_mode="thread_local"):
                 gradients = torch.autograd.grad(value, leaves, self.grad_output, allow_unused=True)
             for i, gradient in zip(places, gradients, strict=True):
                 self.gradients[i] = gradient

@@ -56,9 +56,7 @@ class ForwardPasses:
         self.graphed = target.device.type == "cuda" if graphed is None else graphed
         self.parameters = {name: p for name, p in translator.named_parameters() if p.requires_grad}
         # Each holds its memory from its forward pass to its backward pass, so each has a pool of its own.
-        self.graphs = {name: GraphedCalls() for name in ("soft", "student", "teacher")}
-        self._beside = torch.cuda.Stream(target.device) if self.graphed and target.device.type == "cuda" else None
-        self.graphs["flow"] = GraphedCalls(stream=self._beside)
+        self.graphs = {name: GraphedCalls() for name in ("soft", "flow", "student", "teacher")}
 
     def pause(self, paused: bool) -> None:
         """Set whether to run eagerly for now: the backward pass of a graph can be taken only once."""
@@ -69,29 +67,6 @@ class ForwardPasses:
         """Give up all captured graphs with their memory."""
         for graphs in self.graphs.values():
             graphs.release()
-
-    @property
-    def runs_beside(self) -> bool:
-        """Whether `beside` has a stream of its own."""
-        return self._beside is not None
-
-    @contextmanager
-    def beside(self) -> Iterator[None]:
-        """Run the block on a GPU stream of its own, after what is queued so far and beside what follows, until `join`.
-
-        What the block reads and shares with later work has to be computed before.
-        """
-        if self._beside is None:
-            yield
-            return
-        self._beside.wait_stream(torch.cuda.current_stream(self._beside.device))
-        with torch.cuda.stream(self._beside):
-            yield
-
-    def join(self) -> None:
-        """Let what follows wait for what runs beside it."""
-        if self._beside is not None:
-            torch.cuda.current_stream(self._beside.device).wait_stream(self._beside)
 
     def recomputes(self, rows: int, length: int) -> bool:
         """Return whether the layers of a pass with gradient are run again in its backward pass."""

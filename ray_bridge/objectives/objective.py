@@ -28,14 +28,12 @@ class WeightedTerm:
         weight: its factor in the total.
         compute: computes the term from a step.
         every: steps between two steps that compute it.
-        beside: whether it needs no other term's pass, so that its own can run beside them on a GPU.
     """
 
     name: str
     weight: float
     compute: Callable[[StepContext], Term]
     every: int = 1
-    beside: bool = False
 
     def due(self, step: int) -> bool:
         """Return whether a step, counted from 0, computes the term."""
@@ -50,7 +48,7 @@ def objective_terms(spec: JobSpec) -> list[WeightedTerm]:
         WeightedTerm(name="answer_nll", weight=1.0, compute=answer_nll),
         WeightedTerm(name="answer_kl", weight=spec.kl_weight, compute=answer_kl),
         WeightedTerm(name="prompt_alignment", weight=of_soft * spec.prompt_weight, compute=prompt_alignment),
-        WeightedTerm(name="flow", weight=spec.flow_weight if flows else 0.0, compute=flow, beside=True),
+        WeightedTerm(name="flow", weight=spec.flow_weight if flows else 0.0, compute=flow),
         WeightedTerm(name="contrast", weight=of_soft * spec.contrast_weight, compute=contrast),
     ]
     return [term for term in terms if term.weight > 0]
@@ -109,7 +107,7 @@ def backward(
     Returns:
         The losses over the global batch, the same on every worker.
     """
-    results = _compute(step, terms, together=term_norms)
+    results = [term.compute(step) for term in terms]
     counts = torch.tensor([result.count for result in results], dtype=torch.float64)  # (T,)
     counts = step.worker.sum(send(counts, step.target.device)).clamp(min=1)  # (T,)
     means = [result.total / count.to(result.total) for result, count in zip(results, counts, strict=True)]
@@ -121,28 +119,11 @@ def backward(
             norms[term.name] = step.worker.sum(gradient).norm() / scale
     loss = torch.stack([value.float() for value in weighted]).sum() * scale
     gradient = _flat_gradient(loss, parameters, retain=False)  # (P,)
-    step.passes.join()
     values = torch.stack([mean.detach().float() for mean in means])  # (T,)
     packed = step.worker.sum(torch.cat([gradient, values]))  # (P + T,), one collective for both
     _unflatten(packed[: len(gradient)], parameters)
     metrics = {name: value for result in results for name, value in result.metrics.items()}
     return Losses(weighted=list(terms), values=packed[len(gradient) :], norms=norms, metrics=metrics)
-
-
-def _compute(step: StepContext, terms: Sequence[WeightedTerm], *, together: bool) -> list[Term]:
-    """Compute terms; unless all run together, those that can run beside the others begin first.
-
-    Their few thousand small kernels would leave most of a GPU idle, which the target's large products fill.
-    """
-    results: dict[str, Term] = {}
-    first = [] if together or not step.passes.runs_beside else [term for term in terms if term.beside]
-    if first:
-        step.compute_shared()
-        with step.passes.beside():
-            results |= {term.name: term.compute(step) for term in first}
-    results |= {term.name: term.compute(step) for term in terms if term.name not in results}
-    step.passes.join()
-    return [results[term.name] for term in terms]
 
 
 def _flat_gradient(loss: Tensor, parameters: Sequence[nn.Parameter], *, retain: bool) -> Tensor:

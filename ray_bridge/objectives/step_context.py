@@ -93,10 +93,6 @@ class StepContext:
         """What the translator reads of the batch, for sampler and flow loss: see `TranslatorModule.bridge_inputs`."""
         return self.passes.bridge_inputs(self.source)
 
-    def compute_shared(self) -> None:
-        """Compute what both the flow and other terms read, before the flow runs on a stream of its own."""
-        _ = self.bridge_inputs, self.question_slots
-
     @cached_property
     def soft(self) -> Tensor:
         """Z, (B, K, d_t), from the same sampler as in evaluation, with its condition."""

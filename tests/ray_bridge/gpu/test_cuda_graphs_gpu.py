@@ -13,7 +13,7 @@ from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
 
 pytestmark = pytest.mark.gpu
-STEPS = 14
+STEPS = 24
 """Each shape runs twice before it is captured: most of these steps replay a graph."""
 
 
@@ -25,16 +25,15 @@ def device() -> torch.device:
 
 
 def train(
-    folder: Path, worker: Worker, position: str, *, graphed: bool, **models: str | int
+    folder: Path, worker: Worker, position: str, *, graphed: bool, steps: int = STEPS, **models: str | int
 ) -> tuple[list[float], Trainer]:
-    """Train STEPS steps, and return each step's loss and gradient norm with what was trained."""
+    """Train some steps, and return each step's loss and gradient norm with what was trained."""
     spec = tiny(
         train_examples=64, validation_examples=4, test_examples=4, batch_size=4, warmup_steps=1, eval_every=8,
-        num_fewshot=2, soft_position=position, steps=STEPS, decode_aware=False, learning_rate=1e-4, **models,
+        num_fewshot=2, soft_position=position, steps=steps, decode_aware=False, learning_rate=1e-4, **models,
     )  # fmt: skip
     job = Trainer(spec, tiny_run(workers=worker.world), folder, LocalSession(folder, worker), None)
     if not graphed:
-        job.passes._beside = None
         for calls in job.passes.graphs.values():
             calls.max_graphs = 0
     losses = []
@@ -45,7 +44,7 @@ def train(
         log(step_losses, norm, *rest)  # type: ignore[arg-type]
 
     job._log_step = watch  # type: ignore[method-assign, assignment]
-    for _ in range(STEPS):
+    for _ in range(steps):
         job._train_step()
     job._read_steps()
     return losses, job
@@ -56,10 +55,7 @@ def test_graphed_passes_train_as_eager_ones(tmp_path: Path, device: torch.device
     worker = Worker(device=device)
     eager, without = train(tmp_path / "eager", worker, position, graphed=False)
     losses, job = train(tmp_path / "graphed", worker, position, graphed=True)
-    assert losses[::2] == pytest.approx(eager[::2], rel=1e-4)
-    assert losses[1::2] == pytest.approx(
-        eager[1::2], rel=1e-2
-    )  # norms of small gradients at weights that differ a little
+    assert losses == pytest.approx(eager, rel=1e-4)
     for name in ("soft", "flow", "student"):
         assert job.passes.graphs[name].graphs, name
         assert not without.passes.graphs[name].graphs

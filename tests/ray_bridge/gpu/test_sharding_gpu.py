@@ -81,9 +81,8 @@ def train_in_parts(rank: int, pair: PairFolders, place: Path) -> None:
     for position in ("first", "before_question"):
         for graphed in (False, True):
             folder = place / f"{position}-{graphed}"
-            losses, job = train(
-                folder, worker, position, graphed=graphed, source=pair.source, target=pair.target, target_shards=2
-            )
+            models: dict[str, Any] = {"source": pair.source, "target": pair.target, "target_shards": 2}
+            losses, job = train(folder, worker, position, graphed=graphed, steps=14, **models)
             graphs = {name: len(calls.graphs) for name, calls in job.passes.graphs.items()}
             job.passes.release()
             found[position, graphed] = {"losses": losses, "graphs": graphs, "weights": job.translator.state_dict()}
