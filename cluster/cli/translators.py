@@ -12,7 +12,7 @@ from bridge_common.errors import UserError
 from bridge_common.shown_names import condition_name
 from bridge_common.visible_text import visible
 from cluster.cli.checks import FILE, FOLDER, NumberType
-from ray_bridge.inference.places import HOTTEST, check_question_text, folder_of
+from ray_bridge.inference.places import HOTTEST, check_question_text, check_unicode, folder_of
 
 if TYPE_CHECKING:
     from ray_bridge import Translator
@@ -149,13 +149,14 @@ def read_questions(file: Path) -> list[tuple[str, str]]:
         text = row.get("question") if isinstance(row, dict) else row
         if not isinstance(text, str) or not text.strip():
             raise UserError(f'{file}, line {number}: give {{"question": "..."}}, or a text in quotes')
-        try:
-            check_question_text(text)
-        except UserError as error:
-            raise UserError(f"{file}, line {number}: {error}") from error
         name = row.get("id") if isinstance(row, dict) else None
         if not isinstance(name, str | int | float | None):
             raise UserError(f"{file}, line {number}: the id is neither a text nor a number")
+        try:
+            check_question_text(text)
+            check_unicode("the id", str(name))
+        except UserError as error:
+            raise UserError(f"{file}, line {number}: {error}") from error
         questions.append(("" if name is None else str(name), text))
     if not questions:
         raise UserError(f"{file} has no questions")

@@ -9,7 +9,7 @@ from typing import Any
 from bridge_common.errors import UserError
 from bridge_common.metric_names import CONDITIONS
 from ray_bridge.inference.answers import Decoding, Question
-from ray_bridge.inference.places import HOTTEST
+from ray_bridge.inference.places import HOTTEST, check_unicode
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.task import Example
 
@@ -52,8 +52,10 @@ def check_text(name: str, text: Any) -> str | None:
     """Return a text that may be left out.
 
     Raises:
-        UserError: if it is something else.
+        UserError: if it is something else, or no valid Unicode.
     """
+    if isinstance(text, str):
+        check_unicode(name, text)
     if text is None or isinstance(text, str):
         return text
     raise UserError(f"{name}={shown(text)}: give a text")

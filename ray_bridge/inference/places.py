@@ -49,8 +49,17 @@ def check_question_text(text: str) -> None:
     """
     if not text.strip():
         raise UserError("the question is empty")
+    check_unicode("the question", text)
+
+
+def check_unicode(what: str, text: str) -> None:
+    """Refuse a text that has no form in UTF-8.
+
+    Raises:
+        UserError: if it holds half a surrogate pair, as JSON can; `what` names the text.
+    """
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise UserError("the question is no valid Unicode text (it has a lone surrogate): give it in UTF-8")
+        raise UserError(f"{what} is no valid Unicode text (it has a lone surrogate): give it in UTF-8")
 
 
 def _may_be_on_hub(name: str) -> bool:

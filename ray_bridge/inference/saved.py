@@ -20,6 +20,7 @@ from ray_bridge.inference.code_record import recorded_code
 from ray_bridge.inference.places import CONFIG_FILE, check_folder, folder_of
 from ray_bridge.inference.trust import check_modules, is_own_trial
 from ray_bridge.models.identity import ModelIdentity
+from ray_bridge.tasks.data.rows import shown
 from ray_bridge.tasks.splits import Splits, load_splits, make_task
 from ray_bridge.tasks.task import Example
 
@@ -95,8 +96,14 @@ def example_record(example: Example) -> dict[str, Any]:
 
 
 def read_example(record: Mapping[str, Any]) -> Example:
-    """Return an example that `example_record` wrote."""
-    return Example(**(dict(record) | {"choices": tuple(record.get("choices", ()))}))
+    """Return an example that `example_record` wrote.
+
+    Raises:
+        TypeError, ValueError: if it is none.
+    """
+    example = Example(**(dict(record) | {"choices": tuple(record.get("choices", ()))}))
+    _check_texts(example.id, example.question, example.answer, example.gold, *example.choices)
+    return example
 
 
 def sampled_example(row: Mapping[str, Any]) -> Example:
@@ -133,10 +140,23 @@ def _samples(file: Path | None, remedy: str) -> list[dict[str, Any]]:
         rows = read_jsonl(file)
         for row in rows:
             example = sampled_example(row)
-            texts = (example.question, example.gold, row.get("bridged_output", ""))
-            if not (all(isinstance(text, str) for text in texts) and example.question.strip()):
-                raise TypeError("a row has no question, gold answer or output that is a text")
+            texts = (example.id, example.question, example.gold, row.get("bridged_output", ""))
+            _check_texts(*texts, *example.choices)
+            if not example.question.strip():
+                raise ValueError("a row has no question")
         return rows
+
+
+def _check_texts(*texts: Any) -> None:
+    """Refuse what tokenizers and seeds cannot take.
+
+    Raises:
+        TypeError, ValueError: if one of them is no text, or holds half a surrogate pair, as JSON can.
+    """
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{shown(text)} stands where a text is expected")
+        text.encode()
 
 
 def _spec(record: Any) -> JobSpec:
@@ -180,6 +200,8 @@ def _read_ids(file: Path, remedy: str) -> dict[str, str]:
     ids = read_json(file, remedy) if file.is_file() else {}
     if not isinstance(ids, dict) or not all(isinstance(name, str) and name for name in ids.values()):
         raise UserError(f"{file} is damaged (no ids by digest): {remedy}")
+    with _whole(str(file), remedy):
+        _check_texts(*ids.values())
     return ids
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bridge_common.errors import UserError
+from bridge_common.files import json_line
 from bridge_common.metric_names import BUDGETED, CONDITIONS, budget_of
 from ray_bridge import normalise_number
 
@@ -108,11 +109,22 @@ def _rows(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
                 continue
             try:
                 row = json.loads(line.decode())
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}, line {number}: not JSON ({error}); one object a line is needed") from error
+            if b"\\ud" in line.lower() and not _has_utf8(row):
+                raise UserError(f"{path}, line {number}: holds half a surrogate pair; write the character, in UTF-8")
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: not a JSON object; one object a line is needed")
             yield number, start, row
+
+
+def _has_utf8(row: Any) -> bool:
+    """Return whether all texts of a row can be written again: JSON's escapes can also give half a surrogate pair."""
+    try:
+        json_line(row).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fields(path: Path, first: dict[str, Any]) -> dict[str, tuple[str, str, str]]:

@@ -156,6 +156,7 @@ def test_an_id_that_is_null_is_none(tmp_path: Path) -> None:
         ("7", "line 1: give"),
         ("[" * 100_000, "line 1: no JSON"),
         ('"a"\n{"question": "\\ud800"}', "line 2: the question is no valid Unicode text"),
+        ('{"question": "a", "id": "\\ud800"}', "line 1: the id is no valid Unicode text"),
     ],
 )
 def test_a_file_of_no_questions_names_the_line(content: str, message: str, trial: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import shlex
 import shutil
 from collections.abc import Callable
+from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,7 @@ def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolde
         (lambda f: (f / "config.json").write_text("[" * 100_000), r"damaged \(nested too deeply\): export the"),
         (lambda f: (f / "question_ids.json").write_text("[]"), r"question_ids.json is damaged \(no ids by digest\)"),
         (lambda f: (f / "config.json").write_text("[]"), "is no translator's"),
+        (lambda f: (f / "question_ids.json").write_text('{"0": "\\ud800"}'), "question_ids.json is damaged"),
         (lambda f: write_json(f / "config.json", {"architectures": ["LlamaForCausalLM"]}), "is no translator's"),
         (lambda f: write_json(f / "config.json", read_json(f / "config.json") | {"translator_format": 99}), "newer"),
         (lambda f: (f / "translator.safetensors").unlink(), "has no translator.safetensors"),
@@ -204,12 +206,20 @@ def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolde
             "memory does not hold a translator with hidden_size=1000000000",
         ),
         *[
-            (lambda f, c=changes: write_json(f / "config.json", read_json(f / "config.json") | c), message)
+            (lambda f, c=changes: (f / "config.json").write_text(dumps(read_json(f / "config.json") | c)), message)
             for changes, message in (
                 ({"translator_format": "1"}, "has no format '1'"),
                 ({"record": 7}, "config.json is damaged"),
                 ({"exemplars": [{"question": "x"}]}, "config.json is damaged"),
                 ({"exemplars": None}, "config.json is damaged"),
+                *[
+                    ({"exemplars": [{"id": "1", "index": 0, "question": "x", "answer": "x", "gold": "1"} | odd]}, said)
+                    for odd, said in (
+                        ({"question": "\ud800"}, r"config.json is damaged \('utf-8' codec can't encode"),
+                        ({"answer": 7}, r"config.json is damaged \(7 stands where a text is expected\)"),
+                        ({"choices": [7]}, r"config.json is damaged \(7 stands where a text is expected\)"),
+                    )
+                ],
                 ({"models": None}, "config.json is damaged"),
                 ({"models": {}}, r"config.json is damaged \(no 'source'\): export the translator again"),
                 ({"models": {"source": {"weights": "0"}, "target": {}}}, "config.json is damaged"),
@@ -230,10 +240,15 @@ def test_models_that_moved_are_found_by_content(bundle: Path, folders: PairFolde
         ),
         *[
             (
-                lambda f, c=changes: write_jsonl(f / "samples.jsonl", [read_jsonl(f / "samples.jsonl")[0] | c]),
+                lambda f, c=changes: (f / "samples.jsonl").write_text(
+                    dumps(read_jsonl(f / "samples.jsonl")[0] | c) + "\n"
+                ),
                 "samples.jsonl is damaged",
             )
-            for changes in ({"gold": 7}, {"question": ""}, {"question": 7})
+            for changes in (
+                *({"gold": 7}, {"question": ""}, {"question": 7}, {"id": 7}, {"id": ["a"]}, {"choices": [7]}),
+                *({"id": "\ud800"}, {"question": "\ud800"}, {"bridged_output": "\ud800"}),
+            )
         ],
         (lambda f: (f / "config.json").write_text("[" * 100_000), "config.json is damaged"),
     ],

@@ -123,6 +123,8 @@ def test_refuses_equal_ids_with_other_gold_answers_or_questions(tmp_path: Path) 
         ("", "no samples"),
         ('{"index": 0, "gold": "1", "bridged_answer": "1"}\n{"index": 1, "go', "line 2"),
         ("[1, 2]\n", "line 1"),
+        ("[" * 100_000, "line 1: not JSON"),
+        ('{"index": 0, "gold": "1", "bridged_answer": "\\uD83D"}\n', "line 1: holds half a surrogate pair"),
         ('{"gold": "1", "bridged_answer": "1"}\n', "neither id nor index"),
         ('{"index": null, "gold": "1", "bridged_answer": "1"}\n', "line 1"),
         ('{"index": 0, "bridged_answer": "1"}\n', "gold"),
@@ -153,7 +155,7 @@ def test_refuses_a_missing_file_a_folder_and_bytes_that_are_no_text(tmp_path: Pa
 
 def test_blank_lines_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    lines = [json.dumps(row(0, "18", question="π")), "", json.dumps(row(1, "17", question="ρ"))]
+    lines = [json.dumps(row(0, "18", question="π 😀")), "", json.dumps(row(1, "17", question="ρ"))]
     path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
     samples = load_samples(path)
     assert samples.conditions["bridged"].correct.tolist() == [True, False]
