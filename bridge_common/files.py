@@ -139,7 +139,7 @@ def log_rows(data: bytes) -> list[dict[str, Any]]:
     lines = [line for line in data[: data.rfind(b"\n") + 1].decode(errors="replace").split("\n") if line.strip()]
     try:
         rows = json.loads(f"[{','.join(lines)}]")
-    except ValueError:
+    except (ValueError, RecursionError):
         rows = [_last_row(line) for line in lines]
     return [row for row in rows if isinstance(row, dict)]
 
@@ -152,7 +152,7 @@ def _last_row(line: str) -> dict[str, Any] | None:
     for text in (line, line[max(line.rfind(_START), 0) :]):
         try:
             row = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         return row if isinstance(row, dict) else None
     return None

@@ -106,5 +106,5 @@ def _read_profile(profile: str | None) -> dict[str, Any]:
         raise UserError(f"no profile {profile}: use {', '.join(PROFILES)}, or the path of a TOML file")
     try:
         return tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"profile {path}: {error}") from error

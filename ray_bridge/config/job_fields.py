@@ -30,7 +30,7 @@ def _read_texts(value: Any) -> Any:
     if value.startswith("["):
         try:
             return json.loads(value)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"no JSON list: {error}") from error
     return [part.replace("\\n", "\n").replace("\\t", "\t") for part in value.split(",") if part]
 

@@ -75,7 +75,7 @@ def read_mapping(file: Path) -> TaskMapping:
     """
     try:
         values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"task mapping {file}: {error}; see docs/tasks.md for an example") from error
     try:
         return build(TaskMapping, values)

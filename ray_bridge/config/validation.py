@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bridge_common.errors import UserError
 
 Spec = TypeVar("Spec", bound=BaseModel)
+LONGEST = 200
+"""Characters of a wrong value that an error repeats."""
 
 
 class Frozen(BaseModel):
@@ -61,4 +63,6 @@ def _explain(spec_type: type[BaseModel], problem: Any) -> str:
     if not name:
         return str(problem["msg"]).removeprefix("Value error, ")
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{name}={problem['input']!r}: {message[:1].lower()}{message[1:]}"
+    value = repr(problem["input"])
+    value = value if len(value) <= LONGEST else f"{value[:LONGEST]}..."
+    return f"{name}={value}: {message[:1].lower()}{message[1:]}"

@@ -36,13 +36,14 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "text": "no json\n",
         "empty.toml": "",
         "broken.toml": "= [",
+        "deep.toml": f"a = {'[' * 100_000}",
         "outputs": '{"id": "1", "gold": "3", "output": "#### 3"}\n',
     }
     for name, content in contents.items():
         (base / name).write_text(content)
     trial = next((base / "storage" / "demo" / "trials").iterdir())
     shutil.copy(trial / "samples.jsonl", base / "samples")
-    names = ("storage", "file", "text", "empty", "broken", "outputs", "samples", "missing")
+    names = ("storage", "file", "text", "empty", "broken", "deep", "outputs", "samples", "missing")
     paths = {name: str(base / name) for name in names}
     return paths | {"tmp": str(base), "trial": str(trial), "closed": "/sys/kernel"}  # where root may not write either
 
