@@ -10,9 +10,9 @@ A trial's event log has far fewer signs: none while models load, frozen states a
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bridge_common import files, trial_files
@@ -79,7 +79,7 @@ class Heartbeat:
             doing: what it works on at first.
             every_s: seconds between two beats.
         """
-        self._path = None if trial is None else Path(trial) / trial_files.HEARTBEATS / f"{name}.json"
+        self._trial = trial
         self._who = {"name": name, "rank": rank, "pid": os.getpid(), "began": began(os.getpid()) or 0}
         self._who |= {"host": socket.gethostname(), "node_id": node_id}
         self._every_s, self._doing = every_s, doing
@@ -98,7 +98,7 @@ class Heartbeat:
     @contextmanager
     def beating(self) -> Iterator[None]:
         """Write signs of life while the body runs, and record at its end that this process has finished its part."""
-        if self._path is None:
+        if self._trial is None:
             yield
             return
         self._beat()
@@ -109,7 +109,7 @@ class Heartbeat:
             self._beat(ended=True)
 
     def _beat(self, ended: bool = False) -> None:
-        assert self._path is not None
+        assert self._trial is not None
         read = _bytes_read()
         if self._doing == LOADING and read - self._read >= READING:
             self._signs += 1
@@ -124,10 +124,13 @@ class Heartbeat:
             last_sign=self._last_sign,
             ended=ended,
         )
-        try:
-            files.write_bytes(self._path, files.json_line(asdict(record)).encode(), durable=False)
-        except OSError:  # a full disk or one that is away stops beats, never the job
-            return
+        _write(self._trial, record)
+
+
+def _write(trial: Path, beat: Beat) -> None:
+    path = Path(trial) / trial_files.HEARTBEATS / f"{beat.name}.json"
+    with suppress(OSError):  # a full disk or one that is away stops beats, never the job
+        files.write_bytes(path, files.json_line(asdict(beat)).encode(), durable=False)
 
 
 def interval(timeout_s: float | None) -> float:
@@ -144,6 +147,18 @@ def clear(trial: Path) -> None:
     """Remove what processes of an earlier attempt have left."""
     for path in (Path(trial) / trial_files.HEARTBEATS).glob("*.json"):
         path.unlink(missing_ok=True)
+
+
+def expect(trial: Path, workers: Iterable[Beat]) -> None:
+    """Write a first beat for each worker that is given a trial, so that one that hangs before it begins is noticed.
+
+    Args:
+        trial: the trial's folder.
+        workers: what they wrote about themselves before.
+    """
+    for worker in workers:
+        first = replace(worker, beats=1, signs=0, doing=LOADING, last_sign=time.time(), ended=False)
+        _write(trial, first)
 
 
 def beats(trial: Path) -> list[Beat]:

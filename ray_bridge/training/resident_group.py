@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from bridge_common import heartbeat
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.training.ray_run import run_on_workers
@@ -78,7 +79,9 @@ def run_resident(
         except BaseException:
             group.abandon()
             raise
-        if taken:
+        if not taken:
+            heartbeat.clear(Path(config["folder"]))  # of workers that had ended
+        else:
             group.node_id = group.node_id or (TrialFolder(Path(config["folder"])).result() or {}).get("node_id")
             with _lock:
                 _idle.append(group)
@@ -115,6 +118,7 @@ class ResidentGroup:
         # Without CPUs: on a small machine the workers need all of them.
         self._desk = ray.remote(num_cpus=0)(Desk).remote(run.workers, IDLE_S)
         self._error: BaseException | None = None
+        self._beats: list[heartbeat.Beat] = []  # of its workers, when they had ended their last job
         storage = Path(config["cache"]) / RESIDENT
         start = partial(self._run_workers, run, storage, uuid4().hex[:8], node_id)
         self._thread = threading.Thread(target=start, name="resident workers", daemon=True)
@@ -128,7 +132,8 @@ class ResidentGroup:
         import ray
         from ray.exceptions import RayActorError
 
-        first = self._thread.ident is None
+        first, trial = self._thread.ident is None, Path(config["folder"])
+        heartbeat.expect(trial, self._beats)  # else nobody would notice that one of them or the desk hangs
         try:
             if not ray.get(self._desk.ask.remote(dict(config))):
                 return False
@@ -150,6 +155,7 @@ class ResidentGroup:
                 if not begun and not first:
                     return False  # they had failed before this job
                 raise self._error or RuntimeError("the workers ended before their job")
+        self._beats = [beat for beat in heartbeat.beats(trial) if beat.rank is not None]
         time.sleep(max(0.0, reported_at + APART_S - time.monotonic()))
         return True
 

@@ -29,6 +29,16 @@ def test_a_beat_says_who_beats_and_what_was_completed(tmp_path: Path) -> None:
     assert beats(tmp_path) == []
 
 
+def test_a_worker_that_is_expected_counts_as_one_that_gives_no_sign(tmp_path: Path) -> None:
+    with Heartbeat(tmp_path / "one", "rank-0", rank=0).beating():
+        pass
+    (before,) = beats(tmp_path / "one")
+    heartbeat.expect(tmp_path / "two", [before])
+    (after,) = beats(tmp_path / "two")
+    assert (after.pid, after.began, after.rank, after.signs, after.ended) == (before.pid, before.began, 0, 0, False)
+    assert seconds_without_sign(tmp_path / "two", after.last_sign + 3) == pytest.approx(3)
+
+
 def test_bytes_that_are_read_are_a_sign_only_while_weights_load(tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.write_bytes(bytes(4 * READING))

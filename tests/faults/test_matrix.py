@@ -12,7 +12,7 @@ PAGE = ROOT / "docs" / "reliability.md"
 RAY = {"raylet", "head of a local Ray", "raylet of a joined Ray", "head of a joined Ray"}
 FAULTS = {
     "SIGKILL": {"worker", "trial actor", "Train controller", "driver", *RAY, "host", "tracking server"},
-    "SIGSTOP": {"worker", "trial actor", "Train controller", "driver", *RAY, "tracking server"},
+    "SIGSTOP": {"worker", "resident worker", "trial actor", "Train controller", "driver", *RAY, "tracking server"},
     "busy, hangs": {"head of a joined Ray"},
     "away": {"bucket"},
     "millions of points": {"outage"},

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import ray_bridge
 from bridge_common import heartbeat
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import tiny, tiny_run
@@ -16,6 +17,7 @@ from tests.support.waiting import wait_for
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import Phase
 from tune_spaces.design.variants import Variant
+from tune_spaces.ray_tune.stalls import StallWatch
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("connected_ray")]
 BASE = tiny(
@@ -99,6 +101,22 @@ def test_a_killed_worker_and_a_stop_cost_no_more_than_without(tmp_path: Path) ->
     steps = [event["step"] for event in trials["next"].events() if event["kind"] == "metrics"]
     assert max(steps) == 30
     assert steps.count(1) == 1, "it went on from the resident group's checkpoint"
+
+
+def test_a_worker_that_hangs_between_two_jobs_is_killed_and_replaced(tmp_path: Path) -> None:
+    run = tiny_run(resident=True, workers=1, checkpoint_every=2)
+    first, second = TrialFolder(tmp_path / "trials" / "first"), TrialFolder(tmp_path / "trials" / "second")
+    ray_bridge.run_job(BASE, run, first.path)
+    stopped = workers(first)["rank-0"]
+    os.kill(stopped, signal.SIGSTOP)
+    job = Thread(target=ray_bridge.run_job, args=(BASE, run, second.path))
+    job.start()
+    watch = StallWatch(lambda: ["second"], lambda _: second, timeout_s=4.0)
+    wait_for(lambda: watch.look() or heartbeat.began(stopped) is None, 60, "the worker is killed")
+    job.join(120)
+    assert not job.is_alive()
+    assert recorded(second.path) == recorded(first.path)
+    assert [event for event in second.events() if event["kind"] == "tags" and heartbeat.STALLED in event["values"]]
 
 
 @pytest.mark.long
