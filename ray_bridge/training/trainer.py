@@ -45,7 +45,7 @@ from ray_bridge.training.schedule import batch_indices, learning_rate, sees_prom
 from ray_bridge.training.session import Session
 from ray_bridge.training.startup_timer import StartupTimer
 from ray_bridge.training.tags import data_tags, environment
-from ray_bridge.training.unread_step import UnreadStep
+from ray_bridge.training.unread_step import Mark, UnreadStep
 
 LOOK_EVERY_S = 1.0  # between looks for a request to stop
 LEAST_PROMPTS = 256
@@ -105,7 +105,6 @@ class Trainer:
         self.step, self.seconds = 0, 0.0
         self._stops, self._look_after = False, 0.0
         self._unread: deque[UnreadStep] = deque()
-        self._read_at = 0.0  # when the last step was read
         # A scaled gradient's norm is judged by the scale of its own step, which the next one changes.
         self._reads_later = self.worker.device.type == "cuda" and not self.scaler.is_enabled()
         self.events = EventLog(TrialFolder(folder).events_file) if self.worker.first else None
@@ -125,6 +124,10 @@ class Trainer:
         """
         try:
             return self._run()
+        except Exception:
+            with contextlib.suppress(Exception):  # the device may be lost, too
+                self._read_steps()
+            raise
         finally:
             self.passes.release()  # before the process leaves the group of a target in parts
             self.session.wait()
@@ -218,7 +221,7 @@ class Trainer:
             self.average = {name: value.clone() for name, value in self.translator.state_dict().items()}
 
     def _train_step(self) -> None:
-        began = time.monotonic()
+        began = self._unread[-1].ended if self._unread else Mark(self.worker.device)
         items = self.pair.encoder([self.splits.train[i] for i in self._batch(self.step)])
         if sees_prompt(self.spec, self.step):
             items = with_prompt(items)
@@ -261,10 +264,7 @@ class Trainer:
             self._log_step(losses, norm, step)
 
     def _asked_to_stop(self) -> Tensor | None:
-        """Return whether the trial is asked to stop, (1,), the same on every worker; rank 0 looks about once a second.
-
-        None in steps that are not logged.
-        """
+        """Return whether the trial is asked to stop, (1,), as rank 0 sees it; None in steps that are not logged."""
         if self.step % self.run_spec.log_every:
             return None
         asked, now = False, time.monotonic()
@@ -291,8 +291,7 @@ class Trainer:
         return [batch[i] for i in self.rows.share(len(batch))]
 
     def _log_step(self, losses: Losses, norm: float, read: UnreadStep) -> None:
-        now = time.monotonic()
-        spent, self._read_at = now - max(read.began, self._read_at), now
+        spent = read.seconds
         self.seconds += spent
         skipped = self.scaler.is_enabled() and not math.isfinite(norm) and self.scaler.get_scale() >= 1
         if not math.isfinite(losses.total) or not (math.isfinite(norm) or skipped):
