@@ -3,6 +3,7 @@
 Commands import what is heavy when they run, so that help and mistakes answer at once.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -79,9 +80,10 @@ def main() -> int:
     except UserError as error:
         print(f"error: {visible(as_called(str(error)))}", file=sys.stderr)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        where = "the disk of the output" if error.filename is None else error.filename
+        print(f"error: {where}: {error.strerror}", file=sys.stderr)
     except click.Abort:
         return 1
     return 2

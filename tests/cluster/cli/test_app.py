@@ -157,3 +157,11 @@ print("error: last", file=sys.stderr)
         command = [sys.executable, "-c", code]
         subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=buffered, check=True)
     assert (tmp_path / "log").read_text() == "warning: first\nerror: last\n"
+
+
+def test_output_onto_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "cluster", "toggles"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    assert done.stderr == "error: the disk of the output: No space left on device\n"
+    assert done.returncode == 2
