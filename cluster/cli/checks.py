@@ -146,8 +146,10 @@ def require_function(option: str, reference: str) -> Callable[..., Any]:
     module, _, function = reference.partition(":")
     try:
         value = getattr(importlib.import_module(module), function) if module and function else None
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{option} {reference}: {' '.join(str(error).split())}; give MODULE:FUNCTION") from error
+    except (Exception, SystemExit) as error:  # a script may end the process where it is imported
+        from ray_bridge.config.plugins import reason_of
+
+        raise UserError(f"{option} {reference}: {reason_of(error)}; give MODULE:FUNCTION") from error
     if not callable(value):
         raise UserError(f"{option} {reference}: it is no function; give MODULE:FUNCTION")
     return value

@@ -29,8 +29,7 @@ def import_plugin(module: str) -> ModuleType:
         return importlib.import_module(module)
     except UserError:
         raise
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except (Exception, SystemExit) as error:  # a script may end the process where it is imported
         missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
         remedy = (
             "start in the folder that holds it, send that folder with `ray job submit --working-dir`, or install it on "
@@ -38,10 +37,19 @@ def import_plugin(module: str) -> ModuleType:
             if missing
             else f"`python -c 'import {module}'` shows where it fails"
         )
-        kind = "" if missing else f"{type(error).__name__}: "
+        reason = str(error) if missing else reason_of(error)
         raise UserError(
-            f"plug-in {module} cannot be imported on {socket.gethostname()} ({kind}{reason}): {remedy}"
+            f"plug-in {module} cannot be imported on {socket.gethostname()} ({reason}): {remedy}"
         ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return in one line what went wrong in code of others: the error's type, and the first line of what it says."""
+    try:
+        said = str(error).strip().splitlines()
+    except Exception:  # its own method fails
+        said = []
+    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 
 def import_plugins(record: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.cli.wrong_requests import DAMAGE, NAMES, NUMBERS, PATHS, TRACKING
 from tests.support.card_campaigns import make_ended
 from tests.support.command_line import call_here, is_one_error_line
+from tests.support.plugin_modules import importable
 
 LIMIT_S = 5.0
 PHASES = ("plan", "phase1", "phase2", "phase3", "ablate", "sweep", "space", "preflight")
@@ -80,6 +81,19 @@ def test_a_damaged_file_is_named(
     done = call_here(*filled(arguments, {"storage": str(storage)}))
     assert is_one_error_line(done), done.stderr + done.stdout
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    "content", ["raise SystemExit(7)", "raise RuntimeError('two\\nlines')", "x = (", "import absent"]
+)
+@pytest.mark.parametrize("request_of", [("phase1", "--job"), ("ablate", "--campaign")])
+def test_a_module_that_fails_is_one_line(tmp_path: Path, request_of: tuple[str, str], content: str) -> None:
+    command, option = request_of
+    (tmp_path / "broken_module.py").write_text(content)
+    with importable(tmp_path):
+        done = call_here(command, option, "broken_module:function", "--storage", str(tmp_path / "storage"))
+    assert is_one_error_line(done), done.stderr
+    assert f"{option} broken_module:function: " in done.stderr
 
 
 def test_a_temporary_folder_too_long_for_rays_sockets_is_one_line(tmp_path: Path) -> None:

@@ -132,11 +132,15 @@ def test_a_plug_in_may_register_names(lab: Path) -> None:
 def test_the_line_on_a_module_that_fails_says_where_what_and_what_to_do(lab: Path) -> None:
     (lab / "silent.py").write_text("raise ValueError\n")
     (lab / "wordy.py").write_text("raise ValueError('the first line\\nthe second')\n")
+    (lab / "ends.py").write_text("raise SystemExit(7)\n")
+    (lab / "mute.py").write_text("class Mute(Exception):\n    __str__ = None\nraise Mute\n")
     (lab / "kind.py").write_text("from bridge_common.errors import UserError\nraise UserError('use another one')\n")
     host, elsewhere = socket.gethostname(), "start in the folder that holds it, send that folder with "
     for module, line in {
-        "silent": f"silent cannot be imported on {host} (ValueError: ValueError): `python -c 'import silent'` shows",
+        "silent": f"silent cannot be imported on {host} (ValueError): `python -c 'import silent'` shows",
         "wordy": f"wordy cannot be imported on {host} (ValueError: the first line): `python -c 'import wordy'` shows",
+        "ends": f"ends cannot be imported on {host} (SystemExit: 7): `python -c 'import ends'` shows",
+        "mute": f"mute cannot be imported on {host} (Mute): `python -c 'import mute'` shows",
         "absent.inside": f"absent.inside cannot be imported on {host} (No module named 'absent'): {elsewhere}",
         "silent_": f"silent_ cannot be imported on {host} (No module named 'silent_'): {elsewhere}",
     }.items():
