@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -46,6 +47,8 @@ class FolderType(click.ParamType):
         try:
             file = _first_file(at, *at.parents)
             missing = self.exists and _named(param, ctx) and not at.exists()
+            with suppress(FileNotFoundError, NotADirectoryError):
+                at.stat()  # which `exists` does not say of symbolic links that lead to one another
         except OSError as error:
             self.fail(f"{path}: {error.strerror}", param, ctx)
         if file is not None:

@@ -32,6 +32,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with sqlite3.connect(base / "storage" / "mlflow.db") as database:
         database.execute("create table x (y)")
     (base / "empty").mkdir()
+    (base / "loop").symlink_to(base / "loop")
     contents = {
         "file": "",
         "text": "no json\n",
@@ -44,7 +45,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         (base / name).write_text(content)
     trial = next((base / "storage" / "demo" / "trials").iterdir())
     shutil.copy(trial / "samples.jsonl", base / "samples")
-    names = ("storage", "file", "text", "empty", "broken", "deep", "outputs", "samples", "missing")
+    names = ("storage", "file", "text", "empty", "loop", "broken", "deep", "outputs", "samples", "missing")
     paths = {name: str(base / name) for name in names}
     return paths | {"tmp": str(base), "trial": str(trial), "closed": "/sys/kernel"}  # where root may not write either
 
