@@ -61,7 +61,7 @@ def figure(rows: Sequence[Mapping[str, Any]]) -> str:
     seeds = len(measured["full"]["seeds"])
     height = ends + 46
     items = measured["full"]["n"]
-    note = f"95 % intervals over {seeds} seeds and {items} items, whose shared number words they leave out; "
+    note = f"95 % intervals over {seeds} seeds and {items} items that share number words; "
     note += "filled: 0 is outside"
     parts.append(f'<text class="s" x="24" y="{height - 10}">{note}</text>')
     return "\n".join(

@@ -30,8 +30,8 @@ from ray_bridge.generation.graphed import _GraphedBatch
 from ray_bridge.generation.statistics import DecodingStatistics
 
 KINDS = {
+    "attention": r"fmha|flash|attend|attention|cudnn|^_(forward|queries|keys)$",
     "matrix products": r"gemm|nvjet|cutlass|cublas|splitk",
-    "attention": r"fmha|flash|attend|attention|cudnn",
     "optimiser": r"multi_tensor|adam|foreach",
     "copies and fills": r"memcpy|memset|copy_kernel|fill",
     "norms, softmax, sums": r"norm|softmax|reduce|logsumexp",

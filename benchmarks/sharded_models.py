@@ -10,13 +10,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.harness import clock
-from benchmarks.random_models import GEOMETRY
+from benchmarks.random_models import GEOMETRY, rows_of
 from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.distributed import Worker
+from ray_bridge.inputs.layout import assemble_after_prefix
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.models.sharding.layers import cut_layers, local_bytes, replace_parameter
 from ray_bridge.models.sharding.weights import load_part, parameters_on_meta
+from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.noise import stable_seed
 
 _LLAMA = GEOMETRY["target"]
@@ -140,3 +142,21 @@ def _forget(folder: Path) -> None:
     for path in folder.glob("*.safetensors"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def logits_and_gradient(lm: FrozenLM) -> tuple[Tensor, Tensor]:
+    """Return a model's logits of three random answers, (N, V), and the loss's gradient to Z, (3, 8, d_t)."""
+    rows = rows_of(lm, 3, 60)
+    rows = [type(row)(before=row.before, prompt=row.prompt, answer=(20, 21, lm.eos)) for row in rows]
+    z = torch.randn(3, 8, lm.hidden_size, generator=torch.Generator().manual_seed(1)) * lm.embedding_rms
+    z = z.to(lm.device, lm.dtype).requires_grad_()
+    batch = assemble_after_prefix(lm, rows, SoftContext(tokens=z), pad="right")
+    hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, prefix=batch.prefix, right_padded=True)
+    logits = lm.logits(hidden[batch.answers.rows, batch.answers.at])
+    [gradient] = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, batch.answers.tokens), [z])
+    return logits.detach(), gradient
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    """Return the norm of the difference over the norm of the second tensor, of any shape."""
+    return float((a.double() - b.double()).norm() / b.double().norm())

@@ -23,25 +23,30 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing
-from torch import Tensor
 
 from benchmarks.decoding import step_time
 from benchmarks.gpu_parts import full_length_answers
 from benchmarks.harness import ceilings, clock, environment, results_folder, save
 from benchmarks.random_models import LENGTHS, Rig, bench_spec, random_lm, rows_of
-from benchmarks.sharded_models import GEOMETRIES, make_part, sharded_lm, timed_load, write_checkpoint
+from benchmarks.sharded_models import (
+    GEOMETRIES,
+    difference,
+    logits_and_gradient,
+    make_part,
+    sharded_lm,
+    timed_load,
+    write_checkpoint,
+)
 from benchmarks.train_step import make_trainer, record_losses
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.generation.verify import judge_decoding
 from ray_bridge.gpu.settings import configure_torch
-from ray_bridge.inputs.layout import assemble_after_prefix
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.gradient_accuracy import judge_gradients
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.models.sharding.layers import local_bytes, shard_model
-from ray_bridge.models.soft_context import SoftContext
 from ray_bridge.training.trainer import Trainer
 
 PATIENCE = timedelta(seconds=180)
@@ -170,11 +175,11 @@ class Bench:
                 model = model if group is None else shard_model(model, "target", group)
                 lm = FrozenLM(model, self._tokenizer(), "target", group)
                 lms.append(lm.fuse() if self.device.type == "cuda" else lm)
-            whole, part = (_logits_and_gradient(lm) for lm in lms)
+            whole, part = (logits_and_gradient(lm) for lm in lms)
             everyone = self.worker.gather([x.cpu() for x in part])
             found[dtype] = {
-                "logits": _difference(part[0], whole[0]),
-                "gradient": _difference(part[1], whole[1]),
+                "logits": difference(part[0], whole[0]),
+                "gradient": difference(part[1], whole[1]),
                 "same bits on all": all(
                     torch.equal(a, b.cpu())
                     for other in everyone
@@ -254,13 +259,15 @@ class Bench:
             begin = clock(self.device)
             trainer.prepare()
             prepared = clock(self.device) - begin
-            steps = 6 if self.tiny else self.options.steps * (2 if graphed else 1)  # each shape is captured once
+            steps = 6 if self.tiny else 2 * self.options.steps  # in the first half each shape is captured
             losses = record_losses(trainer)
             spent = [self._step(trainer) for _ in range(steps)]
-            graphs = {name: len(calls.graphs) for name, calls in trainer.passes.graphs.items()}
+            trainer._read_steps()
+            calls = trainer.passes.graphs
+            graphs = {name: {"captured": len(x.graphs), "launched": x.eager_calls} for name, x in calls.items()}
             trainer.passes.release()
             self.worker.barrier()
-        spent = sorted(spent[len(spent) // 2 :])  # in the first half new shapes are planned
+        spent = sorted(spent[len(spent) // 2 :])
         lengths, target = LENGTHS[self.rig.size], self.rig.models["target"]
         tokens = 2 * (lengths.question + lengths.answer + trainer.spec.soft_tokens)
         tokens += 2 * lengths.header if position == "first" else 0
@@ -272,7 +279,7 @@ class Bench:
             "floor_ms": round(1e3 * 4.0 * weights * tokens / self.limits["matmul_flop_per_s"], 1),
             "recompute_above": trainer.passes.recompute_above,
             "graphs": graphs,
-            "losses": losses[:3],
+            "losses": losses[-3:],
             "prepare_seconds": round(prepared, 1),
         }
 
@@ -338,23 +345,6 @@ def _without_capture(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return measure() | {"way": "kernels without graphs"}
     finally:
         _GraphedBatch._capture = capture  # type: ignore[method-assign]
-
-
-def _logits_and_gradient(lm: FrozenLM) -> tuple[Tensor, Tensor]:
-    rows = rows_of(lm, 3, 60)
-    rows = [type(row)(before=row.before, prompt=row.prompt, answer=(20, 21, lm.eos)) for row in rows]
-    z = torch.randn(3, 8, lm.hidden_size, generator=torch.Generator().manual_seed(1)) * lm.embedding_rms
-    z = z.to(lm.device, lm.dtype).requires_grad_()
-    batch = assemble_after_prefix(lm, rows, SoftContext(tokens=z), pad="right")
-    hidden = lm.hidden(batch.embeds, batch.mask, batch.positions, prefix=batch.prefix, right_padded=True)
-    logits = lm.logits(hidden[batch.answers.rows, batch.answers.at])
-    [gradient] = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, batch.answers.tokens), [z])
-    return logits.detach(), gradient
-
-
-def _difference(a: Tensor, b: Tensor) -> float:
-    """Return the norm of the difference over the norm of the second tensor, of any shape."""
-    return float((a.double() - b.double()).norm() / b.double().norm())
 
 
 def work(rank: int, world: int, meeting: str, options: argparse.Namespace) -> None:

@@ -106,6 +106,7 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
             begin = clock(device)
             trainer._train_step()
             spent.append(clock(device) - begin)
+        trainer._read_steps()
         spent = sorted(spent[len(spent) // 2 :])  # in the first half new shapes are planned and captured
     return {
         "way": way,

@@ -1,5 +1,6 @@
 """Steps that are read when the next one has been launched, as on a GPU, lead to what steps that are read at once do."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,15 @@ import torch
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge.config.presets import tiny_run
 from ray_bridge.config.spec import JobSpec
+from ray_bridge.distributed import Worker
 from ray_bridge.training.checkpoint import TrainingState
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
 from tests.support.local_jobs import recorded, small_spec
 from tests.support.model_pairs import PairFolders, make_pair
+from tests.support.workers import on_two_workers
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +32,14 @@ def trainer_of(spec: JobSpec, folder: Path, *, later: bool, every: int = 5) -> T
     assert not trainer._reads_later, "a CPU computes a step before its call returns"
     trainer._reads_later = later
     return trainer
+
+
+def stopped_worker(worker: Worker, spec: JobSpec, folder: Path) -> None:
+    """Run one worker of a job that is asked to stop, and write the step at which it ended."""
+    trainer = Trainer(spec, tiny_run(workers=2, checkpoint_every=5), folder, LocalSession(folder, worker), None)
+    trainer._reads_later = True
+    assert trainer.run() is None
+    (folder / f"ended-{worker.rank}").write_text(str(trainer.step))
 
 
 def newest(folder: Path) -> TrainingState | None:
@@ -67,3 +80,19 @@ def test_a_stop_ends_after_a_checkpoint_and_can_be_resumed(folders: PairFolders,
     TrialFolder(folder).begin({})
     assert trainer_of(spec, folder, later=True).run() is not None
     assert recorded(folder) == recorded(tmp_path / "whole")
+
+
+def test_workers_end_at_the_same_step(folders: PairFolders, tmp_path: Path) -> None:
+    TrialFolder(tmp_path).request_stop()
+    on_two_workers(stopped_worker, small_spec(folders), tmp_path)
+    assert [(tmp_path / f"ended-{rank}").read_text() for rank in range(2)] == ["2", "2"]
+
+
+def test_a_step_takes_the_time_since_the_one_before_if_that_was_unread(folders: PairFolders, tmp_path: Path) -> None:
+    trainer = trainer_of(small_spec(folders), tmp_path, later=True)
+    began = time.monotonic()
+    for _ in range(3):
+        trainer._train_step()
+    trainer._read_steps()
+    spent = time.monotonic() - began
+    assert 0.3 * spent < trainer.seconds <= spent, "no part of a step is counted twice or left out"
