@@ -128,9 +128,11 @@ def shake(translator: TranslatorModule) -> TranslatorModule:
     return translator.eval()
 
 
-def compare(passes: dict[str, Samples], conditions: Sequence[str]) -> dict[str, Any]:
-    """Return, by condition, how many items are not in every batching what they are in the first."""
+def compare(passes: dict[str, Samples], conditions: Sequence[str]) -> dict[str, Any] | None:
+    """Return, by condition, how many items are not in every batching what they are in the first; None for one alone."""
     first, *others = passes.values()
+    if not others:
+        return None
     found: dict[str, Any] = {}
     for condition in conditions:
         changed = {
@@ -159,6 +161,18 @@ def compare(passes: dict[str, Samples], conditions: Sequence[str]) -> dict[str, 
             "largest_accuracy_difference": round(max(accuracies.values()) - min(accuracies.values()), 5),
         }
     return found
+
+
+def differences(ways: dict[str, dict[str, Any] | None]) -> list[str]:
+    """Return a line for each way and condition, or that a way was measured in one batching alone."""
+    lines = []
+    for way, by_condition in ways.items():
+        if by_condition is None:
+            lines.append(f"{way}: one batching alone, so that nothing is compared: give it more --seconds")
+            continue
+        for condition, found in by_condition.items():
+            lines.append(f"{way}, {condition}: {found['other_in_some_batching']} of {found['items']} items differ")
+    return lines
 
 
 def measure(bench: Bench, options: argparse.Namespace, write: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -243,9 +257,7 @@ def main() -> int:
 
         with nullcontext() if rig is None else full_length_answers(rig):
             result = measure(bench, options, write)
-    for way, by_condition in result["ways"].items():
-        for condition, found in by_condition.items():
-            print(f"{way}, {condition}: {found['other_in_some_batching']} of {found['items']} items differ")
+    print(*differences(result["ways"]), sep="\n")
     print("times as long:", result["times_as_long"])
     return 0
 
