@@ -140,7 +140,7 @@ class Requirement:
         if estimate.largest == "a training step":
             again = "run layers again in the backward pass (recompute_tokens=0), " if estimate.saved else ""
             return f"{spread}{again}lower num_fewshot, batch_size or soft_tokens, or share the batch among more workers"
-        if estimate.largest == "an evaluation" and self.spec.batch_invariant:
+        if estimate.largest == "an evaluation" and self.spec.fixed_shapes:
             return f"{spread}use batch_invariant=false, or lower num_fewshot, soft_tokens or max_new_tokens"
         if estimate.largest == "an evaluation":
             return f"{spread}lower eval_batch_size, num_fewshot or max_new_tokens"

@@ -298,6 +298,11 @@ class JobFields(Frozen):
         return self.injection in ("kv_prefix", "c2c")
 
     @property
+    def fixed_shapes(self) -> bool:
+        """Whether evaluation computes in shapes of a row alone; in float64 no text depends on rounding anyway."""
+        return self.batch_invariant and self.eval_dtype != "float64"
+
+    @property
     def inserted(self) -> int:
         """Number of soft tokens in the target's sequence: K under `prepend`, else 0."""
         return self.soft_tokens if self.injection == "prepend" else 0

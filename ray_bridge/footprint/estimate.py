@@ -156,8 +156,19 @@ def estimate_memory(
     if spec.decode_aware:
         passing["a decode-aware step"] = _decode_aware(spec, run, target, own, way)
     passing["an evaluation"] = max(
-        _evaluation(spec, run, source, lengths[0].header + lengths[0].prompt, size, lengths[0].header),
-        _evaluation(spec, run, target, _longest_prompt(spec, *lengths), size, cached),
+        _evaluation(
+            spec, run, source, lengths[0].header + lengths[0].prompt, size, lengths[0].header, fused=source.fused
+        ),
+        _evaluation(
+            spec,
+            run,
+            target,
+            _longest_prompt(spec, *lengths),
+            size,
+            # With caches of rows, only baselines are decoded in batches.
+            header if spec.writes_cache else cached,
+            fused=target.fused and spec.target_precision == "full",
+        ),
     )
     states = lengths[0].prompt * source.hidden + own.answer * target.hidden
     return MemoryEstimate(
@@ -224,17 +235,21 @@ def _longest_prompt(spec: JobSpec, read: "TextLengths", own: "TextLengths") -> i
     return own.header + own.prompt + max(spec.inserted, own.written + answer)
 
 
-def _evaluation(spec: JobSpec, run: RunSpec, lm: ModelShape, prompt: int, size: int, cached: int) -> int:
+def _evaluation(
+    spec: JobSpec, run: RunSpec, lm: ModelShape, prompt: int, size: int, cached: int, *, fused: bool
+) -> int:
     """Return what decoding takes: with graphs of one row, since as many more are decoded as fit.
 
-    Under `batch_invariant` that many rows must fit as a batch has, which store `cached` positions of a header once.
+    Under `batch_invariant` that many rows must fit as a batch has. Fused layers store `cached` positions of a header
+    once for all of them, transformers' own store them in every row.
     """
     size = 8 if spec.eval_dtype == "float64" else size
     length = prompt + spec.max_new_tokens
     graphs = run.use_gpu and lm.fused
-    if spec.batch_invariant:
+    if spec.fixed_shapes:
         slots = -(-(length - cached) // FIXED_BUCKET) * FIXED_BUCKET
-        held = FIXED_ROWS * slots if graphs else length
+        batched = run.use_gpu and (fused or lm.attends_fully(cached + slots))
+        held = FIXED_ROWS * (slots if fused else cached + slots) if batched else length
         return lm.kv_elements(held) * size + 6 * length * lm.intermediate * size // 2
     rows = 1 if graphs else run.eval_batch_size
     positions = PREFILL_TOKENS if graphs else rows * length

@@ -40,6 +40,7 @@ class ModelShape:
         norms: norms of d features in a layer.
         wide_norms: whether they are computed in fp32 on a GPU, too.
         capped: whether attention scores are capped.
+        window: positions that the layer sees which sees fewest, None for all, 0 if that is not known.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ModelShape:
     norms: int = 2
     wide_norms: bool = False
     capped: bool = False
+    window: int | None = None
 
     @classmethod
     def from_config(cls, config: Any, name: str, parameters: int | None = None) -> "ModelShape":
@@ -86,6 +88,7 @@ class ModelShape:
             norms=4 if kind in ("gemma2", "gemma3", "gemma3_text") else 2,
             wide_norms=kind.startswith("gemma"),
             capped=bool(getattr(config, "attn_logit_softcapping", None)),
+            window=_shortest_window(config),
         )
         if parameters:
             return shape
@@ -107,9 +110,29 @@ class ModelShape:
         """Whether its layers are fused on a GPU."""
         return self.kind in FUSED
 
+    def attends_fully(self, length: int) -> bool:
+        """Return whether every layer sees all of a text of so many positions, as `models/windows.py` does."""
+        return self.window is None or self.window >= length
+
     def kv_elements(self, positions: int) -> int:
         """Return the numbers that keys and values of so many positions are."""
         return 2 * self.layers * self.kv_heads * self.head_dim * positions
+
+
+def _shortest_window(config: Any) -> int | None:
+    types = set(getattr(config, "layer_types", None) or ())
+    other = getattr(config, "attention_chunk_size", None) is not None
+    if (
+        other
+        or getattr(config, "use_bidirectional_attention", False)
+        or types - {"full_attention", "sliding_attention"}
+    ):
+        return 0
+    # Qwen's config.json names a window that is not used.
+    if types == {"full_attention"} or not getattr(config, "use_sliding_window", True):
+        return None
+    window: int | None = getattr(config, "sliding_window", None)
+    return window
 
 
 def read_shape(name: str, revision: str | None = None) -> ModelShape | None:

@@ -11,7 +11,7 @@ from bridge_common.metric_names import TRANSLATED
 from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.activations import FP32, trained_parameters
-from ray_bridge.footprint.estimate import FIXED_ROWS, INSTRUCTION, MICRO_TOKENS, positions_that_fit
+from ray_bridge.footprint.estimate import FIXED_BUCKET, FIXED_ROWS, INSTRUCTION, MICRO_TOKENS, positions_that_fit
 from ray_bridge.footprint.flops import adapter_flops, answer_flops, forward_flops, kv_bytes, layer_weights
 from ray_bridge.footprint.means import TextMeans, Texts
 from ray_bridge.footprint.model_shape import ModelShape
@@ -169,9 +169,16 @@ class JobWork:
     def evaluation(self, condition: str, questions: int) -> Work:
         """Return the work of answering questions under a condition, shared out among the workers."""
         rows = -(-questions // (self.run.workers if condition == "source_alone" else self.groups))
-        return self._answers(condition, rows)
+        return self._answers(condition, rows, fixed=self.spec.fixed_shapes)
 
-    def _answers(self, condition: str, rows: float) -> Work:
+    def _answers(self, condition: str, rows: float, *, fixed: bool = False) -> Work:
+        """Return the work of answering so many rows.
+
+        Args:
+            condition: under which they are answered.
+            rows: of this worker.
+            fixed: whether in fixed shapes, as evaluation does under `batch_invariant`; training samples as it likes.
+        """
         spec = self.spec
         by_source = condition == "source_alone"
         shape, own = (self.source, self.texts.source) if by_source else (self.target, self.texts.target)
@@ -190,14 +197,19 @@ class JobWork:
         batches = max(1.0, rows * kv_bytes(shape, slots, size) / self._free(size)) if self.graphed else 1.0
         if not self.graphed:
             batches = -(-rows // min(self.run.eval_batch_size, max(1, rows)))
-        fixed = self._fixed(rows) if spec.batch_invariant else None
-        batches = batches if fixed is None else fixed.batches
+        shaped = None
+        if fixed:
+            longest = cached + -(-slots // FIXED_BUCKET) * FIXED_BUCKET
+            fused = shape.fused and (by_source or spec.target_precision == "full")
+            graphs = self.graphed and (fused or shape.attends_fully(longest)) and not (soft and spec.writes_cache)
+            shaped = _fixed_batches(rows, graphs=graphs)
+        batches = batches if shaped is None else shaped.batches
         steps = batches * spec.max_new_tokens
         kv = rows * written * kv_bytes(shape, 1, size) * (length + written / 2) + steps * kv_bytes(shape, cached, size)
         weights = (shape.layers * layer_weights(shape) + shape.vocabulary * shape.hidden) * size
         passes, decoded = 0.0, rows
-        if fixed is not None:  # prompts are read one by one, by the target and for soft tokens by the source
-            passes, decoded = rows * weights, fixed.rows
+        if shaped is not None:  # prompts are read one by one, by the target and for soft tokens by the source
+            passes, decoded = rows * weights, shaped.rows
             if condition in TRANSLATED:
                 passes += rows * self.source_layers * layer_weights(self.source) * size
         return Work(
@@ -208,13 +220,6 @@ class JobWork:
             calls=batches,
             questions=rows,
         )
-
-    def _fixed(self, rows: float) -> "_FixedBatches":
-        """Return the batches of fixed shapes in which rows are decoded: full ones with graphs, else of one row."""
-        if not self.graphed:
-            return _FixedBatches(batches=rows, rows=rows)
-        batches = float(-(-rows // FIXED_ROWS))
-        return _FixedBatches(batches=batches, rows=batches * FIXED_ROWS)
 
     def _free(self, size: int) -> float:
         weights = (self.source.parameters + self.target.parameters) * self.size
@@ -293,6 +298,14 @@ class JobWork:
         spec = self.spec
         count = len(spec.adapter_layers) or max(1, self.target.layers // 2)
         return count * adapter_flops(self.target.hidden, spec.hidden_size, spec.soft_tokens, tokens, passes)
+
+
+def _fixed_batches(rows: float, *, graphs: bool) -> _FixedBatches:
+    """Return the batches of fixed shapes in which rows are decoded: full ones with graphs, else of one row."""
+    if not graphs:
+        return _FixedBatches(batches=rows, rows=rows)
+    batches = float(-(-rows // FIXED_ROWS))
+    return _FixedBatches(batches=batches, rows=batches * FIXED_ROWS)
 
 
 def _whole(value: float) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from benchmarks.random_models import LENGTHS
 from ray_bridge.bridges.translator import build_translator
@@ -23,6 +24,7 @@ from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.fused_decoder import FusedBody
 from ray_bridge.models.fused_layers import why_not_fused
 from ray_bridge.models.soft_context import SoftContext
+from ray_bridge.models.windows import attends_fully
 from ray_bridge.objectives.flow_matching import flow
 from ray_bridge.objectives.step_context import StepContext, StepKey
 from ray_bridge.tasks.splits import load_splits
@@ -265,3 +267,38 @@ def test_under_batch_invariant_a_whole_batch_must_fit() -> None:
     assert peaks[1] < 0.6 * peaks[0]
     plain = estimate_memory(paper(), paper_run(), MISTRAL_7B, LLAMA_8B, (lengths, lengths))
     assert plain.passing["an evaluation"] < peaks[1]
+
+
+def evaluation_of(target: ModelShape, **changes: Any) -> int:
+    spec = paper(**{"soft_position": "before_question", "batch_invariant": True, **changes})
+    lengths = assume(spec)
+    small = replace(MISTRAL_7B, layers=1)  # so that the target's is the larger one
+    return estimate_memory(spec, paper_run(), small, target, (lengths, lengths)).passing["an evaluation"]
+
+
+def test_layers_that_are_not_fused_store_the_header_in_every_row() -> None:
+    """A target with weights of 8 bits, and a family whose layers see all positions; with a window it is one row."""
+    fused, header = evaluation_of(LLAMA_8B), assume(paper()).header
+    other = replace(LLAMA_8B, kind="gpt_neox")
+    for unfused in (evaluation_of(LLAMA_8B, target_precision="int8"), evaluation_of(other)):
+        assert unfused - fused == 64 * header * 131_072
+    assert evaluation_of(replace(other, window=1024)) < 0.1 * fused
+    assert evaluation_of(replace(LLAMA_8B, window=1024)) == fused
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox", "mistral", "qwen2", "gemma2", "cohere2", "llama4_text"])
+def test_what_layers_see_is_read_from_a_configuration_as_decoding_reads_it(kind: str) -> None:
+    config = AutoConfig.for_model(kind)
+    shape = ModelShape.from_config(config, kind)
+    assert [shape.attends_fully(n) for n in (100, 50_000)] == [attends_fully(config, n) for n in (100, 50_000)]
+
+
+def test_where_rows_have_caches_of_their_own_baselines_are_decoded_in_batches() -> None:
+    """They store the header once, as they do beside rows with soft tokens in their text."""
+    prefix = evaluation_of(LLAMA_8B, bridge="resampler", injection="kv_prefix")
+    assert prefix == evaluation_of(LLAMA_8B, bridge="resampler", injection="residual")
+
+
+def test_in_float64_batch_invariant_takes_no_more_memory() -> None:
+    fixed, usual = (evaluation_of(LLAMA_8B, eval_dtype="float64", batch_invariant=fixed) for fixed in (True, False))
+    assert fixed == usual

@@ -230,3 +230,21 @@ def test_answers_that_no_batch_changes_take_more_batches_and_read_the_weights_fo
     times, run = TimeEstimator(), paper_run()
     plain, slower = (times.estimate(paper(batch_invariant=fixed), run).parts["test"] for fixed in (False, True))
     assert 1.2 * plain < slower < 20 * plain
+
+
+def test_sampling_in_training_takes_as_much_with_answers_that_no_batch_changes() -> None:
+    usual, fixed = (work_of(batch_invariant=fixed, decode_aware=True).decode_aware() for fixed in (False, True))
+    assert fixed == usual
+
+
+def test_in_float64_answers_take_as_much_with_batch_invariant() -> None:
+    usual, fixed = (
+        work_of(batch_invariant=fixed, eval_dtype="float64").evaluation("bridged", 330) for fixed in (False, True)
+    )
+    assert fixed == usual
+
+
+def test_rows_with_caches_of_their_own_are_decoded_one_by_one() -> None:
+    work = work_of(batch_invariant=True, bridge="resampler", injection="kv_prefix")
+    assert work.evaluation("bridged", 330).calls == 83
+    assert work.evaluation("target_alone", 330).calls == 2
