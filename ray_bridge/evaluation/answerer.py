@@ -62,7 +62,7 @@ class Answerer:
         cache: keeps the outputs that do not depend on a translator.
 
     Attributes:
-        shapes: of decoded batches under `batch_invariant`, else None.
+        shapes: of decoded batches under `batch_invariant`, else None, as in float64, whose text no batch changes.
         statistics: counts of decoding, over all calls.
         sizes: positions of each example's prompt in the last call, by condition.
         seconds: time of the last call, by condition; absent if its outputs were in the cache.
@@ -74,7 +74,7 @@ class Answerer:
     def __init__(self, pair: ModelPair, worker: Worker, batch_size: int, cache: NodeCache) -> None:
         self.pair, self.worker, self.batch_size, self.cache = pair, worker, batch_size, cache
         self.spec = pair.spec
-        self.shapes = BatchShapes() if pair.spec.batch_invariant else None
+        self.shapes = BatchShapes() if pair.spec.fixed_shapes else None
         self.statistics = DecodingStatistics()
         self.sizes: dict[str, list[PromptSize]] = {}
         self.seconds: dict[str, float] = {}
@@ -185,15 +185,20 @@ class Answerer:
             choices: what each row is to choose from by likelihood, or None to generate answers.
             limits: where generated answers end.
         """
+        if not rows:
+            return []
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i].before) + len(rows[i].prompt), i))
         # Workers that hold parts of the model answer the same rows together.
         sharing = self.worker if lm.shards is None else self.worker.data_parallel
         # No worker waits for another's last batch; with graphs as many rows are decoded at once as memory holds.
         rows_each = -(-len(order) // sharing.world)
         most = self.spec.soft_tokens + limits.max_new_tokens
-        longest = max((len(row.before) + len(row.prompt) for row in rows), default=0) + most
-        graphed = uses_graphs(lm, self.statistics, longest) and not (soft_of is not None and self.spec.writes_cache)
+        longest = max(len(row.before) + len(row.prompt) for row in rows) + most
+        writes = soft_of is not None and self.spec.writes_cache
+        graphed = uses_graphs(lm, self.statistics, longest) and not writes
         size = rows_each if graphed else min(self.batch_size, rows_each)
+        # Contexts of a batch are padded to the longest of them, and a cache is written in that shape.
+        size = 1 if self.shapes is not None and writes else size
         batches = [order[at : at + size] for at in range(0, len(order), size)]
         if choices is None and self.shapes is not None:
             self._check_memory(lm, rows, limits, self.shapes, soft=soft_of is not None)
@@ -238,7 +243,8 @@ class Answerer:
         """
         inserted = self.spec.inserted if soft else 0
         batches = fixed_batches(lm, rows, limits.max_new_tokens, shapes, soft=soft, inserted=inserted)
-        largest = max(batches, key=lambda batch: batch.longest)
-        captured = uses_graphs(lm, self.statistics, largest.longest) and not (soft and self.spec.writes_cache)
-        does = not captured or fits(lm, largest.shape, largest.longest)
-        check_fits(lm, largest.shape, all(self.worker.gather(does)))
+        # In one order on every worker: those that hold parts of a model agree on each.
+        for longest, shape in dict.fromkeys((batch.longest, batch.shape) for batch in batches):
+            captured = uses_graphs(lm, self.statistics, longest) and not (soft and self.spec.writes_cache)
+            does = not captured or fits(lm, shape, longest)
+            check_fits(lm, shape, all(self.worker.gather(does)))

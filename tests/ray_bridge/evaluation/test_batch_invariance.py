@@ -1,5 +1,6 @@
 """Under `batch_invariant` an answer in half precision depends on no other example, and on no batch, worker or order."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +8,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from bridge_common.errors import UserError
 from bridge_common.files import read_jsonl, write_jsonl
+from ray_bridge.bridges.c2c import CacheFuser
 from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.fingerprint import fingerprint
 from ray_bridge.config.presets import tiny
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.config.task_mapping import known_mapping
 from ray_bridge.distributed import Worker
+from ray_bridge.evaluation import answerer
+from ray_bridge.evaluation.answerer import Limits
 from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.generation import graphed
+from ray_bridge.generation.fixed_shape import BatchShapes
+from ray_bridge.inputs.rows import Row
 from ray_bridge.model_pair import ModelPair
+from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.splits import load_splits
 from ray_bridge.tasks.task import Example
 from tests.support.local_jobs import small_spec
@@ -77,6 +86,26 @@ def test_nor_where_each_row_has_a_cache_of_its_own(folders: PairFolders) -> None
     assert Bench(spec).differing(("bridged",)) == 0
 
 
+@pytest.mark.parametrize("make", [half_spec, choosing_spec])
+def test_nor_where_a_source_cache_of_another_length_is_beside_it(
+    folders: PairFolders, make: Callable[..., JobSpec]
+) -> None:
+    """States show it, answers hardly: caches of a batch are padded to the longest, and fused in that shape."""
+    changes = {"bridge": "c2c", "injection": "c2c", "geometry_projection": False, "test_examples": 4}
+    bench = Bench(make(folders, **changes, max_new_tokens=2))
+    fuser = bench.translator.injection.writer
+    assert isinstance(fuser, CacheFuser)
+    states: list[Tensor] = []
+    fuser.layers[0][0].register_forward_hook(lambda _module, _inputs, made: states.append(made))  # type: ignore[index]
+    bench.samples([0, 1, 2, 3], 1, conditions=("bridged",))
+    alone = list(states)
+    assert len({part.shape for part in alone}) > 1
+    states.clear()
+    bench.samples([0, 1, 2, 3], 64, conditions=("bridged",))
+    assert len(states) == len(alone)
+    assert all(map(torch.equal, states, alone))
+
+
 @pytest.mark.parametrize("fixed", [True, False])
 def test_soft_tokens_are_the_same_bits_in_every_batch_only_under_the_mode(folders: PairFolders, fixed: bool) -> None:
     bench = Bench(half_spec(folders, batch_invariant=fixed, max_new_tokens=1))
@@ -111,6 +140,72 @@ def test_samples_are_the_same_bytes_on_two_workers(folders: PairFolders, tmp_pat
     bench = Bench(spec)
     alone = list(bench.samples(list(range(len(bench.examples))), 64).values())
     assert [read_jsonl(tmp_path / f"{rank}.jsonl") for rank in range(2)] == [alone] * 2
+
+
+def test_no_rows_have_no_answers(folders: PairFolders) -> None:
+    bench = Bench(half_spec(folders))
+    evaluator = Evaluator(bench.pair, Worker(), 64, NodeCache(None))
+    assert evaluator.baseline(bench.pair.target, "target_alone", [], []) == []
+
+
+def test_in_float64_it_changes_nothing(folders: PairFolders, tmp_path: Path) -> None:
+    """Baselines of both ways are one file in the node's cache."""
+    for fixed in (False, True):
+        spec = half_spec(folders, batch_invariant=fixed, eval_dtype="float64", max_new_tokens=2, test_examples=2)
+        bench = Bench(spec)
+        evaluator = Evaluator(bench.pair, Worker(), 64, NodeCache(tmp_path))
+        assert evaluator.shapes is None
+        evaluator.evaluate(bench.examples, None, ["target_alone"])
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def rows_of_two_headers() -> list[Row]:
+    """Return a row of 1,024 slots and one of 512, which is the longer one with its header."""
+    return [Row(before=(), prompt=(5,) * 600), Row(before=(), prompt=(5,) * 1000, header=900)]
+
+
+def room_for(positions: int) -> Callable[[FrozenLM, int], int]:
+    """Return what stands in for a GPU's free memory: room for 64 rows of so many positions."""
+    return lambda _lm, slots: 64 * positions // slots
+
+
+def checked(bench: Bench, worker: Worker, room: int) -> str:
+    """Return why the rows are refused on a device with that much room, empty if they are not."""
+    evaluator = Evaluator(bench.pair, worker, 64, NodeCache(None))
+    limits = Limits(max_new_tokens=12, stops=())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answerer, "uses_graphs", lambda *_: True)
+        patch.setattr(graphed, "rows_that_fit", room_for(room))
+        try:
+            evaluator._check_memory(bench.pair.target, rows_of_two_headers(), limits, BatchShapes(), soft=False)
+        except UserError as error:
+            return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(("fused", "needed"), [(True, 1024), (False, 900 + 512)])
+def test_each_shape_must_fit_and_not_that_of_the_longest_row_alone(
+    folders: PairFolders, fused: bool, needed: int
+) -> None:
+    bench = Bench(half_spec(folders))
+    if fused:
+        bench.pair.target.fuse()
+    assert (bench.pair.target.body is not None) == fused
+    assert checked(bench, Worker(), needed) == ""
+    assert "does not hold 64 rows" in checked(bench, Worker(), needed - 1)
+
+
+def check_share(worker: Worker, spec: JobSpec, out: Path) -> None:
+    bench = Bench(spec)
+    bench.pair.target.fuse()
+    (out / str(worker.rank)).write_text(checked(bench, worker, 1024 if worker.rank == 0 else 1023))
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_on_one_worker_is_refused_on_all(folders: PairFolders, tmp_path: Path) -> None:
+    on_workers(2, check_share, half_spec(folders), tmp_path)
+    refused = [(tmp_path / str(rank)).read_text() for rank in range(2)]
+    assert refused[0] == refused[1] != ""
 
 
 def test_cached_baselines_of_both_ways_are_kept_apart(folders: PairFolders, tmp_path: Path) -> None:
