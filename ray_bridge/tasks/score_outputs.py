@@ -3,7 +3,10 @@
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+from bridge_common.errors import UserError
+from ray_bridge.config.plugins import reason_of
 from ray_bridge.distributed import Worker
 from ray_bridge.tasks.task import Example, Score, Task
 
@@ -21,16 +24,36 @@ def score_outputs(task: Task, outputs: Sequence[str], examples: Sequence[Example
         outputs: one text for each example.
         examples: with the gold answers.
         threads: outputs that are scored at the same time; changes speed only.
+
+    Raises:
+        UserError: with the example's id, if the task's code fails or returns no score.
     """
+    score_one = partial(_score, task)
     if threads > 1 and len(outputs) > 1:
         with ThreadPoolExecutor(min(threads, MOST_THREADS), thread_name_prefix="score") as pool:
-            scores = list(pool.map(task.score, outputs, examples))
+            scores = list(pool.map(score_one, outputs, examples))
     else:
-        scores = [task.score(output, example) for output, example in zip(outputs, examples, strict=True)]
+        scores = [score_one(output, example) for output, example in zip(outputs, examples, strict=True)]
     for output, example, score in zip(outputs, examples, scores, strict=True):
         if score.stopped:
             _LOG.warning("%s: scoring stopped (%s); counted as wrong: %.200r", example.id, score.stopped, output)
     return scores
+
+
+def _score(task: Task, output: str, example: Example) -> Score:
+    try:
+        score = task.score(output, example)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{_named(task)} failed for {example.id}: {reason_of(error)}") from error
+    if not isinstance(score, Score):
+        raise UserError(f"{_named(task)} returned {score!r:.100} for {example.id}: a Score is expected")
+    return score
+
+
+def _named(task: Task) -> str:
+    return f"`score` of {type(task).__module__}.{type(task).__qualname__}"
 
 
 def score_on_workers(

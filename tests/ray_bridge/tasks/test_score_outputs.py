@@ -4,13 +4,15 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bridge_common.errors import UserError
 from ray_bridge.distributed import Worker
 from ray_bridge.tasks.competition_math import CompetitionMath
 from ray_bridge.tasks.score_outputs import score_on_workers, score_outputs
-from ray_bridge.tasks.task import Example
+from ray_bridge.tasks.task import Example, Score
 from tests.support.workers import on_workers
 
 TASK = CompetitionMath()
@@ -47,3 +49,34 @@ def test_an_output_whose_scoring_was_stopped_is_wrong_and_named_in_the_log(caplo
     assert [score.stopped for score in scores] == [None, None, None, "more than 0.9 s of CPU time", None]
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith("math-3: scoring stopped (more than 0.9 s of CPU time); counted as wrong")
+
+
+class FailsAt(CompetitionMath):
+    """A task whose code fails, or returns no score, for one output."""
+
+    def __init__(self, output: str, returned: Any) -> None:
+        super().__init__()
+        self.output, self.returned = output, returned
+
+    def score(self, output: str, example: Example) -> Score:
+        if output != self.output:
+            return super().score(output, example)
+        if isinstance(self.returned, Exception):
+            raise self.returned
+        return self.returned  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (ZeroDivisionError("by zero"), "failed for math-2: ZeroDivisionError: by zero"),
+        (None, "returned None for math-2: a Score is expected"),
+        (7, "returned 7 for math-2: a Score is expected"),
+    ],
+)
+def test_a_task_of_ones_own_that_cannot_score_is_one_line(returned: Any, said: str, threads: int) -> None:
+    task = FailsAt(OUTPUTS[2], returned)
+    with pytest.raises(UserError) as error:
+        score_outputs(task, OUTPUTS[:3], EXAMPLES[:3], threads)
+    assert str(error.value) == f"`score` of {FailsAt.__module__}.FailsAt {said}"
