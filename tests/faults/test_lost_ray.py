@@ -43,5 +43,6 @@ def test_a_driver_whose_local_ray_dies_ends_in_one_line(
     assert f"resume --storage {storage} --name {NAME}" in line
     stop = files.read_json(storage / NAME / "campaign.json")["starts"][-1]["stopped"]
     assert stop["reason"] == f"Ray's {name} on this machine died"
-    assert not psutil.wait_procs(children, timeout=10)[1], "nothing of its Ray is left"
+    # Ray's own agents look after the raylet that started them every few seconds, on a busy machine less often.
+    assert not psutil.wait_procs(children, timeout=30)[1], "nothing of its Ray is left"
     assert_goes_on(storage, ray_head)

@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
+from bridge_common.heartbeat import is_stopped
 from tests.support.campaigns import driver_log, prepare, steps
 from tests.support.command_line import call_here
 from tests.support.faults import (
@@ -55,7 +56,7 @@ def test_a_stopped_process_that_is_killed_ends_the_start(process: str, name: str
         os.kill(pid, signal.SIGKILL)
         assert driver.wait(60) == 1
     assert last_line(storage).startswith(f"Ray's {name} on this machine died (not finished: full-")
-    assert not psutil.wait_procs(children, timeout=10)[1], "nothing of its Ray is left"
+    assert not psutil.wait_procs(children, timeout=30)[1], "nothing of its Ray is left"
     assert_goes_on(storage, ray_head)
 
 
@@ -64,6 +65,7 @@ def test_a_stopped_driver_is_named_by_status_and_goes_on(storage: Path, ray_head
     with driving(storage, address=ray_head.address) as process:
         wait_for(lambda: len(steps(storage, "full")) >= 2, 240, "it works")
         os.kill(process.pid, signal.SIGSTOP)
+        wait_for(lambda: is_stopped(process.pid), 60, "its main thread has seen the signal")
         done = len(steps(storage, "full"))
         said = f"which is stopped: `kill -CONT {process.pid}` lets it go on"
         assert said in call_here("status", "--storage", str(storage)).stdout
