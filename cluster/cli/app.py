@@ -84,6 +84,15 @@ def main() -> int:
             raise
         where = "the disk of the output" if error.filename is None else error.filename
         print(f"error: {where}: {error.strerror}", file=sys.stderr)
+        _give_up_output()
     except click.Abort:
         return 1
     return 2
+
+
+def _give_up_output() -> None:
+    """Drop what cannot be printed: it would fail once more at the interpreter's end, with other lines and exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -159,9 +159,13 @@ print("error: last", file=sys.stderr)
     assert (tmp_path / "log").read_text() == "warning: first\nerror: last\n"
 
 
-def test_output_onto_a_full_disk_is_one_line() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_onto_a_full_disk_is_one_line(unbuffered: str) -> None:
+    around = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-m", "cluster", "toggles"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=around, check=False
+        )
     assert done.stderr == "error: the disk of the output: No space left on device\n"
     assert done.returncode == 2
