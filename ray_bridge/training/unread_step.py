@@ -27,7 +27,7 @@ class Mark:
         self._event = torch.cuda.Event(enable_timing=True) if device.type == "cuda" else None
         self._at = time.monotonic()
         if self._event is not None:
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(device))
 
     def wait(self) -> None:
         """Wait until the device has reached it."""
