@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from bridge_common.errors import UserError
+from bridge_common.errors import UserError, reason_of
 from bridge_common.paths import path_problem, text_problem
 
 
@@ -150,8 +150,6 @@ def require_function(option: str, reference: str) -> Callable[..., Any]:
     try:
         value = getattr(importlib.import_module(module), function) if module and function else None
     except (Exception, SystemExit) as error:  # a script may end the process where it is imported
-        from ray_bridge.config.plugins import reason_of
-
         raise UserError(f"{option} {reference}: {reason_of(error)}; give MODULE:FUNCTION") from error
     if not callable(value):
         raise UserError(f"{option} {reference}: it is no function; give MODULE:FUNCTION")

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bridge_common.errors import UserError
+from bridge_common.errors import UserError, reason_of
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
@@ -41,15 +41,6 @@ def import_plugin(module: str) -> ModuleType:
         raise UserError(
             f"plug-in {module} cannot be imported on {socket.gethostname()} ({reason}): {remedy}"
         ) from error
-
-
-def reason_of(error: BaseException) -> str:
-    """Return in one line what went wrong in code of others: the error's type, and the first line of what it says."""
-    try:
-        said = str(error).strip().splitlines()
-    except Exception:  # its own method fails
-        said = []
-    return f"{type(error).__name__}: {said[0]}" if said else type(error).__name__
 
 
 def import_plugins(record: Mapping[str, Any]) -> None:

@@ -59,14 +59,6 @@ class Work:
         return Work(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
 
-@dataclass(frozen=True, kw_only=True)
-class _FixedBatches:
-    """Batches under `batch_invariant`, and the rows in all of them, those without text included."""
-
-    batches: float
-    rows: float
-
-
 class JobWork:
     """The work of the stages of a job.
 
@@ -197,21 +189,21 @@ class JobWork:
         batches = max(1.0, rows * kv_bytes(shape, slots, size) / self._free(size)) if self.graphed else 1.0
         if not self.graphed:
             batches = -(-rows // min(self.run.eval_batch_size, max(1, rows)))
-        shaped = None
+        passes, decoded = 0.0, rows
+        weights = (shape.layers * layer_weights(shape) + shape.vocabulary * shape.hidden) * size
         if fixed:
             longest = cached + -(-slots // FIXED_BUCKET) * FIXED_BUCKET
             fused = shape.fused and (by_source or spec.target_precision == "full")
             graphs = self.graphed and (fused or shape.attends_fully(longest)) and not (soft and spec.writes_cache)
-            shaped = _fixed_batches(rows, graphs=graphs)
-        batches = batches if shaped is None else shaped.batches
-        steps = batches * spec.max_new_tokens
-        kv = rows * written * kv_bytes(shape, 1, size) * (length + written / 2) + steps * kv_bytes(shape, cached, size)
-        weights = (shape.layers * layer_weights(shape) + shape.vocabulary * shape.hidden) * size
-        passes, decoded = 0.0, rows
-        if shaped is not None:  # prompts are read one by one, by the target and for soft tokens by the source
-            passes, decoded = rows * weights, shaped.rows
+            # Full batches with graphs, their rows without text included, else of one row.
+            batches = float(-(-rows // FIXED_ROWS)) if graphs else rows
+            decoded = batches * FIXED_ROWS if graphs else rows
+            # Prompts are read one by one, by the target and for soft tokens by the source.
+            passes = rows * weights
             if condition in TRANSLATED:
                 passes += rows * self.source_layers * layer_weights(self.source) * size
+        steps = batches * spec.max_new_tokens
+        kv = rows * written * kv_bytes(shape, 1, size) * (length + written / 2) + steps * kv_bytes(shape, cached, size)
         return Work(
             read_flops=rows * reading,
             decode_flops=decoded * decoding,
@@ -298,14 +290,6 @@ class JobWork:
         spec = self.spec
         count = len(spec.adapter_layers) or max(1, self.target.layers // 2)
         return count * adapter_flops(self.target.hidden, spec.hidden_size, spec.soft_tokens, tokens, passes)
-
-
-def _fixed_batches(rows: float, *, graphs: bool) -> _FixedBatches:
-    """Return the batches of fixed shapes in which rows are decoded: full ones with graphs, else of one row."""
-    if not graphs:
-        return _FixedBatches(batches=rows, rows=rows)
-    batches = float(-(-rows // FIXED_ROWS))
-    return _FixedBatches(batches=batches, rows=batches * FIXED_ROWS)
 
 
 def _whole(value: float) -> int:

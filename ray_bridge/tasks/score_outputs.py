@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from bridge_common.errors import UserError
-from ray_bridge.config.plugins import reason_of
+from bridge_common.errors import UserError, reason_of
 from ray_bridge.distributed import Worker
 from ray_bridge.tasks.task import Example, Score, Task
 
