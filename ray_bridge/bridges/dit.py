@@ -1,16 +1,20 @@
 """The diffusion-transformer bridge (DiT, Peebles & Xie 2023): a flow over K slots, conditioned on source states."""
 
-from typing import Any, Literal, Self
+from collections.abc import Sequence
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ray_bridge.bridges.conditioner import Conditioner
-from ray_bridge.bridges.layers import Attention, ExactScale, modulate, position_embedding, time_embedding
-from ray_bridge.bridges.rectified_flow import flow_error, sample
+from ray_bridge.bridges.layers import Attention, ExactScale, ResidualStream, position_embedding, time_embedding
+from ray_bridge.bridges.rectified_flow import euler_step, flow_error, on_path, sample, squared_error
 from ray_bridge.bridges.whitening import Moments
 from ray_bridge.config.spec import JobSpec
+
+COMPUTING = ("forward", "flow_loss", "conditioned_on", "predict", "modulations", "modulated")
+"""Methods of `DiTBridge` that say what soft tokens and flow loss are."""
 
 
 class Block(nn.Module):
@@ -32,28 +36,23 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, condition: Tensor, context: Tensor | None, mask: Tensor) -> Tensor:
-        """Apply the block.
+    def forward(self, stream: ResidualStream, changes: Tensor, context: Tensor | None, mask: Tensor) -> None:
+        """Apply the block to the residual stream of K slots.
 
         Args:
-            x: (B, K, w).
-            condition: (B, w).
+            stream: of B examples.
+            changes: (B, num_modulations * w), what `modulation` makes of the condition.
             context: (B, S, w) source tokens, None without `cross`.
             mask: (B, S), 1 on tokens that may be read.
-
-        Returns:
-            (B, K, w).
         """
-        width = x.shape[-1:]
-        changes = self.modulation(F.silu(condition)).chunk(self.num_modulations, -1)  # num_modulations x (B, w)
+        parts = changes.chunk(self.num_modulations, -1)  # num_modulations x (B, w)
         if self.cross is not None:
-            shift, scale, gate = changes[6:]
-            y = self.cross(modulate(F.layer_norm(x, width), shift, scale), context, mask)  # (B, K, w)
-            x = x + gate[:, None] * y
-        shift, scale, gate = changes[:3]
-        x = x + gate[:, None] * self.attention(modulate(F.layer_norm(x, width), shift, scale))  # (B, K, w)
-        shift, scale, gate = changes[3:6]
-        return x + gate[:, None] * self.mlp(modulate(F.layer_norm(x, width), shift, scale))  # (B, K, w)
+            shift, scale, gate = parts[6:]
+            stream.add(gate, self.cross(stream.read(shift, scale), context, mask))
+        shift, scale, gate = parts[:3]
+        stream.add(gate, self.attention(stream.read(shift, scale)))
+        shift, scale, gate = parts[3:6]
+        stream.add(gate, self.mlp(stream.read(shift, scale)))
 
 
 class DiTBridge(nn.Module):
@@ -94,7 +93,7 @@ class DiTBridge(nn.Module):
         guidance: float,
     ) -> None:
         super().__init__()
-        self.steps, self.prediction, self.guidance, self.cross = steps, prediction, guidance, cross
+        self.steps, self.prediction, self.guidance, self.cross, self.heads = steps, prediction, guidance, cross, heads
         self.conditioner = Conditioner(source_size, width, pooling, heads, sequence=cross)
         self.null = nn.Parameter(torch.zeros(width))  # the condition of rows without one
         self.enter = nn.Linear(target_size, width)
@@ -149,12 +148,12 @@ class DiTBridge(nn.Module):
         """
         tokens, pooled = self.conditioner(states, mask)  # (B, S, w), (B, w)
         tokens = tokens + position_embedding(tokens) if self.cross and tokens is not None else None  # (B, S, w)
-        if dropped is not None:
-            null = self.null.to(pooled.dtype)  # (w,)
-            pooled = torch.where(dropped[:, None], null, pooled)  # (B, w)
-            if tokens is not None:
-                tokens = torch.where(dropped[:, None, None], null, tokens)  # (B, S, w)
-        return ConditionedNetwork(self, tokens, mask, pooled)
+        return ConditionedNetwork(self, tokens, mask, pooled).without_condition_in(dropped)
+
+    def modulations(self, t: Tensor, pooled: Tensor) -> list[Tensor]:
+        """Return what times (B,) and conditions (B, w) change in each block and in the last layer, (B, n * w) each."""
+        condition = F.silu(pooled + self.time(time_embedding(t, pooled.shape[-1])))  # (B, w)
+        return [*(cast(Block, block).modulation(condition) for block in self.blocks), self.final(condition)]
 
     def predict(self, x: Tensor, t: Tensor, tokens: Tensor | None, mask: Tensor, pooled: Tensor) -> Tensor:
         """Evaluate the network once.
@@ -169,12 +168,14 @@ class DiTBridge(nn.Module):
         Returns:
             (B, K, d_t), x1 or velocity.
         """
-        condition = pooled + self.time(time_embedding(t, pooled.shape[-1]))  # (B, w)
-        y = self.enter(x) + self.slots  # (B, K, w)
-        for block in self.blocks:
-            y = block(y, condition, tokens, mask)
-        shift, scale = self.final(F.silu(condition)).chunk(2, -1)  # (B, w) each
-        output = self.head(modulate(F.layer_norm(y, y.shape[-1:]), shift, scale))  # (B, K, d_t)
+        return self.modulated(x, self.modulations(t, pooled), tokens, mask)
+
+    def modulated(self, x: Tensor, changes: Sequence[Tensor], tokens: Tensor | None, mask: Tensor) -> Tensor:
+        """Evaluate the network once, as `predict`, with the `modulations` of its B rows."""
+        stream = ResidualStream(self.enter(x) + self.slots, self.heads)
+        for block, of_block in zip(self.blocks, changes, strict=False):
+            block(stream, of_block, tokens, mask)
+        output = self.head(stream.read(*changes[-1].chunk(2, -1)))  # (B, K, d_t)
         return output if self.prior is None else output + self.prior
 
     def forward(self, states: Tensor, mask: Tensor, noise: Tensor, dropped: Tensor | None = None) -> Tensor:
@@ -206,6 +207,45 @@ class DiTBridge(nn.Module):
         """Return the flow-matching error of each row, (B,), for data (B, K, d_t) at unit RMS; see `flow_error`."""
         return flow_error(self.conditioned_on(states, mask, dropped), data, noise, times, self.prediction)
 
+    def soft_and_flow_loss(
+        self,
+        states: Tensor,
+        mask: Tensor,
+        start: Tensor,
+        data: Tensor,
+        noise: Tensor,
+        times: Tensor,
+        dropped: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Compute what `forward` makes of start (B, K, d_t), and `flow_loss`, by N instead of N + 1 evaluations.
+
+        The flow's prediction needs nothing of the sampler. So it is evaluated beside the sampler's first step, in one
+        batch, and the modulations of all evaluations are computed in one product each. Under guidance, and for a
+        subclass that computes any of it in its own way, both are computed one after the other.
+        """
+        own = any(getattr(type(self), name) is not getattr(DiTBridge, name) for name in COMPUTING)
+        if own or self.guidance != 1:
+            return self(states, mask, start), self.flow_loss(states, mask, data, noise, times, dropped)
+        sampled = self.conditioned_on(states, mask)
+        flowing = sampled.without_condition_in(dropped)
+        rows, steps, data = len(start), self.steps, data.detach()
+        sampler_times = torch.arange(steps, dtype=times.dtype, device=times.device) / steps  # (N,)
+        at = sampler_times.repeat_interleave(rows, output_size=steps * rows)  # (N B,)
+        t = torch.cat([at[:rows], times, at[rows:]])  # ((N + 1) B,)
+        pooled = torch.cat([sampled.pooled, flowing.pooled, sampled.pooled.repeat(steps - 1, 1)])  # ((N + 1) B, w)
+        sizes = [2 * rows, *[rows] * (steps - 1)]
+        changes = list(zip(*(part.split(sizes) for part in self.modulations(t, pooled)), strict=True))
+        tokens = None
+        if sampled.tokens is not None and flowing.tokens is not None:
+            tokens = torch.cat([sampled.tokens, flowing.tokens])  # (2 B, S, w)
+        both = torch.cat([start, on_path(data, noise, times)])  # (2 B, K, d_t)
+        output, predicted = self.modulated(both, changes[0], tokens, mask.repeat(2, 1)).split(rows)  # (B, K, d_t) each
+        x = euler_step(start, output, 0, steps, self.prediction)  # (B, K, d_t)
+        for i in range(1, steps):
+            output = self.modulated(x, changes[i], sampled.tokens, mask)  # (B, K, d_t)
+            x = euler_step(x, output, i, steps, self.prediction)  # (B, K, d_t)
+        return self.scale(x), squared_error(predicted, data, noise, self.prediction)
+
 
 class CrossAttendingDiT(DiTBridge):
     """A DiT whose slots also attend to every token of the source."""
@@ -231,3 +271,12 @@ class ConditionedNetwork:
         null = self.bridge.null.to(self.pooled.dtype)
         tokens = None if self.tokens is None else null.expand_as(self.tokens)
         return ConditionedNetwork(self.bridge, tokens, self.mask, null.expand_as(self.pooled))
+
+    def without_condition_in(self, dropped: Tensor | None) -> "ConditionedNetwork":
+        """Return the same network with the null condition in some rows, (B,) bool."""
+        if dropped is None:
+            return self
+        null = self.bridge.null.to(self.pooled.dtype)  # (w,)
+        pooled = torch.where(dropped[:, None], null, self.pooled)  # (B, w)
+        tokens = None if self.tokens is None else torch.where(dropped[:, None, None], null, self.tokens)  # (B, S, w)
+        return ConditionedNetwork(self.bridge, tokens, self.mask, pooled)

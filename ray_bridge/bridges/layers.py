@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ray_bridge.gpu.kernels import adaptive_norm
 from ray_bridge.gpu.sdpa import attend
 
 
@@ -20,6 +21,38 @@ def time_embedding(t: Tensor, width: int) -> Tensor:
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Shift and scale normalised activations (adaLN): x (B, K, w), shift and scale (B, w) -> (B, K, w)."""
     return x * (1 + scale[:, None]) + shift[:, None]
+
+
+class ResidualStream:
+    """The slots' states between the sub-layers of a DiT, with the last sub-layer's update that is still to be added.
+
+    Under autocast on a GPU adding it and reading the next sub-layer's input are one kernel.
+
+    Args:
+        x: (B, K, w).
+        heads: attention heads of the network.
+    """
+
+    def __init__(self, x: Tensor, heads: int) -> None:
+        self._x, self._heads = x, heads
+        self._update: Tensor | None = None
+        self._gate: Tensor | None = None
+
+    def read(self, shift: Tensor, scale: Tensor) -> Tensor:
+        """Return the normalised and modulated states, with shift and scale (B, w) -> (B, K, w)."""
+        x, update, gate, self._update, self._gate = self._x, self._update, self._gate, None, None
+        if x.is_cuda and torch.is_autocast_enabled("cuda"):
+            dtype, width = torch.get_autocast_dtype("cuda"), x.shape[-1]
+            if adaptive_norm.usable(x.device, dtype, self._heads, self._heads, width // self._heads):
+                self._x, y = adaptive_norm.add_and_modulate(x, update, gate, shift, scale, dtype)
+                return y
+        if update is not None and gate is not None:
+            self._x = x = x + gate[:, None] * update  # (B, K, w)
+        return modulate(F.layer_norm(x, x.shape[-1:]), shift, scale)  # (B, K, w)
+
+    def add(self, gate: Tensor, update: Tensor) -> None:
+        """Add gate (B, w) times a sub-layer's update (B, K, w)."""
+        self._gate, self._update = gate, update
 
 
 class Attention(nn.Module):

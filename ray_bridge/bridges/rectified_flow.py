@@ -28,11 +28,15 @@ def sample(network: Network, noise: Tensor, steps: int, prediction: Literal["x1"
     """
     x = noise  # (B, K, d)
     for i in range(steps):
-        t = i / steps
-        output = network(x, torch.full((len(x),), t, dtype=x.dtype, device=x.device))  # (B, K, d)
-        velocity = (output - x) / (1 - t) if prediction == "x1" else output  # (B, K, d)
-        x = x + velocity / steps
+        output = network(x, torch.full((len(x),), i / steps, dtype=x.dtype, device=x.device))  # (B, K, d)
+        x = euler_step(x, output, i, steps, prediction)  # (B, K, d)
     return x
+
+
+def euler_step(x: Tensor, output: Tensor, i: int, steps: int, prediction: Literal["x1", "velocity"]) -> Tensor:
+    """Return x, (B, K, d), at t = (i + 1) / steps, from x at t = i / steps and the network's prediction there."""
+    velocity = (output - x) / (1 - i / steps) if prediction == "x1" else output  # (B, K, d)
+    return x + velocity / steps
 
 
 def flow_error(
@@ -51,7 +55,16 @@ def flow_error(
         (B,), mean over K and d.
     """
     data = data.detach()
+    return squared_error(network(on_path(data, noise, times), times), data, noise, prediction)
+
+
+def on_path(data: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    """Return x_t, (B, K, d), on the straight path from noise (B, K, d) to data (B, K, d) at times (B,)."""
     at = times[:, None, None]  # (B, 1, 1)
-    output = network((1 - at) * noise + at * data, times)  # (B, K, d)
+    return (1 - at) * noise + at * data
+
+
+def squared_error(output: Tensor, data: Tensor, noise: Tensor, prediction: Literal["x1", "velocity"]) -> Tensor:
+    """Return the mean squared error, (B,), of a prediction on the path from noise to data, (B, K, d) each."""
     truth = data if prediction == "x1" else data - noise  # (B, K, d)
     return (output - truth).pow(2).mean((1, 2))  # (B,)

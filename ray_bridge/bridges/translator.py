@@ -233,6 +233,18 @@ class TranslatorModule(nn.Module):
             raise ValueError("this bridge is no flow")
         return self.flow.flow_loss(*self._bridge_states(*inputs), data, noise, times, dropped)
 
+    def soft_and_flow_error(
+        self, start: Tensor, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None, *inputs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `sample` makes of start (B, K, d_t) without dropping, and `flow_error`, with fewer evaluations.
+
+        Raises:
+            ValueError: if the bridge is no flow.
+        """
+        if self.flow is None:
+            raise ValueError("this bridge is no flow")
+        return self.flow.soft_and_flow_loss(*self._bridge_states(*inputs), start, data, noise, times, dropped)
+
     @property
     def initialisation(self) -> dict[str, float]:
         """Metrics of how the translator was initialised, by name."""

@@ -91,34 +91,62 @@ class FusedBody:
             (B, T, d) before the final norm.
         """
         autocast = torch.is_autocast_enabled(x.device.type)
+        y: Tensor | None = None  # (B, T, d), what is still to be added to x: the next norm's kernel does it
         with torch.autocast(x.device.type, enabled=False):
             angles = self.angles(x, positions)  # (B, T, D) twice each
             for i, layer in enumerate(self.layers[:stop]):
                 own = angles[layer.rotary]
                 if recompute and torch.is_grad_enabled() and self.shards is not None:
-                    x = run_again(partial(self.layer, i, layer, angles=own, attend=attend), x, self.shards)
+                    x = run_again(partial(self.whole_layer, i, layer, angles=own, attend=attend), x, self.shards)
                 elif recompute and torch.is_grad_enabled():
-                    x = checkpoint(self.layer, i, layer, x, own, attend, use_reentrant=False, preserve_rng_state=False)
+                    x = checkpoint(
+                        self.whole_layer, i, layer, x, own, attend, use_reentrant=False, preserve_rng_state=False
+                    )
                 else:
-                    x = self.layer(i, layer, x, own, attend)
+                    x, y = self.layer(i, layer, x, y, own, attend)
                 if context is not None:
+                    x, y = x if y is None else x + y, None
                     with torch.autocast(x.device.type, enabled=autocast):
                         x = context.apply(i + 1, x)
-        return x
+            return x if y is None else x + y
 
-    def layer(self, i: int, layer: FusedLayer, x: Tensor, angles: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+    def whole_layer(
+        self, i: int, layer: FusedLayer, x: Tensor, angles: tuple[Tensor, Tensor], attend: Attend
+    ) -> Tensor:
         """Run one layer, (B, T, d) -> (B, T, d)."""
+        x, y = self.layer(i, layer, x, None, angles, attend)
+        return x + y
+
+    def layer(
+        self,
+        i: int,
+        layer: FusedLayer,
+        x: Tensor,
+        y: Tensor | None,
+        angles: tuple[Tensor, Tensor],
+        attend: Attend,
+    ) -> tuple[Tensor, Tensor]:
+        """Run one layer on x + y, (B, T, d) each, y None for nothing; return two tensors whose sum is its output."""
         B, T, _ = x.shape
         kernels = self.uses_kernels(x)
-        qkv = F.linear(self.enter(layer.norm(x)), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
+        x, normed = self.add_norm(x, y, layer.norm, kernels=kernels)
+        qkv = F.linear(self.enter(normed), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
         qkv = self.norm_heads(layer, qkv.view(B, T, -1, self.head_dim))  # (B, T, h + 2 h_kv, D)
         rotated = layer_kernels.rotate if kernels and self.whole_heads else rotate
         y = attend(i, *rotated(qkv, *angles, attend.prefix_states(i), self.kv_heads))  # (B, T, h, D)
         y = layer.out(y.reshape(B, T, -1))  # (B, T, d)
-        x = x + (y if layer.after_attention is None else layer.after_attention(y))  # (B, T, d)
-        gate_up = F.linear(self.enter(layer.mlp_norm(x)), layer.gate_up, layer.gate_up_bias)  # (B, T, 2 m)
+        y = y if layer.after_attention is None else layer.after_attention(y)
+        x, normed = self.add_norm(x, y, layer.mlp_norm, kernels=kernels)
+        gate_up = F.linear(self.enter(normed), layer.gate_up, layer.gate_up_bias)  # (B, T, 2 m)
         y = layer.down(self.gated(gate_up, kernels=kernels))  # (B, T, d)
-        return x + (y if layer.after_mlp is None else layer.after_mlp(y))  # (B, T, d)
+        return x, y if layer.after_mlp is None else layer.after_mlp(y)
+
+    def add_norm(self, x: Tensor, y: Tensor | None, norm: Norm, *, kernels: bool) -> tuple[Tensor, Tensor]:
+        """Return x + y, (B, T, d) each, y None for nothing, and its norm, (B, T, d)."""
+        if kernels:
+            return layer_kernels.add_norm(x, y, norm.weight, norm.eps)
+        x = x if y is None else x + y
+        return x, norm(x)
 
     def enter(self, x: Tensor) -> Tensor:
         """Return what a product that is cut by its outputs reads, (..., d); see `ShardGroup.enter`."""

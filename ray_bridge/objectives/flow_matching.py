@@ -10,9 +10,4 @@ def flow(step: StepContext) -> Term:
     """
     if step.translator.flow is None or step.spec.flow_teacher == "none":
         return empty_term(step.soft)
-    if step.spec.flow_teacher == "question":
-        data = step.question_slots  # (B, K, d_t)
-    else:
-        data = step.text_slots([item.text_row.answer for item in step.items])  # (B, K, d_t)
-    error = step.passes.flow_error(step.bridge_inputs, data, step.noise("flow"), step.times(), step.dropped)  # (B,)
-    return Term(total=error.sum(), count=len(error))
+    return Term(total=step.flow_error.sum(), count=len(step.items))

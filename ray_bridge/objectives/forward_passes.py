@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ray_bridge.bridges.dit import Block
 from ray_bridge.bridges.translator import TranslatorModule
+from ray_bridge.gpu.convert import convert_together
 from ray_bridge.gpu.cuda_graphs import GraphedCalls
 from ray_bridge.inputs.layout import Batch
 from ray_bridge.inputs.source_batch import SourceBatch
@@ -55,8 +57,10 @@ class ForwardPasses:
         self.translator, self.target, self.recompute_above = translator, target, recompute_above
         self.graphed = target.device.type == "cuda" if graphed is None else graphed
         self.parameters = {name: p for name, p in translator.named_parameters() if p.requires_grad}
+        names = [name for name in _weights_of_products(translator) if name in self.parameters]
+        self._of_products = [f"translator.{name}" for name in names]
         # Each holds its memory from its forward pass to its backward pass, so each has a pool of its own.
-        self.graphs = {name: GraphedCalls() for name in ("soft", "flow", "student", "teacher")}
+        self.graphs = {name: GraphedCalls() for name in ("soft", "student", "teacher")}
 
     def pause(self, paused: bool) -> None:
         """Set whether to run eagerly for now: the backward pass of a graph can be taken only once."""
@@ -73,7 +77,7 @@ class ForwardPasses:
         return self.recompute_above is not None and rows * length > self.recompute_above
 
     def bridge_inputs(self, source: SourceBatch) -> tuple[Tensor, ...]:
-        """Return what `soft` and `flow_error` read of a batch; see `TranslatorModule.bridge_inputs`."""
+        """Return what a bridge reads of a batch; see `TranslatorModule.bridge_inputs`."""
         return self.translator.bridge_inputs(source, _source_bucket if self.graphed else int)
 
     def soft(self, bridge_inputs: tuple[Tensor, ...], noise: Tensor) -> Tensor:
@@ -86,17 +90,30 @@ class ForwardPasses:
             return sample(noise, *bridge_inputs)
         return self._with_translator("soft", sample, (noise, *bridge_inputs))
 
-    def flow_error(
-        self, bridge_inputs: tuple[Tensor, ...], data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None
-    ) -> Tensor:
-        """Return the flow loss of each row, (B,), for data (B, K, d_t) at unit RMS."""
-        none = dropped is None
+    def soft_and_flow_error(
+        self,
+        bridge_inputs: tuple[Tensor, ...],
+        start: Tensor,
+        data: Tensor,
+        noise: Tensor,
+        times: Tensor,
+        dropped: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return `soft` from the noise `start`, and each row's flow loss, (B,), for data (B, K, d_t) at unit RMS."""
+        none, shape = dropped is None, start.shape
 
-        def error(data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor, *bridge_inputs: Tensor) -> Tensor:
-            return self.translator.flow_error(data, noise, times, None if none else dropped, *bridge_inputs)
+        def both(
+            start: Tensor, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor, *bridge_inputs: Tensor
+        ) -> Tensor:
+            soft, error = self.translator.soft_and_flow_error(
+                start, data, noise, times, None if none else dropped, *bridge_inputs
+            )
+            return torch.cat([soft.flatten(), error])  # (B K d_t + B,): a graph has one value
 
         rows = torch.zeros(len(data), dtype=torch.bool, device=data.device) if dropped is None else dropped
-        return self._with_translator("flow", error, (data, noise, times, rows, *bridge_inputs))
+        value = self._with_translator("soft", both, (start, data, noise, times, rows, *bridge_inputs))
+        soft, error = value.split([start.numel(), len(start)])
+        return soft.view(shape), error
 
     def hidden(self, batch: Batch) -> Tensor:
         """Return the target's last hidden states of a right-padded batch, (B, L' >= L, d_t)."""
@@ -124,6 +141,10 @@ class ForwardPasses:
 
         def call(inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
             given = dict(zip((f"translator.{n}" for n in self.parameters), parameters, strict=True))
+            if torch.is_autocast_enabled("cuda") and self._of_products:
+                weights = [given[name] for name in self._of_products]
+                halves = convert_together(weights, torch.get_autocast_dtype("cuda"))
+                given |= dict(zip(self._of_products, halves, strict=True))
             with _autocast_cache():
                 return torch.func.functional_call(caller, given, tuple(inputs))
 
@@ -132,6 +153,12 @@ class ForwardPasses:
 
 def _source_bucket(length: int) -> int:
     return -(-length // SOURCE_BUCKET) * SOURCE_BUCKET
+
+
+def _weights_of_products(translator: TranslatorModule) -> list[str]:
+    """Return the names of the DiT blocks' weights and biases, all of which are used in products alone."""
+    blocks = [(name, module) for name, module in translator.named_modules() if type(module) is Block]
+    return [f"{name}.{own}" for name, block in blocks for own, _ in block.named_parameters()]
 
 
 class _Caller(nn.Module):

@@ -61,6 +61,7 @@ class StepContext:
         worker: this process among its peers.
         passes: how forward passes run; eagerly by default.
         teacher_answers: the teacher's states of the answers, or None to run the teacher in this step.
+        with_flow: whether the flow's error will be asked for, too: then a GPU evaluates it beside the soft tokens.
     """
 
     def __init__(
@@ -73,11 +74,14 @@ class StepContext:
         worker: Worker,
         passes: ForwardPasses | None = None,
         teacher_answers: AnswerStates | None = None,
+        *,
+        with_flow: bool = False,
     ) -> None:
         self.spec, self.target, self.translator = spec, target, translator
         self.passes = passes or ForwardPasses(translator, target, graphed=False)
         self.source, self.step_key, self.worker = source, step_key, worker
         self.teacher_answers = teacher_answers
+        self._beside = with_flow and self.passes.graphed
         self.items: Sequence[Encoded] = source.items
 
     @cached_property
@@ -96,7 +100,32 @@ class StepContext:
     @cached_property
     def soft(self) -> Tensor:
         """Z, (B, K, d_t), from the same sampler as in evaluation, with its condition."""
-        return self.passes.soft(self.bridge_inputs, self.noise("sampler"))
+        return self._soft_and_flow_error[0] if self._beside else self.passes.soft(*self._sampling)
+
+    @cached_property
+    def flow_error(self) -> Tensor:
+        """The flow loss of each row, (B,), towards `flow_teacher`'s text; the bridge has to be a flow."""
+        if self._beside:
+            return self._soft_and_flow_error[1]
+        return self.translator.flow_error(*self._flow, *self.bridge_inputs)
+
+    @cached_property
+    def _soft_and_flow_error(self) -> tuple[Tensor, Tensor]:
+        data, noise, times, dropped = self._flow
+        return self.passes.soft_and_flow_error(*self._sampling, data, noise, times, dropped)
+
+    @property
+    def _sampling(self) -> tuple[tuple[Tensor, ...], Tensor]:
+        return self.bridge_inputs, self.noise("sampler")
+
+    @property
+    def _flow(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Data (B, K, d_t) and noise (B, K, d_t) of the flow, its times (B,), and the rows without condition."""
+        if self.spec.flow_teacher == "question":
+            data = self.question_slots
+        else:
+            data = self.text_slots([item.text_row.answer for item in self.items])
+        return data, self.noise("flow"), self.times(), self.dropped
 
     @cached_property
     def student(self) -> Batch:

@@ -229,6 +229,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.spec, self.step)
         self.passes.pause(measure_norms)  # each term's gradient norm takes a backward pass of its own
+        due = [term for term in self.terms if term.due(self.step)]
         context = StepContext(
             self.spec,
             self.pair.target,
@@ -238,9 +239,9 @@ class Trainer:
             self.rows,
             self.passes,
             teacher_answers=self.teacher_states(items),
+            with_flow=any(term.name == "flow" for term in due),
         )
         with self._autocast():
-            due = [term for term in self.terms if term.due(self.step)]
             losses = backward(context, due, self.parameters, term_norms=measure_norms, scale=self._loss_scale())
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.spec.clip_norm)

@@ -1,8 +1,8 @@
-"""Triton kernels of a frozen decoder layer, forward and backward: rotary embedding joined to the prefix, and SwiGLU.
+"""Triton kernels of a frozen decoder layer, forward and backward: rotary embedding, SwiGLU, and residual RMS norm.
 
-In PyTorch the rotation of queries and keys, the concatenation with a prefix's keys and values, and the gate are a dozen
-launches a layer and direction, each of which reads and writes all of its input. The layer's weights are frozen, so the
-backward pass needs nothing but what these kernels are given.
+In PyTorch the rotation of queries and keys, the concatenation with a prefix's keys and values, the gate, and the sums
+between norms are more than a dozen launches a layer and direction, each of which reads and writes all of its input. The
+layer's weights are frozen, so the backward pass needs nothing but what these kernels are given.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -115,6 +115,40 @@ if triton is not None:
         else:
             tl.store(out_ptr + row * width + d, (gate * sigmoid * up).to(out_ptr.dtype.element_ty), mask=ok)
 
+    @triton.jit
+    def _add_norm(x_ptr, y_ptr, w_ptr, sum_ptr, out_ptr, rstd_ptr, width, eps, ADD: tl.constexpr, BLOCK: tl.constexpr):
+        """Add y to one row of x if ADD, and take the RMS norm of the sum."""
+        row = tl.program_id(0).to(tl.int64)
+        d = tl.arange(0, BLOCK)
+        ok = d < width
+        x = tl.load(x_ptr + row * width + d, mask=ok, other=0.0).to(tl.float32)
+        if ADD:
+            x += tl.load(y_ptr + row * width + d, mask=ok, other=0.0).to(tl.float32)
+            x = x.to(sum_ptr.dtype.element_ty)
+            tl.store(sum_ptr + row * width + d, x, mask=ok)
+            x = x.to(tl.float32)
+        rstd = 1 / tl.sqrt(tl.sum(x * x, 0) / width + eps)
+        w = tl.load(w_ptr + d, mask=ok, other=0.0).to(tl.float32)
+        tl.store(out_ptr + row * width + d, (x * rstd * w).to(out_ptr.dtype.element_ty), mask=ok)
+        tl.store(rstd_ptr + row, rstd)
+
+    @triton.jit
+    def _add_norm_backward(
+        sum_ptr, w_ptr, rstd_ptr, dout_ptr, dsum_ptr, dx_ptr, width, ONWARDS: tl.constexpr, BLOCK: tl.constexpr
+    ):
+        """Take one row's gradient to the sum; ONWARDS if the sum itself is read later, too."""
+        row = tl.program_id(0).to(tl.int64)
+        d = tl.arange(0, BLOCK)
+        ok = d < width
+        rstd = tl.load(rstd_ptr + row)
+        normed = tl.load(sum_ptr + row * width + d, mask=ok, other=0.0).to(tl.float32) * rstd
+        slope = tl.load(dout_ptr + row * width + d, mask=ok, other=0.0).to(tl.float32)
+        slope *= tl.load(w_ptr + d, mask=ok, other=0.0).to(tl.float32)
+        dx = rstd * (slope - normed * (tl.sum(slope * normed, 0) / width))
+        if ONWARDS:
+            dx += tl.load(dsum_ptr + row * width + d, mask=ok, other=0.0).to(tl.float32)
+        tl.store(dx_ptr + row * width + d, dx.to(dx_ptr.dtype.element_ty), mask=ok)
+
 
 class _Rotate(torch.autograd.Function):
     @staticmethod
@@ -196,6 +230,54 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return _SwiGLU.apply(gate_up)
 
 
+class _AddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor | None, Tensor]:
+        ctx.set_materialize_grads(False)
+        x, width = x.contiguous(), x.shape[-1]
+        rows = x.numel() // width
+        total, out = x if y is None else torch.empty_like(x), torch.empty_like(x)
+        rstd = torch.empty(rows, dtype=torch.float32, device=x.device)
+        block = triton.next_power_of_2(width)
+        _add_norm[(rows,)](
+            x, x if y is None else y.contiguous(), weight, total, out, rstd, width, eps,
+            ADD=y is not None, BLOCK=block, num_warps=8,
+        )  # fmt: skip
+        ctx.save_for_backward(total, weight, rstd)
+        ctx.adds = y is not None
+        return total if ctx.adds else None, out
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        total, weight, rstd = ctx.saved_tensors
+        dsum, dout = grad_outputs
+        if dout is None:
+            return dsum, dsum if ctx.adds else None, None, None
+        dout, dsum, dx = dout.contiguous(), None if dsum is None else dsum.contiguous(), torch.empty_like(total)
+        width = total.shape[-1]
+        _add_norm_backward[(len(rstd),)](
+            total, weight, rstd, dout, dx if dsum is None else dsum, dx, width,
+            ONWARDS=dsum is not None, BLOCK=triton.next_power_of_2(width), num_warps=8,
+        )  # fmt: skip
+        return dx, dx if ctx.adds else None, None, None
+
+
+def add_norm(x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return x + y, or x itself if y is None, and its RMS norm (Zhang & Sennrich 2019), with gradients.
+
+    Args:
+        x: (..., d), the residual stream.
+        y: (..., d), what is added to it.
+        weight: (d,), frozen.
+        eps: added to the mean square.
+
+    Returns:
+        The sum (..., d), and the normed sum (..., d), which is rounded once.
+    """
+    total, out = _AddNorm.apply(x, y, weight, eps)
+    return x if total is None else total, out
+
+
 def reference_rotate(
     qkv: Tensor, cos: Tensor, sin: Tensor, prefix: tuple[Tensor, Tensor] | None, kv_heads: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -208,6 +290,12 @@ def reference_rotate(
     if prefix is not None:
         k, v = (torch.cat([x.expand(len(qkv), -1, -1, -1), y], 1) for x, y in zip(prefix, (k, v), strict=True))
     return q, k, v
+
+
+def reference_add_norm(x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Compute `add_norm` in PyTorch, with arguments and results of the same shapes."""
+    x = x if y is None else x + y
+    return x, F.rms_norm(x, (x.shape[-1],), weight, eps)
 
 
 @cache
@@ -251,4 +339,11 @@ def max_error(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: in
                 qkv,
             )
         compare(lambda x: (swiglu(x),), lambda x: (F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1],), gate_up)
+        w, both = draw(300), draw(2, B, T, 300)
+        for adds in (True, False):
+            compare(
+                lambda x, adds=adds: add_norm(x[0], x[1] if adds else None, w, 1e-5),
+                lambda x, adds=adds: reference_add_norm(x[0], x[1] if adds else None, w.float(), 1e-5),
+                both,
+            )
     return max(errors)

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from ray_bridge.gpu.kernels.verify import kernels_match, tl, triton
 
-FORWARD = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 3}
-QUERIES = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 3}
+FORWARD = {"BM": 64, "BN": 32, "num_warps": 4, "num_stages": 3}
+QUERIES = {"BM": 64, "BN": 32, "num_warps": 4, "num_stages": 2}
 KEYS = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
 """Rows (BM) and keys (BN) of a block, and launch options, for each of the three kernels."""
 

@@ -177,3 +177,75 @@ def _open_gates(bridge: DiTBridge) -> None:
     with torch.no_grad():
         for p in bridge.parameters():
             p.add_(torch.randn(p.shape, generator=generator) * 0.2)
+
+
+def beside(bridge: DiTBridge, dropped: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+    """Return soft tokens, flow loss and gradients, first computed one after the other and then together."""
+    bridge = bridge.double()
+    states, mask, start = inputs()
+    states, start, noise, data = states.double(), start.double(), start.flip(0).double(), torch.randn(3, 6, 20).double()
+    times = torch.tensor([0.1, 0.5, 0.8]).double()
+    separately = bridge(states, mask, start), bridge.flow_loss(states, mask, data, noise, times, dropped)
+    together = bridge.soft_and_flow_loss(states, mask, start, data, noise, times, dropped)
+    weights = torch.randn(start.shape, generator=torch.Generator().manual_seed(7)).double()
+
+    def with_gradients(soft: Tensor, error: Tensor) -> list[Tensor]:
+        loss = (soft * weights).sum() + 0.3 * error.sum()
+        gradients = torch.autograd.grad(loss, list(bridge.parameters()), allow_unused=True)
+        return [soft, error, *(torch.zeros(()) if g is None else g for g in gradients)]
+
+    return with_gradients(*separately), with_gradients(*together)
+
+
+def unsettled(bridge: DiTBridge) -> DiTBridge:
+    with torch.no_grad():
+        for parameter in bridge.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return bridge
+
+
+@pytest.mark.parametrize("dropped", [None, torch.tensor([False, True, False])], ids=["kept", "dropped"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"prediction": "velocity", "steps": 1},
+        {"pooling": "attention", "cross": True, "steps": 3},
+        {"cross": True},
+        {"guidance": 2.0},
+    ],
+    ids=str,
+)
+def test_the_flow_beside_the_sampler_is_the_flow_after_it(changes: dict[str, object], dropped: Tensor | None) -> None:
+    separately, together = beside(unsettled(make_bridge(**changes)), dropped)
+    for a, b in zip(separately, together, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def test_the_flow_takes_no_evaluation_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    bridge, rows = make_bridge(), []
+    modulated = DiTBridge.modulated
+    monkeypatch.setattr(DiTBridge, "modulated", lambda self, x, *rest: rows.append(len(x)) or modulated(self, x, *rest))
+    states, mask, noise = inputs()
+    bridge.soft_and_flow_loss(states, mask, noise, noise, noise, torch.rand(3))
+    assert rows == [6, 3, 3, 3]
+    rows.clear()
+    bridge(states, mask, noise)
+    bridge.flow_loss(states, mask, noise, noise, torch.rand(3))
+    assert rows == [3] * 5
+
+
+class Louder(DiTBridge):
+    """A bridge of one's own, whose soft tokens are twice as loud."""
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
+        return 2 * super().forward(*inputs, **named)
+
+
+def test_a_subclass_that_computes_its_own_way_does_so_beside_its_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, plain = unsettled(make_bridge()), make_bridge()
+    own.__class__ = Louder
+    plain.load_state_dict(own.state_dict())
+    separately, together = beside(own, None)
+    assert all(torch.equal(a, b) for a, b in zip(separately, together, strict=True))
+    torch.testing.assert_close(together[0], 2 * beside(plain, None)[1][0])

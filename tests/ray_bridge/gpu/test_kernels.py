@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 from ray_bridge.generation.kv_caches import FusedCache
-from ray_bridge.gpu.kernels import decode_step, fused_layer, prefix_attention, verify
+from ray_bridge.gpu.kernels import adaptive_norm, decode_step, fused_layer, prefix_attention, verify
 from ray_bridge.inputs.layout import Batch, assemble
 from ray_bridge.models.frozen_lm import FrozenLM
 from tests.support.decoding_rows import adapters_of, rows_of, soft_of
 from tests.support.model_pairs import save_checkpoint
 
 EACH = pytest.mark.parametrize(
-    "kernels", [decode_step, fused_layer, prefix_attention], ids=lambda kernels: kernels.__name__.rpartition(".")[2]
+    "kernels",
+    [adaptive_norm, decode_step, fused_layer, prefix_attention],
+    ids=lambda kernels: kernels.__name__.rpartition(".")[2],
 )
 interpreted = pytest.mark.skipif(verify.triton is None, reason="Triton is not installed")
 SCRIPT = """

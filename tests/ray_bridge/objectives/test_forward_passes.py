@@ -77,24 +77,27 @@ def test_the_bridge_reads_source_states_padded_to_128(frame: Frame) -> None:
     soft = [p.soft(p.bridge_inputs(source), noise) for p in (plain, padded)]
     torch.testing.assert_close(soft[0], soft[1], rtol=1e-4, atol=1e-5)
     for dropped in (None, torch.tensor([True, False, True])):
-        errors = [p.flow_error(p.bridge_inputs(source), data, noise, times, dropped) for p in (plain, padded)]
-        torch.testing.assert_close(errors[0], errors[1], rtol=1e-4, atol=1e-5)
-        (by_hand,) = [frame.translator.flow_error(data, noise, times, dropped, *frame.translator.bridge_inputs(source))]
-        torch.testing.assert_close(errors[0], by_hand)
+        by_hand = frame.translator.flow_error(data, noise, times, dropped, *frame.translator.bridge_inputs(source))
+        for p in (plain, padded):
+            again, error = p.soft_and_flow_error(p.bridge_inputs(source), noise, data, noise, times, dropped)
+            torch.testing.assert_close(again, soft[0], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(error, by_hand, rtol=1e-4, atol=1e-5)
 
 
 def test_each_pass_has_graphs_of_its_own_which_pause_and_go_together(frame: Frame) -> None:
     passes = ForwardPasses(frame.translator, frame.pair.target, graphed=True)
     step = frame.step(frame.items(2))
     inputs = passes.bridge_inputs(step.source)
-    passes.soft(inputs, step.noise("sampler"))
-    passes.flow_error(inputs, step.question_slots, step.noise("flow"), step.times(), None)
+    start = step.noise("sampler")
+    passes.soft(inputs, start)
+    passes.soft_and_flow_error(inputs, start, step.question_slots, step.noise("flow"), step.times(), None)
     passes.hidden(step.student)
     with torch.no_grad():
         passes.hidden(step.teacher)
         passes.hidden(step.teacher)
     calls = {name: graphs.eager_calls for name, graphs in passes.graphs.items()}
-    assert calls == {"soft": 1, "flow": 1, "student": 1, "teacher": 2}
+    assert calls == {"soft": 2, "student": 1, "teacher": 2}
+    assert set(passes.graphs["soft"]._calls.values()) == {1}, "graphs of their own"
     for paused in (True, False):
         passes.pause(paused)
         assert {graphs.paused for graphs in passes.graphs.values()} == {paused}
