@@ -22,7 +22,7 @@ from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.generation import kv_caches
 from ray_bridge.generation.statistics import DecodingStatistics
-from ray_bridge.gpu.kernels import decode_step, fused_layer, prefix_attention
+from ray_bridge.gpu.kernels import adaptive_norm, decode_step, fused_layer, prefix_attention
 from ray_bridge.inputs.layout import answer_row, assemble, common_prefix
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
@@ -134,6 +134,7 @@ class Bench:
             "decode": decode_step.max_error(*geometry),
             "layer": fused_layer.max_error(*geometry),
             "prefix attention": prefix_attention.max_error(*geometry),
+            "adaptive norm": adaptive_norm.max_error(*geometry),
         }
 
     def attention(self) -> Any:
@@ -162,6 +163,8 @@ class Bench:
                     for m, n, w, s in (
                         (128, 64, 8, 2),
                         (128, 128, 8, 2),
+                        (64, 32, 4, 2),
+                        (64, 32, 4, 3),
                         (64, 64, 4, 3),
                         (64, 128, 4, 2),
                         (64, 64, 4, 2),

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from ray_bridge.bridges.conditioner import Conditioner
 from ray_bridge.bridges.layers import Attention, ExactScale, ResidualStream, position_embedding, time_embedding
-from ray_bridge.bridges.rectified_flow import euler_step, flow_error, on_path, sample, squared_error
+from ray_bridge.bridges.rectified_flow import euler_step, flow_error, interpolate, sample, squared_error
 from ray_bridge.bridges.whitening import Moments
 from ray_bridge.config.spec import JobSpec
 
-COMPUTING = ("forward", "flow_loss", "conditioned_on", "predict", "modulations", "modulated")
-"""Methods of `DiTBridge` that say what soft tokens and flow loss are."""
+OVERRIDABLE = ("forward", "flow_loss", "conditioned_on", "predict", "modulations", "modulated")
+"""Methods that say what soft tokens and flow loss are: a subclass with one of its own computes them one by one."""
 
 
 class Block(nn.Module):
@@ -36,16 +36,16 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, stream: ResidualStream, changes: Tensor, context: Tensor | None, mask: Tensor) -> None:
+    def forward(self, stream: ResidualStream, modulations: Tensor, context: Tensor | None, mask: Tensor) -> None:
         """Apply the block to the residual stream of K slots.
 
         Args:
             stream: of B examples.
-            changes: (B, num_modulations * w), what `modulation` makes of the condition.
+            modulations: (B, num_modulations * w), what `modulation` makes of the condition.
             context: (B, S, w) source tokens, None without `cross`.
             mask: (B, S), 1 on tokens that may be read.
         """
-        parts = changes.chunk(self.num_modulations, -1)  # num_modulations x (B, w)
+        parts = modulations.chunk(self.num_modulations, -1)  # num_modulations x (B, w)
         if self.cross is not None:
             shift, scale, gate = parts[6:]
             stream.add(gate, self.cross(stream.read(shift, scale), context, mask))
@@ -151,9 +151,18 @@ class DiTBridge(nn.Module):
         return ConditionedNetwork(self, tokens, mask, pooled).without_condition_in(dropped)
 
     def modulations(self, t: Tensor, pooled: Tensor) -> list[Tensor]:
-        """Return what times (B,) and conditions (B, w) change in each block and in the last layer, (B, n * w) each."""
-        condition = F.silu(pooled + self.time(time_embedding(t, pooled.shape[-1])))  # (B, w)
-        return [*(cast(Block, block).modulation(condition) for block in self.blocks), self.final(condition)]
+        """Return the shifts, scales and gates of each block, and the shift and scale before the head.
+
+        Args:
+            t: (B,).
+            pooled: (B, w) condition.
+
+        Returns:
+            (B, num_modulations * w) a block, and (B, 2 w).
+        """
+        condition = pooled + self.time(time_embedding(t, pooled.shape[-1]))  # (B, w)
+        layers = [*(cast(Block, block).modulation for block in self.blocks), self.final]
+        return [layer(F.silu(condition)) for layer in layers]
 
     def predict(self, x: Tensor, t: Tensor, tokens: Tensor | None, mask: Tensor, pooled: Tensor) -> Tensor:
         """Evaluate the network once.
@@ -170,12 +179,12 @@ class DiTBridge(nn.Module):
         """
         return self.modulated(x, self.modulations(t, pooled), tokens, mask)
 
-    def modulated(self, x: Tensor, changes: Sequence[Tensor], tokens: Tensor | None, mask: Tensor) -> Tensor:
+    def modulated(self, x: Tensor, modulations: Sequence[Tensor], tokens: Tensor | None, mask: Tensor) -> Tensor:
         """Evaluate the network once, as `predict`, with the `modulations` of its B rows."""
         stream = ResidualStream(self.enter(x) + self.slots, self.heads)
-        for block, of_block in zip(self.blocks, changes, strict=False):
-            block(stream, of_block, tokens, mask)
-        output = self.head(stream.read(*changes[-1].chunk(2, -1)))  # (B, K, d_t)
+        for block, own in zip(self.blocks, modulations, strict=False):
+            block(stream, own, tokens, mask)
+        output = self.head(stream.read(*modulations[-1].chunk(2, -1)))  # (B, K, d_t)
         return output if self.prior is None else output + self.prior
 
     def forward(self, states: Tensor, mask: Tensor, noise: Tensor, dropped: Tensor | None = None) -> Tensor:
@@ -217,32 +226,47 @@ class DiTBridge(nn.Module):
         times: Tensor,
         dropped: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Compute what `forward` makes of start (B, K, d_t), and `flow_loss`, by N instead of N + 1 evaluations.
+        """Compute what `forward` makes of `start`, and `flow_loss`, in N batches of rows instead of N + 1.
 
-        The flow's prediction needs nothing of the sampler. So it is evaluated beside the sampler's first step, in one
-        batch, and the modulations of all evaluations are computed in one product each. Under guidance, and for a
-        subclass that computes any of it in its own way, both are computed one after the other.
+        The flow's prediction needs nothing of the sampler. So its rows are evaluated beside those of the sampler's
+        first step, and the modulations of all rows are one product a layer. Under guidance, and for a subclass that
+        computes any of it in its own way, both are computed one after the other.
+
+        Args:
+            states: (B, S, d_s).
+            mask: (B, S), 1 on tokens that may be read.
+            start: (B, K, d_t), standard normal, from which the sampler starts.
+            data: (B, K, d_t) at unit RMS.
+            noise: (B, K, d_t), standard normal, of the flow.
+            times: (B,), of the flow.
+            dropped: (B,) bool, rows whose flow gets the null condition, or None.
+
+        Returns:
+            Soft tokens (B, K, d_t) and the flow loss of each row, (B,).
         """
-        own = any(getattr(type(self), name) is not getattr(DiTBridge, name) for name in COMPUTING)
+        own = any(getattr(type(self), name) is not getattr(DiTBridge, name) for name in OVERRIDABLE)
         if own or self.guidance != 1:
             return self(states, mask, start), self.flow_loss(states, mask, data, noise, times, dropped)
         sampled = self.conditioned_on(states, mask)
         flowing = sampled.without_condition_in(dropped)
         rows, steps, data = len(start), self.steps, data.detach()
-        sampler_times = torch.arange(steps, dtype=times.dtype, device=times.device) / steps  # (N,)
-        at = sampler_times.repeat_interleave(rows, output_size=steps * rows)  # (N B,)
+        # In fp64 first: a GPU divides by a number as it multiplies by its inverse, and would miss i / N by a bit.
+        at = (torch.arange(steps, dtype=torch.float64, device=times.device) / steps).to(times.dtype)  # (N,)
+        at = at.repeat_interleave(rows, output_size=steps * rows)  # (N B,)
         t = torch.cat([at[:rows], times, at[rows:]])  # ((N + 1) B,)
         pooled = torch.cat([sampled.pooled, flowing.pooled, sampled.pooled.repeat(steps - 1, 1)])  # ((N + 1) B, w)
         sizes = [2 * rows, *[rows] * (steps - 1)]
-        changes = list(zip(*(part.split(sizes) for part in self.modulations(t, pooled)), strict=True))
+        modulations = list(zip(*(part.split(sizes) for part in self.modulations(t, pooled)), strict=True))
         tokens = None
         if sampled.tokens is not None and flowing.tokens is not None:
             tokens = torch.cat([sampled.tokens, flowing.tokens])  # (2 B, S, w)
-        both = torch.cat([start, on_path(data, noise, times)])  # (2 B, K, d_t)
-        output, predicted = self.modulated(both, changes[0], tokens, mask.repeat(2, 1)).split(rows)  # (B, K, d_t) each
+        both = torch.cat([start, interpolate(data, noise, times)])  # (2 B, K, d_t)
+        output, predicted = self.modulated(both, modulations[0], tokens, mask.repeat(2, 1)).split(
+            rows
+        )  # (B, K, d_t) each
         x = euler_step(start, output, 0, steps, self.prediction)  # (B, K, d_t)
         for i in range(1, steps):
-            output = self.modulated(x, changes[i], sampled.tokens, mask)  # (B, K, d_t)
+            output = self.modulated(x, modulations[i], sampled.tokens, mask)  # (B, K, d_t)
             x = euler_step(x, output, i, steps, self.prediction)  # (B, K, d_t)
         return self.scale(x), squared_error(predicted, data, noise, self.prediction)
 

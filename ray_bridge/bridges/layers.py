@@ -51,7 +51,9 @@ class ResidualStream:
         return modulate(F.layer_norm(x, x.shape[-1:]), shift, scale)  # (B, K, w)
 
     def add(self, gate: Tensor, update: Tensor) -> None:
-        """Add gate (B, w) times a sub-layer's update (B, K, w)."""
+        """Add gate (B, w) times a sub-layer's update (B, K, w), which `read` has to follow."""
+        if self._update is not None:
+            raise RuntimeError("the last update has not been read")
         self._gate, self._update = gate, update
 
 

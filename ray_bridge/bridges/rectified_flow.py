@@ -55,10 +55,10 @@ def flow_error(
         (B,), mean over K and d.
     """
     data = data.detach()
-    return squared_error(network(on_path(data, noise, times), times), data, noise, prediction)
+    return squared_error(network(interpolate(data, noise, times), times), data, noise, prediction)
 
 
-def on_path(data: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+def interpolate(data: Tensor, noise: Tensor, times: Tensor) -> Tensor:
     """Return x_t, (B, K, d), on the straight path from noise (B, K, d) to data (B, K, d) at times (B,)."""
     at = times[:, None, None]  # (B, 1, 1)
     return (1 - at) * noise + at * data

@@ -132,7 +132,7 @@ class TranslatorModule(nn.Module):
         return self.injection(soft, source.mask)
 
     def bridge_inputs(self, source: SourceBatch, rounded: Callable[[int], int] = int) -> tuple[Tensor, ...]:
-        """Return what `sample` and `flow_error` read, as tensors on the device; never part of a CUDA graph.
+        """Return what the bridge's passes read, as tensors on the device; never part of a CUDA graph.
 
         Args:
             source: the source's states of B prompts.
@@ -236,7 +236,7 @@ class TranslatorModule(nn.Module):
     def soft_and_flow_error(
         self, start: Tensor, data: Tensor, noise: Tensor, times: Tensor, dropped: Tensor | None, *inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what `sample` makes of start (B, K, d_t) without dropping, and `flow_error`, with fewer evaluations.
+        """Return what `sample` makes of start (B, K, d_t) without dropping, and `flow_error`, evaluated together.
 
         Raises:
             ValueError: if the bridge is no flow.

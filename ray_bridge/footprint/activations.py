@@ -8,6 +8,8 @@ from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.model_shape import ModelShape
 
 FP32 = 4
+RESIDUAL_NORMS = 2
+"""Norms a layer that read the residual stream, before attention and before the MLP."""
 
 
 def kept_bytes(shape: ModelShape, rows: int, length: int, *, past: int, size: int, kernels: bool, fused: bool) -> int:
@@ -25,8 +27,10 @@ def kept_bytes(shape: ModelShape, rows: int, length: int, *, past: int, size: in
     tokens, keys = rows * length, rows * (past + length)
     q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     wide = max(size, FP32)
-    # transformers computes norms in fp32, and so do Gemma's everywhere; each also keeps a factor for each token.
-    norms = shape.norms * (shape.hidden * (size if kernels and not shape.wide_norms else wide) + FP32)
+    # transformers computes norms in fp32, and so do Gemma's; each also keeps a factor for each token. The kernels of
+    # fused layers keep what they read: of Gemma's four norms a layer, those of the residual stream.
+    halves = 0 if not kernels else shape.norms if not shape.wide_norms else RESIDUAL_NORMS if fused else 0
+    norms = shape.norms * (shape.hidden * wide + FP32) - halves * shape.hidden * (wide - size)
     heads = 0
     if shape.head_norms:
         heads = (q + kv) * wide if size < FP32 and not kernels else (q + 2 * kv) * size

@@ -131,6 +131,7 @@ class FusedBody:
         kernels = self.uses_kernels(x)
         x, normed = self.add_norm(x, y, layer.norm, kernels=kernels)
         qkv = F.linear(self.enter(normed), layer.qkv, layer.qkv_bias)  # (B, T, (h + 2 h_kv) D)
+        del normed  # without gradient its memory is free for what follows
         qkv = self.norm_heads(layer, qkv.view(B, T, -1, self.head_dim))  # (B, T, h + 2 h_kv, D)
         rotated = layer_kernels.rotate if kernels and self.whole_heads else rotate
         y = attend(i, *rotated(qkv, *angles, attend.prefix_states(i), self.kv_heads))  # (B, T, h, D)
@@ -138,6 +139,7 @@ class FusedBody:
         y = y if layer.after_attention is None else layer.after_attention(y)
         x, normed = self.add_norm(x, y, layer.mlp_norm, kernels=kernels)
         gate_up = F.linear(self.enter(normed), layer.gate_up, layer.gate_up_bias)  # (B, T, 2 m)
+        del normed
         y = layer.down(self.gated(gate_up, kernels=kernels))  # (B, T, d)
         return x, y if layer.after_mlp is None else layer.after_mlp(y)
 

@@ -4,7 +4,7 @@ Rows of a batch differ in length, and each length is a shape of its own, for whi
 graphs are captured. So lengths are rounded up. The pads stand after the text, where no real token attends to them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -57,8 +57,9 @@ class ForwardPasses:
         self.translator, self.target, self.recompute_above = translator, target, recompute_above
         self.graphed = target.device.type == "cuda" if graphed is None else graphed
         self.parameters = {name: p for name, p in translator.named_parameters() if p.requires_grad}
-        names = [name for name in _weights_of_products(translator) if name in self.parameters]
-        self._of_products = [f"translator.{name}" for name in names]
+        self._places = _places(translator, self.parameters)
+        placed = list(self._places.values())
+        self._multiplied = [name for name in _weights_of_products(translator) if placed.count(name) == 1]
         # Each holds its memory from its forward pass to its backward pass, so each has a pool of its own.
         self.graphs = {name: GraphedCalls() for name in ("soft", "student", "teacher")}
 
@@ -137,16 +138,18 @@ class ForwardPasses:
         """Return `function(*inputs)`, which reads the translator's parameters."""
         if not self.graphed:
             return function(*inputs)
-        caller = _Caller(self.translator, function)
+        caller, device = _Caller(self.translator, function), self.target.device.type
 
         def call(inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> Tensor:
-            given = dict(zip((f"translator.{n}" for n in self.parameters), parameters, strict=True))
-            if torch.is_autocast_enabled("cuda") and self._of_products:
-                weights = [given[name] for name in self._of_products]
-                halves = convert_together(weights, torch.get_autocast_dtype("cuda"))
-                given |= dict(zip(self._of_products, halves, strict=True))
-            with _autocast_cache():
-                return torch.func.functional_call(caller, given, tuple(inputs))
+            given = dict(zip(self.parameters, parameters, strict=True))
+            if torch.is_autocast_enabled(device) and self._multiplied:
+                halves = convert_together([given[name] for name in self._multiplied], torch.get_autocast_dtype(device))
+                given |= dict(zip(self._multiplied, halves, strict=True))
+            placed = {f"translator.{place}": given[name] for place, name in self._places.items()}
+            with _autocast_cache(device):
+                # `tie_weights` would put a tensor that replaces a module's weight twice if the module has two names,
+                # and leave it there: `TranslatorModule.flow` is its `bridge`.
+                return torch.func.functional_call(caller, placed, tuple(inputs), tie_weights=False)
 
         return self.graphs[name](name, call, inputs, list(self.parameters.values()))
 
@@ -155,10 +158,27 @@ def _source_bucket(length: int) -> int:
     return -(-length // SOURCE_BUCKET) * SOURCE_BUCKET
 
 
+def _places(translator: TranslatorModule, parameters: Mapping[str, nn.Parameter]) -> dict[str, str]:
+    """Return the name of the parameter at each place that holds one: two modules may share a weight."""
+    names = {parameter: name for name, parameter in parameters.items()}
+    return {
+        f"{module_name}.{own}" if module_name else own: names[parameter]
+        for module_name, module in translator.named_modules()
+        for own, parameter in module.named_parameters(recurse=False)
+        if parameter in names
+    }
+
+
 def _weights_of_products(translator: TranslatorModule) -> list[str]:
-    """Return the names of the DiT blocks' weights and biases, all of which are used in products alone."""
-    blocks = [(name, module) for name, module in translator.named_modules() if type(module) is Block]
-    return [f"{name}.{own}" for name, block in blocks for own, _ in block.named_parameters()]
+    """Return the names of the weights and biases of the DiT blocks' products, which autocast would convert."""
+    return [
+        f"{block_name}.{name}.{own}"
+        for block_name, block in translator.named_modules()
+        if type(block) is Block
+        for name, module in block.named_modules()
+        if type(module) is nn.Linear
+        for own, _ in module.named_parameters()
+    ]
 
 
 class _Caller(nn.Module):
@@ -173,15 +193,15 @@ class _Caller(nn.Module):
 
 
 @contextmanager
-def _autocast_cache() -> Iterator[None]:
+def _autocast_cache(device: str) -> Iterator[None]:
     """Let autocast convert each weight to half precision once in the body, however often it is used.
 
     The training step turns that cache off, since a converted weight would outlive the graph that made it.
     """
-    if not torch.is_autocast_enabled("cuda"):
+    if not torch.is_autocast_enabled(device):
         yield
         return
-    with torch.autocast("cuda", torch.get_autocast_dtype("cuda"), cache_enabled=True):
+    with torch.autocast(device, torch.get_autocast_dtype(device), cache_enabled=True):
         torch.clear_autocast_cache()
         try:
             yield

@@ -81,7 +81,7 @@ class StepContext:
         self.passes = passes or ForwardPasses(translator, target, graphed=False)
         self.source, self.step_key, self.worker = source, step_key, worker
         self.teacher_answers = teacher_answers
-        self._beside = with_flow and self.passes.graphed
+        self._flow_with_soft = with_flow and self.passes.graphed
         self.items: Sequence[Encoded] = source.items
 
     @cached_property
@@ -100,12 +100,12 @@ class StepContext:
     @cached_property
     def soft(self) -> Tensor:
         """Z, (B, K, d_t), from the same sampler as in evaluation, with its condition."""
-        return self._soft_and_flow_error[0] if self._beside else self.passes.soft(*self._sampling)
+        return self._soft_and_flow_error[0] if self._flow_with_soft else self.passes.soft(*self._sampling)
 
     @cached_property
     def flow_error(self) -> Tensor:
         """The flow loss of each row, (B,), towards `flow_teacher`'s text; the bridge has to be a flow."""
-        if self._beside:
+        if self._flow_with_soft:
             return self._soft_and_flow_error[1]
         return self.translator.flow_error(*self._flow, *self.bridge_inputs)
 

@@ -210,7 +210,8 @@ def max_error(device: torch.device, dtype: torch.dtype, heads: int, _kv_heads: i
                     values = add_and_modulate(leaves[0], own_update, own_gate, shift, scale, dtype)
                 else:
                     values = reference(leaves[0], own_update, own_gate, shift, scale)
-                loss = (values[1].float() * waves[0]).sum() + (values[0].float() * waves[1]).sum() * goes_on
+                loss = (values[1].float() * waves[0]).sum()
+                loss = loss + (values[0].float() * waves[1]).sum() if goes_on else loss
                 leaves = leaves if adds else [leaves[0], leaves[2]]
                 results.append([*values, *torch.autograd.grad(loss, leaves)])
         errors += [float((a.float() - b).detach().norm() / b.detach().norm()) for a, b in zip(*results, strict=True)]

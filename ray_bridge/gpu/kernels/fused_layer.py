@@ -127,7 +127,7 @@ if triton is not None:
             x = x.to(sum_ptr.dtype.element_ty)
             tl.store(sum_ptr + row * width + d, x, mask=ok)
             x = x.to(tl.float32)
-        rstd = 1 / tl.sqrt(tl.sum(x * x, 0) / width + eps)
+        rstd = tl.rsqrt(tl.sum(x * x, 0) / width + eps)
         w = tl.load(w_ptr + d, mask=ok, other=0.0).to(tl.float32)
         tl.store(out_ptr + row * width + d, (x * rstd * w).to(out_ptr.dtype.element_ty), mask=ok)
         tl.store(rstd_ptr + row, rstd)
@@ -339,11 +339,11 @@ def max_error(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: in
                 qkv,
             )
         compare(lambda x: (swiglu(x),), lambda x: (F.silu(x.chunk(2, -1)[0]) * x.chunk(2, -1)[1],), gate_up)
-        w, both = draw(300), draw(2, B, T, 300)
-        for adds in (True, False):
+        for width, adds in ((300, True), (300, False), (heads * D, True)):
+            w = draw(width) if adds else draw(width).float()  # Gemma's is in fp32
             compare(
-                lambda x, adds=adds: add_norm(x[0], x[1] if adds else None, w, 1e-5),
-                lambda x, adds=adds: reference_add_norm(x[0], x[1] if adds else None, w.float(), 1e-5),
-                both,
+                lambda x, w=w, adds=adds: add_norm(x[0], x[1] if adds else None, w, 1e-5),
+                lambda x, w=w, adds=adds: reference_add_norm(x[0], x[1] if adds else None, w.float(), 1e-5),
+                draw(2, B, T, width),
             )
     return max(errors)

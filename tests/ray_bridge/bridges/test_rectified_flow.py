@@ -1,13 +1,14 @@
 """The flow, its sampler, and the DiT that predicts for it."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from ray_bridge.bridges.dit import DiTBridge
-from ray_bridge.bridges.layers import ExactScale
+from ray_bridge.bridges.dit import OVERRIDABLE, DiTBridge
+from ray_bridge.bridges.layers import ExactScale, ResidualStream
 from ray_bridge.bridges.rectified_flow import flow_error, sample
 from ray_bridge.inputs.resample import resample
 
@@ -235,17 +236,27 @@ def test_the_flow_takes_no_evaluation_of_its_own(monkeypatch: pytest.MonkeyPatch
     assert rows == [3] * 5
 
 
-class Louder(DiTBridge):
-    """A bridge of one's own, whose soft tokens are twice as loud."""
+@pytest.mark.parametrize("name", OVERRIDABLE)
+def test_a_subclass_that_computes_its_own_way_does_so_beside_its_flow(name: str) -> None:
+    calls: list[str] = []
 
-    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
-        return 2 * super().forward(*inputs, **named)
+    def own(self: DiTBridge, *inputs: Any, **named: Any) -> Any:
+        calls.append(name)
+        return getattr(DiTBridge, name)(self, *inputs, **named)
 
-
-def test_a_subclass_that_computes_its_own_way_does_so_beside_its_flow(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, plain = unsettled(make_bridge()), make_bridge()
-    own.__class__ = Louder
-    plain.load_state_dict(own.state_dict())
-    separately, together = beside(own, None)
+    bridge = unsettled(make_bridge())
+    bridge.__class__ = type("Mine", (DiTBridge,), {name: own})
+    states, mask, start = inputs()
+    data, noise, times = start.flip(0), start.flip(1), torch.tensor([0.1, 0.5, 0.8])
+    separately = bridge(states, mask, start), bridge.flow_loss(states, mask, data, noise, times)
+    expected = len(calls)
+    together = bridge.soft_and_flow_loss(states, mask, start, data, noise, times)
+    assert len(calls) == 2 * expected > 0
     assert all(torch.equal(a, b) for a, b in zip(separately, together, strict=True))
-    torch.testing.assert_close(together[0], 2 * beside(plain, None)[1][0])
+
+
+def test_an_update_that_nobody_read_is_not_lost() -> None:
+    stream = ResidualStream(torch.zeros(1, 2, 4), heads=1)
+    stream.add(torch.ones(1, 4), torch.ones(1, 2, 4))
+    with pytest.raises(RuntimeError, match="has not been read"):
+        stream.add(torch.ones(1, 4), torch.ones(1, 2, 4))

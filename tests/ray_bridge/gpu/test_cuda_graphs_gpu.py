@@ -60,6 +60,8 @@ def test_graphed_passes_train_as_eager_ones(tmp_path: Path, device: torch.device
         assert job.passes.graphs[name].graphs, name
         assert not without.passes.graphs[name].graphs
         assert job.passes.graphs[name].eager_calls < without.passes.graphs[name].eager_calls
+    assert all(mine is trained for mine, trained in zip(job.translator.parameters(), job.parameters, strict=True))
+    job._for_evaluation()
     weights = without.translator.state_dict()
     for name, value in job.translator.state_dict().items():
         torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-5)

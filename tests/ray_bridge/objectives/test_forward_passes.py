@@ -1,12 +1,17 @@
 """How passes are padded to few lengths, when layers run again, and that neither changes what is computed."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
+from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.inputs.source_batch import read_source
+from ray_bridge.objectives.flow_matching import flow
 from ray_bridge.objectives.forward_passes import ForwardPasses, bucket_length
+from ray_bridge.objectives.step_context import StepContext
 from tests.support.model_pairs import PairFolders
 from tests.support.objective_steps import Frame, make_frame
 
@@ -128,3 +133,82 @@ def test_a_graphed_call_trains_the_translator(frame: Frame) -> None:
         gradients.append(torch.cat([g.flatten() for g in given if g is not None]))
     assert float(gradients[0].norm()) > 0
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-3, atol=1e-4)
+
+
+def joint(frame: Frame, passes: ForwardPasses, *, autocast: bool) -> list[Tensor]:
+    """Return soft tokens, flow errors and gradients of a step on three rows, evaluated together."""
+    step = frame.step(frame.items(3))
+    inputs, dropped = passes.bridge_inputs(step.source), torch.tensor([False, True, False])
+    given = step.noise("sampler"), step.question_slots, step.noise("flow"), step.times(), dropped
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False):
+        if passes.graphed:
+            soft, error = passes.soft_and_flow_error(inputs, *given)
+        else:
+            start, *of_flow = given
+            soft, error = passes.soft(inputs, start), frame.translator.flow_error(*of_flow, *inputs)
+    wave = torch.randn(soft.shape, generator=torch.Generator().manual_seed(0))
+    loss = (soft.float() * wave).sum() + error.float().sum()
+    gradients = torch.autograd.grad(loss, frame.parameters, allow_unused=True)
+    return [soft.float(), error.float(), torch.cat([g.flatten() for g in gradients if g is not None])]
+
+
+def test_weights_converted_together_train_as_those_that_autocast_converts(folders: PairFolders) -> None:
+    frame = make_frame(folders, hidden_size=32, depth=2)
+    passes = [ForwardPasses(frame.translator, frame.pair.target, graphed=graphed) for graphed in (False, True)]
+    exact = joint(frame, passes[0], autocast=False)
+    one_by_one, together = (joint(frame, each, autocast=True) for each in passes)
+    assert len(passes[1]._multiplied) == 2 * 2 * 6, "weight and bias of six products a block"
+    for value, plain, truth in zip(together, one_by_one, exact, strict=True):
+        assert not torch.equal(plain, truth), "half precision rounds"
+        assert (value - truth).norm() < 1.5 * (plain - truth).norm()
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_translator_has_its_own_weights_after_a_pass(folders: PairFolders, autocast: bool) -> None:
+    """Its bridge has two names, `bridge` and `flow`, and a pass puts tensors in the place of its weights."""
+    frame = make_frame(folders)
+    before = dict(frame.translator.named_parameters())
+    joint(frame, ForwardPasses(frame.translator, frame.pair.target, graphed=True), autocast=autocast)
+    after = dict(frame.translator.named_parameters())
+    assert before.keys() == after.keys()
+    assert all(after[name] is parameter for name, parameter in before.items())
+    copied = copy.deepcopy(frame.translator).state_dict()
+    assert all(torch.equal(copied[name], parameter) for name, parameter in before.items())
+
+
+def test_a_weight_that_two_modules_share_gets_the_gradient_of_both(folders: PairFolders) -> None:
+    gradients = []
+    for graphed in (False, True):
+        frame = make_frame(folders, depth=2)
+        flow = frame.translator.flow
+        assert flow is not None
+        first, second = (block.attention for block in flow.blocks)  # type: ignore[union-attr]
+        second.out.weight = first.out.weight
+        passes = ForwardPasses(frame.translator, frame.pair.target, graphed=graphed)
+        name = next(n for n, p in frame.translator.named_parameters() if p is first.out.weight)
+        assert name not in passes._multiplied, "it may be used elsewhere as it is"
+        gradients.append(joint(frame, passes, autocast=False)[2])
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("flow_teacher", ["question", "answer"])
+def test_a_step_evaluates_the_flow_with_the_soft_tokens_on_a_gpu(
+    folders: PairFolders, flow_teacher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = make_frame(folders, condition_dropout=0.5, flow_teacher=flow_teacher)
+    results = []
+    for with_flow in (False, True):
+        plain = frame.step(frame.items(6))
+        step = StepContext(
+            frame.spec, plain.target, plain.translator, plain.source, plain.step_key, plain.worker,
+            ForwardPasses(frame.translator, frame.pair.target, graphed=True), with_flow=with_flow,
+        )  # fmt: skip
+        if with_flow:
+            monkeypatch.setattr(TranslatorModule, "flow_error", None)
+            monkeypatch.setattr(TranslatorModule, "sample", None)
+        loss = step.soft.square().sum() + flow(step).total
+        gradients = torch.autograd.grad(loss, frame.parameters, allow_unused=True)
+        results.append([step.soft, flow(step).total, *gradients])
+    assert any(plain.dropped.tolist())  # type: ignore[union-attr]
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
