@@ -261,9 +261,8 @@ class DiTBridge(nn.Module):
         if sampled.tokens is not None and flowing.tokens is not None:
             tokens = torch.cat([sampled.tokens, flowing.tokens])  # (2 B, S, w)
         both = torch.cat([start, interpolate(data, noise, times)])  # (2 B, K, d_t)
-        output, predicted = self.modulated(both, modulations[0], tokens, mask.repeat(2, 1)).split(
-            rows
-        )  # (B, K, d_t) each
+        first = self.modulated(both, modulations[0], tokens, mask.repeat(2, 1))  # (2 B, K, d_t)
+        output, predicted = first.split(rows)  # (B, K, d_t) each
         x = euler_step(start, output, 0, steps, self.prediction)  # (B, K, d_t)
         for i in range(1, steps):
             output = self.modulated(x, modulations[i], sampled.tokens, mask)  # (B, K, d_t)

@@ -1,7 +1,7 @@
 """The trained part of a job, from the states of the source to the soft tokens that the target reads."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,8 +88,6 @@ class TranslatorModule(nn.Module):
         geometry: the projection before the bridge, None if `geometry_projection` is off.
         bridge: makes soft tokens.
         injection: how they enter the target.
-        flow: the bridge if it is a flow and so has a flow loss, else None.
-        regression: the bridge if it is fitted in closed form and not trained, else None.
         hands_on: whether the bridge hands on the source's cache as it is.
 
     Raises:
@@ -105,9 +103,18 @@ class TranslatorModule(nn.Module):
         )
         self.bridge = build_bridge(spec, target.hidden_size if self.geometry else source.hidden_size, target)
         self.injection = Injection(spec, target, source)
-        self.flow = self.bridge if isinstance(self.bridge, DiTBridge) else None
-        self.regression = self.bridge if isinstance(self.bridge, LinearBridge) else None
         self.hands_on = isinstance(self.bridge, CacheReader)
+        self.register_load_state_dict_pre_hook(_without_second_copies)
+
+    @property
+    def flow(self) -> DiTBridge | None:
+        """The bridge if it is a flow and so has a flow loss, else None."""
+        return self.bridge if isinstance(self.bridge, DiTBridge) else None
+
+    @property
+    def regression(self) -> LinearBridge | None:
+        """The bridge if it is fitted in closed form and not trained, else None."""
+        return self.bridge if isinstance(self.bridge, LinearBridge) else None
 
     @property
     def scale(self) -> ExactScale:
@@ -299,6 +306,14 @@ class TranslatorModule(nn.Module):
     def _bridge_states(self, states: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the bridge reads, (B, S, d_s) or under geometry_projection (B, T, d_t), and its mask."""
         return states if self.geometry is None else self.geometry(states, *inputs), inputs[0]
+
+
+def _without_second_copies(_module: nn.Module, weights: dict[str, Tensor], prefix: str, *_rest: Any) -> None:
+    """Drop the second copy of the bridge's weights, which files once held under another name, before loading them."""
+    for name in list(weights):
+        place, _, own = name.removeprefix(prefix).partition(".")
+        if place in ("flow", "regression") and f"{prefix}bridge.{own}" in weights:
+            del weights[name]
 
 
 def build_bridge(spec: JobSpec, input_size: int, target: FrozenLM) -> nn.Module:

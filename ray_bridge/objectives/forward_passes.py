@@ -147,8 +147,7 @@ class ForwardPasses:
                 given |= dict(zip(self._multiplied, halves, strict=True))
             placed = {f"translator.{place}": given[name] for place, name in self._places.items()}
             with _autocast_cache(device):
-                # `tie_weights` would put a tensor that replaces a module's weight twice if the module has two names,
-                # and leave it there: `TranslatorModule.flow` is its `bridge`.
+                # `tie_weights` would replace the weight of a module with two names twice, and not put it back.
                 return torch.func.functional_call(caller, placed, tuple(inputs), tie_weights=False)
 
         return self.graphs[name](name, call, inputs, list(self.parameters.values()))

@@ -1,15 +1,19 @@
 """What every bridge promises: shape, scale, independence of pads, sight of order where it attends, gradient."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from bridge_common.errors import UserError
 from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.config.presets import tiny
 from ray_bridge.config.spec import JobSpec
+from ray_bridge.evaluation.selection import load_weights
 from ray_bridge.inputs.source_batch import SourceBatch
 from tests.support.model_pairs import frozen
 
@@ -120,3 +124,28 @@ def test_the_resampler_is_a_regression() -> None:
     translator = opened(settings("resampler"))
     assert torch.equal(translator(read(), noise()), translator(read(), 3 - noise()))
     assert translator.flow is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "second"),
+    [(settings("dit"), "flow"), (settings("linear", steps=0, flow_teacher="answer"), "regression")],
+    ids=["dit", "linear"],
+)
+def test_a_file_holds_each_weight_once_and_older_ones_are_read(spec: JobSpec, second: str, tmp_path: Path) -> None:
+    translator = opened(spec)
+    weights = translator.state_dict()
+    storages = [tensor.data_ptr() for tensor in weights.values()]
+    assert len(set(storages)) == len(storages)
+    older = weights | {
+        name.replace("bridge.", f"{second}.", 1): value.clone() for name, value in weights.items() if "bridge." in name
+    }
+    assert len(older) > len(weights)
+    (tmp_path / "older.safetensors").write_bytes(save(older))
+    fresh = build_translator(spec, frozen("mistral", 48), frozen("llama", 32))
+    load_weights(tmp_path / "older.safetensors", fresh)
+    assert fresh.state_dict().keys() == weights.keys()
+    assert all(torch.equal(value, weights[name]) for name, value in copy.deepcopy(fresh).state_dict().items())
+    del older[next(name for name in weights if name.startswith("bridge."))]
+    (tmp_path / "torn.safetensors").write_bytes(save(older))
+    with pytest.raises(UserError, match="does not hold this translator's weights"):
+        load_weights(tmp_path / "torn.safetensors", fresh)
