@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from ray_bridge.generation.kv_caches import FusedCache
 from ray_bridge.gpu.kernels import adaptive_norm, decode_step, fused_layer, prefix_attention, verify
 from ray_bridge.inputs.layout import Batch, assemble
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.fused_decoder import FusedBody
+from tests.support.architectures import exact_lm
 from tests.support.decoding_rows import adapters_of, rows_of, soft_of
 from tests.support.model_pairs import save_checkpoint
 
@@ -70,6 +73,30 @@ def _states(lm: FrozenLM, batch: Batch, kernels: bool) -> Tensor:
         states.append(cache.step(lm.embed(token)[:, None]))  # (b, d)
         token = lm.logits(states[-1]).argmax(-1)
     return torch.stack(states)  # (3, b, d)
+
+
+@interpreted
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_interpreted_layers_match_torch(family: str) -> None:
+    interpret(f"from tests.ray_bridge.gpu.test_kernels import compare_layers; compare_layers({family!r})")
+
+
+def compare_layers(family: str) -> None:
+    """States and gradients of whole layers, whose norms, rotation and gate are kernels, beside those of torch."""
+    lm = exact_lm(family)
+    lm.model.float()
+    lm.fuse()
+    x = 0.3 * torch.randn(2, 9, lm.hidden_size, generator=torch.Generator().manual_seed(0))
+    mask, results = torch.ones(2, 9, dtype=torch.long), []
+    for kernels in (True, False):
+        with mock.patch.object(FusedBody, "uses_kernels", lambda *_, kernels=kernels: kernels):
+            z = x.clone().requires_grad_()
+            states = lm.hidden(z, mask, mask.cumsum(-1) - 1, right_padded=True)
+            (gradient,) = torch.autograd.grad((states * torch.arange(lm.hidden_size)).sum(), z)
+            results.append([states.detach(), gradient])
+    for a, b in zip(*results, strict=True):
+        assert not torch.equal(a, b)
+        assert (a - b).norm() < 1e-5 * b.norm()
 
 
 @EACH
