@@ -1,5 +1,6 @@
 """Cache-to-Cache: which tokens and layers are fused, what closed gates leave, what the target then reads."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,18 @@ def test_the_random_cache_differs_from_example_to_example(made: Bench) -> None:
     again = Evaluator(pair, Worker(), 1, NodeCache(None))._random_soft(items[1:], translator).tokens[0]
     count = int(pair.read_source(items).mask[1].sum())
     torch.testing.assert_close(again[:count], context.tokens[1, :count], rtol=1e-9, atol=1e-9)
+
+
+def test_the_random_cache_has_the_size_of_the_sources(made: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and values of another size would disturb the target more, or less, than the source's do."""
+    pair, splits, translator = made
+    items = pair.encoder(splits.test[:2])
+    source = pair.read_source(items)
+    larger = replace(source, states=10 * source.states)  # the small model's own are about 1
+    monkeypatch.setattr(ModelPair, "read_source", lambda pair, items: larger)
+    noise = Evaluator(pair, Worker(), 2, NodeCache(None))._random_soft(items, translator).tokens
+    sizes = [cache.pow(2).mean(-1).sqrt()[source.mask.bool()] for cache in (noise, larger.states)]
+    torch.testing.assert_close(*sizes, rtol=0.3, atol=0)
 
 
 def test_gates_weigh_the_change_and_tokens_that_are_not_there_change_nothing(made: Bench) -> None:

@@ -147,8 +147,9 @@ def test_a_row_without_condition_reads_nothing_of_its_source(pooling: str, cross
     assert not torch.allclose(read[0][1:], read[1][1:], atol=1e-3), "with its condition a row reads its source"
 
 
-def test_guidance_of_1_is_none_and_0_ignores_the_source() -> None:
-    plain, free, strong = make_bridge(), make_bridge(guidance=0.0), make_bridge(guidance=3.0)
+@pytest.mark.parametrize("cross", [False, True])
+def test_guidance_of_1_is_none_and_0_ignores_the_source(cross: bool) -> None:
+    plain, free, strong = (make_bridge(cross=cross, guidance=guidance) for guidance in (1.0, 0.0, 3.0))
     for bridge in (plain, free, strong):
         _open_gates(bridge)
     states, mask, noise = inputs()

@@ -71,6 +71,16 @@ def test_fitted_rows_are_centred_and_white_and_keep_their_directions() -> None:
     assert whitening(x.reshape(40, 100, SIZE)).shape == (40, 100, SIZE)
 
 
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_a_nearly_constant_direction_is_amplified_only_so_far_whatever_the_scale(size: float) -> None:
+    """A thousandth of the largest variance is the floor, so that its root bounds how far directions come together."""
+    spread = torch.tensor([1.0, 0.5, 1e-6]).double()
+    x = torch.randn(4000, 3, generator=torch.Generator().manual_seed(5), dtype=torch.float64) * spread * size
+    least, middle, most = torch.linalg.eigvalsh(fitted_to_many(x).whiten).tolist()
+    assert most / least == pytest.approx(1e3**0.5)
+    assert middle / least == pytest.approx(2, rel=0.05)
+
+
 def test_moments_add_over_batches_and_workers() -> None:
     x = rows()
     parts = [Moments.of(part) for part in x.split([1, 999, 3000])]

@@ -117,3 +117,19 @@ def test_a_baseline_is_decoded_once_for_each_model_dtype_and_length(
     assert another != first
     outputs(*bench_of(folders, test_examples=3))
     assert files() == 5, "other rows"
+
+
+def test_what_the_source_writes_is_decoded_once_for_each_end(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a stop text or an id: a text that went on after its end would be taken for one that ended there."""
+    pair, splits = bench
+    rows = [pair.encoder.source_row(item) for item in pair.encoder(splits.test[:2])]
+
+    def files(*stops: str) -> int:
+        evaluator(pair, tmp_path).written_by_source("text_bridge", rows, 4, stops)
+        return len(list(tmp_path.glob("source_of_text_bridge-*.jsonl")))
+
+    assert [files("\n"), files("\n"), files("\n", "."), files("\n")] == [1, 1, 2, 2]
+    monkeypatch.setattr(pair.source, "ends", pair.source.ends | {5})
+    assert files("\n") == 3
