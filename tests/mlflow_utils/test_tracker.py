@@ -174,6 +174,23 @@ def test_a_store_that_lost_its_runs_is_noticed_although_nothing_is_new(storage: 
     assert sent == mlflow_records.logged_points(folder)
 
 
+def test_a_trial_whose_run_alone_was_lost_gets_another(storage: Path) -> None:
+    """As after `mlflow gc`: the phase has its run, and of the trial all was sent."""
+    campaign, uri = make_campaign(storage, variants=["full"]), default_tracking_uri(storage)
+    record(uri, campaign)
+    record(uri, campaign)
+    (lost,) = mlflow_records.trials(uri).values()
+    mlflow = mlflow_records.client(uri)
+    mlflow.delete_run(lost.info.run_id)
+    mlflow._tracking_client.store._hard_delete_run(lost.info.run_id)
+    record(uri, campaign)
+    (run,) = mlflow_records.trials(uri).values()
+    assert run.info.run_id != lost.info.run_id
+    (folder,) = (campaign / "trials").iterdir()
+    sent = mlflow_records.without_totals(mlflow_records.points(uri, run.info.run_id))
+    assert sent == mlflow_records.logged_points(folder)
+
+
 def test_a_finished_trial_keeps_the_provenance_of_what_ran_it(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     campaign, uri = make_campaign(storage), default_tracking_uri(storage)
     for job in ("raysubmit_1", "raysubmit_2"):

@@ -100,6 +100,26 @@ def test_error_and_freedom_of_a_difference_by_hand() -> None:
     assert found.p == pytest.approx(2 * stats.t.sf(abs(by_item.mean()) / np.sqrt(variance), freedom))
 
 
+def test_a_cells_seeds_count_by_the_square_of_its_weight() -> None:
+    """At a weight of one half a quarter of their variance, in the error as in its degrees of freedom."""
+    rng = np.random.default_rng(15)
+    difficulty, weights, squares = rng.beta(1.3, 0.7, 500), np.array([0.5, 0.5, -1.0]), np.array([0.25, 0.25, 1.0])
+    cells = Cells.of(
+        {name: answers(rng, 3, difficulty, spread) for name, spread in zip("abc", (0.04, 0.01, 0.03), strict=True)}
+    )
+    by_item = np.concatenate([cells.by_item @ weights, [1.0, -1.0]])
+    excess = float(squares @ (cells.seed_square - cells.answer_noise)) / 3
+    variance = by_item.var(ddof=1) / 502 + excess
+    shares = squares * cells.seed_square / 3
+    of_seeds = 3 * shares.sum() ** 2 / float(np.sum(shares**2)) - 1
+    assert 2 < of_seeds < 6
+    share = shares.sum() / variance
+    assert share < 1
+    freedom = 1 / ((1 - share) ** 1.2 / 501 + share**1.2 / of_seeds)
+    found = cells.contrast(dict(zip("abc", weights, strict=True)))
+    assert (found.error, found.freedom) == pytest.approx((np.sqrt(variance), freedom))
+
+
 def test_a_cell_with_one_seed_has_the_pooled_variance_of_the_others() -> None:
     rng = np.random.default_rng(4)
     difficulty = rng.beta(1.3, 0.7, 1319)

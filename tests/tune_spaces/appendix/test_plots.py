@@ -203,6 +203,20 @@ def test_training_curves_survive_a_loss_that_is_not_a_number(tmp_path: Path, fig
     assert figures[1].axes[0].get_legend() is None
 
 
+def test_entropy_curves_draw_shares_in_percent_below_the_uniform_one(tmp_path: Path, figures: list[Figure]) -> None:
+    curves = {"pooling": [([0, 10], [1.0, 0.8]), ([0, 10], [0.9, 0.75])], "cross": [([0, 10], [1.0, 0.25])]}
+    size(plots.entropy_curves(tmp_path / "attention.png", curves))
+    (axes,) = figures[0].axes
+    uniform, *runs = axes.get_lines()
+    assert [y for _, y in points(uniform)] == [100, 100]
+    assert [points(line) for line in runs] == [[(0, 100), (10, 80)], [(0, 90), (10, 75)], [(0, 100), (10, 25)]]
+    first, second, other = (line.get_color() for line in runs)
+    assert first == second != other, "one colour for the runs of a variant"
+    assert texts(axes.get_legend().get_texts()) == ["uniform: all tokens alike", "pooling", "cross"]
+    assert axes.get_ylim() == (0, 105)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "entropy, % of the uniform one")
+
+
 def test_gate_draws_runs_over_the_three_branches(tmp_path: Path, figures: list[Figure]) -> None:
     rows = [
         {"label": "full", "accuracy": 0.66, "low": 0.634, "high": 0.685},

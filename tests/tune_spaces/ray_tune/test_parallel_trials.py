@@ -31,6 +31,7 @@ class Driver:
         slots: Callable[[], int] | None = None,
         seeds: Sequence[int] = (0,),
         left_to: Callable[[int, float], str | None] | None = None,
+        alive: Callable[[str], bool] = lambda node: True,
     ) -> None:
         planned = make_plan(phase, tiny(), seeds=seeds)
         self.policy = Policy(first=planned.first, branches=planned.branches)
@@ -41,7 +42,7 @@ class Driver:
             tiny_run(),
             parallel=parallel,
             slots=slots,
-            alive=lambda node: True,
+            alive=alive,
             left_to=left_to,
         )
         self.number = 0
@@ -125,6 +126,19 @@ def test_one_at_a_time_keeps_to_the_first_node(tmp_path: Path) -> None:
     driver.end(first)
     (second,) = driver.begin()
     assert driver.configs[second]["prefer_node"] == f"node of {first}"
+
+
+def test_the_first_node_is_preferred_only_while_it_is_alive(tmp_path: Path) -> None:
+    dead: set[str] = set()
+    driver = Driver(tmp_path, FACTORIAL, 1, alive=lambda node: node not in dead)
+    driver.begin()
+    driver.end("kl+prompt")
+    assert driver.begin() == ["kl"]
+    assert driver.configs["kl"]["prefer_node"] == "node of kl+prompt"
+    dead.add("node of kl+prompt")
+    driver.end("kl")
+    assert driver.begin() == ["prompt"]
+    assert driver.configs["prompt"]["prefer_node"] is None
 
 
 def test_after_a_failure_of_a_trial_that_the_gate_needs_nothing_starts_and_the_rest_ends(tmp_path: Path) -> None:

@@ -4,14 +4,21 @@ from pathlib import Path
 
 from bridge_common import files
 from bridge_common.trial_folder import TrialFolder
+from ray_bridge import tiny
 from tests.support.planned_trials import RUN, campaign, finish, of_variant, plan
-from tune_spaces.design.plan import Plan
+from tune_spaces.design import phases
+from tune_spaces.design.plan import Plan, make_plan
 from tune_spaces.gate.policy import Policy
 from tune_spaces.records import reuse
 
 
 def policy(planned: Plan) -> Policy:
     return Policy(first=planned.first, branches=planned.branches)
+
+
+def without_projection() -> Plan:
+    """Return a plan in which full and C are one experiment, since the projection is held off."""
+    return make_plan(phases.phase1(tiny()), tiny(), held={"geometry_projection": False})
 
 
 def test_finished_trials_are_found_by_the_digits_of_their_name(tmp_path: Path) -> None:
@@ -43,6 +50,16 @@ def test_a_folder_that_shares_eight_digits_is_another_experiment(tmp_path: Path)
     planned = plan()
     taken = reuse.take_finished(campaign(tmp_path, "c"), policy(planned), planned.trials, RUN)
     assert taken == {full.name: same}
+
+
+def test_an_earlier_trial_of_the_plan_that_shares_eight_digits_is_another_experiment(tmp_path: Path) -> None:
+    planned = without_projection()
+    full, c = of_variant(planned, "full"), of_variant(planned, "C")
+    assert c.same_as == full.name
+    other = finish(campaign(tmp_path), full)
+    assert reuse.source_of(c, campaign(tmp_path), {}) == other
+    other.write_result({**(other.result() or {}), "fingerprint": full.fingerprint[:8] + "00000000"})
+    assert reuse.source_of(c, campaign(tmp_path), {}) is None
 
 
 def test_records_are_copied_without_checkpoints_and_without_what_stores_have(tmp_path: Path) -> None:
@@ -96,11 +113,7 @@ def test_every_next_trial_is_taken_until_one_has_to_run(tmp_path: Path) -> None:
 
 def test_a_result_that_was_copied_serves_a_later_trial_of_the_same_experiment(tmp_path: Path) -> None:
     """With the projection held off, full and C are one experiment: C takes the result that full brought."""
-    from ray_bridge import tiny
-    from tune_spaces.design import phases
-    from tune_spaces.design.plan import make_plan
-
-    planned = make_plan(phases.phase1(tiny()), tiny(), held={"geometry_projection": False})
+    planned = without_projection()
     full, c = of_variant(planned, "full"), of_variant(planned, "C")
     tree = Policy(first=(full.name, c.name))
     source = finish(campaign(tmp_path, "z"), full)
