@@ -207,6 +207,23 @@ def submitted(printed: list[str]) -> str:
     return next(line.split()[1] for line in printed if line.startswith("job "))
 
 
+def test_ctrl_c_ends_the_printing_and_not_the_job(head, project):
+    printed: list[str] = []
+
+    def out(text: str) -> None:
+        printed.append(text)
+        if "line 5 " in text:
+            signal.raise_signal(signal.SIGINT)
+
+    assert submit("count", ["--storage", "/x"], address=head, working_dir=project, out=out) == 130
+    job = submitted(printed)
+    assert printed[-1].startswith("\nthe job continues; to stop it: ")
+    assert printed[-1].endswith(f" jobs stop {job}\n")
+    [row] = [row for row in submitted_jobs(connect(head)) if row.id == job]
+    assert row.status == "RUNNING"
+    assert stop_jobs(job, address=head) == [job]
+
+
 def test_following_ends_when_the_head_is_silent_and_a_stop_frees_the_gpus(head, project):
     relay = Relay(head)
     client = connect(relay.address)
