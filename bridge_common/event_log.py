@@ -19,6 +19,7 @@ from typing import Any
 
 from bridge_common.files import append_jsonl, log_rows
 from bridge_common.step_set import StepSet
+from bridge_common.user_files import refuse_special
 
 CHUNK = 1 << 18  # bytes that `read` returns at once
 
@@ -72,6 +73,7 @@ def read(path: Path, position: int, until: int | None = None) -> tuple[list[dict
     """
     if not path.exists():
         return [], position
+    refuse_special(path)
     with path.open("rb") as file:
         size = file.seek(0, 2)
         start = position if position <= size else 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
+from bridge_common.user_files import refuse_special
 
 RESTORE = "restore it from a copy, or remove it"
 _START = '{"kind"'
@@ -69,6 +70,7 @@ def read_json(path: Path, remedy: str = RESTORE) -> Any:
     Raises:
         UserError: the file is not JSON, such as one that a full disk or a crash cut off.
     """
+    refuse_special(Path(path))
     try:
         return json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as error:
@@ -113,6 +115,7 @@ def read_jsonl(path: Path, remedy: str = RESTORE) -> list[dict[str, Any]]:
     Raises:
         UserError: a line is not JSON, or the file does not end in a newline.
     """
+    refuse_special(Path(path))
     data = Path(path).read_bytes()
     if data and not data.endswith(b"\n"):
         raise UserError(f"{path} is damaged (its last line is incomplete): {remedy}")
@@ -131,6 +134,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
     Rows that a killed writer or a full disk cut off are skipped.
     """
+    refuse_special(Path(path))
     return log_rows(Path(path).read_bytes()) if Path(path).exists() else []
 
 

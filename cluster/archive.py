@@ -14,6 +14,7 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from bridge_common.files import append_jsonl, read_json, read_log, sha256, write_json, write_jsonl
+from bridge_common.user_files import special_kind
 
 PLAN, JOURNAL, PART, MANIFEST = ".plan.json", ".journal.jsonl", ".part", "manifest.json"
 
@@ -33,24 +34,16 @@ def archive(logs: Iterable[Path], into: Path, *, when: datetime | None = None) -
         The dated folder.
 
     Raises:
-        UserError: nothing to move, a log that does not exist, or an archive inside what it should archive.
-            Nothing has been moved then.
+        UserError: nothing to move, a log that does not exist or is a pipe, a socket or a device, or an archive inside
+            what it should archive. Nothing has been moved then. What a folder holds of these stays: see `not_moved`.
     """
     from filelock import Timeout
 
     from bridge_common.locks import file_lock
 
     into = Path(os.path.abspath(into))
-    sources = _outermost(Path(os.path.abspath(log)) for log in logs)
-    unfinished = sorted(into.glob(f"*/{PLAN}"))
-    planned = [Path(old) for plan in unfinished for old in _planned(plan)]
-    for source in sources:
-        if not os.path.lexists(source) and not any(source == p or source in p.parents for p in planned):
-            raise UserError(f"cannot archive {source}: it does not exist")
-        if source == into or source in into.parents or into in source.parents:
-            raise UserError(f"cannot archive {source}: it and the archive {into} lie inside each other")
-    if not sources and not unfinished:
-        raise UserError("nothing to archive: name the logs to move")
+    sources = check(logs, into)
+    unfinished = _unfinished(into)
     into.mkdir(parents=True, exist_ok=True)
     try:
         with file_lock(into / ".lock", timeout=10):
@@ -67,6 +60,47 @@ def archive(logs: Iterable[Path], into: Path, *, when: datetime | None = None) -
             return folder
     except Timeout as error:
         raise UserError(f"another archive is being written into {into}: wait for it to end") from error
+
+
+def check(logs: Iterable[Path], into: Path) -> list[Path]:
+    """Return what is to be moved, without what lies inside another of it.
+
+    Args:
+        logs: files or folders.
+        into: the archive's folder.
+
+    Raises:
+        UserError: as `archive`.
+    """
+    into = Path(os.path.abspath(into))
+    sources = _outermost(Path(os.path.abspath(log)) for log in logs)
+    planned = [Path(old) for plan in _unfinished(into) for old in _planned(plan)]
+    for source in sources:
+        if not os.path.lexists(source) and not any(source == p or source in p.parents for p in planned):
+            raise UserError(f"cannot archive {source}: it does not exist")
+        if source == into or source in into.parents or into in source.parents:
+            raise UserError(f"cannot archive {source}: it and the archive {into} lie inside each other")
+        if (kind := _unmovable(source)) is not None:
+            raise UserError(f"cannot archive {source}: it is {kind}; name files or folders")
+    if not sources and not _unfinished(into):
+        raise UserError("nothing to archive: name the logs to move")
+    return sources
+
+
+def _unfinished(into: Path) -> list[Path]:
+    return sorted(into.glob(f"*/{PLAN}"))
+
+
+def not_moved(folder: Path) -> list[str]:
+    """Return what an archive left in its place, each path with what it is: neither file, folder nor link."""
+    paths = [Path(path) for path in read_json(folder / MANIFEST)["left"]]
+    return [f"{path} ({kind})" for path in paths if (kind := _unmovable(path)) is not None]
+
+
+def _unmovable(path: Path) -> str | None:
+    """Return what a path is if that cannot be moved as a file, a folder or a link; None otherwise."""
+    kind = None if path.is_symlink() else special_kind(path)
+    return None if kind == "a folder" else kind
 
 
 def _outermost(paths: Iterable[Path]) -> list[Path]:
@@ -105,7 +139,7 @@ def _plan(sources: list[Path], into: Path, when: datetime) -> Path:
             elif path.is_dir():
                 folders.append(name)
             else:
-                left.append(str(path))
+                left.append(str(path))  # a pipe, a socket or a device
     folder.mkdir()
     roots = [str(source) for source in sources]
     plan = {"created": when.isoformat(), "roots": roots, "moves": moves, "folders": folders, "left": left}

@@ -1,5 +1,6 @@
 """Commands on campaigns that exist: resume, status, stop, results; and the archive of old logs."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -123,9 +124,14 @@ def results(storage: Path, name: str | None, file_format: str, out: Path | None)
 def archive(logs: tuple[Path, ...], into: Path) -> None:
     """Move logs of earlier runs into a dated folder with a manifest; nothing is lost."""
     from cluster.archive import archive as move_logs
+    from cluster.archive import check, not_moved
 
+    check(logs, into)
     require_writable(into, "--into")
-    print(move_logs(logs, into))
+    folder = move_logs(logs, into)
+    print(folder)
+    if left := not_moved(folder):
+        print(f"note: left in their place, as they are no files: {', '.join(left)}", file=sys.stderr)
 
 
 COMMANDS = (resume, status, stop, results, archive)

@@ -18,6 +18,7 @@ import click
 
 from bridge_common.errors import UserError, reason_of
 from bridge_common.paths import path_problem, text_problem
+from bridge_common.user_files import special_kind
 
 
 class Elsewhere:
@@ -73,8 +74,10 @@ class FileType(click.ParamType):
         path = Path(value)
         if self.written and not _elsewhere(ctx):
             at = path.expanduser()
-            if at.is_dir():
-                self.fail(f"{path} is a folder: name a file", param, ctx)
+            if at.is_symlink():  # the file that it leads to is replaced, not the link, which may be /dev/stdout
+                path = at = Path(os.path.realpath(at))
+            if kind := special_kind(at):
+                self.fail(f"{path} is {kind}: name a file", param, ctx)
             file = _first_file(*at.parents)
             if file is not None:
                 self.fail(f"{file} is a file: name another folder", param, ctx)

@@ -10,6 +10,7 @@ import click
 
 from bridge_common.errors import UserError
 from bridge_common.shown_names import condition_name
+from bridge_common.user_files import lines_of, open_file
 from bridge_common.visible_text import visible
 from cluster.cli.checks import FILE, FOLDER, NumberType
 from ray_bridge.inference.places import HOTTEST, check_question_text, check_unicode, folder_of
@@ -134,16 +135,14 @@ def read_questions(file: Path) -> list[tuple[str, str]]:
     Raises:
         UserError: if the file or one of its lines cannot be used; the message names the line.
     """
-    try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")  # U+2028 and others may stand within a text
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file}: {error}") from error
     questions = []
+    with open_file(file, pipe=True) as opened:
+        lines = list(lines_of(opened, file))  # which end in LF alone: U+2028 and others may stand within a text
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line.decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{file}, line {number}: no JSON ({error})") from error
         text = row.get("question") if isinstance(row, dict) else row

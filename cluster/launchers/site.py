@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from bridge_common.errors import UserError
+from bridge_common.user_files import read_text
 from bridge_common.version import VERSION
 from ray_bridge.config.validation import Frozen, build
 
@@ -105,6 +106,6 @@ def _read_profile(profile: str | None) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"no profile {profile}: use {', '.join(PROFILES)}, or the path of a TOML file")
     try:
-        return tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"profile {path}: {error}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
+from bridge_common.user_files import read_text
 
 TOKEN_VARIABLE = "ABLATE_SERVE_TOKEN"
 SHORTEST_TOKEN = 16
@@ -130,9 +131,9 @@ def read_token(file: Path | None) -> str | None:
         token, place = os.environ.get(TOKEN_VARIABLE), f"${TOKEN_VARIABLE}"
     else:
         try:
-            token, place = file.read_text(encoding="utf-8"), str(file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read the token in {file}: {error}") from error
+            token, place = read_text(file, pipe=True), str(file)
+        except UserError as error:
+            raise UserError(f"--token-file: {error}") from error
     if token is not None and not token.strip():
         raise UserError(f"the token in {place} is empty")
     return None if token is None else token.strip()

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from bridge_common.errors import UserError
+from bridge_common.user_files import read_text
 from ray_bridge.config.validation import Frozen, build
 
 _FOLDER = Path(__file__).parent / "task_mappings"
@@ -74,8 +75,8 @@ def read_mapping(file: Path) -> TaskMapping:
         UserError: in one line, if it cannot be read or is no mapping.
     """
     try:
-        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        values: dict[str, Any] = tomllib.loads(read_text(file))
+    except (UserError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"task mapping {file}: {error}; see docs/tasks.md for an example") from error
     try:
         return build(TaskMapping, values)

@@ -17,6 +17,7 @@ import pytest
 
 from bridge_common.errors import UserError
 from cluster.archive import archive
+from tests.support.command_line import call_here
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEN = datetime(2026, 11, 22, 15, 30, 12)
@@ -150,6 +151,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from cluster.archive import archive
+from tests.support.command_line import call_here
 print("go", flush=True)
 archive([Path(p) for p in sys.argv[2:]], Path(sys.argv[1]))
 """
@@ -237,6 +239,19 @@ def test_a_log_that_is_still_being_written_is_copied_and_compared_but_not_remove
 def test_what_cannot_be_moved_stays_and_is_named(tmp_path):
     run = fill(tmp_path / "run", {"a.log": "a"})
     os.mkfifo(run / "pipe")
-    folder = archive([run], tmp_path / "archive")
+    done = call_here("archive", str(run), "--into", str(tmp_path / "archive"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"note: left in their place, as they are no files: {run / 'pipe'} (a pipe)\n"
     assert (run / "pipe").exists()
+    folder = Path(done.stdout.strip())
+    assert tree(folder).keys() == {"manifest.json", "run/a.log"}
     assert json.loads((folder / "manifest.json").read_text())["left"] == [str(run / "pipe")]
+
+
+def test_a_pipe_that_is_named_is_refused_before_anything_moves(tmp_path):
+    log = fill(tmp_path, {"a.log": "a"}) / "a.log"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe: it is a pipe; name files or folders"):
+        archive([log, tmp_path / "pipe"], tmp_path / "archive")
+    assert log.read_text() == "a"
+    assert not (tmp_path / "archive").exists()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bridge_common.errors import UserError
 from bridge_common.files import json_line
 from bridge_common.metric_names import BUDGETED, CONDITIONS, budget_of
+from bridge_common.user_files import lines_of, open_file
 from ray_bridge import normalise_number
 
 RESERVED = ("id", "index", "question", "gold", "cluster", "choices")
@@ -100,8 +101,8 @@ def _rows(path: Path) -> Iterator[tuple[int, int, dict[str, Any]]]:
     if not path.exists():
         raise UserError(f"{path}: no such file; check the path given to --samples")
     offset = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_file(path) as file:
+        for number, line in enumerate(lines_of(file, path), 1):
             start, offset = offset, offset + len(line)
             if number == 1 and line.startswith(BOM):
                 start, line = start + len(BOM), line[len(BOM) :]  # noqa: PLW2901

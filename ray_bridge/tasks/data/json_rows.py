@@ -1,12 +1,14 @@
 """Rows of JSONL files, each fault of which is one line with file, line and remedy."""
 
 import codecs
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from bridge_common.errors import UserError
+from bridge_common.user_files import lines_of, open_file
 from ray_bridge.tasks.data.rows import DataRow
 
 _OTHER_ENCODINGS = {
@@ -43,21 +45,21 @@ def json_lines(file: Path) -> Iterator[DataRow]:
     Raises:
         UserError: if the file is not readable, empty, or in another encoding, or a line is no JSON object.
     """
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {file} ({error.strerror}): check the path and its permissions") from error
-    encoding = next((name for mark, name in _OTHER_ENCODINGS.items() if content.startswith(mark)), None)
-    if encoding or b"\x00" in content[:4096]:
-        name = encoding or "UTF-16 or binary"
-        raise UserError(f"{file}, line 1: the file is {name}; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
-    content = content.removeprefix(codecs.BOM_UTF8)
-    empty = True
-    for number, line in enumerate(content.splitlines(), 1):
-        if line.strip():
-            empty = False
-            place = f"line {number}"
-            yield DataRow(fields=_json_object(line, f"{file}, {place}"), file=str(file), place=place)
+    empty, encoding = True, None
+    # Latin-1 gives each byte a letter, so that all three ends of lines are found before the text is decoded.
+    with io.TextIOWrapper(open_file(file, pipe=True), encoding="latin-1") as opened:
+        for number, text in enumerate(lines_of(opened, file), 1):
+            line, place = text.encode("latin-1"), f"line {number}"
+            if number == 1:
+                encoding = next((name for mark, name in _OTHER_ENCODINGS.items() if line.startswith(mark)), None)
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if encoding or b"\x00" in line:
+                name = encoding or "UTF-16 or binary"
+                raise UserError(f"{file}, {place}: the file is {name}; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)")
+            if line.strip():
+                empty = False
+                fields = _json_object(line.removesuffix(b"\n"), f"{file}, {place}")
+                yield DataRow(fields=fields, file=str(file), place=place)
     if empty:
         raise UserError(f"{file} holds no rows; one JSON object a line is expected")
 

@@ -1,6 +1,8 @@
 """`score FILE --task NAME`: both rules beside each other, and the lines on which they differ."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -138,3 +140,19 @@ def test_codes_in_outputs_and_ids_reach_no_terminal(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "a␛[2J" in done.output
     assert not {"\x1b", "\x9b"} & set(done.output)
+
+
+def test_outputs_may_come_through_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    row = '{"gold": "18", "output": "#### 18"}'
+    with subprocess.Popen(["sh", "-c", f"echo '{row}' > \"$0\"", str(tmp_path / "pipe")]):
+        done = CliRunner().invoke(app, ["score", str(tmp_path / "pipe"), "--task", "gsm8k"])
+    assert "strict             1  100.0%" in done.output, done.output
+
+
+def test_scores_are_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "scores").symlink_to("elsewhere")
+    done = score(tmp_path, [{"gold": "18", "output": "18"}], "--task", "gsm8k", "--out", str(tmp_path / "scores"))
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "scores").is_symlink()
+    assert json.loads((tmp_path / "elsewhere").read_text())["flexible"]

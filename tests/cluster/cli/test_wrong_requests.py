@@ -1,7 +1,9 @@
 """Whatever is asked wrongly is one line that names the remedy, with exit code 2, before Ray and within seconds."""
 
+import os
 import re
 import shutil
+import socket
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -9,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cli.wrong_requests import DAMAGE, NAMES, NUMBERS, PATHS, TRACKING
+from tests.cluster.cli.wrong_requests import DAMAGE, NAMES, NUMBERS, PATHS, SPECIAL, TRACKING
 from tests.support.card_campaigns import make_ended
 from tests.support.command_line import call_here, is_one_error_line
 from tests.support.plugin_modules import importable
 
 LIMIT_S = 5.0
 PHASES = ("plan", "phase1", "phase2", "phase3", "ablate", "sweep", "space", "preflight")
-CASES = [*PATHS, *NAMES, *NUMBERS, *TRACKING]
+CASES = [*PATHS, *SPECIAL, *NAMES, *NUMBERS, *TRACKING]
 
 
 def title(arguments: Iterable[str]) -> str:
@@ -43,11 +45,27 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
     for name, content in contents.items():
         (base / name).write_text(content)
+    for end in ("", ".toml"):
+        os.mkfifo(base / f"pipe{end}")
+        _make_socket(base / f"socket{end}")
+        (base / f"device{end}").symlink_to("/dev/zero")
+    with (base / "zeros").open("wb") as file:
+        file.truncate(1 << 40)  # takes no room
     trial = next((base / "storage" / "demo" / "trials").iterdir())
     shutil.copy(trial / "samples.jsonl", base / "samples")
-    names = ("storage", "file", "text", "empty", "loop", "broken", "deep", "outputs", "samples", "missing")
-    paths = {name: str(base / name) for name in names}
+    names = "storage file text empty loop broken deep outputs samples missing pipe socket device zeros"
+    paths = {name: str(base / name) for name in names.split()}
     return paths | {"tmp": str(base), "trial": str(trial), "closed": "/sys/kernel"}  # where root may not write either
+
+
+def _make_socket(path: Path) -> None:
+    before = Path.cwd()
+    os.chdir(path.parent)  # an address of a socket has 107 bytes at most
+    try:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(path.name)
+    finally:
+        os.chdir(before)
 
 
 def filled(arguments: list[str], places: dict[str, str]) -> list[str]:

@@ -115,8 +115,8 @@ PATHS: list[tuple[list[str], str]] = [
     (["serve", "{empty}", "--port", "0"], "--port"),
     (["serve", "{empty}", "--port", "70000"], "--port"),
     (["serve", "{empty}", "--host", "nowhere.invalid"], "--host nowhere.invalid"),
-    (["serve", "{empty}", "--token-file", "{missing}"], "cannot read the token"),
-    (["serve", "{empty}", "--token-file", "{empty}"], "cannot read the token"),
+    (["serve", "{empty}", "--token-file", "{missing}"], "--token-file: cannot read"),
+    (["serve", "{empty}", "--token-file", "{empty}"], "--token-file: cannot read"),
     (["serve", "{empty}", "--autoscale", "max_replicas"], "give name=value"),
     (["serve", "{empty}", "--autoscale", "nobody=1"], "Ray Serve has no such setting"),
     (["serve", "{empty}", "--replicas", "0"], "--replicas"),
@@ -131,6 +131,27 @@ PATHS: list[tuple[list[str], str]] = [
     (["launch", "slurm", "phase1", "--site", "nobody=1"], "nobody"),
     (["launch", "slurm", "phase1", "--env", "=1"], "--env"),
 ]
+
+_NO_FILES = [("{pipe}", "a pipe"), ("{socket}", "a socket"), ("{device}", "a device"), ("{empty}", "a folder")]
+
+SPECIAL: list[tuple[list[str], str]] = [
+    *((["score", place, "--task", "gsm8k"], f"it is {kind}") for place, kind in _NO_FILES),
+    *((["translate", "{trial}", "--file", place], f"it is {kind}") for place, kind in _NO_FILES),
+    *((["serve", "{trial}", "--token-file", place], f"it is {kind}") for place, kind in _NO_FILES),
+    *((["appendix", "--samples", f"a={place}"], f" is {kind}") for place, kind in _NO_FILES),
+    *((["plan", "phase1", "--task", f"{place}.toml"], f"it is {kind}") for place, kind in _NO_FILES[:-1]),
+    *((["score", "{outputs}", "--task", f"{place}.toml"], f"it is {kind}") for place, kind in _NO_FILES[:-1]),
+    *((["launch", "slurm", "phase1", "--profile", place], "no profile") for place, _ in _NO_FILES),
+    *((["score", "{outputs}", "--task", "gsm8k", "--out", place], f"is {kind}") for place, kind in _NO_FILES),
+    *((["results", "--storage", "{storage}", "--out", place], f"is {kind}") for place, kind in _NO_FILES),
+    *((["archive", place, "--into", "{storage}/archive"], f"it is {kind}") for place, kind in _NO_FILES[:2]),
+    (["translate", "{trial}", "--file", "{zeros}"], "longer than 64 MiB"),
+    (["score", "{zeros}", "--task", "gsm8k"], "longer than 64 MiB"),
+    (["appendix", "--samples", "a={zeros}"], "longer than 64 MiB"),
+    (["serve", "{trial}", "--token-file", "{zeros}"], "more than 16 MiB"),
+    (["launch", "slurm", "phase1", "--profile", "{zeros}"], "more than 16 MiB"),
+]
+"""What is no regular file, and one of many bytes without an end of a line."""
 
 NAMES: list[tuple[list[str], str]] = [
     (["plan", "phase1", "--name", LONG], "campaign name: "),
