@@ -136,11 +136,11 @@ def _parameters(folder: Path) -> int | None:
     for path in files:
         try:
             with path.open("rb") as file:
-                header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        except (OSError, ValueError, struct.error):
+                size = min(struct.unpack("<Q", file.read(8))[0], path.stat().st_size)  # a damaged one may be any number
+                header = json.loads(file.read(size))
+            count += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        except (OSError, ValueError, RecursionError, AttributeError, LookupError, TypeError, struct.error):
             return None
-        shapes = (entry["shape"] for name, entry in header.items() if name != "__metadata__")
-        count += sum(math.prod(shape) for shape in shapes)
     return count if files else None
 
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bridge_common.errors import UserError, reason_of
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.model_shape import local_folder
+from ray_bridge.footprint.weight_files import AGAIN
 from ray_bridge.tasks.data.hub import HubUnreachableError
 from ray_bridge.tasks.question_answering import HubTask
 from ray_bridge.tasks.registry import TASKS
@@ -132,17 +134,24 @@ def _longest(texts: Sequence[str]) -> list[str]:
 
 
 def tokenizer(name: str, revision: str | None) -> Count | None:
-    """Return what counts tokens of a text; None if the model's tokenizer is not on this machine."""
+    """Return what counts tokens of a text; None if the model's tokenizer is not on this machine.
+
+    Raises:
+        UserError: if the tokenizer's files are damaged.
+    """
     folder = local_folder(name, revision)
     if folder is None:
         return None
     path = Path(folder) / "tokenizer.json"
-    if path.is_file():
-        from tokenizers import Tokenizer
+    try:
+        if path.is_file():
+            from tokenizers import Tokenizer
 
-        fast: Any = Tokenizer.from_file(str(path))
-        return lambda text: len(fast.encode(text, add_special_tokens=False).ids)
-    from transformers import AutoTokenizer
+            fast: Any = Tokenizer.from_file(str(path))
+            return lambda text: len(fast.encode(text, add_special_tokens=False).ids)
+        from transformers import AutoTokenizer
 
-    slow = AutoTokenizer.from_pretrained(folder)
+        slow = AutoTokenizer.from_pretrained(folder)
+    except Exception as error:  # tokenizers' own have no type
+        raise UserError(f"cannot load the tokenizer of {folder} ({reason_of(error)}): {AGAIN}") from error
     return lambda text: len(slow(text, add_special_tokens=False)["input_ids"])

@@ -1,18 +1,16 @@
 """The sizes of a model that decide what it needs, read from its configuration without loading it."""
 
-import json
-import math
-import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from bridge_common.errors import UserError
+from bridge_common.errors import UserError, reason_of
 from bridge_common.files import read_json
 from ray_bridge.config.checkpoint_names import resolve, trained
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.context import context_length
+from ray_bridge.footprint.weight_files import AGAIN, parameters_in
 
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size")
 FUSED = frozenset({"llama", "mistral", "qwen2", "qwen3", "phi3", "gemma3", "gemma3_text"})
@@ -141,14 +139,17 @@ def read_shape(name: str, revision: str | None = None) -> ModelShape | None:
     Args:
         name: a folder, a hub name, or `embedded:source` / `embedded:target`.
         revision: of a hub name.
+
+    Raises:
+        UserError: if its configuration or one of its files of weights is damaged.
     """
     folder = local_folder(name, revision)
     if folder is None:
         return None
-    content = read_json(folder / "config.json", "copy or save the checkpoint again")
+    content = read_json(folder / "config.json", AGAIN)
     inner = content.get("text_config", {}) if isinstance(content, dict) else None
     if not isinstance(inner, dict):
-        raise UserError(f"{folder / 'config.json'} describes no model: copy or save the checkpoint again")
+        raise UserError(f"{folder / 'config.json'} describes no model: {AGAIN}")
     values = content | inner
     if not all(key in values for key in _NEEDED):  # some list what differs from their class's defaults only
         config = _load_config(folder)
@@ -186,14 +187,16 @@ def local_folder(name: str, revision: str | None = None) -> Path | None:
 def _load_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder)
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot load the configuration of {folder}: {reason_of(error)}") from error
 
 
 def _count_parameters(folder: Path) -> int | None:
-    """Return the number of a checkpoint's parameters, by the headers of its safetensors files; None without."""
-    count = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as file:
-            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
-        count += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-    return count or None
+    """Return the number of a checkpoint's parameters, by the headers of its safetensors files; None without.
+
+    Raises:
+        UserError: if one of them is damaged.
+    """
+    return sum(map(parameters_in, sorted(folder.glob("*.safetensors")))) or None

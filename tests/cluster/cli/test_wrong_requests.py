@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cli.wrong_requests import DAMAGE, NAMES, NUMBERS, PATHS, SPECIAL, TRACKING
+from ray_bridge.config.checkpoint_names import EMBEDDED
+from tests.cluster.cli.wrong_requests import CHECKPOINTS, DAMAGE, DAMAGED, NAMES, NUMBERS, PATHS, SPECIAL, TRACKING
 from tests.support.card_campaigns import make_ended
 from tests.support.command_line import call_here, is_one_error_line
 from tests.support.plugin_modules import importable
 
 LIMIT_S = 5.0
 PHASES = ("plan", "phase1", "phase2", "phase3", "ablate", "sweep", "space", "preflight")
-CASES = [*PATHS, *SPECIAL, *NAMES, *NUMBERS, *TRACKING]
+CASES = [*PATHS, *SPECIAL, *DAMAGED, *NAMES, *NUMBERS, *TRACKING]
 
 
 def title(arguments: Iterable[str]) -> str:
@@ -51,10 +52,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         (base / f"device{end}").symlink_to("/dev/zero")
     with (base / "zeros").open("wb") as file:
         file.truncate(1 << 40)  # takes no room
+    for name, (file, content) in CHECKPOINTS.items():
+        shutil.copytree(EMBEDDED["source"], base / name)
+        (base / name / file).write_bytes(content or (base / name / file).read_bytes()[:5000])
     trial = next((base / "storage" / "demo" / "trials").iterdir())
     shutil.copy(trial / "samples.jsonl", base / "samples")
     names = "storage file text empty loop broken deep outputs samples missing pipe socket device zeros"
-    paths = {name: str(base / name) for name in names.split()}
+    paths = {name: str(base / name) for name in (*names.split(), *CHECKPOINTS)}
     return paths | {"tmp": str(base), "trial": str(trial), "closed": "/sys/kernel"}  # where root may not write either
 
 

@@ -153,6 +153,30 @@ SPECIAL: list[tuple[list[str], str]] = [
 ]
 """What is no regular file, and one of many bytes without an end of a line."""
 
+CHECKPOINTS: dict[str, tuple[str, bytes | None]] = {
+    "cut_weights": ("model.safetensors", None),
+    "lfs_weights": ("model.safetensors", b"version https://git-lfs.github.com/spec/v1\n"),
+    "cut_tokenizer": ("tokenizer.json", None),
+    "cut_config": ("config.json", b"{"),
+    "no_model": ("config.json", b"{}"),
+    "new_model": ("config.json", b'{"model_type": "nobody"}'),
+}
+"""Copies of a checkpoint with a file that is cut off after 5,000 bytes, or replaced."""
+
+DAMAGED: list[tuple[list[str], str]] = [
+    ([*command, "--source", f"{{{name}}}"], message)
+    for name, message in (
+        ("cut_weights", "model.safetensors is cut off (5,000 of "),
+        ("lfs_weights", "model.safetensors is a pointer of Git LFS without the weights: run git lfs pull there"),
+        ("cut_tokenizer", "cannot load the tokenizer of"),
+        ("cut_config", "config.json is damaged (line 1: "),
+        ("no_model", "cannot load the configuration of"),
+        ("new_model", "cannot load the configuration of"),
+    )
+    for command in (["plan", "phase1"], ["phase1"], ["preflight"])
+    if (name, *command) != ("cut_tokenizer", "preflight")  # whose first checks ask Ray
+]
+
 NAMES: list[tuple[list[str], str]] = [
     (["plan", "phase1", "--name", LONG], "campaign name: "),
     (["plan", "phase1", "--name", LINES], "campaign name: "),

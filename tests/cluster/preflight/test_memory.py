@@ -57,6 +57,8 @@ def test_parameters_are_those_of_the_files(tmp_path: Path) -> None:
     assert node_probe._parameters(tmp_path) is None
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", 9) + json.dumps({"a": 1})[:5].encode())
     assert node_probe._parameters(tmp_path) is None, "cut short"
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1")
+    assert node_probe._parameters(tmp_path) is None, "its header would fill the memory"
 
 
 def test_the_memory_of_this_machine() -> None:

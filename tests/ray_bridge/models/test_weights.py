@@ -115,6 +115,12 @@ def test_damaged_files_are_one_clear_line(damage: Callable[[Path], Any], sound: 
         FrozenLM.load(str(tmp_path))
 
 
+def test_a_damaged_tokenizer_is_one_clear_line(sound: Path, tmp_path: Path) -> None:
+    spoil(sound, tmp_path, lambda path: os.truncate(path.with_name("tokenizer.json"), 300))
+    with pytest.raises(UserError, match=r"\Acannot load the checkpoint [^\n]+\Z"):
+        FrozenLM.load(str(tmp_path))
+
+
 def test_tensors_that_are_not_used_are_named_and_left_out(sound: Path, tmp_path: Path) -> None:
     weights = load_file(sound / "model.safetensors") | {"v_head.summary.weight": torch.zeros(1, 32)}
     spoil(sound, tmp_path, lambda path: save_file(weights, path, metadata={"format": "pt"}))
