@@ -77,6 +77,18 @@ def read_json(path: Path, remedy: str = RESTORE) -> Any:
         raise UserError(f"{path} is damaged ({_reason(error)}): {remedy}") from error
 
 
+def read_object(path: Path, remedy: str = RESTORE) -> dict[str, Any]:
+    """Read a JSON file that holds an object, as `read_json` does.
+
+    Raises:
+        UserError: the file is not JSON, or holds something else.
+    """
+    value = read_json(path, remedy)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged (no JSON object): {remedy}")
+    return value
+
+
 def json_line(row: dict[str, Any]) -> str:
     """Return a row of a JSONL file, with its newline. The order of keys is kept, so equal rows are equal bytes."""
     return json.dumps(row, ensure_ascii=False) + "\n"

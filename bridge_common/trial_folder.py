@@ -226,13 +226,13 @@ class TrialFolder:
         self.error_file.unlink(missing_ok=True)
 
 
-def _read_or_none(path: Path) -> Any:
+def _read_or_none(path: Path) -> dict[str, Any] | None:
     try:
         return _read(path)
     except UserError:
         return None
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> dict[str, Any] | None:
     remedy = "resume its campaign, which writes it again"
-    return files.read_json(path, remedy) if path.is_file() else None
+    return files.read_object(path, remedy) if path.is_file() else None

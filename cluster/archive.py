@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common.errors import UserError
-from bridge_common.files import append_jsonl, read_json, read_log, sha256, write_json, write_jsonl
+from bridge_common.files import append_jsonl, read_log, read_object, sha256, write_json, write_jsonl
 from bridge_common.user_files import special_kind
 
 PLAN, JOURNAL, PART, MANIFEST = ".plan.json", ".journal.jsonl", ".part", "manifest.json"
@@ -93,7 +93,7 @@ def _unfinished(into: Path) -> list[Path]:
 
 def not_moved(folder: Path) -> list[str]:
     """Return what an archive left in its place, each path with what it is: neither file, folder nor link."""
-    paths = [Path(path) for path in read_json(folder / MANIFEST)["left"]]
+    paths = [Path(path) for path in read_object(folder / MANIFEST)["left"]]
     return [f"{path} ({kind})" for path in paths if (kind := _unmovable(path)) is not None]
 
 
@@ -110,12 +110,12 @@ def _outermost(paths: Iterable[Path]) -> list[Path]:
 
 
 def _planned(plan: Path) -> list[str]:
-    return [old for old, _ in read_json(plan)["moves"]]
+    return [old for old, _ in read_object(plan)["moves"]]
 
 
 def _holds_anything_new(source: Path, folder: Path) -> bool:
     """Return False for what the completed plan could not move, which would otherwise be tried for ever."""
-    left = set(read_json(folder / MANIFEST)["left"]) if (folder / MANIFEST).is_file() else set()
+    left = set(read_object(folder / MANIFEST)["left"]) if (folder / MANIFEST).is_file() else set()
     if source.is_symlink() or not source.is_dir():
         return str(source) not in left
     return any(str(path) not in left for path in source.rglob("*") if path.is_symlink() or not path.is_dir())
@@ -158,7 +158,7 @@ def _free(path: Path, taken: set[Path]) -> Path:
 
 def _move_planned(folder: Path) -> Path:
     """Move the files of a plan that have not been moved, then replace plan and journal by the manifest."""
-    plan = read_json(folder / PLAN)
+    plan = read_object(folder / PLAN)
     journal = folder / JOURNAL
     rows = {row["name"]: row for row in read_log(journal)}
     write_jsonl(journal, rows.values())  # without the half line that a kill leaves

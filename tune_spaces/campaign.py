@@ -32,7 +32,7 @@ from tune_spaces.gate.decision import GateSettings
 from tune_spaces.gate.outcome import Outcome
 from tune_spaces.gate.policy import Policy
 from tune_spaces.records import plan_file, prerequisites, reuse
-from tune_spaces.records.campaign_folder import CampaignFolder
+from tune_spaces.records.campaign_folder import CampaignFolder, whole_records
 from tune_spaces.records.campaign_name import check_name
 from tune_spaces.records.limits import Limits
 from tune_spaces.records.plan_difference import differences
@@ -103,7 +103,7 @@ class Campaign:
         """Return a campaign as it was asked for and planned, from its folder.
 
         Raises:
-            UserError: there is no campaign of that name in the storage.
+            UserError: there is no campaign of that name in the storage, or its files are damaged.
         """
         folder = CampaignFolder(Path(storage).expanduser() / name)
         record, plan = folder.campaign(), folder.plan()
@@ -111,20 +111,21 @@ class Campaign:
             names = [other.name for other in CampaignFolder.all_in(Path(storage))]
             there = f"there are {', '.join(names)}" if names else "there is none yet"
             raise UserError(f"no campaign {name!r} in {storage}: {there}")
-        phase, base = plan_file.phase_from_record(record["phase"]), build(JobSpec, record["base"])
-        gate = GateSettings(**record["gate"])
-        return cls(
-            phase,
-            base,
-            build(RunSpec, record["run"]),
-            storage=storage,
-            name=name,
-            seeds=record["seeds"],
-            gate=gate,
-            held=record["held"],
-            request=record["request"],
-            plan=plan_file.plan_from_record(plan, phase, base, gate),
-        )
+        with whole_records(folder):
+            phase, base = plan_file.phase_from_record(record["phase"]), build(JobSpec, record["base"])
+            gate = GateSettings(**record["gate"])
+            return cls(
+                phase,
+                base,
+                build(RunSpec, record["run"]),
+                storage=storage,
+                name=name,
+                seeds=record["seeds"],
+                gate=gate,
+                held=record["held"],
+                request=record["request"],
+                plan=plan_file.plan_from_record(plan, phase, base, gate),
+            )
 
     # -- folder -------------------------------------------------------------------------------------------------------
 

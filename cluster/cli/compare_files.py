@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge_common.errors import UserError
+from bridge_common.paths import path_problem, text_problem
 
 if TYPE_CHECKING:
     from tune_spaces.analysis.pairwise import Comparison
@@ -23,6 +24,8 @@ def parse_samples(arguments: Iterable[str]) -> dict[str, Path]:
         name = name.strip()
         if not (name and equals and path):
             raise UserError(f"--samples {argument}: write it as NAME=FILE, for example full=runs/full/samples.jsonl")
+        if problem := text_problem(name) or path_problem(path):
+            raise UserError(f"--samples: {problem}; write it as NAME=FILE")
         if name in samples:
             raise UserError(f"--samples {argument}: the name {name} comes twice; give every file a name of its own")
         samples[name] = Path(path)

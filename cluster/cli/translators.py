@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,7 +150,8 @@ def read_questions(file: Path) -> list[tuple[str, str]]:
         if not isinstance(text, str) or not text.strip():
             raise UserError(f'{file}, line {number}: give {{"question": "..."}}, or a text in quotes')
         name = row.get("id") if isinstance(row, dict) else None
-        if not isinstance(name, str | int | float | None):
+        no_number = isinstance(name, bool) or (isinstance(name, float) and not isfinite(name))
+        if not isinstance(name, str | int | float | None) or no_number:
             raise UserError(f"{file}, line {number}: the id is neither a text nor a number")
         try:
             check_question_text(text)

@@ -86,3 +86,13 @@ def test_half_a_result_counts_as_none_and_half_a_spec_is_named(tmp_path: Path, l
     os.truncate(folder.spec_file, left)
     with pytest.raises(UserError, match=rf"^{folder.spec_file} is damaged .*: resume its campaign"):
         folder.spec()
+
+
+def test_a_result_that_is_no_object_is_none(tmp_path: Path) -> None:
+    folder = trial(tmp_path)
+    folder.begin({})
+    folder.result_file.write_text("[]")
+    assert not folder.finished
+    folder.spec_file.write_text("5")
+    with pytest.raises(UserError, match=r"spec\.json is damaged \(no JSON object\): resume its campaign"):
+        folder.spec()

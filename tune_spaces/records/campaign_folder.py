@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common import files, trial_files
-from bridge_common.errors import UserError
+from bridge_common.errors import UserError, reason_of
 from bridge_common.heartbeat import is_stopped
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import RunSpec, code_digest
@@ -267,5 +267,19 @@ def trained_by(trial: TrialFolder) -> list[str]:
         return []
 
 
-def _read(path: Path, remedy: str) -> Any:
-    return files.read_json(path, remedy) if path.is_file() else None
+@contextmanager
+def whole_records(folder: CampaignFolder) -> Iterator[None]:
+    """Turn what missing fields of a campaign's two records lead to into one line.
+
+    Raises:
+        UserError: instead of it.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError) as error:
+        files_there = f"{folder.campaign_file} or {folder.plan_file.name}"
+        raise UserError(f"{files_there} is damaged ({reason_of(error)}): {_COPY}") from error
+
+
+def _read(path: Path, remedy: str) -> dict[str, Any] | None:
+    return files.read_object(path, remedy) if path.is_file() else None

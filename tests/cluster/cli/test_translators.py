@@ -150,6 +150,8 @@ def test_an_id_that_is_null_is_none(tmp_path: Path) -> None:
     [
         ("", "has no questions"),
         ('{"question": "a", "id": {"a": 1}}', "line 1: the id is neither a text nor a number"),
+        ('{"question": "a", "id": true}', "line 1: the id is neither a text nor a number"),
+        ('{"question": "a", "id": NaN}', "line 1: the id is neither a text nor a number"),
         ('{"question": "a"}\n{', "line 2: no JSON"),
         ('{"question": null}', 'line 1: give {"question": "..."}'),
         ('{"text": "a"}', "line 1: give"),

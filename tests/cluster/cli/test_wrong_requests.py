@@ -100,7 +100,9 @@ def test_a_damaged_file_is_named(
     file: str, content: str, arguments: list[str], message: str, places: dict[str, str], tmp_path: Path
 ) -> None:
     storage = shutil.copytree(places["storage"], tmp_path / "storage")
-    (storage / "demo" / file).write_text(content, errors="surrogateescape")
+    (storage / "demo" / file.format(trial=f"trials/{Path(places['trial']).name}")).write_text(
+        content, errors="surrogateescape"
+    )
     done = call_here(*filled(arguments, {"storage": str(storage)}))
     assert is_one_error_line(done), done.stderr + done.stdout
     assert message in done.stderr

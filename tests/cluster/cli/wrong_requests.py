@@ -58,6 +58,9 @@ PATHS: list[tuple[list[str], str]] = [
     (["appendix", "--samples", "a"], "write it as NAME=FILE"),
     (["appendix", "--samples", "a={samples}", "--samples", "a={samples}"], "comes twice"),
     (["appendix", "--samples", "a={text}"], "text"),
+    (["appendix", "--samples", f"a={LONG}"], "has 300 bytes, at most 255 are possible"),
+    (["appendix", "--samples", f"a={LINES}"], "has a control character"),
+    (["appendix", "--samples", "a\x1b[31mb={samples}"], "has a control character"),
     (["results", "--storage", "{storage}", "--out", "{empty}"], "--out"),
     (["results", "--storage", "{storage}", "--out", "{file}/below"], "--out"),
     (["results", "--storage", "{storage}", "--out", ""], "--out"),
@@ -381,8 +384,14 @@ DAMAGE: list[tuple[str, str, list[str], str]] = [
         ('{"name":', ("status", "results", "card", "appendix", "resume")),
         ("[" * 100_000, ("status", "results")),
         ("\udcff", ("status", "results")),
+        ("[]", ("status", "results", "card")),
+        ("{}", ("status", "results")),
     )
     for command in commands
     if (file, command) != ("plan.json", "appendix")  # which is written from the trials alone
+] + [
+    (file, "5", [command, "--storage", "{storage}"], "is damaged (no JSON object)")
+    for file, commands in (("gate.json", ("card", "appendix")), ("{trial}/spec.json", ("results",)))
+    for command in commands
 ]
 """Files of a campaign, what stands in them instead, and a request whose one line names the file."""
