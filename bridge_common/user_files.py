@@ -109,13 +109,20 @@ def lines_of(file: IO[AnyStr], path: Path) -> Iterator[AnyStr]:
         UserError: if a line is longer than `LONGEST_LINE`, as in a file without any.
     """
     number = 0
-    while line := file.readline(LONGEST_LINE + 1):
+    while line := _line(file, path):
         number += 1
         if len(line) > LONGEST_LINE:
             raise UserError(
                 f"{path}, line {number}: longer than {LONGEST_LINE >> 20} MiB; one object a line is expected"
             )
         yield line
+
+
+def _line(file: IO[AnyStr], path: Path) -> AnyStr:
+    try:
+        return file.readline(LONGEST_LINE + 1)
+    except OSError as error:  # as of a disk that fails
+        raise UserError(f"cannot read {plain(str(path))} ({error.strerror})") from error
 
 
 def _has_writer(handle: int) -> bool:

@@ -78,7 +78,8 @@ def main() -> int:
         path = error.ctx.command_path if error.ctx else program()
         print(f"error: {error.format_message().rstrip('.')}; see `{path} --help`", file=sys.stderr)
     except UserError as error:
-        print(f"error: {visible(as_called(str(error)))}", file=sys.stderr)
+        message = " ".join(as_called(str(error)).splitlines())  # it may repeat a name that has several
+        print(f"error: {visible(message)}", file=sys.stderr)
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
             raise

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bridge_common.errors import UserError
 from cluster.cli.checks import FILE, NEW_FILE, require_writable
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def score(file: Path, task: str, field: str, out: Path | None, limit: int) -> No
     from ray_bridge.tasks.splits import make_task
 
     if out is not None:
+        if out.exists() and file.exists() and out.samefile(file):
+            raise UserError(f"--out {out} is the file that is scored: name another one")
         require_writable(out.parent, "--out")
     lines = score_file(file, make_task(tiny(**task_fields(task))), field)
     # Half a surrogate pair, which JSON can hold, has no form on a terminal.

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
+from mlflow_utils.tracking_uri import shown
 from tune_spaces.ray_tune.connect import WANTS_TOKEN
 
 PROJECT = "ablate"  # marks the jobs of this project
@@ -36,7 +37,7 @@ def connect(address: str | None = None) -> Any:
     url = chosen if "://" in chosen else f"http://{chosen}"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{chosen} is no address for jobs: use that of the dashboard, such as {DEFAULT_ADDRESS}")
+        raise UserError(f"{shown(chosen)} is no address for jobs: use that of the dashboard, such as {DEFAULT_ADDRESS}")
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
@@ -47,9 +48,10 @@ def connect(address: str | None = None) -> Any:
         with _environment("RAY_API_SERVER_ADDRESS", url):
             return bounded(lambda: JobSubmissionClient(url), ANSWER_S)
     except AuthenticationError as error:
-        raise UserError(f"the Ray at {url} {WANTS_TOKEN}") from error
+        raise UserError(f"the Ray at {shown(url)} {WANTS_TOKEN}") from error
     except (NoAnswerError, OSError, RuntimeError) as error:
-        raise UserError(f"no Ray dashboard at {url} ({first_line(str(error))}): {remedy}") from error
+        reason = first_line(str(error)).replace(url, shown(url))
+        raise UserError(f"no Ray dashboard at {shown(url)} ({reason}): {remedy}") from error
 
 
 def _of_head(address: str | None) -> str | None:

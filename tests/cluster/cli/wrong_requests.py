@@ -92,6 +92,9 @@ PATHS: list[tuple[list[str], str]] = [
     (["score", "{outputs}", "--task", "gsm8k", "--out", "{empty}"], "--out"),
     (["score", "{outputs}", "--task", "gsm8k", "--out", "{closed}/below"], "--out"),
     (["score", "{outputs}", "--task", "gsm8k", "--limit", "-1"], "--limit"),
+    (["score", "{outputs}", "--task", "gsm8k", "--field", LINES], "no field two lines"),
+    (["score", "{outputs}", "--task", "gsm8k", "--out", "{outputs}"], "is the file that is scored: name another one"),
+    (["score", "/proc/self/mem", "--task", "gsm8k"], "cannot read /proc/self/mem (Input/output error)"),
     (["diagnose", "{missing}"], "missing"),
     (["diagnose", "{file}"], "file"),
     (["diagnose", "{empty}"], "empty"),
@@ -204,6 +207,8 @@ NAMES: list[tuple[list[str], str]] = [
     (["stop", "--name", LONG, "--storage", "{storage}"], "no campaign"),
     (["card", LONG, "--storage", "{storage}"], "no campaign"),
     (["compare", "--phase", "nobody", "--storage", "{storage}"], "nobody"),
+    (["compare", "--phase", LINES, "--storage", "{storage}"], "two lines"),
+    (["translate", "two\nlines/x", "x"], "two lines/x"),
     (["plan", "phase1", "--source", LONG], "--source"),
     (["plan", "phase1", "--source", ""], "--source"),
     (["plan", "phase1", "--source", LINES], "--source"),
@@ -351,6 +356,8 @@ NUMBERS: list[tuple[list[str], str]] = [
     (["jobs", "list", "--address", "http://127.0.0.1:9"], "127.0.0.1:9"),
     (["jobs", "list", "--address", "http://127.0.0.1:99999"], "99999"),
     (["submit", "phase1", "--address", "http://127.0.0.1:9"], "127.0.0.1:9"),
+    (["submit", "phase1", "--address", "http://user:SECRET@127.0.0.1:9"], "http://user:***@127.0.0.1:9"),
+    (["jobs", "list", "--address", "http://user:SECRET@127.0.0.1:9"], "http://user:***@127.0.0.1:9"),
     (["submit", "phase9", "--address", "http://127.0.0.1:9"], "unknown phase"),
 ]
 
