@@ -89,9 +89,7 @@ def read_text(path: Path, *, pipe: bool = False) -> str:
     with open_file(path, pipe=pipe) as file:
         data = file.read(LARGEST_TEXT + 1)
     if len(data) > LARGEST_TEXT:
-        raise UserError(
-            f"cannot read {plain(str(path))}: it has more than {LARGEST_TEXT >> 20} MiB; is it another file?"
-        )
+        raise UserError(f"cannot read {plain(str(path))}: it has more than {LARGEST_TEXT >> 20} MiB; name another file")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -109,7 +109,7 @@ def summary_section(campaign: Path, runs: list[Run], out: Path) -> str:
     parts = [f"## {campaign.resolve().name}"]
     gate = campaign / trial_files.GATE
     if gate.exists():
-        parts += [_gate(files.read_object(gate))]
+        parts += [_gate(files.read_json(gate))]
     fields = list(dict.fromkeys(name for run in runs for name in run.params))
     head = ["phase", "variant", "seed", "status", *fields, "bridged", "95 % interval", "n", "target alone", "gain"]
     head += ["information", "samples"]
