@@ -215,7 +215,11 @@ def test_ctrl_c_ends_the_printing_and_not_the_job(head, project):
         if "line 5 " in text:
             signal.raise_signal(signal.SIGINT)
 
-    assert submit("count", ["--storage", "/x"], address=head, working_dir=project, out=out) == 130
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        assert submit("count", ["--storage", "/x"], address=head, working_dir=project, out=out) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     job = submitted(printed)
     assert printed[-1].startswith("\nthe job continues; to stop it: ")
     assert printed[-1].endswith(f" jobs stop {job}\n")
