@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ray_bridge.gpu.kernels.fused_layer import launch_add_norm
 from ray_bridge.gpu.kernels.verify import kernels_match, tl, triton
 
 PROGRAMS = 2048
@@ -136,22 +137,6 @@ if triton is not None:
             tl.store(out + HALF + d, high.to(v_ptr.dtype.element_ty))
 
     @triton.jit
-    def _add_norm(x_ptr, y_ptr, w_ptr, sum_ptr, out_ptr, width, eps, ADD: tl.constexpr, BLOCK: tl.constexpr):
-        """Add y to x if ADD, and take the RMS norm of the sum, for one row."""
-        row = tl.program_id(0)
-        d = tl.arange(0, BLOCK)
-        ok = d < width
-        x = tl.load(x_ptr + row * width + d, mask=ok, other=0.0).to(tl.float32)
-        if ADD:
-            x += tl.load(y_ptr + row * width + d, mask=ok, other=0.0).to(tl.float32)
-            x = x.to(sum_ptr.dtype.element_ty)
-            tl.store(sum_ptr + row * width + d, x, mask=ok)
-            x = x.to(tl.float32)
-        scale = tl.rsqrt(tl.sum(x * x, 0) / width + eps)
-        w = tl.load(w_ptr + d, mask=ok, other=0.0).to(tl.float32)
-        tl.store(out_ptr + row * width + d, (x * scale * w).to(out_ptr.dtype.element_ty), mask=ok)
-
-    @triton.jit
     def _swiglu(gate_up_ptr, out_ptr, width, BLOCK: tl.constexpr):
         """Compute silu(gate) * up for a part of one row."""
         row = tl.program_id(0)
@@ -253,12 +238,7 @@ def rotate_store(
 
 def add_norm(x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Return x + y, or x itself if y is None, and its RMS norm, (B, d) each."""
-    out, total = torch.empty_like(x), x if y is None else torch.empty_like(x)
-    B, d = x.shape
-    _add_norm[(B,)](
-        x, x if y is None else y, weight, total, out, d, eps,
-        ADD=y is not None, BLOCK=triton.next_power_of_2(d), num_warps=8,
-    )  # fmt: skip
+    total, out, _ = launch_add_norm(x, y, weight, eps)
     return total, out
 
 

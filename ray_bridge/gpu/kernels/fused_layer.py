@@ -230,19 +230,24 @@ def swiglu(gate_up: Tensor) -> Tensor:
     return _SwiGLU.apply(gate_up)
 
 
+def launch_add_norm(x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x + y, or x itself if y is None, its RMS norm, (..., d) each, and each row's factor, without gradients."""
+    width = x.shape[-1]
+    rows = x.numel() // width
+    total, out = x if y is None else torch.empty_like(x), torch.empty_like(x)
+    rstd = torch.empty(rows, dtype=torch.float32, device=x.device)
+    _add_norm[(rows,)](
+        x, x if y is None else y, weight, total, out, rstd, width, eps,
+        ADD=y is not None, BLOCK=triton.next_power_of_2(width), num_warps=8,
+    )  # fmt: skip
+    return total, out, rstd
+
+
 class _AddNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor | None, Tensor]:
         ctx.set_materialize_grads(False)
-        x, width = x.contiguous(), x.shape[-1]
-        rows = x.numel() // width
-        total, out = x if y is None else torch.empty_like(x), torch.empty_like(x)
-        rstd = torch.empty(rows, dtype=torch.float32, device=x.device)
-        block = triton.next_power_of_2(width)
-        _add_norm[(rows,)](
-            x, x if y is None else y.contiguous(), weight, total, out, rstd, width, eps,
-            ADD=y is not None, BLOCK=block, num_warps=8,
-        )  # fmt: skip
+        total, out, rstd = launch_add_norm(x.contiguous(), None if y is None else y.contiguous(), weight, eps)
         ctx.save_for_backward(total, weight, rstd)
         ctx.adds = y is not None
         return total if ctx.adds else None, out

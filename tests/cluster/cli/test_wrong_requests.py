@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from ray_bridge.config.checkpoint_names import EMBEDDED
-from tests.cluster.cli.wrong_requests import CHECKPOINTS, DAMAGE, DAMAGED, NAMES, NUMBERS, PATHS, SPECIAL, TRACKING
+from tests.cluster.cli.wrong_files import CHECKPOINTS, DAMAGED, SPECIAL
+from tests.cluster.cli.wrong_requests import DAMAGE, NAMES, NUMBERS, PATHS, TRACKING
 from tests.support.card_campaigns import make_ended
 from tests.support.command_line import call_here, is_one_error_line
 from tests.support.plugin_modules import importable
