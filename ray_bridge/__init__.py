@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ray_bridge.tasks.score_file import score_file
     from ray_bridge.tasks.scoring import cut, normalise_number, score_number
     from ray_bridge.tasks.task import Example, Score, Task
+    from ray_bridge.training.resident_group import end_resident_workers
 
 __version__ = VERSION
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "check_run",
     "code_digest",
     "cut",
+    "end_resident_workers",
     "fingerprint",
     "import_plugin",
     "import_plugins",
@@ -100,6 +102,7 @@ _HOMES = {
     "build": "ray_bridge.config.validation",
     "check_prompt_format": "ray_bridge.config.prompt_format",
     "code_digest": "ray_bridge.config.code_digest",
+    "end_resident_workers": "ray_bridge.training.resident_group",
     "fingerprint": "ray_bridge.config.fingerprint",
     "random_twin": "ray_bridge.config.checkpoint_names",
     "run_job": "ray_bridge.job",

@@ -27,7 +27,8 @@ def run_job(
     """Run a job to its end and return its result.
 
     Called again with the same folder, it continues from the newest checkpoint; the result of a finished job is
-    returned without running anything. Ray has to be initialised.
+    returned without running anything. Ray has to be initialised. With `resident=true`, `end_resident_workers` comes
+    before `ray.shutdown`.
 
     Args:
         spec: what is trained and measured.

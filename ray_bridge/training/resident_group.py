@@ -3,8 +3,12 @@
 A group belongs to the process that asks for jobs: a Ray Tune trial actor, which Tune uses again for the next trial
 (`reuse_actors`). It ends with that process, when a job fails in it, or after it had no job for some seconds, so that
 nobody waits for its GPUs.
+
+A thread waits in `ray.get` for the workers' end. Ray frees at its shutdown what such a call reads, so that the process
+may die of it (SIGSEGV): `end_resident_workers` comes before `ray.shutdown`.
 """
 
+import atexit
 import shutil
 import threading
 import time
@@ -33,10 +37,12 @@ APART_S = 1.0
 If both reach Tune's session at once, each waits for the other to be taken, and the trial hangs.
 """
 END_S = 60.0  # within which a group without a job ends when asked to
+ABANDONED_S = 5.0  # within which workers fail that have lost their desk
 
 Report = Callable[[dict[str, float], str], None]
 
 _idle: "list[ResidentGroup]" = []
+_abandoned: "list[ResidentGroup]" = []
 _lock = threading.Lock()
 
 
@@ -78,6 +84,8 @@ def run_resident(
             continue
         except BaseException:
             group.abandon()
+            with _lock:
+                _abandoned.append(group)
             raise
         if not taken:
             heartbeat.clear(Path(config["folder"]))  # of workers that had ended
@@ -86,6 +94,23 @@ def run_resident(
             with _lock:
                 _idle.append(group)
             return
+
+
+def end_resident_workers() -> None:
+    """End the workers that wait in this process for their next job, and free their GPUs.
+
+    A script that has called `run_job` with `resident=true` calls it before `ray.shutdown`; at its end it is called by
+    itself.
+    """
+    with _lock:
+        idle, abandoned = list(_idle), list(_abandoned)
+        _idle.clear()
+        _abandoned.clear()
+    for group in idle:
+        if group.alive:
+            group.end()
+    for group in abandoned:
+        group.join(ABANDONED_S)
 
 
 def _refused(error: Any) -> bool:
@@ -114,7 +139,11 @@ class ResidentGroup:
     def __init__(self, config: Mapping[str, Any], run: RunSpec, node_id: str | None) -> None:
         import ray
 
+        if ray.get_runtime_context().get_actor_id() is None:  # an actor has left Ray when these functions are called
+            atexit.unregister(end_resident_workers)
+            atexit.register(end_resident_workers)  # after Ray's own, so that it is called before
         self.needs, self.node_id = _needs(config, run), node_id
+        self._connection = _connection()
         # Without CPUs: on a small machine the workers need all of them.
         self._desk = ray.remote(num_cpus=0)(Desk).remote(run.workers, IDLE_S)
         self._error: BaseException | None = None
@@ -161,8 +190,8 @@ class ResidentGroup:
 
     @property
     def alive(self) -> bool:
-        """Whether its workers wait for a job or run one."""
-        return self._thread.is_alive()
+        """Whether its workers wait for a job or run one; those of a Ray that this process has left do not."""
+        return self._thread.is_alive() and self._connection == _connection()
 
     def end(self) -> None:
         """Have workers without a job end, and wait until they have freed their GPUs."""
@@ -171,7 +200,12 @@ class ResidentGroup:
 
         with suppress(RayError):  # the desk may be gone, and its workers with it
             ray.get(self._desk.close.remote(), timeout=END_S)
-        self._thread.join(END_S)
+        self.join(END_S)
+
+    def join(self, within_s: float) -> None:
+        """Wait until the workers have ended, for some seconds at most."""
+        if self._thread.ident is not None:
+            self._thread.join(within_s)
 
     def abandon(self) -> None:
         """Have workers end that run a job which nobody waits for any more: without a desk they fail."""
@@ -212,6 +246,14 @@ def serve_jobs(config: Mapping[str, Any]) -> None:
         run_worker(job, partial(ResidentSession, report=report), models)
         release_memory()
         done += 1
+
+
+def _connection() -> tuple[str, str] | None:
+    """Return what tells this process's connection to Ray from an earlier one, None if there is none."""
+    import ray
+
+    context = ray.get_runtime_context()
+    return (context.gcs_address, context.get_job_id()) if ray.is_initialized() else None
 
 
 def _needs(config: Mapping[str, Any], run: RunSpec) -> tuple[Any, ...]:

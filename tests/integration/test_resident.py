@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -13,6 +16,7 @@ from bridge_common import heartbeat
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import tiny, tiny_run
 from tests.support.local_jobs import recorded, run_job
+from tests.support.ray_clusters import ENVIRONMENT, ROOT
 from tests.support.waiting import wait_for
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.phases import Phase
@@ -117,6 +121,35 @@ def test_a_worker_that_hangs_between_two_jobs_is_killed_and_replaced(tmp_path: P
     assert not job.is_alive()
     assert recorded(second.path) == recorded(first.path)
     assert [event for event in second.events() if event["kind"] == "tags" and heartbeat.STALLED in event["values"]]
+    waits = workers(second)["rank-0"]
+    assert heartbeat.began(waits) is not None
+    ray_bridge.end_resident_workers()
+    assert heartbeat.began(waits) is None
+    assert "resident workers" not in [thread.name for thread in threading.enumerate()], "it waits in ray.get"
+
+
+SCRIPT = """
+import atexit, sys, threading
+from pathlib import Path
+
+waits = lambda: "resident workers" in [thread.name for thread in threading.enumerate()]
+atexit.register(lambda: print("at the end", waits()))  # called after what Ray and ray_bridge register
+
+import ray, ray_bridge
+from tests.integration.test_resident import BASE
+ray.init(address=sys.argv[1], log_to_driver=False)
+ray_bridge.run_job(BASE, ray_bridge.tiny_run(resident=True, workers=1), Path(sys.argv[2]))
+print("after a job", waits())
+"""
+
+
+def test_a_script_ends_its_resident_workers_before_ray_shuts_down(tmp_path: Path, connected_ray: Any) -> None:
+    """Ray frees at its shutdown what a thread reads that waits for workers: now and then the process died of it."""
+    environment = {**os.environ, **ENVIRONMENT, "RAY_ADDRESS": connected_ray.address}
+    command = [sys.executable, "-c", SCRIPT, connected_ray.address, str(tmp_path / "trials" / "one")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["after a job True", "at the end False"]
 
 
 @pytest.mark.long

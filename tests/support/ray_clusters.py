@@ -55,12 +55,15 @@ def connected(cluster: Any) -> Iterator[None]:
     """
     import ray
 
+    from ray_bridge import end_resident_workers
+
     own = {"env_vars": {"RAY_ADDRESS": cluster.address}}
     with ray_environment():
         ray.init(address=cluster.address, runtime_env=own, log_to_driver=False, logging_level=logging.ERROR)
         try:
             yield
         finally:
+            end_resident_workers()
             ray.shutdown()
 
 
