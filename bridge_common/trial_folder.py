@@ -140,12 +140,16 @@ class TrialFolder:
         return self.samples_file if self.samples_file.is_file() else None
 
     def spec(self) -> dict[str, Any] | None:
-        """Read `spec.json`: variant, phase, seed, fingerprint, `spec` and `run`; None if the trial has not begun."""
-        return _read(self.spec_file)
+        """Read `spec.json`: variant, phase, seed, fingerprint, `spec` and `run`; None if the trial has not begun.
+
+        Raises:
+            UserError: if the file is damaged.
+        """
+        return _read(self.spec_file, part="spec")
 
     def result(self) -> dict[str, Any] | None:
         """Read `result.json`, or return None if the trial has not finished or the file is damaged."""
-        return _read_or_none(self.result_file)
+        return _read_or_none(self.result_file, part="metrics")
 
     def error(self) -> dict[str, Any] | None:
         """Read `error.json`; None if there was no error.
@@ -169,8 +173,8 @@ class TrialFolder:
 
     def fingerprint(self) -> str | None:
         """Return the fingerprint that result or spec records, or None if neither does."""
-        for record in (self.result(), self.spec()):
-            if record and record.get("fingerprint"):
+        for read in (self.result, self.spec):
+            if (record := read()) and record.get("fingerprint"):
                 return str(record["fingerprint"])
         return None
 
@@ -226,13 +230,25 @@ class TrialFolder:
         self.error_file.unlink(missing_ok=True)
 
 
-def _read_or_none(path: Path) -> dict[str, Any] | None:
+def _read_or_none(path: Path, part: str | None = None) -> dict[str, Any] | None:
     try:
-        return _read(path)
+        return _read(path, part)
     except UserError:
         return None
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, part: str | None = None) -> dict[str, Any] | None:
+    """Read an object; None if there is no file.
+
+    Args:
+        path: the file.
+        part: name of an object that it must hold.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
     remedy = "resume its campaign, which writes it again"
-    return files.read_object(path, remedy) if path.is_file() else None
+    record = files.read_object(path, remedy) if path.is_file() else None
+    if record is not None and part is not None and not isinstance(record.get(part), dict):
+        raise UserError(f"{path} is damaged (no {part}): {remedy}")
+    return record

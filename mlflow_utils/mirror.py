@@ -17,7 +17,7 @@ from bridge_common.errors import UserError
 from bridge_common.trial_folder import TrialFolder
 from mlflow_utils import names
 from mlflow_utils.sync.store import SETTINGS
-from mlflow_utils.tracking_uri import check
+from mlflow_utils.tracking_uri import check, shown
 
 SILENT_S = 180.0  # after so long without a sign of life a driver counts as gone
 _ONCE = (trial_files.CAMPAIGN,)
@@ -82,7 +82,7 @@ class Mirror:
         """
         phases = self._runs("phase")
         if not phases:
-            raise UserError(f"MLflow at {self._uri} has no phase of {self.campaign} yet: try again in a moment")
+            raise UserError(f"MLflow at {shown(self._uri)} has no phase of {self.campaign} yet: try again in a moment")
         first = min(phases, key=lambda run: run.info.start_time)
         for name in _ONCE:
             if not (self.folder / name).is_file():
@@ -107,14 +107,14 @@ class Mirror:
         if campaign is not None:
             experiment = self._client.get_experiment_by_name(campaign)
             if experiment is None:
-                raise UserError(f"MLflow at {self._uri} has no campaign {campaign!r}")
+                raise UserError(f"MLflow at {shown(self._uri)} has no campaign {campaign!r}")
             return str(experiment.experiment_id), campaign
         known = {str(each.experiment_id): each.name for each in self._client.search_experiments()}
         phases = self._client.search_runs(
             list(known), f"tags.{names.KIND} = 'phase'", order_by=["attributes.start_time DESC"], max_results=1
         )
         if not phases:
-            raise UserError(f"MLflow at {self._uri} has no campaign yet")
+            raise UserError(f"MLflow at {shown(self._uri)} has no campaign yet")
         return str(phases[0].info.experiment_id), known[str(phases[0].info.experiment_id)]
 
     def _runs(self, kind: str) -> list[Any]:
@@ -135,7 +135,7 @@ class Mirror:
         except Exception as error:  # MLflow's own, and those of the store that keeps the files
             if required:
                 raise UserError(
-                    f"MLflow at {self._uri} does not have {name} of campaign {self.campaign}: "
+                    f"MLflow at {shown(self._uri)} does not have {name} of campaign {self.campaign}: "
                     f"{str(error).splitlines()[0]}; use a tracking server, which keeps files itself"
                 ) from error
             return False

@@ -14,6 +14,7 @@ from mlflow_utils.experiment_view import TRAINING, runs_url
 from mlflow_utils.server import HOST, PORT
 from mlflow_utils.sync import sent_state
 from mlflow_utils.sync.sent_state import SentState
+from mlflow_utils.tracking_uri import without_login
 
 
 def compare_url(base: str, experiments: Sequence[str], runs: Sequence[str]) -> str:
@@ -94,4 +95,4 @@ def run_url(folder: Path, tracking_uri: str, phase: str, artifact: str | None = 
 
 
 def _base(tracking_uri: str, base: str | None) -> str:
-    return base or (tracking_uri if tracking_uri.startswith("http") else f"http://{HOST}:{PORT}")
+    return without_login(base or (tracking_uri if tracking_uri.startswith("http") else f"http://{HOST}:{PORT}"))

@@ -16,10 +16,12 @@ from urllib.request import urlopen
 
 from bridge_common.errors import UserError
 from bridge_common.web import NO_ANSWER
-from mlflow_utils.tracking_uri import ARTIFACTS
+from mlflow_utils.tracking_uri import ARTIFACTS, shown, without_login
 
 HOST, PORT = "127.0.0.1", 5000
 START_LIMIT = 120.0  # seconds
+ARTIFACT_SCHEMES = ("s3", "gs", "wasbs", "abfss", "hdfs", "viewfs", "dbfs", "r2", "b2", "ftp", "sftp", "file")
+"""How addresses begin under which MLflow's server keeps artifacts."""
 
 
 class Server:
@@ -135,10 +137,16 @@ def artifacts_place(artifacts: Path | str) -> str:
     """Return where a server keeps artifacts, as MLflow takes it: an address, or the whole path of a folder.
 
     Raises:
-        UserError: the address is on S3, and the package that MLflow needs for it is not installed.
+        UserError: MLflow knows no such addresses, or the package that it needs for S3 is not installed.
     """
-    if "://" not in str(artifacts):
+    scheme, address, _ = str(artifacts).partition("://")
+    if not address:
         return str(Path(artifacts).expanduser().resolve())
+    if scheme not in ARTIFACT_SCHEMES:
+        raise UserError(
+            f"artifacts at {shown(str(artifacts))}: MLflow keeps none at {scheme}://; give a folder, or an address of "
+            f"{', '.join(ARTIFACT_SCHEMES)}"
+        )
     if str(artifacts).startswith("s3://") and importlib.util.find_spec("boto3") is None:
         raise UserError("artifacts on S3 need the package boto3: pip install 'ray-bridge[s3]'")
     return str(artifacts)
@@ -181,7 +189,7 @@ def serve(
         UserError: the port is taken, the server does not start, or a package for the artifacts' address is missing.
     """
     if tracking_uri.startswith("http"):
-        echo(f"{tracking_uri} is a server already: open it in a browser")
+        echo(f"{without_login(tracking_uri)} is a server already: open it in a browser")
         return 0
     storage.mkdir(parents=True, exist_ok=True)
     server = Server(tracking_uri, artifacts or storage / ARTIFACTS, host=host, port=port, allowed_hosts=allowed_hosts)

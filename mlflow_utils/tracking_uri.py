@@ -33,6 +33,13 @@ def shown(uri: str) -> str:
     return " ".join(f"{scheme}{mark}{hidden}{place}".split())
 
 
+def without_login(uri: str) -> str:
+    """Return the address of a server as a browser needs it: without user and password, for which it asks."""
+    scheme, mark, rest = uri.partition("://")
+    server, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{server.rpartition('@')[2]}{slash}{path}"
+
+
 def check(tracking_uri: str, timeout: float = 5.0) -> None:
     """Check that a store can be reached, before resources are reserved for a campaign.
 

@@ -17,7 +17,7 @@ def result_metrics(trial: TrialFolder) -> dict[str, float]:
     result = trial.result()
     if result is None:
         return {}
-    values = {**(result.get("metrics") or {}), **(result.get("timings") or {})}
+    values = {**result["metrics"], **(result.get("timings") or {})}
     metrics = {name: float(value) for name, value in values.items() if _is_number(value)}
     run = (trial.spec() or {}).get("run", {})
     if _is_number(result.get("seconds")):

@@ -1,7 +1,9 @@
 """The command that times a trained translator and prints what its answers cost, condition by condition."""
 
 import json
+import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -42,7 +44,8 @@ def benchmark(
     from ray_bridge.inference.benchmark import benchmark as measure
     from tune_spaces.appendix.cost_table import scaled
 
-    result = measure(load(run, device, source, target, plugins), items, batch_size)
+    translator = load(run, device, source, target, plugins)
+    result = measure(translator, items, batch_size, say=partial(print, file=sys.stderr))
     if as_json:
         print(json.dumps(result.record(), indent=2))
         return

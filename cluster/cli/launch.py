@@ -14,8 +14,10 @@ from cluster.cli.phases import phase_argument
 @click.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 @click.argument("launcher", metavar="slurm|kuberay|ray-up")
 @phase_argument
-@click.option("--nodes", type=click.IntRange(min=1), help="nodes that run jobs  [default: 1, or all hosts of ray-up]")
-@click.option("--gpus", type=click.IntRange(min=0), help="GPUs of a node  [default: what a job of the phase needs]")
+@click.option(
+    "--nodes", type=click.IntRange(1, 100_000), help="nodes that run jobs  [default: 1, or all hosts of ray-up]"
+)
+@click.option("--gpus", type=click.IntRange(0, 1000), help="GPUs of a node  [default: what a job of the phase needs]")
 @profile_option
 @click.option("--site", multiple=True, metavar="FIELD=VALUE", help="a field of the site: partition, hours, image, ...")
 @env_option

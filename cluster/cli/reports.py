@@ -76,6 +76,7 @@ def ui(
     storage: Path, tracking_uri: str | None, artifacts: str | None, host: str, port: int, allowed_hosts: str | None
 ) -> int:
     """Serve MLflow's pages over a storage."""
+    from cluster.serving.settings import is_loopback
     from mlflow_utils.server import serve
     from mlflow_utils.tracking_uri import DATABASE, check, default_tracking_uri
 
@@ -84,6 +85,8 @@ def ui(
         raise UserError(f"no campaign was recorded in {storage}: name another --storage, or a --tracking-uri")
     uri = tracking_uri or default_tracking_uri(storage)
     check(uri)
+    if not uri.startswith("http") and not is_loopback(host):
+        click.echo(f"warning: on --host {host} everyone who reaches this machine can read and change all records")
     return serve(
         *(uri, storage), artifacts=artifacts, host=host, port=port, allowed_hosts=allowed_hosts, echo=click.echo
     )

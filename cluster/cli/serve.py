@@ -7,7 +7,7 @@ import click
 from cluster.cli.checks import FILE, PORT, TEXT, NumberType
 from cluster.cli.translators import source_option, target_option, trust_option
 
-COUNT = click.IntRange(min=1)
+COUNT = click.IntRange(1, 100_000)
 
 
 @click.command()

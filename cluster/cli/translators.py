@@ -14,6 +14,7 @@ from bridge_common.shown_names import condition_name
 from bridge_common.user_files import lines_of, open_file
 from bridge_common.visible_text import visible
 from cluster.cli.checks import FILE, FOLDER, NumberType
+from ray_bridge.config.plugins import check_plugin_name
 from ray_bridge.inference.places import HOTTEST, check_question_text, check_unicode, folder_of
 
 if TYPE_CHECKING:
@@ -253,6 +254,8 @@ def load(
     Raises:
         UserError: if it or one of its models cannot be loaded.
     """
+    for module in plugins:
+        check_plugin_name(module)
     folder_of(run)  # refused before torch is loaded
     from transformers.utils.logging import set_verbosity_error
 

@@ -13,6 +13,7 @@ from cluster.monitoring.text import WIDTH, unbroken, wrapped
 from cluster.monitoring.tracking import tracking_uri_of
 from cluster.program import command
 from mlflow_utils.pages import campaign_url
+from mlflow_utils.tracking_uri import shown
 from tune_spaces.analysis.gains import gain_lines
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.decision import VERDICTS, Decision
@@ -169,7 +170,7 @@ def _tracked(campaign: Campaign) -> list[str]:
     ui = unbroken(command("ui", "--storage", campaign.storage))
     served = [] if uri.startswith("http") else [f"to view them: {ui}"]
     runs = [f"runs: {address}", f"charts: {address}&compareRunsMode=CHART"] if address else []
-    return [f"tracking: {unbroken(uri)}", *served, *runs]
+    return [f"tracking: {unbroken(shown(uri))}", *served, *runs]
 
 
 def _interval(low: float, high: float) -> str:

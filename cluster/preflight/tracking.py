@@ -3,7 +3,7 @@
 from bridge_common.errors import UserError
 from cluster.preflight.check import Check
 from cluster.preflight.settings import PreflightSettings
-from mlflow_utils.tracking_uri import check
+from mlflow_utils.tracking_uri import check, shown
 
 NAME = "tracking server"
 
@@ -18,4 +18,4 @@ def check_tracking(settings: PreflightSettings) -> list[Check]:
     except UserError as error:
         detail, _, remedy = str(error).rpartition(": ")
         return [Check(name=NAME, status="fail", detail=detail, remedy=remedy)]
-    return [Check(name=NAME, status="pass", detail=f"{uri} can be used")]
+    return [Check(name=NAME, status="pass", detail=f"{shown(uri)} can be used")]

@@ -17,14 +17,23 @@ from bridge_common.errors import UserError, reason_of
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
+def check_plugin_name(module: str) -> None:
+    """Refuse what is no module's dotted name.
+
+    Raises:
+        UserError: naming it.
+    """
+    if not _NAME.fullmatch(module):
+        raise UserError(f"plug-in {module!r}: give a module's dotted name, as in `import NAME`, not a path")
+
+
 def import_plugin(module: str) -> ModuleType:
     """Import a module by its dotted name.
 
     Raises:
         UserError: if it cannot be imported here; the line says where a plug-in has to lie.
     """
-    if not _NAME.fullmatch(module):
-        raise UserError(f"plug-in {module!r}: give a module's dotted name, as in `import NAME`, not a path")
+    check_plugin_name(module)
     try:
         return importlib.import_module(module)
     except UserError:

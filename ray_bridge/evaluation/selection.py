@@ -12,6 +12,7 @@ from torch import Tensor
 from bridge_common.errors import UserError
 from bridge_common.files import read_json, write_bytes, write_json
 from bridge_common.trial_files import SELECTED, SELECTED_RECORD
+from bridge_common.user_files import refuse_special
 from ray_bridge.bridges.translator import TranslatorModule, build_translator
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.models.frozen_lm import FrozenLM
@@ -95,10 +96,11 @@ def load_weights(file: Path, translator: TranslatorModule) -> None:
     """Load a file of weights into a translator.
 
     Raises:
-        UserError: if the file is incomplete, or of a translator of another shape.
+        UserError: if the file is missing or incomplete, or of a translator of another shape.
     """
+    refuse_special(file)
     try:
         translator.load_state_dict(load_file(file))
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{file} does not hold this translator's weights: {reason}") from error

@@ -8,6 +8,7 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from bridge_common.metric_names import CONDITIONS
+from ray_bridge.config.plugins import check_plugin_name
 from ray_bridge.inference.answers import Decoding, Question
 from ray_bridge.inference.places import HOTTEST, check_unicode
 from ray_bridge.models.frozen_lm import FrozenLM
@@ -40,10 +41,12 @@ def check_plugins(plugins: Any) -> Collection[str]:
     """Return the names of trusted modules.
 
     Raises:
-        UserError: if they are no collection of texts; a single text is none.
+        UserError: if they are no collection of modules' names; a single text is none.
     """
     listed = isinstance(plugins, Collection) and not isinstance(plugins, str | bytes)
     if listed and all(isinstance(name, str) for name in plugins):
+        for name in plugins:
+            check_plugin_name(name)
         return plugins
     raise UserError(f'plugins={shown(plugins)}: give a tuple of modules, as in ("my_plugin",)')
 

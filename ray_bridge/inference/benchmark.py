@@ -5,8 +5,9 @@ same questions, so that a table has both.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from statistics import median
 from typing import Any
 
@@ -33,6 +34,7 @@ from ray_bridge.inference.translator import Translator
 from ray_bridge.tasks.task import Example
 
 WARM_UP = 1  # batches that are decoded before the clock starts: kernels are chosen, graphs captured, headers read
+DECODED = 1.5  # what counting the costs adds to timing them: the whole answers are decoded once more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,7 @@ def benchmark(
     *,
     conditions: Sequence[str] | None = None,
     graphs: bool = True,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Benchmark:
     """Decode test questions again under every condition, and time them.
 
@@ -122,6 +125,7 @@ def benchmark(
             `text_bridge` needs `source_alone` before it.
         graphs: whether a GPU decodes with CUDA graphs, which are captured again for every batch: for a question alone
             that may take longer than its answer.
+        say: takes a line that says, after the first batch, how many minutes it takes, if that is more than one.
 
     Raises:
         UserError: if there are too few test questions.
@@ -135,8 +139,12 @@ def benchmark(
     if conditions is None:
         conditions = (*CONDITIONS, *budgeted(translator.spec.text_budgets))
     timer = _Timer(translator, conditions, batch_size, graphs=graphs)
+    began = time.perf_counter()
     for batch in batches[:WARM_UP]:
         timer.measure(batch)
+    minutes = DECODED * len(batches) / WARM_UP * (time.perf_counter() - began) / 60
+    if minutes > 1:
+        say(f"{len(examples)} questions under {len(conditions)} conditions: {ceil(minutes)} min if all take as long")
     measured = [timer.measure(batch) for batch in batches]
     timings = {
         condition: Timing(

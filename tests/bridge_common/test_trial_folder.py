@@ -27,7 +27,7 @@ def test_a_trial_that_has_not_begun_says_nothing_and_makes_nothing(tmp_path: Pat
 
 def test_status_follows_the_files_of_a_trial(tmp_path: Path) -> None:
     folder = trial(tmp_path)
-    folder.begin({"variant": "full", "fingerprint": "f" * 16})
+    folder.begin({"variant": "full", "fingerprint": "f" * 16, "spec": {}})
     assert folder.begun
     assert folder.status is None
     folder.append_status(trial_files.RUNNING)
@@ -47,9 +47,11 @@ def test_status_follows_the_files_of_a_trial(tmp_path: Path) -> None:
 
 def test_the_fingerprint_is_the_results_or_else_the_specs(tmp_path: Path) -> None:
     folder = trial(tmp_path)
-    folder.begin({"fingerprint": "a" * 16})
+    folder.begin({"fingerprint": "a" * 16, "spec": {}})
     assert folder.fingerprint() == "a" * 16
-    folder.write_result({"fingerprint": "b" * 16})
+    folder.write_result({"fingerprint": "b" * 16, "metrics": {}})
+    assert folder.fingerprint() == "b" * 16
+    folder.spec_file.write_text("{}")
     assert folder.fingerprint() == "b" * 16
 
 
@@ -69,7 +71,7 @@ def test_trials_are_listed_by_campaign_and_by_storage(tmp_path: Path) -> None:
     for folder in (late, early):
         folder.begin({})
     trial(tmp_path, "C-11111111").append_status(trial_files.RUNNING)
-    late.write_result({})
+    late.write_result({"metrics": {}})
     assert TrialFolder.begun_in(tmp_path / "runs" / "demo") == [early, late]
     assert TrialFolder.finished_under(tmp_path / "runs") == [late]
 
@@ -77,7 +79,7 @@ def test_trials_are_listed_by_campaign_and_by_storage(tmp_path: Path) -> None:
 @pytest.mark.parametrize("left", [0, 1, 30])
 def test_half_a_result_counts_as_none_and_half_a_spec_is_named(tmp_path: Path, left: int) -> None:
     folder = trial(tmp_path)
-    folder.begin({"variant": "full", "fingerprint": "f" * 16})
+    folder.begin({"variant": "full", "fingerprint": "f" * 16, "spec": {}})
     folder.write_result({"metrics": {"accuracy/bridged": 0.5}, "seconds": 3.0})
     os.truncate(folder.result_file, left)
     assert not folder.finished
@@ -88,11 +90,13 @@ def test_half_a_result_counts_as_none_and_half_a_spec_is_named(tmp_path: Path, l
         folder.spec()
 
 
-def test_a_result_that_is_no_object_is_none(tmp_path: Path) -> None:
+def test_files_of_another_form_are_damaged(tmp_path: Path) -> None:
     folder = trial(tmp_path)
     folder.begin({})
-    folder.result_file.write_text("[]")
-    assert not folder.finished
-    folder.spec_file.write_text("5")
-    with pytest.raises(UserError, match=r"spec\.json is damaged \(no JSON object\): resume its campaign"):
-        folder.spec()
+    for content in ("[]", "{}", '{"metrics": 5}'):
+        folder.result_file.write_text(content)
+        assert not folder.finished, content
+    for content, reason in (("5", "no JSON object"), ("{}", "no spec"), ('{"spec": []}', "no spec")):
+        folder.spec_file.write_text(content)
+        with pytest.raises(UserError, match=rf"spec\.json is damaged \({reason}\): resume its campaign"):
+            folder.spec()

@@ -36,6 +36,7 @@ def test_the_address_is_known_without_a_server(storage: Path) -> None:
     assert campaign_url(campaign, uri, "http://host:1234/", charts=True) == (
         f"http://host:1234{table}&compareRunsMode=CHART"
     )
+    assert campaign_url(campaign, uri, "http://user:SECRET@host:1234") == f"http://host:1234{table}"
 
 
 def test_a_comparison_spans_the_phases_of_a_campaign(storage: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 
 from bridge_common.errors import UserError
-from mlflow_utils.server import is_up
+from mlflow_utils.server import ARTIFACT_SCHEMES, artifacts_place, is_up, serve
 from mlflow_utils.tracking_uri import check, default_tracking_uri
 from tests.support.no_http import speaks_no_http
 
@@ -90,6 +90,24 @@ def test_a_server_is_asked_for_its_health() -> None:
         server.server_close()
     with pytest.raises(UserError, match="no MLflow server at https://"):
         check("https://127.0.0.1:9")
+
+
+def test_the_address_of_a_server_is_shown_without_a_password(tmp_path: Path) -> None:
+    said: list[str] = []
+    assert serve("http://user:SECRET@host:1234/mlflow", tmp_path, echo=said.append) == 0
+    assert said == ["http://host:1234/mlflow is a server already: open it in a browser"]
+
+
+def test_artifacts_are_kept_where_mlflow_can_keep_them(tmp_path: Path) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
+
+    assert set(ARTIFACT_SCHEMES) <= get_registered_artifact_repositories().keys()
+    assert artifacts_place(tmp_path) == str(tmp_path)
+    assert artifacts_place("gs://bucket/path") == "gs://bucket/path"
+    with pytest.raises(
+        UserError, match=r"artifacts at nobody://me:\*\*\*@x: MLflow keeps none at nobody://; give a folder"
+    ):
+        artifacts_place("nobody://me:SECRET@x")
 
 
 def test_what_speaks_another_protocol_is_one_line() -> None:

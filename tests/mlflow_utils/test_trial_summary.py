@@ -16,7 +16,7 @@ RUN = {"workers": 4, "use_gpu": True}
 def trial(folder: Path, result: dict[str, Any] | None, run: dict[str, Any] | None = RUN) -> TrialFolder:
     made = TrialFolder(folder)
     if run is not None:
-        made.begin({"run": run})
+        made.begin({"spec": {}, "run": run})
     if result is not None:
         made.result_file.parent.mkdir(parents=True, exist_ok=True)
         made.result_file.write_text(json.dumps(result))  # as other programs may write it, infinities included
@@ -46,15 +46,15 @@ def test_what_the_job_measured_itself_counts(tmp_path: Path) -> None:
 def test_without_a_result_or_without_times_there_is_nothing_to_add(tmp_path: Path) -> None:
     assert result_metrics(trial(tmp_path, None)) == {}
     for seconds in (None, "long", math.nan):
-        assert result_metrics(trial(tmp_path, {"metrics": None, "seconds": seconds})) == {}
+        assert result_metrics(trial(tmp_path, {"metrics": {}, "seconds": seconds})) == {}
 
 
 def test_tags_are_the_node_and_the_path_of_the_checkpoint(tmp_path: Path) -> None:
     assert result_tags(trial(tmp_path, None)) == {}
-    assert result_tags(trial(tmp_path, {"checkpoint": None, "node_id": ""})) == {}
-    found = result_tags(trial(tmp_path, {"checkpoint": "selected", "node_id": "f00d"}))
+    assert result_tags(trial(tmp_path, {"metrics": {}, "checkpoint": None, "node_id": ""})) == {}
+    found = result_tags(trial(tmp_path, {"metrics": {}, "checkpoint": "selected", "node_id": "f00d"}))
     assert found == {"checkpoint": str(tmp_path.resolve() / "selected"), "node_id": "f00d"}
-    assert result_tags(trial(tmp_path, {"checkpoint": "/elsewhere"})) == {"checkpoint": "/elsewhere"}
+    assert result_tags(trial(tmp_path, {"metrics": {}, "checkpoint": "/elsewhere"})) == {"checkpoint": "/elsewhere"}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_tags_are_the_node_and_the_path_of_the_checkpoint(tmp_path: Path) -> Non
 def test_a_trial_that_reported_no_end_ended_with_its_phase(
     tmp_path: Path, reported: str | None, phase: str, finished: bool, status: str
 ) -> None:
-    assert status_of(trial(tmp_path, {} if finished else None), reported, phase) == status
+    assert status_of(trial(tmp_path, {"metrics": {}} if finished else None), reported, phase) == status
 
 
 def test_timings_stand_beside_the_metrics(tmp_path: Path) -> None:

@@ -56,6 +56,12 @@ def test_one_question_at_a_time_is_a_table(trial: Path) -> None:
     assert "2 questions, one at a time, on cpu, 1 threads; medians over batches" in lines[-1]
 
 
+def test_what_takes_long_says_so_first(trial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call("benchmark", trial, "--items", 2).stderr == ""
+    monkeypatch.setattr("ray_bridge.inference.benchmark.DECODED", 1e5)
+    assert "2 questions under 9 conditions: " in call("benchmark", trial, "--items", 2).stderr
+
+
 def test_a_job_keeps_its_timings_out_of_its_metrics(trial: Path) -> None:
     timings = read_json(trial / "result.json")["timings"]
     assert set(timings) == {f"cost/seconds/{condition}" for condition in CONDITIONS_AT_2}

@@ -122,6 +122,16 @@ def test_a_module_that_fails_is_one_line(tmp_path: Path, request_of: tuple[str, 
     assert f"{option} broken_module:function: " in done.stderr
 
 
+def test_pages_that_are_open_to_other_machines_come_with_a_warning(places: dict[str, str]) -> None:
+    with socket.create_server(("", 0)) as taken:
+        ui = ("ui", "--storage", places["storage"], "--port", str(taken.getsockname()[1]), "--host")
+        there, here = call_here(*ui, "0.0.0.0"), call_here(*ui, "127.0.0.1")
+    assert "cannot listen on port" in there.stderr
+    assert "cannot listen on port" in here.stderr
+    assert "everyone who reaches this machine can read and change all records" in there.stdout
+    assert here.stdout == ""
+
+
 def test_a_temporary_folder_too_long_for_rays_sockets_is_one_line(tmp_path: Path) -> None:
     done = call_here("phase1", "--storage", str(tmp_path), TMPDIR=f"/tmp/{'x' * 83}")
     assert is_one_error_line(done), done.stderr

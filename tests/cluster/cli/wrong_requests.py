@@ -306,6 +306,11 @@ NUMBERS: list[tuple[list[str], str]] = [
     (["ui", "--storage", "{storage}", "--port", "70000"], "--port"),
     (["ui", "--storage", "{storage}", "--port", "-1"], "--port"),
     (["ui", "--storage", "{storage}", "--host", "nowhere.invalid"], "--host"),
+    (["ui", "--storage", "{storage}", "--artifacts", "nobody://user:SECRET@x"], "MLflow keeps none at nobody://"),
+    (["launch", "slurm", "phase1", "--nodes", "9" * 20], "--nodes"),
+    (["launch", "slurm", "phase1", "--gpus", "9" * 20], "--gpus"),
+    (["serve", "{trial}", "--replicas", "9" * 20], "--replicas"),
+    (["translate", "{trial}", "x", "--plugin", "no such"], "plug-in 'no such'"),
     (["jobs", "stop"], "name one JOB"),
     (["jobs", "list", "--address", "nobody"], "nobody"),
     (["jobs", "list", "--address", "http://127.0.0.1:9"], "127.0.0.1:9"),
@@ -352,8 +357,12 @@ DAMAGE: list[tuple[str, str, list[str], str]] = [
     for command in commands
     if (file, command) != ("plan.json", "appendix")  # which is written from the trials alone
 ] + [
-    (file, "5", [command, "--storage", "{storage}"], "is damaged (no JSON object)")
-    for file, commands in (("gate.json", ("card", "appendix")), ("{trial}/spec.json", ("results",)))
+    (file, content, [command, "--storage", "{storage}"], f"is damaged ({reason})")
+    for file, content, reason, commands in (
+        ("gate.json", "5", "no JSON object", ("card", "appendix")),
+        ("{trial}/spec.json", "5", "no JSON object", ("results",)),
+        ("{trial}/spec.json", "{}", "no spec", ("results", "appendix")),
+    )
     for command in commands
 ]
 """Files of a campaign, what stands in them instead, and a request whose one line names the file."""

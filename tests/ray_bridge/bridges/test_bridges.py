@@ -1,6 +1,7 @@
 """What every bridge promises: shape, scale, independence of pads, sight of order where it attends, gradient."""
 
 import copy
+import os
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,8 @@ def test_a_file_holds_each_weight_once_and_older_ones_are_read(spec: JobSpec, se
     (tmp_path / "torn.safetensors").write_bytes(save(older))
     with pytest.raises(UserError, match="does not hold this translator's weights"):
         load_weights(tmp_path / "torn.safetensors", fresh)
+    with pytest.raises(UserError, match="does not hold this translator's weights: No such file"):
+        load_weights(tmp_path / "missing.safetensors", fresh)
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(UserError, match="it is a pipe"):
+        load_weights(tmp_path / "pipe.safetensors", fresh)

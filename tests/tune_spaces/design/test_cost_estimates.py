@@ -25,7 +25,9 @@ def trial(folder: Path, name: str, spec: JobSpec, run: RunSpec, seconds: float |
     made = TrialFolder(folder / name)
     made.begin({"spec": spec.model_dump(), "run": run.model_dump()})
     if seconds is not None:
-        made.write_result({"seconds": seconds, **({"start_seconds": 0.0, "evaluation_seconds": 0.0} | more)})
+        made.write_result(
+            {"metrics": {}, "seconds": seconds, **({"start_seconds": 0.0, "evaluation_seconds": 0.0} | more)}
+        )
     return made
 
 
@@ -86,7 +88,7 @@ def test_old_results_tell_the_training_alone(tmp_path: Path) -> None:
     spec, run = tiny(**SHORT), tiny_run()
     time = MODEL.estimate(spec, run)
     made = trial(tmp_path, "old", spec, run, None)
-    made.write_result({"seconds": 2 * (time.seconds - time.parts["start"] - time.parts["test"])})
+    made.write_result({"metrics": {}, "seconds": 2 * (time.seconds - time.parts["start"] - time.parts["test"])})
     assert CostModel.from_finished(run, [made]).finished[0].ratio == pytest.approx(2)
 
 
