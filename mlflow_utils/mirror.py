@@ -7,13 +7,13 @@ the latest metrics and the result. It lacks training curves and checkpoints.
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bridge_common import files, trial_files
-from bridge_common.errors import UserError
+from bridge_common.errors import UserError, reason_of
 from bridge_common.trial_folder import TrialFolder
 from mlflow_utils import names
 from mlflow_utils.sync.store import SETTINGS
@@ -22,6 +22,7 @@ from mlflow_utils.tracking_uri import check, shown
 SILENT_S = 180.0  # after so long without a sign of life a driver counts as gone
 _ONCE = (trial_files.CAMPAIGN,)
 _OFTEN = (trial_files.PLAN, trial_files.GATE, trial_files.SCHEDULE)
+_REQUIRED = (trial_files.CAMPAIGN, trial_files.PLAN)
 
 
 @contextmanager
@@ -84,16 +85,18 @@ class Mirror:
         if not phases:
             raise UserError(f"MLflow at {shown(self._uri)} has no phase of {self.campaign} yet: try again in a moment")
         first = min(phases, key=lambda run: run.info.start_time)
-        for name in _ONCE:
-            if not (self.folder / name).is_file():
-                self._download(first, name, self.folder, required=True)
-        for name in _OFTEN:
-            self._download(first, name, self.folder, required=name == trial_files.PLAN)
+        once = [name for name in _ONCE if not (self.folder / name).is_file()]
+        if missing := [name for name in self._download(first, [*once, *_OFTEN], self.folder) if name in _REQUIRED]:
+            raise UserError(
+                f"MLflow at {shown(self._uri)} does not have {missing[0]} of campaign {self.campaign}: use a tracking "
+                "server, which keeps files itself"
+            )
         # The run of phase 1 ends before those of phase 1.5 have, whose trials may still be on their way to the store.
         running = any(phase.info.status == trial_files.RUNNING for phase in phases)
-        self.driven = running and self._is_alive(phases)
+        driven = running and self._is_alive(phases)
         for run in self._runs("trial"):
             self._update_trial(run)
+        self.driven = driven  # last: a campaign that has ended is read no further, so the copy has to be whole
 
     def refresh(self) -> str | None:
         """Bring the copy up to date; return why that failed, or None. The copy then stays as it was."""
@@ -126,20 +129,26 @@ class Mirror:
             if not token:
                 return runs
 
-    def _download(self, run: Any, name: str, folder: Path, *, required: bool = False) -> bool:
-        """Fetch a file of a run and return whether there is one."""
+    def _download(self, run: Any, wanted: Sequence[str], folder: Path) -> list[str]:
+        """Fetch files of a run, and return the names of those that it does not have.
+
+        Raises:
+            UserError: a file that is there could not be fetched.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            with tempfile.TemporaryDirectory(dir=folder) as place:  # readers see a file whole
-                Path(self._client.download_artifacts(run.info.run_id, name, place)).replace(folder / name)
+            there = {file.path for file in self._client.list_artifacts(run.info.run_id)}
+            for name in wanted:
+                if name not in there:
+                    continue
+                with tempfile.TemporaryDirectory(dir=folder) as place:  # readers see a file whole
+                    Path(self._client.download_artifacts(run.info.run_id, name, place)).replace(folder / name)
         except Exception as error:  # MLflow's own, and those of the store that keeps the files
-            if required:
-                raise UserError(
-                    f"MLflow at {shown(self._uri)} does not have {name} of campaign {self.campaign}: "
-                    f"{str(error).splitlines()[0]}; use a tracking server, which keeps files itself"
-                ) from error
-            return False
-        return True
+            raise UserError(
+                f"MLflow at {shown(self._uri)} did not give the files of {run.info.run_name} of campaign "
+                f"{self.campaign}: {reason_of(error)}"
+            ) from error
+        return [name for name in wanted if name not in there]
 
     def _is_alive(self, phases: list[Any]) -> bool:
         # A phase that has just begun is a sign of life as well: the driver's first one comes after the phase's files.
@@ -158,11 +167,10 @@ class Mirror:
         trial = TrialFolder.of(self.folder, f"{tags[names.VARIANT]}-{tags[names.FINGERPRINT][:8]}")
         if not trial.begun:
             about = {name: tags.get(name) for name in (names.VARIANT, names.PHASE, names.FINGERPRINT)}
-            trial.begin({**about, "seed": names.from_text(tags.get(names.SEED, "None"))})
+            trial.begin({**about, "seed": names.from_text(tags.get(names.SEED, "None")), "spec": {}})
         self._add_events(run, trial)
         if run.info.status == trial_files.FINISHED and not trial.finished:
-            self._download(run, trial_files.SAMPLES, trial.path)
-            self._download(run, trial_files.RESULT, trial.path)
+            self._download(run, (trial_files.SAMPLES, trial_files.RESULT), trial.path)
         elif run.info.status == trial_files.FAILED and not trial.failed:
             error = run.data.tags.get(names.ERROR, "see the trial's folder")
             trial.write_error({"attempt": "", "error": error, "traceback": ""})

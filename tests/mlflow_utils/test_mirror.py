@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
+from bridge_common.errors import UserError
+from bridge_common.trial_folder import TrialFolder
 from mlflow_utils import names
 from mlflow_utils.mirror import mirrored
 from mlflow_utils.tracker import Tracker
@@ -49,3 +53,30 @@ def test_a_campaign_is_run_until_the_last_of_its_phases_has_ended(storage: Path)
             assert not copy.driven
     finally:
         tracker.close(60)
+
+
+def test_a_campaign_has_not_ended_before_its_results_have_arrived(storage: Path) -> None:
+    """A file that cannot be fetched for a while was taken for one that there is not, and the trial for stopped."""
+    campaign, uri = make_campaign(storage), default_tracking_uri(storage)
+    trial = TrialFolder(next(path for path in sorted((campaign / "trials").iterdir()) if TrialFolder(path).finished))
+    tracker = Tracker(uri, campaign.name, campaign)
+    tracker.start()
+    tracker.phase("phase1", {}, {})
+    wait_for(lambda: list(storage.rglob("artifacts/plan.json")), 60, "its files are there")
+    with mirrored(uri, campaign.name) as copy:
+        declare(tracker, trial.path)
+        tracker.finish("phase1", "FINISHED")
+        assert tracker.close(60) is None
+        sent = next(path for path in storage.rglob("artifacts/result.json"))
+        sent.rename(sent.with_name("kept"))
+        sent.symlink_to("nowhere")
+        reason = copy.refresh()
+        assert reason is not None
+        assert "did not give the files of" in reason
+        assert copy.driven, "it is asked again"
+        with pytest.raises(UserError, match="did not give the files of"), mirrored(uri, campaign.name):
+            pass
+        sent.with_name("kept").replace(sent)
+        assert copy.refresh() is None
+        assert not copy.driven
+        assert TrialFolder.of(copy.folder, trial.name).result() == trial.result()
