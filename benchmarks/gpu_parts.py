@@ -262,7 +262,7 @@ class Bench:
                 cache = cache_class(lm, 3, length - past, new, prefix)
                 if hasattr(cache, "kernels"):
                     cache.kernels = cache.kernels and use_kernels
-                logits = [lm.logits(cache.fill(0, assemble(lm, rows, None, pad=cache.pad, prefix=prefix)))]
+                logits = [lm.logits(cache.fill(slice(3), assemble(lm, rows, None, pad=cache.pad, prefix=prefix)))]
                 logits += [lm.logits(cache.step(lm.embed(follow[:, i])[:, None])) for i in range(new)]
                 return torch.stack(logits, 1)  # (3, n + 1, V)
 
@@ -355,7 +355,7 @@ class Bench:
         cache = kv_caches.FusedCache(target, n, length, 32, None)
         with torch.no_grad():
             for first in range(0, n, 10):
-                cache.fill(first, assemble(target, rows[first : first + 10], None, pad="right"))
+                cache.fill(slice(first, first + 10), assemble(target, rows[first : first + 10], None, pad="right"))
             token = torch.full((n, 1), 20, device=self.device)
             cache.step(target.embed(token))
             return self._profile(lambda: target.logits(cache.step(target.embed(token))))

@@ -26,7 +26,7 @@ from benchmarks.random_models import LENGTHS, Rig, bench_spec, kv_bytes, matmul_
 from benchmarks.train_step import floor_seconds, make_trainer
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
-from ray_bridge.generation.graphed import _GraphedBatch
+from ray_bridge.generation.graphed_batch import GraphedBatch
 from ray_bridge.generation.statistics import DecodingStatistics
 
 KINDS = {
@@ -142,8 +142,8 @@ def measure_gate(rig: Rig, limits: dict[str, float], items: int) -> dict[str, An
             evaluator.statistics = DecodingStatistics()
             with (
                 timed_method(Evaluator, "soft", rig.device, seconds),
-                timed_method(_GraphedBatch, "_prefill", rig.device, seconds),
-                timed_method(_GraphedBatch, "_capture", rig.device, seconds),
+                timed_method(GraphedBatch, "_prefill", rig.device, seconds),
+                timed_method(GraphedBatch, "_capture", rig.device, seconds),
             ):
                 begin = clock(rig.device)
                 evaluator.evaluate(examples, translator, ["bridged"])

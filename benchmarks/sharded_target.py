@@ -337,14 +337,14 @@ class Bench:
 
 def _without_capture(measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Decode with the fixed cache and its kernels, but launch every step from Python."""
-    from ray_bridge.generation.graphed import _GraphedBatch
+    from ray_bridge.generation.graphed_batch import GraphedBatch
 
-    capture = _GraphedBatch._capture
-    _GraphedBatch._capture = lambda _self: None  # type: ignore[method-assign]
+    capture = GraphedBatch._capture
+    GraphedBatch._capture = lambda _self: None  # type: ignore[method-assign]
     try:
         return measure() | {"way": "kernels without graphs"}
     finally:
-        _GraphedBatch._capture = capture  # type: ignore[method-assign]
+        GraphedBatch._capture = capture  # type: ignore[method-assign]
 
 
 def work(rank: int, world: int, meeting: str, options: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """The two fixed KV caches of `decode_graphed`: one for fused layers, one for any model of transformers."""
 
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -13,6 +13,48 @@ from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.fused_decoder import FusedBody
 from ray_bridge.models.prefix_cache import Prefix
 from ray_bridge.models.soft_context import SoftContext
+
+
+class KVCache(Protocol):
+    """Keys and values of many rows, and the forward pass that adds a token to each.
+
+    Attributes:
+        pad: the side on which prompts are padded.
+    """
+
+    pad: Literal["left", "right"]
+
+    def fill(self, places: slice | Tensor, batch: Batch) -> Tensor:
+        """Read n prompts into the rows of a slice, or of indices (n,); return their last hidden states (n, d)."""
+
+    def step(self, embeds: Tensor) -> Tensor:
+        """Read one token a row, (b, 1, d); return the last hidden states (b, d).
+
+        Changes only the cache's own tensors, in place, so that a captured step can be replayed.
+        """
+
+    def hold(self, rows: Tensor) -> None:
+        """Take back the last token of the rows that a mask (b,) chooses, which have ended and need no further room."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these, given by their indices (b,)."""
+
+
+def open_cache(
+    lm: FrozenLM, rows: int, length: int, new_tokens: int, prefix: Prefix | None, context: SoftContext | None
+) -> KVCache:
+    """Return the fastest cache that a model supports.
+
+    Args:
+        lm: the model.
+        rows: rows of the cache.
+        length: positions of the longest prompt after the prefix.
+        new_tokens: positions to be generated.
+        prefix: text before every row, or None.
+        context: what the adapters read in each step, or None.
+    """
+    cache = TransformersCache if lm.body is None else FusedCache
+    return cache(lm, rows, length, new_tokens, prefix, context)
 
 
 class FusedCache:
@@ -59,15 +101,13 @@ class FusedCache:
         if self.kernels:
             self.kernels = kernels.usable(lm.device, lm.dtype, body.heads, body.kv_heads, body.head_dim)
 
-    def fill(self, first: int, batch: Batch) -> Tensor:
-        """Read n prompts into rows `first` and following; return their last hidden states (n, d)."""
-        count, L = batch.mask.shape
-        rows = slice(first, first + count)
-        attend = _AttendAndStore(self, rows, L)
+    def fill(self, places: slice | Tensor, batch: Batch) -> Tensor:
+        """Read n prompts into the rows of a slice, or of indices (n,); return their last hidden states (n, d)."""
+        attend = _AttendAndStore(self, places, batch.mask.shape[1])
         x = self.body(batch.embeds, batch.positions, attend, context=batch.context)  # (n, L, d)
         used = batch.mask.sum(-1)  # (n,)
-        self.lengths[rows] = used
-        last = x[torch.arange(count, device=x.device), used - 1]  # (n, d)
+        self.lengths[places] = used
+        last = x[torch.arange(len(x), device=x.device), used - 1]  # (n, d)
         return self.body.finish(last)
 
     def step(self, embeds: Tensor) -> Tensor:
@@ -155,6 +195,10 @@ class FusedCache:
         shared = weights[..., :H].transpose(0, 1).reshape(kv, -1, H) @ prefix_v  # (h_kv, b g, D)
         return (y + shared.view(kv, B, h // kv, D).transpose(0, 1)).reshape(B, 1, h, D)
 
+    def hold(self, rows: Tensor) -> None:
+        """Take back the last token of the rows that a mask (b,) chooses, which have ended and need no further room."""
+        self.lengths.sub_(rows.long())
+
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these, given by their indices (b,)."""
         self.context = None if self.context is None else self.context.rows(rows)
@@ -167,7 +211,7 @@ class FusedCache:
 class _AttendAndStore(AttendAfterPrefix):
     """Attention over prompts that stores the keys and values of their own tokens in the cache."""
 
-    def __init__(self, cache: FusedCache, rows: slice, length: int) -> None:
+    def __init__(self, cache: FusedCache, rows: slice | Tensor, length: int) -> None:
         super().__init__(cache.prefix, None, cache.body.scale, cache.body.windows)
         self.cache, self.rows, self.length = cache, rows, length
 
@@ -225,12 +269,12 @@ class TransformersCache:
         self.position = torch.zeros(rows, 1, dtype=torch.long, device=lm.device)  # (B, 1)
         self.at = torch.full((1,), self.length, device=lm.device)  # (1,)
 
-    def fill(self, first: int, batch: Batch) -> Tensor:
-        """Read n prompts into rows `first` and following; return their last hidden states (n, d)."""
+    def fill(self, places: slice | Tensor, batch: Batch) -> Tensor:
+        """Read n prompts into the rows of a slice, or of indices (n,); return their last hidden states (n, d)."""
         from transformers import DynamicCache
 
         count, L = batch.mask.shape
-        rows, begin = slice(first, first + count), self.length - L
+        begin = self.length - L
         prompt = DynamicCache(config=self.lm.model.config)
         mask = batch.mask
         if self.prefix is not None:
@@ -251,10 +295,10 @@ class TransformersCache:
                 own.lazy_initialization(like, read.values[:1, :, :1].expand(self.rows, -1, -1, -1))
                 own.cumulative_length.fill_(self.length)
             for cached, new in ((own.keys, read.keys), (own.values, read.values)):
-                cached[rows, :, : self.past] = new[:, :, : self.past]
-                cached[rows, :, begin : self.length] = new[:, :, self.past :]
-        self.seen[rows, 0, 0, begin : self.length] = batch.mask.bool()
-        self.position[rows] = batch.positions[:, -1:]
+                cached[places, :, : self.past] = new[:, :, : self.past]
+                cached[places, :, begin : self.length] = new[:, :, self.past :]
+        self.seen[places, 0, 0, begin : self.length] = batch.mask.bool()
+        self.position[places] = batch.positions[:, -1:]
         return hidden[:, -1]
 
     def step(self, embeds: Tensor) -> Tensor:
@@ -272,6 +316,9 @@ class TransformersCache:
             )  # (b, 1, d)
         self.at.add_(1)
         return hidden[:, 0]
+
+    def hold(self, rows: Tensor) -> None:
+        """Do nothing: all rows end at the same slot, and none takes another one's place."""
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these, given by their indices (b,)."""

@@ -13,6 +13,7 @@ class DecodingStatistics:
         batches: batches decoded with a fixed KV cache.
         captured: CUDA graphs that were captured.
         retired: rows that had ended and left a cache before its other rows did.
+        refilled: rows that took the place of one that had ended.
         cache: class of the last fixed KV cache.
         uncapturable: models whose step could not be captured in a CUDA graph, with the reason. Calls that are given
             this object decode them eagerly.
@@ -21,5 +22,6 @@ class DecodingStatistics:
     batches: int = 0
     captured: int = 0
     retired: int = 0
+    refilled: int = 0
     cache: str = ""
     uncapturable: dict[FrozenLM, str] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ray_bridge.generation.graphed import open_cache
+from ray_bridge.generation.kv_caches import open_cache
 from ray_bridge.inputs.layout import assemble, common_prefix
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.accuracy import Verdict, judge, probes
@@ -39,7 +39,7 @@ def judge_decoding(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
     prefix = common_prefix(lm, [row, row], soft=False)
     past = 0 if prefix is None else len(prefix)
     cache = open_cache(lm, 1, given - past, count - given, prefix, None)
-    states = [cache.fill(0, assemble(lm, [row], None, pad=cache.pad, prefix=prefix))]
+    states = [cache.fill(slice(1), assemble(lm, [row], None, pad=cache.pad, prefix=prefix))]
     states += [cache.step(lm.embed(ids[:, at])[:, None]) for at in range(given, count)]
     stepped = torch.cat(states)  # (T - given + 1, d)
     fused, lm.body = lm.body, None

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ray_bridge.generation import graphed
+from ray_bridge.generation import graphed, graphed_batch
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed, split_evenly
 from ray_bridge.generation.sampling import Sampling
@@ -50,8 +50,8 @@ def sampling(count: int) -> Sampling:
 def test_decoding_with_a_fixed_cache_writes_what_eager_decoding_writes(
     lm: FrozenLM, header: int, after_header: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphed, "CHECK_EVERY", 3)
-    monkeypatch.setattr(graphed, "PREFILL_TOKENS", 400)
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 3)
+    monkeypatch.setattr(graphed_batch, "PREFILL_TOKENS", 400)
     rows, soft = rows_of(lm, 5, header=header, soft_after_header=after_header), soft_of(lm, 5)
     cases = [(soft, False), (soft, True), (None, True)]
     statistics = DecodingStatistics()
@@ -71,12 +71,34 @@ def test_rows_that_have_ended_leave_the_cache(lm: FrozenLM, monkeypatch: pytest.
 
     eos = max({token for ids in written for token in ids}, key=early)
     monkeypatch.setattr(lm, "ends", frozenset({eos}))  # a token that ends some rows early
-    monkeypatch.setattr(graphed, "CHECK_EVERY", 2)
-    monkeypatch.setattr(graphed, "RETIRE_SHARE", 0.9)
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 2)
+    monkeypatch.setattr(graphed_batch, "RETIRE_SHARE", 0.9)
     eager, statistics = decode_eager(lm, rows, soft, 16, sampling(6)), DecodingStatistics()
     assert len({len(text) for text in eager}) > 1
     assert decode_graphed(lm, rows, soft, 16, sampling(6), statistics=statistics) == eager
     assert statistics.retired > 0
+
+
+@pytest.mark.parametrize("header", [0, 2])
+@pytest.mark.parametrize("sampled", [False, True])
+def test_rows_that_wait_take_the_places_of_those_that_have_ended(
+    lm: FrozenLM, header: int, sampled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eleven rows where memory holds three; without fused layers they follow in batches of their own."""
+    rows, soft = rows_of(lm, 11, header=header), soft_of(lm, 11)
+    draws = lambda: sampling(11) if sampled else None  # noqa: E731
+    written = decode_eager(lm, rows, soft, 14, draws())
+    early = max({token for ids in written for token in ids}, key=lambda token: sum(token in ids[:9] for ids in written))
+    monkeypatch.setattr(lm, "ends", frozenset({early}))
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 2)
+    monkeypatch.setattr(graphed_batch, "PREFILL_TOKENS", 60)
+    monkeypatch.setattr(graphed, "rows_that_fit", lambda lm, slots: 3)
+    stop = lm.tokenizer.decode(written[4][5:7])
+    for limit, stops in ((14, ()), (14, (stop,)), (1, ())):
+        eager, statistics = decode_eager(lm, rows, soft, limit, draws(), stops), DecodingStatistics()
+        assert limit == 1 or len({len(text) for text in eager}) > 1
+        assert decode_graphed(lm, rows, soft, limit, draws(), stops=stops, statistics=statistics) == eager
+        assert (statistics.batches, statistics.refilled) == ((4, 0) if lm.body is None else (1, 8))
 
 
 def test_a_model_whose_step_cannot_be_captured_is_decoded_eagerly(
@@ -84,7 +106,7 @@ def test_a_model_whose_step_cannot_be_captured_is_decoded_eagerly(
 ) -> None:
     if torch.cuda.is_available():
         pytest.skip("no capture fails here")
-    monkeypatch.setattr(graphed, "CHECK_EVERY", 2)
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 2)
     rows, soft, statistics = rows_of(lm, 3), soft_of(lm, 3), DecodingStatistics()
     eager = decode_eager(lm, rows, soft, 8, sampling(3))
     with pytest.warns(UserWarning, match="cannot be captured"):
@@ -101,9 +123,9 @@ def test_a_model_whose_step_cannot_be_captured_is_decoded_eagerly(
 def test_decoding_with_a_fixed_cache_injects_what_eager_decoding_does(
     lm: FrozenLM, injection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphed, "CHECK_EVERY", 2)
-    monkeypatch.setattr(graphed, "RETIRE_SHARE", 0.9)
-    monkeypatch.setattr(graphed, "PREFILL_TOKENS", 400)
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 2)
+    monkeypatch.setattr(graphed_batch, "RETIRE_SHARE", 0.9)
+    monkeypatch.setattr(graphed_batch, "PREFILL_TOKENS", 400)
     rows = [replace(row, injection=injection, span=(2, 9)) for row in rows_of(lm, 6, header=1)]
     soft = soft_of(lm, 6, adapters_of(lm) if injection == "adapter" else None)
     texts, statistics = [], DecodingStatistics()

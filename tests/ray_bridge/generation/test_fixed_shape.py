@@ -7,7 +7,7 @@ import pytest
 
 from bridge_common.errors import UserError
 from ray_bridge.footprint.estimate import FIXED_BUCKET, FIXED_ROWS
-from ray_bridge.generation import graphed
+from ray_bridge.generation import graphed_batch
 from ray_bridge.generation.eager import decode_each
 from ray_bridge.generation.fixed_shape import BUCKET, ROWS, BatchShapes, FixedShape, fixed_batches
 from ray_bridge.generation.graphed import check_fits, decode_graphed
@@ -52,8 +52,8 @@ def test_rows_that_no_text_fills_change_nothing_and_no_row_leaves(
     lm: FrozenLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In double precision both ways write the same text, also if drawn."""
-    monkeypatch.setattr(graphed, "CHECK_EVERY", 2)
-    monkeypatch.setattr(graphed, "RETIRE_SHARE", 1.0)  # at every check rows would leave
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 2)
+    monkeypatch.setattr(graphed_batch, "RETIRE_SHARE", 1.0)  # at every check rows would leave
     exact = FrozenLM(copy.deepcopy(lm.model).double(), lm.tokenizer, lm.name)
     if lm.body is not None:
         exact.fuse()

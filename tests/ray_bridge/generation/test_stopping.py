@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ray_bridge.generation import eager, graphed
+from ray_bridge.generation import eager, graphed_batch
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed
 from ray_bridge.generation.sampling import Sampling
@@ -75,7 +75,7 @@ def test_every_decoder_ends_at_stop_texts(
     lm: FrozenLM, sampled: bool, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(eager, "CHECK_EVERY", every)
-    monkeypatch.setattr(graphed, "CHECK_EVERY", every)
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", every)
     whole = unended(lm, sampled, monkeypatch)
     monkeypatch.setattr(lm, "ends", frozenset())
     texts = [lm.tokenizer.decode(ids, skip_special_tokens=True) for ids in whole]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ray_bridge.generation import graphed
+from ray_bridge.generation import graphed_batch
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed
 from ray_bridge.generation.statistics import DecodingStatistics
@@ -29,7 +29,7 @@ def on_gpu(name: str, dtype: torch.dtype) -> FrozenLM:
 def test_every_family_takes_fused_layers_and_captured_decoding(
     name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphed, "CHECK_EVERY", 4)
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 4)
     lm = on_gpu(name, dtype).fuse([SAMPLE])
     judge_decoding(lm, [SAMPLE])
     assert lm.slow_paths() == ""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ray_bridge.generation import graphed
+from ray_bridge.generation import graphed_batch
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed
 from ray_bridge.generation.sampling import Sampling
@@ -33,7 +33,7 @@ def lm(request: pytest.FixtureRequest) -> FrozenLM:
 def test_captured_decoding_writes_the_eager_text(
     lm: FrozenLM, fused: bool, sampled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphed, "CHECK_EVERY", 4)
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 4)
     if not fused:
         monkeypatch.setattr(lm, "body", None)
     header = TASK.header(TASK.train()[:3])
@@ -51,7 +51,7 @@ def test_captured_decoding_writes_the_eager_text(
 
 
 def test_captured_decoding_reads_adapters(lm: FrozenLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graphed, "CHECK_EVERY", 4)
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 4)
     adapters = adapters_of(lm).float().adapters
     rows = [
         replace(row, injection="adapter")

@@ -67,7 +67,7 @@ def compare_steps(folder: str) -> None:
 def _states(lm: FrozenLM, batch: Batch, kernels: bool) -> Tensor:
     cache = FusedCache(lm, len(batch.mask), batch.mask.shape[1], 8, None, batch.context)
     cache.kernels = kernels
-    cache.fill(0, batch)
+    cache.fill(slice(len(batch.mask)), batch)
     states, token = [], torch.arange(5, 5 + len(batch.mask))  # (b,)
     for _ in range(3):
         states.append(cache.step(lm.embed(token)[:, None]))  # (b, d)

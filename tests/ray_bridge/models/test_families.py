@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from ray_bridge.generation import graphed
+from ray_bridge.generation import graphed_batch
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed, uses_graphs
 from ray_bridge.generation.sampling import Sampling
@@ -100,8 +100,8 @@ def test_the_header_read_once_changes_nothing(
 def test_the_fixed_cache_writes_the_models_own_text(
     eager: FrozenLM, header: int, after_header: bool, sampled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphed, "CHECK_EVERY", 3)
-    monkeypatch.setattr(graphed, "PREFILL_TOKENS", 400)
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 3)
+    monkeypatch.setattr(graphed_batch, "PREFILL_TOKENS", 400)
     lm = exact_lm(eager.name).fuse()
     if lm.body is None:
         pytest.skip("this family is not fused")
