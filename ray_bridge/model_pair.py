@@ -14,6 +14,7 @@ from ray_bridge.config.checkpoint_names import is_random, random_twin, resolve
 from ray_bridge.config.fingerprint import folder_digest
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
+from ray_bridge.generation.graphed import uses_graphs
 from ray_bridge.generation.verify import judge_decoding
 from ray_bridge.inputs.encoding import Encoded, Encoder
 from ray_bridge.inputs.latent_thoughts import think
@@ -22,6 +23,7 @@ from ray_bridge.inputs.source_cache import read_cache
 from ray_bridge.models.embedding_map import FitOnce
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.gradient_accuracy import judge_gradients
+from ray_bridge.models.prefix_cache import can_cache
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.tasks.splits import Splits
 from ray_bridge.tasks.task import Task
@@ -119,12 +121,21 @@ class ModelPair:
         return {role: lm.identity.record() for role, lm in roles.items()}
 
     def fast_paths(self) -> dict[str, float]:
-        """Return, by metric name, whether each model's layers are fused, and their error over the eager path's."""
+        """Return, by metric name, which fast paths each model takes, and their errors over the eager path's.
+
+        Of models with fused layers also whether their decode steps and training passes run Triton kernels, decoding is
+        captured in CUDA graphs, and a few-shot header is read once.
+        """
         metrics: dict[str, float] = {}
         for role, lm in (("source", self.source), ("target", self.target)):
             metrics[f"fast/{role}/fused"] = float(lm.body is not None)
+            metrics[f"fast/{role}/graphs"] = float(uses_graphs(lm))
+            metrics[f"fast/{role}/header"] = float(can_cache(lm.config))
+            metrics[f"fast/{role}/kernels"] = float(lm.body is not None and lm.body.uses_kernels(lm.embedding.weight))
             if lm.fused is not None:
                 metrics[f"fast/{role}/error_ratio"] = lm.fused.ratio
+            for name, verdict in lm.judged.items():
+                metrics[f"fast/{role}/{name}_error_ratio"] = verdict.ratio
         return metrics
 
     def slow_paths(self) -> dict[str, str]:

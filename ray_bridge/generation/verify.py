@@ -1,4 +1,4 @@
-"""Judge decoding with fused layers on text of the task: prompts after a cached prefix, steps with a fixed KV cache.
+"""Judge decoding with fused layers, on text of the task and on random ids: a cached prefix, a fixed KV cache, kernels.
 
 `FrozenLM.fuse` judges one forward pass. Decoding takes further ways: attention after a prefix that is stored once, a
 cache that steps write to and read from, and kernels of their own in half precision. They are judged by the same rule,
@@ -8,11 +8,12 @@ beside the error of the eager forward pass at the same tokens.
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from ray_bridge.generation.kv_caches import open_cache
 from ray_bridge.inputs.layout import assemble, common_prefix
 from ray_bridge.inputs.rows import Row
-from ray_bridge.models.accuracy import Verdict, judge, probes
+from ray_bridge.models.accuracy import Verdict, judge, worst
 from ray_bridge.models.frozen_lm import FrozenLM
 
 STEPS = 64
@@ -31,7 +32,17 @@ def judge_decoding(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
     """
     if lm.body is None:
         return None
-    ids = probes(lm.tokenizer, lm.embedding.weight.shape[0], texts, lm.longest)[0].to(lm.device)  # (1, T)
+    verdict = worst([_judge_steps(lm, ids) for ids in lm.probes(texts)])
+    lm.judged["decoding"] = verdict
+    if not lm.agreed(verdict.accurate):
+        lm.give_up_fused(
+            f"decode steps with fused layers are less accurate ({verdict.ratio:.2g} times the eager error)"
+        )
+    return verdict
+
+
+def _judge_steps(lm: FrozenLM, ids: Tensor) -> Verdict:
+    """Judge the last `STEPS` tokens of a text, (1, T), each as a decode step."""
     count = ids.shape[1]
     given = max(2, count - STEPS)
     text = tuple(ids[0].tolist())
@@ -44,11 +55,5 @@ def judge_decoding(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
     stepped = torch.cat(states)  # (T - given + 1, d)
     fused, lm.body = lm.body, None
     eager, reference = lm.states(ids), lm.reference_states(ids)  # (T, d) each
-    verdict = judge(reference[given - 1 :], eager[given - 1 :], stepped, lm.dtype)
-    if lm.agreed(verdict.accurate):
-        lm.body = fused
-    else:
-        lm.give_up_fused(
-            f"decode steps with fused layers are less accurate ({verdict.ratio:.2g} times the eager error)"
-        )
-    return verdict
+    lm.body = fused
+    return judge(reference[given - 1 :], eager[given - 1 :], stepped, lm.dtype)

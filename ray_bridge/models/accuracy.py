@@ -93,6 +93,11 @@ def judge(reference: Tensor, eager: Tensor, fast: Tensor, dtype: torch.dtype) ->
     )
 
 
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """Return the verdict that counts for several texts: one that is not accurate, or that of the largest ratio."""
+    return max(verdicts, key=lambda verdict: (not verdict.accurate, verdict.ratio))
+
+
 def probes(
     tokenizer: Any, vocabulary: int, texts: Sequence[str], longest: int, window: int | None = None
 ) -> list[Tensor]:

@@ -21,7 +21,7 @@ from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.footprint.context import check_length, context_length
 from ray_bridge.gpu.sdpa import pad_rows
 from ray_bridge.gpu.settings import configure_torch
-from ray_bridge.models.accuracy import TOKENS, PreciseDecoder, Verdict, judge, probes
+from ray_bridge.models.accuracy import TOKENS, PreciseDecoder, Verdict, judge, probes, worst
 from ray_bridge.models.attention import AttendAfterPrefix, set_attention
 from ray_bridge.models.chat_template import ChatTemplate
 from ray_bridge.models.eight_bits import round_layers
@@ -62,6 +62,7 @@ class FrozenLM:
         longest: the same, or the length of a probe if there is no limit.
         embedding_rms: median over the vocabulary of each embedding's root mean square, without all-zero rows.
         fused: how accurate its fused layers are, None if they were not judged.
+        judged: the same of their decode steps and gradients, by these names.
         body: its fused layers, None if transformers' own are run.
         not_fused: why they are run after `fuse`, in a few words; empty otherwise.
         chat: how it writes conversations, None if it reads text as it is.
@@ -91,6 +92,7 @@ class FrozenLM:
         self.embedding_rms = float(rms[rms > 0].median())
         self.body: FusedBody | None = None
         self.fused: Verdict | None = None
+        self.judged: dict[str, Verdict] = {}
         self.not_fused = ""
         self._prefixes: dict[tuple[int, ...], Prefix] = {}
         ids = torch.tensor([[self.bos, min(7, self.embedding.weight.shape[0] - 1), self.eos]], device=self.device)
@@ -196,19 +198,21 @@ class FrozenLM:
         self.not_fused = why_not_fused(self.model) or ""
         if self.not_fused:
             return self
-        vocabulary = self.embedding.weight.shape[0]
-        window = shortest_window(self.config)
-        inputs = [ids.to(self.device) for ids in probes(self.tokenizer, vocabulary, texts, self.longest, window)]
+        inputs = self.probes(texts)
         with torch.no_grad():
             eager = [self.states(ids) for ids in inputs]
             references = [self.reference_states(ids) for ids in inputs]
             self.body = FusedBody(self.model)
             fast = [self.states(ids) for ids in inputs]
-        verdicts = [judge(*states, self.dtype) for states in zip(references, eager, fast, strict=True)]
-        self.fused = max(verdicts, key=lambda verdict: (not verdict.accurate, verdict.ratio))
+        self.fused = worst([judge(*states, self.dtype) for states in zip(references, eager, fast, strict=True)])
         if not self.agreed(self.fused.accurate):
             self.give_up_fused(f"fused they are less accurate ({self.fused.ratio:.2g} times the eager error)")
         return self
+
+    def probes(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return token ids to judge fast paths on, (1, T) each on the model's device; see `accuracy.probes`."""
+        vocabulary, window = self.embedding.weight.shape[0], shortest_window(self.config)
+        return [ids.to(self.device) for ids in probes(self.tokenizer, vocabulary, texts, self.longest, window)]
 
     def agreed(self, condition: bool) -> bool:
         """Return whether a condition holds on all processes that hold parts of the model, so that all go on alike."""
@@ -221,7 +225,7 @@ class FrozenLM:
 
     def slow_paths(self) -> str:
         """Return in one line which fast paths this model cannot take on a GPU, and why; empty if it takes all."""
-        reasons = describe_slow_paths(self.config, "" if self.body is not None else self.not_fused)
+        reasons = describe_slow_paths(self.config, self.not_fused, self.body)
         return f"{self.name}: {', and '.join(reasons)}" if reasons else ""
 
     def states(self, ids: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Judge the gradients that fused layers give to their inputs: all that training sees of a frozen target.
 
 `FrozenLM.fuse` judges states. The backward pass has kernels of its own, and after a cached header it takes a path of
-its own. Both are judged by the rule of `accuracy`: token by token on text of the task, against higher precision, beside
-the eager path's own error.
+its own. Both are judged by the rule of `accuracy`: token by token on text of the task and on random ids, against higher
+precision, beside the eager path's own error.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ray_bridge.models.accuracy import PreciseDecoder, Verdict, judge, probes
+from ray_bridge.models.accuracy import PreciseDecoder, Verdict, judge, worst
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.prefix_cache import Prefix, count_positions
 from ray_bridge.noise import generator
@@ -23,11 +23,19 @@ def judge_gradients(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
 
     Args:
         lm: the model.
-        texts: text of the task; its first half is the header.
+        texts: text of the task.
     """
     if lm.body is None:
         return None
-    ids = probes(lm.tokenizer, lm.embedding.weight.shape[0], texts, lm.longest)[0].to(lm.device)  # (1, T)
+    verdict = worst([_judge_text(lm, ids) for ids in lm.probes(texts)])
+    lm.judged["gradients"] = verdict
+    if not lm.agreed(verdict.accurate):
+        lm.give_up_fused(f"gradients of fused layers are less accurate ({verdict.ratio:.2g} times the eager error)")
+    return verdict
+
+
+def _judge_text(lm: FrozenLM, ids: Tensor) -> Verdict:
+    """Judge the gradients on a text, (1, T), whose first half is the cached header."""
     prefix = lm.prefix(tuple(ids[0, : ids.shape[1] // 2].tolist()))
     past = 0 if prefix is None else len(prefix)
     with torch.no_grad():
@@ -38,12 +46,8 @@ def judge_gradients(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
     fused, lm.body = lm.body, None
     eager = _gradients(lm, embeds, grad_states)[past:]  # (T - past, d)
     precise = PreciseDecoder(lm.model, embeds, count_positions(torch.ones_like(ids))).gradients(grad_states)[past:]
-    verdict = judge(precise, eager, fast, lm.dtype)
-    if lm.agreed(verdict.accurate):
-        lm.body = fused
-    else:
-        lm.give_up_fused(f"gradients of fused layers are less accurate ({verdict.ratio:.2g} times the eager error)")
-    return verdict
+    lm.body = fused
+    return judge(precise, eager, fast, lm.dtype)
 
 
 def _gradients(lm: FrozenLM, embeds: Tensor, grad_states: Tensor, prefix: Prefix | None = None) -> Tensor:

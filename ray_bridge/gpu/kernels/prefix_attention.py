@@ -22,6 +22,9 @@ QUERIES = {"BM": 64, "BN": 32, "num_warps": 4, "num_stages": 2}
 KEYS = {"BM": 64, "BN": 64, "num_warps": 4, "num_stages": 2}
 """Rows (BM) and keys (BN) of a block, and launch options, for each of the three kernels."""
 
+WIDEST_HEAD = 128
+"""Features of a head at most: a program holds blocks of queries, keys and values at once."""
+
 if triton is not None:
 
     @triton.jit
@@ -194,7 +197,7 @@ def reference_attend_after_prefix(q: Tensor, k: Tensor, v: Tensor, scale: float)
 @cache
 def usable(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> bool:
     """Return whether these kernels may be used for a geometry; see `verify.kernels_match`."""
-    return head_dim <= 128 and kernels_match("attention", max_error, device, dtype, heads, kv_heads, head_dim)
+    return head_dim <= WIDEST_HEAD and kernels_match("attention", max_error, device, dtype, heads, kv_heads, head_dim)
 
 
 def max_error(device: torch.device, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int) -> float:

@@ -19,6 +19,11 @@ MaxError = Callable[[torch.device, torch.dtype, int, int, int], float]
 """(device, dtype, heads, key heads, head dimension) -> largest relative error against PyTorch on random inputs."""
 
 
+def takes_heads_of(head_dim: int) -> bool:
+    """Return whether the kernels take heads of so many features: a power of two, 16 or more."""
+    return head_dim >= 16 and not head_dim & (head_dim - 1)
+
+
 def kernels_match(
     name: str,
     max_error: MaxError,
@@ -37,9 +42,9 @@ def kernels_match(
         dtype: of the model.
         heads: number of query heads.
         kv_heads: number of key heads.
-        head_dim: D; kernels need a power of two, 16 or more.
+        head_dim: D; see `takes_heads_of`.
     """
-    if triton is None or head_dim & (head_dim - 1) or head_dim < 16:
+    if triton is None or not takes_heads_of(head_dim):
         return False
     try:
         error = max_error(device, dtype, heads, kv_heads, head_dim)

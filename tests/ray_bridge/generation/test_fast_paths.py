@@ -101,6 +101,22 @@ def test_rows_that_wait_take_the_places_of_those_that_have_ended(
         assert (statistics.batches, statistics.refilled) == ((4, 0) if lm.body is None else (1, 8))
 
 
+def test_a_row_that_waited_has_all_its_tokens_while_ended_ones_take_no_more_room(
+    lm: FrozenLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of one length that end at the limit: the last one begins when the others have no slot left."""
+    rows, soft = rows_of(lm, 1) * 4, soft_of(lm, 4)
+    monkeypatch.setattr(lm, "ends", frozenset())
+    monkeypatch.setattr(graphed, "rows_that_fit", lambda lm, slots: 3)
+    written = decode_eager(lm, rows, soft, 40, sampling(4))
+    assert decode_graphed(lm, rows, soft, 40, sampling(4)) == written
+    early = {token for ids in written[:3] for token in ids[:9]} - set(written[3])
+    monkeypatch.setattr(lm, "ends", frozenset({min(early)}))  # the last one begins when the others go on
+    ended = decode_eager(lm, rows, soft, 40, sampling(4))
+    assert len(ended[3]) == 40 > min(map(len, ended))
+    assert decode_graphed(lm, rows, soft, 40, sampling(4)) == ended
+
+
 def test_a_model_whose_step_cannot_be_captured_is_decoded_eagerly(
     lm: FrozenLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:

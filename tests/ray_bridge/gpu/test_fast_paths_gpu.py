@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ray_bridge.generation import graphed_batch
+from ray_bridge.generation import graphed, graphed_batch
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed
 from ray_bridge.generation.sampling import Sampling
@@ -28,12 +28,15 @@ def lm(request: pytest.FixtureRequest) -> FrozenLM:
     return FrozenLM.load("embedded:target", dtype=request.param, device="cuda")
 
 
+@pytest.mark.parametrize("room", [24, 7])
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("fused", [True, False])
 def test_captured_decoding_writes_the_eager_text(
-    lm: FrozenLM, fused: bool, sampled: bool, monkeypatch: pytest.MonkeyPatch
+    lm: FrozenLM, fused: bool, sampled: bool, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where memory holds seven rows, and the others wait or, without fused layers, follow."""
     monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 4)
+    monkeypatch.setattr(graphed, "rows_that_fit", lambda lm, slots: room)
     if not fused:
         monkeypatch.setattr(lm, "body", None)
     header = TASK.header(TASK.train()[:3])
@@ -45,6 +48,7 @@ def test_captured_decoding_writes_the_eager_text(
     statistics = DecodingStatistics()
     captured = decode_graphed(lm, rows, None, 64, draws(), statistics=statistics)
     assert statistics.captured > 0
+    assert statistics.refilled == (24 - room if fused else 0)
     eager = decode_eager(lm, rows, None, 64, draws())
     same = sum(a == b for a, b in zip(captured, eager, strict=True))
     assert same == 24 if lm.dtype == torch.float32 else same >= 12

@@ -14,6 +14,7 @@ from ray_bridge.models.accuracy import SAMPLE, PreciseDecoder, judge
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
 from ray_bridge.models.fused_decoder import FusedBody
 from ray_bridge.models.gradient_accuracy import judge_gradients
+from tests.support.architectures import exact_lm
 from tests.support.model_pairs import save_checkpoint
 
 ARCHITECTURES = ("llama", "mistral", "qwen2")
@@ -89,14 +90,33 @@ def test_decode_steps_are_judged(folder: Path, dtype: str, monkeypatch: pytest.M
     assert verdict.accurate
     fill = FusedCache.fill
 
-    def fill_too_short(self: FusedCache, first: int, batch: Batch) -> torch.Tensor:
-        states = fill(self, first, batch)
+    def fill_too_short(self: FusedCache, places: slice, batch: Batch) -> torch.Tensor:
+        states = fill(self, places, batch)
         self.lengths.sub_(1)  # the first step overwrites the prompt's last token
         return states
 
     monkeypatch.setattr(FusedCache, "fill", fill_too_short)
     with pytest.warns(UserWarning, match="decode steps"):
         judge_decoding(lm, [SAMPLE])
+    assert lm.body is None
+
+
+@pytest.mark.parametrize("window", [24, 300])
+def test_decode_steps_that_forget_a_window_are_refused(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window longer than the task's text, too: random ids outrun it."""
+    lm = exact_lm("mistral_windowed", sliding_window=window).fuse([SAMPLE])
+    right = judge_decoding(lm, [SAMPLE] * 8)
+    assert right is not None
+    assert right.accurate
+    init = FusedCache.__init__
+
+    def without_windows(self: FusedCache, *arguments: Any) -> None:
+        init(self, *arguments)
+        self.windows = [None] * len(self.windows)
+
+    monkeypatch.setattr(FusedCache, "__init__", without_windows)
+    with pytest.warns(UserWarning, match="decode steps"):
+        judge_decoding(lm, [SAMPLE] * 8)
     assert lm.body is None
 
 
