@@ -86,6 +86,7 @@ class GraphedBatch:
         self._append(F.pad(self._prefill(begun, begun), (0, 0, 0, self.empty)))
         while self._goes_on():
             self.steps += 1
+            self.statistics.steps += 1
             if self.graph is not None:
                 self.graph.replay()
                 continue
@@ -161,9 +162,9 @@ class GraphedBatch:
         self._end_stopped()
         ended = self.ended.tolist()
         if self.waiting:
-            free = [place for place, done in enumerate(ended) if done][: len(self.waiting)]
-            if free and (len(free) >= REFILL_SHARE * len(ended) or all(ended)):
-                self._refill(free)
+            free = [place for place, done in enumerate(ended) if done]
+            if free and len(free) >= REFILL_SHARE * len(ended):
+                self._refill(free[: len(self.waiting)])
             return True
         alive = [place for place, done in enumerate(ended) if not done]
         many = self.shape is None and len(alive) <= RETIRE_SHARE * len(self.open)

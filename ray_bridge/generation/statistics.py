@@ -11,6 +11,7 @@ class DecodingStatistics:
 
     Attributes:
         batches: batches decoded with a fixed KV cache.
+        steps: decode steps of these batches.
         captured: CUDA graphs that were captured.
         retired: rows that had ended and left a cache before its other rows did.
         refilled: rows that took the place of one that had ended.
@@ -20,6 +21,7 @@ class DecodingStatistics:
     """
 
     batches: int = 0
+    steps: int = 0
     captured: int = 0
     retired: int = 0
     refilled: int = 0

@@ -110,11 +110,14 @@ def test_a_row_that_waited_has_all_its_tokens_while_ended_ones_take_no_more_room
     monkeypatch.setattr(graphed, "rows_that_fit", lambda lm, slots: 3)
     written = decode_eager(lm, rows, soft, 40, sampling(4))
     assert decode_graphed(lm, rows, soft, 40, sampling(4)) == written
-    early = {token for ids in written[:3] for token in ids[:9]} - set(written[3])
-    monkeypatch.setattr(lm, "ends", frozenset({min(early)}))  # the last one begins when the others go on
+    early = {next(token for token in ids[:14] if token not in written[3]) for ids in written[:2]}
+    monkeypatch.setattr(lm, "ends", frozenset(early))
+    monkeypatch.setattr(graphed_batch, "REFILL_SHARE", 0.5)  # two of three places
     ended = decode_eager(lm, rows, soft, 40, sampling(4))
     assert len(ended[3]) == 40 > min(map(len, ended))
-    assert decode_graphed(lm, rows, soft, 40, sampling(4)) == ended
+    statistics = DecodingStatistics()
+    assert decode_graphed(lm, rows, soft, 40, sampling(4), statistics=statistics) == ended
+    assert lm.body is None or statistics.steps == 15 + 39, "it begins at the first check after two have ended"
 
 
 def test_a_model_whose_step_cannot_be_captured_is_decoded_eagerly(
