@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.harness import save
 from tests.support.browsers import CHROMIUM, DRIVER
 from tests.support.card_campaigns import make_ended
 from tests.support.pages import page
@@ -47,13 +48,15 @@ def measure(seeds: int, items: int, sentences: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print one JSON object."""
+    """Measure, print and save one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=8, help="seeds of each of the five variants")
     parser.add_argument("--items", type=int, default=1319)
     parser.add_argument("--sentences", type=int, default=3, help="length of an answer: about 90 characters each")
     given = parser.parse_args()
-    print(json.dumps(measure(given.seeds, given.items, given.sentences)))
+    found = measure(given.seeds, given.items, given.sentences)
+    print(json.dumps(found))
+    save("card-speed", found)
 
 
 if __name__ == "__main__":

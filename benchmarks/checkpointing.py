@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import default_device, environment, save, wait
+from benchmarks.harness import default_device, save, wait
 from ray_bridge.evaluation.selection import Best
 from ray_bridge.training.async_checkpoint import Snapshot, Writer, write_folder
 from ray_bridge.training.checkpoint import TrainingState
@@ -104,10 +104,9 @@ def main() -> None:
             for path in Path(name).iterdir():
                 shutil.rmtree(path)
     result = {
-        "environment": environment(device),
         "parameters": parameters,
-        "first": {key: round(seconds_of[key][0], 3) for key in ("before", "now", "written")},
-        "then": {key: round(median(seconds_of[key][1:]), 3) for key in ("before", "now", "written")},
+        "first_s": {key: round(seconds_of[key][0], 3) for key in ("before", "now", "written")},
+        "then_s": {key: round(median(seconds_of[key][1:]), 3) for key in ("before", "now", "written")},
         "work_ms": {key: round(1e3 * median(seconds_of[key]), 2) for key in ("alone", "meanwhile")},
     }
     print(result)

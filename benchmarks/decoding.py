@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from benchmarks.harness import ceilings, clock, default_device, environment, peak_gib, save
+from benchmarks.harness import ceilings, clock, default_device, peak_gib, reset_peak, save
 from benchmarks.random_models import Rig, kv_bytes, matmul_flops, rows_of, weight_bytes
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed
@@ -62,6 +62,7 @@ def step_time(
     varies by more than some steps take: the median of several pairs of calls counts.
     """
     ends, lm.ends = lm.ends, frozenset()
+    reset_peak(lm.device)
     try:
         spent: dict[int, list[float]] = {few: [], many: []}
         for tokens in (few, *(few, many) * PAIRS):  # the first call warms up
@@ -116,7 +117,7 @@ def main() -> None:
             row = step_time(lm, rows_of(lm, count, length, header=header), way, limits, **lengths)
             results.append(row)
             print(row, flush=True)
-    save(f"decode-{arguments.size}", {"environment": environment(device), "ceilings": limits, "rows": results})
+    save(f"decode-{arguments.size}", {"ceilings": limits, "rows": results})
 
 
 if __name__ == "__main__":

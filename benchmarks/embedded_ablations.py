@@ -11,7 +11,6 @@ the entropy of attention weights. Finished jobs are kept, so a second call runs 
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -198,19 +197,6 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def machine(device: str) -> dict[str, str]:
-    """Return the device, cores and versions."""
-    import torch
-
-    name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
-    return {
-        "device": name,
-        "cores": str(os.cpu_count()),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """A benchmark of variants of the preset `tiny`.
@@ -231,6 +217,10 @@ class Study:
 
     def main(self) -> None:
         """Run the jobs that are missing, in parallel processes, and write the table."""
+        import torch
+
+        from benchmarks.harness import described, environment
+
         variants = self.variants()
         args = self._arguments(list(variants))
         out, *tables = self.places(args.out.resolve())
@@ -246,7 +236,7 @@ class Study:
         finished = {key: folder for key, folder in finished.items() if (folder / "result.json").is_file()}
         self._time_alone(finished, args)
         more = {"compression": compression(finished, COMPRESSIONS), "attention": attention(finished)}
-        facts = {"machine": machine(args.device), "command": " ".join(sys.argv), "rows": rows}
+        facts = described({"environment": environment(torch.device(args.device)), "rows": rows})
         facts |= {name: found for name, found in more.items() if found}
         tables[0].write_text(json.dumps(facts, indent=1) + "\n")
         tables[1].write_text(self.markdown(rows))

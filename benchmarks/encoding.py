@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import default_device, environment, save
+from benchmarks.harness import default_device, save
 from benchmarks.real_pair import REAL_MODEL
 from ray_bridge.config.presets import paper
 from ray_bridge.config.spec import JobSpec
@@ -66,7 +66,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=REAL_MODEL)
     parser.add_argument("--examples", type=int, default=1000)
     options = parser.parse_args()
-    device, lm = default_device(), FrozenLM.load(str(options.model))
+    default_device()  # one thread on CPUs
+    lm = FrozenLM.load(str(options.model))
     models = {"source": str(options.model), "target": str(options.model), "validation_examples": 1}
     with tempfile.TemporaryDirectory() as name:
         rows = "\n".join(map(json.dumps, hotpotqa_rows(options.data, options.examples + 1)))
@@ -76,7 +77,7 @@ def main() -> None:
         hotpotqa = paper(**models, task="hotpotqa", task_data=name, num_fewshot=0)
         result = {"gsm8k, 8-shot": cost(gsm8k, lm), "hotpotqa": cost(hotpotqa, lm)}
     print(json.dumps(result))
-    save("encoding", {"environment": environment(device), **result})
+    save("encoding", result)
 
 
 if __name__ == "__main__":

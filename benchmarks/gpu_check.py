@@ -30,7 +30,7 @@ class Part:
 
     def __init__(self, rank: int, folder: Path, deadline: float) -> None:
         self.rank, self.folder, self.deadline = rank, folder, deadline
-        self.results: dict[str, Any] = {"rank": rank}
+        self.results: dict[str, Any] = {"rank": rank, "command": asked()}
 
     def __call__(self, name: str, limit: float, work: Callable[[], Any]) -> Any:
         """Run a part for at most `limit` seconds, and not beyond the deadline; return its result, None if it failed."""
@@ -65,6 +65,13 @@ class Part:
         return value
 
 
+def asked() -> str:
+    """Return the command that started this process's parent, without what the parent adds for each process."""
+    from benchmarks.harness import command
+
+    return command().partition(" --store ")[0]
+
+
 def _time_out(_signal: int, _frame: FrameType | None) -> None:
     raise TimeoutError("took longer than its limit")
 
@@ -95,7 +102,6 @@ def work(
         torch.set_num_threads(1)
     part = Part(rank, folder, solo)
     bench = Bench(size, device)
-    part("environment", 20, bench.environment)
     if part("load", 90, bench.load) is None:
         print(f"rank {rank}: no models, nothing to measure", flush=True)
         return

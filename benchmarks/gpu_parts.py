@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
 
 from benchmarks.decoding import decode_by, step_time
-from benchmarks.harness import ceilings, clock, environment, peak_gib, timed
+from benchmarks.harness import ceilings, clock, peak_gib, timed
 from benchmarks.random_models import Rig, bench_spec, rows_of
 from benchmarks.train_step import make_trainer, measure, use_way
 from ray_bridge.caching.node_cache import NodeCache
@@ -39,10 +39,6 @@ class Bench:
         self.size, self.device = size, device
         self.limits: dict[str, float] = {"copy_bytes_per_s": 4.29e12, "matmul_flop_per_s": 779e12}
         self.paper = size == "paper"
-
-    def environment(self) -> dict[str, Any]:
-        """Return facts about the machine and versions."""
-        return environment(self.device)
 
     def ceilings(self) -> dict[str, float]:
         """Measure what the device can do, for the floors of the other parts."""

@@ -3,6 +3,8 @@
 import json
 import os
 import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +87,12 @@ def _matmul_rate(n: int, dtype: torch.dtype, device: torch.device) -> float:
     return 2 * n**3 / timed(lambda: a @ b, device, repeats=9)
 
 
+def reset_peak(device: torch.device) -> None:
+    """Count the peak of allocated memory from here."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_gib(device: torch.device) -> float | None:
     """Return the peak of allocated memory since the last reset, in GiB; None on a CPU."""
     return round(torch.cuda.max_memory_allocated(device) / 2**30, 2) if device.type == "cuda" else None
@@ -101,11 +109,35 @@ def results_folder() -> Path:
     return Path(os.environ.get("OUT") or RESULTS)
 
 
+def command() -> str:
+    """Return this process's command as a user types it, with `torchrun` if that started it."""
+    script, *arguments = sys.argv
+    if Path(script).resolve().parent != Path(__file__).resolve().parent:
+        return shlex.join(sys.argv)
+    start = "python"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        start = f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', '1')}"
+    return shlex.join([*start.split(), "-m", f"benchmarks.{Path(script).stem}", *arguments])
+
+
+def described(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result after the command, the machine and the versions that it came from, unless it names them itself.
+
+    A benchmark names its environment if it was told its device; of the others the first GPU is meant if there is one.
+    """
+    facts = {} if "environment" in result else {"environment": environment(_device())}
+    return facts | {"command": command()} | result
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
 def save(name: str, result: dict[str, Any], folder: Path | None = None) -> Path:
-    """Write a result to NAME.json, whole or not at all, and return its path."""
+    """Write a result to NAME.json with its command, machine and versions, whole or not at all; return its path."""
     path = (folder or results_folder()) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=1, default=str)
+    text = json.dumps(described(result), indent=1, default=str)
     path.with_suffix(".part").write_text(text + "\n")
     path.with_suffix(".part").replace(path)
     return path

@@ -229,7 +229,6 @@ def main() -> int:
     limits = ceilings(device)
     result: dict[str, Any] = {
         "environment": environment(device),
-        "command": " ".join(["python -m benchmarks.int8_target", *sys.argv[1:]]),
         "ceilings": limits,
         "rows": [],
         "int8_over_full": {},

@@ -247,7 +247,6 @@ def main() -> int:
             bench, rig = real_bench(options, device), None
         facts = {
             "environment": environment(device),
-            "command": " ".join(["python -m benchmarks.invariance", *sys.argv[1:]]),
             "dtype": str(bench.pairs["as trained"].target.dtype),
             "fast_paths": bench.pairs["as trained"].fast_paths(),
         }

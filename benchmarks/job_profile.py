@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_parts import full_length_answers
-from benchmarks.harness import ceilings, clock, default_device, environment, save
+from benchmarks.harness import ceilings, clock, default_device, save
 from benchmarks.random_models import LENGTHS, Rig, bench_spec, kv_bytes, matmul_flops, weight_bytes
 from benchmarks.train_step import floor_seconds, make_trainer
 from ray_bridge.distributed import Worker
@@ -175,11 +175,7 @@ def main() -> None:
     device, paper = default_device(), options.size == "paper"
     begin = time.perf_counter()
     rig, limits = Rig(options.size, device), ceilings(device)
-    result: dict[str, Any] = {
-        "environment": environment(device),
-        "command": f"python -m benchmarks.job_profile --size {options.size}",
-        "ceilings": limits,
-    }
+    result: dict[str, Any] = {"ceilings": limits}
     parts: dict[str, Callable[[], Any]] = {
         "training step, header cached": lambda: measure_step(rig, limits, 40 if paper else 2),
         "gate, header in every row": lambda: measure_gate(rig, limits, options.items or (330 if paper else 8)),

@@ -185,11 +185,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     machine = {"cpus": os.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30, 1)}
     machine |= {"system": platform.platform(), "load": [round(load, 1) for load in os.getloadavg()]}
     versions = {name: version(name) for name in ("ray", "mlflow", "torch")} | {"python": platform.python_version()}
-    asked = " ".join(f"--{name} {getattr(options, name):g}" for name in ("trials", "embedded", "steps", "seconds"))
-    command = f"python -m benchmarks.long_run {asked}"
     code = code_facts(Path(__file__).resolve().parents[1])
     versions |= {"commit": code["commit"], "changed_files": code["changed"]}
-    result = {"command": command, "machine": machine, "versions": versions, "seconds": round(seconds)}
+    result = {"machine": machine, "versions": versions, "seconds": round(seconds)}
     result |= {"trials": options.trials, "steps": options.steps, "metrics": METRICS}
     print(json.dumps(measured, indent=1))
     print(save(NAME, result | measured))

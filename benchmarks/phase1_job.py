@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu_parts import full_length_answers
-from benchmarks.harness import environment, save, wait
+from benchmarks.harness import save, wait
 from benchmarks.random_models import Rig, bench_spec
 from benchmarks.train_step import make_trainer
 from ray_bridge.distributed import Worker
@@ -152,7 +152,7 @@ def main() -> None:
         worker.barrier()
     if worker.first:
         print(result)
-        save(f"phase1-{options.size}-{options.position}", {"environment": environment(device), **result})
+        save(f"phase1-{options.size}-{options.position}", result)
     if world > 1:
         torch.distributed.destroy_process_group()
 

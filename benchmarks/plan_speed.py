@@ -10,7 +10,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from benchmarks.harness import default_device, environment, save, timed
+from benchmarks.harness import default_device, save, timed
 from ray_bridge.config.presets import tiny, tiny_run
 from tune_spaces.campaign import Campaign
 from tune_spaces.design import variants
@@ -37,7 +37,7 @@ def main() -> None:
         seconds = timed(plan, device)
     result = {"trials": trials, "seconds": round(seconds, 3), "seconds_per_10000": round(1e4 * seconds / trials, 3)}
     print(json.dumps(result))
-    save("planning", {"environment": environment(device), **result})
+    save("planning", result)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from unittest import mock
 
 import torch
 
-from benchmarks.harness import default_device, environment, peak_gib, save
+from benchmarks.harness import default_device, peak_gib, save
 from bridge_common.files import read_log
 from ray_bridge.config.presets import paper
 from ray_bridge.config.run_spec import RunSpec
@@ -88,8 +88,6 @@ def main() -> int:
     metrics = result["metrics"]
     shown = ("accuracy/", "tokens/", "truncated/")
     summary = {
-        "environment": environment(device),
-        "command": " ".join(["python -m benchmarks.real_pair", *sys.argv[1:]]),
         "fast_paths": trainer.pair.fast_paths(),
         "start_s": {k: v for row in values for k, v in row.items() if k.startswith("start/")},
         "step_ms": round(1e3 * median(steps[len(steps) // 3 :]), 1),

@@ -3,9 +3,9 @@
     python -m benchmarks.record_speed [--trials 200] [--steps 2000] [--items 200] [--send 5] [--sweep]
 
 Makes the folder of a campaign with synthetic trials (eleven values a step) in a temporary folder and prints one JSON
-object: the seconds of each part, and the metric values a second that reach SQLite. The trials are seeds of one variant
-with the same answers; with `--sweep` each is a variant with different answers, so that there are pairs to compare and
-changed items to list.
+object, which it saves: the seconds of each part, and the metric values a second that reach SQLite. The trials are seeds
+of one variant with the same answers; with `--sweep` each is a variant with different answers, so that there are pairs
+to compare and changed items to list.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import save
 from bridge_common import files
 from mlflow_utils import dataframes
 from mlflow_utils.reports import markdown
@@ -24,6 +25,9 @@ from mlflow_utils.tracker import Tracker
 from mlflow_utils.tracking_uri import default_tracking_uri
 from tests.support.campaign_folder import begin_trial, make_campaign, make_trial, samples
 from tune_spaces.appendix.from_campaign import campaign_appendix
+from tune_spaces.design.phases import Phase
+from tune_spaces.design.variants import full
+from tune_spaces.records.plan_file import phase_record
 
 
 def timed(action: Callable[[], Any]) -> float:
@@ -36,6 +40,8 @@ def timed(action: Callable[[], Any]) -> float:
 def campaign(storage: Path, trials: int, steps: int, items: int, sweep: bool = False) -> Path:
     """Write a campaign of equal trials under several seeds, or of variants whose answers differ; return its folder."""
     folder = make_campaign(storage, "large", variants=[])
+    phase = Phase(name="phase1", goal="speed", first=(full(),))  # as a campaign records it: the appendix reads it
+    files.write_json(folder / "campaign.json", {"phase": phase_record(phase), "preset": "tiny", "settings": {}})
     first = make_trial(folder, "full", steps=steps, n=items)
     for number in range(1, trials):
         changed: dict[str, Any] = {"lr": number / 1e6} if sweep else {"seed": number}
@@ -48,7 +54,7 @@ def campaign(storage: Path, trials: int, steps: int, items: int, sweep: bool = F
 
 
 def main() -> None:
-    """Measure and print the result."""
+    """Measure, print and save the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--steps", type=int, default=2000)
@@ -56,25 +62,27 @@ def main() -> None:
     parser.add_argument("--send", type=int, default=5, help="trials sent to MLflow")
     parser.add_argument("--sweep", action="store_true", help="variants with different answers, not seeds of one")
     options = parser.parse_args()
-    result: dict[str, Any] = {name: getattr(options, name) for name in ("trials", "steps", "items", "sweep")}
+    row: dict[str, Any] = {name: getattr(options, name) for name in ("trials", "steps", "items", "sweep")}
     with tempfile.TemporaryDirectory() as name:
         storage = Path(name)
         folder = campaign(storage, options.trials, options.steps, options.items, options.sweep)
-        result["frame"] = timed(lambda: dataframes.from_folder(folder))
-        result["report"] = timed(lambda: markdown.update(folder, storage / "paper"))
-        result["report_again"] = timed(lambda: markdown.update(folder, storage / "paper"))
-        result["history"] = timed(lambda: dataframes.history(folder))
-        result["appendix"] = timed(lambda: campaign_appendix(folder))
+        row["frame"] = timed(lambda: dataframes.from_folder(folder))
+        row["report"] = timed(lambda: markdown.update(folder, storage / "paper"))
+        row["report_again"] = timed(lambda: markdown.update(folder, storage / "paper"))
+        row["history"] = timed(lambda: dataframes.history(folder))
+        row["appendix"] = timed(lambda: campaign_appendix(folder))
         few = campaign(storage / "few", options.send, options.steps, options.items)
-        result["send"] = timed(lambda: Tracker.replay(default_tracking_uri(few.parent), "large", few, timeout=600))
+        sent = timed(lambda: Tracker.replay(default_tracking_uri(few.parent), "large", few, timeout=600))
         points = sum(
             len(row["values"])
             for path in few.glob("trials/*/events.jsonl")
             for row in files.read_log(path)
             if row["kind"] == "metrics"
         )
-        result["points_per_second"] = round(points / result["send"])
+    row[f"{options.send} trials sent"] = sent
+    result = {"seconds": [row], "mlflow_sqlite_points_per_second": round(points / sent)}
     print(json.dumps(result))
+    save("record", result)
 
 
 if __name__ == "__main__":

@@ -133,8 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     machine |= {"system": platform.platform(), "load": [round(load, 1) for load in os.getloadavg()]}
     versions = {"mlflow": version("mlflow"), "python": platform.python_version()}
     versions |= {"commit": code["commit"], "changed_files": code["changed"]}
-    command = f"python -m benchmarks.replay --points {options.points} --a-trial {options.a_trial}"
-    print(save(options.name, {"command": command, "machine": machine, "versions": versions, "replays": rows}))
+    print(save(options.name, {"machine": machine, "versions": versions, "replays": rows}))
 
 
 if __name__ == "__main__":

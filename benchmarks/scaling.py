@@ -26,7 +26,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.harness import default_device, environment, python_path, results_folder, save
+from benchmarks.harness import command, python_path, results_folder, save
 from bridge_common.errors import UserError
 from ray_bridge import RunSpec, tiny, tiny_run
 from tests.support.campaigns import DIRECT, PLACED, journal, prepare
@@ -60,9 +60,9 @@ def measured(nodes: Sequence[int], trials: int, seconds: float) -> dict[str, Any
 
         def timed(parallel: Parallel) -> dict[str, Any]:
             options = ["--trials", str(trials), "--seconds", str(seconds), "--parallel", str(parallel)]
-            command = network.command(0, [sys.executable, "-m", "benchmarks.scaling", "sweep", *options])
+            line = network.command(0, [sys.executable, "-m", "benchmarks.scaling", "sweep", *options])
             environment = {**os.environ, **ENVIRONMENT, "RAY_ADDRESS": network.address, "PYTHONPATH": python_path()}
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True, check=True)
             return dict(json.loads(done.stdout.splitlines()[-1]))
 
         for count in sorted(nodes):
@@ -193,10 +193,11 @@ def _simulate(plan: Plan, nodes: int, seconds: float, tune_cost: float) -> dict[
 
 
 def _merge(part: str, found: dict[str, Any]) -> None:
-    """Save one part beside the others' earlier results."""
+    """Save one part, with its command, beside the others' earlier results."""
     path = results_folder() / "scaling.json"
     earlier = json.loads(path.read_text()) if path.is_file() else {}
-    save("scaling", {**earlier, "environment": environment(default_device()), part: found})
+    earlier = {name: value for name, value in earlier.items() if name not in ("environment", "command")}
+    save("scaling", {**earlier, part: {"command": command(), **found}})
 
 
 def main() -> None:

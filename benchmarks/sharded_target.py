@@ -26,7 +26,7 @@ import torch.multiprocessing
 
 from benchmarks.decoding import step_time
 from benchmarks.gpu_parts import full_length_answers
-from benchmarks.harness import ceilings, clock, environment, results_folder, save
+from benchmarks.harness import ceilings, clock, results_folder, save
 from benchmarks.random_models import LENGTHS, Rig, bench_spec, random_lm, rows_of
 from benchmarks.sharded_models import (
     GEOMETRIES,
@@ -76,9 +76,6 @@ class Bench:
         assert self.group is not None
         self.limits = {"copy_bytes_per_s": 4.29e12, "matmul_flop_per_s": 779e12}
         self.result: dict[str, Any] = {
-            "environment": environment(self.device),
-            "command": f"python -m benchmarks.sharded_target --geometry {options.geometry} --shards {options.shards}"
-            + (f" --processes {options.processes}" if options.processes != options.shards else ""),
             "geometry": GEOMETRIES[options.geometry],
             "shards": options.shards,
             "processes": worker.world,

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import default_device, environment, python_path, save, wait
+from benchmarks.harness import default_device, python_path, save, wait
 from benchmarks.random_models import bench_spec, save_checkpoint
 from bridge_common.files import read_log
 from ray_bridge.bridges.whitening import Moments, Whitening
@@ -141,7 +141,7 @@ def main() -> None:
             parts(options.size, names, device) if options.parts else trials(options.size, names, workers, Path(name))
         )
     kind = "parts" if options.parts else f"{workers}-workers"
-    save(f"start-{options.size}-{kind}", {"environment": environment(device), "seconds": seconds})
+    save(f"start-{options.size}-{kind}", {"seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from unittest import mock
 
 import torch
 
-from benchmarks.harness import ceilings, clock, default_device, environment, peak_gib, save
+from benchmarks.harness import ceilings, clock, default_device, peak_gib, reset_peak, save
 from benchmarks.random_models import LENGTHS, Rig, bench_spec, matmul_flops, weight_bytes
 from ray_bridge.bridges import geometry_projection
 from ray_bridge.config.presets import paper_run
@@ -100,8 +100,7 @@ def measure(rig: Rig, way: str, limits: dict[str, float], worker: Worker, *, ste
         trainer.passes.graphed = trainer.passes.graphed and "without graphs" not in way and "unfused" not in way
         losses = record_losses(trainer)
         spent = []
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        reset_peak(device)
         for _ in range(steps):
             begin = clock(device)
             trainer._train_step()
@@ -146,7 +145,7 @@ def main() -> None:
     for way in options.ways:
         results.append(measure(rig, way, limits, Worker(device=device)))
         print(results[-1], flush=True)
-    save(f"train-step-{options.size}", {"environment": environment(device), "ceilings": limits, "rows": results})
+    save(f"train-step-{options.size}", {"ceilings": limits, "rows": results})
 
 
 if __name__ == "__main__":

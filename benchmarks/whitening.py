@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import default_device, environment, save
+from benchmarks.harness import default_device, save
 from benchmarks.real_pair import REAL_MODEL
 from ray_bridge.bridges.conditioner import mean_of
 from ray_bridge.bridges.whitening import Moments, Whitening
@@ -88,7 +88,7 @@ def main() -> None:
         "GSM8K questions": list(questions(asked.model, asked.data, asked.prompts, device)),
     }
     print(json.dumps(found))
-    save("whitening", {"environment": environment(device), **found})
+    save("whitening", found)
 
 
 if __name__ == "__main__":

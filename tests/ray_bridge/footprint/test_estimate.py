@@ -219,7 +219,7 @@ def test_known_figures() -> None:
 @pytest.mark.parametrize(("position", "key", "peak"), [("first", 2, 45.6), ("before_question", 0, 39.5)])
 def test_the_peak_of_a_training_step_is_the_measured_one(position: str, key: int, peak: float) -> None:
     """On one H200 with a worker's two rows of GSM8K-sized texts, from `benchmarks/results`."""
-    measured = json.loads((RESULTS / "h200-one-gpu.json").read_text())["jobs"][key]
+    measured = json.loads((RESULTS / "h200-one-gpu.json").read_text())["runs"][key]
     assert (measured["position"], measured["peak_gib"]["_train_step"]) == (position, peak)
     sizes = LENGTHS["paper"]  # questions and answers vary by up to a quarter
     lengths = TextLengths(
