@@ -12,7 +12,6 @@ embedded pair. Times are those that the trials record themselves, and when the c
 """
 
 import argparse
-import math
 import os
 import signal
 import subprocess
@@ -26,7 +25,7 @@ from typing import Any
 import torch
 import torch.multiprocessing
 
-from benchmarks.harness import default_device, environment, python_path, results_folder, save
+from benchmarks.harness import python_path, results_folder, save
 from benchmarks.random_models import save_checkpoint
 from bridge_common.files import read_json, read_log
 
@@ -159,12 +158,18 @@ def gate(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def between(rows: list[dict[str, Any]]) -> list[float]:
-    """Return the seconds from a trial's end to the first step of the one that followed it in its place."""
-    found = []
-    for row in rows:
-        before = [other["ends"] for other in rows if other.get("ends", math.inf) <= row.get("begins", 0)]
-        if before and "first_step" in row:
-            found.append(round(row["first_step"] - max(before), 1))
+    """Return the seconds from a trial's end to the first step of the one that followed it in its place, in their order.
+
+    Trials do not record their place. Each begins as soon as one is free, so that they take the places in the order in
+    which these became free, each of them once.
+    """
+    found: list[float] = []
+    free = sorted(row["ends"] for row in rows if "ends" in row)
+    for row in sorted((row for row in rows if "begins" in row), key=lambda row: float(row["begins"])):
+        if free and free[0] <= row["begins"]:
+            ended = free.pop(0)
+            if "first_step" in row:
+                found.append(round(row["first_step"] - ended, 1))
     return found
 
 
@@ -203,7 +208,7 @@ def main() -> None:
     place = f"{torch.cuda.device_count()}-gpus" if torch.cuda.is_available() else "cpu"
     save(
         f"campaign-{options.size}-{options.what}-{place}",
-        {"environment": environment(default_device()), "measured": measured},
+        {"measured": measured},
     )
 
 

@@ -4,8 +4,10 @@
 
 DIR holds GSM8K's train.jsonl and test.jsonl. Every way gets the rows in order of their length, so that `generate`,
 which pads the rows of a batch to one length, pads little. It reads the few-shot header with each row: its batches share
-nothing. The soft tokens are noise of the size of the model's embeddings, in the place of a bridge's. Each way answers
-once as a warm-up; then all take turns, and medians count.
+nothing. This project's decoding reads the header once, at the beginning of each turn: what it keeps of a header is
+dropped before. (The stored results peers-smollm2-*.json were measured with the header kept from the warm-up.) The soft
+tokens are noise of the size of the model's embeddings, in the place of a bridge's. Each way answers once as a warm-up;
+then all take turns, and medians count.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.harness import clock, default_device, environment, peak_gib, save
+from benchmarks.harness import clock, default_device, peak_gib, save
 from benchmarks.real_pair import REAL_MODEL
 from ray_bridge.config.presets import paper
 from ray_bridge.generation.generate import decode_rows
@@ -72,6 +74,16 @@ def answer(lm: FrozenLM, rows: Sequence[Row], soft: SoftContext, way: str, optio
     return [stopping.cut(ids)[0] for ids in made]
 
 
+def take_turn(
+    lm: FrozenLM, rows: Sequence[Row], soft: SoftContext, way: str, options: argparse.Namespace
+) -> tuple[list[Any], float]:
+    """Answer all rows in one of `WAYS` with nothing kept of their header; return the answers and the seconds."""
+    lm._prefixes.clear()
+    begin = clock(lm.device)
+    answers = answer(lm, rows, soft, way, options)
+    return answers, clock(lm.device) - begin
+
+
 def main() -> int:
     """Measure all ways in turn, compare their answers, and save the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -94,10 +106,9 @@ def main() -> int:
     with torch.no_grad():
         for turn in range(1 + options.repeats):
             for way in WAYS:
-                begin = clock(device)
-                answers[way] = answer(lm, rows, soft, way, options)
+                answers[way], seconds = take_turn(lm, rows, soft, way, options)
                 if turn:
-                    spent[way].append(clock(device) - begin)
+                    spent[way].append(seconds)
                     print(f"turn {turn} {way}: {spent[way][-1]:.1f} s", flush=True)
     tokens = {way: sum(map(len, made)) for way, made in answers.items()}
     table = [
@@ -113,8 +124,6 @@ def main() -> int:
         for way, times in spent.items()
     ]
     summary = {
-        "environment": environment(device),
-        "command": " ".join(["python -m benchmarks.peers", *sys.argv[1:]]),
         "rows": len(rows),
         "prompt_tokens": [len(row.before) + len(row.prompt) + options.soft_tokens for row in (rows[0], rows[-1])],
         "header_tokens": rows[0].header,
