@@ -178,7 +178,7 @@ def _commands(results: Sequence[dict[str, Any]]) -> list[str]:
 
 def _benchmarks(results: Sequence[dict[str, Any]]) -> list[str]:
     """Return the benchmarks that the results' commands name, each once."""
-    named = (re.search(r"benchmarks[./](\w+)", command) for command in _commands(results))
+    named = (re.search(r"-m benchmarks\.(\w+)", command) for command in _commands(results))
     return list(dict.fromkeys(found[1] for found in named if found))
 
 

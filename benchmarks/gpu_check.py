@@ -28,9 +28,9 @@ BEGAN = float(os.environ.get("GPU_CHECK_BEGAN") or time.time())
 class Part:
     """Runs named parts one after another and keeps their results."""
 
-    def __init__(self, rank: int, folder: Path, deadline: float) -> None:
+    def __init__(self, rank: int, size: str, folder: Path, deadline: float) -> None:
         self.rank, self.folder, self.deadline = rank, folder, deadline
-        self.results: dict[str, Any] = {"rank": rank, "command": asked()}
+        self.results: dict[str, Any] = {"rank": rank, "size": size, "command": asked()}
 
     def __call__(self, name: str, limit: float, work: Callable[[], Any]) -> Any:
         """Run a part for at most `limit` seconds, and not beyond the deadline; return its result, None if it failed."""
@@ -100,7 +100,7 @@ def work(
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(1)
-    part = Part(rank, folder, solo)
+    part = Part(rank, size, folder, solo)
     bench = Bench(size, device)
     if part("load", 90, bench.load) is None:
         print(f"rank {rank}: no models, nothing to measure", flush=True)

@@ -175,7 +175,7 @@ def main() -> None:
     device, paper = default_device(), options.size == "paper"
     begin = time.perf_counter()
     rig, limits = Rig(options.size, device), ceilings(device)
-    result: dict[str, Any] = {"ceilings": limits}
+    result: dict[str, Any] = {"size": options.size, "ceilings": limits}
     parts: dict[str, Callable[[], Any]] = {
         "training step, header cached": lambda: measure_step(rig, limits, 40 if paper else 2),
         "gate, header in every row": lambda: measure_gate(rig, limits, options.items or (330 if paper else 8)),

@@ -208,7 +208,7 @@ def main() -> None:
     place = f"{torch.cuda.device_count()}-gpus" if torch.cuda.is_available() else "cpu"
     save(
         f"campaign-{options.size}-{options.what}-{place}",
-        {"measured": measured},
+        {"size": options.size, "measured": measured},
     )
 
 

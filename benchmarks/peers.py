@@ -124,6 +124,7 @@ def main() -> int:
         for way, times in spent.items()
     ]
     summary = {
+        "dtype": options.dtype,
         "rows": len(rows),
         "prompt_tokens": [len(row.before) + len(row.prompt) + options.soft_tokens for row in (rows[0], rows[-1])],
         "header_tokens": rows[0].header,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 Kind = Literal["time", "rate", "memory"]
 
-NAMES = ("name", "variant", "trial", "target", "way", "position")
+NAMES = ("name", "variant", "trial", "target", "way", "position", "size", "dtype")
 SIZES = (
     *("rank", "shards", "processes", "workers", "nodes", "parallel", "clients", "trials", "steps", "evaluations"),
     *("items", "rows", "prompt", "prompt_tokens", "header", "header_tokens", "examples", "questions", "points"),

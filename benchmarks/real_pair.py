@@ -88,6 +88,9 @@ def main() -> int:
     metrics = result["metrics"]
     shown = ("accuracy/", "tokens/", "truncated/")
     summary = {
+        "steps": options.steps,
+        "items": [options.validation, options.test],
+        "dtype": options.dtype,
         "fast_paths": trainer.pair.fast_paths(),
         "start_s": {k: v for row in values for k, v in row.items() if k.startswith("start/")},
         "step_ms": round(1e3 * median(steps[len(steps) // 3 :]), 1),

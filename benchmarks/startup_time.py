@@ -141,7 +141,7 @@ def main() -> None:
             parts(options.size, names, device) if options.parts else trials(options.size, names, workers, Path(name))
         )
     kind = "parts" if options.parts else f"{workers}-workers"
-    save(f"start-{options.size}-{kind}", {"seconds": seconds})
+    save(f"start-{options.size}-{kind}", {"size": options.size, "seconds": seconds})
 
 
 if __name__ == "__main__":

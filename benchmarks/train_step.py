@@ -145,7 +145,7 @@ def main() -> None:
     for way in options.ways:
         results.append(measure(rig, way, limits, Worker(device=device)))
         print(results[-1], flush=True)
-    save(f"train-step-{options.size}", {"ceilings": limits, "rows": results})
+    save(f"train-step-{options.size}", {"size": options.size, "ceilings": limits, "rows": results})
 
 
 if __name__ == "__main__":

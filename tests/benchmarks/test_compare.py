@@ -94,6 +94,7 @@ def test_rows_are_found_by_what_they_are_and_not_by_their_place() -> None:
     assert (row.name, row.ratio) == ("rows/first/step_ms", 1.0)
     assert compare_results([rows("first", prompt=1264)], [rows("first", prompt=1450)]) == []
     assert compare_results([rows("first", workers=1)], [rows("first", workers=1)])[0].ratio == 1.0
+    assert compare_results([{"size": "paper", "step_ms": 58.0}], [{"size": "tiny", "step_ms": 44.0}]) == []
     digests = [{"trials": [{"trial": f"full-{digest}", "ends": 30.0}]} for digest in ("2e9cc5d9", "9a840eca")]
     assert [row.name for row in compare_results(digests[:1], digests[1:])] == ["trials/full/ends"]
 
@@ -232,6 +233,8 @@ def test_results_of_several_benchmarks_are_refused(
     assert code(monkeypatch, base, new) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("results of several benchmarks (train_step, decoding)")
+    (tmp_path / "by_hand.json").write_text(json.dumps(run(70.0, 900.0) | {"command": "python benchmarks/train.py"}))
+    assert code(monkeypatch, base, tmp_path / "by_hand.json") == 0  # what names no benchmark may be of the same one
 
 
 def test_another_command_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
