@@ -1,0 +1,63 @@
+"""The table of speeds in `benchmarks/README.md` has the numbers of the files of results."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.support.documents import ROOT
+from tests.support.markdown_tables import tables
+
+PAGE = "benchmarks/README.md"
+
+
+def results(name: str) -> Any:
+    return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text())
+
+
+def measured() -> dict[str, list[float]]:
+    """Return what stands in the column H100, by the beginning of a row's name."""
+    job, profile = results("phase1-job-h100")["runs"], results("job-profile-h100")
+    step, gate = profile["training step, header cached"], profile["gate, header in every row"]
+    real, on_four = results("real-pair-h100"), results("real-pair-h100-x4")
+    first = results("campaign-gate-paper-h100-x4")["measured"]["trials"][0]
+    resident = results("campaign-resident-paper-h100-x4")["runs"][1]["measured"]["trials"][0]
+    parts = {n: results(f"sharded-target-{n}")["parts"] for n in ("70b-h100-x4", "32b-h100-x2")}
+    large = {f"{name} {part}": found["found"] for name, all_ in parts.items() for part, found in all_.items()}
+    ms = {name: found["step_ms"] for name, found in large.items() if "step_ms" in found}
+    starts = [trial["start"]["start/seconds_to_first_step"] for trial in (first, resident)]
+    return {
+        "training step, header cached": [step["step_ms"], step["step_ms_if_each_is_waited_for"]],
+        "training step, header in every": [profile["in turns"]["header in every row"]["median_ms"]["new"]],
+        "gate": [job[0]["seconds"]["gate"], gate["seconds"], job[1]["seconds"]["gate"]],
+        "peak of memory in the job": [job[0]["peak_gib"]["gate"], job[1]["peak_gib"]["gate"]],
+        "job after start-up": [job[0]["total_s"] / 60],
+        "real 135M pair: step": [real["step_ms"], on_four["step_ms"]],
+        "real 135M pair: whole phase 1": [real["total_s"], on_four["total_s"]],
+        "from the command": [first["first_step"], resident["first_step"]],
+        "of it": starts,
+        "70B target": [ms["70b-h100-x4 decode graphed"], ms["70b-h100-x4 train before_question"]],
+        "32B target": [
+            ms[f"32b-h100-x2 train {name}"]
+            for name in ("before_question launched", "before_question", "first launched", "first")
+        ],
+    }
+
+
+@pytest.mark.parametrize("row", list(measured()))
+def test_the_column_has_the_measured_numbers(row: str) -> None:
+    (table,) = (t for t in tables((ROOT / PAGE).read_text()) if {"must", "H100"} <= next(iter(t.values())).keys())
+    (cell,) = (cells["H100"] for name, cells in table.items() if name.startswith(row))
+    written = re.findall(r"\d+(?:\.\d+)?", cell)
+    for value in measured()[row]:
+        assert any(
+            abs(float(number) - value) <= 0.5001 * 10.0 ** -len(number.partition(".")[2]) for number in written
+        ), (value, cell)
+
+
+def test_phase_1_on_cpus() -> None:
+    (table,) = (t for t in tables((ROOT / PAGE).read_text()) if {"must", "H100"} <= next(iter(t.values())).keys())
+    (cell,) = (cells["H100"] for name, cells in table.items() if "make phase1" in name)
+    low, high = (float(number) for number in re.findall(r"\d\.\d", cell))
+    assert low <= results("phase1-tiny-cpu")["seconds"] / 60 <= high + 0.05
