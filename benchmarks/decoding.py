@@ -2,6 +2,8 @@
 
 python -m benchmarks.decoding --size tiny          a minute on a CPU; only ratios to eager decoding mean something
 python -m benchmarks.decoding --size paper         Llama-3.1-8B's geometry, batch 50, 1,264-token prompts
+python -m benchmarks.decoding ... --weights massive     activations as large as real ones
+python -m benchmarks.decoding ... --lengths             whole answers, too: of full length, and as long as real ones
 """
 
 import argparse
@@ -9,8 +11,17 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from benchmarks.answer_lengths import LIMIT, time_both_lengths
 from benchmarks.harness import ceilings, clock, default_device, peak_gib, reset_peak, save
-from benchmarks.random_models import Rig, kv_bytes, matmul_flops, rows_of, weight_bytes
+from benchmarks.random_models import (
+    Rig,
+    add_weights_option,
+    kv_bytes,
+    matmul_flops,
+    result_name,
+    rows_of,
+    weight_bytes,
+)
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed
 from ray_bridge.generation.sampling import Sampling
@@ -96,14 +107,29 @@ def step_time(
     }
 
 
+def answer_times(rig: Rig, rows: Sequence[Row], way: str, limit: int) -> dict[str, Any]:
+    """Time whole answers of full length and of real lengths, prompts included, in one of `WAYS`."""
+    lm, statistics = rig.models["target"], DecodingStatistics()
+    decode_by(lm, rows, min(limit, 17), way, DecodingStatistics())  # warms up
+
+    def answer() -> int:
+        return sum(len(ids) for ids in decode_by(lm, rows, limit, way, statistics))
+
+    facts = {"way": way, "rows": len(rows), "header": rows[0].header, "most_tokens": limit}
+    return facts | time_both_lengths(rig, answer) | {"retired_rows": statistics.retired}
+
+
 def main() -> None:
     """Measure all ways and save the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=WAYS)
+    parser.add_argument("--lengths", action="store_true", help="time whole answers of full and of real lengths, too")
+    add_weights_option(parser)
     arguments = parser.parse_args()
     device = default_device()
-    lm = Rig(arguments.size, device, "target").models["target"]
+    rig = Rig(arguments.size, device, "target", arguments.weights)
+    lm = rig.models["target"]
     if arguments.size == "tiny":
         lm.fuse()
     limits = ceilings(device)
@@ -117,7 +143,13 @@ def main() -> None:
             row = step_time(lm, rows_of(lm, count, length, header=header), way, limits, **lengths)
             results.append(row)
             print(row, flush=True)
-    save(f"decode-{arguments.size}", {"ceilings": limits, "rows": results})
+    answers = []
+    for way in arguments.ways if arguments.lengths else ():
+        for count, length, header in shapes[:2]:
+            answers.append(answer_times(rig, rows_of(lm, count, length, header=header), way, LIMIT))
+            print(answers[-1], flush=True)
+    result = rig.facts | {"ceilings": limits, "rows": results, "answer_lengths": answers}
+    save(result_name(f"decode-{arguments.size}", rig.weights), result)
 
 
 if __name__ == "__main__":

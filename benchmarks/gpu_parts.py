@@ -3,8 +3,7 @@
 import copy
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.attention.bias import causal_lower_right
 
+from benchmarks.answer_lengths import full_length_answers
 from benchmarks.decoding import decode_by, step_time
 from benchmarks.harness import ceilings, clock, peak_gib, timed
+from benchmarks.massive_activations import massive_activations
 from benchmarks.random_models import Rig, bench_spec, rows_of
 from benchmarks.train_step import make_trainer, measure, use_way
 from ray_bridge.caching.node_cache import NodeCache
@@ -80,7 +81,11 @@ class Bench:
                 "first unfused",
             )
         ]
-        equal: list[Piece] = [("equality", 80, self.equality), ("decode aware K=512", 60, self.decode_aware)]
+        equal: list[Piece] = [
+            ("equality", 80, self.equality),
+            ("equality massive", 80, self.equality_massive),
+            ("decode aware K=512", 60, self.decode_aware),
+        ]
         other: list[Piece] = [
             ("same text", 60, self.same_text),
             ("profile before_question", 50, lambda: self.profile_step("before_question")),
@@ -296,6 +301,11 @@ class Bench:
         wrong = [name for name, error in errors.items() if not error <= allowed]
         return {"equal": not wrong, "wrong": wrong, "errors": {k: round(v, 7) for k, v in errors.items()}}
 
+    def equality_massive(self) -> dict[str, Any]:
+        """Make the comparison of `equality` with massive activations, which the target has for its time alone."""
+        with massive_activations(self.rig.models["target"]):
+            return self.equality()
+
     def decode_aware(self) -> dict[str, Any]:
         """Measure time and peak memory of a decode-aware step with many soft tokens and the header in every row."""
         few = {"soft_tokens": 512} if self.paper else {}
@@ -373,16 +383,3 @@ class Bench:
             "launches": sum(e.count for e in kernels_only),
             "top": [[e.key[:110], e.count, round(e.self_device_time_total / 1e3, 2)] for e in kernels_only[:32]],
         }
-
-
-@contextmanager
-def full_length_answers(rig: Rig) -> Iterator[None]:
-    """Let no end-of-text token end an answer within the block, so that all reach the largest number of new tokens."""
-    ends = {side: lm.ends for side, lm in rig.models.items()}
-    try:
-        for lm in rig.models.values():
-            lm.ends = frozenset()
-        yield
-    finally:
-        for side, lm in rig.models.items():
-            lm.ends = ends[side]

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_parts import full_length_answers
+from benchmarks.answer_lengths import full_length_answers
 from benchmarks.harness import clock, default_device, environment, peak_gib, save
 from benchmarks.random_models import Rig, bench_spec
 from benchmarks.real_pair import REAL_MODEL

@@ -5,7 +5,8 @@
 
 A step is profiled with the few-shot header cached, after its passes are captured. The gate is timed with the header in
 every row, where prompts cannot be shared: making the soft tokens, reading the prompts, decoding. Beside each stands the
-least that the card could take, from the products and bandwidth that are measured in the same run.
+least that the card could take, from the products and bandwidth that are measured in the same run. Without parts, the
+gate is also timed with answers of full length and with answers as long as real ones (`answer_lengths`).
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_parts import full_length_answers
+from benchmarks.answer_lengths import full_length_answers, time_both_lengths
 from benchmarks.harness import ceilings, clock, default_device, save
 from benchmarks.random_models import LENGTHS, Rig, bench_spec, kv_bytes, matmul_flops, weight_bytes
 from benchmarks.train_step import floor_seconds, make_trainer
@@ -148,14 +149,21 @@ def measure_gate(rig: Rig, limits: dict[str, float], items: int) -> dict[str, An
                 begin = clock(rig.device)
                 evaluator.evaluate(examples, translator, ["bridged"])
                 whole = clock(rig.device) - begin
+        batches = max(1, evaluator.statistics.batches)
+
+        def answer() -> int:
+            return sum(row["bridged_tokens"] for row in evaluator.evaluate(examples, translator, ["bridged"]))
+
+        both = time_both_lengths(rig, answer)
     lengths, target, source = LENGTHS[rig.size], rig.models["target"], rig.models["source"]
-    batches, new = max(1, evaluator.statistics.batches), spec.max_new_tokens
+    new = spec.max_new_tokens
     prompt = lengths.header + lengths.question + spec.soft_tokens
     cache = items * kv_bytes(target, prompt + new // 2)
     return {
         "items": items,
-        "batches": evaluator.statistics.batches,
+        "batches": batches,
         "seconds": round(whole, 2),
+        "answer_lengths": both | {"retired_rows": evaluator.statistics.retired},
         "parts_s": {name.lstrip("_"): round(value, 2) for name, value in seconds.items()},
         "decoding_s": round(whole - sum(seconds.values()), 2),
         "floors_s": {

@@ -3,9 +3,11 @@
     python -m benchmarks.phase1_job --size tiny                                     a minute on a CPU
     torchrun --nproc-per-node 4 -m benchmarks.phase1_job --size paper               2,000 steps, 10 evaluations of 200
     torchrun ... --position first                                                   the few-shot header in every row
+    torchrun ... --weights massive                                                  activations as large as real ones
 
 On one GPU without torchrun it times the share of one GPU in four, without their collectives. Answers always have the
-largest number of new tokens, as in the reference measurements.
+largest number of new tokens, as in the reference measurements; after the job the gate's evaluation is timed twice more,
+with these and with answers that are as long as real ones (`answer_lengths`), of which the result has the ratio.
 """
 
 import argparse
@@ -19,9 +21,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_parts import full_length_answers
+from benchmarks.answer_lengths import full_length_answers, time_both_lengths
 from benchmarks.harness import save, wait
-from benchmarks.random_models import Rig, bench_spec
+from benchmarks.random_models import Rig, add_weights_option, bench_spec, result_name
 from benchmarks.train_step import make_trainer
 from ray_bridge.distributed import Worker
 from ray_bridge.generation.statistics import DecodingStatistics
@@ -89,8 +91,16 @@ def run_job(rig: Rig, worker: Worker, folder: Path, options: argparse.Namespace)
         trainer.evaluator.evaluate(trainer.splits.test, trainer._for_evaluation(), ["bridged"])
         seconds["gate"] = time.perf_counter() - begin
         record_peak("gate")
+
+    def answer() -> int:
+        samples = trainer.evaluator.evaluate(trainer.splits.test, trainer._for_evaluation(), ["bridged"])
+        return sum(row["bridged_tokens"] for row in samples)
+
+    batches = trainer.evaluator.statistics.batches
+    lengths = time_both_lengths(rig, answer)
     return {
         "position": options.position,
+        **rig.facts,
         "workers": worker.world,
         "steps": spec.steps,
         "evaluations": options.evaluations,
@@ -99,7 +109,8 @@ def run_job(rig: Rig, worker: Worker, folder: Path, options: argparse.Namespace)
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "total_s": round(sum(seconds.values()), 1),
         "peak_gib": peaks,
-        "last_evaluation": f"{trainer.evaluator.statistics.batches} batches",
+        "last_evaluation": f"{batches} batches",
+        "answer_lengths": lengths | {"retired_rows": trainer.evaluator.statistics.retired},
     }
 
 
@@ -131,6 +142,7 @@ def main() -> None:
     parser.add_argument("--position", choices=("first", "before_question"), default="before_question")
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--evaluations", type=int, default=10)
+    add_weights_option(parser)
     options = parser.parse_args()
     options.steps = options.steps or (2000 if options.size == "paper" else 20)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -144,7 +156,7 @@ def main() -> None:
         torch.distributed.init_process_group("nccl" if cuda else "gloo")
     worker = Worker(rank=rank, world=world, device=device)
     begin = time.perf_counter()
-    rig = Rig(options.size, device)
+    rig = Rig(options.size, device, weights=options.weights)
     loading = time.perf_counter() - begin
     with tempfile.TemporaryDirectory() as name:
         folder = Path(str(worker.gather(name)[0]))
@@ -152,7 +164,7 @@ def main() -> None:
         worker.barrier()
     if worker.first:
         print(result)
-        save(f"phase1-{options.size}-{options.position}", result)
+        save(result_name(f"phase1-{options.size}-{options.position}", options.weights), result)
     if world > 1:
         torch.distributed.destroy_process_group()
 

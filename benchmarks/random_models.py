@@ -2,9 +2,11 @@
 
 `paper` is Mistral-7B-v0.3 and Llama-3.1-8B with prompts of eight exemplars, about 1,450 target tokens, whose ids are
 drawn at random (code that needs text uses the embedded pair's tokenizers). `tiny` is the embedded pair itself in the
-same layout, for a CPU.
+same layout, for a CPU. Hidden states under plain random weights are tame; the weights `massive` have the statistics of
+real ones in this (`massive_activations`).
 """
 
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.massive_activations import WEIGHTS, give_massive_activations
 from ray_bridge.config.presets import paper
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.gpu.settings import configure_torch
@@ -132,8 +135,15 @@ def _draw(lm: FrozenLM, count: int, key: str) -> tuple[int, ...]:
     return tuple(int(i) for i in draw.integers(10, min(lm.embedding.weight.shape[0], len(lm.tokenizer)), count))
 
 
-def random_lm(side: str, device: torch.device, **changes: Any) -> FrozenLM:
-    """Return a random bf16 model, `source` or `target` of `GEOMETRY`, with the embedded pair's tokenizer."""
+def random_lm(side: str, device: torch.device, weights: str = "plain", **changes: Any) -> FrozenLM:
+    """Return a random bf16 model, `source` or `target` of `GEOMETRY`, with the embedded pair's tokenizer.
+
+    Args:
+        side: which of the two.
+        device: where it is made.
+        weights: one of `WEIGHTS`.
+        **changes: to its configuration.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     from ray_bridge.config.checkpoint_names import resolve
@@ -146,7 +156,30 @@ def random_lm(side: str, device: torch.device, **changes: Any) -> FrozenLM:
         torch.manual_seed(7)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     lm = FrozenLM(model, tokenizer, f"random-{side}")
+    if weights == "massive":
+        give_massive_activations(model, lm.bos)
     return lm.fuse() if device.type == "cuda" else lm
+
+
+def embedded_lm(side: str, device: torch.device, weights: str = "plain") -> FrozenLM:
+    """Return a model of the embedded pair in fp32, with its trained weights or, of them, those of `WEIGHTS`."""
+    lm = FrozenLM.load(f"embedded:{side}", dtype="float32", device=device)
+    if weights == "plain":
+        return lm
+    give_massive_activations(lm.model, lm.bos)
+    lm = FrozenLM(lm.model, lm.tokenizer, f"{side}-{weights}")
+    return lm.fuse() if device.type == "cuda" else lm
+
+
+def add_weights_option(parser: ArgumentParser) -> None:
+    """Add the option `--weights`, by default those of all figures that are stored without a name of weights."""
+    meaning = "random weights as initialised, or with the massive activations of real ones"
+    parser.add_argument("--weights", choices=WEIGHTS, default="plain", help=meaning)
+
+
+def result_name(name: str, weights: str) -> str:
+    """Return the name of a result file, so that results of other weights do not replace those of plain ones."""
+    return name if weights == "plain" else f"{name}-{weights}"
 
 
 def save_checkpoint(side: str, folder: Path, tokenizer: Any, device: torch.device, **changes: Any) -> None:
@@ -192,14 +225,15 @@ def bench_spec(size: str, **changes: Any) -> JobSpec:
 class Rig:
     """The frozen models of one size on a device, from which `pair` makes the model pair of a spec."""
 
-    def __init__(self, size: str, device: torch.device, sides: str = "source target") -> None:
-        self.size, self.device = size, device
-        self.models = {
-            side: random_lm(side, device)
-            if size == "paper"
-            else FrozenLM.load(f"embedded:{side}", dtype="float32", device=device)
-            for side in sides.split()
-        }
+    def __init__(self, size: str, device: torch.device, sides: str = "source target", weights: str = "plain") -> None:
+        self.size, self.device, self.weights = size, device, weights
+        make = random_lm if size == "paper" else embedded_lm
+        self.models = {side: make(side, device, weights) for side in sides.split()}
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What names results of other weights than plain ones, so that they are not compared with those."""
+        return {} if self.weights == "plain" else {"variant": f"{self.weights} weights"}
 
     def pair(self, spec: JobSpec, splits: Splits | None = None) -> ModelPair:
         """Return source, target and task for a spec, with an encoder of random rows."""

@@ -24,8 +24,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
+from benchmarks.answer_lengths import full_length_answers
 from benchmarks.decoding import step_time
-from benchmarks.gpu_parts import full_length_answers
 from benchmarks.harness import ceilings, clock, results_folder, save
 from benchmarks.random_models import LENGTHS, Rig, bench_spec, random_lm, rows_of
 from benchmarks.sharded_models import (

@@ -2,6 +2,7 @@
 
 python -m benchmarks.train_step --size tiny      a minute on a CPU; ratios
 python -m benchmarks.train_step --size paper     per-device batch 2, K = 64, 8-shot prompts of 1,450 target tokens
+python -m benchmarks.train_step ... --weights massive                     activations as large as real ones
 """
 
 import argparse
@@ -16,7 +17,15 @@ from unittest import mock
 import torch
 
 from benchmarks.harness import ceilings, clock, default_device, peak_gib, reset_peak, save
-from benchmarks.random_models import LENGTHS, Rig, bench_spec, matmul_flops, weight_bytes
+from benchmarks.random_models import (
+    LENGTHS,
+    Rig,
+    add_weights_option,
+    bench_spec,
+    matmul_flops,
+    result_name,
+    weight_bytes,
+)
 from ray_bridge.bridges import geometry_projection
 from ray_bridge.config.presets import paper_run
 from ray_bridge.config.spec import JobSpec
@@ -139,13 +148,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=WAYS)
+    add_weights_option(parser)
     options = parser.parse_args()
     device = default_device()
-    rig, limits, results = Rig(options.size, device), ceilings(device), []
+    rig, limits, results = Rig(options.size, device, weights=options.weights), ceilings(device), []
     for way in options.ways:
         results.append(measure(rig, way, limits, Worker(device=device)))
         print(results[-1], flush=True)
-    save(f"train-step-{options.size}", {"size": options.size, "ceilings": limits, "rows": results})
+    result = {"size": options.size, **rig.facts, "ceilings": limits, "rows": results}
+    save(result_name(f"train-step-{options.size}", options.weights), result)
 
 
 if __name__ == "__main__":
