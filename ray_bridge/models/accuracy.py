@@ -99,12 +99,15 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def probes(
-    tokenizer: Any, vocabulary: int, texts: Sequence[str], longest: int, window: int | None = None
+    tokenizer: Any, bos: int, vocabulary: int, texts: Sequence[str], longest: int, window: int | None = None
 ) -> list[Tensor]:
-    """Return token ids to judge on, (1, T) each: the start of the task's text, and random ids.
+    """Return token ids to judge on, (1, T) each: BOS and the start of the task's text, and random ids.
+
+    A job's rows open with BOS, under which real models have activations thousands of times larger than others.
 
     Args:
         tokenizer: of the model.
+        bos: id that opens the model's rows.
         vocabulary: number of embeddings.
         texts: text of the task, joined; `SAMPLE` if there is none.
         longest: positions that the model has.
@@ -112,7 +115,7 @@ def probes(
     """
     count = min(TOKENS, longest)
     text = "\n\n".join(texts) or SAMPLE
-    ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"][:count])  # (T,)
+    ids = torch.tensor([bos, *tokenizer(text, add_special_tokens=False)["input_ids"]][:count])  # (T,)
     if window is not None and window <= WIDEST:
         count = min(max(count, window + BEYOND), longest)
     random = torch.randint(0, vocabulary, (count,), generator=generator("accuracy probe"))  # (T,)

@@ -212,7 +212,9 @@ class FrozenLM:
     def probes(self, texts: Sequence[str]) -> list[Tensor]:
         """Return token ids to judge fast paths on, (1, T) each on the model's device; see `accuracy.probes`."""
         vocabulary, window = self.embedding.weight.shape[0], shortest_window(self.config)
-        return [ids.to(self.device) for ids in probes(self.tokenizer, vocabulary, texts, self.longest, window)]
+        return [
+            ids.to(self.device) for ids in probes(self.tokenizer, self.bos, vocabulary, texts, self.longest, window)
+        ]
 
     def agreed(self, condition: bool) -> bool:
         """Return whether a condition holds on all processes that hold parts of the model, so that all go on alike."""
