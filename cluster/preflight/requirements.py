@@ -13,9 +13,10 @@ from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.context import REMEDY, too_long
 from ray_bridge.footprint.estimate import USABLE, MemoryEstimate, estimate_memory
-from ray_bridge.footprint.lengths import TextLengths, text_lengths
+from ray_bridge.footprint.lengths import TextLengths
 from ray_bridge.footprint.model_shape import ModelShape, read_shape
 from ray_bridge.footprint.shards import divisors
+from ray_bridge.inputs.text_lengths import text_lengths
 
 ASSUMED_GPU = 80e9
 """Bytes of a GPU of which nothing is known."""
@@ -81,15 +82,18 @@ class Requirement:
         texts = [
             (source, read.header + read.prompt + new, f"the longest prompt with {new} new tokens"),
             (target, soft + own.header + own.prompt + new, f"the longest prompt {with_soft}{new} new tokens"),
-            (target, soft + own.header + own.prompt + own.answer, f"the longest prompt {with_soft}its answer"),
+            (target, soft + own.header + own.answered, f"the longest prompt {with_soft}its answer"),
+        ]
+        if steps := spec.latent_steps:
+            texts.append((source, read.header + read.prompt + steps, f"the longest prompt with {steps} latent steps"))
+        # Last, since it is not certain: a job cuts the source's answer where it would be too long.
+        texts.append(
             (
                 target,
                 own.header + own.written + own.prompt + written + new,
                 f"text_bridge (the longest prompt with the source's answer and {new} new tokens)",
-            ),
-        ]
-        if steps := spec.latent_steps:
-            texts.append((source, read.header + read.prompt + steps, f"the longest prompt with {steps} latent steps"))
+            )
+        )
         problems = [too_long(shape.name, shape.context, needed, text) for shape, needed, text in texts]
         problem = next((text for text in problems if text), None)
         if problem is None:
@@ -99,7 +103,7 @@ class Requirement:
             )
             detail = f"{self.trial}: {longest:,} positions at most, of {limits} ({own.source})"
             return Check(name="context", status="pass", detail=detail)
-        # A job cuts the source's answer where it would be too long; most are far shorter than what may be written.
+        # Most answers of the source are far shorter than what may be written.
         certain = own.measured and read.measured and "text_bridge" not in problem
         status: Status = "fail" if certain else "warn"
         return Check(name="context", status=status, detail=f"{self.trial}: {problem} ({own.source})", remedy=REMEDY)
@@ -189,7 +193,7 @@ class Requirements:
         return [requirement.memory(self.run, capacity, node, note) for requirement in self.different]
 
 
-_Lengths = Mapping[str, TextLengths | None]
+_Lengths = tuple[TextLengths | None, TextLengths | None]
 
 
 def _fields(spec: JobSpec, names: Sequence[str]) -> str:
@@ -202,16 +206,16 @@ def _require(name: str, spec: JobSpec, known: dict[str, _Lengths]) -> Requiremen
         read_shape(spec.source, spec.source_revision),
         read_shape(spec.target, spec.target_revision),
     )
-    lengths: _Lengths = {}
+    lengths: _Lengths = (None, None)
     if source is not None and target is not None:
         key = _fields(spec, _TEXTS)
         if key not in known:
-            known[key] = text_lengths(spec, (spec.source, spec.target))
+            known[key] = text_lengths(spec)
         lengths = known[key]
     return Requirement(
         trial=name,
         spec=spec,
         source=source,
         target=target,
-        lengths=(lengths.get(spec.source), lengths.get(spec.target)),
+        lengths=lengths,
     )

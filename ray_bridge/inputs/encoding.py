@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.inputs.prompts import PromptReader, ReadPrompt, align_questions
+from ray_bridge.inputs.prompts import PromptReader, ReadPrompt, align_questions, turns_of
 from ray_bridge.inputs.rows import Row
 from ray_bridge.inputs.tokenised import TokenisedText, tokenise
-from ray_bridge.models.chat_template import Turn
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.token_alignment import TokenAlignment
 from ray_bridge.tasks.task import Example, Task, summary_prompt, with_written_answer
@@ -80,8 +79,8 @@ class Encoder:
         self.written_header = header if written_header is None else written_header
         self.exemplars = exemplars
         self.source, self.target = source, target
-        turns = self._turns(exemplars)
-        written_turns = self._turns([with_written_answer(e, e.answer) for e in exemplars])
+        turns = turns_of(task, exemplars)
+        written_turns = turns_of(task, [with_written_answer(e, e.answer) for e in exemplars])
         self._for_source = PromptReader(source, header, turns)
         self._for_target = PromptReader(target, header, turns)
         self._for_instruction = PromptReader(target, "")
@@ -103,9 +102,6 @@ class Encoder:
             written_header=self.written_header,
             exemplars=self.exemplars,
         )
-
-    def _turns(self, exemplars: Sequence[Example]) -> list[Turn]:
-        return [Turn(user=self.task.prompt(e), assistant=self.task.continuation(e).strip()) for e in exemplars]
 
     def __call__(self, examples: Sequence[Example]) -> list[Encoded]:
         """Return the examples as both models read them; the last ones are remembered by their id."""

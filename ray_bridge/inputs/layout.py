@@ -24,6 +24,7 @@ from ray_bridge.inputs.tokenised import TokenisedText, tokenise
 from ray_bridge.models.frozen_lm import FrozenLM, count_positions
 from ray_bridge.models.prefix_cache import Prefix
 from ray_bridge.models.soft_context import SoftContext
+from ray_bridge.models.text_reader import TextReader
 
 IGNORED = -100
 
@@ -194,7 +195,7 @@ def _over_question(rows: Sequence[Row], soft: Tensor, starts: Sequence[int], len
     return torch.stack(parts)  # (B, L, d)
 
 
-def answer_row(lm: FrozenLM, header: str, prompt: str, answer: str | None, *, soft_after_header: bool) -> Row:
+def answer_row(lm: TextReader, header: str, prompt: str, answer: str | None, *, soft_after_header: bool) -> Row:
     """Return the row of one example for a model: BOS, header and prompt, and for training the answer with its EOS.
 
     Args:
@@ -215,7 +216,7 @@ def answer_row(lm: FrozenLM, header: str, prompt: str, answer: str | None, *, so
 
 
 def row_of(
-    lm: FrozenLM,
+    lm: TextReader,
     prompt: TokenisedText,
     answered: TokenisedText | None,
     ends: tuple[int, int],
@@ -246,7 +247,7 @@ def row_of(
     return Row(before=(*bos, *ids[:place]), prompt=ids[place:], answer=answer_ids, header=len(bos) + header)
 
 
-def _answer_ids(lm: FrozenLM, prompt: TokenisedText, answered: TokenisedText, end: int) -> tuple[int, ...]:
+def _answer_ids(lm: TextReader, prompt: TokenisedText, answered: TokenisedText, end: int) -> tuple[int, ...]:
     count = answered.tokens_before(end, whole_tokens=lm.chat is not None)
     if answered.ids[:count] == prompt.ids:
         return answered.ids[count:]

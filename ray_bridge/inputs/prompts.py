@@ -9,8 +9,9 @@ from ray_bridge.inputs.layout import row_of
 from ray_bridge.inputs.rows import Row
 from ray_bridge.inputs.tokenised import HeaderTokenizer, TokenisedText, tokenise
 from ray_bridge.models.chat_template import Turn
-from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.text_reader import TextReader
 from ray_bridge.models.token_alignment import ByteSpans, TokenAlignment, align_spans
+from ray_bridge.tasks.task import Example, Task
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +54,7 @@ class PromptReader:
         turns: the same exemplars for a model that reads conversations.
     """
 
-    def __init__(self, lm: FrozenLM, header: str, turns: Sequence[Turn] = ()) -> None:
+    def __init__(self, lm: TextReader, header: str, turns: Sequence[Turn] = ()) -> None:
         self.lm, self.turns = lm, turns
         self.header, self._opening, self._closing = header, "", ""
         if lm.chat is not None:
@@ -135,6 +136,11 @@ class PromptReader:
             (whole,) = tokenise(self.lm.tokenizer, [self.header + asked])
             self._opened = whole.ids[: whole.tokens_before(len(self._opening), whole_tokens=True)]
         return len(self._opened)
+
+
+def turns_of(task: Task, exemplars: Sequence[Example]) -> list[Turn]:
+    """Return solved examples as the earlier turns of a conversation."""
+    return [Turn(user=task.prompt(e), assistant=task.continuation(e).strip()) for e in exemplars]
 
 
 def align_questions(source: ReadPrompt, target: ReadPrompt) -> TokenAlignment:

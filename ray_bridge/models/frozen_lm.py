@@ -43,6 +43,7 @@ from ray_bridge.models.sharding.weights import load_part
 from ray_bridge.models.slow_paths import describe_slow_paths
 from ray_bridge.models.soft_context import SoftContext, adapters_as_hooks
 from ray_bridge.models.special_tokens import special_tokens
+from ray_bridge.models.text_reader import check_fast
 from ray_bridge.models.weights import auto_classes, first_line, load_model, to_device
 from ray_bridge.models.windows import shortest_window
 
@@ -136,10 +137,7 @@ class FrozenLM:
                 tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
         except Exception as error:  # those of tokenizers, for a damaged file, have no type
             raise UserError(f"cannot load the checkpoint {name}: {first_line(error)}") from error
-        if not tokenizer.is_fast:
-            raise UserError(
-                f"{name} has no fast tokenizer: offsets are needed; save one with tokenizer.save_pretrained"
-            )
+        check_fast(tokenizer, name)
         configure_torch(device)
         device = torch.device(device)
         with cache_unless_hub_answers(asked=not Path(place).is_dir()):

@@ -11,8 +11,12 @@ from cluster.preflight.memory import judge_estimates
 from cluster.preflight.nodes import judge_node
 from cluster.preflight.requirements import Requirements
 from cluster.preflight.settings import PreflightSettings
-from ray_bridge.config.presets import paper_run, tiny_run
+from ray_bridge.config.presets import paper_run, tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
+from ray_bridge.inputs.encoding import Encoder
+from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.tasks.splits import load_splits
+from tests.support.chat_tokenizers import save_chat_pair
 from tests.support.local_jobs import small_spec
 from tests.support.model_pairs import PairFolders, make_pair
 
@@ -59,12 +63,47 @@ def test_a_longer_prompt_is_refused(folders: PairFolders, tmp_path: Path, side: 
     assert "lower num_fewshot" in check.remedy
 
 
+LONG = "You are a helpful assistant." * 60
+
+
+@pytest.mark.parametrize(("shots", "said"), [(2, LONG), (8, "You are a helpful assistant.")])
+def test_conversations_are_counted_with_the_models_own_template(shots: int, said: str, tmp_path: Path) -> None:
+    pair = save_chat_pair(tmp_path, "gemma", "qwen")
+    template = Path(pair.target) / "chat_template.jinja"
+    template.write_text(template.read_text().replace("You are a helpful assistant.", said))
+    sizes = {"train_examples": 20, "validation_examples": 4, "test_examples": 4}
+    spec = tiny(source=pair.source, target=pair.target, prompt_format="chat", num_fewshot=shots, **sizes)
+    splits = load_splits(spec)
+    source, target = (FrozenLM.load(folder).reading("chat") for folder in (pair.source, pair.target))
+    encoder = Encoder(spec, splits.task, splits.header, source, target, exemplars=splits.exemplars)
+    rows = [item.text_row for item in encoder([*splits.train, *splits.validation])]
+    rows += [item.text_row.without_answer() for item in encoder(splits.test)]
+    needed = max(len(row.prompt) + max(spec.max_new_tokens, len(row.answer)) for row in rows) + spec.soft_tokens
+    for limit, status in ((needed - 1, "fail"), (needed, "warn")):  # text_bridge, which a job cuts
+        short = with_config(pair.target, tmp_path / str(limit), max_position_embeddings=limit)
+        (tmp_path / str(limit) / "chat_template.jinja").write_text(template.read_text())
+        [check] = requirements(spec.replace(target=short)).context()
+        assert check.status == status, check.detail
+        assert ("text_bridge" in check.detail) == (status == "warn")
+        if status == "fail":
+            assert f"takes {needed:,} (the longest of 28 texts)" in check.detail
+
+
 def test_latent_steps_take_positions_of_the_source(folders: PairFolders, tmp_path: Path) -> None:
     short = with_config(folders.source, tmp_path / "source", max_position_embeddings=200)
     spec = small_spec(folders, geometry_projection=False, latent_steps=180).replace(source=short)
     [check] = requirements(spec).context()
     assert "source reads 200 positions at most, and the longest prompt with 180 latent steps takes" in check.detail
     assert requirements(spec.replace(latent_steps=2)).context()[0].status == "pass"
+
+
+def test_what_is_certain_is_said_before_what_a_job_may_cut(folders: PairFolders, tmp_path: Path) -> None:
+    source = with_config(folders.source, tmp_path / "source", max_position_embeddings=400)
+    target = with_config(folders.target, tmp_path / "target", max_position_embeddings=380)
+    sizes = {"geometry_projection": False, "latent_steps": 380, "max_new_tokens": 200, "soft_tokens": 1}
+    [check] = requirements(small_spec(folders, **sizes).replace(source=source, target=target)).context()
+    assert check.status == "fail"
+    assert "380 latent steps" in check.detail
 
 
 def test_text_bridge_is_counted_with_the_sources_answer(folders: PairFolders, tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from ray_bridge.config.presets import preset
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
 from ray_bridge.footprint.estimate import estimate_memory
-from ray_bridge.footprint.lengths import text_lengths
 from ray_bridge.footprint.model_shape import read_shape
+from ray_bridge.inputs.text_lengths import text_lengths
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.objectives.objective import backward, objective_terms
 from ray_bridge.objectives.step_context import StepContext, StepKey
@@ -30,8 +30,7 @@ def test_steps_and_evaluations_take_what_is_estimated(tokens: int, layout: str) 
     splits = load_splits(spec)
     pair = ModelPair.load(spec, splits, torch.device("cpu"))
     source, target = read_shape(spec.source), read_shape(spec.target)
-    lengths = text_lengths(spec, (spec.source, spec.target))
-    read, own = lengths[spec.source], lengths[spec.target]
+    read, own = text_lengths(spec)
     assert source is not None
     assert target is not None
     assert read is not None

@@ -226,6 +226,7 @@ def test_the_peak_of_a_training_step_is_the_measured_one(position: str, key: int
         header=sizes.header,
         prompt=round(1.25 * sizes.question),
         answer=round(1.25 * sizes.answer),
+        answered=round(1.25 * (sizes.question + sizes.answer)),
         written=0,
         source="",
         measured=True,
