@@ -94,7 +94,8 @@ class Answerer:
     def text_bridge_row(self, example: Example, written: str) -> Row:
         """Return the target's prompt with what the source wrote, cut at its end where the context would not hold it."""
         row, context = self.pair.encoder.text_bridge_row(example, written), self.pair.target.context
-        while context is not None and written and len(row.prompt) + self.spec.max_new_tokens > context:
+        new = self._limits.max_new_tokens
+        while context is not None and written and len(row.before) + len(row.prompt) + new > context:
             written = written[: len(written) * 3 // 4]
             row = self.pair.encoder.text_bridge_row(example, written)
         return row

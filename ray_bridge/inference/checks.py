@@ -53,13 +53,16 @@ def check_question(pair: ModelPair, item: Encoded, new_tokens: int) -> int:
         new_tokens: most tokens of its answer.
 
     Raises:
-        TooLongError: if the source's prompt, or the target's with the answer, is longer than the model's context.
+        TooLongError: if the source's prompt with its latent steps, or the target's with the answer, is longer than the
+            model's context.
     """
     source, target = pair.source, pair.target
     inserted = pair.spec.soft_tokens if item.row.injection == "prepend" else 0
     positions = len(item.row.before) + len(item.row.prompt) + inserted
-    problem = too_long(source.name, source.context, len(item.source_ids), "the question with its prompt") or too_long(
-        target.name, target.context, positions + new_tokens, f"the question with its prompt and {new_tokens} new tokens"
+    asked, steps = "the question with its prompt", pair.spec.latent_steps
+    thought = f"{asked} and {steps} latent steps" if steps else asked
+    problem = too_long(source.name, source.context, len(item.source_ids) + steps, thought) or too_long(
+        target.name, target.context, positions + new_tokens, f"{asked} and {new_tokens} new tokens"
     )
     if problem:
         raise TooLongError(f"{problem}: ask a shorter question, or for fewer new tokens")

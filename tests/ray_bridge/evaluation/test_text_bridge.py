@@ -16,6 +16,7 @@ from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.rows import Row
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.splits import Splits, load_splits
+from tests.support.chat_tokenizers import save_chat_pair
 from tests.support.local_jobs import small_spec
 from tests.support.model_pairs import PairFolders
 
@@ -88,3 +89,33 @@ def test_a_written_answer_is_cut_where_the_context_would_not_hold_it(folders: Pa
     row = evaluator.text_bridge_row(example, written)
     assert 0 < pair.target.context - spec.max_new_tokens - len(row.prompt) < len(whole.prompt) // 4
     assert evaluator.text_bridge_row(example, "one") == pair.encoder.text_bridge_row(example, "one")
+
+
+@pytest.mark.parametrize("limit", [None, 3, 9])
+def test_whatever_the_context_the_row_fits_into_it_with_its_answer(folders: PairFolders, limit: int | None) -> None:
+    spec = small_spec(folders)
+    splits = load_splits(spec)
+    pair = ModelPair.load(spec, splits, torch.device("cpu"))
+    evaluator = Evaluator(pair, Worker(), 4, NodeCache(None))
+    evaluator.answer_limit = limit
+    new, example, written = limit or spec.max_new_tokens, splits.test[0], "one two three four"
+    whole = evaluator.text_bridge_row(example, written)
+    needed = len(whole.before) + len(whole.prompt) + new
+    assert whole.before  # BOS
+    for context in range(needed - 4, needed + 2):
+        pair.target.context = context
+        row = evaluator.text_bridge_row(example, written)
+        assert (row == whole) == (context >= needed)
+        decode_rows(pair.target, [row], None, new)  # does not end in TooLongError
+
+
+def test_the_opening_of_a_conversation_counts(tmp_path: Path) -> None:
+    folders = save_chat_pair(tmp_path, "llama", "qwen")
+    spec = small_spec(folders, prompt_format="chat")
+    splits = load_splits(spec)
+    pair = ModelPair.load(spec, splits, torch.device("cpu"))
+    evaluator = Evaluator(pair, Worker(), 4, NodeCache(None))
+    whole = evaluator.text_bridge_row(splits.test[0], "one two three four")
+    assert len(whole.before) > 3  # the system's turn
+    pair.target.context = len(whole.before) + len(whole.prompt) + spec.max_new_tokens - 1
+    decode_rows(pair.target, [evaluator.text_bridge_row(splits.test[0], "one two three four")], None, 6)

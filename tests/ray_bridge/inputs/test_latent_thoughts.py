@@ -11,6 +11,8 @@ from ray_bridge.caching.source_states import SourceStates
 from ray_bridge.config.presets import tiny
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.bridge_flops import bridge_flops
+from ray_bridge.footprint.context import TooLongError
+from ray_bridge.inference.checks import check_question
 from ray_bridge.inference.translator import Translator
 from ray_bridge.inputs.latent_thoughts import alignment, think, to_inputs
 from tests.support.cache_injections import bench
@@ -101,3 +103,14 @@ def test_a_trained_one_is_loaded_and_answers_as_recorded(folders: PairFolders, t
 def test_the_projection_has_no_tokens_to_bring_them_to() -> None:
     with pytest.raises(UserError, match="latent_steps needs geometry_projection=false"):
         tiny(latent_steps=2)
+
+
+def test_a_question_is_refused_unless_the_source_has_room_for_its_steps(folders: PairFolders) -> None:
+    pair, splits, _ = bench(folders, **THOUGHTS)
+    (item,) = pair.encoder(splits.test[:1])
+    pair.source.context = len(item.source_ids) + STEPS
+    check_question(pair, item, 6)
+    think(pair.source, [item], STEPS)
+    pair.source.context -= 1
+    with pytest.raises(TooLongError, match=r"with its prompt and 3 latent steps takes .*: ask a shorter question"):
+        check_question(pair, item, 6)
