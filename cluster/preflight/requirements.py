@@ -4,11 +4,12 @@ Only models whose configuration is on this machine can be judged; for others the
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cluster.preflight.check import Check, Status
+from ray_bridge.config.fields_read import SharedResults
 from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.context import REMEDY, too_long
@@ -22,35 +23,19 @@ ASSUMED_GPU = 80e9
 """Bytes of a GPU of which nothing is known."""
 CLEARLY = 0.9
 """A trial is refused if this share of its estimate exceeds the device's memory: the estimate is within a seventh."""
-_TEXTS = (
-    *("source", "source_revision", "target", "target_revision", "prompt_format"),
-    *("task", "task_data", "task_mapping", "task_revision", "num_fewshot"),
-    *("train_examples", "validation_examples", "test_examples"),
-)
-"""Fields on which the lengths of texts depend."""
-_MATTERS = (
-    *_TEXTS,
-    *("model_dtype", "eval_dtype", "max_new_tokens", "layout", "soft_position", "injection", "prompt_share"),
-    *("bridge", "soft_tokens", "hidden_size", "depth", "sampler_steps", "geometry_projection"),
-    *("decode_aware", "decode_questions", "decode_samples", "batch_size", "ema_decay", "target_shards"),
-    *("target_precision", "batch_invariant"),
-)
-"""Fields on which context and memory depend."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requirement:
-    """What one trial needs, and all that are like it.
+    """What one trial needs.
 
     Attributes:
-        trial: name of the first of them.
         spec: its job.
         source: sizes of its source, None if the configuration is not on this machine.
         target: sizes of its target, likewise.
         lengths: its longest texts for source and target, None if they are not known.
     """
 
-    trial: str
     spec: JobSpec
     source: ModelShape | None
     target: ModelShape | None
@@ -67,7 +52,7 @@ class Requirement:
         """Return why nothing can be said, if that is so."""
         pairs = ((self.spec.source, self.source), (self.spec.target, self.target))
         absent = [name for name, shape in pairs if shape is None] or [self.spec.source, self.spec.target]
-        return f"{self.trial}: not checked, since this machine does not have {' and '.join(dict.fromkeys(absent))}"
+        return f"not checked, since this machine does not have {' and '.join(dict.fromkeys(absent))}"
 
     def context(self) -> Check:
         """Compare the longest texts with both models' contexts."""
@@ -101,12 +86,12 @@ class Requirement:
             limits = " and ".join(
                 "any" if shape.context is None else f"{shape.context:,}" for shape in (source, target)
             )
-            detail = f"{self.trial}: {longest:,} positions at most, of {limits} ({own.source})"
+            detail = f"{longest:,} positions at most, of {limits} ({own.source})"
             return Check(name="context", status="pass", detail=detail)
         # Most answers of the source are far shorter than what may be written.
         certain = own.measured and read.measured and "text_bridge" not in problem
         status: Status = "fail" if certain else "warn"
-        return Check(name="context", status=status, detail=f"{self.trial}: {problem} ({own.source})", remedy=REMEDY)
+        return Check(name="context", status=status, detail=f"{problem} ({own.source})", remedy=REMEDY)
 
     def estimate(self, run: RunSpec, capacity: float | None) -> MemoryEstimate | None:
         """Return the memory of a worker; None if nothing can be said."""
@@ -128,7 +113,7 @@ class Requirement:
         if estimate is None:
             return Check(name="memory", status="skip", detail=self.not_checked(), node=node)
         device = "GPU" if run.use_gpu else "worker's share of the memory"
-        detail = f"{self.trial}: {estimate.line()} of {capacity / 1e9:.0f} GB on each {device}{note}"
+        detail = f"{estimate.line()} of {capacity / 1e9:.0f} GB on each {device}{note}"
         if estimate.total <= USABLE * capacity:
             return Check(name="memory", status="pass", detail=detail, node=node)
         status: Status = "fail" if CLEARLY * estimate.total > capacity else "warn"
@@ -165,7 +150,7 @@ class Requirement:
 
 @dataclass(frozen=True, kw_only=True)
 class Requirements:
-    """What the trials of a phase need, those that need the same once.
+    """What the trials of a phase need; those of which the same is said are named once, by the first of them.
 
     Attributes:
         trials: the jobs by the name of their trial.
@@ -176,46 +161,33 @@ class Requirements:
     run: RunSpec
 
     @cached_property
-    def different(self) -> Sequence[Requirement]:
-        """The trials that differ in what they need."""
-        first: dict[str, tuple[str, JobSpec]] = {}
+    def each(self) -> Mapping[str, Requirement]:
+        """What each trial needs. Data and configurations are read once, however many variants there are."""
+        lengths, shapes = SharedResults(text_lengths), SharedResults(_shapes)
+        needs = {}
         for name, spec in self.trials.items():
-            first.setdefault(_fields(spec, _MATTERS), (name, spec))
-        lengths: dict[str, _Lengths] = {}  # data are read once, however many variants there are
-        return [_require(name, spec, lengths) for name, spec in first.values()]
+            source, target = shapes(spec)
+            known = None not in (source, target)
+            texts = lengths(spec) if known else (None, None)
+            needs[name] = Requirement(spec=spec, source=source, target=target, lengths=texts)
+        return needs
 
     def context(self) -> list[Check]:
-        """Return a check of the context for each of them."""
-        return [requirement.context() for requirement in self.different]
+        """Return the checks of the context that differ."""
+        return _differing({name: need.context() for name, need in self.each.items()})
 
     def memory(self, capacity: float, node: str = "", note: str = "") -> list[Check]:
-        """Return a check of the memory for each of them; see `Requirement.memory`."""
-        return [requirement.memory(self.run, capacity, node, note) for requirement in self.different]
+        """Return the checks of the memory that differ; see `Requirement.memory`."""
+        return _differing({name: need.memory(self.run, capacity, node, note) for name, need in self.each.items()})
 
 
-_Lengths = tuple[TextLengths | None, TextLengths | None]
+def _shapes(spec: JobSpec) -> tuple[ModelShape | None, ModelShape | None]:
+    return read_shape(spec.source, spec.source_revision), read_shape(spec.target, spec.target_revision)
 
 
-def _fields(spec: JobSpec, names: Sequence[str]) -> str:
-    values = spec.flat()
-    return repr([values.get(name) for name in names])
-
-
-def _require(name: str, spec: JobSpec, known: dict[str, _Lengths]) -> Requirement:
-    source, target = (
-        read_shape(spec.source, spec.source_revision),
-        read_shape(spec.target, spec.target_revision),
-    )
-    lengths: _Lengths = (None, None)
-    if source is not None and target is not None:
-        key = _fields(spec, _TEXTS)
-        if key not in known:
-            known[key] = text_lengths(spec)
-        lengths = known[key]
-    return Requirement(
-        trial=name,
-        spec=spec,
-        source=source,
-        target=target,
-        lengths=lengths,
-    )
+def _differing(checks: Mapping[str, Check]) -> list[Check]:
+    """Return one check of those that say the same, with the name of the first trial of which it is said."""
+    first: dict[Check, str] = {}
+    for name, check in checks.items():
+        first.setdefault(check, name)
+    return [replace(check, detail=f"{name}: {check.detail}") for check, name in first.items()]

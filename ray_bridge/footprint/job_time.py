@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from bridge_common.metric_names import CONDITIONS
+from ray_bridge.config.fields_read import SharedResults
 from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.known_models import find_shape
@@ -19,12 +20,6 @@ DEFAULT_CARD = "NVIDIA H100"
 CPU = "cpu"
 IRRELEVANT = ("seed", "noise_seed", "learning_rate", "warmup_steps", "weight_decay", "clip_norm")
 """Fields that change no time."""
-OF_TEXTS = (
-    *("source", "source_revision", "target", "target_revision", "prompt_format"),
-    *("task", "task_data", "task_mapping", "task_revision", "num_fewshot", "plugins"),
-    *("train_examples", "validation_examples", "test_examples"),
-)
-"""Fields on which lengths and numbers of texts depend."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +125,7 @@ class TimeEstimator:
     def __init__(self, card: str | None = None) -> None:
         self.card = card
         self._shapes: dict[tuple[str, str | None], tuple[ModelShape, str | None]] = {}
-        self._texts: dict[str, Texts] = {}
+        self._texts = SharedResults(text_means)
         self._times: dict[str, JobTime] = {}
 
     def estimate(self, spec: JobSpec, run: RunSpec) -> JobTime:
@@ -138,10 +133,7 @@ class TimeEstimator:
         values = spec.flat()
         key = repr([*((name, value) for name, value in values.items() if name not in IRRELEVANT), run])
         if key not in self._times:
-            about_texts = repr([values.get(name) for name in OF_TEXTS])
-            if about_texts not in self._texts:
-                self._texts[about_texts] = text_means(spec)
-            texts = self._texts[about_texts]
+            texts = self._texts(spec)
             source, of_source = self._shape(spec.source, spec.source_revision)
             target, of_target = self._shape(spec.target, spec.target_revision)
             rates, of_card = rates_of((self.card or DEFAULT_CARD) if run.use_gpu else CPU)

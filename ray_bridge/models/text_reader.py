@@ -9,7 +9,6 @@ from ray_bridge.config.checkpoint_names import resolve
 from ray_bridge.footprint.model_shape import local_folder
 from ray_bridge.footprint.weight_files import AGAIN
 from ray_bridge.models.chat_template import ChatTemplate
-from ray_bridge.models.weights import auto_classes
 
 
 class TextReader(Protocol):
@@ -72,7 +71,9 @@ class UnloadedReader:
         if folder is None:
             return None
         try:
-            tokenizer = auto_classes()[1].from_pretrained(folder)
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(folder)
         except Exception as error:  # tokenizers' own have no type
             raise UserError(f"cannot load the tokenizer of {folder} ({reason_of(error)}): {AGAIN}") from error
         check_fast(tokenizer, name)

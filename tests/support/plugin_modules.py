@@ -13,6 +13,25 @@ from tune_spaces.design import toggles
 
 EXAMPLE = "\n".join(blocks("docs/plugins.md", "python"))
 
+WORDY = """
+from ray_bridge import Setting
+from ray_bridge.tasks.synthetic.task import SyntheticTask
+
+
+class Wordy(SyntheticTask):
+    settings = (Setting(name="words", default=1, meaning="before every question"),)
+
+    @classmethod
+    def from_spec(cls, spec):
+        task = super().from_spec(spec)
+        task.words = spec.extra["words"] + spec.warmup_steps
+        return task
+
+    def prompt(self, example):
+        return "so " * self.words + super().prompt(example)
+"""
+"""A task whose prompts are longer by a setting of its own, and by a field of the spec that no other task reads."""
+
 
 @contextmanager
 def registries_kept() -> Iterator[None]:

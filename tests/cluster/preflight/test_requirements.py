@@ -19,6 +19,7 @@ from ray_bridge.tasks.splits import load_splits
 from tests.support.chat_tokenizers import save_chat_pair
 from tests.support.local_jobs import small_spec
 from tests.support.model_pairs import PairFolders, make_pair
+from tests.support.plugin_modules import WORDY, importable
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +98,29 @@ def test_latent_steps_take_positions_of_the_source(folders: PairFolders, tmp_pat
     assert requirements(spec.replace(latent_steps=2)).context()[0].status == "pass"
 
 
+def test_trials_that_differ_in_latent_steps_alone_are_told_apart(folders: PairFolders, tmp_path: Path) -> None:
+    short = with_config(folders.source, tmp_path / "source", max_position_embeddings=200)
+    spec = small_spec(folders, geometry_projection=False).replace(source=short)
+    far = spec.replace(latent_steps=180)
+    for trials in ({"few": spec, "far": far}, {"far": far, "few": spec}):
+        checks = Requirements(trials=trials, run=tiny_run(workers=1)).context()
+        assert {check.detail.partition(":")[0]: check.status for check in checks} == {"few": "pass", "far": "fail"}
+
+
+def test_whatever_the_task_reads_tells_trials_apart(folders: PairFolders, tmp_path: Path) -> None:
+    """A setting of a plug-in's own, and a field of which nobody would think."""
+    (tmp_path / "wordy_task.py").write_text(WORDY)
+    with importable(tmp_path):
+        spec = small_spec(folders).replace(task="wordy_task:Wordy", warmup_steps=0)
+        trials = {"words": spec.replace(**{"extra.words": 9}), "steps": spec.replace(warmup_steps=20)}
+        details = [check.detail for check in requirements(spec, same=spec.replace(seed=3), **trials).context()]
+    assert [detail.partition(":")[0] for detail in details] == ["A", "words", "steps"]
+    few, *more = (int(detail.split(": ")[1].split()[0]) for detail in details)
+    of_word = (more[0] - few) // 8
+    assert of_word > 0
+    assert more == [few + 8 * of_word, few + 20 * of_word]
+
+
 def test_what_is_certain_is_said_before_what_a_job_may_cut(folders: PairFolders, tmp_path: Path) -> None:
     source = with_config(folders.source, tmp_path / "source", max_position_embeddings=400)
     target = with_config(folders.target, tmp_path / "target", max_position_embeddings=380)
@@ -165,7 +189,7 @@ def test_a_target_in_parts_fits_on_the_same_gpus(folders: PairFolders, tmp_path:
     assert check.remedy.startswith("spread the target over GPUs (target_shards=4), or lower ")
     [check] = replace(asked, run=paper_run(workers=3)).memory(80e9)  # which no number of parts divides
     assert check.remedy == "use larger GPUs or smaller models"
-    assert len(replace(asked, trials={**asked.trials, "parts": spec}).different) == 2
+    assert len(replace(asked, trials={**asked.trials, "parts": spec}).memory(80e9)) == 2
 
 
 def test_activations_that_do_not_fit_name_recomputation(folders: PairFolders, tmp_path: Path) -> None:

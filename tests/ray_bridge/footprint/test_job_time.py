@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from ray_bridge.footprint.known_models import find_shape
 from ray_bridge.footprint.means import TextMeans, Texts, assume_means, measure_means, text_means
 from ray_bridge.footprint.work import JobWork, Work
 from ray_bridge.tasks.splits import load_splits
+from tests.support.plugin_modules import WORDY, importable
 
 LARGE = "meta-llama/Llama-3.1-70B-Instruct"
 WITHIN = 0.25
@@ -248,3 +250,11 @@ def test_rows_with_caches_of_their_own_are_decoded_one_by_one() -> None:
     work = work_of(batch_invariant=True, bridge="resampler", injection="kv_prefix")
     assert work.evaluation("bridged", 330).calls == 83
     assert work.evaluation("target_alone", 330).calls == 2
+
+
+def test_settings_of_a_task_of_ones_own_tell_its_texts_apart(tmp_path: Path) -> None:
+    (tmp_path / "wordy_task.py").write_text(WORDY)
+    with importable(tmp_path):
+        spec, estimator = tiny(task="wordy_task:Wordy"), TimeEstimator()
+        times = [estimator.estimate(one, tiny_run()).seconds for one in (spec, spec.replace(**{"extra.words": 400}))]
+    assert times[0] < times[1]
