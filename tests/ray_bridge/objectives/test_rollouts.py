@@ -1,6 +1,7 @@
 """Rollouts: sampled from seeds of step and example, rewarded by the task, shared out among all workers."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -71,6 +72,29 @@ def test_completions_end_with_eos_or_at_the_limit(frame: Frame, monkeypatch: pyt
     expected = [t[: t.index(eos) + 1] if eos in t else t for t in open_ended]
     assert closed == expected
     assert closed != open_ended
+
+
+def test_completions_end_at_the_tasks_stop_texts(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a policy writes after a stop text is not read, so it is neither sampled nor trained on."""
+    tokenizer, task = frame.pair.target.tokenizer, frame.pair.task
+
+    def text(tokens: tuple[int, ...]) -> str:
+        return str(tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    open_ended = sample(frame, 1, all_keys(frame, 4), batch_size=16)
+    pairs = Counter(pair for c in open_ended for pair in set(map("".join, pairwise(text(c.tokens)[3:-3]))))
+    stop = pairs.most_common(1)[0][0]
+    monkeypatch.setattr(task, "stops", (stop,))
+    closed = sample(frame, 1, all_keys(frame, 4), batch_size=16)
+    assert [c.key for c in closed] == [c.key for c in open_ended]
+    for before, after in zip(open_ended, closed, strict=True):
+        lengths = range(1, len(before.tokens) + 1)
+        end = next((n for n in lengths if stop in text(before.tokens[:n])), len(before.tokens))
+        assert after.tokens == before.tokens[:end]
+        score = task.score(text(after.tokens).partition(stop)[0], after.item.example)
+        assert after.reward == reward_of(score)
+    ended = sum(len(a.tokens) < len(b.tokens) for a, b in zip(closed, open_ended, strict=True))
+    assert 1 < ended < len(closed)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
