@@ -12,6 +12,8 @@ from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.presets import tiny
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.evaluation.metrics import metrics_of
+from ray_bridge.generation.generate import decode_rows
 from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.splits import Splits, load_splits
 from tests.support.model_pairs import PairFolders, save_checkpoint
@@ -133,3 +135,41 @@ def test_what_the_source_writes_is_decoded_once_for_each_end(
     assert [files("\n"), files("\n"), files("\n", "."), files("\n")] == [1, 1, 2, 2]
     monkeypatch.setattr(pair.source, "ends", pair.source.ends | {5})
     assert files("\n") == 3
+
+
+def test_the_share_of_answers_at_the_limit_is_that_of_those_which_nothing_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of white space alone counts once something stands before it, and an end at the very last token is an end."""
+    pair, splits = bench
+    (whole,) = evaluator(pair).evaluate(splits.test[:1], None, ["target_alone"])
+    text, limit = whole["target_alone_output"], pair.spec.max_new_tokens
+    assert whole["target_alone_truncated"] is True
+    assert whole["target_alone_tokens"] == limit
+    monkeypatch.setattr(pair.task, "stops", (text[-1], "never written"))
+    samples = evaluator(pair).evaluate(splits.test, None, ["source_alone", "target_alone"])
+    for condition, lm in (("source_alone", pair.source), ("target_alone", pair.target)):
+        for row in samples:
+            rows = {
+                "source_alone": pair.encoder.source_row,
+                "target_alone": lambda item: item.text_row.without_answer(),
+            }
+            (item,) = pair.encoder([e for e in splits.test if e.id == row["id"]])
+            (ids,) = decode_rows(lm, [rows[condition](item)], None, limit)
+            ended = text[-1] in lm.tokenizer.decode(ids, skip_special_tokens=True) or bool(lm.ends & set(ids))
+            assert row.get(f"{condition}_truncated", False) is not ended
+    at_the_limit = [bool(row.get("target_alone_truncated")) for row in samples]
+    assert at_the_limit[0] is False
+    metrics = metrics_of(samples, ["source_alone", "target_alone"], [])
+    assert metrics["truncated/target_alone"] == sum(at_the_limit) / 5
+
+
+def test_the_share_of_answers_at_the_limit_is_counted_for_each_condition() -> None:
+    at_the_limit = {"bridged": (True, False, True, True), "target_alone": (False, False, True, False)}
+    samples: list[dict[str, Any]] = [{} for _ in range(4)]
+    for name, marks in at_the_limit.items():
+        for row, mark in zip(samples, marks, strict=True):
+            row.update({f"{name}_{verdict}": False for verdict in ("correct", "flexible", "valid")})
+            row.update({f"{name}_tokens": 8} | ({f"{name}_truncated": True} if mark else {}))
+    metrics = metrics_of(samples, list(at_the_limit), [])
+    assert {name: metrics[f"truncated/{name}"] for name in at_the_limit} == {"bridged": 0.75, "target_alone": 0.25}
