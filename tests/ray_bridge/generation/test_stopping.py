@@ -14,6 +14,7 @@ from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.noise import generator
+from ray_bridge.tasks.synthetic.task import SyntheticTask
 from tests.support.decoding_rows import rows_of
 from tests.support.model_pairs import Arch, save_checkpoint
 from tests.support.tokenising import token_ids
@@ -100,6 +101,25 @@ def test_what_stands_after_the_end_is_no_part_of_the_text(lm: FrozenLM) -> None:
         assert stopping.cut([*before, end, *after]) == ([*before, end], True)
         assert stopping.text([*before, end, *after]).strip() == "#### 60"
     assert stopping.cut(before) == (list(before), False)
+
+
+@pytest.mark.parametrize("opening", ["\n**Question:** Ann has 9", "\n## Question: Ann has 9"])
+def test_a_stop_text_in_markdown_ends_decoding_if_it_is_named_with_the_same_verdict(lm: FrozenLM, opening: str) -> None:
+    """By itself it does not: scoring alone reads no further, and recorded outputs and tokens stay what they were."""
+    task = SyntheticTask(train_examples=4, test_examples=1)
+    (example,) = task.test()
+    answer = f"so\n#### {example.gold}"
+    ids = token_ids(lm.tokenizer, f"{answer}{opening} pens.\n#### 9")
+    assert Stopping.of(lm, task.stops).cut(ids) == (list(ids), False)
+    named = Stopping.of(lm, (*task.stops, opening.partition("Ann")[0].rstrip(" *")))
+    kept, ended = named.cut(ids)
+    assert ended
+    assert len(kept) < len(ids)
+    assert named.text(kept).strip() == answer
+    assert task.score(named.text(kept), example) == task.score(named.text(ids), example)
+    whole = Stopping.of(lm).text(ids)
+    assert task.score(whole, example) == task.score(answer, example)
+    assert task.score(whole, example).correct
 
 
 def test_a_stop_text_of_white_space_needs_something_before_it(lm: FrozenLM) -> None:
