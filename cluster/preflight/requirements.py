@@ -64,23 +64,26 @@ class Requirement:
         with_soft = f"with {soft} soft tokens and " if soft else "with "
         # The source's answer in the target's tokens: as many more as the target takes for the data's own answers.
         written = math.ceil(new * max(1.0, own.answer / max(1, read.answer)))
+        shown = own.header + own.prompt + own.written
         texts = [
-            (source, read.header + read.prompt + new, f"the longest prompt with {new} new tokens"),
-            (target, soft + own.header + own.prompt + new, f"the longest prompt {with_soft}{new} new tokens"),
+            (source, read.header + read.asked + new, f"the longest prompt with {new} new tokens"),
+            (source, read.header + read.prompt, "the longest prompt"),
+            (target, soft + own.header + own.asked + new, f"the longest prompt {with_soft}{new} new tokens"),
             (target, soft + own.header + own.answered, f"the longest prompt {with_soft}its answer"),
+            (
+                target,
+                shown + new,
+                f"text_bridge (the longest prompt with none of the source's answer and {new} new tokens)",
+            ),
         ]
         if steps := spec.latent_steps:
             texts.append((source, read.header + read.prompt + steps, f"the longest prompt with {steps} latent steps"))
-        # Last, since it is not certain: a job cuts the source's answer where it would be too long.
-        texts.append(
-            (
-                target,
-                own.header + own.written + own.prompt + written + new,
-                f"text_bridge (the longest prompt with the source's answer and {new} new tokens)",
-            )
-        )
+        certain = len(texts) if own.measured and read.measured else 0
+        # A job cuts the source's answer where it would be too long; most are far shorter than what may be written.
+        whole = f"text_bridge (the longest prompt with the source's answer and {new} new tokens)"
+        texts.append((target, shown + written + new, whole))
         problems = [too_long(shape.name, shape.context, needed, text) for shape, needed, text in texts]
-        problem = next((text for text in problems if text), None)
+        number, problem = next(((i, text) for i, text in enumerate(problems) if text), (0, None))
         if problem is None:
             longest = max(needed for _, needed, _ in texts)
             limits = " and ".join(
@@ -88,9 +91,7 @@ class Requirement:
             )
             detail = f"{longest:,} positions at most, of {limits} ({own.source})"
             return Check(name="context", status="pass", detail=detail)
-        # Most answers of the source are far shorter than what may be written.
-        certain = own.measured and read.measured and "text_bridge" not in problem
-        status: Status = "fail" if certain else "warn"
+        status: Status = "fail" if number < certain else "warn"
         return Check(name="context", status=status, detail=f"{problem} ({own.source})", remedy=REMEDY)
 
     def estimate(self, run: RunSpec, capacity: float | None) -> MemoryEstimate | None:

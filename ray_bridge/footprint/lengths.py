@@ -31,15 +31,17 @@ class TextLengths:
     Attributes:
         header: what comes before the question: BOS, few-shot header, and what a chat template writes there.
         prompt: question with its cue, and what a chat template writes after it.
+        asked: the longest such prompt that the model answers: of the test split, and others as the job has it.
         answer: answer with its end.
         answered: prompt with its own answer and its end.
-        written: what `text_bridge` adds to a prompt besides the source's answer, the longer header included.
+        written: what `text_bridge`, in the test split, adds to header and prompt besides the source's answer.
         source: where the numbers are from, for the user.
         measured: whether they were measured.
     """
 
     header: int
     prompt: int
+    asked: int
     answer: int
     answered: int
     written: int
@@ -69,6 +71,7 @@ def assume(spec: JobSpec, *, turns: int | None = None) -> TextLengths:
     return TextLengths(
         header=spec.num_fewshot * exemplar + turns,
         prompt=prompt,
+        asked=prompt,
         answer=answer,
         answered=prompt + answer,
         written=10 * (1 + spec.num_fewshot),

@@ -33,18 +33,21 @@ def text_lengths(spec: JobSpec) -> tuple[TextLengths | None, TextLengths | None]
     target = UnloadedReader.load(spec.target, revision=spec.target_revision, prompt_format=spec.prompt_format)
     if splits is None:
         return _assumed(spec, source), _assumed(spec, target)
-    return _measured(splits, source), _measured(splits, target)
+    # The source answers for comparison alone; the target for the choice of a checkpoint, and in training if it samples.
+    by_target = [*splits.test, *splits.validation, *(splits.train if spec.decode_aware else ())]
+    return _measured(splits, source, splits.test), _measured(splits, target, by_target)
 
 
-def measure(splits: Splits, reader: TextReader) -> TextLengths:
+def measure(splits: Splits, reader: TextReader, asked: Sequence[Example]) -> TextLengths:
     """Return the longest texts of training, validation and test, as a model reads them.
 
     Args:
         splits: the job's examples.
         reader: the model.
+        asked: those that it answers.
     """
-    task, everything, supervised = splits.task, _all(splits), [*splits.train, *splits.validation]
-    asked = _longest(everything, lambda e: len(task.prompt(e)))
+    task, supervised = splits.task, [*splits.train, *splits.validation]
+    everything = [*supervised, *splits.test]
     answered = _longest(supervised, lambda e: len(task.continuation(e)))
     whole = _longest(supervised, lambda e: len(task.prompt(e)) + len(task.continuation(e)))
     plain = PromptReader(reader, splits.header, turns_of(task, splits.exemplars))
@@ -55,14 +58,18 @@ def measure(splits: Splits, reader: TextReader) -> TextLengths:
         prompts = [task.prompt(example) for example in examples]
         return [read.row for read in of.read(prompts, [""] * len(prompts), answers)]
 
-    prompts = rows(plain, asked)
+    def longest_prompt(examples: Sequence[Example]) -> Row:
+        return max(rows(plain, _longest(examples, lambda e: len(task.prompt(e)))), key=_positions)
+
+    longest, tested = longest_prompt(everything), _longest(splits.test, lambda e: len(task.prompt(e)))
     with_answers = rows(plain, [*answered, *whole], [task.continuation(e) for e in (*answered, *whole)])
-    header = prompts[0].header
-    prompt = max(map(_positions, prompts)) - header
-    with_text = max(map(_positions, rows(written, [with_written_answer(e, "") for e in asked])))
+    header = longest.header
+    prompt = _positions(longest) - header
+    with_text = max(map(_positions, rows(written, [with_written_answer(e, "") for e in tested])))
     return TextLengths(
         header=header,
         prompt=prompt,
+        asked=_positions(longest_prompt(asked)) - header,
         answer=max(len(row.answer) for row in with_answers),
         answered=max(_positions(row) + len(row.answer) for row in with_answers) - header,
         written=with_text - header - prompt,
@@ -71,11 +78,11 @@ def measure(splits: Splits, reader: TextReader) -> TextLengths:
     )
 
 
-def _measured(splits: Splits, reader: TextReader | None) -> TextLengths | None:
+def _measured(splits: Splits, reader: TextReader | None, asked: Sequence[Example]) -> TextLengths | None:
     if reader is None:
         return None
     try:
-        return measure(splits, reader)
+        return measure(splits, reader, asked)
     except ValueError as error:  # as encoding would end the job
         raise UserError(f"{reader.name}: {error}") from error
 
@@ -96,10 +103,6 @@ def _around(reader: TextReader, chat: ChatTemplate, exemplars: int) -> int:
 
 def _positions(row: Row) -> int:
     return len(row.before) + len(row.prompt)
-
-
-def _all(splits: Splits) -> list[Example]:
-    return [*splits.train, *splits.validation, *splits.test]
 
 
 def _longest(examples: Sequence[Example], characters: Callable[[Example], int]) -> list[Example]:

@@ -1,20 +1,26 @@
 """What trials need, beside both models' contexts and the memory of GPUs or nodes: passed, refused, or not checked."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cluster.preflight.memory import judge_estimates
 from cluster.preflight.nodes import judge_node
 from cluster.preflight.requirements import Requirements
 from cluster.preflight.settings import PreflightSettings
+from ray_bridge.caching.node_cache import NodeCache
 from ray_bridge.config.presets import paper_run, tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.inputs.encoding import Encoder
-from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.distributed import Worker
+from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.footprint.context import TooLongError
+from ray_bridge.generation.generate import decode_rows
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.tasks.splits import load_splits
 from tests.support.chat_tokenizers import save_chat_pair
 from tests.support.local_jobs import small_spec
@@ -69,25 +75,34 @@ LONG = "You are a helpful assistant." * 60
 
 @pytest.mark.parametrize(("shots", "said"), [(2, LONG), (8, "You are a helpful assistant.")])
 def test_conversations_are_counted_with_the_models_own_template(shots: int, said: str, tmp_path: Path) -> None:
+    """A job needs what its longest row has: the checks fail one position below, and what they say is what it would."""
     pair = save_chat_pair(tmp_path, "gemma", "qwen")
     template = Path(pair.target) / "chat_template.jinja"
     template.write_text(template.read_text().replace("You are a helpful assistant.", said))
-    sizes = {"train_examples": 20, "validation_examples": 4, "test_examples": 4}
+    sizes = {"train_examples": 20, "validation_examples": 4, "test_examples": 4, "decode_aware": False}
     spec = tiny(source=pair.source, target=pair.target, prompt_format="chat", num_fewshot=shots, **sizes)
     splits = load_splits(spec)
-    source, target = (FrozenLM.load(folder).reading("chat") for folder in (pair.source, pair.target))
-    encoder = Encoder(spec, splits.task, splits.header, source, target, exemplars=splits.exemplars)
-    rows = [item.text_row for item in encoder([*splits.train, *splits.validation])]
-    rows += [item.text_row.without_answer() for item in encoder(splits.test)]
-    needed = max(len(row.prompt) + max(spec.max_new_tokens, len(row.answer)) for row in rows) + spec.soft_tokens
-    for limit, status in ((needed - 1, "fail"), (needed, "warn")):  # text_bridge, which a job cuts
+    models = ModelPair.load(spec, splits, torch.device("cpu"))
+    encoder, new = models.encoder, spec.max_new_tokens
+    needed = [len(i.text_row.prompt) + new for i in encoder([*splits.validation, *splits.test])]
+    needed += [len(i.text_row.prompt + i.text_row.answer) for i in encoder([*splits.train, *splits.validation])]
+    bridged = [encoder.text_bridge_row(example, "") for example in splits.test]
+    most = [max(needed) + spec.soft_tokens, max(len(row.before) + len(row.prompt) for row in bridged) + new]
+    template_text = template.read_text()
+    for limit, status in ((most[0] - 1, "fail"), (most[1] - 1, "fail"), (most[1], "warn")):
         short = with_config(pair.target, tmp_path / str(limit), max_position_embeddings=limit)
-        (tmp_path / str(limit) / "chat_template.jinja").write_text(template.read_text())
+        (tmp_path / str(limit) / "chat_template.jinja").write_text(template_text)
         [check] = requirements(spec.replace(target=short)).context()
         assert check.status == status, check.detail
-        assert ("text_bridge" in check.detail) == (status == "warn")
+        assert ("with the source's answer" in check.detail) == (status == "warn")
         if status == "fail":
-            assert f"takes {needed:,} (the longest of 28 texts)" in check.detail
+            assert f"takes {most[limit == most[1] - 1]:,} (the longest of 28 texts)" in check.detail
+    evaluator = Evaluator(models, Worker(), 4, NodeCache(None))
+    for limit in (most[1], most[1] - 1):
+        models.target.context = limit
+        rows = [evaluator.text_bridge_row(example, "one two three") for example in splits.test]
+        with nullcontext() if limit == most[1] else pytest.raises(TooLongError):
+            decode_rows(models.target, rows, None, new)
 
 
 def test_latent_steps_take_positions_of_the_source(folders: PairFolders, tmp_path: Path) -> None:

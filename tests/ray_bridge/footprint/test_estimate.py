@@ -225,6 +225,7 @@ def test_the_peak_of_a_training_step_is_the_measured_one(position: str, key: int
     lengths = TextLengths(
         header=sizes.header,
         prompt=round(1.25 * sizes.question),
+        asked=round(1.25 * sizes.question),
         answer=round(1.25 * sizes.answer),
         answered=round(1.25 * (sizes.question + sizes.answer)),
         written=0,

@@ -50,7 +50,11 @@ def check(spec: JobSpec, source: FrozenLM, target: FrozenLM) -> None:
     rows = [item.text_row for item in encoder(supervised)]
     assert own.answer == max(len(row.answer) for row in rows)
     assert own.header + own.answered == max(positions(row) + len(row.answer) for row in rows)
-    written = [encoder.text_bridge_row(example, "") for example in examples]
+    tested = [item.source_ids for item in encoder(splits.test)]
+    assert read.header + read.asked == max(map(len, tested))
+    answered = examples if spec.decode_aware else [*splits.validation, *splits.test]
+    assert own.header + own.asked == max(positions(item.text_row) for item in encoder(answered))
+    written = [encoder.text_bridge_row(example, "") for example in splits.test]
     assert own.header + own.written + own.prompt == max(map(positions, written))
 
 
@@ -67,7 +71,9 @@ def test_lengths_of_conversations_are_those_of_the_encoder(style: str, exemplars
 @pytest.mark.parametrize("exemplars", [0, 2])
 def test_lengths_of_text_are_those_of_the_encoder(folders: PairFolders, exemplars: int) -> None:
     spec = small_spec(folders, num_fewshot=exemplars, **SIZES)
-    check(spec, FrozenLM.load(spec.source), FrozenLM.load(spec.target))
+    source, target = FrozenLM.load(spec.source), FrozenLM.load(spec.target)
+    for sampled in (False, True):
+        check(spec.replace(decode_aware=sampled), source, target)
 
 
 def test_a_model_that_is_not_here_has_no_lengths(folders: PairFolders) -> None:
