@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -142,7 +143,8 @@ def artifacts_place(artifacts: Path | str) -> str:
     scheme, address, _ = str(artifacts).partition("://")
     if not address:
         return str(Path(artifacts).expanduser().resolve())
-    if scheme not in ARTIFACT_SCHEMES:
+    plugins = {store.name for store in entry_points(group="mlflow.artifact_repository")}
+    if scheme not in {*ARTIFACT_SCHEMES, *plugins}:
         raise UserError(
             f"artifacts at {shown(str(artifacts))}: MLflow keeps none at {scheme}://; give a folder, or an address of "
             f"{', '.join(ARTIFACT_SCHEMES)}"

@@ -2,6 +2,7 @@
 
 import base64
 import importlib.util
+import os
 import socket
 import sqlite3
 from contextlib import closing
@@ -77,7 +78,9 @@ def _check_server(uri: str, timeout: float) -> None:
 
 
 def _health(uri: str) -> Request:
-    """Return the request of a server's health page, with its URI's user and password as MLflow's client sends them.
+    """Return the request of a server's health page, with user and password as MLflow's client sends them.
+
+    They are the URI's, or else those of MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
 
     Raises:
         ValueError: if the URI has no host, or a port that is none.
@@ -88,8 +91,11 @@ def _health(uri: str) -> Request:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     place = host if parts.port is None else f"{host}:{parts.port}"
     request = Request(urlunsplit((parts.scheme, place, f"{parts.path.rstrip('/')}/health", "", "")))
-    if parts.username is not None:
-        secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if not user:
+        user, password = (os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD"))
+    if user:
+        secret = f"{user}:{password}"
         request.add_header("Authorization", f"Basic {base64.b64encode(secret.encode()).decode()}")
     return request
 

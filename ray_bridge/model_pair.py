@@ -123,15 +123,17 @@ class ModelPair:
     def fast_paths(self) -> dict[str, float]:
         """Return, by metric name, which fast paths each model takes, and their errors over the eager path's.
 
-        Of models with fused layers also whether their decode steps and training passes run Triton kernels, decoding is
-        captured in CUDA graphs, and a few-shot header is read once.
+        Whether its layers run Triton kernels, its decoding is captured in CUDA graphs at any length, and a few-shot
+        header is read once; `slow_paths` says what of it does not hold everywhere.
         """
         metrics: dict[str, float] = {}
         for role, lm in (("source", self.source), ("target", self.target)):
             metrics[f"fast/{role}/fused"] = float(lm.body is not None)
-            metrics[f"fast/{role}/graphs"] = float(uses_graphs(lm))
-            metrics[f"fast/{role}/header"] = float(can_cache(lm.config))
-            metrics[f"fast/{role}/kernels"] = float(lm.body is not None and lm.body.uses_kernels(lm.embedding.weight))
+            plain = not (self.spec.writes_cache if role == "target" else self.spec.latent_steps)
+            metrics[f"fast/{role}/graphs"] = float(plain and uses_graphs(lm))
+            metrics[f"fast/{role}/header"] = float(plain and can_cache(lm.config))
+            kernels = plain and lm.body is not None and lm.body.uses_kernels(lm.embedding.weight)
+            metrics[f"fast/{role}/kernels"] = float(kernels)
             if lm.fused is not None:
                 metrics[f"fast/{role}/error_ratio"] = lm.fused.ratio
             for name, verdict in lm.judged.items():

@@ -103,6 +103,16 @@ class TextType(click.ParamType):
         return str(value)
 
 
+def without_password(uri: str) -> str | None:
+    """Return why an address cannot be recorded; None if it can."""
+    if problem := text_problem(uri, most=2000):
+        return problem
+    if ":" not in uri.partition("://")[2].rpartition("@")[0]:
+        return None
+    instead = "PGPASSWORD" if uri.startswith("postgresql") else "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    return f"it has a password, which the campaign's records and command lines would show: set {instead} instead"
+
+
 class NumberType(click.FloatRange):
     """A finite number of a range."""
 
@@ -117,6 +127,8 @@ class NumberType(click.FloatRange):
 FOLDER, KNOWN_FOLDER = FolderType(), FolderType(exists=True)
 FILE, NEW_FILE = FileType(), FileType(written=True)
 TEXT, URI, MODEL = TextType(), TextType(partial(text_problem, most=2000)), TextType(path_problem)
+RECORDED_URI = TextType(without_password)
+"""An address that a campaign records and that a job's command line shows."""
 PORT = click.IntRange(1, 65535)
 SECONDS = NumberType(min=0, min_open=True)
 

@@ -10,7 +10,7 @@ import click
 
 from bridge_common.errors import UserError
 from bridge_common.paths import plain
-from cluster.cli.checks import FOLDER, KNOWN_FOLDER, MODEL, URI, NumberType
+from cluster.cli.checks import FOLDER, KNOWN_FOLDER, MODEL, RECORDED_URI, URI, NumberType
 from cluster.default_paths import default_reports, default_storage
 from ray_bridge.config.plugins import import_plugin
 from tune_spaces.analysis.contexts import CONTEXTS
@@ -112,7 +112,9 @@ _PHASE = (
     ),
     new_storage_option,
     click.option("--name", help="name of the campaign  [default: PHASE-PRESET]"),
-    click.option("--tracking-uri", type=URI, help="MLflow server or database  [default: SQLite in the storage]"),
+    click.option(
+        "--tracking-uri", type=RECORDED_URI, help="MLflow server or database  [default: SQLite in the storage]"
+    ),
     reports_option,
     click.option("--gate", default="plain", help="plain, or confident: more evidence while uncertain"),
     click.option("--gate-passes", type=float, default=0.70, help="accuracy that passes"),

@@ -13,7 +13,6 @@ from cluster.cli.checks import Elsewhere, require_function
 from cluster.cli.data import pin_campaign_data
 from cluster.cli.options import BOTH, OPTIONS, PhaseRequest, parse_controls, parse_seeds, parse_settings
 from cluster.monitoring.notify import check_url
-from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge.config.presets import preset, split_settings
 from ray_bridge.config.run_spec import RunSpec, check_run
 from ray_bridge.config.spec import JobSpec
@@ -131,7 +130,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
             "preset": request.preset,
             "settings": _settings(request),
             **({} if request.stop_early is None else {"stop_early": request.stop_early}),
-            "tracking_uri": request.tracking_uri or default_tracking_uri(request.storage),
+            **({} if request.tracking_uri is None else {"tracking_uri": request.tracking_uri}),
         },
     )
     _check_trials(campaign)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
 
 from bridge_common import trial_files
 from bridge_common.threads import repeating
@@ -10,6 +12,7 @@ from mlflow_utils.tracker import Tracker
 from mlflow_utils.tracking_uri import default_tracking_uri
 from tune_spaces.campaign import Campaign
 from tune_spaces.design.toggles import parameters, values
+from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.plan_file import settings_shared, settings_varied
 
 POLL = 1.0
@@ -17,7 +20,21 @@ POLL = 1.0
 
 def tracking_uri_of(campaign: Campaign) -> str:
     """Return the MLflow store of a campaign: the one that it names, or else the database beside its storage."""
-    return campaign.request.get("tracking_uri") or default_tracking_uri(campaign.storage)
+    given, own = campaign.request.get("tracking_uri"), default_tracking_uri(campaign.storage)
+    return own if given is None or _is_of_original(campaign, str(given)) else str(given)
+
+
+def _is_of_original(campaign: Campaign, uri: str) -> bool:
+    """Return whether a store is the default one of the storage from which a campaign was copied.
+
+    Earlier versions recorded the default store as if it had been given.
+    """
+    scheme, _, path = uri.partition(":///")
+    storage = Path(unquote(path)).parent
+    if scheme != "sqlite" or uri != default_tracking_uri(storage) or storage == campaign.storage.resolve():
+        return False
+    copied, original = campaign.records.campaign(), CampaignFolder(storage / campaign.name).campaign()
+    return None not in (copied, original) and (copied or {}).get("created") == (original or {}).get("created")
 
 
 @contextmanager

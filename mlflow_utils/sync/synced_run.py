@@ -71,16 +71,18 @@ class SyncedRun:
         Args:
             store: the MLflow store.
             root: the folder that the names are relative to.
-            names: files, or folders, which are sent every time; one that does not exist is skipped.
+            names: files, or folders, which are sent every time; skipped is what does not exist, or lies outside of
+                `root`, as a record that somebody else has written may say.
         """
+        root = root.resolve()
         for name in names:
             path = (root / name).resolve()
-            if not path.exists():
+            if not (path.exists() and path.is_relative_to(root)):
                 continue
             version = file_version(path)  # taken before the upload: a later change has to be sent again
             if self.sent.files.get(name) == version and not path.is_dir():
                 continue
-            relative = path.relative_to(root.resolve()) if path.is_relative_to(root.resolve()) else Path(path.name)
+            relative = path.relative_to(root)
             folder = None if str(relative.parent) == "." else relative.parent.as_posix()
             store.upload(str(self.sent.run_id), path, folder)
             self.sent.files[name] = version

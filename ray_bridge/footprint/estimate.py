@@ -27,7 +27,7 @@ USABLE = 0.94
 """Share of a device's memory that tensors can fill; the rest is the allocator's and other programs'."""
 CHUNK = 256  # rows of logits at once, as `objectives/chunked_vocabulary.py`
 MICRO_TOKENS = 4096  # positions of a micro-batch, as `objectives/decode_aware.py`
-PREFILL_TOKENS = 16_384  # positions of a forward pass over prompts, as `generation/graphed.py`
+PREFILL_TOKENS = 16_384  # positions of a forward pass over prompts, as `generation/graphed_batch.py`
 FIXED_ROWS, FIXED_BUCKET = 64, 512  # rows and slots of a batch under `batch_invariant`, as `generation/fixed_shape.py`
 STORED_EXAMPLES = 1024  # whose states stay mapped, as `caching/frozen_states.py`
 INSTRUCTION = 32

@@ -91,7 +91,7 @@ class GraphedBatch:
                 self.graph.replay()
                 continue
             self._step()  # warms up what the capture needs, and is a step like any other
-            if capture and self.until - self.steps >= CHECK_EVERY:
+            if capture and (self.waiting or self.until - self.steps >= CHECK_EVERY):
                 self._capture()
         self._collect(range(len(self.open)))
         self.graph = None
@@ -149,9 +149,9 @@ class GraphedBatch:
 
     def _goes_on(self) -> bool:
         """Return whether another step is needed; every `CHECK_EVERY` steps rows come and go before it."""
-        if self.steps == self.until and not self.waiting:
+        if self.steps >= self.until and not self.waiting:
             return False
-        checks = (self.steps + 1) % CHECK_EVERY == 0 or self.steps == self.until
+        checks = (self.steps + 1) % CHECK_EVERY == 0 or self.steps >= self.until
         return not checks or self._turn_over()
 
     def _turn_over(self) -> bool:

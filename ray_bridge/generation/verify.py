@@ -53,6 +53,7 @@ def _judge_steps(lm: FrozenLM, ids: Tensor) -> Verdict:
     states = [cache.fill(slice(1), assemble(lm, [row], None, pad=cache.pad, prefix=prefix))]
     states += [cache.step(lm.embed(ids[:, at])[:, None]) for at in range(given, count)]
     stepped = torch.cat(states)  # (T - given + 1, d)
+    lm.forget_prefixes()
     fused, lm.body = lm.body, None
     eager, reference = lm.states(ids), lm.reference_states(ids)  # (T, d) each
     lm.body = fused

@@ -83,6 +83,8 @@ def _measured(splits: Splits, reader: TextReader | None, asked: Sequence[Example
         return None
     try:
         return measure(splits, reader, asked)
+    except UserError:
+        raise
     except ValueError as error:  # as encoding would end the job
         raise UserError(f"{reader.name}: {error}") from error
 

@@ -225,7 +225,7 @@ class FrozenLM:
 
     def slow_paths(self) -> str:
         """Return in one line which fast paths this model cannot take on a GPU, and why; empty if it takes all."""
-        reasons = describe_slow_paths(self.config, self.not_fused, self.body)
+        reasons = describe_slow_paths(self.config, self.not_fused, self.body, half=self.dtype.itemsize == 2)
         return f"{self.name}: {', and '.join(reasons)}" if reasons else ""
 
     def states(self, ids: Tensor) -> Tensor:
@@ -324,6 +324,10 @@ class FrozenLM:
                 self._prefixes.pop(next(iter(self._prefixes)))
             self._prefixes[ids] = read_prefix(self.model, ids, self.device)
         return self._prefixes[ids]
+
+    def forget_prefixes(self) -> None:
+        """Free what `prefix` keeps."""
+        self._prefixes.clear()
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Apply the head to any selection of last hidden states, (..., d) -> (..., V), in fp32 or wider."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ray_bridge.models.accuracy import PreciseDecoder, Verdict, judge, worst
+from ray_bridge.models.accuracy import TOKENS, PreciseDecoder, Verdict, judge, worst
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.prefix_cache import Prefix, count_positions
 from ray_bridge.noise import generator
@@ -45,6 +45,7 @@ def _judge_text(lm: FrozenLM, ids: Tensor) -> Verdict:
     fast = _gradients(lm, embeds[:, past:], grad_states[:, past:], prefix)  # (T - past, d)
     fused, lm.body = lm.body, None
     eager = _gradients(lm, embeds, grad_states)[past:]  # (T - past, d)
+    lm.forget_prefixes()
     precise = PreciseDecoder(lm.model, embeds, count_positions(torch.ones_like(ids))).gradients(grad_states)[past:]
     lm.body = fused
     return judge(precise, eager, fast, lm.dtype)
@@ -55,6 +56,7 @@ def _gradients(lm: FrozenLM, embeds: Tensor, grad_states: Tensor, prefix: Prefix
     mask = torch.ones(leaf.shape[:2], dtype=torch.long, device=leaf.device)  # (1, T)
     positions = count_positions(mask) + (0 if prefix is None else len(prefix))  # (1, T)
     with torch.enable_grad():
-        states = lm.hidden(leaf, mask, positions, prefix=prefix)  # (1, T, d)
+        # Of a probe that outruns a long window, the activations of all layers might not fit.
+        states = lm.hidden(leaf, mask, positions, prefix=prefix, recompute=leaf.shape[1] > TOKENS)  # (1, T, d)
         (grad,) = torch.autograd.grad(states, leaf, grad_states)
     return grad[0]

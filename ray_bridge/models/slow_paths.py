@@ -9,16 +9,17 @@ from ray_bridge.models.prefix_cache import can_cache
 from ray_bridge.models.windows import attends_fully, shortest_window
 
 
-def describe_slow_paths(config: Any, not_fused: str, body: FusedBody | None) -> list[str]:
+def describe_slow_paths(config: Any, not_fused: str, body: FusedBody | None, *, half: bool) -> list[str]:
     """Return why a model is slower than it could be, one reason each; none if it takes all fast paths.
 
     Args:
         config: the text model's.
         not_fused: why its layers are not fused, in a few words; empty if nobody tried.
         body: its fused layers, or None.
+        half: whether it computes in half precision, the only one that kernels take.
     """
     if body is not None:
-        return _without_kernels(body)
+        return _without_kernels(body) if half else []
     reasons = []
     if not_fused:
         reasons.append(f"its layers are run eagerly ({not_fused})")

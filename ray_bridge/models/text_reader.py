@@ -11,6 +11,9 @@ from ray_bridge.footprint.weight_files import AGAIN
 from ray_bridge.models.chat_template import ChatTemplate
 from ray_bridge.models.weights import auto_classes
 
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "spiece.model")
+"""Files of which a checkpoint with a tokenizer has one; a folder may hold a model's configuration alone."""
+
 
 class TextReader(Protocol):
     """A model as it reads texts; see `FrozenLM`, which is one."""
@@ -58,7 +61,7 @@ class UnloadedReader:
     def load(
         cls, name: str, *, revision: str | None = None, prompt_format: Literal["raw", "chat"]
     ) -> "UnloadedReader | None":
-        """Load a model's tokenizer; return None if the model is not on this machine.
+        """Load a model's tokenizer; return None if it is not on this machine.
 
         Args:
             name: of the checkpoint, as `FrozenLM.load` takes it.
@@ -69,7 +72,7 @@ class UnloadedReader:
             UserError: if the tokenizer's files are damaged, or it has no usable chat template where one is needed.
         """
         folder = local_folder(name, revision)
-        if folder is None:
+        if folder is None or not any((folder / name).is_file() for name in TOKENIZERS):
             return None
         file = folder / "tokenizer.json"
         try:

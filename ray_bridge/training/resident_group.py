@@ -83,9 +83,9 @@ def run_resident(
                 raise
             continue
         except BaseException:
-            group.abandon()
             with _lock:
-                _abandoned.append(group)
+                _abandoned[:] = [each for each in _abandoned if each.alive] + [group]
+            group.abandon()
             raise
         if not taken:
             heartbeat.clear(Path(config["folder"]))  # of workers that had ended
@@ -252,8 +252,10 @@ def _connection() -> tuple[str, str] | None:
     """Return what tells this process's connection to Ray from an earlier one, None if there is none."""
     import ray
 
+    if not ray.is_initialized():  # asked first: the context would start a Ray
+        return None
     context = ray.get_runtime_context()
-    return (context.gcs_address, context.get_job_id()) if ray.is_initialized() else None
+    return context.gcs_address, context.get_job_id()
 
 
 def _needs(config: Mapping[str, Any], run: RunSpec) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge_common import files
-from mlflow_utils import names
+from mlflow_utils import declarations, names
 from mlflow_utils.sync.points import Point, SeenPoints
 from mlflow_utils.sync.store import Store
 from mlflow_utils.tracker import Tracker
@@ -302,7 +302,10 @@ def test_points_that_mlflow_refuses_do_not_block_others(storage: Path) -> None:
     emit(folder, {"kind": "metrics", "time": -5.0, "step": 41, "values": {"loss/total": 1.0}})
     emit(folder, {"kind": "metrics", "time": START, "step": 42, "values": {"wéird name!": float("inf"), "late": 2.0}})
     emit(folder, {"kind": "artifact", "time": START, "path": "../../../../etc/hostname"})
+    declarations.append(campaign, "artifact", "phase1", path="/etc/hostname")
     record(uri, campaign)
+    phase = next(run for run in mlflow_records.runs(uri, campaign.name) if run.data.tags["kind"] == "phase")
+    assert "hostname" not in {file.path for file in mlflow_records.client(uri).list_artifacts(phase.info.run_id)}
     by_variant = mlflow_records.trials(uri)
     points = mlflow_records.points(uri, by_variant["full"].info.run_id)
     assert not before - points

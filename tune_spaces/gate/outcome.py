@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bridge_common import metric_names
+from bridge_common.errors import UserError, reason_of
 from bridge_common.trial_folder import TrialFolder
 
 BRIDGED = "bridged"
@@ -45,11 +46,22 @@ class Outcome:
 
     @classmethod
     def of_trial(cls, trial: TrialFolder) -> "Outcome | None":
-        """Read the outcome of a trial from its folder; None if it neither finished nor was stopped early."""
+        """Read the outcome of a trial from its folder; None if it neither finished nor was stopped early.
+
+        Raises:
+            UserError: if its result holds no numbers.
+        """
         result = trial.result()
         if result is None and trial.stopped_early:
             return cls(accuracy=None, folder=str(trial.path), stopped=True)
-        return None if result is None else cls.of_metrics(result["metrics"], trial.path, result.get("node_id"))
+        if result is None:
+            return None
+        try:
+            return cls.of_metrics(result["metrics"], trial.path, result.get("node_id"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{trial.result_file} is damaged ({reason_of(error)}): remove it and resume its campaign"
+            ) from error
 
     @property
     def failed(self) -> bool:

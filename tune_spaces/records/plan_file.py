@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from bridge_common.trial_folder import TrialFolder
@@ -125,9 +126,13 @@ def _reused_from(source: TrialFolder | None, own: TrialFolder) -> str | None:
 
 
 def plan_from_record(record: Mapping[str, Any], phase: Phase, base: JobSpec, gate: GateSettings) -> Plan:
-    """Return the plan as it was frozen: with its fingerprints, even if checkpoints or data have changed since."""
-    trials = {
-        row["name"]: PlannedTrial(
+    """Return the plan as it was frozen: with its fingerprints, even if checkpoints or data have changed since.
+
+    Raises:
+        LookupError: if a trial's name is not that of its variant and fingerprint, or is no folder's name.
+    """
+    planned = [
+        PlannedTrial(
             variant=row["variant"],
             phase=row["phase"],
             spec=base.replace(**row["changes"]),
@@ -136,7 +141,11 @@ def plan_from_record(record: Mapping[str, Any], phase: Phase, base: JobSpec, gat
             same_as=row["same_as"],
         )
         for row in record["trials"]
-    }
+    ]
+    for trial, row in zip(planned, record["trials"], strict=True):
+        if row["name"] != trial.name or Path(trial.name).name != trial.name:  # a folder's name
+            raise LookupError(f"{row['name']!r} is no trial's name")
+    trials = {trial.name: trial for trial in planned}
     return Plan(
         phase=phase,
         base=base,

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bridge_common import files, trial_files
-from bridge_common.errors import UserError
+from bridge_common.errors import UserError, reason_of
 from bridge_common.trial_folder import TrialFolder
 from ray_bridge import JobSpec, import_plugins
 from tune_spaces.design.plan import Plan
@@ -50,12 +50,12 @@ def trial_table(
         more: further columns by the trial's name. If the trial's result has a column of the same name, that one counts.
 
     Raises:
-        UserError: if a trial's plug-in cannot be imported.
+        UserError: if a trial's plug-in cannot be imported, or its record is damaged.
     """
     records = {trial: trial.spec() or {} for trial in trials}
     for record in records.values():
         import_plugins(record["spec"])  # before any row, since plug-ins may register toggles
-    return pd.DataFrame([_row(trial, record, fields, more.get(trial.name, {})) for trial, record in records.items()])
+    return pd.DataFrame([_whole_row(trial, record, fields, more) for trial, record in records.items()])
 
 
 def results(campaign: CampaignFolder, plan: Plan, more: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
@@ -72,6 +72,21 @@ def results(campaign: CampaignFolder, plan: Plan, more: Mapping[str, Mapping[str
     hidden = {"seed", *(toggle.field for toggle in all_toggles())}  # each has a column of its own
     begun = [trial for name in plan.trials if (trial := campaign.trial(name)).begun]
     return trial_table(begun, fields={*differing, *SETTINGS} - hidden, more=more)
+
+
+def _whole_row(
+    trial: TrialFolder,
+    record: dict[str, Any],
+    fields: Collection[str] | None,
+    more: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    try:
+        return _row(trial, record, fields, more.get(trial.name, {}))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{trial.spec_file} or its {trial.result_file.name} is damaged ({reason_of(error)}): remove it and resume "
+            "its campaign"
+        ) from error
 
 
 def _row(

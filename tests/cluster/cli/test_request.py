@@ -12,7 +12,6 @@ import pytest
 from bridge_common.errors import UserError
 from cluster.cli.options import PhaseRequest
 from cluster.cli.request import make_campaign, make_specs, make_trial_specs, parse_phase, task_fields
-from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge import tiny, tiny_run
 from tests.support.model_pairs import save_checkpoint
 from tests.support.plugin_modules import EXAMPLE, importable
@@ -32,7 +31,7 @@ def test_without_options_it_is_the_preset(tmp_path: Path, capsys: pytest.Capture
     assert (asked.name, asked.storage, asked.base, asked.run_spec) == ("phase1-tiny", tmp_path, tiny(), tiny_run())
     assert asked.phase == phase1(tiny())
     assert (asked.seeds, asked.gate, asked.held) == ((0,), GateSettings(), {})
-    assert asked.request == {"preset": "tiny", "settings": {}, "tracking_uri": default_tracking_uri(tmp_path)}
+    assert asked.request == {"preset": "tiny", "settings": {}}
     assert capsys.readouterr().out == "", "every toggle of the package applies"
 
 

@@ -1,5 +1,6 @@
 """Whatever is asked wrongly is one line that names the remedy, with exit code 2, before Ray and within seconds."""
 
+import json
 import os
 import re
 import shutil
@@ -107,6 +108,34 @@ def test_a_damaged_file_is_named(
     done = call_here(*filled(arguments, {"storage": str(storage)}))
     assert is_one_error_line(done), done.stderr + done.stdout
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "value", "command"),
+    [
+        ("plan.json", ("trials", 0, "name"), None, "status"),
+        ("plan.json", ("trials", 0, "name"), "../../../outside", "status"),
+        ("plan.json", ("trials", 0, "fingerprint"), "/../../outside", "status"),
+        ("{trial}/result.json", ("metrics", "correct/bridged"), {}, "status"),
+        ("{trial}/result.json", ("metrics", "accuracy/bridged"), "x", "status"),
+        ("{trial}/spec.json", ("code",), 5, "results"),
+        ("{trial}/result.json", ("timings",), 5, "results"),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_is_named_with_its_file(
+    file: str, keys: tuple[str | int, ...], value: object, command: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    storage = shutil.copytree(places["storage"], tmp_path / "storage")
+    path = storage / "demo" / file.format(trial=f"trials/{Path(places['trial']).name}")
+    record = inner = json.loads(path.read_text())
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(record))
+    done = call_here(command, "--storage", str(storage), "--name", "demo")
+    assert is_one_error_line(done), done.stderr + done.stdout
+    assert path.name in done.stderr
 
 
 @pytest.mark.parametrize(

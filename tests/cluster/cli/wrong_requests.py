@@ -325,12 +325,18 @@ TRACKING: list[tuple[list[str], str]] = [
     (["phase1", "--tracking-uri", ""], "--tracking-uri"),
     (["phase1", "--tracking-uri", "nobody"], "MLflow cannot track to"),
     (["phase1", "--tracking-uri", "file:///tmp"], "MLflow cannot track to"),
-    (["phase1", "--tracking-uri", "http://user:SECRET@127.0.0.1:9"], "127.0.0.1:9"),
-    (["phase1", "--tracking-uri", "http://user:SECRET@nowhere.invalid"], "nowhere.invalid"),
-    (["phase1", "--tracking-uri", "postgresql://user:SECRET@127.0.0.1:9/x"], "error: "),
-    (["phase1", "--tracking-uri", "nobody://user:SECRET@127.0.0.1"], "MLflow cannot track to"),
-    (["phase1", "--tracking-uri", "http://user:SECRET@127.0.0.1:99999"], "error: "),
-    (["phase1", "--tracking-uri", "http://user:SECRET@[::1"], "error: "),
+    (["phase1", "--tracking-uri", "http://user@127.0.0.1:9"], "127.0.0.1:9"),
+    (["phase1", "--tracking-uri", "http://user@nowhere.invalid"], "nowhere.invalid"),
+    (["phase1", "--tracking-uri", "http://127.0.0.1:99999"], "error: "),
+    (["phase1", "--tracking-uri", "http://[::1"], "error: "),
+    *(
+        ([*command, "--tracking-uri", uri], f"and command lines would show: set {instead} instead")
+        for command in (["phase1"], ["plan", "phase1"], ["submit", "phase1"], ["launch", "slurm", "phase1"])
+        for uri, instead in (
+            ("http://user:SECRET@127.0.0.1:9", "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
+            ("postgresql+psycopg://user:SECRET@127.0.0.1/x", "PGPASSWORD"),
+        )
+    ),
     (["phase1", "--tracking-uri", "sqlite:///{missing}/mlflow.db"], "does not exist"),
     (["phase1", "--tracking-uri", "sqlite:///{text}"], "is not a usable SQLite database"),
     (["phase1", "--tracking-uri", "sqlite:///{empty}"], "is not a usable SQLite database"),

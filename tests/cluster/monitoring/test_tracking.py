@@ -1,8 +1,12 @@
 """A campaign that was started from Python names no MLflow store: commands use the one of its storage."""
 
+import shutil
 from pathlib import Path
 
+import pytest
+
 from cluster.monitoring.tracking import tracking_uri_of
+from mlflow_utils.tracking_uri import default_tracking_uri
 from ray_bridge import tiny, tiny_run
 from tests.support.campaign_folder import metrics, samples
 from tests.support.command_line import call_here
@@ -19,6 +23,18 @@ def test_the_store_is_the_one_named_or_else_the_storages(tmp_path: Path) -> None
     named = {"tracking_uri": "http://10.0.0.1:5000"}
     assert tracking_uri_of(Campaign(phase1, tiny(), tiny_run(), request=named)) == "http://10.0.0.1:5000"
     assert tracking_uri_of(Campaign(phase1, tiny(), tiny_run(), storage=tmp_path)) == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_copied_storage_records_into_its_own_store(tmp_path: Path, recorded: bool) -> None:
+    """Earlier versions recorded the default store in the campaign, as if it had been given."""
+    own = {"tracking_uri": default_tracking_uri(tmp_path / "runs")} if recorded else {}
+    campaign = Campaign(phase1, tiny(), tiny_run(), storage=tmp_path / "runs", request=own)
+    campaign.freeze()
+    campaign._record_start([], {})
+    shutil.copytree(tmp_path / "runs", tmp_path / "copy")
+    assert tracking_uri_of(Campaign.load(tmp_path / "runs", campaign.name)) == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert tracking_uri_of(Campaign.load(tmp_path / "copy", campaign.name)) == f"sqlite:///{tmp_path}/copy/mlflow.db"
 
 
 def test_commands_work_on_a_campaign_from_python(tmp_path: Path) -> None:
