@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup phase1 real services test fast faults random mutants audit docs check format clean
+.PHONY: help setup phase1 real services test fast faults random fuzz mutants audit docs check format clean
 
 help:
 	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
@@ -15,6 +15,7 @@ help:
 	@echo "make services Debian packages that some tests use: Chromium, Slurm, PostgreSQL, OpenSSH, iproute2, a C compiler (needs apt-get and root)"
 	@echo "make faults   the matrix of faults (docs/reliability.md), with the cells that the other targets leave out"
 	@echo "make random   the same as fast in an order drawn from SEED=1"
+	@echo "make fuzz     records with wrong values in any place, for FUZZ_SECONDS=300: every command reads them or names the file"
 	@echo "make mutants PIECE=tune_spaces.gate: small changes to pure modules that their tests notice, and those they don't"
 	@echo "make audit    known vulnerabilities of the pinned packages, if the index answers; build/sbom.json lists what is installed"
 	@echo "make docs     the documentation as a site, in build/site; a broken link is an error"
@@ -64,6 +65,12 @@ faults: setup
 SEED ?= 1
 random: setup
 	$(RUN) -m pytest -n $(JOBS) -m "not slow" -p randomly --randomly-seed=$(SEED) $(ARGS)
+
+# What it finds becomes a case of tests/cluster/cli/test_wrong_requests.py.
+FUZZ_SECONDS ?= 300
+fuzz: setup
+	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$${FUZZ_SEED:-$$RANDOM} $(RUN) -m pytest -n 0 \
+	    tests/cluster/cli/test_fuzzed_records.py -o timeout=0 $(ARGS)
 
 # A piece goes on where it stopped; docs/mutants.md lists the pieces and what no test can notice.
 # ARGS="--share 0.3" runs a sample, ARGS="--record after" writes the figures into benchmarks/results/mutants.json.

@@ -7,6 +7,8 @@ An event is one JSON object per line with `kind`, `time` (seconds since 1970) an
     tags       values (texts by name)
     artifact   path, relative to the trial's folder
 
+Rows of another form are skipped by every reader, as is a row that a full disk cut off.
+
 A resumed job repeats the steps after its checkpoint with the same numbers. The writer skips steps that are already in
 the log, so that readers see each step once.
 """
@@ -22,6 +24,12 @@ from bridge_common.step_set import StepSet
 from bridge_common.user_files import refuse_special
 
 CHUNK = 1 << 18  # bytes that `read` returns at once
+_PARTS: dict[str, dict[str, type]] = {
+    "metrics": {"step": int, "values": dict},
+    "status": {"status": str},
+    "tags": {"values": dict},
+    "artifact": {"path": str},
+}
 
 
 class EventLog:
@@ -37,7 +45,7 @@ class EventLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._written: dict[str, StepSet] = {}  # steps by the names of their metrics
         for event in stream(path):
-            if event.get("kind") == "metrics":
+            if event["kind"] == "metrics":
                 self._is_new(event["step"], event["values"])
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -83,7 +91,12 @@ def read(path: Path, position: int, until: int | None = None) -> tuple[list[dict
             data += file.readline()
     if until is not None:
         data = data[: max(0, until - start)]
-    return log_rows(data), start + data.rfind(b"\n") + 1
+    return list(filter(_is_event, log_rows(data))), start + data.rfind(b"\n") + 1
+
+
+def _is_event(row: Mapping[str, Any]) -> bool:
+    parts = _PARTS.get(str(row.get("kind")))
+    return parts is not None and all(isinstance(row.get(name), kind) for name, kind in parts.items())
 
 
 def stream(path: Path, start: int = 0, until: int | None = None) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -32,6 +33,24 @@ def test_a_resumed_writer_repeats_no_step_and_skips_an_incomplete_line(tmp_path:
     assert [e["step"] for e in events if "loss" in e["values"]] == [1, 2, 3, 4, 5, 6, 7]
     assert [e["step"] for e in events if "accuracy" in e["values"]] == [5]
     assert all(set(e) == {"kind", "time", "step", "values"} for e in events)
+
+
+WRONG = st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.lists(st.integers()), st.just({"a": None}))
+PARTS = ("kind", "time", "step", "values", "status", "path")
+
+
+@settings(max_examples=60)
+@given(st.lists(st.dictionaries(st.sampled_from(PARTS), st.one_of(WRONG, st.sampled_from(["metrics", "tags"])))))
+def test_rows_of_another_form_are_skipped(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> None:
+    path = tmp_path_factory.mktemp("log") / "events.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, event(7)]))
+    EventLog(path).metrics(8, {"loss/total": 4.0})
+    read = list(event_log.stream(path))
+    assert [row["step"] for row in read[-2:]] == [7, 8]
+    for row in read:
+        part = {"metrics": "values", "tags": "values", "status": "status", "artifact": "path"}[row["kind"]]
+        assert isinstance(row[part], dict if part == "values" else str)
+        assert row["kind"] != "metrics" or isinstance(row["step"], int)
 
 
 def test_a_growing_log_is_read_from_the_last_position_on(tmp_path: Path) -> None:
