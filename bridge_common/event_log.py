@@ -96,7 +96,9 @@ def read(path: Path, position: int, until: int | None = None) -> tuple[list[dict
 
 def _is_event(row: Mapping[str, Any]) -> bool:
     parts = _PARTS.get(str(row.get("kind")))
-    return parts is not None and all(isinstance(row.get(name), kind) for name, kind in parts.items())
+    if parts is None or not all(isinstance(row.get(name), kind) for name, kind in parts.items()):
+        return False
+    return row["kind"] != "metrics" or all(isinstance(value, int | float) for value in row["values"].values())
 
 
 def stream(path: Path, start: int = 0, until: int | None = None) -> Iterator[dict[str, Any]]:

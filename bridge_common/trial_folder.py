@@ -13,6 +13,10 @@ from typing import Any
 from bridge_common import event_log, files, trial_files
 from bridge_common.errors import UserError
 
+REMEDY = "resume its campaign, which writes it again"
+_ABOUT: dict[str, type] = {"variant": str, "phase": str, "fingerprint": str, "seed": int, "code": list}
+"""Kinds of what `spec.json` says of a trial, if it says it."""
+
 
 @dataclass(frozen=True, order=True)
 class TrialFolder:
@@ -145,11 +149,16 @@ class TrialFolder:
         Raises:
             UserError: if the file is damaged.
         """
-        return _read(self.spec_file, part="spec")
+        record = _read(self.spec_file, part="spec")
+        for name, kind in _ABOUT.items() if record is not None else ():
+            if not isinstance((record or {}).get(name), kind | None):
+                raise UserError(f"{self.spec_file} is damaged (its {name}): {REMEDY}")
+        return record
 
     def result(self) -> dict[str, Any] | None:
         """Read `result.json`, or return None if the trial has not finished or the file is damaged."""
-        return _read_or_none(self.result_file, part="metrics")
+        record = _read_or_none(self.result_file, part="metrics")
+        return record if record is None or _has_numbers(record) else None
 
     def error(self) -> dict[str, Any] | None:
         """Read `error.json`; None if there was no error.
@@ -230,6 +239,15 @@ class TrialFolder:
         self.error_file.unlink(missing_ok=True)
 
 
+def _has_numbers(result: Mapping[str, Any]) -> bool:
+    """Return whether metrics and times of a result are numbers, where there are any."""
+    timings = result.get("timings", {})
+    if not isinstance(timings, dict):
+        return False
+    values = (*result["metrics"].values(), *timings.values(), result.get("seconds"))
+    return all(value is None or isinstance(value, int | float) for value in values)
+
+
 def _read_or_none(path: Path, part: str | None = None) -> dict[str, Any] | None:
     try:
         return _read(path, part)
@@ -247,8 +265,7 @@ def _read(path: Path, part: str | None = None) -> dict[str, Any] | None:
     Raises:
         UserError: if the file is damaged.
     """
-    remedy = "resume its campaign, which writes it again"
-    record = files.read_object(path, remedy) if path.is_file() else None
+    record = files.read_object(path, REMEDY) if path.is_file() else None
     if record is not None and part is not None and not isinstance(record.get(part), dict):
-        raise UserError(f"{path} is damaged (no {part}): {remedy}")
+        raise UserError(f"{path} is damaged (no {part}): {REMEDY}")
     return record

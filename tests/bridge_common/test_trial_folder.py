@@ -93,7 +93,7 @@ def test_half_a_result_counts_as_none_and_half_a_spec_is_named(tmp_path: Path, l
 def test_files_of_another_form_are_damaged(tmp_path: Path) -> None:
     folder = trial(tmp_path)
     folder.begin({})
-    for content in ("[]", "{}", '{"metrics": 5}'):
+    for content in ("[]", "{}", '{"metrics": 5}', '{"metrics": {"a": "x"}}', '{"metrics": {}, "timings": 5}'):
         folder.result_file.write_text(content)
         assert not folder.finished, content
     for content, reason in (("5", "no JSON object"), ("{}", "no spec"), ('{"spec": []}', "no spec")):
