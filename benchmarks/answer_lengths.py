@@ -145,7 +145,7 @@ def _cached_ends() -> list[Any]:
 
 
 def time_both_lengths(rig: Rig, answer: Callable[[], int]) -> dict[str, Any]:
-    """Time one evaluation with answers of full length and one with real lengths, after whatever has warmed it up.
+    """Time one evaluation with answers of full length and one with real lengths, after a warm-up.
 
     Args:
         rig: whose models answer.

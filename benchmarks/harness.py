@@ -123,7 +123,7 @@ def command() -> str:
 def described(result: dict[str, Any]) -> dict[str, Any]:
     """Return a result after the command, the machine and the versions that it came from, unless it names them itself.
 
-    A benchmark names its environment if it was told its device; of the others the first GPU is meant if there is one.
+    A benchmark names its environment if it was given its device; of the others the first GPU is meant if there is one.
     """
     facts = {} if "environment" in result else {"environment": environment(_device())}
     return facts | {"command": command()} | result

@@ -55,7 +55,7 @@ class _WatchedSpec(JobSpec):
 
 
 _READ: dict[int, dict[str, Any]] = {}
-"""What was read of specs that are watched, by their id: seen in whatever thread it is read."""
+"""What was read of specs that are watched, by their id: seen in any thread that reads it."""
 
 
 @contextmanager

@@ -9,10 +9,8 @@ from ray_bridge.generation import graphed_batch
 from ray_bridge.generation.graphed import decode_graphed
 from ray_bridge.generation.kv_caches import FusedCache, open_cache
 from ray_bridge.generation.statistics import DecodingStatistics
-from ray_bridge.generation.verify import judge_decoding
-from ray_bridge.models.accuracy import SAMPLE
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.gradient_accuracy import judge_gradients
+from tests.support.fast_paths import assert_every_fast_path
 
 pytestmark = pytest.mark.gpu
 SMALL = {
@@ -39,13 +37,7 @@ def test_every_fast_path_is_on(side: str, monkeypatch: pytest.MonkeyPatch) -> No
     rows = rows_of(lm, 6, 120, header=40)
     layers = magnitudes(lm.model, torch.tensor([rows[0].before + rows[0].prompt], device=lm.device))
     assert all(layer.first > 300 for layer in layers[1:-1])
-    decoding, gradients = judge_decoding(lm, [SAMPLE]), judge_gradients(lm, [SAMPLE])
-    assert lm.slow_paths() == ""
-    assert lm.body is not None
-    assert lm.fused is not None
-    assert decoding is not None
-    assert gradients is not None
-    print(f"{side}: states {lm.fused.ratio:.3f}, decoding {decoding.ratio:.3f}, gradients {gradients.ratio:.3f}")
+    assert_every_fast_path(lm, side)
     cache = open_cache(lm, 2, 40, 8, None, None)
     assert isinstance(cache, FusedCache)
     assert cache.kernels

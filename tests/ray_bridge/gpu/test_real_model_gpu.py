@@ -9,14 +9,13 @@ from ray_bridge.config.presets import tiny
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed
 from ray_bridge.generation.statistics import DecodingStatistics
-from ray_bridge.generation.verify import judge_decoding
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.inputs.rows import Row
 from ray_bridge.models.accuracy import SAMPLE
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.gradient_accuracy import judge_gradients
 from ray_bridge.tasks.splits import Splits
 from ray_bridge.tasks.synthetic.task import SyntheticTask
+from tests.support.fast_paths import assert_every_fast_path
 
 pytestmark = [pytest.mark.gpu, pytest.mark.real]
 TASK = SyntheticTask(train_examples=8, test_examples=4)
@@ -39,13 +38,7 @@ def rows_in(lm: FrozenLM, prompt_format: str) -> list[Row]:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_fast_path_is_on(real_model: Path, dtype: str) -> None:
     lm = load(real_model, dtype)
-    decoding, gradients = judge_decoding(lm, [SAMPLE]), judge_gradients(lm, [SAMPLE])
-    assert lm.slow_paths() == ""
-    assert lm.body is not None
-    assert lm.fused is not None
-    assert decoding is not None
-    assert gradients is not None
-    print(f"{dtype}: states {lm.fused.ratio:.3f}, decoding {decoding.ratio:.3f}, gradients {gradients.ratio:.3f}")
+    assert_every_fast_path(lm, dtype)
 
 
 @pytest.mark.parametrize("prompt_format", ["raw", "chat"])

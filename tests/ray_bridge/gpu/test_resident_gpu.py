@@ -1,4 +1,4 @@
-"""On a GPU: jobs on models that stay loaded have the numbers of jobs that load them, whatever graphs ran before."""
+"""On a GPU: jobs on models that stay loaded have the numbers of jobs that load them, after any graphs."""
 
 from pathlib import Path
 from typing import Any

@@ -8,9 +8,9 @@ import pytest
 from bridge_common.errors import UserError
 from ray_bridge.config.presets import paper, tiny
 from ray_bridge.config.spec import JobSpec
-from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.inputs.rows import Row
 from ray_bridge.inputs.text_lengths import LONGEST, text_lengths
+from ray_bridge.model_pair import ModelPair
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.splits import load_splits
 from tests.support.chat_tokenizers import STYLES, chat_lm, save_chat_pair
@@ -27,15 +27,7 @@ def positions(row: Row) -> int:
 def check(spec: JobSpec, source: FrozenLM, target: FrozenLM) -> None:
     """Compare the lengths of a job with the rows of its encoder."""
     splits = load_splits(spec)
-    encoder = Encoder(
-        spec,
-        splits.task,
-        splits.header,
-        source,
-        target,
-        written_header=splits.written_header,
-        exemplars=splits.exemplars,
-    )
+    encoder = ModelPair.of(spec, splits, source, target).encoder
     supervised = [*splits.train, *splits.validation]
     examples = [*supervised, *splits.test]
     assert len(examples) <= LONGEST  # all are counted
