@@ -150,8 +150,10 @@ class TrialFolder:
             UserError: if the file is damaged.
         """
         record = _read(self.spec_file, part="spec")
-        for name, kind in _ABOUT.items() if record is not None else ():
-            if not isinstance((record or {}).get(name), kind | None):
+        if record is None:
+            return None
+        for name, kind in _ABOUT.items():
+            if not isinstance(record.get(name), kind | None):
                 raise UserError(f"{self.spec_file} is damaged (its {name}): {REMEDY}")
         return record
 
