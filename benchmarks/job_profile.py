@@ -4,9 +4,10 @@
     python -m benchmarks.job_profile --size tiny           a rehearsal on a CPU
 
 A step is profiled with the few-shot header cached, after its passes are captured. The gate is timed with the header in
-every row, where prompts cannot be shared: making the soft tokens, reading the prompts, decoding. Beside each stands the
-least that the card could take, from the products and bandwidth that are measured in the same run. Without parts, the
-gate is also timed with answers of full length and with answers as long as real ones (`answer_lengths`).
+every row, where prompts cannot be shared, or `--position before_question`: making the soft tokens, reading the prompts,
+decoding. Its answers have full length, then lengths like real ones (`answer_lengths`), then these again in fixed waves,
+where rows wait until all others have ended. Beside each stands the least that the card could take, from products and
+bandwidth that are measured in the same run.
 """
 
 import argparse
@@ -14,19 +15,21 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import torch
 
-from benchmarks.answer_lengths import full_length_answers, time_both_lengths
+from benchmarks.answer_lengths import full_length_answers, real_length_answers
 from benchmarks.harness import ceilings, clock, default_device, save
 from benchmarks.random_models import LENGTHS, Rig, bench_spec, kv_bytes, matmul_flops, weight_bytes
 from benchmarks.train_step import floor_seconds, make_trainer
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
+from ray_bridge.generation import graphed_batch
 from ray_bridge.generation.graphed_batch import GraphedBatch
 from ray_bridge.generation.statistics import DecodingStatistics
 
@@ -129,10 +132,11 @@ def timed_method(owner: Any, name: str, device: torch.device, seconds: dict[str,
         setattr(owner, name, method)
 
 
-def measure_gate(rig: Rig, limits: dict[str, float], items: int) -> dict[str, Any]:
-    """Time the gate's evaluation with the header in every row, by part."""
-    spec = bench_spec(rig.size, soft_position="first", batch_size=2, steps=10_000, eval_every=5000)
-    seconds: dict[str, float] = {}
+def measure_gate(rig: Rig, limits: dict[str, float], items: int, position: str) -> dict[str, Any]:
+    """Time the gate's evaluation by part: answers of full length, of real lengths, and these in fixed waves."""
+    spec = bench_spec(
+        rig.size, soft_position=position, batch_size=2, steps=10_000, eval_every=5000, test_examples=items
+    )
     with tempfile.TemporaryDirectory() as name:
         trainer = make_trainer(rig, spec, Path(name), Worker(device=rig.device))
         examples = trainer.splits.test[:items]
@@ -140,32 +144,27 @@ def measure_gate(rig: Rig, limits: dict[str, float], items: int) -> dict[str, An
         translator, evaluator = trainer._for_evaluation(), trainer.evaluator
         with full_length_answers(rig):
             evaluator.evaluate(examples[: max(4, items // 8)], translator, ["bridged"])  # plans and loads kernels
-            evaluator.statistics = DecodingStatistics()
-            with (
-                timed_method(Evaluator, "soft", rig.device, seconds),
-                timed_method(GraphedBatch, "_prefill", rig.device, seconds),
-                timed_method(GraphedBatch, "_capture", rig.device, seconds),
-            ):
-                begin = clock(rig.device)
-                evaluator.evaluate(examples, translator, ["bridged"])
-                whole = clock(rig.device) - begin
-        batches = max(1, evaluator.statistics.batches)
-
-        def answer() -> int:
-            return sum(row["bridged_tokens"] for row in evaluator.evaluate(examples, translator, ["bridged"]))
-
-        both = time_both_lengths(rig, answer)
+        waves = mock.patch.object(graphed_batch, "REFILL_SHARE", 1.0)  # no row comes before all of a wave have ended
+        real = list(rig.models.values())
+        results = {}
+        for way, contexts in {
+            "answers of full length": [full_length_answers(rig)],
+            "answers of real lengths": [real_length_answers(real)],
+            "answers of real lengths, in waves": [real_length_answers(real), waves],
+        }.items():
+            with ExitStack() as stack:
+                for context in contexts:
+                    stack.enter_context(context)
+                results[way] = time_evaluation(evaluator, translator, examples, rig.device)
     lengths, target, source = LENGTHS[rig.size], rig.models["target"], rig.models["source"]
     new = spec.max_new_tokens
-    prompt = lengths.header + lengths.question + spec.soft_tokens
+    header = lengths.header if position == "first" else 0
+    prompt = header + lengths.question + spec.soft_tokens
     cache = items * kv_bytes(target, prompt + new // 2)
+    batches = results["answers of full length"]["batches"]
     return {
         "items": items,
-        "batches": batches,
-        "seconds": round(whole, 2),
-        "answer_lengths": both | {"retired_rows": evaluator.statistics.retired},
-        "parts_s": {name.lstrip("_"): round(value, 2) for name, value in seconds.items()},
-        "decoding_s": round(whole - sum(seconds.values()), 2),
+        **results,
         "floors_s": {
             "soft": round(matmul_flops(source, items * lengths.question) / limits["matmul_flop_per_s"], 2),
             "prefill": round(matmul_flops(target, items * prompt) / limits["matmul_flop_per_s"], 2),
@@ -174,24 +173,57 @@ def measure_gate(rig: Rig, limits: dict[str, float], items: int) -> dict[str, An
     }
 
 
+def time_evaluation(evaluator: Evaluator, translator: Any, examples: Sequence[Any], device: torch.device) -> Any:
+    """Time one evaluation of the bridged condition, by part, and count what was decoded."""
+    evaluator.statistics = DecodingStatistics()
+    seconds: dict[str, float] = {}
+    with (
+        timed_method(Evaluator, "soft", device, seconds),
+        timed_method(GraphedBatch, "_prefill", device, seconds),
+        timed_method(GraphedBatch, "_capture", device, seconds),
+    ):
+        begin = clock(device)
+        rows = evaluator.evaluate(examples, translator, ["bridged"])
+        whole = clock(device) - begin
+    statistics = evaluator.statistics
+    return {
+        "seconds": round(whole, 2),
+        "parts_s": {name.lstrip("_"): round(value, 2) for name, value in seconds.items()},
+        "decoding_s": round(whole - sum(seconds.values()), 2),
+        "tokens": sum(row["bridged_tokens"] for row in rows),
+        "batches": max(1, statistics.batches),
+        "steps": statistics.steps,
+        "retired_rows": statistics.retired,
+        "refilled_rows": statistics.refilled,
+    }
+
+
 def main() -> None:
     """Profile both and save the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=("tiny", "paper"), default="tiny")
     parser.add_argument("--items", type=int, default=None, help="test items of the gate (330, tiny: 8)")
+    parser.add_argument("--position", choices=("first", "before_question"), default="first", help="of Z, at the gate")
+    parser.add_argument("--gate", action="store_true", help="time the gate alone")
     options = parser.parse_args()
     device, paper = default_device(), options.size == "paper"
     begin = time.perf_counter()
     rig, limits = Rig(options.size, device), ceilings(device)
     result: dict[str, Any] = {"size": options.size, "ceilings": limits}
+    items, header = options.items or (330 if paper else 8), "in every row" if options.position == "first" else "cached"
     parts: dict[str, Callable[[], Any]] = {
         "training step, header cached": lambda: measure_step(rig, limits, 40 if paper else 2),
-        "gate, header in every row": lambda: measure_gate(rig, limits, options.items or (330 if paper else 8)),
+        f"gate, header {header}": lambda: measure_gate(rig, limits, items, options.position),
     }
+    if options.gate:
+        del parts["training step, header cached"]
     for name, part in parts.items():
         result[name] = part()
         print(name, result[name], flush=True)
-        save(f"job-profile-{options.size}", result | {"seconds": round(time.perf_counter() - begin, 1)})
+        save(
+            f"job-profile-{options.size}-{options.position}-{items}",
+            result | {"seconds": round(time.perf_counter() - begin, 1)},
+        )
 
 
 if __name__ == "__main__":

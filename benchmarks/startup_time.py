@@ -84,6 +84,7 @@ def start_spec(size: str, names: dict[str, str], workers: int) -> JobSpec:
         eval_every=2,
         test_examples=workers,
         geometry_projection=True,
+        num_fewshot=8 if size == "paper" else 2,  # the embedded pair reads 512 positions
     )
 
 

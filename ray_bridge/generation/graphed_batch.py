@@ -25,8 +25,10 @@ from ray_bridge.models.soft_context import SoftContext
 
 CHECK_EVERY = 16
 """Tokens between two checks of which rows have ended."""
-RETIRE_SHARE = 0.7
-"""The cache shrinks once no more than this share of its rows is open."""
+RETIRE_SHARE = 0.5
+"""The cache shrinks once no more than this share of its rows is open: it is copied, and its step captured again."""
+FEW_ROWS = 64
+"""With so many rows a step takes as long as with fewer, whose weights are read all the same, if kernels skip ended rows."""
 REFILL_SHARE = 1 / 16
 """Rows that wait are read once this share of the places is free: a pass over a few prompts reads all weights too."""
 PREFILL_TOKENS = 16_384
@@ -168,6 +170,7 @@ class GraphedBatch:
             return True
         alive = [place for place, done in enumerate(ended) if not done]
         many = self.shape is None and len(alive) <= RETIRE_SHARE * len(self.open)
+        many = many and not (self.cache.kernels and len(self.open) <= FEW_ROWS)
         if alive and many and self.until - self.steps > 2 * CHECK_EVERY:
             self._collect([place for place, done in enumerate(ended) if done])
             self.statistics.retired += len(self.open) - len(alive)

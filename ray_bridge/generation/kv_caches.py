@@ -20,9 +20,11 @@ class KVCache(Protocol):
 
     Attributes:
         pad: the side on which prompts are padded.
+        kernels: whether a step runs kernels, which read no more of each row than it has.
     """
 
     pad: Literal["left", "right"]
+    kernels: bool
 
     def fill(self, places: slice | Tensor, batch: Batch) -> Tensor:
         """Read n prompts into the rows of a slice, or of indices (n,); return their last hidden states (n, d)."""
@@ -34,7 +36,7 @@ class KVCache(Protocol):
         """
 
     def hold(self, rows: Tensor) -> None:
-        """Take back the last token of the rows that a mask (b,) chooses, which have ended and need no further room."""
+        """Empty the rows that a mask (b,) chooses, which have ended: they need no further room."""
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these, given by their indices (b,)."""
@@ -196,8 +198,8 @@ class FusedCache:
         return (y + shared.view(kv, B, h // kv, D).transpose(0, 1)).reshape(B, 1, h, D)
 
     def hold(self, rows: Tensor) -> None:
-        """Take back the last token of the rows that a mask (b,) chooses, which have ended and need no further room."""
-        self.lengths.sub_(rows.long())
+        """Empty the rows that a mask (b,) chooses, which have ended: the kernels read one slot of theirs then."""
+        self.lengths.masked_fill_(rows, 0)
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows but these, given by their indices (b,)."""
@@ -246,6 +248,7 @@ class TransformersCache:
     """
 
     pad: Literal["left", "right"] = "left"
+    kernels = False
 
     def __init__(
         self,

@@ -1,13 +1,17 @@
 """Every fast path gives what the eager one gives: decoding, fused layers, the header read once, early stopping."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from ray_bridge.generation import graphed, graphed_batch
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.graphed import decode_graphed, split_evenly
+from ray_bridge.generation.graphed_batch import GraphedBatch
+from ray_bridge.generation.kv_caches import FusedCache
 from ray_bridge.generation.sampling import Sampling
 from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.inputs.layout import assemble, common_prefix
@@ -99,6 +103,55 @@ def test_rows_that_wait_take_the_places_of_those_that_have_ended(
         assert limit == 1 or len({len(text) for text in eager}) > 1
         assert decode_graphed(lm, rows, soft, limit, draws(), stops=stops, statistics=statistics) == eager
         assert (statistics.batches, statistics.refilled) == ((4, 0) if lm.body is None else (1, 8))
+
+
+def test_ended_rows_hold_one_slot_that_a_step_reads(lm: FrozenLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their length is 0 after each step, so that kernels read no more of them than the slot of their last token."""
+    if lm.body is None:
+        pytest.skip("transformers' cache has one length for all rows")
+    rows, soft, seen = rows_of(lm, 5), soft_of(lm, 5), []
+    hold = FusedCache.hold
+
+    def seeing(cache: FusedCache, ended: Tensor) -> None:
+        hold(cache, ended)
+        seen.append((ended.tolist(), cache.lengths.tolist()))
+
+    monkeypatch.setattr(FusedCache, "hold", seeing)
+    written = decode_eager(lm, rows, soft, 12, sampling(5))
+    monkeypatch.setattr(lm, "ends", frozenset({written[0][3], written[1][6]}))
+    assert decode_graphed(lm, rows, soft, 12, sampling(5)) == decode_eager(lm, rows, soft, 12, sampling(5))
+    assert any(any(ended) for ended, _ in seen)
+    for ended, lengths in seen:
+        assert [length == 0 for length in lengths] == ended
+
+
+@pytest.mark.parametrize("kernels", [False, True])
+def test_few_rows_leave_no_cache_whose_kernels_skip_ended_ones(
+    lm: FrozenLM, kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A smaller cache costs a copy and a capture, and saves nothing where weights are all that a step reads."""
+    if lm.body is None:
+        pytest.skip("has no kernels")
+    opened = GraphedBatch.__init__
+
+    def with_kernels(batch: GraphedBatch, *arguments: Any) -> None:
+        opened(batch, *arguments)
+        batch.cache.kernels = kernels
+        monkeypatch.setattr(batch.cache, "step", lambda embeds: FusedCache._torch_step(batch.cache, embeds))
+
+    monkeypatch.setattr(GraphedBatch, "__init__", with_kernels)
+    monkeypatch.setattr(graphed_batch, "CHECK_EVERY", 2)
+    rows, soft = rows_of(lm, 6), soft_of(lm, 6)
+    written = decode_eager(lm, rows, soft, 16, sampling(6))
+    monkeypatch.setattr(lm, "ends", frozenset(ids[2] for ids in written[:5]) - frozenset(written[5][:3]))
+    retired = []
+    for few in (6, 5):
+        monkeypatch.setattr(graphed_batch, "FEW_ROWS", few)
+        statistics = DecodingStatistics()
+        texts = decode_graphed(lm, rows, soft, 16, sampling(6), statistics=statistics)
+        assert texts == decode_eager(lm, rows, soft, 16, sampling(6))
+        retired.append(statistics.retired > 0)
+    assert retired == [not kernels, True]
 
 
 def test_a_row_that_waited_has_all_its_tokens_while_ended_ones_take_no_more_room(

@@ -49,6 +49,8 @@ def test_captured_decoding_writes_the_eager_text(
     captured = decode_graphed(lm, rows, None, 64, draws(), statistics=statistics)
     assert statistics.captured > 0
     assert statistics.refilled == (24 - room if fused else 0)
+    if fused and lm.dtype == torch.bfloat16:
+        assert statistics.retired == 0, "kernels do not read ended rows, so few rows stay as they are"
     eager = decode_eager(lm, rows, None, 64, draws())
     same = sum(a == b for a, b in zip(captured, eager, strict=True))
     assert same == 24 if lm.dtype == torch.float32 else same >= 12
