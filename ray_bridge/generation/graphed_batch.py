@@ -28,7 +28,7 @@ CHECK_EVERY = 16
 RETIRE_SHARE = 0.5
 """The cache shrinks once no more than this share of its rows is open: it is copied, and its step captured again."""
 FEW_ROWS = 64
-"""With so many rows a step takes as long as with fewer, whose weights are read all the same, if kernels skip ended rows."""
+"""So many rows stay where kernels skip ended ones: with fewer a step reads the same weights, and takes as long."""
 REFILL_SHARE = 1 / 16
 """Rows that wait are read once this share of the places is free: a pass over a few prompts reads all weights too."""
 PREFILL_TOKENS = 16_384
