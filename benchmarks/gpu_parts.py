@@ -335,6 +335,7 @@ class Bench:
         tokens = sum(row["bridged_tokens"] for row in samples)
         return {
             "items": len(samples),
+            "new_tokens": trainer.spec.max_new_tokens,
             "workers": worker.world,
             "seconds": round(spent, 2),
             "tokens_per_s": round(tokens / spent),

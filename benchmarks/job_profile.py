@@ -161,14 +161,15 @@ def measure_gate(rig: Rig, limits: dict[str, float], items: int, position: str) 
     header = lengths.header if position == "first" else 0
     prompt = header + lengths.question + spec.soft_tokens
     cache = items * kv_bytes(target, prompt + new // 2)
-    batches = results["answers of full length"]["batches"]
+    steps = max(new, results["answers of full length"]["decode_steps"])  # 0 where decoding is eager
     return {
         "items": items,
+        "new_tokens": new,
         **results,
         "floors_s": {
             "soft": round(matmul_flops(source, items * lengths.question) / limits["matmul_flop_per_s"], 2),
             "prefill": round(matmul_flops(target, items * prompt) / limits["matmul_flop_per_s"], 2),
-            "decoding": round(new * (batches * weight_bytes(target) + cache) / limits["copy_bytes_per_s"], 2),
+            "decoding": round((steps * weight_bytes(target) + new * cache) / limits["copy_bytes_per_s"], 2),
         },
     }
 
@@ -190,9 +191,9 @@ def time_evaluation(evaluator: Evaluator, translator: Any, examples: Sequence[An
         "seconds": round(whole, 2),
         "parts_s": {name.lstrip("_"): round(value, 2) for name, value in seconds.items()},
         "decoding_s": round(whole - sum(seconds.values()), 2),
-        "tokens": sum(row["bridged_tokens"] for row in rows),
+        "written": sum(row["bridged_tokens"] for row in rows),
         "batches": max(1, statistics.batches),
-        "steps": statistics.steps,
+        "decode_steps": statistics.steps,
         "retired_rows": statistics.retired,
         "refilled_rows": statistics.refilled,
     }

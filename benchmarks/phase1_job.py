@@ -105,6 +105,7 @@ def run_job(rig: Rig, worker: Worker, folder: Path, options: argparse.Namespace)
         "steps": spec.steps,
         "evaluations": options.evaluations,
         "items": [len(trainer.splits.validation), len(trainer.splits.test)],
+        "new_tokens": spec.max_new_tokens,
         "step_ms": round(1e3 * median(step_seconds[len(step_seconds) // 3 :]), 1),
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
         "total_s": round(sum(seconds.values()), 1),

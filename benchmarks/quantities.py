@@ -18,7 +18,7 @@ NAMES = ("name", "variant", "trial", "target", "way", "position", "size", "dtype
 SIZES = (
     *("rank", "shards", "processes", "workers", "nodes", "parallel", "clients", "trials", "steps", "evaluations"),
     *("items", "rows", "prompt", "prompt_tokens", "header", "header_tokens", "examples", "questions", "points"),
-    *("parameters", "tokens", "sweep", "job_s", "tune_s_per_trial", "load_s"),
+    *("parameters", "tokens", "new_tokens", "sweep", "job_s", "tune_s_per_trial", "load_s"),
 )
 """Sizes and settings of a measurement: no speeds, though some are in seconds, such as how long a job was to sleep."""
 LEFT_OUT = (

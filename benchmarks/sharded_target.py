@@ -323,6 +323,7 @@ class Bench:
             spent = clock(self.device) - begin
         return {
             "items": len(samples),
+            "new_tokens": trainer.spec.max_new_tokens,
             "seconds": round(spent, 2),
             "tokens_per_s": round(sum(row["bridged_tokens"] for row in samples) / spent),
             "batches": evaluator.statistics.batches,

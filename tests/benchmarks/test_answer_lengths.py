@@ -15,13 +15,14 @@ from benchmarks.answer_lengths import (
 )
 from benchmarks.decoding import decode_by
 from benchmarks.harness import default_device
-from benchmarks.random_models import Rig, rows_of
+from benchmarks.random_models import Rig, bench_spec, rows_of
 from ray_bridge.generation import graphed, graphed_batch, kv_caches
 from ray_bridge.generation.generate import decode_rows
 from ray_bridge.generation.graphed_batch import GraphedBatch
 from ray_bridge.generation.statistics import DecodingStatistics
 from ray_bridge.generation.stopping import Stopping
 from ray_bridge.inputs.rows import Row
+from ray_bridge.tasks.gsm8k import GSM8K
 
 NEW = 48
 
@@ -121,3 +122,8 @@ def test_both_lengths_are_timed(rig: Rig) -> None:
     assert found["real_tokens"] == sum(real_length(row, NEW) for row in given)
     assert found["ratio"] == pytest.approx(found["real_s"] / found["full_s"], rel=0.1)
     assert GraphedBatch._append is append
+
+
+def test_the_papers_job_answers_in_as_many_tokens_as_gsm8k() -> None:
+    """Not in as many as the task of the random text would take."""
+    assert bench_spec("paper").max_new_tokens == LIMIT == GSM8K.max_new_tokens

@@ -73,9 +73,9 @@ def forms(path: Path) -> set[str]:
         ),
         (
             "job_profile --size tiny --items 2",
-            "job-profile-tiny",
+            "job-profile-tiny-first-2",
             "job-profile-h100",
-            ["training step, header cached/step_ms", "(items N)/seconds", "(items N)/parts_s/soft"],
+            ["training step, header cached/step_ms", "full length/seconds", "full length/parts_s/soft"],
         ),
         (
             "record_speed --trials 2 --steps 20 --items 4 --send 1",
