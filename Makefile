@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup phase1 real services test fast faults random fuzz mutants audit docs check format clean
+.PHONY: help setup phase1 real services test fast faults random gpu fuzz mutants audit docs check format clean
 
 help:
 	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
@@ -15,6 +15,7 @@ help:
 	@echo "make services Debian packages that some tests use: Chromium, Slurm, PostgreSQL, OpenSSH, iproute2, a C compiler (needs apt-get and root)"
 	@echo "make faults   the matrix of faults (docs/reliability.md), with the cells that the other targets leave out"
 	@echo "make random   the same as fast in an order drawn from SEED=1"
+	@echo "make gpu      tests that need a GPU, in one process and an order drawn from SEED=1; with two GPUs those that need two"
 	@echo "make fuzz     records with wrong values in any place, for FUZZ_SECONDS=300: every command reads them or names the file"
 	@echo "make mutants PIECE=tune_spaces.gate: small changes to pure modules that their tests notice, and those they don't"
 	@echo "make audit    known vulnerabilities of the pinned packages, if the index answers; build/sbom.json lists what is installed"
@@ -65,6 +66,11 @@ faults: setup
 SEED ?= 1
 random: setup
 	$(RUN) -m pytest -n $(JOBS) -m "not slow" -p randomly --randomly-seed=$(SEED) $(ARGS)
+
+# One process: what one test leaves on the device is there for the next. `make real` first, or those of a real model skip.
+gpu: setup
+	$(RUN) -m pytest -m gpu -p randomly --randomly-seed=$(SEED) tests/ray_bridge tests/benchmarks \
+	    tests/cluster/preflight $(ARGS)
 
 # What it finds becomes a case of tests/cluster/cli/test_wrong_requests.py.
 FUZZ_SECONDS ?= 300
