@@ -2,7 +2,8 @@
 
 Nothing waits for the device between tokens: whether rows have ended is checked every `CHECK_EVERY` tokens. Rows that
 memory does not hold beside the others then take the places of those that have ended (continuous batching; Yu et al.
-2022, Orca), and once none waits and many have ended, the cache shrinks to the open rows.
+2022, Orca), and once none waits and many have ended, the cache shrinks to the open rows, unless these are few and
+kernels skip the ended ones.
 """
 
 from collections import deque
@@ -169,8 +170,8 @@ class GraphedBatch:
                 self._refill(free[: len(self.waiting)])
             return True
         alive = [place for place, done in enumerate(ended) if not done]
-        many = self.shape is None and len(alive) <= RETIRE_SHARE * len(self.open)
-        many = many and not (self.cache.kernels and len(self.open) <= FEW_ROWS)
+        few = self.cache.kernels and len(self.open) <= FEW_ROWS
+        many = self.shape is None and not few and len(alive) <= RETIRE_SHARE * len(self.open)
         if alive and many and self.until - self.steps > 2 * CHECK_EVERY:
             self._collect([place for place, done in enumerate(ended) if done])
             self.statistics.retired += len(self.open) - len(alive)
