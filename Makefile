@@ -16,7 +16,7 @@ help:
 	@echo "make faults   the matrix of faults (docs/reliability.md), with the cells that the other targets leave out"
 	@echo "make random   the same as fast in an order drawn from SEED=1"
 	@echo "make gpu      tests that need a GPU, in one process and an order drawn from SEED=1; with two GPUs those that need two"
-	@echo "make fuzz     records with wrong values in any place, for FUZZ_SECONDS=300: every command reads them or names the file"
+	@echo "make fuzz     settings, rows, answers, alignment and records, for FUZZ_SECONDS=300 by coverage (atheris), and as many at random"
 	@echo "make mutants PIECE=tune_spaces.gate: small changes to pure modules that their tests notice, and those they don't"
 	@echo "make audit    known vulnerabilities of the pinned packages, if the index answers; build/sbom.json lists what is installed"
 	@echo "make docs     the documentation as a site, in build/site; a broken link is an error"
@@ -72,9 +72,11 @@ gpu: setup
 	$(RUN) -m pytest -m gpu -p randomly --randomly-seed=$(SEED) tests/ray_bridge tests/benchmarks \
 	    tests/cluster/preflight $(ARGS)
 
-# What it finds becomes a case of tests/cluster/cli/test_wrong_requests.py.
+# What it finds becomes a case of tests/test_fuzzing.py (bytes) or tests/cluster/cli/test_wrong_requests.py (commands).
 FUZZ_SECONDS ?= 300
 fuzz: setup
+	$(RUN) -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev,fuzz]"
+	$(RUN) -m tests.support.fuzz --seconds $(FUZZ_SECONDS)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$${FUZZ_SEED:-$$RANDOM} $(RUN) -m pytest -n 0 \
 	    tests/cluster/cli/test_fuzzed_records.py -o timeout=0 $(ARGS)
 

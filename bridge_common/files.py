@@ -155,6 +155,8 @@ def log_rows(data: bytes) -> list[dict[str, Any]]:
     lines = [line for line in data[: data.rfind(b"\n") + 1].decode(errors="replace").split("\n") if line.strip()]
     try:
         rows = json.loads(f"[{','.join(lines)}]")
+        if len(rows) != len(lines):  # two broken lines that make a row together, which nobody wrote
+            raise ValueError
     except (ValueError, RecursionError):
         rows = [_last_row(line) for line in lines]
     return [row for row in rows if isinstance(row, dict)]

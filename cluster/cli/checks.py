@@ -5,6 +5,7 @@ Each is a type of click's, so that click names the option in its message: one li
 
 import importlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import click
 from bridge_common.errors import UserError, reason_of
 from bridge_common.paths import path_problem, text_problem
 from bridge_common.user_files import special_kind
+from cluster.jobs.variables import NOTIFY
 
 
 class Elsewhere:
@@ -113,6 +115,38 @@ def without_password(uri: str) -> str | None:
     return f"it has a password, which the campaign's records and command lines would show: set {instead} instead"
 
 
+class AddressOfNotices(TextType):
+    """An address that notices are posted to, without a secret where a command line would show it."""
+
+    def __init__(self) -> None:
+        super().__init__(partial(text_problem, most=2000))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the address."""
+        url = super().convert(value, param, ctx)
+        if _source(param, ctx) is _COMMAND_LINE and (secret := secret_in(url)):
+            self.fail(
+                f"it has {secret}, which Ray's dashboard would show with the command line: set {NOTIFY} to the address "
+                f"instead, and for a submitted job name it, --env {NOTIFY}",
+                param,
+                ctx,
+            )
+        return url
+
+
+def secret_in(url: str) -> str | None:
+    """Return which part of an address may be a secret: user, password, query or a path like a token; None if none."""
+    place = re.split("[?#]", url, maxsplit=1)[0]
+    path = place.partition("://")[2].split("/")
+    if "@" in place:
+        return "a user or a password"
+    if place != url:
+        return "a query, where tokens stand"
+    if any(re.fullmatch(r"(?=.*\d)(?=.*[A-Za-z])[\w.~:%-]{16,}", part) for part in path[1:]):
+        return "a part that looks like a token"
+    return None
+
+
 class NumberType(click.FloatRange):
     """A finite number of a range."""
 
@@ -124,11 +158,13 @@ class NumberType(click.FloatRange):
         return float(number)
 
 
+_COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 FOLDER, KNOWN_FOLDER = FolderType(), FolderType(exists=True)
 FILE, NEW_FILE = FileType(), FileType(written=True)
 TEXT, URI, MODEL = TextType(), TextType(partial(text_problem, most=2000)), TextType(path_problem)
 RECORDED_URI = TextType(without_password)
 """An address that a campaign records and that a job's command line shows."""
+NOTICES = AddressOfNotices()
 PORT = click.IntRange(1, 65535)
 SECONDS = NumberType(min=0, min_open=True)
 
@@ -188,6 +224,10 @@ def _elsewhere(ctx: click.Context | None) -> bool:
 
 def _named(param: click.Parameter | None, ctx: click.Context | None) -> bool:
     """Return whether a parameter was given on the command line, and is no default."""
-    if param is None or ctx is None or param.name is None:
-        return True
-    return ctx.get_parameter_source(param.name) is not click.core.ParameterSource.DEFAULT
+    return _source(param, ctx) is not click.core.ParameterSource.DEFAULT
+
+
+def _source(param: click.Parameter | None, ctx: click.Context | None) -> click.core.ParameterSource | None:
+    """Return where a parameter's value comes from: the command line, unless click knows better."""
+    known = None if param is None or ctx is None or param.name is None else ctx.get_parameter_source(param.name)
+    return known or _COMMAND_LINE

@@ -10,8 +10,9 @@ import click
 
 from bridge_common.errors import UserError
 from bridge_common.paths import plain
-from cluster.cli.checks import FOLDER, KNOWN_FOLDER, MODEL, RECORDED_URI, URI, NumberType
+from cluster.cli.checks import FOLDER, KNOWN_FOLDER, MODEL, NOTICES, RECORDED_URI, NumberType
 from cluster.default_paths import default_reports, default_storage
+from cluster.jobs.variables import NOTIFY
 from ray_bridge.config.plugins import import_plugin
 from tune_spaces.analysis.contexts import CONTEXTS
 from tune_spaces.design.phases import DESIGNS, PHASES
@@ -58,7 +59,11 @@ until_option = click.option(
     "--until", metavar="TIME", help="18:30, 2026-11-27T06:00 or +8h: nothing starts that cannot end by then"
 )
 notify_option = click.option(
-    "--notify", type=URI, metavar="URL", help="post a JSON object there at each decision, failure, and the end"
+    "--notify",
+    type=NOTICES,
+    envvar=NOTIFY,
+    metavar="URL",
+    help=f"post a JSON object there at each decision, failure, and the end  [default: ${NOTIFY}]",
 )
 verbose_option = click.option(
     "--verbose", is_flag=True, help="at the end also print each trial's conditions and the effects of toggles"

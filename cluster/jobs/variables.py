@@ -14,6 +14,8 @@ PASSED_ON = (
     "MLFLOW_TRACKING_URI", "HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE",
     "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "NCCL_DEBUG",
 )  # fmt: skip
+NOTIFY = "ABLATE_NOTIFY"
+"""The address of `--notify`, if it is a secret itself: Ray shows command lines of drivers and jobs on its dashboard."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -50,6 +52,13 @@ def job_variables(names: Sequence[str]) -> dict[str, str]:
             )
     values.pop(STORAGE, None)  # the storage is an argument of the phase
     return values
+
+
+def unsent_note(names: Sequence[str]) -> str | None:
+    """Return a line on the address for notices that is set here and not named with `--env`; None if there is none."""
+    if not os.environ.get(NOTIFY) or any(text.partition("=")[0] == NOTIFY for text in names):
+        return None
+    return f"note: ${NOTIFY} stays here, since Ray shows a job's variables: --env {NOTIFY} sends it all the same"
 
 
 def _has_password(value: str) -> bool:

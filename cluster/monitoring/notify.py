@@ -6,6 +6,7 @@ for a few seconds.
 """
 
 import json
+import re
 import socket
 import time
 import urllib.error
@@ -13,13 +14,13 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.client import responses
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from bridge_common.errors import UserError
 from bridge_common.threads import bounded, repeating
 from bridge_common.web import why
-from mlflow_utils.tracking_uri import shown
 from tune_spaces.campaign import Campaign
 from tune_spaces.gate.policy import Policy
 from tune_spaces.records.usage import Usage
@@ -42,7 +43,34 @@ def check_url(url: str) -> None:
     except ValueError:  # from urlsplit: of such a port, or of an address with an open bracket
         usable = False
     if not usable:
-        raise UserError(f"--notify {shown(url)}: give http://HOST/PATH or https://HOST/PATH")
+        raise UserError(f"--notify {shown_place(url)}: give http://HOST/PATH or https://HOST/PATH")
+
+
+def shown_place(url: str) -> str:
+    """Return as much of an address as messages show: scheme, host and port. Its other parts may be secrets."""
+    scheme, mark, rest = url.partition("://") if "://" in url else ("", "", url)
+    server = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    more = rest[len(server) :]
+    if "@" in more:  # a password with a slash, of which the server's part would be the beginning
+        return f"{scheme}{mark}***"
+    return " ".join(f"{scheme}{mark}{server.rpartition('@')[2]}{'/***' if more.strip('/') else ''}".split())
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: another server would get the password, and by GET, with which the notice is lost."""
+
+    def redirect_request(self, *arguments: Any) -> None:
+        """Return no request, so that the redirect is an error."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a post failed, without the words of a server, which may repeat a token."""
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP Error {error.code}: {responses.get(error.code, 'no known status')}"
+    return why(error)
 
 
 @contextmanager
@@ -133,7 +161,7 @@ class Notices:
                 refused = isinstance(error, urllib.error.HTTPError) and error.code in REFUSED
                 if not self._warned:
                     then = f": {self._queue[0]['event']} is not sent again" if refused else "; the run goes on"
-                    print(f"warning: --notify {shown(self.url)}: {why(error)}{then}")
+                    print(f"warning: --notify {shown_place(self.url)}: {_reason(error)}{then}")
                 self._warned = True
                 if not refused:
                     self._again_after = time.monotonic() + AGAIN_AFTER_S
@@ -149,7 +177,7 @@ class Notices:
         request = urllib.request.Request(
             parts._replace(netloc=place).geturl(), json.dumps(notice).encode(), headers, method="POST"
         )
-        urllib.request.urlopen(request, timeout=ANSWER_S).close()
+        _OPENER.open(request, timeout=ANSWER_S).close()
 
 
 def _accuracies(policy: Policy) -> dict[str, float | None]:

@@ -82,5 +82,5 @@ def test_a_server_that_hangs_and_then_refuses_costs_nothing_but_the_notices(tmp_
     assert code == 1
     assert received == []
     assert events(tmp_path, "end") == ["full", "C"]
-    assert driver_log(tmp_path).count(f"warning: --notify {url}") == 1
+    assert driver_log(tmp_path).count(f"warning: --notify {url.removesuffix('hook')}***: ") == 1
     assert after < 30, "the end waited for the server once"

@@ -79,6 +79,51 @@ def test_with_the_token_it_answers(head: tuple[str, str], tmp_path: Path) -> Non
     assert lists_jobs(done.stdout)
 
 
+def node_joins(head: str, folder: Path, **token: str) -> tuple[bool, str]:
+    """Start a node with a token until it has joined or was refused; return which, and what it printed."""
+    place, log = Path(tempfile.mkdtemp(prefix="node-", dir="/tmp")), folder / "node.log"
+    command = [Path(sys.executable).with_name("ray"), "start", "--block", f"--address={head}", "--num-cpus=1"]
+    command += ["--dashboard-agent-listen-port=0", f"--temp-dir={place}", "--object-store-memory=80000000"]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "HOME": str(folder), **token}
+        )
+    try:
+        wait_for(lambda: b"Ray runtime started" in log.read_bytes() or process.poll() is not None, 120, "it ends")
+        return process.poll() is None and nodes(head) == 2, log.read_text()
+    finally:
+        process.terminate()
+        process.wait(60)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def nodes(head: str) -> int:
+    """Return how many nodes a cluster with the token has."""
+    code = "import sys, ray; ray.init(sys.argv[1], log_to_driver=False); print(sum(n['Alive'] for n in ray.nodes()))"
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+    done = subprocess.run(
+        [sys.executable, "-c", code, head], env={**os.environ, **token}, capture_output=True, text=True, check=True
+    )
+    return int(done.stdout.split()[-1])
+
+
+@pytest.mark.parametrize("token", [{"RAY_AUTH_MODE": "disabled"}, {"RAY_AUTH_TOKEN": "b" * 64}], ids=["none", "other"])
+def test_a_node_with_another_token_or_none_is_refused(
+    head: tuple[str, str], tmp_path: Path, token: dict[str, str]
+) -> None:
+    joined, said = node_joins(head[0], tmp_path, **{"RAY_AUTH_MODE": "token", **token})
+    assert not joined
+    last = said.strip().splitlines()[-1]
+    assert "Authentication token is missing or incorrect" in last, said
+    assert "ensure that the token is propagated to all nodes" in last
+    assert nodes(head[0]) == 1
+
+
+def test_a_node_with_the_token_joins(head: tuple[str, str], tmp_path: Path) -> None:
+    joined, said = node_joins(head[0], tmp_path, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN)
+    assert joined, said
+
+
 SSHD, SSH = "/usr/sbin/sshd", shutil.which("ssh")
 
 

@@ -22,6 +22,7 @@ from tune_spaces.ray_tune.output import ray_messages_in
 from tune_spaces.ray_tune.places import YOUNG_S, Places
 from tune_spaces.ray_tune.stalls import StallWatch
 from tune_spaces.ray_tune.trainable import Job, tune_trial
+from tune_spaces.ray_tune.unsent_keys import keep_keys
 from tune_spaces.records.campaign_folder import CampaignFolder
 from tune_spaces.records.limits import LimitKeeper, Limits
 
@@ -86,6 +87,7 @@ def fit(
         from tune_spaces.ray_tune.searcher import VariantSearcher
         from tune_spaces.ray_tune.stopper import GateStopper
 
+        keep_keys()
         places, keeper = Places(run, campaign), LimitKeeper(limits or Limits(), campaign, run)
         specs = [*ends, *(trial.spec for trial in trials.values())]
 

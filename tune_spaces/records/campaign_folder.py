@@ -269,14 +269,16 @@ def trained_by(trial: TrialFolder) -> list[str]:
 
 @contextmanager
 def whole_records(folder: CampaignFolder) -> Iterator[None]:
-    """Turn what missing fields of a campaign's two records lead to into one line.
+    """Turn what missing fields and values of another form in a campaign's two records lead to into one line.
 
     Raises:
         UserError: instead of it.
     """
     try:
         yield
-    except (LookupError, TypeError, AttributeError) as error:
+    except UserError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         files_there = f"{folder.campaign_file} or {folder.plan_file.name}"
         raise UserError(f"{files_there} is damaged ({reason_of(error)}): {_COPY}") from error
 

@@ -129,7 +129,8 @@ def plan_from_record(record: Mapping[str, Any], phase: Phase, base: JobSpec, gat
     """Return the plan as it was frozen: with its fingerprints, even if checkpoints or data have changed since.
 
     Raises:
-        LookupError: if a trial's name is not that of its variant and fingerprint, or is no folder's name.
+        LookupError: if a trial's name is not that of its variant and fingerprint, or is no folder's name; if the plan
+            names a trial that it lacks, or has other branches than the phase.
     """
     planned = [
         PlannedTrial(
@@ -146,6 +147,11 @@ def plan_from_record(record: Mapping[str, Any], phase: Phase, base: JobSpec, gat
         if row["name"] != trial.name or Path(trial.name).name != trial.name:  # a folder's name
             raise LookupError(f"{row['name']!r} is no trial's name")
     trials = {trial.name: trial for trial in planned}
+    if record["branches"].keys() != {str(name) for name in phase.branches}:
+        raise LookupError(f"its branches are {', '.join(record['branches'])}")
+    parts = (record["first"], record["extras"], record.get("beside", ()), *record["branches"].values())
+    if missing := [name for part in parts for name in part if name not in trials]:
+        raise LookupError(f"{missing[0]!r} is none of its trials")
     return Plan(
         phase=phase,
         base=base,

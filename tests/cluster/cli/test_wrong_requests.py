@@ -1,4 +1,4 @@
-"""Whatever is asked wrongly is one line that names the remedy, with exit code 2, before Ray and within seconds."""
+"""Whatever is asked wrongly is one line that names the remedy, with exit code 2, before Ray and without waiting."""
 
 import json
 import os
@@ -6,10 +6,12 @@ import re
 import shutil
 import socket
 import sqlite3
-import time
-from collections.abc import Iterable
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ray_bridge.config.checkpoint_names import EMBEDDED
@@ -19,13 +21,25 @@ from tests.support.card_campaigns import make_ended
 from tests.support.command_line import call_here, is_one_error_line
 from tests.support.plugin_modules import importable
 
-LIMIT_S = 5.0
+pytestmark = pytest.mark.timeout(60)  # a case takes a second; what hangs, or starts Ray, takes longer
 PHASES = ("plan", "phase1", "phase2", "phase3", "ablate", "sweep", "space", "preflight")
 CASES = [*PATHS, *SPECIAL, *DAMAGED, *NAMES, *NUMBERS, *TRACKING]
 
 
 def title(arguments: Iterable[str]) -> str:
     return " ".join(arguments)[:60].encode("ascii", "backslashreplace").decode()
+
+
+@pytest.fixture(autouse=True)
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a case in which Ray is connected, one of its processes is started, or a session's folder is made."""
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:  # short: Ray's sockets lie there
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield
+        assert list(Path(folder).iterdir()) == [], "a session of Ray"
+    assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+    children = [child.name() for child in psutil.Process().children(recursive=True)]
+    assert not {"raylet", "gcs_server"} & set(children), children
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +100,10 @@ def test_a_wrong_request_is_one_line(
     if "--storage" not in asked and asked[0] in PHASES:
         asked += ["--storage", str(tmp_path / "storage")]
     there = set(Path(places["tmp"]).iterdir())
-    began = time.process_time()
     done = call_here(*asked, HF_HUB_OFFLINE="1")
     assert is_one_error_line(done), done.stderr + done.stdout
     assert message in done.stderr
     assert "SECRET" not in done.stderr + done.stdout
-    assert time.process_time() - began < LIMIT_S
     assert set(Path(places["tmp"]).iterdir()) == there, "nothing is written"
 
 
@@ -116,6 +128,9 @@ def test_a_damaged_file_is_named(
         ("plan.json", ("trials", 0, "name"), None, "status"),
         ("plan.json", ("trials", 0, "name"), "../../../outside", "status"),
         ("plan.json", ("trials", 0, "fingerprint"), "/../../outside", "status"),
+        ("plan.json", ("branches",), {}, "resume"),
+        ("plan.json", ("first",), ["nobody"], "resume"),
+        ("campaign.json", ("phase", "asks"), [["two", "of three"]], "resume"),
         ("{trial}/result.json", ("metrics",), {}, "status"),
         ("{trial}/spec.json", ("code",), 5, "results"),
     ],
@@ -159,7 +174,10 @@ def test_pages_that_are_open_to_other_machines_come_with_a_warning(places: dict[
     assert here.stdout == ""
 
 
-def test_a_temporary_folder_too_long_for_rays_sockets_is_one_line(tmp_path: Path) -> None:
+def test_a_temporary_folder_too_long_for_rays_sockets_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR")
     done = call_here("phase1", "--storage", str(tmp_path), TMPDIR=f"/tmp/{'x' * 83}")
     assert is_one_error_line(done), done.stderr
     assert "TMPDIR has 88 bytes" in done.stderr

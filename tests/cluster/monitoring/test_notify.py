@@ -1,5 +1,6 @@
 """Notices of a campaign by HTTP: each thing once, and a failure to deliver hurts nothing."""
 
+import http.client
 import http.server
 import json
 import threading
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from bridge_common.errors import UserError
-from cluster.monitoring.notify import Notices, check_url, notified
+from cluster.cli.request import parse_phase
+from cluster.jobs.variables import NOTIFY, unsent_note
+from cluster.monitoring.notify import Notices, check_url, notified, shown_place
 from ray_bridge import tiny, tiny_run
 from tests.support.no_http import speaks_no_http
 from tune_spaces.campaign import Campaign
@@ -88,7 +91,7 @@ def test_an_error_of_the_campaign_is_an_end_too(campaign: Campaign, server: tupl
 def test_who_does_not_listen_hurts_nothing(campaign: Campaign, capsys: pytest.CaptureFixture[str]) -> None:
     with notified(campaign, "http://127.0.0.1:1/hook"):
         finish(campaign, "full", 0.72)
-    assert capsys.readouterr().out.count("warning: --notify http://127.0.0.1:1/hook") == 1
+    assert capsys.readouterr().out.count("warning: --notify http://127.0.0.1:1/***: ") == 1
     with speaks_no_http() as address, notified(campaign, address):
         pass
     assert (
@@ -104,11 +107,61 @@ def test_a_user_and_password_in_the_address_are_sent_and_not_printed(
     with notified(campaign, url.replace("://", "://me:p%40ss@")):
         pass
     assert received[0]["authorization"] == f"Basic {b64encode(b'me:p@ss').decode()}"
-    with notified(campaign, "http://me:secret@127.0.0.1:1/hook"):
+    with notified(campaign, "http://secret:secret@127.0.0.1:1/secret?token=secret"):
         pass
     printed = capsys.readouterr().out
-    assert "warning: --notify http://me:***@127.0.0.1:1/hook: " in printed
+    assert "warning: --notify http://127.0.0.1:1/***: " in printed
     assert "secret" not in printed
+
+
+@pytest.mark.parametrize("status", [403, 302])
+def test_no_redirect_is_followed_and_no_words_of_a_server_are_printed(
+    campaign: Campaign, capsys: pytest.CaptureFixture[str], status: int
+) -> None:
+    asked: list[str] = []
+
+    class Echo(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(status, f"no access for {self.path}")
+            self.send_header("Location", f"ftp://127.0.0.1{self.path}" if asked[1:] else f"/other{self.path}")
+            self.end_headers()
+
+        do_GET = do_POST  # noqa: N815
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        with notified(campaign, f"http://127.0.0.1:{httpd.server_port}/secret?token=secret"):
+            pass
+        httpd.shutdown()
+    printed = capsys.readouterr().out
+    assert f"/***: HTTP Error {status}: {http.client.responses[status]}; the run goes on" in printed
+    assert "secret" not in printed
+    assert asked == ["/secret?token=secret"]
+
+
+def test_messages_show_no_part_of_an_address_that_may_be_a_secret() -> None:
+    shown = {
+        "http://host:80/": "http://host:80",
+        "https://host/a/b?c": "https://host/***",
+        "http://me:pass@host": "http://host",
+        "http://me:pa/ss@host": "http://***",
+        "host.org/secret": "host.org/***",
+    }
+    assert {url: shown_place(url) for url in shown} == shown
+
+
+def test_the_address_is_that_of_the_environment_and_may_be_a_secret_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(NOTIFY, "https://me:secret@host/x?token=secret")
+    assert parse_phase("phase1", ["--storage", str(tmp_path)]).notify == "https://me:secret@host/x?token=secret"
+    assert parse_phase("phase1", ["--notify", "http://host/x"]).notify == "http://host/x"
+    assert str(unsent_note([])).startswith(f"note: ${NOTIFY} stays here")
+    assert unsent_note([NOTIFY]) is unsent_note([f"{NOTIFY}=http://other"]) is None
 
 
 def test_a_notice_that_was_refused_is_sent_again_before_the_next(

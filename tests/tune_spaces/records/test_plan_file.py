@@ -37,6 +37,23 @@ def test_a_plan_reads_back_from_its_record(tmp_path: Path) -> None:
     assert again == planned
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"branches": {"pass": [], "attribute": [], "Attribute_all": []}}, "its branches are pass, attribute, Attri"),
+        ({"first": ["nobody"]}, "'nobody' is none of its trials"),
+        ({"beside": ["nobody"]}, "'nobody' is none of its trials"),
+        ({"branches": {"pass": ["nobody"], "attribute": [], "attribute_all": []}}, "'nobody' is none of its trials"),
+    ],
+)
+def test_a_plan_whose_parts_do_not_fit_is_refused(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
+    """Found by `make fuzz`: the gate then asked for a branch that there was not."""
+    planned = make_plan(phases.phase1(tiny()), tiny())
+    damaged = record(planned, tmp_path) | changed
+    with pytest.raises(LookupError, match=message):
+        plan_file.plan_from_record(damaged, planned.phase, planned.base, planned.gate)
+
+
 def test_the_record_of_a_plan_says_what_is_planned(tmp_path: Path) -> None:
     planned = make_plan(phases.phase1(tiny()), tiny(), seeds=(0, 1), gate=CONFIDENT)
     made = record(planned, tmp_path)
