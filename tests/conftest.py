@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.disks import disk  # noqa: F401
+from tests.support.embedded_campaigns import undisturbed  # noqa: F401
 from tests.support.faults import RECOVERY_S
 from tests.support.mlflow_store import copy_database, empty_database
 from tests.support.ray_fixtures import connected_ray, ray_head  # noqa: F401

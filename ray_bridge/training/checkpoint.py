@@ -42,8 +42,18 @@ class TrainingState:
     scaler: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        """Write state.pt into a folder. The file may be incomplete until this returns; see `write_folder`."""
-        torch.save(vars(self) | {"best": vars(self.best)}, folder / _FILE)
+        """Write state.pt into a folder. The file may be incomplete until this returns; see `write_folder`.
+
+        Raises:
+            OSError: it cannot be written, as on a full disk.
+        """
+        try:
+            with (folder / _FILE).open("wb") as file:
+                torch.save(vars(self) | {"best": vars(self.best)}, file)
+        except RuntimeError as error:  # torch only says where its file ended, given a path not even why
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
     @classmethod
     def load(cls, folder: Path) -> "TrainingState":

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import ray.train
@@ -9,6 +10,7 @@ from ray.train import Checkpoint, CheckpointUploadMode
 
 from ray_bridge.distributed import Worker
 from ray_bridge.training.async_checkpoint import Fill, Writer, write_folder
+from ray_bridge.training.ray_snapshot import listed_checkpoints
 
 PREFIX = "checkpoint_"
 
@@ -24,11 +26,12 @@ class RaySession:
     def __init__(self, worker: Worker, folder: Path) -> None:
         self.worker, self.folder = worker, folder
         self._writer = Writer()
+        self._listed: set[str] = set()
 
     def checkpoints(self) -> list[Path]:
         """See `Session.checkpoints`: first the one that Ray names, then the others in the run's folder."""
         named = ray.train.get_checkpoint()
-        found = written_checkpoints(self.folder)
+        found, self._listed = written_checkpoints(self.folder), listed_checkpoints(self.folder)
         if named is None:
             return found
         newest = Path(named.path)
@@ -37,9 +40,10 @@ class RaySession:
     def report(self, step: int, metrics: Mapping[str, float], fill: Fill | None) -> None:
         """See `Session.report`. Ray waits for the write in its own thread and registers the complete checkpoint.
 
-        Folders are named by step, so an attempt that resumes from an earlier step replaces those of a killed one.
+        Folders are named by step, so an attempt that resumes from an earlier step replaces those of a killed one. Only
+        one that is damaged and in Ray's list is not replaced, since Ray removes what its list names, each name once.
         """
-        name = checkpoint_name(step)
+        name = self._free_name(step)
         place, writing = self.folder / name, None
         if fill is not None:
             writing = self._writer.start(partial(write_folder, place, fill))
@@ -61,6 +65,11 @@ class RaySession:
     def wait(self) -> None:
         """See `Session.wait`."""
         self._writer.wait()
+
+    def _free_name(self, step: int) -> str:
+        name = checkpoint_name(step)
+        names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+        return next(name for name in names if name not in self._listed)
 
 
 def checkpoint_name(step: int) -> str:

@@ -32,6 +32,18 @@ def remove_damaged_snapshot(folder: Path) -> None:
         snapshot.unlink()
 
 
+def listed_checkpoints(folder: Path) -> set[str]:
+    """Return the names of the checkpoints that Ray has in its list of a run's, none if it cannot be read.
+
+    Args:
+        folder: the run's folder.
+    """
+    try:
+        return {row["checkpoint_dir_name"] for row in read_json(folder / _SNAPSHOT)["checkpoint_results"]}
+    except (OSError, UserError, LookupError, TypeError):
+        return set()
+
+
 def forget_snapshot(folder: Path) -> None:
     """Remove Ray's list of a run's checkpoints, to which those that a run without Ray Train adds would look older.
 

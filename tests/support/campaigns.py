@@ -56,6 +56,7 @@ def driver(
     on: Callable[[list[str]], list[str]] = list,
     log: Path | None = None,
     database: bool = True,
+    code: Path = ROOT,
     **variables: str,
 ) -> subprocess.Popen[str]:
     """Start `python -m cluster PHASE` in a process group of its own, so that all of it can be killed.
@@ -69,6 +70,7 @@ def driver(
         on: returns the command line that runs a command on another host; on this one by default.
         log: file that takes the output; by default `driver.log` in the storage.
         database: put an empty MLflow database there first, which the command would take seconds to make.
+        code: folder of the packages that it runs.
         variables: further environment variables.
     """
     if database and "--tracking-uri" not in arguments and not (storage / DATABASE).exists():
@@ -84,8 +86,8 @@ def driver(
                 *("--set", "test_examples=10000", *arguments),
             ]
         ),
-        cwd=ROOT,
-        env={**environment, **ENVIRONMENT, **variables},
+        cwd=code,
+        env={**environment, **ENVIRONMENT, "PYTHONPATH": str(code), **variables},
         stdout=output,
         stderr=subprocess.STDOUT,
         text=True,

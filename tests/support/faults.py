@@ -1,6 +1,8 @@
 """What every cell of the fault matrix must show: the campaign ends as an undisturbed one, and nothing is left."""
 
+import os
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,9 @@ from tests.support.waiting import wait_for
 RECOVERY_S = "recovery_s"
 """Property of a test: seconds from a fault to the driver's end, or until the work went on; the test run lists them."""
 
+GONE_WITHIN_S = 15.0
+"""From a signal until a driver and all that it started are gone."""
+
 
 @contextmanager
 def driving(storage: Path, *arguments: str, **how: Any) -> "Iterator[subprocess.Popen[str]]":
@@ -29,6 +34,18 @@ def driving(storage: Path, *arguments: str, **how: Any) -> "Iterator[subprocess.
         yield process
     finally:
         end(process)
+
+
+def end_by(process: "subprocess.Popen[str]", number: int) -> float:
+    """Send a driver a signal, check that it and all that it started are gone in time; return the seconds it took."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    began = time.monotonic()
+    os.kill(process.pid, number)
+    assert process.wait(60) == 1
+    left = GONE_WITHIN_S - (time.monotonic() - began)
+    assert left > 0, f"it ended {-left:.1f} s too late"
+    assert not psutil.wait_procs(children, timeout=left)[1], "nothing of its Ray is left"
+    return time.monotonic() - began
 
 
 def last_line(storage: Path) -> str:
@@ -52,12 +69,16 @@ def assert_as_undisturbed(storage: Path, count: int, variants: tuple[str, ...] =
         for event in trial_of(storage, variant).events():
             if event.get("kind") == "metrics":  # a job that is killed before its checkpoint does a step again
                 assert numbers.setdefault(event["step"], event["values"]) == event["values"], variant
-    uri = f"sqlite:///{storage / 'mlflow.db'}"
-    recorded = mlflow_records.runs(uri, NAME)
+    assert_recorded_once(f"sqlite:///{storage / 'mlflow.db'}", NAME, len(variants))
+
+
+def assert_recorded_once(uri: str, campaign: str, trials: int) -> None:
+    """Check that each trial of a campaign has one ended run in MLflow, and the phase another, each point once."""
+    recorded = mlflow_records.runs(uri, campaign)
     for run in recorded:
         places = Counter((name, step) for name, step, _ in mlflow_records.points(uri, run.info.run_id).elements())
         assert all(count == 1 for count in places.values()), "no step is recorded twice"
-    assert len(recorded) == len(variants) + 1, "a run for each trial and one for the phase"
+    assert len(recorded) == trials + 1, "a run for each trial and one for the phase"
     assert {run.info.status for run in recorded} == {"FINISHED"}
 
 
