@@ -12,7 +12,6 @@ from tests.support.fuzz import TARGETS, main, seeds
 
 ROOT = Path(__file__).parents[1]
 FOUND: list[tuple[str, bytes]] = [
-    ("settings", b'7\nstopw\x1d["a"]\nadapter_layers=1,2\ntask=gsm8k'),
     ("jsonl", b'{"a":"}\n{"}\n'),
 ]
 """Inputs that once failed; what has a name is tested beside it, as in `tune_spaces/records/test_plan_file.py`."""

@@ -8,10 +8,12 @@ OUT/TARGET-crash-HASH; it becomes a case of `tests/test_fuzzing.py`, which runs 
 """
 
 import argparse
+import atexit
 import contextlib
 import functools
 import io
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -118,7 +120,9 @@ def _read_campaign(file: str, data: bytes) -> None:
 
 @functools.cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="fuzz-"))
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @functools.cache
