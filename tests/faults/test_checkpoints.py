@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,10 @@ def test_a_checkpoint_that_does_not_fit_is_the_last_line_and_a_resume_goes_on(
         zeros.unlink()
         with running(storage, *others, address=ray_head.address, log=log) as process:
             assert process.wait(300) == 0, log.read_text()
-        assert_as_undisturbed(numbers(storage, uri=uri, log=log), undisturbed)
+        found = numbers(storage, uri=uri, log=log)
+        assert found.ending.startswith("gate:passed:")
+        # Its last lines name another MLflow store, since MLflow's database is not on the small disk.
+        assert_as_undisturbed(replace(found, ending=undisturbed.ending), undisturbed)
 
 
 def test_a_killed_driver_and_a_torn_checkpoint_change_no_number(
