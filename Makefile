@@ -57,9 +57,9 @@ test: setup
 fast: setup
 	$(RUN) -m pytest -n $(JOBS) -m "not slow" $(ARGS)
 
-# Tests with the mark long take minutes and run here alone: cells of the matrix, and three of the integration tests.
+# Tests with the mark long take minutes and run here alone: cells of the matrix, and some of the integration tests.
 faults: setup
-	FAULTS=all $(RUN) -m pytest -n $(JOBS) tests/faults tests/integration/test_slurm.py \
+	FAULTS=all $(RUN) -m pytest -n $(JOBS) tests/faults tests/integration/test_resident.py tests/integration/test_slurm.py \
 	    tests/integration/test_storage_paths.py tests/integration/test_two_campaigns.py $(ARGS)
 
 # A test that passes only after or before another one shows itself here; a failure is repeated with the same SEED.

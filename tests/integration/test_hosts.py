@@ -18,6 +18,8 @@ import pytest
 
 from bridge_common import files
 from tests.support.campaigns import PLACED, driver_log, journal, prepare
+from tests.support.cheap_jobs import checksum
+from tests.support.faults import assert_recorded_once
 from tests.support.hosts import Hosts, ablating, hosts, no_hosts
 from tests.support.waiting import wait_for
 
@@ -72,6 +74,8 @@ def assert_all_ran_once(storage: Path, repeated: int) -> None:
     steps = Counter((row["variant"], row["seed"], row["step"]) for row in rows(storage, "step"))
     assert len(steps) == 12 * STEPS
     assert steps.total() <= 12 * STEPS + repeated
+    results = [files.read_json(path) for path in (storage / "ablate-tiny" / "trials").glob("*/result.json")]
+    assert [result["metrics"]["checksum"] for result in results] == [checksum(STEPS)] * 12, "as if undisturbed"
 
 
 def test_a_lost_host_loses_nothing_and_a_new_one_is_used(storage: Path, network: Hosts) -> None:
@@ -92,6 +96,7 @@ def test_a_lost_host_loses_nothing_and_a_new_one_is_used(storage: Path, network:
         ended = time.time()
     assert float(network.run(0, FREE)) - ended < 10, "all GPUs are free"
     assert_all_ran_once(storage, repeated=1)
+    assert_recorded_once(f"sqlite:///{storage / 'mlflow.db'}", "ablate-tiny", 12)
     kinds = Counter(files.read_json(path)["gpu"] for path in (storage / "ablate-tiny" / "trials").glob("*/result.json"))
     # A host's first trial ends where it began: with the only A100 lost, all ended on others.
     assert kinds.keys() == ({"H100"} if lost == ids[3] else {"H100", "A100"})

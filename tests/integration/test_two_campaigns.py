@@ -12,6 +12,8 @@ import ray
 
 from bridge_common import files
 from tests.support.campaigns import PLACED, TRAINED, driver, driver_log, end, events, journal, prepare
+from tests.support.cheap_jobs import checksum
+from tests.support.faults import assert_recorded_once
 from tests.support.ray_clusters import connected, free
 from tests.support.waiting import wait_for
 from tune_spaces.ray_tune.trainable import START_TIMEOUT
@@ -118,7 +120,10 @@ def test_a_campaign_of_large_jobs_waits_for_the_small_ones_of_another_and_then_r
 
 
 def test_two_campaigns_in_one_storage_run_what_both_need_once(tmp_path: Path, ray_head: Any) -> None:
-    """The second waits for the first's results, and takes over what the first leaves when it is killed."""
+    """The second waits for the first's results, and takes over what the first leaves when it is killed.
+
+    A resume of the first then takes the second's results: both end with the numbers of undisturbed campaigns.
+    """
     prepare(tmp_path, dict.fromkeys(VARIANTS, 0.6), steps=3, pause=1.0, hold=True)
     options = (*FACTORIAL, "--parallel=1", "--name")
     first = driver(tmp_path, *options, "first", phase="ablate", address=ray_head.address)
@@ -138,6 +143,17 @@ def test_two_campaigns_in_one_storage_run_what_both_need_once(tmp_path: Path, ra
     starts = events(tmp_path, "start")
     assert sorted(set(starts)) == sorted(VARIANTS)
     assert len(starts) <= len(VARIANTS) + 1, "only the trial whose driver was killed started again"
+    again = driver(tmp_path, *options, "first", phase="ablate", address=ray_head.address)
+    try:
+        assert again.wait(120) == 0, driver_log(tmp_path)
+    finally:
+        end(again)
+    assert events(tmp_path, "start") == starts, "nothing is run again"
+    for name in ("first", "second"):
+        results = [files.read_json(path) for path in (tmp_path / name / "trials").glob("*/result.json")]
+        assert {result["variant"] for result in results} == set(VARIANTS)
+        assert {result["metrics"]["checksum"] for result in results} == {checksum(3)}
+        assert_recorded_once(f"sqlite:///{tmp_path / 'mlflow.db'}", name, len(VARIANTS))
 
 
 def test_what_a_killed_driver_announced_is_gone_with_it(ray_head: Any) -> None:

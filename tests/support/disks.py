@@ -9,10 +9,10 @@ import pytest
 
 
 @contextmanager
-def small_disk(place: Path) -> Iterator[Path]:
-    """Mount a disk of 8 MiB at a new folder and yield the folder; skip the test if nothing can be mounted."""
+def small_disk(place: Path, mebibytes: int = 8) -> Iterator[Path]:
+    """Mount a small disk at a new folder and yield the folder; skip the test if nothing can be mounted."""
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(place)]
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)
     if mounted.returncode:
         pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
