@@ -6,12 +6,13 @@ RUN := $(VENV)/bin/python
 export OMP_WAIT_POLICY ?= passive
 export RAY_USAGE_STATS_ENABLED ?= 0
 
-.PHONY: help setup phase1 real services test fast faults random gpu fuzz mutants audit docs check format clean
+.PHONY: help setup phase1 real services fuzzer test fast faults random gpu fuzz mutants audit docs check format clean
 
 help:
 	@echo "make phase1   phase 1 on the embedded default (sets up $(VENV) first)"
 	@echo "make test     all tests;  make fast: those without the mark slow"
 	@echo "make real     a real public model of 135M parameters, for the tests with the mark real"
+	@echo "make fuzzer   atheris, for the tests that follow coverage for some seconds"
 	@echo "make services Debian packages that some tests use: Chromium, Slurm, PostgreSQL, OpenSSH, iproute2, a C compiler (needs apt-get and root)"
 	@echo "make faults   the matrix of faults (docs/reliability.md), with the cells that the other targets leave out"
 	@echo "make random   the same as fast in an order drawn from SEED=1"
@@ -38,6 +39,10 @@ phase1: setup
 real: setup
 	$(RUN) -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev,real]"
 	$(RUN) -m tests.support.real_model
+
+# atheris for the tests that follow coverage for seconds; where the index has no wheel of it, they skip and say so.
+fuzzer: setup
+	-$(RUN) -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev,fuzz]"
 
 # Tests of a browser, a batch system, a database server, an SSH server and several hosts skip without them, and say so.
 SERVICES := chromium chromium-driver slurm-wlm munge postgresql openssh-client openssh-server iproute2 gcc libc6-dev
@@ -74,8 +79,7 @@ gpu: setup
 
 # What it finds becomes a case of tests/test_fuzzing.py (bytes) or tests/cluster/cli/test_wrong_requests.py (commands).
 FUZZ_SECONDS ?= 300
-fuzz: setup
-	$(RUN) -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS) -e ".[dev,fuzz]"
+fuzz: fuzzer
 	$(RUN) -m tests.support.fuzz --seconds $(FUZZ_SECONDS)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$${FUZZ_SEED:-$$RANDOM} $(RUN) -m pytest -n 0 \
 	    tests/cluster/cli/test_fuzzed_records.py -o timeout=0 $(ARGS)
