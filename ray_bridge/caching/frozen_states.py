@@ -22,6 +22,7 @@ from torch import Tensor
 from bridge_common.files import write_bytes
 from ray_bridge.config.fingerprint import digest
 from ray_bridge.distributed import Worker
+from ray_bridge.gpu.transfer import fetch
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.task import Example
@@ -37,7 +38,7 @@ training answers of about 105 tokens, 6 GiB, and the source's of their questions
 _OPEN_CHUNKS = 64
 """Chunks that stay mapped, or in memory without a folder."""
 _PENDING_WRITES = 4
-"""Chunks that may wait for the disk."""
+"""Chunks that may wait for their copy to the host and for the disk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,10 +125,10 @@ class FrozenStates(ABC):
             writes: deque[Future[None]] = deque()
             for number in worker.share(-(-len(self.examples) // CHUNK)):
                 chunk = mine[number] = self._describe(number)
-                if self._load(chunk) is None:  # the model goes on while the disk writes
-                    flat = self._compute(number)
+                if self._load(chunk) is None:  # the model goes on while states are copied and written
+                    states = fetch(self._compute(number))
                     if self._writes:
-                        writes.append(disk.submit(self._write, chunk, flat))
+                        writes.append(disk.submit(self._write, chunk, states))
                 if len(writes) > _PENDING_WRITES:
                     writes.popleft().result()
                 on_chunk()
@@ -157,10 +158,11 @@ class FrozenStates(ABC):
         chunk = self._describe(number)
         flat = self._load(chunk)
         if flat is None:
-            flat = self._compute(number)  # (tokens, d)
+            states = fetch(self._compute(number))
+            flat = states()  # (tokens, d)
             if self.folder is not None:
                 if self._writes:
-                    self._write(chunk, flat)
+                    self._write(chunk, states)
                 mapped = self._map(chunk)
                 flat = flat if mapped is None else mapped  # the system can evict a mapped file's memory
         self._chunks[number] = flat.split(chunk.lengths)
@@ -169,11 +171,11 @@ class FrozenStates(ABC):
         return self._chunks[number]
 
     def _compute(self, number: int) -> Tensor:
-        return self.compute(self._items(number)).to(self.lm.dtype).cpu()  # (tokens, d)
+        return self.compute(self._items(number)).to(self.lm.dtype).contiguous()  # (tokens, d)
 
-    def _write(self, chunk: "_Chunk", flat: Tensor) -> None:
+    def _write(self, chunk: "_Chunk", states: Callable[[], Tensor]) -> None:
         assert self.folder is not None
-        data = flat.contiguous().view(torch.uint8).numpy().data
+        data = states().view(torch.uint8).numpy().data
         write_bytes(self.folder / chunk.name, data, durable=False)
         self._delete_oldest()
 

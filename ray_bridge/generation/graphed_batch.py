@@ -124,7 +124,8 @@ class GraphedBatch:
             at: slice | Tensor = slice(first, end)
             if not isinstance(places, range):
                 at = torch.tensor(places[first:end], device=self.lm.device)  # (n,)
-            parts.append(self.cache.fill(at, batch))  # (n, d)
+            shortest = min(lengths[first:end]) if self.shape is None else None
+            parts.append(self.cache.fill(at, batch, shortest))  # (n, d)
             first = end
         return torch.cat(parts)  # (n, d)
 

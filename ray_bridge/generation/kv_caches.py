@@ -26,8 +26,18 @@ class KVCache(Protocol):
     pad: Literal["left", "right"]
     kernels: bool
 
-    def fill(self, places: slice | Tensor, batch: Batch) -> Tensor:
-        """Read n prompts into the rows of a slice, or of indices (n,); return their last hidden states (n, d)."""
+    def fill(self, places: slice | Tensor, batch: Batch, shortest: int | None = None) -> Tensor:
+        """Read prompts into some rows.
+
+        Args:
+            places: a slice of the rows, or indices (n,).
+            batch: n prompts.
+            shortest: length of the shortest: what only texts before its end read need not be computed. None computes
+                all positions alike, so that a row's states do not depend on the others' lengths.
+
+        Returns:
+            (n, d), the prompts' last hidden states.
+        """
 
     def step(self, embeds: Tensor) -> Tensor:
         """Read one token a row, (b, 1, d); return the last hidden states (b, d).
@@ -103,13 +113,15 @@ class FusedCache:
         if self.kernels:
             self.kernels = kernels.usable(lm.device, lm.dtype, body.heads, body.kv_heads, body.head_dim)
 
-    def fill(self, places: slice | Tensor, batch: Batch) -> Tensor:
-        """Read n prompts into the rows of a slice, or of indices (n,); return their last hidden states (n, d)."""
-        attend = _AttendAndStore(self, places, batch.mask.shape[1])
-        x = self.body(batch.embeds, batch.positions, attend, context=batch.context)  # (n, L, d)
+    def fill(self, places: slice | Tensor, batch: Batch, shortest: int | None = None) -> Tensor:
+        """Read prompts into some rows; see `KVCache.fill`."""
+        L = batch.mask.shape[1]
+        attend = _AttendAndStore(self, places, L)
+        read = None if shortest is None or batch.context is not None else L - shortest + 1
+        x = self.body(batch.embeds, batch.positions, attend, last=read, context=batch.context)  # (n, L or read, d)
         used = batch.mask.sum(-1)  # (n,)
         self.lengths[places] = used
-        last = x[torch.arange(len(x), device=x.device), used - 1]  # (n, d)
+        last = x[torch.arange(len(x), device=x.device), used - 1 - (L - x.shape[1])]  # (n, d)
         return self.body.finish(last)
 
     def step(self, embeds: Tensor) -> Tensor:
@@ -272,8 +284,9 @@ class TransformersCache:
         self.position = torch.zeros(rows, 1, dtype=torch.long, device=lm.device)  # (B, 1)
         self.at = torch.full((1,), self.length, device=lm.device)  # (1,)
 
-    def fill(self, places: slice | Tensor, batch: Batch) -> Tensor:
-        """Read n prompts into the rows of a slice, or of indices (n,); return their last hidden states (n, d)."""
+    def fill(self, places: slice | Tensor, batch: Batch, shortest: int | None = None) -> Tensor:
+        """Read prompts into some rows, all of whose positions are computed; see `KVCache.fill`."""
+        del shortest
         from transformers import DynamicCache
 
         count, L = batch.mask.shape

@@ -50,7 +50,7 @@ def _judge_steps(lm: FrozenLM, ids: Tensor) -> Verdict:
     prefix = common_prefix(lm, [row, row], soft=False)
     past = 0 if prefix is None else len(prefix)
     cache = open_cache(lm, 1, given - past, count - given, prefix, None)
-    states = [cache.fill(slice(1), assemble(lm, [row], None, pad=cache.pad, prefix=prefix))]
+    states = [cache.fill(slice(1), assemble(lm, [row], None, pad=cache.pad, prefix=prefix), given - past)]
     states += [cache.step(lm.embed(ids[:, at])[:, None]) for at in range(given, count)]
     stepped = torch.cat(states)  # (T - given + 1, d)
     lm.forget_prefixes()

@@ -1,10 +1,11 @@
-"""Copies from host to GPU that the host does not wait for.
+"""Copies between host and GPU that the host does not wait for.
 
 A copy from pageable memory waits until the device has done all earlier work; a copy from pinned memory takes its place
 in the stream and the host goes on. A training step makes a dozen small copies, each of which would otherwise stall it.
 """
 
 import math
+from collections.abc import Callable
 from itertools import accumulate
 
 import torch
@@ -19,6 +20,26 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def fetch(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begin to copy a tensor of any shape to the host, in the stream's order.
+
+    Returns:
+        A function that waits for the copy, in any thread, and returns it.
+    """
+    if tensor.device.type != "cuda":
+        return lambda: tensor
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+
+    def wait() -> Tensor:
+        copied.synchronize()
+        return host
+
+    return wait
 
 
 class PackedTransfer:

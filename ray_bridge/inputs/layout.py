@@ -65,12 +65,14 @@ class AnswerPositions:
         at: (N,), index in the row, one before the token's own.
         tokens: (N,), the token that is predicted.
         ids: the tokens of each row on the host, which can be compared without waiting for a device.
+        first: the least of `at`, on the host; 0 without answers.
     """
 
     rows: Tensor
     at: Tensor
     tokens: Tensor
     ids: Sequence[tuple[int, ...]]
+    first: int
 
 
 def common_prefix(lm: FrozenLM, rows: Sequence[Row], *, soft: bool) -> Prefix | None:
@@ -145,6 +147,7 @@ def assemble(
         at=send(at - 1, lm.device),
         tokens=send(labels[answer_rows, at], lm.device),
         ids=[tuple(row.answer) for row in rows],
+        first=int(at.min()) - 1 if len(at) else 0,
     )
     soft_starts = starts.tolist()
     ids, mask, labels, starts, answer_starts = (send(x, lm.device) for x in (ids, mask, labels, starts, answer_starts))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ray_bridge.gpu.transfer import send
 from ray_bridge.inputs.encoding import Encoded
 from ray_bridge.inputs.layout import common_prefix
 from ray_bridge.inputs.rows import Row
@@ -50,12 +51,13 @@ def read_source(source: FrozenLM, items: Sequence[Encoded], layer: int) -> Sourc
     for i, item in enumerate(items):
         ids[i, : len(item.source_ids) - past] = torch.tensor(item.source_ids[past:])
         mask[i, : len(item.source_ids) - past] = 1
-    hidden = source.capture(ids.to(source.device), mask.to(source.device), layer, prefix=prefix)  # (B, L, d_s)
+    ids, mask = send(ids, source.device), send(mask, source.device)
+    hidden = source.capture(ids, mask, layer, prefix=prefix)  # (B, L, d_s)
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
     S = max(end - begin for begin, end in (item.question_span for item in items))
     states = hidden.new_zeros(len(items), S, hidden.shape[-1])  # (B, S, d_s)
-    inside = torch.zeros(len(items), S, dtype=torch.long, device=hidden.device)  # (B, S)
+    inside = torch.zeros(len(items), S, dtype=torch.long)  # (B, S)
     for i, (begin, end) in enumerate(item.question_span for item in items):
         states[i, : end - begin] = hidden[i, begin - past : end - past]
         inside[i, : end - begin] = 1
-    return SourceBatch(states=states, mask=inside, items=items)
+    return SourceBatch(states=states, mask=send(inside, hidden.device), items=items)

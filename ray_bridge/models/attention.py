@@ -112,6 +112,9 @@ def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float
 class AttendAfterPrefix:
     """Attention of fused layers: causal over each row's own tokens, and over a prefix that all rows share.
 
+    Queries are those of all of a row's own tokens, or of the last ones where no gradient of a prefix's kernel is lost:
+    in half precision that kernel gives none to keys before the first query.
+
     Args:
         prefix: states of the prefix, or None.
         real: (B, T), 1 on real tokens, or None if all pads are on the right, where causality alone hides them.
@@ -121,14 +124,14 @@ class AttendAfterPrefix:
 
     def __init__(self, prefix: Prefix | None, real: Tensor | None, scale: float, windows: Sequence[int | None]) -> None:
         self.prefix, self.real, self.scale, self.windows = prefix, real, scale, windows
-        self.masks: dict[tuple[int, int | None], Tensor] = {}
+        self.masks: dict[tuple[int, int, int | None], Tensor] = {}
 
     def prefix_states(self, layer: int) -> tuple[Tensor, Tensor] | None:
         """Return keys and values of the prefix that the layer sees, (H, h_kv, D) each, or None without a prefix."""
         return None if self.prefix is None else self.prefix.by_position(layer, self.windows[layer])
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend, q (B, T, h, D), k and v (B, H + T, h_kv, D) -> (B, T, h, D)."""
+        """Attend, q (B, T, h, D), the last T of the positions of k and v, (B, L, h_kv, D) -> (B, T, h, D)."""
         window = self.windows[layer]
         if window is not None and window >= k.shape[1]:
             window = None  # the layer sees all that there is
@@ -138,8 +141,8 @@ class AttendAfterPrefix:
             geometry = (q.device, q.dtype, q.shape[2], k.shape[2], q.shape[3])
             if prefix_attention.usable(*geometry):
                 return prefix_attention.attend_after_prefix(q, k, v, self.scale)  # (B, T, h, D)
-        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, h, T, D), (B, h_kv, H + T, D) twice
-        if causal_only and self.prefix is None:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, h, T, D), (B, h_kv, L, D) twice
+        if causal_only and q.shape[2] == k.shape[2]:
             return causal_attention(q, k, v, self.scale)  # (B, T, h, D)
         T, L, groups = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
         if causal_only and half:
@@ -150,9 +153,9 @@ class AttendAfterPrefix:
             mask = causal_lower_right(T, L)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.scale, enable_gqa=groups > 1)
             return y.transpose(1, 2)  # (B, T, h, D)
-        if (L, window) not in self.masks:
-            self.masks[L, window] = group_mask(T, L, groups, self.real, q, window)
-        return masked_attention(q, k, v, self.masks[L, window], self.scale)  # (B, T, h, D)
+        if (T, L, window) not in self.masks:
+            self.masks[T, L, window] = group_mask(T, L, groups, self.real, q, window)
+        return masked_attention(q, k, v, self.masks[T, L, window], self.scale)  # (B, T, h, D)
 
 
 def capped_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, cap: float) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bridge_common.errors import UserError
 from bridge_common.hub_connection import cache_unless_hub_answers
@@ -268,6 +269,7 @@ class FrozenLM:
         context: SoftContext | None = None,
         right_padded: bool | None = None,
         recompute: bool = False,
+        last: int | None = None,
     ) -> Tensor:
         """Return the last hidden states, before the head.
 
@@ -279,6 +281,8 @@ class FrozenLM:
             context: what adapters read, one set of soft tokens for each row; None applies no adapters.
             right_padded: whether all pads are on the right; None finds out from the mask, which waits for the device.
             recompute: keep each layer's input only and run it again in the backward pass.
+            last: how many positions at the end of L have states that are read. Those before may be zero then: fused
+                layers do not compute them in the last layer, unless there is a prefix or a context.
 
         Returns:
             (B, L, d).
@@ -287,7 +291,10 @@ class FrozenLM:
             # Pads on the right come after every real token, so causality alone hides them.
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
             attend = AttendAfterPrefix(prefix, None if right_padded else mask, self.body.scale, self.body.windows)
-            return self.body.finish(self.body(embeds, positions, attend, recompute=recompute, context=context))
+            if prefix is not None or context is not None or not right_padded:
+                last = None
+            states = self.body(embeds, positions, attend, last=last, recompute=recompute, context=context)
+            return F.pad(self.body.finish(states), (0, 0, embeds.shape[1] - states.shape[1], 0))  # (B, L, d)
         length = embeds.shape[1]
         embeds, mask, positions = pad_rows(embeds, mask, positions, 0 if prefix is None else len(prefix))
         inputs: dict[str, Any] = {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions}

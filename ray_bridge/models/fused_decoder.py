@@ -28,7 +28,7 @@ class Attend(Protocol):
         """Return keys and values that come before every row's own, (H, h_kv, D) each, or None."""
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attend, q (B, T, h, D), k and v (B, H + T, h_kv, D), all rotated -> (B, T, h, D)."""
+        """Attend, q (B, T, h, D), the last T of k's and v's positions (B, L, h_kv, D), all rotated -> (B, T, h, D)."""
 
 
 class FusedBody:
@@ -74,6 +74,7 @@ class FusedBody:
         attend: Attend,
         *,
         stop: int | None = None,
+        last: int | None = None,
         recompute: bool = False,
         context: SoftContext | None = None,
     ) -> Tensor:
@@ -84,17 +85,20 @@ class FusedBody:
             positions: (B, T).
             attend: the layers' attention.
             stop: number of layers to run; None runs all.
+            last: how many positions at the end the last layer computes, with the keys and values of all; None for all.
+                Layers that are run again in the backward pass compute all.
             recompute: keep each layer's input only, and run it again in the backward pass (Chen et al. 2016).
             context: its adapters change the layers' outputs, under the caller's autocast.
 
         Returns:
-            (B, T, d) before the final norm.
+            (B, T, d) before the final norm; (B, last, d) if only these are computed.
         """
         autocast = torch.is_autocast_enabled(x.device.type)
         y: Tensor | None = None  # (B, T, d), what is still to be added to x: the next norm's kernel does it
         with torch.autocast(x.device.type, enabled=False):
             angles = self.angles(x, positions)  # (B, T, D) twice each
-            for i, layer in enumerate(self.layers[:stop]):
+            layers = self.layers[:stop]
+            for i, layer in enumerate(layers):
                 own = angles[layer.rotary]
                 if recompute and torch.is_grad_enabled() and self.shards is not None:
                     x = run_again(partial(self.whole_layer, i, layer, angles=own, attend=attend), x, self.shards)
@@ -103,7 +107,7 @@ class FusedBody:
                         self.whole_layer, i, layer, x, own, attend, use_reentrant=False, preserve_rng_state=False
                     )
                 else:
-                    x, y = self.layer(i, layer, x, y, own, attend)
+                    x, y = self.layer(i, layer, x, y, own, attend, last if layer is layers[-1] else None)
                 if context is not None:
                     x, y = x if y is None else x + y, None
                     with torch.autocast(x.device.type, enabled=autocast):
@@ -125,8 +129,12 @@ class FusedBody:
         y: Tensor | None,
         angles: tuple[Tensor, Tensor],
         attend: Attend,
+        last: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run one layer on x + y, (B, T, d) each, y None for nothing; return two tensors whose sum is its output."""
+        """Run one layer on x + y, (B, T, d) each, y None for nothing; return two tensors whose sum is its output.
+
+        With `last`, they are of so many positions at the end, (B, last, d), which see the keys of all.
+        """
         B, T, _ = x.shape
         kernels = self.uses_kernels(x)
         x, normed = self.add_norm(x, y, layer.norm, kernels=kernels)
@@ -134,8 +142,11 @@ class FusedBody:
         del normed  # without gradient its memory is free for what follows
         qkv = self.norm_heads(layer, qkv.view(B, T, -1, self.head_dim))  # (B, T, h + 2 h_kv, D)
         rotated = layer_kernels.rotate if kernels and self.whole_heads else rotate
-        y = attend(i, *rotated(qkv, *angles, attend.prefix_states(i), self.kv_heads))  # (B, T, h, D)
-        y = layer.out(y.reshape(B, T, -1))  # (B, T, d)
+        q, k, v = rotated(qkv, *angles, attend.prefix_states(i), self.kv_heads)
+        if last is not None and last < T:
+            q, x = q[:, -last:].contiguous(), x[:, -last:].contiguous()  # (B, last, h, D), (B, last, d)
+        y = attend(i, q, k, v)  # (B, T or last, h, D)
+        y = layer.out(y.flatten(2))  # (B, T or last, d)
         y = y if layer.after_attention is None else layer.after_attention(y)
         x, normed = self.add_norm(x, y, layer.mlp_norm, kernels=kernels)
         gate_up = F.linear(self.enter(normed), layer.gate_up, layer.gate_up_bias)  # (B, T, 2 m)

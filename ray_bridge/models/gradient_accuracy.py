@@ -1,8 +1,9 @@
 """Judge the gradients that fused layers give to their inputs: all that training sees of a frozen target.
 
-`FrozenLM.fuse` judges states. The backward pass has kernels of its own, and after a cached header it takes a path of
-its own. Both are judged by the rule of `accuracy`: token by token on text of the task and on random ids, against higher
-precision, beside the eager path's own error.
+`FrozenLM.fuse` judges states. The backward pass has kernels of its own, after a cached header it takes a path of its
+own, and so it does in the last layer, which computes only positions that are read. All are judged by the rule of
+`accuracy`: token by token on text of the task and on random ids, against higher precision, beside the eager path's own
+error.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from ray_bridge.noise import generator
 
 
 def judge_gradients(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
-    """Compare gradients of fused layers after a cached header with eager ones; return None if they are not fused.
+    """Compare gradients of fused layers, with and without a cached header, with eager ones; None if they are not fused.
 
     A model whose gradients are less accurate gives its fused layers up, with a warning.
 
@@ -35,28 +36,32 @@ def judge_gradients(lm: FrozenLM, texts: Sequence[str] = ()) -> Verdict | None:
 
 
 def _judge_text(lm: FrozenLM, ids: Tensor) -> Verdict:
-    """Judge the gradients on a text, (1, T), whose first half is the cached header."""
+    """Judge the gradients on a text, (1, T), whose first half is the cached header, then text like the other half."""
     prefix = lm.prefix(tuple(ids[0, : ids.shape[1] // 2].tolist()))
     past = 0 if prefix is None else len(prefix)
     with torch.no_grad():
         embeds = lm.embed(ids)  # (1, T, d)
     grad_states = torch.randn(embeds.shape, generator=generator("gradient probe")).to(embeds)  # (1, T, d)
     grad_states[:, :past] = 0
-    fast = _gradients(lm, embeds[:, past:], grad_states[:, past:], prefix)  # (T - past, d)
+    after = _gradients(lm, embeds[:, past:], grad_states[:, past:], prefix)  # (T - past, d)
+    whole = _gradients(lm, embeds, grad_states, last=ids.shape[1] - past)  # (T, d), the first half read as text
     fused, lm.body = lm.body, None
-    eager = _gradients(lm, embeds, grad_states)[past:]  # (T - past, d)
+    eager = _gradients(lm, embeds, grad_states)  # (T, d)
     lm.forget_prefixes()
-    precise = PreciseDecoder(lm.model, embeds, count_positions(torch.ones_like(ids))).gradients(grad_states)[past:]
+    precise = PreciseDecoder(lm.model, embeds, count_positions(torch.ones_like(ids))).gradients(grad_states)  # (T, d)
     lm.body = fused
-    return judge(precise, eager, fast, lm.dtype)
+    return worst([judge(precise[past:], eager[past:], after, lm.dtype), judge(precise, eager, whole, lm.dtype)])
 
 
-def _gradients(lm: FrozenLM, embeds: Tensor, grad_states: Tensor, prefix: Prefix | None = None) -> Tensor:
+def _gradients(
+    lm: FrozenLM, embeds: Tensor, grad_states: Tensor, prefix: Prefix | None = None, last: int | None = None
+) -> Tensor:
     leaf = embeds.clone().requires_grad_()
     mask = torch.ones(leaf.shape[:2], dtype=torch.long, device=leaf.device)  # (1, T)
     positions = count_positions(mask) + (0 if prefix is None else len(prefix))  # (1, T)
     with torch.enable_grad():
         # Of a probe that outruns a long window, the activations of all layers might not fit.
-        states = lm.hidden(leaf, mask, positions, prefix=prefix, recompute=leaf.shape[1] > TOKENS)  # (1, T, d)
+        again = leaf.shape[1] > TOKENS
+        states = lm.hidden(leaf, mask, positions, prefix=prefix, recompute=again, last=last)  # (1, T, d)
         (grad,) = torch.autograd.grad(states, leaf, grad_states)
     return grad[0]

@@ -43,11 +43,12 @@ def _states(step: StepContext) -> tuple[Tensor, Tensor]:
     """Return last hidden states of student and teacher at the compared positions, (N, d_t) each."""
     kept = step.teacher_answers
     if step.spec.kl_alignment and kept is not None:
-        answers = step.student.answers
-        _check_same(answers.ids, kept.ids)
-        return step.student_hidden[answers.rows, answers.at], kept.states
-    positions = aligned_positions(step) if step.spec.kl_alignment else misaligned_positions(step)
-    rows, student_at, teacher_at = positions  # (N,) each
+        _check_same(step.student.answers.ids, kept.ids)
+        return step.student_answers, kept.states
+    if step.spec.kl_alignment:
+        rows, _, teacher_at = aligned_positions(step)  # (N,) each
+        return step.student_answers, step.teacher_hidden[rows, teacher_at]
+    rows, student_at, teacher_at = misaligned_positions(step)  # (N,) each
     return step.student_hidden[rows, student_at], step.teacher_hidden[rows, teacher_at]
 
 

@@ -14,5 +14,5 @@ def answer_nll(step: StepContext) -> Term:
     def nll(hidden: Tensor, tokens: Tensor) -> Tensor:
         return F.cross_entropy(step.target.logits(hidden), tokens, reduction="sum")
 
-    hidden = step.student_hidden[answers.rows, answers.at]  # (N, d_t)
+    hidden = step.student_answers  # (N, d_t)
     return Term(total=sum_in_chunks(nll, hidden, answers.tokens), count=len(hidden))

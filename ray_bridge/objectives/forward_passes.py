@@ -21,6 +21,8 @@ from ray_bridge.models.frozen_lm import FrozenLM
 
 SMALLEST_BUCKET = 32
 """Lengths of the target's rows are rounded up to multiples of it; long ones to larger multiples."""
+FEWEST_ANSWERS = 512
+"""Least number of positions at a row's end whose states the target's last layer computes; larger ones double it."""
 SOURCE_BUCKET = 128
 """Lengths of the bridge's input are rounded up to multiples of it: pads cost little there, graphs much."""
 
@@ -29,6 +31,17 @@ def bucket_length(length: int) -> int:
     """Round a length up, with sixteen buckets per doubling: at most a sixteenth of a long row is pads."""
     step = max(SMALLEST_BUCKET, 1 << max(0, (length - 1).bit_length() - 5))
     return -(-length // step) * step
+
+
+def positions_read(length: int, first: int) -> int | None:
+    """Return how many positions at the end of a row have to be computed if those before `first` are not read.
+
+    They are few numbers, since a CUDA graph has to be captured for each; None if they are all.
+    """
+    count = FEWEST_ANSWERS
+    while count < length - first:
+        count *= 2
+    return count if count < length else None
 
 
 class ForwardPasses:
@@ -118,11 +131,30 @@ class ForwardPasses:
 
     def hidden(self, batch: Batch) -> Tensor:
         """Return the target's last hidden states of a right-padded batch, (B, L' >= L, d_t)."""
+        return self._hidden(batch, first=0)
+
+    def answer_states(self, batch: Batch) -> Tensor:
+        """Return the target's last hidden states before each answer token of a right-padded batch, (N, d_t)."""
+        answers = batch.answers
+        return self._hidden(batch, first=answers.first)[answers.rows, answers.at]
+
+    def _hidden(self, batch: Batch, first: int) -> Tensor:
+        """Return what `hidden` does, (B, L', d_t); states before position `first` may be zero."""
         target, prefix, context = self.target, batch.prefix, batch.context
 
+        def last(length: int) -> int | None:  # after a prefix all are computed, which are few
+            return None if prefix is not None else positions_read(length, first)
+
         def read(inputs: Sequence[Tensor], _parameters: Sequence[Tensor]) -> Tensor:
-            again = torch.is_grad_enabled() and self.recomputes(*inputs[1].shape)
-            return target.hidden(*inputs, prefix=prefix, context=context, right_padded=True, recompute=again)
+            rows, length = inputs[1].shape
+            return target.hidden(
+                *inputs,
+                prefix=prefix,
+                context=context,
+                right_padded=True,
+                recompute=torch.is_grad_enabled() and self.recomputes(rows, length),
+                last=last(length),
+            )
 
         inputs: tuple[Tensor, ...] = (batch.embeds, batch.mask, batch.positions)
         if not self.graphed or target.body is None or (prefix is not None and prefix.per_row):
@@ -132,7 +164,7 @@ class ForwardPasses:
         if context is not None:  # a graph would neither see other soft tokens nor reach adapters' weights
             return read(inputs, ())
         graphs = self.graphs["student" if torch.is_grad_enabled() else "teacher"]
-        return graphs(() if prefix is None else prefix.ids, read, inputs)
+        return graphs((() if prefix is None else prefix.ids, last(inputs[1].shape[1])), read, inputs)
 
     def _with_translator(self, name: str, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
         """Return `function(*inputs)`, which reads the translator's parameters."""

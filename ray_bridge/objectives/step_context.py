@@ -135,8 +135,16 @@ class StepContext:
 
     @cached_property
     def student_hidden(self) -> Tensor:
-        """Last hidden states of the student, (B, L, d_t), with gradient into Z."""
+        """Last hidden states of the student, (B, L, d_t), with gradient into Z: a pass besides that of its answers."""
         return self.passes.hidden(self.student)
+
+    @cached_property
+    def student_answers(self) -> Tensor:
+        """Last hidden states of the student before each answer token, (N, d_t), with gradient into Z."""
+        if not self.spec.kl_alignment:  # the misaligned KL reads other positions too
+            answers = self.student.answers
+            return self.student_hidden[answers.rows, answers.at]
+        return self.passes.answer_states(self.student)
 
     @cached_property
     def teacher(self) -> Batch:

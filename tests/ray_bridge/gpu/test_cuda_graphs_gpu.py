@@ -9,6 +9,7 @@ from ray_bridge.config.presets import tiny, tiny_run
 from ray_bridge.distributed import Worker
 from ray_bridge.gpu.cuda_graphs import GraphedCalls
 from ray_bridge.gpu.settings import configure_torch
+from ray_bridge.objectives import forward_passes
 from ray_bridge.training.session import LocalSession
 from ray_bridge.training.trainer import Trainer
 
@@ -51,11 +52,16 @@ def train(
 
 
 @pytest.mark.parametrize("position", ["first", "before_question"])
-def test_graphed_passes_train_as_eager_ones(tmp_path: Path, device: torch.device, position: str) -> None:
+def test_graphed_passes_train_as_eager_ones(
+    tmp_path: Path, device: torch.device, position: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     worker = Worker(device=device)
     eager, without = train(tmp_path / "eager", worker, position, graphed=False)
+    monkeypatch.setattr(forward_passes, "FEWEST_ANSWERS", 16)
     losses, job = train(tmp_path / "graphed", worker, position, graphed=True)
     assert losses == pytest.approx(eager, rel=1e-4)
+    read = {name[1] for name, *_ in job.passes.graphs["student"].graphs}  # type: ignore[misc, index]
+    assert (read - {None} != set()) == (position == "first"), "the last layer computes what is read alone"
     for name in ("soft", "student"):
         assert job.passes.graphs[name].graphs, name
         assert not without.passes.graphs[name].graphs

@@ -89,3 +89,19 @@ def test_fused_layers_and_the_header_stay_within_rounding(lm: FrozenLM, monkeypa
     tolerance = 1e-4 if lm.dtype == torch.float32 else 3e-2
     for logits in (fused, after_prefix):
         assert float((logits - eager).norm() / eager.norm()) < tolerance
+
+
+def test_the_last_layer_computes_what_is_read_with_the_same_gradients(lm: FrozenLM) -> None:
+    header = TASK.header(TASK.train()[:3])
+    rows = [answer_row(lm, header, TASK.prompt(e), "7", soft_after_header=False) for e in TASK.test()[:4]]
+    batch = assemble(lm, rows, None, pad="right")
+    read, results = batch.mask.shape[1] - batch.answers.first, []
+    assert read < batch.mask.shape[1] / 2
+    for last in (None, read):
+        embeds = batch.embeds.detach().clone().requires_grad_()
+        states = lm.hidden(embeds, batch.mask, batch.positions, right_padded=True, last=last)[batch.labels >= 0]
+        (gradient,) = torch.autograd.grad(lm.logits(states).logsumexp(-1).sum(), embeds)
+        results.append((states.detach().float(), gradient.float()))
+    tolerance = 1e-4 if lm.dtype == torch.float32 else 3e-2
+    for whole, part in zip(*results, strict=True):
+        assert float((part - whole).norm() / whole.norm()) < tolerance

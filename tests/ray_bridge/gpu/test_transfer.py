@@ -1,9 +1,11 @@
 """Tensors arrive on the device as they were filled, whatever shapes and dtypes share a copy."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
-from ray_bridge.gpu.transfer import PackedTransfer, send
+from ray_bridge.gpu.transfer import PackedTransfer, fetch, send
 
 DEVICES = [
     "cpu",
@@ -35,3 +37,14 @@ def _sized(layout: tuple[tuple[int, ...], torch.dtype]) -> tuple[torch.Size, tor
 def test_a_single_tensor_arrives(name: str) -> None:
     value = torch.randn(4, 3)
     assert torch.equal(send(value, torch.device(name)).cpu(), value)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_what_is_fetched_does_not_change_with_what_the_device_does_next(name: str) -> None:
+    value = torch.arange(1 << 20, dtype=torch.bfloat16)
+    tensor = value.to(name)
+    with ThreadPoolExecutor(1) as thread:
+        arrived = thread.submit(fetch(tensor))
+        if name == "cuda":
+            tensor += 1  # comes after the copy in the stream
+        assert torch.equal(arrived.result(), value)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ray_bridge.bridges.translator import TranslatorModule
 from ray_bridge.inputs.source_batch import read_source
+from ray_bridge.objectives import forward_passes
 from ray_bridge.objectives.flow_matching import flow
 from ray_bridge.objectives.forward_passes import ForwardPasses, bucket_length
 from ray_bridge.objectives.step_context import StepContext
@@ -118,9 +119,9 @@ def test_another_header_is_another_graph(folders: PairFolders) -> None:
     step = frame.step(frame.items(2))
     assert step.student.prefix is not None
     passes.hidden(step.student)
-    assert {key[0] for key in passes.graphs["student"]._calls} == {step.student.prefix.ids}  # type: ignore[index]
+    assert {key[0][0] for key in passes.graphs["student"]._calls} == {step.student.prefix.ids}  # type: ignore[index]
     passes.hidden(replace(step.student, prefix=None))
-    assert {key[0] for key in passes.graphs["student"]._calls} == {step.student.prefix.ids, ()}  # type: ignore[index]
+    assert {key[0][0] for key in passes.graphs["student"]._calls} == {step.student.prefix.ids, ()}  # type: ignore[index]
 
 
 def test_a_graphed_call_trains_the_translator(frame: Frame) -> None:
@@ -213,3 +214,16 @@ def test_a_step_evaluates_the_flow_with_the_soft_tokens_on_a_gpu(
     assert any(plain.dropped.tolist())  # type: ignore[union-attr]
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_another_number_of_positions_that_are_read_is_another_graph(
+    frame: Frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph's last layer computes as many as when it was captured: zeros for an answer that begins earlier."""
+    monkeypatch.setattr(forward_passes, "FEWEST_ANSWERS", 4)
+    passes = ForwardPasses(frame.translator, frame.pair.target, graphed=True)
+    batch = frame.step(frame.items(2)).student
+    length = bucket_length(batch.mask.shape[1])
+    for first in (length - 3, length - 4, length - 5):
+        passes.answer_states(replace(batch, answers=replace(batch.answers, first=first)))
+    assert [key[0][1] for key in passes.graphs["student"]._calls] == [4, 8]
