@@ -15,21 +15,23 @@ POLL = 2.0
 def reported(campaign: Campaign, out: Path) -> Iterator[None]:
     """Keep CODEX_REPORT.md, LOG.md and EXPERIMENTS_SUMMARY.md in `out` up to date while the body runs the campaign.
 
-    If a report cannot be written, a warning is printed: its numbers are on disk, and `report` writes it later.
+    If a report cannot be written, a warning is printed, once for each reason: its numbers are on disk, and `report`
+    writes it later.
     """
     reported_trials: set[str] = set()
+    warnings: set[str] = set()
 
     def update() -> None:
         done = {name for name in campaign.plan.trials if campaign.trial(name).status is not None}
         if done - reported_trials:
             reported_trials.update(done)
-            _write(campaign, out)
+            _write(campaign, out, warnings)
 
     try:
         with repeating(POLL, update, "reports"):
             yield
     finally:
-        _write(campaign, out)
+        _write(campaign, out, warnings)
 
 
 @contextmanager
@@ -49,10 +51,12 @@ def carded(campaign: Campaign) -> Iterator[None]:
             print(f"warning: no card of {campaign.name}: {error}; `card {campaign.name}` writes it")
 
 
-def _write(campaign: Campaign, out: Path) -> None:
+def _write(campaign: Campaign, out: Path, warnings: set[str]) -> None:
     from mlflow_utils.reports import markdown
 
     try:
         markdown.update(campaign.folder, out)
     except (OSError, UserError) as error:
-        print(f"warning: the reports in {out} were not updated: {error}")
+        if str(error) not in warnings:
+            print(f"warning: the reports in {out} were not updated: {error}")
+        warnings.add(str(error))
