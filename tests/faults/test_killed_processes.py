@@ -13,6 +13,7 @@ from tests.support.campaigns import NAME, driver_log
 from tests.support.command_line import call_here
 from tests.support.embedded_campaigns import (
     STEPS,
+    WHOLE,
     Numbers,
     assert_as_undisturbed,
     numbers,
@@ -20,6 +21,7 @@ from tests.support.embedded_campaigns import (
     starts,
     trained,
     wait_until_it_trains,
+    went_on_from,
 )
 from tests.support.faults import RECOVERY_S, assert_nothing_reserved, process_of, rays_process
 
@@ -46,4 +48,5 @@ def test_a_killed_process_of_a_job_changes_no_number(
     assert first < killed < again, "it was started again, once"
     record_property(RECOVERY_S, again - killed)
     assert call_here("status", "--storage", str(storage)).stdout.startswith(f"{NAME}: finished")
+    assert went_on_from(storage) >= WHOLE, "a start from the first step on would have the same numbers"
     assert_as_undisturbed(numbers(storage), undisturbed)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bridge_common import files
 from bridge_common.trial_folder import TrialFolder
 from tests.support import mlflow_records
 from tests.support.campaigns import NAME, driver_log
@@ -20,6 +21,8 @@ from tests.support.waiting import wait_for
 
 JOB = "ray_bridge:run_job"
 STEPS, CHECKPOINT_EVERY = 60, 6
+BEST = 9  # the step that validates best: later checkpoints must bring its weights along
+WHOLE = 12  # the first of them; it is complete before the next one is begun
 SIZES: dict[str, Any] = {
     "soft_tokens": 4,
     "hidden_size": 16,
@@ -29,9 +32,10 @@ SIZES: dict[str, Any] = {
     "validation_examples": 4,
     "test_examples": 8,
     "batch_size": 4,
+    "learning_rate": 0.01,
     "warmup_steps": 2,
     "steps": STEPS,
-    "eval_every": 30,
+    "eval_every": BEST,
     "checkpoint_every": CHECKPOINT_EVERY,
     "workers": 2,
     "cpus_per_worker": 1,
@@ -64,8 +68,15 @@ def starts(storage: Path) -> list[float]:
     return [event["time"] for event in trial.events() if "torch" in event.get("values", {})]
 
 
-def wait_until_it_trains(storage: Path, step: int = CHECKPOINT_EVERY + 1) -> None:
-    """Wait until a step beyond the first checkpoint is recorded."""
+def went_on_from(storage: Path) -> int:
+    """Return the step of the checkpoint from which the last start went on, 0 for none, by what it reported to Tune."""
+    began = int(starts(storage)[-1])  # Tune's times are whole seconds
+    results = (row for path in (storage / NAME / "tune").glob("*/*/result.json") for row in files.read_log(path))
+    return min(int(row["step"]) for row in results if "step" in row and row["timestamp"] >= began) - CHECKPOINT_EVERY
+
+
+def wait_until_it_trains(storage: Path, step: int = WHOLE + CHECKPOINT_EVERY + 1) -> None:
+    """Wait until a step is recorded before which the checkpoint of step `WHOLE` is complete."""
     wait_for(lambda: max(trained(storage), default=0) >= step, 240, "it trains")
 
 
@@ -77,7 +88,7 @@ class Numbers:
         result: metrics of `result.json`, and the step whose weights were chosen.
         samples: `samples.jsonl`.
         weights: the chosen weights.
-        recorded: the value of each metric and step of the event log, one however often it was computed.
+        recorded: the value of each metric and step of the event log, each there once however often it was computed.
         in_mlflow: each point (metric, step, value) of the trial's run, counted.
         runs: kinds and states of the campaign's runs in MLflow.
         ending: the last lines that the driver printed, from the gate's on, without spaces and line breaks.
@@ -106,9 +117,12 @@ def numbers(storage: Path, *, uri: str | None = None, log: Path | None = None) -
     for event in trial.events():
         for name, value in event["values"].items() if event["kind"] == "metrics" else ():
             if not TIMING.search(name):
-                assert recorded.setdefault((name, event["step"]), value) == value, f"{name} of a step done again"
+                assert (name, event["step"]) not in recorded, f"{name} of step {event['step']} is recorded twice"
+                recorded[name, event["step"]] = value
     run = mlflow_records.trials(uri, NAME)["full"]
     points = mlflow_records.points(uri, run.info.run_id)
+    missing = mlflow_records.logged_points(trial.path) - points
+    assert not missing, f"MLflow has not what the event log has: {missing}"
     printed = log.read_text() if log else driver_log(storage)
     ending = "".join(printed[printed.rindex("\ngate: ") :].split()).replace(str(storage), "STORAGE")
     return Numbers(
@@ -139,4 +153,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, mlflow_database: Path,
     storage = copy_database(mlflow_database, tmp_path_factory.mktemp("undisturbed"))
     with running(storage, address=ray_head.address) as process:
         assert process.wait(300) == 0, driver_log(storage)
-    return numbers(storage)
+    found = numbers(storage)
+    assert found.result["selected_step"] == BEST, "else nothing shows whether a resume keeps the best weights"
+    return found
