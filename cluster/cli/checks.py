@@ -134,16 +134,23 @@ class AddressOfNotices(TextType):
         return url
 
 
+PLAIN = frozenset({"hook", "hooks", "notify", "notices", "webhook", "webhooks"})
+"""Words of a path that are no secrets."""
+
+
 def secret_in(url: str) -> str | None:
-    """Return which part of an address may be a secret: user, password, query or a path like a token; None if none."""
+    """Return which part of an address may be a secret: user, password, query, or a path of other words than `PLAIN`.
+
+    Of a path nobody can tell: a word of few letters is the whole secret at some services, such as the topic at ntfy.sh.
+    """
     place = re.split("[?#]", url, maxsplit=1)[0]
     path = place.partition("://")[2].split("/")
     if "@" in place:
         return "a user or a password"
     if place != url:
         return "a query, where tokens stand"
-    if any(re.fullmatch(r"(?=.*\d)(?=.*[A-Za-z])[\w.~:%-]{16,}", part) for part in path[1:]):
-        return "a part that looks like a token"
+    if not {part for part in path[1:] if part} <= PLAIN:
+        return "a path that may be a secret"
     return None
 
 

@@ -23,7 +23,7 @@ def render(launch: Launch) -> str:
     """Return the cluster file as YAML.
 
     Raises:
-        UserError: if the site does not name a host for every node.
+        UserError: if the site does not name a host for every node, or a variable is a secret.
     """
     import yaml
 
@@ -41,9 +41,14 @@ def cluster(launch: Launch) -> dict[str, Any]:
     """Return the cluster file as plain values.
 
     Raises:
-        UserError: if the site does not name a host for every node.
+        UserError: if the site does not name a host for every node, or a variable is a secret.
     """
     site = launch.site
+    if launch.secrets:
+        raise UserError(
+            f"--env {launch.secrets[0]}: the file and its command lines would show it; leave it out, and set it on the "
+            "hosts, in ~/.bashrc, before `ray up`"
+        )
     if len(site.hosts) != launch.nodes:
         raise UserError(f"ray-up on {launch.nodes} nodes: name as many hosts, the head first, with --site hosts=A,B")
     mounts = {_project(launch): "."}

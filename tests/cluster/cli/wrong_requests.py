@@ -220,8 +220,8 @@ NAMES: list[tuple[list[str], str]] = [
     (["plan", LONG], "unknown phase"),
     (["space", "phase1", "--over", "soft_tokens=4,8"], "use it with sweep"),
     (["plan", "phase1", "--over", "soft_tokens=4,8"], "use it with sweep"),
-    (["phase1", "--notify", "http://host:99999/x"], "--notify http://host:99999/***: give"),
-    (["phase1", "--notify", "http://host:x/SECRET"], "--notify http://host:x/***: give"),
+    (["phase1", "--notify", "http://host:99999/hook"], "--notify http://host:99999/***: give"),
+    (["phase1", "--notify", "http://host:x/hook"], "--notify http://host:x/***: give"),
     *(
         ([*command, "--notify", f"https://{address}"], f"it has {what}, which Ray's dashboard would show with the")
         for command in (
@@ -231,7 +231,9 @@ NAMES: list[tuple[list[str], str]] = [
         for address, what in (
             ("user:SECRET@host:x/", "a user or a password"),
             ("host/x?token=SECRET", "a query, where tokens stand"),
-            ("host/services/T0/SECRET4SECRET4SECRET4", "a part that looks like a token"),
+            ("host/services/T0/SECRET4SECRET4SECRET4", "a path that may be a secret"),
+            ("ntfy.invalid/SECRET", "a path that may be a secret"),
+            ("host/hook/SECRET", "a path that may be a secret"),
         )
     ),
     (["phase1", "--storage", "{storage}", "--name", "demo"], "campaign demo was planned differently"),
