@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from bridge_common.errors import UserError
 from cluster.default_paths import STORAGE
@@ -73,6 +73,7 @@ def secrets_among(variables: Mapping[str, str]) -> list[str]:
 
 def _has_password(value: str) -> bool:
     try:
-        return urlsplit(value).password is not None
+        parts = urlsplit(value)
+        return parts.password is not None or (bool(parts.scheme) and "password" in parse_qs(parts.query))
     except ValueError:  # no URL
         return False

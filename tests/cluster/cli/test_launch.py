@@ -46,19 +46,19 @@ def test_out_writes_what_print_shows(tmp_path: Path) -> None:
     assert file.read_text() == launch(*options, "--print").stdout
 
 
-@pytest.mark.parametrize("variable", ["ABLATE_NOTIFY=https://hooks/SECRET", "HF_TOKEN=SECRET", "ABLATE_NOTIFY", "MY_URI"])
+@pytest.mark.parametrize(
+    "variable", ["ABLATE_NOTIFY=https://hooks/SECRET", "HF_TOKEN=SECRET", "ABLATE_NOTIFY", "MY_URI"]
+)
 @pytest.mark.parametrize(
     ("launcher", "instead"),
     [
-        ("kuberay", "kubectl create secret generic ablate-env --namespace default --from-literal={name}=\"${name}\"\n"),
+        ("kuberay", 'kubectl create secret generic ablate-env --namespace default --from-literal={name}="${name}"\n'),
         ("slurm", ': "${{{name}:?set it where sbatch is called}}"; export {name}\n'),
     ],
 )
 def test_no_file_holds_a_secret(launcher: str, instead: str, variable: str) -> None:
     known = {"ABLATE_NOTIFY": "http://SECRET", "MY_URI": "http://me:SECRET@host"}
-    done = call_here(
-        "launch", launcher, "phase1", "--env", "NOTE=x", "--env", variable, PATH="/nowhere", **known
-    )
+    done = call_here("launch", launcher, "phase1", "--env", "NOTE=x", "--env", variable, PATH="/nowhere", **known)
     assert done.returncode == 0, done.stderr
     assert "SECRET" not in done.stdout + done.stderr
     assert instead.format(name=variable.partition("=")[0]) in done.stdout

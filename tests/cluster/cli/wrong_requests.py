@@ -170,6 +170,12 @@ NAMES: list[tuple[list[str], str]] = [
     (["plan", "phase1", "--source", "{file}"], "file"),
     (["plan", "phase1", "--source", "{empty}"], "empty"),
     (["plan", "phase1", "--source", "a/b/c"], "a/b/c"),
+    *(
+        (["plan", "phase1", option, "https://user:SECRET@host/x"], "https://... is an address, no path: name a folder")
+        for option in ("--storage", "--data", "--reports")
+    ),
+    (["plan", "phase1", "--source", "https://user:SECRET@host/x"], "https://... is an address, no path"),
+    (["results", "--storage", "{storage}", "--out", "s3://bucket/SECRET"], "s3://... is an address, no path"),
     (["plan", "phase1", "--target", LONG], "--target"),
     (["plan", "phase1", "--target", ""], "--target"),
     (["plan", "phase1", "--target", "{missing}"], "missing"),
@@ -332,6 +338,18 @@ NUMBERS: list[tuple[list[str], str]] = [
     (["submit", "phase1", "--address", "http://127.0.0.1:9"], "127.0.0.1:9"),
     (["submit", "phase1", "--address", "http://user:SECRET@127.0.0.1:9"], "http://user:***@127.0.0.1:9"),
     (["jobs", "list", "--address", "http://user:SECRET@127.0.0.1:9"], "http://user:***@127.0.0.1:9"),
+    *(
+        (["jobs", "list", "--address", address], message)
+        for address, message in (
+            ("http://[::1", "http://[::1 is no address for jobs"),
+            ("http://127.0.0.1:9/?token=SECRET", "no Ray dashboard at http://127.0.0.1:9/?***"),
+            ("http://user:SECRET/x@127.0.0.1:9", "http://user:***@127.0.0.1:9 is no address for jobs"),
+        )
+    ),
+    *(
+        (["compare", "--storage", "{storage}", "--base", base], "'--base': give http://HOST:PORT")
+        for base in ("nobody", "javascript:alert(1)", "http://127.0.0.1:99999", "http://[::1", "http://")
+    ),
     (["submit", "phase9", "--address", "http://127.0.0.1:9"], "unknown phase"),
 ]
 
@@ -362,6 +380,18 @@ TRACKING: list[tuple[list[str], str]] = [
     ),
     (["status", "--storage", "{storage}", "--tracking-uri", "http://127.0.0.1:9"], "goes with --watch"),
     (["preflight", "--tracking-uri", ""], "--tracking-uri"),
+    *(
+        (["status", "--storage", "{storage}", "--watch", "--tracking-uri", uri], message)
+        for uri, message in (
+            ("http://127.0.0.1:9/?t=SECRET", "no MLflow server at http://127.0.0.1:9/?***"),
+            ("http://user:SECRET/x@127.0.0.1:9", "its host or its port is none"),
+            ("postgresql://user:SECRET/x@127.0.0.1", "no address: give postgresql://"),
+            ("http://127.0.0.1:9/SECRET\n", "the address has a control character"),
+        )
+    ),
+    (["phase1", "--tracking-uri", "http://127.0.0.1:9/?t=SECRET"], "it has a query"),
+    (["phase1", "--tracking-uri", "postgresql://127.0.0.1:9/x?user=a&password=SECRET"], "set PGPASSWORD instead"),
+    (["phase1", "--notify", "https://host/SECRET\n"], "the address has a control character"),
 ]
 
 DAMAGE: list[tuple[str, str, list[str], str]] = [
