@@ -248,6 +248,11 @@ NAMES: list[tuple[list[str], str]] = [
     (["launch", "slurm", "phase1", "--site", "partition=a b"], "partition='a b': use one word"),
     (["launch", "kuberay", "phase1", "--site", "namespace=A_B"], "namespace='A_B': use at most 47 lower-case letters"),
     (["launch", "ray-up", "phase1", "--site", "hosts=a", "--site", "gcs_port=12000"], "gcs_port='12000': ports 10002"),
+    *(
+        (["launch", launcher, "phase1", "--site", f"{field}=a\nb"], f"{field}='a\\nb': 'a\\nb' has a control character")
+        for launcher, field in (("kuberay", "image"), ("slurm", "project"), ("ray-up", "environment"))
+    ),
+    (["launch", "slurm", "phase1", "--site", "hours=99999999999"], "less than or equal to 1000000"),
     (["launch", "slurm", "phase1", "--name", "../up"], "campaign name"),
     (
         ["launch", "kuberay", "phase1", "--storage", "runs"],
@@ -330,6 +335,11 @@ NUMBERS: list[tuple[list[str], str]] = [
     (["launch", "slurm", "phase1", "--nodes", "9" * 20], "--nodes"),
     (["launch", "slurm", "phase1", "--gpus", "9" * 20], "--gpus"),
     (["serve", "{trial}", "--replicas", "9" * 20], "--replicas"),
+    (["serve", "{trial}", "--gpus", "9"], "--gpus 9: a replica would take 9 GPUs, and this machine has 0"),
+    (["serve", "{trial}", "--cpus", "9999"], "--cpus 9999: a replica would take 9999 CPU cores"),
+    (["serve", "{trial}", "--replicas", "9999"], "--cpus 1: 9999 replicas would take 9999 CPU cores"),
+    (["serve", "{trial}", "--source", "{missing}"], "--source: no checkpoint at"),
+    (["serve", "{trial}", "--target", "{empty}"], "holds no config.json"),
     (["translate", "{trial}", "x", "--plugin", "no such"], "plug-in 'no such'"),
     (["jobs", "stop"], "name one JOB"),
     (["jobs", "list", "--address", "nobody"], "nobody"),
