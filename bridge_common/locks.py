@@ -28,6 +28,34 @@ def file_lock(path: Path, timeout: float = -1) -> "BaseFileLock":
     return (FileLock if _has_locks(path.parent) else SoftFileLock)(path, timeout=timeout)
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock on a file, which may lie in a folder that takes no other file.
+
+    Args:
+        path: the lock's file; without it nobody holds the lock.
+    """
+    from filelock import SoftFileLock, Timeout
+
+    if not path.exists():
+        return False
+    if not _has_locks(path.parent):
+        soft = SoftFileLock(path)
+        try:
+            soft.acquire(timeout=0)
+        except Timeout:
+            return True
+        soft.release()
+        return False
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which waits for no writer if it is a pipe
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _has_locks(folder: Path) -> bool:
     """Return whether the folder's file system has locks; tried on the folder, where it changes nothing."""
     handle = os.open(folder, os.O_RDONLY)

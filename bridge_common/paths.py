@@ -24,6 +24,8 @@ def path_problem(path: str) -> str | None:
     """Return why a text cannot be a path; None if it can."""
     if problem := text_problem(path, LONGEST_PATH):
         return problem
+    if "://" in path:  # of which a folder with a colon in its name would be made
+        return f"{path.partition('://')[0]}://... is an address, no path"
     longest = max(path.split("/"), key=lambda part: len(part.encode()))
     return text_problem(longest) if longest else None
 

@@ -14,7 +14,9 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from bridge_common.files import append_jsonl, read_log, read_object, sha256, write_json, write_jsonl
+from bridge_common.trial_files import CAMPAIGN
 from bridge_common.user_files import special_kind
+from tune_spaces.records.campaign_folder import CampaignFolder
 
 PLAN, JOURNAL, PART, MANIFEST = ".plan.json", ".journal.jsonl", ".part", "manifest.json"
 
@@ -34,8 +36,9 @@ def archive(logs: Iterable[Path], into: Path, *, when: datetime | None = None) -
         The dated folder.
 
     Raises:
-        UserError: nothing to move, a log that does not exist or is a pipe, a socket or a device, or an archive inside
-            what it should archive. Nothing has been moved then. What a folder holds of these stays: see `not_moved`.
+        UserError: nothing to move, a log that does not exist, is a pipe, a socket or a device, or holds the working
+            folder or a campaign that runs, or an archive inside what it should archive. Nothing has been moved then.
+            What a folder holds of these stays: see `not_moved`.
     """
     from filelock import Timeout
 
@@ -80,11 +83,25 @@ def check(logs: Iterable[Path], into: Path) -> list[Path]:
             raise UserError(f"cannot archive {source}: it does not exist")
         if source == into or source in into.parents or into in source.parents:
             raise UserError(f"cannot archive {source}: it and the archive {into} lie inside each other")
+        if source == Path.cwd() or source in Path.cwd().parents:
+            raise UserError(
+                f"cannot archive {source}: it is the folder in which you work, or holds it; name what is in it"
+            )
+        if running := _running_in(source):
+            raise UserError(f"cannot archive {source}: campaign {running} in it runs; `stop` it, or wait for its end")
         if (kind := _unmovable(source)) is not None:
             raise UserError(f"cannot archive {source}: it is {kind}; name files or folders")
     if not sources and not _unfinished(into):
         raise UserError("nothing to archive: name the logs to move")
     return sources
+
+
+def _running_in(source: Path) -> str | None:
+    """Return the name of a campaign in a folder that a driver runs, which would write on; None if there is none."""
+    if source.is_symlink():
+        return None
+    folders = (CampaignFolder(file.parent) for file in source.rglob(CAMPAIGN))
+    return next((folder.name for folder in folders if folder.is_driven()), None)
 
 
 def _unfinished(into: Path) -> list[Path]:

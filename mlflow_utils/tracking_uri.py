@@ -27,8 +27,10 @@ def default_tracking_uri(storage: Path) -> str:
 
 
 def shown(uri: str) -> str:
-    """Return a URI as messages show it: without its user's password, on one line."""
+    """Return a URI as messages show it: without its user's password and its query, on one line."""
     scheme, mark, rest = uri.partition("://")
+    if mark and "?" in rest:
+        return f"{shown(uri.partition('?')[0])}?***"
     user, at, place = rest.rpartition("@")
     hidden = f"{user.partition(':')[0]}:***{at}" if ":" in user else f"{user}{at}"
     return " ".join(f"{scheme}{mark}{hidden}{place}".split())
@@ -85,11 +87,15 @@ def _health(uri: str) -> Request:
     Raises:
         ValueError: if the URI has no host, or a port that is none.
     """
-    parts = urlsplit(uri)
-    if not parts.hostname:
+    try:
+        parts = urlsplit(uri)
+        name, port = parts.hostname, parts.port
+    except ValueError:  # whose words repeat what may be a part of a password
+        raise ValueError("its host or its port is none") from None
+    if not name:
         raise ValueError("it names no host")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    place = host if parts.port is None else f"{host}:{parts.port}"
+    host = f"[{name}]" if ":" in name else name
+    place = host if port is None else f"{host}:{port}"
     request = Request(urlunsplit((parts.scheme, place, f"{parts.path.rstrip('/')}/health", "", "")))
     user, password = unquote(parts.username or ""), unquote(parts.password or "")
     if not user:
@@ -121,8 +127,8 @@ def _check_postgresql(uri: str, driver: str, timeout: float) -> None:
         raise UserError(f"PostgreSQL needs the package {package}: pip install {wanted}")
     try:
         host, port = urlsplit(uri).hostname, urlsplit(uri).port or 5432
-    except ValueError as error:
-        raise UserError(f"{shown(uri)} is no address ({error}): give postgresql://USER@HOST:PORT/DATABASE") from error
+    except ValueError:  # whose words repeat what may be a part of a password
+        raise UserError(f"{shown(uri)} is no address: give postgresql://USER@HOST:PORT/DATABASE") from None
     if host is not None:
         try:
             socket.create_connection((host, port), timeout).close()

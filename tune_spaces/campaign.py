@@ -108,6 +108,7 @@ class Campaign:
         folder = CampaignFolder(Path(storage).expanduser() / name)
         record, plan = folder.campaign(), folder.plan()
         if record is None or plan is None:
+            folder.require_begun()
             names = [other.name for other in CampaignFolder.all_in(Path(storage))]
             there = f"there are {', '.join(names)}" if names else "there is none yet"
             raise UserError(f"no campaign {name!r} in {storage}: {there}")
@@ -221,11 +222,13 @@ class Campaign:
         Raises:
             UserError: with what differs.
         """
+        self.records.require_begun()
         frozen = self.records.plan()
         if frozen is not None and (changed := differences(frozen, self.plan)):
+            started, planned = self.records.campaign_file, self.records.plan_file
             raise UserError(
                 f"campaign {self.name} was planned differently ({'; '.join(changed)}): give a new name, "
-                f"--name {self._free_name()}; its settings are in {self.records.campaign_file}"
+                f"--name {self._free_name()}; its settings are in {started if started.is_file() else planned}"
             )
         return frozen
 

@@ -112,9 +112,9 @@ def results(storage: Path, name: str | None, file_format: str, out: Path | None)
     table = campaign.results()
     if table.empty:
         raise UserError(f"campaign {campaign.name} has no trial yet: run it with resume")
-    if out is not None:
-        require_writable(out.parent, "--out")
-    path = export(table, out or campaign.folder / f"results.{file_format}", file_format)
+    path = out or campaign.folder / f"results.{file_format}"
+    require_writable(path.parent, "--out")
+    export(table, path, file_format)
     print(f"{len(table)} trials: {path}")
 
 

@@ -10,15 +10,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import click
 
 from bridge_common.errors import UserError, reason_of
-from bridge_common.paths import path_problem, text_problem
+from bridge_common.paths import path_problem, short, text_problem
 from bridge_common.user_files import special_kind
 from cluster.jobs.variables import NOTIFY
 
@@ -105,21 +105,40 @@ class TextType(click.ParamType):
         return str(value)
 
 
+def address_problem(uri: str) -> str | None:
+    """Return why a text cannot be an address, without its letters, which may be a secret; None if it can."""
+    problem = text_problem(uri, most=2000)
+    return problem and problem.replace(short(uri), "the address")
+
+
 def without_password(uri: str) -> str | None:
     """Return why an address cannot be recorded; None if it can."""
-    if problem := text_problem(uri, most=2000):
+    if problem := address_problem(uri):
         return problem
-    if ":" not in uri.partition("://")[2].rpartition("@")[0]:
+    place, _, query = uri.partition("?")
+    if uri.startswith("http") and query:
+        return "it has a query, which the campaign's records and command lines would show: leave it out"
+    if ":" not in place.partition("://")[2].rpartition("@")[0] and "password" not in parse_qs(query):
         return None
     instead = "PGPASSWORD" if uri.startswith("postgresql") else "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     return f"it has a password, which the campaign's records and command lines would show: set {instead} instead"
+
+
+def web_problem(url: str) -> str | None:
+    """Return why a text cannot be the address of a server's pages; None if it can."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is none, or an open bracket
+        usable = False
+    return address_problem(url) or (None if usable else "give http://HOST:PORT or https://HOST/PATH")
 
 
 class AddressOfNotices(TextType):
     """An address that notices are posted to, without a secret where a command line would show it."""
 
     def __init__(self) -> None:
-        super().__init__(partial(text_problem, most=2000))
+        super().__init__(address_problem)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the address."""
@@ -134,16 +153,23 @@ class AddressOfNotices(TextType):
         return url
 
 
+PLAIN = frozenset({"hook", "hooks", "notify", "notices", "webhook", "webhooks"})
+"""Words of a path that are no secrets."""
+
+
 def secret_in(url: str) -> str | None:
-    """Return which part of an address may be a secret: user, password, query or a path like a token; None if none."""
+    """Return which part of an address may be a secret: user, password, query, or a path of other words than `PLAIN`.
+
+    Of a path nobody can tell: a word of few letters is the whole secret at some services, such as the topic at ntfy.sh.
+    """
     place = re.split("[?#]", url, maxsplit=1)[0]
     path = place.partition("://")[2].split("/")
     if "@" in place:
         return "a user or a password"
     if place != url:
         return "a query, where tokens stand"
-    if any(re.fullmatch(r"(?=.*\d)(?=.*[A-Za-z])[\w.~:%-]{16,}", part) for part in path[1:]):
-        return "a part that looks like a token"
+    if not {part for part in path[1:] if part} <= PLAIN:
+        return "a path that may be a secret"
     return None
 
 
@@ -161,7 +187,8 @@ class NumberType(click.FloatRange):
 _COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 FOLDER, KNOWN_FOLDER = FolderType(), FolderType(exists=True)
 FILE, NEW_FILE = FileType(), FileType(written=True)
-TEXT, URI, MODEL = TextType(), TextType(partial(text_problem, most=2000)), TextType(path_problem)
+TEXT, URI, MODEL = TextType(), TextType(address_problem), TextType(path_problem)
+WEB = TextType(web_problem)
 RECORDED_URI = TextType(without_password)
 """An address that a campaign records and that a job's command line shows."""
 NOTICES = AddressOfNotices()

@@ -44,6 +44,7 @@ def launch(
     """
     from cluster.cli.request import make_specs, parse_phase
     from cluster.jobs.variables import named_variables
+    from cluster.launchers.kuberay import secret_note
     from cluster.launchers.launch import plan_launch
     from cluster.launchers.site import load_site
     from cluster.launchers.submit import render
@@ -71,6 +72,8 @@ def launch(
             raise UserError(f"--out {out}: {error.strerror}; give the path of a file in a folder that exists") from None
         print(out)
     if submitted:
+        if launcher == "kuberay" and (note := secret_note(wanted)):
+            click.echo(note, nl=False, err=True)
         print(submit_launch(launcher, wanted), end="")
     if shown or not (out or submitted):
         print(text, end="")

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from bridge_common.errors import UserError
-from cluster.cli.checks import FOLDER, KNOWN_FOLDER, PORT, TEXT, URI, require_writable
+from cluster.cli.checks import FOLDER, KNOWN_FOLDER, PORT, TEXT, URI, WEB, require_writable
 from cluster.cli.options import name_option, storage_option
 from cluster.default_paths import default_reports
 
@@ -25,24 +25,27 @@ def appendix(samples: tuple[str, ...], as_json: bool, out: Path | None, storage:
         return
     if as_json:
         raise UserError("--json goes with --samples NAME=FILE; of a campaign, appendix.json is written as JSON anyway")
-    if out is not None:
-        require_writable(out, "--out")
     from tune_spaces.appendix.from_campaign import campaign_appendix
     from tune_spaces.records.campaigns import choose
 
-    for path in campaign_appendix(storage.expanduser() / choose(storage, name), out).values():
+    folder = storage.expanduser() / choose(storage, name)
+    require_writable(out or folder, "--out")
+    for path in campaign_appendix(folder, out).values():
         print(path)
 
 
 @click.command()
 @click.argument("campaign", required=False)
+@click.option("--out", type=FOLDER, help="folder to write into  [default: the campaign's]")
 @storage_option
-def card(campaign: str | None, storage: Path) -> None:
+def card(campaign: str | None, out: Path | None, storage: Path) -> None:
     """Write card.html of a campaign: verdict, tables, plots and every answer in one page. By default the last one."""
     from tune_spaces.card.write import write_card
     from tune_spaces.records.campaigns import choose
 
-    print(write_card(storage.expanduser() / choose(storage, campaign)))
+    folder = storage.expanduser() / choose(storage, campaign)
+    require_writable(out or folder, "--out")
+    print(write_card(folder, out))
 
 
 @click.command()
@@ -96,7 +99,7 @@ def ui(
 @storage_option
 @name_option
 @click.option("--phase", help="compare the trials of this phase only  [default: those of all phases]")
-@click.option("--base", type=URI, metavar="URL", help="address of the MLflow server")
+@click.option("--base", type=WEB, metavar="URL", help="address of the MLflow server")
 def compare(storage: Path, name: str | None, phase: str | None, base: str | None) -> None:
     """Print the addresses of MLflow's pages that compare a campaign's trials: charts by settings, and side by side."""
     from cluster.monitoring.tracking import tracking_uri_of

@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Sequence
-from urllib.parse import urlsplit
+from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qs, urlsplit
 
 from bridge_common.errors import UserError
 from cluster.default_paths import STORAGE
@@ -17,6 +17,7 @@ PASSED_ON = (
 NOTIFY = "ABLATE_NOTIFY"
 """The address of `--notify`, if it is a secret itself: Ray shows command lines of drivers and jobs on its dashboard."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
 
 
 def named_variables(names: Sequence[str]) -> dict[str, str]:
@@ -61,8 +62,18 @@ def unsent_note(names: Sequence[str]) -> str | None:
     return f"note: ${NOTIFY} stays here, since Ray shows a job's variables: --env {NOTIFY} sends it all the same"
 
 
+def secrets_among(variables: Mapping[str, str]) -> list[str]:
+    """Return the names of variables that are secrets, by their names or as addresses with a password."""
+    return [
+        name
+        for name, value in variables.items()
+        if name == NOTIFY or _SECRET.search(name) is not None or _has_password(value)
+    ]
+
+
 def _has_password(value: str) -> bool:
     try:
-        return urlsplit(value).password is not None
+        parts = urlsplit(value)
+        return parts.password is not None or (bool(parts.scheme) and "password" in parse_qs(parts.query))
     except ValueError:  # no URL
         return False

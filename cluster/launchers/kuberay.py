@@ -13,6 +13,8 @@ from cluster.launchers.launch import Launch
 RAY_VERSION = "2.60.0"
 GCS_PORT = 6379
 MOUNT = "/mnt/ablate"
+SECRET = "ablate-env"
+"""Kubernetes' Secret of the variables of `--env` that are secrets; a RayJob is shown to all who may list it."""
 
 _HEADER = """\
 # {phase} on {nodes} x {gpus} GPUs. Start with: kubectl create -f FILE; follow with: kubectl logs -f job/{name}
@@ -33,7 +35,18 @@ def render(launch: Launch) -> str:
     header = _HEADER.format(
         phase=launch.phase, nodes=launch.nodes, gpus=launch.gpus, name=launch.name, claim=site.claim, image=site.image
     )
-    return header + yaml.safe_dump(rayjob(launch), sort_keys=False, width=120)
+    return header + secret_note(launch) + yaml.safe_dump(rayjob(launch), sort_keys=False, width=120)
+
+
+def secret_note(launch: Launch) -> str:
+    """Return the lines of the header that make the Secret; empty if the launch has no secrets."""
+    if not launch.secrets:
+        return ""
+    literals = " ".join(f'--from-literal={name}="${name}"' for name in launch.secrets)
+    return (
+        f"# Reads {', '.join(launch.secrets)} from the Secret {SECRET}, which this file does not hold. Make it first:\n"
+        f"# kubectl create secret generic {SECRET} --namespace {launch.site.namespace} {literals}\n"
+    )
 
 
 def rayjob(launch: Launch) -> dict[str, Any]:
@@ -43,7 +56,7 @@ def rayjob(launch: Launch) -> dict[str, Any]:
     site = launch.site
     storage = f"{MOUNT}/{site.storage.strip('/')}"
     _require_kept(launch.storage or storage)
-    runtime = {"env_vars": {"PYTHONUNBUFFERED": "1", **launch.variables}}
+    runtime = {"env_vars": {"PYTHONUNBUFFERED": "1", **launch.shown_variables}}
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
@@ -101,7 +114,10 @@ def _pod(name: str, launch: Launch, *, cpus: int, memory_gb: int, gpus: int) -> 
     container: dict[str, Any] = {
         "name": name,
         "image": site.image,
-        "env": [{"name": key, "value": value} for key, value in variables.items()],
+        "env": [
+            *({"name": key, "value": value} for key, value in variables.items()),
+            *({"name": key, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key}}} for key in launch.secrets),
+        ],
         "resources": {"limits": resources, "requests": dict(resources)},
         "volumeMounts": [{"name": "runs", "mountPath": MOUNT}, {"name": "shm", "mountPath": "/dev/shm"}],
     }

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from bridge_common.errors import UserError
+from cluster.jobs.variables import secrets_among
 from cluster.launchers.site import Site
 from ray_bridge.config.run_spec import RunSpec
 
@@ -36,6 +37,17 @@ class Launch:
     site: Site
     variables: Mapping[str, str] = field(default_factory=dict)
     code: Mapping[str, Any] | None = None
+
+    @property
+    def secrets(self) -> list[str]:
+        """Names of those variables that are secrets, whose values no file of a scheduler may hold."""
+        return secrets_among(self.variables)
+
+    @property
+    def shown_variables(self) -> dict[str, str]:
+        """The variables that are no secrets."""
+        secret = self.secrets
+        return {name: value for name, value in self.variables.items() if name not in secret}
 
     @property
     def name(self) -> str:

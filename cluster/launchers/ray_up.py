@@ -23,7 +23,7 @@ def render(launch: Launch) -> str:
     """Return the cluster file as YAML.
 
     Raises:
-        UserError: if the site does not name a host for every node.
+        UserError: if the site does not name a host for every node, or a variable is a secret.
     """
     import yaml
 
@@ -41,9 +41,14 @@ def cluster(launch: Launch) -> dict[str, Any]:
     """Return the cluster file as plain values.
 
     Raises:
-        UserError: if the site does not name a host for every node.
+        UserError: if the site does not name a host for every node, or a variable is a secret.
     """
     site = launch.site
+    if launch.secrets:
+        raise UserError(
+            f"--env {launch.secrets[0]}: the file and its command lines would show it; leave it out, and set it on the "
+            "hosts, in ~/.bashrc, before `ray up`"
+        )
     if len(site.hosts) != launch.nodes:
         raise UserError(f"ray-up on {launch.nodes} nodes: name as many hosts, the head first, with --site hosts=A,B")
     mounts = {_project(launch): "."}
@@ -80,14 +85,20 @@ def _project(launch: Launch) -> str:
     return launch.site.project or "~/ray-bridge"
 
 
+def _quoted(folder: str) -> str:
+    """Return a folder as one word of a shell, which replaces a leading ~ as before."""
+    home, slash, rest = folder.partition("/")
+    return f"{home}/{shlex.quote(rest)}" if home == "~" and slash and rest else shlex.quote(folder)
+
+
 def _prefix(launch: Launch, more_variables: Mapping[str, str]) -> str:
     """Return what every command on a host begins with: folder, modules, environment, variables."""
     site = launch.site
-    commands = [f"cd {_project(launch)}"]
+    commands = [f"cd {_quoted(_project(launch))}"]
     if site.modules:
         commands.append(f"module load {shlex.join(site.modules)}")
     if site.environment:
-        commands.append(f". {site.environment}/bin/activate")
+        commands.append(f". {_quoted(site.environment)}/bin/activate")
     variables = {"RAY_AUTH_MODE": site.auth_mode, "RAY_USAGE_STATS_ENABLED": "0", **launch.variables, **more_variables}
     commands.append("export " + " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items()))
     return " && ".join(commands)

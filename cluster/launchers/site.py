@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from bridge_common.errors import UserError
+from bridge_common.paths import LONGEST_PATH, text_problem
 from bridge_common.user_files import read_text
 from bridge_common.version import VERSION
 from ray_bridge.config.validation import Frozen, build
@@ -15,7 +16,7 @@ from ray_bridge.config.validation import Frozen, build
 # Ray gives 10002 to 19999 to its worker processes; a head there can find its port taken.
 WORKER_PORTS = range(10002, 20000)
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 def _matching(pattern: str, words: str) -> AfterValidator:
@@ -27,7 +28,13 @@ def _matching(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Text = Annotated[str, Field(min_length=1)]
+def _on_one_line(text: str) -> str:
+    if problem := text_problem(text, LONGEST_PATH):
+        raise ValueError(problem)
+    return text
+
+
+Text = Annotated[str, AfterValidator(_on_one_line)]
 Word = Annotated[
     str, _matching(r"[A-Za-z0-9][A-Za-z0-9._-]*", "one word of letters, digits, dots, dashes, underscores")
 ]
@@ -39,7 +46,7 @@ DnsName = Annotated[
 class Site(Frozen):
     """Settings of a site. Everything that is not said here is left to the site's own defaults."""
 
-    modules: tuple[str, ...] = Field((), description="environment modules to load on every node")
+    modules: tuple[Text, ...] = Field((), description="environment modules to load on every node")
     project: Text | None = Field(None, description="the checkout on the cluster; where sbatch is called by default")
     environment: Text | None = Field(".venv", description="virtual environment in the checkout; none for none")
     storage: Text = Field("runs", description="folder of the campaigns, on a file system that all nodes mount")

@@ -63,4 +63,6 @@ def _environment(launch: Launch) -> list[str]:
         lines += [f"module load {shlex.join(site.modules)}", "set -u"]
     if site.environment:
         lines.append(f". {shlex.quote(site.environment + '/bin/activate')}")
-    return lines + [f"export {name}={shlex.quote(value)}" for name, value in launch.variables.items()]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in launch.shown_variables.items()]
+    # sbatch hands its environment on; Slurm shows a script to whoever may see the job, and so does its file.
+    return lines + [f': "${{{name}:?set it where sbatch is called}}"; export {name}' for name in launch.secrets]

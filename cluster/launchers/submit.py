@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bridge_common.errors import UserError
@@ -38,7 +38,7 @@ def submit(launcher: str, launch: Launch) -> str:
     """
     text = render(launcher, launch)
     if launcher == "slurm":
-        return _run(["sbatch"], text)
+        return _run(["sbatch"], text, {name: launch.variables[name] for name in launch.secrets})
     if launcher == "kuberay":
         return _run(["kubectl", "create", "-f", "-"], text)
     with tempfile.TemporaryDirectory() as folder:
@@ -48,11 +48,18 @@ def submit(launcher: str, launch: Launch) -> str:
         return started + _run(["ray", "exec", "--no-config-cache", str(file), ray_up.submit_command(launch)])
 
 
-def _run(command: Sequence[str], text: str | None = None) -> str:
+def _run(command: Sequence[str], text: str | None = None, variables: Mapping[str, str] | None = None) -> str:
     own = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"  # Ray's own is beside Python
     program = shutil.which(command[0], path=own) or command[0]
     try:
-        done = subprocess.run([program, *command[1:]], input=text, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [program, *command[1:]],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **(variables or {})},
+        )
     except FileNotFoundError as error:
         raise UserError(f"{command[0]} is not installed here: submit elsewhere the file that --out writes") from error
     if done.returncode:

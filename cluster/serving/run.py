@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import re
 import signal
 import threading
@@ -33,12 +34,15 @@ def run_server(settings: ServerSettings, echo: Callable[[str], None]) -> int:
     Raises:
         UserError: if the translator cannot be loaded, or Ray not be reached.
     """
-    settings.check()
-    folder_of(settings.place)  # what is no translator's folder is refused before Ray starts
     from tune_spaces.ray_tune.connect import cluster_address, connected
     from tune_spaces.ray_tune.nodes import require_ray_can_start
 
-    if cluster_address() is None:
+    settings.check()
+    here = cluster_address() is None
+    if here:
+        _check_here(settings)
+    folder_of(settings.place)  # what is no translator's folder is refused before Ray starts
+    if here:
         require_ray_can_start()
 
     ended = False
@@ -53,6 +57,46 @@ def run_server(settings: ServerSettings, echo: Callable[[str], None]) -> int:
     return 0
 
 
+def _check_here(settings: ServerSettings) -> None:
+    """Refuse models that are not on this machine, and replicas for which it has no room: Ray would wait for ever.
+
+    Raises:
+        UserError: with what is missing.
+    """
+    from ray_bridge.config.checkpoint_names import resolve
+    from tune_spaces.ray_tune.nodes import local_gpus
+
+    for option, model in (("--source", settings.source), ("--target", settings.target)):
+        try:
+            resolve(model or "embedded:source")
+        except UserError as error:
+            raise UserError(f"{option}: {error}") from error
+    replicas = 1 if settings.autoscaling else settings.replicas
+    wanted = {
+        "--cpus": ("CPU cores", settings.cpus, os.cpu_count() or 1),
+        "--gpus": ("GPUs", settings.gpus or 0, local_gpus()),
+    }
+    for option, (things, each, there) in wanted.items():
+        if replicas * each > there:
+            count = f"{replicas} replicas" if replicas > 1 else "a replica"
+            raise UserError(
+                f"{option} {each:g}: {count} would take {replicas * each:g} {things}, and this machine has {there}; "
+                "ask for less, or for a cluster set RAY_ADDRESS"
+            )
+
+
+def _room_note(settings: ServerSettings, gpus: float) -> str | None:
+    """Return a line if no node of the cluster is large enough for a replica; None if one is."""
+    import ray
+
+    wanted = {"CPU": settings.cpus, "GPU": gpus}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+        return None
+    room = " and ".join(f"{amount:g} {name}s" for name, amount in wanted.items() if amount)
+    return f"note: no node has {room}: waiting for one, as an autoscaling cluster makes it; Ctrl-C ends this"
+
+
 def _serve(settings: ServerSettings, echo: Callable[[str], None], silence: ExitStack) -> None:
     """Start Ray Serve, wait for a signal, and end it; `silence` is entered for the end."""
     from ray import serve
@@ -63,7 +107,7 @@ def _serve(settings: ServerSettings, echo: Callable[[str], None], silence: ExitS
     if _serve_runs():
         raise UserError("Ray Serve runs on this cluster already: end it by `serve shutdown`, or use another cluster")
     try:
-        _deploy(settings)
+        _deploy(settings, echo)
         echo(f"{settings.name} answers at {settings.url}, for OpenAI's clients at {settings.url}/v1; Ctrl-C ends it")
         threading.Event().wait()
     finally:
@@ -75,7 +119,7 @@ def _serve(settings: ServerSettings, echo: Callable[[str], None], silence: ExitS
             serve.shutdown()
 
 
-def _deploy(settings: ServerSettings) -> None:
+def _deploy(settings: ServerSettings, echo: Callable[[str], None]) -> None:
     import ray
     from ray import serve
 
@@ -83,6 +127,8 @@ def _deploy(settings: ServerSettings) -> None:
     from cluster.serving.deployment import application
 
     gpus = (1.0 if ray.cluster_resources().get("GPU") else 0.0) if settings.gpus is None else settings.gpus
+    if note := _room_note(settings, gpus):
+        echo(note)
     serve.start(
         proxy_location="HeadOnly",
         http_options={"host": settings.host, "port": settings.port},

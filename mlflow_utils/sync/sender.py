@@ -90,6 +90,11 @@ class Sender(threading.Thread):
                     last_attempt = last_attempt or self._draining.is_set()
             except Timeout:
                 reason = "another process is sending this campaign's records"
+            except OSError as error:  # as of a storage that is read-only here
+                reason = f"cannot write {error.filename}: {error.strerror}"
+                if last_attempt:
+                    self.reason = reason
+                    return
             self._report(reason)
             if last_attempt and reason is None:
                 return

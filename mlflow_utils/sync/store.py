@@ -178,11 +178,17 @@ class Store:
     def upload(self, run_id: str, path: Path, folder: str | None) -> None:
         """Upload a file, or the files of a folder, to `folder` of the run's artifacts, replacing existing ones.
 
-        Of a folder that is being written, hidden files are left out: they are about to get their final name.
+        Of a folder that is being written, hidden files are left out: they are about to get their final name. So are
+        links to what lies elsewhere, which whoever writes into the storage may have made.
         """
         files = [path]
         if path.is_dir():
-            files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+            inside = path.resolve()
+            files = [
+                file
+                for file in sorted(path.rglob("*"))
+                if file.is_file() and not file.name.startswith(".") and file.resolve().is_relative_to(inside)
+            ]
         with _sorted_errors():
             for file in files:
                 parts = [folder, *file.relative_to(path.parent).parent.parts]

@@ -76,8 +76,11 @@ class SyncedRun:
         """
         root = root.resolve()
         for name in names:
-            path = (root / name).resolve()
-            if not (path.exists() and path.is_relative_to(root)):
+            try:
+                path = (root / name).resolve()
+            except (RuntimeError, OSError):  # links that lead to one another
+                continue
+            if not ((path.is_file() or path.is_dir()) and path.is_relative_to(root)):  # a pipe would be read for ever
                 continue
             version = file_version(path)  # taken before the upload: a later change has to be sent again
             if self.sent.files.get(name) == version and not path.is_dir():

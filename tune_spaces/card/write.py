@@ -13,11 +13,12 @@ from tune_spaces.card.html import Html, escape, join, tag
 from tune_spaces.records.campaign_folder import CampaignFolder
 
 
-def write_card(campaign: Path, *, inline_limit: int = INLINE_LIMIT) -> Path:
+def write_card(campaign: Path, out: Path | None = None, *, inline_limit: int = INLINE_LIMIT) -> Path:
     """Write the card of a campaign from its folder alone, and return its path.
 
     Args:
         campaign: STORAGE/CAMPAIGN.
+        out: folder to write into; the campaign's by default.
         inline_limit: characters of compressed answers that the page may hold; the rest goes to files beside it.
 
     Raises:
@@ -34,8 +35,8 @@ def write_card(campaign: Path, *, inline_limit: int = INLINE_LIMIT) -> Path:
         problem = ""
     packed = None if analysed is None else pack_answers(analysed.appendix.trials, inline_limit)
     if packed is not None:
-        packed.write_files(folder.path)
-    path = folder.path / trial_files.CARD
+        packed.write_files(out or folder.path)
+    path = (out or folder.path) / trial_files.CARD
     write_text(path, _page(folder, analysed, packed, problem))
     return path
 

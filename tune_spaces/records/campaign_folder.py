@@ -15,12 +15,16 @@ from typing import Any
 from bridge_common import files, trial_files
 from bridge_common.errors import UserError, reason_of
 from bridge_common.heartbeat import is_stopped
+from bridge_common.locks import is_locked
 from bridge_common.trial_folder import TrialFolder
+from bridge_common.user_files import special_kind
 from ray_bridge import RunSpec, code_digest
 from tune_spaces.design.plan import PlannedTrial
 
 STOP, LOCK, DRIVER, EXPERIMENTS = "stop", ".lock", "driver.json", "tune"
 SWEEP_RESULTS, PROPOSALS = "sweep-results.jsonl", "proposals.jsonl"
+LOOK_S = 0.5
+"""How long a start waits for the lock, which `is_driven` of another command holds for a moment."""
 _COPY = "restore it from a copy, or start the campaign under another --name, which reuses finished trials"
 _AGAIN = "remove it: the campaign writes it again once it is started again"
 
@@ -129,6 +133,17 @@ class CampaignFolder:
         """Read `plan.json`, or return None if nothing was planned."""
         return _read(self.plan_file, _COPY)
 
+    def require_begun(self) -> None:
+        """Refuse a campaign that was started and of whose two records one is gone, or no file.
+
+        Raises:
+            UserError: with the record.
+        """
+        if os.path.lexists(self.campaign_file):
+            for path in (self.campaign_file, self.plan_file):
+                if not path.is_file():
+                    raise UserError(f"{path} is {special_kind(path) or 'missing'}: {_COPY}")
+
     def gate(self) -> dict[str, Any] | None:
         """Read `gate.json`: settings, status, branch and decisions; None if the campaign was never started."""
         return _read(self.path / trial_files.GATE, _AGAIN)
@@ -195,7 +210,7 @@ class CampaignFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = file_lock(self.path / LOCK)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=LOOK_S)
         except Timeout:
             raise UserError(
                 f"campaign {self.name} is being run by {self.driver()}: wait for it, or `stop` it"
@@ -211,19 +226,7 @@ class CampaignFolder:
 
     def is_driven(self) -> bool:
         """Return whether a process runs the campaign now."""
-        from filelock import Timeout
-
-        from bridge_common.locks import file_lock
-
-        if not (self.path / LOCK).exists():
-            return False
-        lock = file_lock(self.path / LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+        return is_locked(self.path / LOCK)
 
     def driver(self) -> str:
         """Return who runs the campaign, or ran it last, in words, and how to go on if it is stopped (SIGSTOP)."""

@@ -10,6 +10,7 @@ from tests.support.command_line import call_here, is_one_error_line
 
 SCHEDULER = """#!/usr/bin/env bash
 echo "$*" >"$0.arguments"
+echo "${HF_TOKEN-}" >"$0.token"
 cat >"$0.input"
 echo "Submitted batch job 4711"
 """
@@ -46,6 +47,36 @@ def test_out_writes_what_print_shows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "variable", ["ABLATE_NOTIFY=https://hooks/SECRET", "HF_TOKEN=SECRET", "ABLATE_NOTIFY", "MY_URI"]
+)
+@pytest.mark.parametrize(
+    ("launcher", "instead"),
+    [
+        ("kuberay", 'kubectl create secret generic ablate-env --namespace default --from-literal={name}="${name}"\n'),
+        ("slurm", ': "${{{name}:?set it where sbatch is called}}"; export {name}\n'),
+    ],
+)
+def test_no_file_holds_a_secret(launcher: str, instead: str, variable: str) -> None:
+    known = {"ABLATE_NOTIFY": "http://SECRET", "MY_URI": "http://me:SECRET@host"}
+    done = call_here("launch", launcher, "phase1", "--env", "NOTE=x", "--env", variable, PATH="/nowhere", **known)
+    assert done.returncode == 0, done.stderr
+    assert "SECRET" not in done.stdout + done.stderr
+    assert instead.format(name=variable.partition("=")[0]) in done.stdout
+
+
+def test_sbatch_gets_the_secret_in_its_environment(tools: Path) -> None:
+    submitted = launch("slurm", "phase1", "--env", "HF_TOKEN=planted", "--submit", tools=tools)
+    assert submitted.returncode == 0, submitted.stderr
+    assert (tools / "sbatch.token").read_text() == "planted\n"
+
+
+def test_a_submission_names_the_secret_that_its_pods_need(tools: Path) -> None:
+    submitted = launch("kuberay", "phase1", "--env", "HF_TOKEN=x", "--submit", tools=tools)
+    assert submitted.returncode == 0, submitted.stderr
+    assert "# kubectl create secret generic ablate-env --namespace default" in submitted.stderr
+
+
+@pytest.mark.parametrize(
     ("launcher", "command", "arguments"), [("slurm", "sbatch", ""), ("kuberay", "kubectl", "create -f -")]
 )
 def test_submit_hands_the_file_to_the_scheduler(tools: Path, launcher: str, command: str, arguments: str) -> None:
@@ -70,6 +101,7 @@ def test_submit_hands_the_file_to_the_scheduler(tools: Path, launcher: str, comm
         (["slurm", "phase1", "--out", "/nowhere/job.sh"], "--out /nowhere/job.sh: No such file or directory"),
         (["slurm", "phase1", "--env", "B C=2"], "--env B C=2: a variable's name has"),
         (["slurm", "phase1", "--preset", "paper", "--gpus", "0"], "leave --gpus out"),
+        (["ray-up", "phase1", "--site", "hosts=a", "--env", "ABLATE_NOTIFY=http://x"], "--env ABLATE_NOTIFY: the file"),
     ],
 )
 def test_mistakes_are_one_line(arguments: list[str], line: str) -> None:

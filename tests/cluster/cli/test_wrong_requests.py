@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -124,6 +125,36 @@ def test_a_damaged_file_is_named(
     done = call_here(*filled(arguments, {"storage": str(storage)}))
     assert is_one_error_line(done), done.stderr + done.stdout
     assert message in done.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "results", "report", "resume"])
+@pytest.mark.parametrize(
+    ("file", "made", "said"),
+    [
+        *((file, Path.mkdir, "a folder") for file in ("campaign.json", "plan.json")),
+        *((file, os.mkfifo, "a pipe") for file in ("campaign.json", "plan.json")),
+        ("plan.json", lambda path: None, "missing"),  # without campaign.json there is no campaign
+    ],
+)
+def test_a_record_that_is_gone_or_no_file_is_named(
+    file: str, command: str, made: Any, said: str, places: dict[str, str], tmp_path: Path
+) -> None:
+    storage = shutil.copytree(places["storage"], tmp_path / "storage")
+    path = storage / "demo" / file
+    path.unlink()
+    made(path)
+    done = call_here(command, "--storage", str(storage))
+    assert is_one_error_line(done), done.stderr + done.stdout
+    assert f"{path} is {said}: restore it from a copy" in done.stderr
+
+
+def test_a_campaign_whose_plan_is_gone_is_not_planned_anew(places: dict[str, str], tmp_path: Path) -> None:
+    storage = shutil.copytree(places["storage"], tmp_path / "storage")
+    (storage / "demo" / "plan.json").unlink()
+    done = call_here("plan", "phase1", "--name", "demo", "--storage", str(storage))
+    assert is_one_error_line(done), done.stderr + done.stdout
+    assert "plan.json is missing: restore it from a copy" in done.stderr
+    assert not (storage / "demo" / "plan.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,12 @@ NAMES: list[tuple[list[str], str]] = [
     (["plan", "phase1", "--source", "{file}"], "file"),
     (["plan", "phase1", "--source", "{empty}"], "empty"),
     (["plan", "phase1", "--source", "a/b/c"], "a/b/c"),
+    *(
+        (["plan", "phase1", option, "https://user:SECRET@host/x"], "https://... is an address, no path: name a folder")
+        for option in ("--storage", "--data", "--reports")
+    ),
+    (["plan", "phase1", "--source", "https://user:SECRET@host/x"], "https://... is an address, no path"),
+    (["results", "--storage", "{storage}", "--out", "s3://bucket/SECRET"], "s3://... is an address, no path"),
     (["plan", "phase1", "--target", LONG], "--target"),
     (["plan", "phase1", "--target", ""], "--target"),
     (["plan", "phase1", "--target", "{missing}"], "missing"),
@@ -220,8 +226,8 @@ NAMES: list[tuple[list[str], str]] = [
     (["plan", LONG], "unknown phase"),
     (["space", "phase1", "--over", "soft_tokens=4,8"], "use it with sweep"),
     (["plan", "phase1", "--over", "soft_tokens=4,8"], "use it with sweep"),
-    (["phase1", "--notify", "http://host:99999/x"], "--notify http://host:99999/***: give"),
-    (["phase1", "--notify", "http://host:x/SECRET"], "--notify http://host:x/***: give"),
+    (["phase1", "--notify", "http://host:99999/hook"], "--notify http://host:99999/***: give"),
+    (["phase1", "--notify", "http://host:x/hook"], "--notify http://host:x/***: give"),
     *(
         ([*command, "--notify", f"https://{address}"], f"it has {what}, which Ray's dashboard would show with the")
         for command in (
@@ -231,7 +237,9 @@ NAMES: list[tuple[list[str], str]] = [
         for address, what in (
             ("user:SECRET@host:x/", "a user or a password"),
             ("host/x?token=SECRET", "a query, where tokens stand"),
-            ("host/services/T0/SECRET4SECRET4SECRET4", "a part that looks like a token"),
+            ("host/services/T0/SECRET4SECRET4SECRET4", "a path that may be a secret"),
+            ("ntfy.invalid/SECRET", "a path that may be a secret"),
+            ("host/hook/SECRET", "a path that may be a secret"),
         )
     ),
     (["phase1", "--storage", "{storage}", "--name", "demo"], "campaign demo was planned differently"),
@@ -240,6 +248,11 @@ NAMES: list[tuple[list[str], str]] = [
     (["launch", "slurm", "phase1", "--site", "partition=a b"], "partition='a b': use one word"),
     (["launch", "kuberay", "phase1", "--site", "namespace=A_B"], "namespace='A_B': use at most 47 lower-case letters"),
     (["launch", "ray-up", "phase1", "--site", "hosts=a", "--site", "gcs_port=12000"], "gcs_port='12000': ports 10002"),
+    *(
+        (["launch", launcher, "phase1", "--site", f"{field}=a\nb"], f"{field}='a\\nb': 'a\\nb' has a control character")
+        for launcher, field in (("kuberay", "image"), ("slurm", "project"), ("ray-up", "environment"))
+    ),
+    (["launch", "slurm", "phase1", "--site", "hours=99999999999"], "less than or equal to 1000000"),
     (["launch", "slurm", "phase1", "--name", "../up"], "campaign name"),
     (
         ["launch", "kuberay", "phase1", "--storage", "runs"],
@@ -322,6 +335,11 @@ NUMBERS: list[tuple[list[str], str]] = [
     (["launch", "slurm", "phase1", "--nodes", "9" * 20], "--nodes"),
     (["launch", "slurm", "phase1", "--gpus", "9" * 20], "--gpus"),
     (["serve", "{trial}", "--replicas", "9" * 20], "--replicas"),
+    (["serve", "{trial}", "--gpus", "9"], "--gpus 9: a replica would take 9 GPUs, and this machine has 0"),
+    (["serve", "{trial}", "--cpus", "9999"], "--cpus 9999: a replica would take 9999 CPU cores"),
+    (["serve", "{trial}", "--replicas", "9999"], "--cpus 1: 9999 replicas would take 9999 CPU cores"),
+    (["serve", "{trial}", "--source", "{missing}"], "--source: no checkpoint at"),
+    (["serve", "{trial}", "--target", "{empty}"], "holds no config.json"),
     (["translate", "{trial}", "x", "--plugin", "no such"], "plug-in 'no such'"),
     (["jobs", "stop"], "name one JOB"),
     (["jobs", "list", "--address", "nobody"], "nobody"),
@@ -330,6 +348,18 @@ NUMBERS: list[tuple[list[str], str]] = [
     (["submit", "phase1", "--address", "http://127.0.0.1:9"], "127.0.0.1:9"),
     (["submit", "phase1", "--address", "http://user:SECRET@127.0.0.1:9"], "http://user:***@127.0.0.1:9"),
     (["jobs", "list", "--address", "http://user:SECRET@127.0.0.1:9"], "http://user:***@127.0.0.1:9"),
+    *(
+        (["jobs", "list", "--address", address], message)
+        for address, message in (
+            ("http://[::1", "http://[::1 is no address for jobs"),
+            ("http://127.0.0.1:9/?token=SECRET", "no Ray dashboard at http://127.0.0.1:9/?***"),
+            ("http://user:SECRET/x@127.0.0.1:9", "http://user:***@127.0.0.1:9 is no address for jobs"),
+        )
+    ),
+    *(
+        (["compare", "--storage", "{storage}", "--base", base], "'--base': give http://HOST:PORT")
+        for base in ("nobody", "javascript:alert(1)", "http://127.0.0.1:99999", "http://[::1", "http://")
+    ),
     (["submit", "phase9", "--address", "http://127.0.0.1:9"], "unknown phase"),
 ]
 
@@ -360,6 +390,18 @@ TRACKING: list[tuple[list[str], str]] = [
     ),
     (["status", "--storage", "{storage}", "--tracking-uri", "http://127.0.0.1:9"], "goes with --watch"),
     (["preflight", "--tracking-uri", ""], "--tracking-uri"),
+    *(
+        (["status", "--storage", "{storage}", "--watch", "--tracking-uri", uri], message)
+        for uri, message in (
+            ("http://127.0.0.1:9/?t=SECRET", "no MLflow server at http://127.0.0.1:9/?***"),
+            ("http://user:SECRET/x@127.0.0.1:9", "its host or its port is none"),
+            ("postgresql://user:SECRET/x@127.0.0.1", "no address: give postgresql://"),
+            ("http://127.0.0.1:9/SECRET\n", "the address has a control character"),
+        )
+    ),
+    (["phase1", "--tracking-uri", "http://127.0.0.1:9/?t=SECRET"], "it has a query"),
+    (["phase1", "--tracking-uri", "postgresql://127.0.0.1:9/x?user=a&password=SECRET"], "set PGPASSWORD instead"),
+    (["phase1", "--notify", "https://host/SECRET\n"], "the address has a control character"),
 ]
 
 DAMAGE: list[tuple[str, str, list[str], str]] = [

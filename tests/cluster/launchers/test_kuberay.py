@@ -12,6 +12,7 @@ from cluster.launchers.kuberay import render
 from tests.support.launches import paper_launch
 
 SCHEMA = Path(__file__).with_name("rayjob.schema.json")
+SECRETS = {"variables": {"ABLATE_NOTIFY": "https://hooks/x"}}
 DISABLED = {"site": {"auth_mode": "disabled"}, "variables": {"MLFLOW_TRACKING_URI": "http://m:5000"}}
 
 
@@ -20,7 +21,7 @@ def pods(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [group["template"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
 
 
-@pytest.mark.parametrize("changes", [{}, {"nodes": 3, "profile": "hpc"}, DISABLED])
+@pytest.mark.parametrize("changes", [{}, {"nodes": 3, "profile": "hpc"}, DISABLED, SECRETS])
 def test_the_rayjob_has_the_fields_of_its_types(changes: dict[str, Any]) -> None:
     import jsonschema
     from ray.runtime_env import RuntimeEnv
@@ -60,7 +61,7 @@ def test_the_schema_refuses_what_kuberay_would(path: tuple[Any, ...], value: Any
         jsonschema.Draft202012Validator(files.read_json(SCHEMA)).validate(job)
 
 
-@pytest.mark.parametrize("changes", [{}, {"nodes": 3, "profile": "hpc"}, DISABLED])
+@pytest.mark.parametrize("changes", [{}, {"nodes": 3, "profile": "hpc"}, DISABLED, SECRETS])
 def test_kubernetes_own_schema_takes_the_pods(changes: dict[str, Any]) -> None:
     validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate brings Kubernetes' schemas")
     for pod in pods(yaml.safe_load(render(paper_launch(**changes)))):
@@ -69,6 +70,15 @@ def test_kubernetes_own_schema_takes_the_pods(changes: dict[str, Any]) -> None:
         whole["spec"]["containers"][0]["imag"] = "x"
         with pytest.raises(validator.ValidationError, match="imag"):
             validator.validate(whole, "1.33", strict=True)
+
+
+def test_secrets_are_read_by_every_pod_from_kubernetes_own_secret() -> None:
+    job = yaml.safe_load(render(paper_launch(variables={"NOTE": "x", "HF_TOKEN": "planted"})))
+    reference = {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": {"name": "ablate-env", "key": "HF_TOKEN"}}}
+    for pod in pods(job):
+        assert reference in pod["spec"]["containers"][0]["env"]
+    assert yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"] == {"PYTHONUNBUFFERED": "1", "NOTE": "x"}
+    assert "planted" not in str(job)
 
 
 def test_as_many_workers_as_nodes_each_with_its_gpus() -> None:

@@ -74,3 +74,9 @@ def test_the_file_as_it_is_written_follows_the_schema_in_rays_wheel(changes: dic
 def test_every_node_needs_a_host(nodes: int, hosts: str) -> None:
     with pytest.raises(UserError, match=f"ray-up on {nodes} nodes: name as many hosts"):
         render(paper_launch(nodes=nodes, site={"hosts": hosts}))
+
+
+def test_folders_with_blanks_and_signs_of_the_shell_stay_one_word() -> None:
+    site = {"hosts": "gpu-1", "project": "~/my project", "environment": "$(false); venv"}
+    command = submit_command(paper_launch(site=site))
+    assert command.startswith("cd ~/'my project' && . '$(false); venv'/bin/activate && ")

@@ -53,7 +53,7 @@ def test_no_ray_but_its_own_is_ended() -> None:
     assert not any(word in line for line in commands for word in ("ray stop", "symmetric-run", "pkill", "killall"))
 
 
-@pytest.mark.parametrize("changes", [{}, {"nodes": 4, "profile": "hpc"}, AWKWARD])
+@pytest.mark.parametrize("changes", [{}, {"nodes": 4, "profile": "hpc"}, AWKWARD, {"variables": {"HF_TOKEN": "x"}}])
 def test_the_script_is_sound_bash(tmp_path: Path, changes: dict[str, Any]) -> None:
     script = render(paper_launch("--preset", "paper", "--set", "task=a b", **changes))
     assert "--set 'task=a b'" in script

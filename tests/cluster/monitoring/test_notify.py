@@ -159,7 +159,7 @@ def test_the_address_is_that_of_the_environment_and_may_be_a_secret_there(
 ) -> None:
     monkeypatch.setenv(NOTIFY, "https://me:secret@host/x?token=secret")
     assert parse_phase("phase1", ["--storage", str(tmp_path)]).notify == "https://me:secret@host/x?token=secret"
-    assert parse_phase("phase1", ["--notify", "http://host/x"]).notify == "http://host/x"
+    assert parse_phase("phase1", ["--notify", "http://host/hook"]).notify == "http://host/hook"
     assert str(unsent_note([])).startswith(f"note: ${NOTIFY} stays here")
     assert unsent_note([NOTIFY]) is unsent_note([f"{NOTIFY}=http://other"]) is None
 

@@ -124,8 +124,8 @@ def test_answers_beyond_the_limit_lie_beside_the_page(campaign: Campaign) -> Non
 
 def test_a_campaign_without_results_has_a_card_too(tmp_path: Path) -> None:
     campaign = planned(tmp_path, "begun", (0,))
-    campaign._record_start([], {})
     campaign.freeze()
+    campaign._record_start([], {})
     text = words_of(write_card(campaign.folder).read_text(encoding="utf-8"))
     assert "No result yet" in text
     assert "not started" in text
