@@ -27,7 +27,7 @@ from ray_bridge.models.attention import AttendAfterPrefix, set_attention
 from ray_bridge.models.chat_template import ChatTemplate
 from ray_bridge.models.eight_bits import round_layers
 from ray_bridge.models.fused_decoder import FusedBody
-from ray_bridge.models.fused_layers import why_not_fused
+from ray_bridge.models.fused_layers import decoder_layers, why_not_fused
 from ray_bridge.models.head import check_logits, logits_of
 from ray_bridge.models.identity import ModelIdentity, identify
 from ray_bridge.models.prefix_cache import (
@@ -89,7 +89,7 @@ class FrozenLM:
         self._eos, self._ends = self.eos, self.ends  # of text that is no conversation
         self.context = context_length(self.config)
         self.longest: int = self.context or TOKENS
-        self.layers = _decoder_layers(model, self.num_layers, name)
+        self.layers = decoder_layers(model, self.num_layers, name)
         rms = self.embedding_table().float().pow(2).mean(-1).sqrt()  # (V,)
         self.embedding_rms = float(rms[rms > 0].median())
         self.body: FusedBody | None = None
@@ -145,7 +145,7 @@ class FrozenLM:
             if shards is None:
                 model = load_model(place, name, revision=revision, dtype=dtype)
                 if precision == "int8":  # before the rest moves: the whole model need not fit on the device
-                    round_layers(_decoder_layers(model, model.config.get_text_config().num_hidden_layers, name), device)
+                    round_layers(decoder_layers(model, model.config.get_text_config().num_hidden_layers, name), device)
                 model = to_device(model, device)
             else:
                 model = load_part(place, name, revision=revision, dtype=dtype, device=device, group=shards)
@@ -396,10 +396,3 @@ class _CapturedError(Exception):
     def __init__(self, states: Tensor) -> None:
         super().__init__("captured")
         self.states = states
-
-
-def _decoder_layers(model: nn.Module, count: int, name: str) -> nn.ModuleList:
-    for module in model.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return module
-    raise UserError(f"{name}: no list of {count} decoder layers in a {type(model).__name__}; use a decoder-only model")

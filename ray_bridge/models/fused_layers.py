@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bridge_common.errors import UserError
 from ray_bridge.models.eight_bits import has_eight_bits
 from ray_bridge.models.windows import layer_windows
 
@@ -109,6 +110,18 @@ class FusedLayer:
 def decoder_of(model: Any) -> Any:
     """Return the module that holds a model's decoder layers, also of models that read more than text."""
     return getattr(model.base_model, "language_model", model.base_model)
+
+
+def decoder_layers(model: nn.Module, count: int, name: str) -> nn.ModuleList:
+    """Return a model's list of `count` decoder layers, of any architecture.
+
+    Raises:
+        UserError: if it has none.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module
+    raise UserError(f"{name}: no list of {count} decoder layers in a {type(model).__name__}; use a decoder-only model")
 
 
 def why_not_fused(model: Any) -> str | None:
