@@ -20,7 +20,7 @@ import click
 from bridge_common.errors import UserError, reason_of
 from bridge_common.paths import path_problem, short, text_problem
 from bridge_common.user_files import special_kind
-from cluster.jobs.variables import NOTIFY
+from cluster.variables import NOTIFY
 
 
 class Elsewhere:

@@ -23,7 +23,7 @@ def submit(context: click.Context, phase: str, address: str | None, env: tuple[s
     """
     from cluster.cli.request import parse_phase
     from cluster.jobs.submit import submit as submit_phase
-    from cluster.jobs.variables import unsent_note
+    from cluster.variables import unsent_note
 
     parse_phase(phase, context.args)
     if note := unsent_note(env):

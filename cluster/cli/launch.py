@@ -43,12 +43,12 @@ def launch(
     Prints the scheduler's file, writes it, or submits it. Further options are the phase's.
     """
     from cluster.cli.request import make_specs, parse_phase
-    from cluster.jobs.variables import named_variables
     from cluster.launchers.kuberay import secret_note
     from cluster.launchers.launch import plan_launch
     from cluster.launchers.site import load_site
     from cluster.launchers.submit import render
     from cluster.launchers.submit import submit as submit_launch
+    from cluster.variables import named_variables
 
     _, run = make_specs(parse_phase(phase, context.args))
     where = load_site(profile, parse_settings(site, "--site"))

@@ -12,7 +12,7 @@ from bridge_common.errors import UserError
 from bridge_common.paths import plain
 from cluster.cli.checks import FOLDER, KNOWN_FOLDER, MODEL, NOTICES, RECORDED_URI, NumberType
 from cluster.default_paths import default_reports, default_storage
-from cluster.jobs.variables import NOTIFY
+from cluster.variables import NOTIFY
 from ray_bridge.config.plugins import import_plugin
 from tune_spaces.analysis.contexts import CONTEXTS
 from tune_spaces.design.phases import DESIGNS, PHASES

@@ -20,8 +20,8 @@ from cluster.default_paths import default_storage
 from cluster.jobs.client import PROJECT, connect
 from cluster.jobs.follow import follow_job, write_out
 from cluster.jobs.upload import exclusions, measure, require_small
-from cluster.jobs.variables import job_variables
 from cluster.program import program
+from cluster.variables import job_variables
 
 STOP_WAIT = {"RAY_JOB_STOP_WAIT_TIME_S": "20"}  # a phase ends within 15 s; Ray kills a stopped job after 3 by default
 

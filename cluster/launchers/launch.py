@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from bridge_common.errors import UserError
-from cluster.jobs.variables import secrets_among
 from cluster.launchers.site import Site
+from cluster.variables import secrets_among
 from ray_bridge.config.run_spec import RunSpec
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cluster.jobs.variables import NOTIFY
+from cluster.variables import NOTIFY
 from tests.support.campaigns import driver, driver_log, end, prepare
 from tests.support.command_line import call
 

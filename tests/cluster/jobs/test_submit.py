@@ -18,7 +18,7 @@ from cluster.jobs.client import connect
 from cluster.jobs.follow import exit_code
 from cluster.jobs.manage import print_jobs, stop_jobs
 from cluster.jobs.submit import submit
-from cluster.jobs.variables import PASSED_ON, job_variables
+from cluster.variables import PASSED_ON, job_variables
 
 
 @pytest.fixture(autouse=True)

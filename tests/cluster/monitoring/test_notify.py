@@ -13,8 +13,8 @@ import pytest
 
 from bridge_common.errors import UserError
 from cluster.cli.request import parse_phase
-from cluster.jobs.variables import NOTIFY, unsent_note
 from cluster.monitoring.notify import Notices, check_url, notified, shown_place
+from cluster.variables import NOTIFY, unsent_note
 from ray_bridge import tiny, tiny_run
 from tests.support.no_http import speaks_no_http
 from tune_spaces.campaign import Campaign
