@@ -136,6 +136,7 @@ PATHS: list[tuple[list[str], str]] = [
     (["launch", "slurm", "phase1", "--nodes", "0"], "--nodes"),
     (["launch", "slurm", "phase1", "--site", "nobody=1"], "nobody"),
     (["launch", "slurm", "phase1", "--env", "=1"], "--env"),
+    (["launch", "slurm", "phase1", "--env", "MY-TOKEN=SECRET"], "--env MY-TOKEN: a variable's name has"),
 ]
 
 NAMES: list[tuple[list[str], str]] = [
