@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 from bridge_common.errors import UserError
+from bridge_common.paths import plain
 from cluster.default_paths import STORAGE
 
 # Settings of a run that live in the environment. Secrets are not among them: Ray keeps a job's variables readable for
@@ -30,7 +31,9 @@ def named_variables(names: Sequence[str]) -> dict[str, str]:
     for text in names:
         name, given, value = text.partition("=")
         if not _NAME.fullmatch(name):
-            raise UserError(f"--env {text}: a variable's name has letters, digits and _ alone; give NAME=VALUE or NAME")
+            raise UserError(  # without the value, which may be a secret
+                f"--env {plain(name)}: a variable's name has letters, digits and _ alone; give NAME=VALUE or NAME"
+            )
         if not given and name not in os.environ:
             raise UserError(f"--env {name}: no such variable here; write --env {name}=VALUE")
         values[name] = value if given else os.environ[name]

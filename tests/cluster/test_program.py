@@ -1,6 +1,7 @@
 """Messages name commands as the user calls them."""
 
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.program import as_called, command, program
+from tests.support.command_line import ROOT
 
 ABLATE = Path(sys.executable).with_name("ablate")
 
@@ -32,3 +34,22 @@ def test_the_installed_script_names_itself_in_errors(tmp_path: Path) -> None:
         [ABLATE, "compare", "--storage", str(tmp_path), "--no-such-option"], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr.count("`ablate compare --help`")) == (2, 1)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_an_interrupt_while_modules_load_prints_nothing(ignored: bool) -> None:
+    code = f"""
+import os, signal, sys
+if {ignored}:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+class Interrupting:
+    def find_spec(name, path, target=None):
+        if name == "cluster.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting)
+from cluster.__main__ import main
+sys.argv = ["ablate", "toggles"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == ((0, "") if ignored else (-signal.SIGINT, ""))

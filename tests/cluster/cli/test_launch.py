@@ -99,7 +99,7 @@ def test_submit_hands_the_file_to_the_scheduler(tools: Path, launcher: str, comm
         (["slurm", "phase1", "--submit"], "sbatch is not installed here"),
         (["ray-up", "phase1"], "name as many hosts"),
         (["slurm", "phase1", "--out", "/nowhere/job.sh"], "--out /nowhere/job.sh: No such file or directory"),
-        (["slurm", "phase1", "--env", "B C=2"], "--env B C=2: a variable's name has"),
+        (["slurm", "phase1", "--env", "B C=2"], "--env B C: a variable's name has"),
         (["slurm", "phase1", "--preset", "paper", "--gpus", "0"], "leave --gpus out"),
         (["ray-up", "phase1", "--site", "hosts=a", "--env", "ABLATE_NOTIFY=http://x"], "--env ABLATE_NOTIFY: the file"),
     ],

@@ -18,7 +18,8 @@ import pytest
 
 from ray_bridge.config.checkpoint_names import EMBEDDED
 from tests.cluster.cli.wrong_files import CHECKPOINTS, DAMAGED, SPECIAL
-from tests.cluster.cli.wrong_requests import DAMAGE, NAMES, NUMBERS, PATHS, TRACKING
+from tests.cluster.cli.wrong_requests import NAMES, NUMBERS, PATHS
+from tests.cluster.cli.wrong_storages import DAMAGE, TRACKING
 from tests.support.card_campaigns import make_ended
 from tests.support.command_line import call_here, is_one_error_line
 from tests.support.plugin_modules import importable

@@ -1,10 +1,12 @@
 """A campaign's folder: its files, its lock and its request to stop."""
 
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -89,6 +91,19 @@ def test_one_process_drives_a_campaign(tmp_path: Path) -> None:
     assert not folder.is_driven(), "looking does not take the lock"
     with folder.locked():
         pass
+
+
+def test_a_start_does_not_take_a_look_of_another_command_for_a_driver(tmp_path: Path) -> None:
+    folder = campaign(tmp_path)
+    with folder.locked():
+        pass
+    with (folder.path / ".lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        timer = threading.Timer(0.1, fcntl.flock, (looking, fcntl.LOCK_UN))
+        timer.start()
+        with folder.locked():
+            pass
+        timer.join()
 
 
 def test_a_request_to_stop_lasts_until_the_next_start(tmp_path: Path) -> None:
