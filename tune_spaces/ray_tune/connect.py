@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from bridge_common.environment import variables_set
 from bridge_common.errors import UserError
 from ray_bridge import RunSpec
+from tune_spaces.ray_tune import left_groups
 from tune_spaces.ray_tune.interrupts import despite_rays_handler
 from tune_spaces.ray_tune.nodes import check_fits, check_local, needs
 from tune_spaces.ray_tune.orphans import ended_if_interrupted
@@ -86,7 +87,10 @@ def connected(run: RunSpec | None = None, *, address: str | None = None, dashboa
             check_fits(run)
         yield
     finally:
-        ray.shutdown()
+        if cluster is None:
+            ray.shutdown()
+        else:
+            left_groups.leave()
 
 
 def require_ray_at(address: str) -> None:
@@ -148,6 +152,7 @@ def _join(address: str) -> None:
                 # for Ray Train's process that frees what a dead job held: see `_local_environment`
                 runtime_env=None if address == "auto" else {"env_vars": {"RAY_ADDRESS": address}},
             )
+            left_groups.remove_left_groups()
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"cannot connect to Ray: {str(error).splitlines()[0]}") from error
 
