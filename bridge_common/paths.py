@@ -40,6 +40,12 @@ def plain(text: str) -> str:
     return text if text.isprintable() and len(text) <= 60 else short(text)
 
 
+def plain_path(path: object) -> str:
+    """Return a path as a message names it: whole if it is not too long, since its last part says most."""
+    text = str(path)
+    return text if text.isprintable() and len(text) <= 300 else repr(text if len(text) <= 300 else f"...{text[-297:]}")
+
+
 def _bytes(text: str) -> int | None:
     try:
         return len(text.encode())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, AnyStr, BinaryIO
 
 from bridge_common.errors import UserError
-from bridge_common.paths import plain
+from bridge_common.paths import plain_path
 
 WRITER_S = 1.0
 """How long a pipe without a writer is waited for: a shell starts both ends at once."""
@@ -45,7 +45,7 @@ def refuse_special(path: Path) -> None:
         UserError: with what it is.
     """
     if kind := special_kind(path):
-        raise UserError(f"cannot read {plain(str(path))}: it is {kind}; name a regular file")
+        raise UserError(f"cannot read {plain_path(path)}: it is {kind}; name a regular file")
 
 
 def open_file(path: Path, *, pipe: bool = False) -> BinaryIO:
@@ -64,11 +64,11 @@ def open_file(path: Path, *, pipe: bool = False) -> BinaryIO:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # which waits for no pipe's writer
     except OSError as error:
         raise UserError(
-            f"cannot read {plain(str(path))} ({error.strerror}): check the path and its permissions"
+            f"cannot read {plain_path(path)} ({error.strerror}): check the path and its permissions"
         ) from error
     try:
         if stat.S_ISFIFO(os.fstat(handle).st_mode) and not _has_writer(handle):
-            raise UserError(f"cannot read {plain(str(path))}: it is a pipe that nobody writes; start its writer first")
+            raise UserError(f"cannot read {plain_path(path)}: it is a pipe that nobody writes; start its writer first")
         os.set_blocking(handle, True)
     except BaseException:
         os.close(handle)
@@ -89,11 +89,11 @@ def read_text(path: Path, *, pipe: bool = False) -> str:
     with open_file(path, pipe=pipe) as file:
         data = file.read(LARGEST_TEXT + 1)
     if len(data) > LARGEST_TEXT:
-        raise UserError(f"cannot read {plain(str(path))}: it has more than {LARGEST_TEXT >> 20} MiB; name another file")
+        raise UserError(f"cannot read {plain_path(path)}: it has more than {LARGEST_TEXT >> 20} MiB; name another file")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"cannot read {plain(str(path))}: not UTF-8 (at byte {error.start + 1})") from error
+        raise UserError(f"cannot read {plain_path(path)}: not UTF-8 (at byte {error.start + 1})") from error
 
 
 def lines_of(file: IO[AnyStr], path: Path) -> Iterator[AnyStr]:
@@ -120,7 +120,7 @@ def _line(file: IO[AnyStr], path: Path) -> AnyStr:
     try:
         return file.readline(LONGEST_LINE + 1)
     except OSError as error:  # as of a disk that fails
-        raise UserError(f"cannot read {plain(str(path))} ({error.strerror})") from error
+        raise UserError(f"cannot read {plain_path(path)} ({error.strerror})") from error
 
 
 def _has_writer(handle: int) -> bool:

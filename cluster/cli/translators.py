@@ -13,7 +13,7 @@ from bridge_common.errors import UserError
 from bridge_common.shown_names import condition_name
 from bridge_common.user_files import lines_of, open_file
 from bridge_common.visible_text import visible
-from cluster.cli.checks import FILE, FOLDER, NumberType
+from cluster.cli.checks import FILE, FOLDER, NumberType, require_writable
 from ray_bridge.config.plugins import check_plugin_name
 from ray_bridge.inference.places import HOTTEST, check_question_text, check_unicode, folder_of
 
@@ -190,7 +190,7 @@ def export(
 
     Both frozen models are loaded once, to write down which ones they are.
     """
-    from ray_bridge.inference.bundle import write_bundle
+    from ray_bridge.inference.bundle import check_finished, write_bundle
     from ray_bridge.inference.export import check_no_trial, write_export
     from ray_bridge.inference.saved import AT_TRAINING, is_export
 
@@ -202,6 +202,9 @@ def export(
         if not is_export(folder):
             raise UserError(f"{folder} holds no earlier export: --overwrite does not apply, name another folder")
     check_no_trial(folder)
+    require_writable(next(place for place in (folder, *folder.absolute().parents) if place.is_dir()), "FOLDER")
+    if bundle and (place := folder_of(run)) is not None:
+        check_finished(place)
     translator = load(run, device, source, target, plugins)
     (write_bundle if bundle else write_export)(translator.to_export, folder)
     if translator.saved.recorded_at != AT_TRAINING:
@@ -230,8 +233,11 @@ def verify(
 
     BUNDLE is what `export --bundle` wrote, or a finished trial's folder.
     """
+    from ray_bridge.inference.bundle import check_recorded
     from ray_bridge.inference.bundle import verify as decode_again
 
+    if (place := folder_of(bundle)) is not None:
+        check_recorded(place)
     result = decode_again(load(bundle, device, source, target, plugins), items)
     print(
         f"{result.same} of {result.items} recorded answers came out byte for byte, "

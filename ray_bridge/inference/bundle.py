@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge_common.errors import UserError
 from bridge_common.files import write_bytes, write_json
-from bridge_common.trial_files import METRICS, RESULT
+from bridge_common.trial_files import METRICS, RESULT, SAMPLES
 from ray_bridge.inference.export import (
     ENVIRONMENT_FILE,
     FILES,
@@ -37,9 +37,7 @@ def write_bundle(saved: SavedTranslator, folder: Path) -> None:
     """
     check_no_trial(folder)
     trial = saved.folder
-    missing = [name for name in FILES if not (trial / name).is_file()]
-    if missing:
-        raise UserError(f"a bundle needs a finished trial's folder; {trial.name} has no {', '.join(missing)}")
+    check_finished(trial)
     plan = trial.parent.parent / PLAN_FILE
     remove_earlier(saved, folder)
     try:
@@ -51,6 +49,26 @@ def write_bundle(saved: SavedTranslator, folder: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write the bundle into {folder}: {error.strerror or error}") from error
     write_weights_and_config(saved, folder)
+
+
+def check_finished(trial: Path) -> None:
+    """Refuse a folder that lacks what a bundle takes from a finished trial's.
+
+    Raises:
+        UserError: with what is missing.
+    """
+    if missing := [name for name in FILES if not (trial / name).is_file()]:
+        raise UserError(f"a bundle needs a finished trial's folder; {trial.name} has no {', '.join(missing)}")
+
+
+def check_recorded(folder: Path) -> None:
+    """Refuse a folder without recorded answers.
+
+    Raises:
+        UserError: if it has none.
+    """
+    if not (folder / SAMPLES).is_file():
+        raise UserError(f"{folder.name} has no recorded answers to verify: export it with --bundle")
 
 
 def _environment(saved: SavedTranslator) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What is no path or name is said in words, before a file system says it."""
 
+from pathlib import Path
+
 import pytest
 
-from bridge_common.paths import path_problem, short, text_problem
+from bridge_common.paths import path_problem, plain_path, short, text_problem
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,13 @@ def test_parts_of_a_path_are_names() -> None:
     assert "has 300 bytes" in (path_problem(f"/tmp/{'x' * 300}/y") or "")
     assert "at most 4095" in (path_problem("/x" * 2048) or "")
     assert path_problem("/") is None
+
+
+def test_a_path_keeps_its_last_part() -> None:
+    name = "model.safetensors"
+    assert plain_path(Path("/runs") / ("x" * 90) / name) == f"/runs/{'x' * 90}/{name}"
+    assert plain_path(f"/{'x/' * 400}{name}").endswith(f"x/{name}'")
+    assert plain_path("/two\nlines") == repr("/two\nlines")
 
 
 def test_a_long_text_is_shown_short() -> None:

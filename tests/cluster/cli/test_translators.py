@@ -1,6 +1,7 @@
 """`translate`, `export` and `verify` as a user calls them, on a trial that was trained here."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,29 @@ def test_what_is_asked_wrongly_is_one_line(arguments: list[str], message: str, t
     assert isinstance(error, UserError | UsageError)
     assert message in str(error)
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["export", "TRIAL", "OUT", "--bundle"],
+            "a bundle needs a finished trial's folder; full-0 has no samples.jsonl",
+        ),
+        (["export", "TRIAL", "/sys/kernel/x"], "cannot write into FOLDER /sys/kernel"),
+        (["verify", "TRIAL"], "full-0 has no recorded answers to verify"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_models_are_loaded(
+    arguments: list[str], message: str, trial: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(trial, tmp_path / trial.name)
+    (copy / "samples.jsonl").unlink()
+    (copy / "selected" / "translator.safetensors").write_bytes(b"")  # which loading would name
+    places = {"TRIAL": str(copy), "OUT": str(tmp_path / "out")}
+    error = call(*(places.get(argument, argument) for argument in arguments)).exception
+    assert isinstance(error, UserError)
+    assert message in str(error)
 
 
 def test_lines_of_a_file_end_at_newlines_alone(tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def test_a_trial_of_ones_own_storage_imports_its_plugins(trial: Path, here: Path
 def test_commands_exit_with_2_in_one_line(command: str, exported: Path, tmp_path: Path) -> None:
     (tmp_path / "stranger.py").write_text(CODE + TASK)
     naming(exported, tmp_path / "export", task="stranger:Mine")
+    (tmp_path / "export" / "samples.jsonl").write_text("{}\n")  # as in a bundle, which alone can be verified
     rest = {"translate": ["What is 1 + 1?"], "export": ["new"]}.get(command, [])
     done = call_here(command, "export", *rest, folder=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
