@@ -90,8 +90,8 @@ def test_decode_steps_are_judged(folder: Path, dtype: str, monkeypatch: pytest.M
     assert verdict.accurate
     fill = FusedCache.fill
 
-    def fill_too_short(self: FusedCache, places: slice, batch: Batch) -> torch.Tensor:
-        states = fill(self, places, batch)
+    def fill_too_short(self: FusedCache, places: slice, batch: Batch, shortest: int | None = None) -> torch.Tensor:
+        states = fill(self, places, batch, shortest)
         self.lengths.sub_(1)  # the first step overwrites the prompt's last token
         return states
 
