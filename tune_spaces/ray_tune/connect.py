@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bridge_common.environment import variables_set
-from bridge_common.errors import UserError
+from bridge_common.errors import UserError, reason_of
 from ray_bridge import RunSpec
 from tune_spaces.ray_tune import left_groups
 from tune_spaces.ray_tune.interrupts import despite_rays_handler
@@ -90,7 +90,7 @@ def connected(run: RunSpec | None = None, *, address: str | None = None, dashboa
         if cluster is None:
             ray.shutdown()
         else:
-            left_groups.leave()
+            _leave(cluster)
 
 
 def require_ray_at(address: str) -> None:
@@ -142,19 +142,45 @@ def _join(address: str) -> None:
     if address != "auto" and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         require_ray_at(address)
     try:
-        with despite_rays_handler(), variables_set(PATIENT):  # which Ray reads when it is imported, and again
-            import ray
-
-            ray.init(
-                address=address,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                # for Ray Train's process that frees what a dead job held: see `_local_environment`
-                runtime_env=None if address == "auto" else {"env_vars": {"RAY_ADDRESS": address}},
-            )
-            left_groups.remove_left_groups()
+        _connect(address)
+        left_groups.remove_left_groups()
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(f"cannot connect to Ray: {str(error).splitlines()[0]}") from error
+
+
+def _connect(address: str) -> None:
+    with despite_rays_handler(), variables_set(PATIENT):  # which Ray reads when it is imported, and again
+        import ray
+
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            # for Ray Train's process that frees what a dead job held: see `_local_environment`
+            runtime_env=None if address == "auto" else {"env_vars": {"RAY_ADDRESS": address}},
+        )
+
+
+def _leave(address: str) -> None:
+    """End the connection to a Ray that was joined, and remove the placement groups that this job leaves there.
+
+    If that fails, a warning is printed: the next start on that Ray removes them.
+    """
+    import ray
+
+    if not ray.is_initialized():  # the body has ended it
+        return
+    context = ray.get_runtime_context()
+    head, job = context.gcs_address, context.get_job_id()
+    ray.shutdown()
+    try:
+        if left_groups.leaves_groups(head, job):
+            _connect(address)
+            left_groups.remove_left_groups()
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        print(f"warning: the Ray at {head} may keep resources reserved for this ended start: {reason_of(error)}")
+    finally:
+        ray.shutdown()
 
 
 def _start_local(run: RunSpec | None, dashboard: bool) -> None:

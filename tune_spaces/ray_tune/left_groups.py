@@ -4,7 +4,6 @@ Ray removes a job's groups when the job ends. A group that one of its processes 
 afterwards, and stays (Ray 2.60): Ray Train's controller, whose workers the end of the job kills, asks for new ones.
 """
 
-import logging
 import time
 from typing import Any
 
@@ -12,25 +11,6 @@ from tune_spaces.ray_tune.silent_head import Answer, Head
 
 WAIT_S = 1.0
 """Seconds after the end of a job in which such a group may still be made."""
-
-
-def leave() -> None:
-    """End this process's connection to a Ray that it has joined, and remove the groups that its job leaves there.
-
-    What fails about it is a warning: the next start on that Ray removes them.
-    """
-    import ray
-
-    context = ray.get_runtime_context()
-    address, job = context.gcs_address, context.get_job_id()
-    ray.shutdown()
-    try:
-        if _is_left(address, job):
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            remove_left_groups()
-            ray.shutdown()
-    except Exception as error:  # the head went away meanwhile; of several types
-        print(f"warning: the Ray at {address} may hold resources for this ended start: {str(error).splitlines()[0]}")
 
 
 def remove_left_groups() -> int:
@@ -48,11 +28,19 @@ def remove_left_groups() -> int:
     return len(left)
 
 
-def _is_left(address: str, job: str) -> bool:
-    """Return whether a job that has just ended leaves a group; asked without a connection, which is a job itself."""
+def leaves_groups(address: str, job: str) -> bool:
+    """Return whether a job that has just ended leaves a group; asked without a connection, which is a job itself.
+
+    Args:
+        address: HOST:PORT of the head; False if it does not answer.
+        job: the job's id in hexadecimal digits.
+    """
     from ray._raylet import GcsClientOptions, GlobalStateAccessor  # type: ignore[attr-defined]
 
-    if Head(address).ask(WAIT_S) is not Answer.YES:
+    head = Head(address)
+    answers = head.ask(WAIT_S) is Answer.YES
+    head.close()
+    if not answers:
         return False
     time.sleep(WAIT_S)
     accessor = GlobalStateAccessor(
