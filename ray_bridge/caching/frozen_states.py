@@ -126,9 +126,9 @@ class FrozenStates(ABC):
             for number in worker.share(-(-len(self.examples) // CHUNK)):
                 chunk = mine[number] = self._describe(number)
                 if self._load(chunk) is None:  # the model goes on while states are copied and written
-                    states = fetch(self._compute(number))
+                    states = self._compute(number)
                     if self._writes:
-                        writes.append(disk.submit(self._write, chunk, states))
+                        writes.append(disk.submit(self._write, chunk, fetch(states)))
                 if len(writes) > _PENDING_WRITES:
                     writes.popleft().result()
                 on_chunk()
@@ -158,11 +158,10 @@ class FrozenStates(ABC):
         chunk = self._describe(number)
         flat = self._load(chunk)
         if flat is None:
-            states = fetch(self._compute(number))
-            flat = states()  # (tokens, d)
+            flat = computed = self._compute(number).cpu()  # (tokens, d)
             if self.folder is not None:
                 if self._writes:
-                    self._write(chunk, states)
+                    self._write(chunk, lambda: computed)
                 mapped = self._map(chunk)
                 flat = flat if mapped is None else mapped  # the system can evict a mapped file's memory
         self._chunks[number] = flat.split(chunk.lengths)

@@ -281,8 +281,8 @@ class FrozenLM:
             context: what adapters read, one set of soft tokens for each row; None applies no adapters.
             right_padded: whether all pads are on the right; None finds out from the mask, which waits for the device.
             recompute: keep each layer's input only and run it again in the backward pass.
-            last: how many positions at the end of L have states that are read. Those before may be zero then: fused
-                layers do not compute them in the last layer, unless there is a prefix or a context.
+            last: how many positions at the end of L have states that are read. Those before are zero then, if fused
+                layers may leave them out (`FusedBody.leaves_out`) and all pads are on the right.
 
         Returns:
             (B, L, d).
@@ -291,7 +291,7 @@ class FrozenLM:
             # Pads on the right come after every real token, so causality alone hides them.
             right_padded = bool(mask[:, 0].all()) if right_padded is None else right_padded
             attend = AttendAfterPrefix(prefix, None if right_padded else mask, self.body.scale, self.body.windows)
-            if prefix is not None or context is not None or not right_padded:
+            if not (right_padded and self.body.leaves_out(prefix, context)):
                 last = None
             states = self.body(embeds, positions, attend, last=last, recompute=recompute, context=context)
             return F.pad(self.body.finish(states), (0, 0, embeds.shape[1] - states.shape[1], 0))  # (B, L, d)

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ray_bridge.gpu.kernels import fused_layer as layer_kernels
 from ray_bridge.models.fused_layers import FusedLayer, Norm, decoder_of, fuse_layers, rotaries
+from ray_bridge.models.prefix_cache import Prefix
 from ray_bridge.models.sharding.layers import SummedLinear
 from ray_bridge.models.sharding.recompute import run_again
 from ray_bridge.models.soft_context import SoftContext
@@ -113,6 +114,14 @@ class FusedBody:
                     with torch.autocast(x.device.type, enabled=autocast):
                         x = context.apply(i + 1, x)
             return x if y is None else x + y
+
+    @staticmethod
+    def leaves_out(prefix: Prefix | None, context: SoftContext | None) -> bool:
+        """Return whether the last layer can compute some positions alone, with gradient to all that came before.
+
+        The kernel of attention after a prefix gives keys before the first query none, and an adapter may read others.
+        """
+        return prefix is None and context is None
 
     def whole_layer(
         self, i: int, layer: FusedLayer, x: Tensor, angles: tuple[Tensor, Tensor], attend: Attend

@@ -138,12 +138,19 @@ class ForwardPasses:
         answers = batch.answers
         return self._hidden(batch, first=answers.first)[answers.rows, answers.at]
 
+    def reads_answers_alone(self, batch: Batch) -> bool:
+        """Return whether `answer_states` computes fewer positions than `hidden`."""
+        return self._last(batch, batch.mask.shape[1], batch.answers.first) is not None
+
+    def _last(self, batch: Batch, length: int, first: int) -> int | None:
+        """Return how many positions at the end of rows of a length the last layer computes, None for all."""
+        body = self.target.body
+        can = body is not None and body.leaves_out(batch.prefix, batch.context)
+        return positions_read(length, first) if can else None
+
     def _hidden(self, batch: Batch, first: int) -> Tensor:
         """Return what `hidden` does, (B, L', d_t); states before position `first` may be zero."""
         target, prefix, context = self.target, batch.prefix, batch.context
-
-        def last(length: int) -> int | None:  # after a prefix all are computed, which are few
-            return None if prefix is not None else positions_read(length, first)
 
         def read(inputs: Sequence[Tensor], _parameters: Sequence[Tensor]) -> Tensor:
             rows, length = inputs[1].shape
@@ -153,7 +160,7 @@ class ForwardPasses:
                 context=context,
                 right_padded=True,
                 recompute=torch.is_grad_enabled() and self.recomputes(rows, length),
-                last=last(length),
+                last=self._last(batch, length, first),
             )
 
         inputs: tuple[Tensor, ...] = (batch.embeds, batch.mask, batch.positions)
@@ -164,7 +171,8 @@ class ForwardPasses:
         if context is not None:  # a graph would neither see other soft tokens nor reach adapters' weights
             return read(inputs, ())
         graphs = self.graphs["student" if torch.is_grad_enabled() else "teacher"]
-        return graphs((() if prefix is None else prefix.ids, last(inputs[1].shape[1])), read, inputs)
+        last = self._last(batch, inputs[1].shape[1], first)
+        return graphs((() if prefix is None else prefix.ids, last), read, inputs)
 
     def _with_translator(self, name: str, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:
         """Return `function(*inputs)`, which reads the translator's parameters."""

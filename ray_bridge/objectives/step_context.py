@@ -135,16 +135,17 @@ class StepContext:
 
     @cached_property
     def student_hidden(self) -> Tensor:
-        """Last hidden states of the student, (B, L, d_t), with gradient into Z: a pass besides that of its answers."""
+        """Last hidden states of the student, (B, L, d_t), with gradient into Z."""
         return self.passes.hidden(self.student)
 
     @cached_property
     def student_answers(self) -> Tensor:
-        """Last hidden states of the student before each answer token, (N, d_t), with gradient into Z."""
-        if not self.spec.kl_alignment:  # the misaligned KL reads other positions too
-            answers = self.student.answers
-            return self.student_hidden[answers.rows, answers.at]
-        return self.passes.answer_states(self.student)
+        """The same before each answer token, (N, d_t), in a pass of their own if that computes fewer positions."""
+        # The misaligned KL reads other positions too.
+        if self.spec.kl_alignment and self.passes.reads_answers_alone(self.student):
+            return self.passes.answer_states(self.student)
+        answers = self.student.answers
+        return self.student_hidden[answers.rows, answers.at]
 
     @cached_property
     def teacher(self) -> Batch:
