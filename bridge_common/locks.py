@@ -34,18 +34,16 @@ def is_locked(path: Path) -> bool:
     Args:
         path: the lock's file; without it nobody holds the lock.
     """
-    from filelock import SoftFileLock, Timeout
+    from filelock import Timeout
 
     if not path.exists():
         return False
     if not _has_locks(path.parent):
-        soft = SoftFileLock(path)
         try:
-            soft.acquire(timeout=0)
+            with file_lock(path, timeout=0):
+                return False
         except Timeout:
             return True
-        soft.release()
-        return False
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # which waits for no writer if it is a pipe
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -2,11 +2,21 @@
 
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 
 from bridge_common.visible_text import visible
 
 NO_ANSWER = (OSError, ValueError, HTTPException)
 """Errors of `urllib.request.urlopen`; HTTP's own, as from a port where another protocol is spoken, are no OSError."""
+
+
+def is_web_address(url: str) -> bool:
+    """Return whether a text is the address of something that speaks HTTP."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is none, such as a part of a password with a slash, or of an open bracket
+        return False
 
 
 def why(error: BaseException) -> str:

@@ -13,13 +13,14 @@ from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import click
 
 from bridge_common.errors import UserError, reason_of
 from bridge_common.paths import path_problem, short, text_problem
 from bridge_common.user_files import special_kind
+from bridge_common.web import is_web_address
 from cluster.variables import NOTIFY
 
 
@@ -126,12 +127,7 @@ def without_password(uri: str) -> str | None:
 
 def web_problem(url: str) -> str | None:
     """Return why a text cannot be the address of a server's pages; None if it can."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of a port that is none, or an open bracket
-        usable = False
-    return address_problem(url) or (None if usable else "give http://HOST:PORT or https://HOST/PATH")
+    return address_problem(url) or (None if is_web_address(url) else "give http://HOST:PORT or https://HOST/PATH")
 
 
 class AddressOfNotices(TextType):

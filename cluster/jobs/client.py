@@ -5,10 +5,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 from bridge_common.errors import UserError
 from bridge_common.threads import NoAnswerError, bounded
+from bridge_common.web import is_web_address
 from mlflow_utils.tracking_uri import shown
 from tune_spaces.ray_tune.connect import WANTS_TOKEN
 
@@ -35,7 +35,7 @@ def connect(address: str | None = None) -> Any:
     if chosen is None:
         raise UserError(f"which cluster? Give its dashboard's address, such as --address {DEFAULT_ADDRESS}")
     url = chosen if "://" in chosen else f"http://{chosen}"
-    if not _is_server(url):
+    if not is_web_address(url):
         raise UserError(f"{shown(chosen)} is no address for jobs: use that of the dashboard, such as {DEFAULT_ADDRESS}")
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
@@ -51,14 +51,6 @@ def connect(address: str | None = None) -> Any:
     except (NoAnswerError, OSError, RuntimeError) as error:
         reason = first_line(str(error)).replace(url, shown(url))
         raise UserError(f"no Ray dashboard at {shown(url)} ({reason}): {remedy}") from error
-
-
-def _is_server(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is none, such as a part of a password with a slash, or an open bracket
-        return False
 
 
 def _of_head(address: str | None) -> str | None:

@@ -34,10 +34,10 @@ def run_server(settings: ServerSettings, echo: Callable[[str], None]) -> int:
     Raises:
         UserError: if the translator cannot be loaded, or Ray not be reached.
     """
+    settings.check()
     from tune_spaces.ray_tune.connect import cluster_address, connected
     from tune_spaces.ray_tune.nodes import require_ray_can_start
 
-    settings.check()
     here = cluster_address() is None
     if here:
         _check_here(settings)
@@ -68,7 +68,8 @@ def _check_here(settings: ServerSettings) -> None:
 
     for option, model in (("--source", settings.source), ("--target", settings.target)):
         try:
-            resolve(model or "embedded:source")
+            if model is not None:
+                resolve(model)
         except UserError as error:
             raise UserError(f"{option}: {error}") from error
     replicas = 1 if settings.autoscaling else settings.replicas

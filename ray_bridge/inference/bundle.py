@@ -68,7 +68,11 @@ def check_recorded(folder: Path) -> None:
         UserError: if it has none.
     """
     if not (folder / SAMPLES).is_file():
-        raise UserError(f"{folder.name} has no recorded answers to verify: export it with --bundle")
+        raise _not_recorded(folder)
+
+
+def _not_recorded(folder: Path) -> UserError:
+    return UserError(f"{folder.name} has no recorded answers to verify: export it with --bundle")
 
 
 def _environment(saved: SavedTranslator) -> dict[str, Any]:
@@ -123,7 +127,7 @@ def verify(translator: "Translator", items: int = 50, batch_size: int = 32) -> V
     folder = translator.saved.folder
     rows = _spread(translator.saved.samples, items)
     if not rows or any(name not in row for row in rows for name in ("bridged_output", "bridged_correct")):
-        raise UserError(f"{folder.name} has no recorded answers to verify: export it with --bundle")
+        raise _not_recorded(folder)
     examples = [sampled_example(row) for row in rows]
     answers = translator.generate(examples, batch_size=batch_size)
     same = [answer.text == row["bridged_output"] for answer, row in zip(answers, rows, strict=True)]
