@@ -27,12 +27,15 @@ FITTED = {
     "train_share": 0.6,
     "read_share": 0.7,
     "decode_share": 0.85,
-    "step": 0.03,
+    "step": 0.02,
+    "parts_step": 0.05,
+    "parts_share": 0.7,
     "decode_step": 0.0015,
     "call": 0.5,
     "micro_batch": 0.1,
     "question": 0.004,
-    "store_bytes": 2e8,
+    "first_use": 5.0,
+    "store_bytes": 1e9,
 }
 """Rates that are fitted, with a round guess of each that no recorded job has part in."""
 LENGTHS = {

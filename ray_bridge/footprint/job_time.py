@@ -35,9 +35,12 @@ class Rates:
         load_bytes: bytes a second at which weights are loaded.
         float64: how much slower passes in float64 are.
         start: seconds from a trial's call to its first work, models excluded.
+        first_use: seconds of a job's first passes besides their FLOPs: kernels are compiled and planned.
         memory: bytes of the device; 0 if passes never run layers again for want of it.
         step: seconds of a training step besides its FLOPs.
-        parts_step: the same for a target in parts, whose passes are not captured in graphs.
+        parts_step: the same for a target in parts.
+        parts_share: share of `train_flops` that a target in parts reaches: its layers' products are smaller, and sums
+            over its processes stand between them.
         unfused_step: the same for a target whose layers are not fused.
         decode_step: seconds of a decoding step besides its bytes.
         call: seconds of a decoded batch besides its steps: its graph's capture.
@@ -56,9 +59,11 @@ class Rates:
     load_bytes: float
     float64: float
     start: float
+    first_use: float
     memory: float
     step: float
     parts_step: float
+    parts_share: float
     unfused_step: float
     decode_step: float
     call: float
@@ -67,6 +72,12 @@ class Rates:
     example: float
     store_bytes: float
     checkpoint: float
+
+    def of_steps(self, shards: int, *, fused: bool) -> "Rates":
+        """Return the rates of training steps with a target in so many parts, with fused layers or without."""
+        if shards > 1:
+            return replace(self, step=self.parts_step, train_flops=self.parts_share * self.train_flops)
+        return self if fused else replace(self, step=self.unfused_step)
 
     def seconds(self, work: Work) -> float:
         """Return how long a worker takes for its work."""
@@ -171,10 +182,8 @@ def estimate_time(
     weights = (work.source.parameters + work.target.parameters) * work.size  # bytes
     validations = 1 + spec.steps // spec.eval_every + (1 if spec.steps % spec.eval_every else 0)
     aware = spec.steps // spec.eval_every if spec.decode_aware else 0
-    step = rates.seconds(work.step())
     fused = shapes[1].fused and not spec.writes_cache  # caches of rows go through transformers' own layers
-    if run.use_gpu and (spec.target_shards > 1 or not fused):
-        step += (rates.parts_step if spec.target_shards > 1 else rates.unfused_step) - rates.step
+    of_steps = rates.of_steps(spec.target_shards, fused=fused) if run.use_gpu else rates
     slower = rates.float64 if spec.eval_dtype == "float64" else 1.0
     validation = rates.seconds(work.evaluation("bridged", spec.validation_examples))
     # Trials on a node answer `text_budgets` once: each is charged with one of them.
@@ -184,8 +193,8 @@ def estimate_time(
     return JobTime(
         parts={
             "start": rates.start + weights / rates.load_bytes,
-            "preparation": rates.seconds(work.prepare()),
-            "steps": spec.steps * step,
+            "preparation": rates.first_use + rates.seconds(work.prepare()),
+            "steps": spec.steps * of_steps.seconds(work.step()),
             "decode-aware steps": aware * rates.seconds(work.decode_aware()) if aware else 0.0,
             "validation": validations * validation * slower,
             "test": test * slower,
