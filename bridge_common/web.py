@@ -2,7 +2,7 @@
 
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from bridge_common.visible_text import visible
 
@@ -17,6 +17,13 @@ def is_web_address(url: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # of a port that is none, such as a part of a password with a slash, or of an open bracket
         return False
+
+
+def has_password(address: str) -> bool:
+    """Return whether an address may hold a password: before its last `@`, whatever its letters are, or in its query."""
+    place, _, query = address.partition("?")
+    _, scheme_ends, rest = place.partition("://")
+    return bool(scheme_ends) and (":" in rest.rpartition("@")[0] or "password" in parse_qs(query))
 
 
 def why(error: BaseException) -> str:

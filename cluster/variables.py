@@ -3,10 +3,10 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qs, urlsplit
 
 from bridge_common.errors import UserError
 from bridge_common.paths import plain
+from bridge_common.web import has_password
 from cluster.default_paths import STORAGE
 
 # Settings of a run that live in the environment. Secrets are not among them: Ray keeps a job's variables readable for
@@ -49,7 +49,7 @@ def job_variables(names: Sequence[str]) -> dict[str, str]:
     named = named_variables(names)
     values = {name: os.environ[name] for name in PASSED_ON if name in os.environ} | named
     for name, value in values.items():
-        if name not in named and _has_password(value):
+        if name not in named and has_password(value):
             raise UserError(
                 f"{name} has a password, and Ray shows a job's variables on its dashboard: unset it and set it on the "
                 f"cluster's nodes, or name it, --env {name}, to send it all the same"
@@ -70,13 +70,5 @@ def secrets_among(variables: Mapping[str, str]) -> list[str]:
     return [
         name
         for name, value in variables.items()
-        if name == NOTIFY or _SECRET.search(name) is not None or _has_password(value)
+        if name == NOTIFY or _SECRET.search(name) is not None or has_password(value)
     ]
-
-
-def _has_password(value: str) -> bool:
-    try:
-        parts = urlsplit(value)
-        return parts.password is not None or (bool(parts.scheme) and "password" in parse_qs(parts.query))
-    except ValueError:  # no URL
-        return False

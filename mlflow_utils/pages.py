@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bridge_common.errors import UserError
+from bridge_common.paths import plain
 from mlflow_utils import declarations, names
 from mlflow_utils.experiment_view import TRAINING, runs_url
 from mlflow_utils.server import HOST, PORT
@@ -44,7 +45,10 @@ def phase_url(folder: Path, tracking_uri: str, phase: str | None = None, base: s
     Raises:
         UserError: fewer than two of the trials are in the store.
     """
-    trials = [trial for trial in declarations.load(folder).trials.values() if phase in (None, trial.phase)]
+    declared = declarations.load(folder)
+    if phase is not None and declared.phases and phase not in declared.phases:
+        raise UserError(f"{folder.name} has no phase {plain(phase)}, but {', '.join(declared.phases)}")
+    trials = [trial for trial in declared.trials.values() if phase in (None, trial.phase)]
     store = sent_state.store_key(tracking_uri)
     sent = [SentState.load(trial.folder.sent_file, f"{store}/{trial.phase}") for trial in trials]
     in_store = [entry for entry in sent if entry.run_id and entry.experiment_id]

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bridge_common.errors import UserError
-from cluster.cli.checks import FILE, FOLDER, NEW_FILE, SECONDS, URI, NumberType, require_writable
+from cluster.cli.checks import FILE, FOLDER, NEW_FILE, SECONDS, URI, NumberType, require_meaning, require_writable
 from cluster.cli.ending import or_stopped
 from cluster.cli.options import (
     StartRequest,
@@ -58,6 +58,7 @@ def status(storage: Path, name: str | None, watch: bool, every: float, tracking_
     """Print the state of campaigns: trials, gate, driver."""
     if as_json and watch:
         raise UserError("--json with --watch: leave one of the two out; --json prints the state once")
+    require_meaning("--every", watch, "with --watch")
     if watch:
         from cluster.monitoring.watch import watch_campaign
 

@@ -13,14 +13,13 @@ from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import click
 
 from bridge_common.errors import UserError, reason_of
 from bridge_common.paths import path_problem, short, text_problem
 from bridge_common.user_files import special_kind
-from bridge_common.web import is_web_address
+from bridge_common.web import has_password, is_web_address
 from cluster.variables import NOTIFY
 
 
@@ -116,10 +115,9 @@ def without_password(uri: str) -> str | None:
     """Return why an address cannot be recorded; None if it can."""
     if problem := address_problem(uri):
         return problem
-    place, _, query = uri.partition("?")
-    if uri.startswith("http") and query:
+    if uri.startswith("http") and uri.partition("?")[2]:
         return "it has a query, which the campaign's records and command lines would show: leave it out"
-    if ":" not in place.partition("://")[2].rpartition("@")[0] and "password" not in parse_qs(query):
+    if not has_password(uri):
         return None
     instead = "PGPASSWORD" if uri.startswith("postgresql") else "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     return f"it has a password, which the campaign's records and command lines would show: set {instead} instead"
@@ -239,6 +237,22 @@ def prepare_output() -> None:
         if hasattr(stream, "reconfigure"):
             errors = "surrogateescape" if stream is sys.stdout else "backslashreplace"
             stream.reconfigure(errors=errors, line_buffering=True)
+
+
+def require_meaning(option: str, has_meaning: bool, where: str) -> None:
+    """Refuse an option of the command that runs, if its command line names the option where it would change nothing.
+
+    Args:
+        option: the option, as `--every`.
+        has_meaning: whether it changes something beside the others.
+        where: what it goes with, as in `with --watch`.
+
+    Raises:
+        UserError: if it is named and has no meaning.
+    """
+    name = option.lstrip("-").replace("-", "_")
+    if not has_meaning and click.get_current_context().get_parameter_source(name) is _COMMAND_LINE:
+        raise UserError(f"{option} goes {where}: leave it out")
 
 
 def _elsewhere(ctx: click.Context | None) -> bool:

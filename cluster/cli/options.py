@@ -125,7 +125,7 @@ _PHASE = (
     click.option("--gate-passes", type=float, default=0.70, help="accuracy that passes"),
     click.option("--gate-attribute", type=float, default=0.65, help="accuracy below which A runs as well"),
     click.option(
-        "--gate-budget", type=click.IntRange(0, MOST_EXTRA_RUNS), default=3, help="runs that confident mode may add"
+        "--gate-budget", type=click.IntRange(0, MOST_EXTRA_RUNS), help="runs that confident mode may add  [default: 3]"
     ),
     *START_OPTIONS,
     resident_option,
@@ -187,7 +187,7 @@ class PhaseRequest(StartRequest):
     gate: str
     gate_passes: float
     gate_attribute: float
-    gate_budget: int
+    gate_budget: int | None
     resident: bool
     force: bool
     skip_preflight: bool

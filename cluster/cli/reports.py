@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from bridge_common.errors import UserError
-from cluster.cli.checks import FOLDER, KNOWN_FOLDER, PORT, TEXT, URI, WEB, require_writable
+from cluster.cli.checks import FOLDER, KNOWN_FOLDER, PORT, TEXT, URI, WEB, require_meaning, require_writable
 from cluster.cli.options import name_option, storage_option
 from cluster.default_paths import default_reports
 
@@ -18,6 +18,8 @@ from cluster.default_paths import default_reports
 @name_option
 def appendix(samples: tuple[str, ...], as_json: bool, out: Path | None, storage: Path, name: str | None) -> None:
     """Write the attribution appendix of a campaign, or compare sample files with one another."""
+    for option in ("--storage", "--name"):
+        require_meaning(option, not samples, "without --samples, which are files of their own")
     if samples:
         from cluster.cli.compare_files import appendix_from_files, parse_samples
 

@@ -102,6 +102,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     check_stop_early(request.stop_early, run_spec)
     TASKS.load(base.task).from_spec(base)  # refuses data that the task cannot read
     planned = keep_needs(make_phase(phase, base, request), base, _settings(request))
+    _check_gate_options(planned, request)
     base, planned = pin_campaign_data(base, planned)
     for toggle in all_toggles():
         if toggle.field in base.unused:
@@ -123,7 +124,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
             passes=request.gate_passes,
             attribute=request.gate_attribute,
             mode=_mode(request.gate),
-            budget=request.gate_budget,
+            **({} if request.gate_budget is None else {"budget": request.gate_budget}),
         ),
         held=_held(base, request),
         request={
@@ -200,6 +201,20 @@ def _mode(text: str) -> Mode:
     if text not in list(Mode):
         raise UserError(f"--gate {text}: use {' or '.join(Mode)}")
     return Mode(text)
+
+
+def _check_gate_options(planned: Phase, request: PhaseRequest) -> None:
+    plain = GateSettings()
+    changed = {
+        "--gate": _mode(request.gate) is not plain.mode,
+        "--gate-passes": request.gate_passes != plain.passes,
+        "--gate-attribute": request.gate_attribute != plain.attribute,
+        "--gate-budget": request.gate_budget is not None,
+    }
+    if not planned.branches and (useless := [option for option, given in changed.items() if given]):
+        raise UserError(f"{planned.name} has no gate: leave {' and '.join(useless)} out")
+    if request.gate_budget is not None and _mode(request.gate) is Mode.PLAIN:
+        raise UserError("--gate-budget goes with --gate confident: the plain gate adds no runs")
 
 
 def _shortcuts(request: PhaseRequest) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from cluster.cli.checks import FILE, PORT, TEXT, NumberType
+from cluster.cli.checks import FILE, PORT, TEXT, NumberType, require_meaning
 from cluster.cli.translators import source_option, target_option, trust_option
 
 COUNT = click.IntRange(1, 100_000)
@@ -63,6 +63,7 @@ def serve(
     from cluster.serving.run import run_server
     from cluster.serving.settings import Limits, ServerSettings, parse_autoscaling, read_token, require_packages
 
+    require_meaning("--replicas", not autoscale, "without --autoscale, whose min_replicas and max_replicas count them")
     require_packages()
     settings = ServerSettings(
         place=run,

@@ -13,7 +13,7 @@ from bridge_common.errors import UserError
 from bridge_common.shown_names import condition_name
 from bridge_common.user_files import lines_of, open_file
 from bridge_common.visible_text import visible
-from cluster.cli.checks import FILE, FOLDER, NumberType, require_writable
+from cluster.cli.checks import FILE, FOLDER, NumberType, require_meaning, require_writable
 from ray_bridge.config.plugins import check_plugin_name
 from ray_bridge.inference.places import HOTTEST, check_question_text, check_unicode, folder_of
 
@@ -69,6 +69,7 @@ def translate(
         raise UserError('give one question, as in translate RUN "How many ...", or a file of them by --file')
     if compare and (temperature > 0 or max_new_tokens is not None):
         raise UserError("--compare decodes as the evaluation did: leave out --temperature and --max-new-tokens")
+    require_meaning("--seed", temperature > 0, "with a --temperature above 0; greedy answers draw nothing")
     if question is not None:
         check_question_text(question)
     questions = [("", question)] if question is not None else read_questions(file) if file is not None else []

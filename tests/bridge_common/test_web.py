@@ -6,7 +6,7 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from bridge_common.web import NO_ANSWER, why
+from bridge_common.web import NO_ANSWER, has_password, why
 
 NO_HTTP = "what answers there does not speak HTTP"
 CERTIFICATE = (
@@ -29,3 +29,20 @@ CERTIFICATE = (
 def test_the_reason_in_a_line(error: Exception, said: str) -> None:
     assert isinstance(error, NO_ANSWER)
     assert why(error) == said
+
+
+@pytest.mark.parametrize(
+    ("address", "has"),
+    [
+        ("http://user:SECRET@host/", True),
+        ("http://user:SECRET/part@host:5000", True),
+        ("http://user:SE@CRET@host", True),
+        ("postgresql://host/db?user=u&password=SECRET", True),
+        ("http://user@host:5000/path", False),
+        ("http://host:5000/path?q=1", False),
+        ("/a folder/of:mine@home", False),
+        ("INFO", False),
+    ],
+)
+def test_a_password_is_seen_whatever_its_letters_are(address: str, has: bool) -> None:
+    assert has_password(address) == has
