@@ -77,6 +77,7 @@ def test_what_a_model_wrote_is_shown_and_never_run(card: Path, browser: Page) ->
     browser.wait("return document.querySelectorAll('#item .answer').length === 6")
     assert "It is <script>window.hostile = 1</script>" in browser.run(ITEM)
     assert "␛[31mred" in browser.run(ITEM)
+    assert "\\u202enuf\\u202c" in browser.run(ITEM)
     assert browser.run("return window.hostile === undefined")
     browser.open(card, "#item=odd+id+%22%26%3Cb%3E%23%C3%A9")
     browser.wait("return document.querySelectorAll('#item .answer').length === 6")

@@ -18,7 +18,8 @@ from tune_spaces.gate.decision import Branch
 RATES = {"target_alone": 0.52, "source_alone": 0.9, "text_bridge": 0.8, "shuffled_soft": 0.5, "random_soft": 0.49}
 WITHOUT = {"no-kl": 0.64, "no-prompt": 0.68, "no-decode": 0.61, "no-projection": 0.57, "k8": 0.6, "k64": 0.66}
 HOSTILE = (
-    '<script>window.hostile = 1</script><img src=x onerror="window.hostile = 1"> {{data}} \x1b[31mred\x1b[0m & "done"'
+    '<script>window.hostile = 1</script><img src=x onerror="window.hostile = 1"> {{data}} \x1b[31mred\x1b[0m '
+    '\u202enuf\u202c & "done"'
 )
 STEPS = ("Tom has", "apples and buys", "more, so he has", "in all. He gives", "away and keeps", "for himself.")
 

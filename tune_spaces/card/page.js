@@ -10,9 +10,12 @@
   const blocks = new Map(), waiting = new Map();
   let data;
 
-  /* Text of a model goes into the page as text alone; control characters, such as those of ANSI codes, as pictures. */
-  const visible = (text) => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g,
-    (c) => String.fromCharCode(c === "\u007f" ? 0x2421 : 0x2400 + c.charCodeAt(0)));
+  /* Text of a model goes into the page as text alone; control characters, such as those of ANSI codes, as pictures, and
+     those that turn the direction of writing around by their numbers. */
+  const visible = (text) => text
+    .replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g,
+      (c) => String.fromCharCode(c === "\u007f" ? 0x2421 : 0x2400 + c.charCodeAt(0)))
+    .replace(/[\u202a-\u202e\u2066-\u2069]/g, (c) => "\\u" + c.charCodeAt(0).toString(16));
   const make = (name, text, className) => {
     const node = document.createElement(name);
     if (text !== undefined) node.textContent = visible(String(text));
