@@ -338,6 +338,25 @@ def test_a_server_that_is_starting_can_be_ended(trial: Path, tmp_path: Path) -> 
     assert (tmp_path / "log").read_text().strip() == "ended"
 
 
+def test_a_cluster_without_room_for_a_replica_is_said_and_the_wait_can_be_ended(
+    trial: Path, ray_head: Any, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cluster", "serve", str(trial), "--cpus", "999", "--port", "28993"],
+            cwd=ROOT,
+            env={**os.environ, "RAY_ADDRESS": ray_head.address},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    wait_for(lambda: "note: no node has 999 CPUs: waiting for one" in log.read_text(), 90, "the note")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    assert log.read_text().splitlines()[-1] == "ended"
+
+
 def test_a_translator_that_cannot_be_loaded_is_one_line(trial: Path, translator: Translator, tmp_path: Path) -> None:
     translator.save_pretrained(tmp_path / "export")
     (tmp_path / "export" / "translator.safetensors").write_bytes(b"torn")
