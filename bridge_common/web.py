@@ -1,5 +1,6 @@
 """What can go wrong when a server is asked something over HTTP, and how to say it in a line."""
 
+import re
 from http.client import HTTPException
 from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qs, urlsplit
@@ -8,6 +9,8 @@ from bridge_common.visible_text import visible
 
 NO_ANSWER = (OSError, ValueError, HTTPException)
 """Errors of `urllib.request.urlopen`; HTTP's own, as from a port where another protocol is spoken, are no OSError."""
+_HOST = re.compile(r"[^/:@]*(:\d+)?[/?]")
+"""A host, whose path or query holds the `@` that comes next."""
 
 
 def is_web_address(url: str) -> bool:
@@ -20,10 +23,11 @@ def is_web_address(url: str) -> bool:
 
 
 def has_password(address: str) -> bool:
-    """Return whether an address may hold a password: before its last `@`, whatever its letters are, or in its query."""
-    place, _, query = address.partition("?")
-    _, scheme_ends, rest = place.partition("://")
-    return bool(scheme_ends) and (":" in rest.rpartition("@")[0] or "password" in parse_qs(query))
+    """Return whether an address may hold a password: before an `@`, with a `/` or `?` in it, too, or in its query."""
+    _, scheme_ends, rest = address.partition("://")
+    login = rest.rpartition("@")[0]
+    in_login = ":" in login and not _HOST.match(login)
+    return bool(scheme_ends) and (in_login or "password" in parse_qs(address.partition("?")[2]))
 
 
 def why(error: BaseException) -> str:

@@ -51,14 +51,14 @@ def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
     command = click.command(phase)(OPTIONS[phase](lambda request: request))
     with command.make_context(phase, list(arguments), obj=Elsewhere()) as context:
         request = PhaseRequest(**context.params)
-    _, run = make_specs(request)
+    base, run = make_specs(request)
     parse_seeds(request.seeds)
     if request.name is not None:
         check_name(request.storage, request.name)
     if request.campaign is None:  # a function of one's own may need modules of the other machine
         make_trial_specs(phase, request)
+        _gate_settings(make_phase(phase, base, request), request)
     check_start(request, run)
-    _mode(request.gate)
     return request
 
 
@@ -102,7 +102,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     check_stop_early(request.stop_early, run_spec)
     TASKS.load(base.task).from_spec(base)  # refuses data that the task cannot read
     planned = keep_needs(make_phase(phase, base, request), base, _settings(request))
-    _check_gate_options(planned, request)
+    gate = _gate_settings(planned, request)
     base, planned = pin_campaign_data(base, planned)
     for toggle in all_toggles():
         if toggle.field in base.unused:
@@ -120,12 +120,7 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
         storage=request.storage,
         name=f"{phase}-{request.preset}" if request.name is None else request.name,
         seeds=parse_seeds(request.seeds),
-        gate=GateSettings(
-            passes=request.gate_passes,
-            attribute=request.gate_attribute,
-            mode=_mode(request.gate),
-            **({} if request.gate_budget is None else {"budget": request.gate_budget}),
-        ),
+        gate=gate,
         held=_held(base, request),
         request={
             "preset": request.preset,
@@ -197,24 +192,32 @@ def _check_phase(phase: str) -> None:
         raise UserError(f"unknown phase {phase!r}: there are {', '.join(OPTIONS)}")
 
 
-def _mode(text: str) -> Mode:
-    if text not in list(Mode):
-        raise UserError(f"--gate {text}: use {' or '.join(Mode)}")
-    return Mode(text)
+def _gate_settings(planned: Phase, request: PhaseRequest) -> GateSettings:
+    """Return the settings of a phase's gate.
 
-
-def _check_gate_options(planned: Phase, request: PhaseRequest) -> None:
+    Raises:
+        UserError: if they are impossible, or change nothing.
+    """
+    if request.gate not in list(Mode):
+        raise UserError(f"--gate {request.gate}: use {' or '.join(Mode)}")
     plain = GateSettings()
+    gate = GateSettings(
+        passes=request.gate_passes,
+        attribute=request.gate_attribute,
+        mode=Mode(request.gate),
+        budget=plain.budget if request.gate_budget is None else request.gate_budget,
+    )
     changed = {
-        "--gate": _mode(request.gate) is not plain.mode,
-        "--gate-passes": request.gate_passes != plain.passes,
-        "--gate-attribute": request.gate_attribute != plain.attribute,
+        "--gate": gate.mode is not plain.mode,
+        "--gate-passes": gate.passes != plain.passes,
+        "--gate-attribute": gate.attribute != plain.attribute,
         "--gate-budget": request.gate_budget is not None,
     }
     if not planned.branches and (useless := [option for option, given in changed.items() if given]):
         raise UserError(f"{planned.name} has no gate: leave {' and '.join(useless)} out")
-    if request.gate_budget is not None and _mode(request.gate) is Mode.PLAIN:
+    if request.gate_budget is not None and gate.mode is Mode.PLAIN:
         raise UserError("--gate-budget goes with --gate confident: the plain gate adds no runs")
+    return gate
 
 
 def _shortcuts(request: PhaseRequest) -> dict[str, Any]:

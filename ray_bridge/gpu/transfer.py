@@ -30,13 +30,15 @@ def fetch(tensor: Tensor) -> Callable[[], Tensor]:
     """
     if tensor.device.type != "cuda":
         return lambda: tensor
+    device = tensor.device
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     host.copy_(tensor, non_blocking=True)
     copied = torch.cuda.Event()
     copied.record()
 
     def wait() -> Tensor:
-        copied.synchronize()
+        with torch.cuda.device(device):  # a thread begins with GPU 0, on which it would open a context
+            copied.synchronize()
         return host
 
     return wait

@@ -294,7 +294,9 @@ class FrozenLM:
             if not (right_padded and self.body.leaves_out(prefix, context)):
                 last = None
             states = self.body(embeds, positions, attend, last=last, recompute=recompute, context=context)
-            return F.pad(self.body.finish(states), (0, 0, embeds.shape[1] - states.shape[1], 0))  # (B, L, d)
+            left_out = embeds.shape[1] - states.shape[1]
+            states = self.body.finish(states)
+            return F.pad(states, (0, 0, left_out, 0)) if left_out else states  # (B, L, d)
         length = embeds.shape[1]
         embeds, mask, positions = pad_rows(embeds, mask, positions, 0 if prefix is None else len(prefix))
         inputs: dict[str, Any] = {"inputs_embeds": embeds, "attention_mask": mask, "position_ids": positions}

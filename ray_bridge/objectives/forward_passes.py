@@ -18,6 +18,8 @@ from ray_bridge.gpu.cuda_graphs import GraphedCalls
 from ray_bridge.inputs.layout import Batch
 from ray_bridge.inputs.source_batch import SourceBatch
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.prefix_cache import Prefix
+from ray_bridge.models.soft_context import SoftContext
 
 SMALLEST_BUCKET = 32
 """Lengths of the target's rows are rounded up to multiples of it; long ones to larger multiples."""
@@ -140,27 +142,27 @@ class ForwardPasses:
 
     def reads_answers_alone(self, batch: Batch) -> bool:
         """Return whether `answer_states` computes fewer positions than `hidden`."""
-        return self._last(batch, batch.mask.shape[1], batch.answers.first) is not None
+        leaves_out = self._leaves_out(batch.prefix, batch.context)
+        return leaves_out and positions_read(batch.mask.shape[1], batch.answers.first) is not None
 
-    def _last(self, batch: Batch, length: int, first: int) -> int | None:
-        """Return how many positions at the end of rows of a length the last layer computes, None for all."""
+    def _leaves_out(self, prefix: Prefix | None, context: SoftContext | None) -> bool:
         body = self.target.body
-        can = body is not None and body.leaves_out(batch.prefix, batch.context)
-        return positions_read(length, first) if can else None
+        return body is not None and body.leaves_out(prefix, context)
 
     def _hidden(self, batch: Batch, first: int) -> Tensor:
         """Return what `hidden` does, (B, L', d_t); states before position `first` may be zero."""
         target, prefix, context = self.target, batch.prefix, batch.context
+        leaves_out = self._leaves_out(prefix, context)
 
         def read(inputs: Sequence[Tensor], _parameters: Sequence[Tensor]) -> Tensor:
-            rows, length = inputs[1].shape
+            rows, length = inputs[1].shape  # of no batch: a graph keeps this function, and all that it refers to
             return target.hidden(
                 *inputs,
                 prefix=prefix,
                 context=context,
                 right_padded=True,
                 recompute=torch.is_grad_enabled() and self.recomputes(rows, length),
-                last=self._last(batch, length, first),
+                last=positions_read(length, first) if leaves_out else None,
             )
 
         inputs: tuple[Tensor, ...] = (batch.embeds, batch.mask, batch.positions)
@@ -171,7 +173,7 @@ class ForwardPasses:
         if context is not None:  # a graph would neither see other soft tokens nor reach adapters' weights
             return read(inputs, ())
         graphs = self.graphs["student" if torch.is_grad_enabled() else "teacher"]
-        last = self._last(batch, inputs[1].shape[1], first)
+        last = positions_read(inputs[1].shape[1], first) if leaves_out else None
         return graphs((() if prefix is None else prefix.ids, last), read, inputs)
 
     def _with_translator(self, name: str, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:

@@ -1,5 +1,7 @@
 """The last of the fused layers computes positions that are read alone: the same states, gradients and texts."""
 
+import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +12,7 @@ import torch
 from ray_bridge.generation.eager import decode_eager
 from ray_bridge.generation.fixed_shape import FixedShape
 from ray_bridge.generation.graphed import decode_graphed
+from ray_bridge.gpu.cuda_graphs import GraphedCalls
 from ray_bridge.inputs.layout import assemble, common_prefix
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.models.gradient_accuracy import judge_gradients
@@ -132,6 +135,27 @@ def test_a_step_trains_on_answers_alone(folders: PairFolders, graphed: bool, mon
     assert read == positions_read(whole, step.student.answers.first)
     assert read < whole
     torch.testing.assert_close(totals[1], totals[0], rtol=1e-4, atol=1e-6)
+
+
+def test_what_a_graph_keeps_holds_no_batch(folders: PairFolders) -> None:
+    class Kept(GraphedCalls):
+        """Keeps every function, as captured calls do on a GPU."""
+
+        def __call__(self, name: Any, function: Any, *arguments: Any) -> torch.Tensor:
+            functions.append(function)
+            return super().__call__(name, function, *arguments)
+
+    functions: list[Any] = []
+    frame = make_frame(folders, num_fewshot=2, soft_position="first")
+    passes = ForwardPasses(frame.translator, frame.pair.target.fuse(), graphed=True)
+    passes.graphs = {name: Kept() for name in passes.graphs}
+    step = with_passes(frame.step(frame.items(3)), passes)
+    answer_nll(step).total.backward()
+    embeds = weakref.ref(step.student.embeds)
+    del step
+    gc.collect()
+    assert functions
+    assert embeds() is None
 
 
 def test_a_term_that_reads_other_positions_gets_them_all(folders: PairFolders, monkeypatch: pytest.MonkeyPatch) -> None:
