@@ -18,7 +18,10 @@ PASSED_ON = (
 NOTIFY = "ABLATE_NOTIFY"
 """The address of `--notify`, if it is a secret itself: Ray shows command lines of drivers and jobs on its dashboard."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
+_SECRET = re.compile(
+    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|APIKEY|ACCESSKEY|PRIVATEKEY|(?:^|_)(?:KEY|PASS)(?:_|$)|_PWD(?:_|$)",
+    re.IGNORECASE,
+)
 
 
 def named_variables(names: Sequence[str]) -> dict[str, str]:

@@ -227,7 +227,8 @@ def ablation_options(command: Command) -> Command:
 
 def sweep_options(command: Command) -> Command:
     """Add the options of a phase and those that describe a sweep."""
-    return _with_options(command, (*_SWEEP, _ABLATION[1], *_PHASE))
+    toggle = click.option("--toggle", multiple=True, help="toggle that is varied, too, on and off; repeatable")
+    return _with_options(command, (*_SWEEP, toggle, *_PHASE))
 
 
 def any_phase_options(command: Command) -> Command:

@@ -55,6 +55,7 @@ def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
     parse_seeds(request.seeds)
     if request.name is not None:
         check_name(request.storage, request.name)
+    _check_own_campaign(request)
     if request.campaign is None:  # a function of one's own may need modules of the other machine
         make_trial_specs(phase, request)
         _gate_settings(make_phase(phase, base, request), request)
@@ -276,10 +277,8 @@ def make_phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
 
 
 def _phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
+    _check_own_campaign(request)
     if request.campaign is not None:
-        if request.toggle or request.design:
-            option = "--toggle" if request.toggle else "--design"
-            raise UserError(f"{option} with --campaign: its function names the variants; leave one of the two out")
         return _own_phase(request.campaign, base)
     if request.over and name != SWEEP:
         raise UserError(f"--over: the variants of {name} are fixed; use it with sweep")
@@ -292,6 +291,12 @@ def _phase(name: str, base: JobSpec, request: PhaseRequest) -> Phase:
     if name == "ablate":
         return ablate(base, request.design or ("leave-one-out",), request.toggle or None)
     return PHASES[name](base)
+
+
+def _check_own_campaign(request: PhaseRequest) -> None:
+    if request.campaign is not None and (request.toggle or request.design):
+        option = "--toggle" if request.toggle else "--design"
+        raise UserError(f"{option} with --campaign: its function names the variants; leave one of the two out")
 
 
 def _own_phase(reference: str, base: JobSpec) -> Phase:

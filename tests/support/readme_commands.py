@@ -76,18 +76,18 @@ ROWS: dict[str, Row] = {
     "python -m cluster preflight --preset paper": Row(
         instead=TINY, add="--set workers=1", prints="storage", why=NO_GPU
     ),
-    "ray job submit --working-dir . -- python -m cluster phase1 --preset paper": Row(
+    "ray job submit --working-dir . -- python -m cluster phase1 --preset paper --storage /shared/runs": Row(
         run_by="tests/integration/test_ray_job.py::test_rays_own_client_and_ours_report_a_wrong_request"
     ),
-    "python -m cluster submit phase1 --preset paper --address http://HEAD:8265": Row(
+    "python -m cluster submit phase1 --preset paper --storage /shared/runs --address http://HEAD:8265": Row(
         run_by="tests/integration/test_ray_job.py::test_rays_own_client_and_ours_report_a_wrong_request"
     ),
-    "python -m cluster launch slurm phase1 --preset paper --nodes 2 --submit": Row(
+    "python -m cluster launch slurm phase1 --preset paper --submit": Row(
         instead={"--submit": "--print"},
-        prints="#SBATCH --nodes=2",
+        prints="#SBATCH --nodes=1",
         why="tests/integration/test_slurm.py submits such a script to a real Slurm",
     ),
-    "python -m cluster phase1 --source DIR --target DIR --task gsm8k --data DIR": Row(
+    "python -m cluster phase1 --preset paper --source DIR --target DIR --set source_layer=N --data DIR": Row(
         run_by="tests/integration/test_any_pair.py::test_gpt_neox_to_qwen2_on_gsm8k_runs_through"
     ),
     "--task arc_challenge": Row(before=PLAN, add=f"--data {DATA}/arc_challenge {FEW_ROWS}", prints="frozen in"),
@@ -100,12 +100,12 @@ ROWS: dict[str, Row] = {
     "python -m cluster score FILE --task gsm8k": Row(
         instead={"FILE": "outputs.jsonl"}, prints="2 outputs, scored as gsm8k"
     ),
-    "python -m cluster phase2": Row(
+    "python -m cluster phase2 --preset paper": Row(
         instead={"phase2": "plan phase2"},
         prints="hybrid-adapter",
         why="tests/integration/test_every_variant.py runs every variant of phases 2 and 3",
     ),
-    "python -m cluster phase3": Row(
+    "python -m cluster phase3 --preset paper": Row(
         instead={"phase3": "space phase3"}, prints="hotpotqa", why="as phase2; data of three tasks are on the hub"
     ),
     "python -m cluster ablate --design leave-one-out --design add-one-in --seeds 0,1,2 --controls": Row(

@@ -141,6 +141,8 @@ def test_a_task_is_a_name_or_the_file_of_a_mapping(tmp_path: Path, monkeypatch: 
         ("phase1", ["--until", "2020-01-01T00:00"], "that time has passed"),
         ("phase1", ["--max-gpu-hours", "3"], "needs a run on GPUs"),
         ("phase1", ["--notify", "foo"], "--notify foo: give http"),
+        ("ablate", ["--gate", "confident"], "ablate has no gate: leave --gate out"),
+        ("ablate", ["--campaign", "a:b", "--toggle", "kl"], "--toggle with --campaign"),
         ("ablate", ["--toggle", "nosuch"], "unknown toggle 'nosuch'"),
         ("sweep", [], "a sweep needs a setting to vary"),
         ("sweep", ["--over", "nosuch=1,2"], "unknown field 'nosuch'"),
