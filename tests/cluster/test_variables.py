@@ -7,8 +7,8 @@ from cluster.variables import NOTIFY, secrets_among
 
 @pytest.mark.parametrize(
     "name",
-    ["HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "APIKEY", "WANDB_KEY", "SSH_KEY_FILE", "DB_PASS", "PGPASSWORD",
-     "MY_PWD", "db_pass", "GIT_CREDENTIALS", NOTIFY],
+    ["HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "APIKEY", "WANDB_KEY", "SSH_KEY_FILE", "DB_PASS", "db_pass",
+     "PGPASSWORD", "MY_PWD", "GIT_CREDENTIALS", NOTIFY],
 )  # fmt: skip
 def test_a_name_that_says_so_is_a_secret(name: str) -> None:
     assert secrets_among({name: "x"}) == [name]
