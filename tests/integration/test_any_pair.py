@@ -45,6 +45,7 @@ def test_gpt_neox_to_qwen2_on_gsm8k_runs_through(tmp_path: Path) -> None:
         "test_examples": 6,
         "max_new_tokens": 8,
         "soft_tokens": 4,
+        "source_layer": 2,
     }
     command = [sys.executable, "-m", "cluster", "phase1", "--preset", "tiny", "--storage", str(tmp_path / "runs")]
     command += ["--source", pair.source, "--target", pair.target, "--task", "gsm8k"]

@@ -164,6 +164,9 @@ ROWS: dict[str, Row] = {
     "--help": Row(before="phase1 ", prints="Usage: "),
     "--preset tiny|paper": Row(before=PLAN, instead={"tiny|paper": "tiny"}, prints="frozen in"),
     "--set field=value": Row(before=PLAN, instead={"field=value": "soft_tokens=8"}, prints="frozen in"),
+    "--force": Row(
+        before="plan phase2 --name {new} ", prints="frozen in", why="tests/tune_spaces/test_campaign.py forces phases"
+    ),
     "--gate confident": Row(before=PLAN, prints="while the gate is uncertain: "),
     "--set prompt_format=chat": Row(before=PLAN, add=PAIR, prints="frozen in", why="the embedded pair has no template"),
     "--set target_shards=4": Row(

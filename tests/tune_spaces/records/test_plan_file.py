@@ -101,11 +101,12 @@ def test_costs_are_rounded_to_a_tenth_of_a_minute_and_a_thousandth_of_a_gpu_hour
 
     planned = plan()
     made = plan_file.plan_record(planned, paper_run(), campaign(tmp_path), {})
-    cost = CostModel.from_finished(paper_run(), []).estimate(of_variant(planned, "full").spec, paper_run())
-    row = made["trials"][0]
-    assert (row["minutes"], row["gpu_hours"]) == (round(cost.minutes, 1), round(cost.gpu_hours, 3))
-    assert row["minutes"] != round(cost.minutes, 2)
-    assert row["gpu_hours"] != round(cost.gpu_hours, 4)
+    model = CostModel.from_finished(paper_run(), [])
+    costs = [model.estimate(of_variant(planned, row["variant"]).spec, paper_run()) for row in made["trials"]]
+    rows = [(row["minutes"], row["gpu_hours"]) for row in made["trials"]]
+    assert rows == [(round(cost.minutes, 1), round(cost.gpu_hours, 3)) for cost in costs]
+    assert any(minutes != round(cost.minutes, 2) for (minutes, _), cost in zip(rows, costs, strict=True))
+    assert any(hours != round(cost.gpu_hours, 4) for (_, hours), cost in zip(rows, costs, strict=True))
 
 
 def test_trials_that_finished_here_or_elsewhere_are_done(tmp_path: Path) -> None:
