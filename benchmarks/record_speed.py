@@ -34,7 +34,7 @@ def timed(action: Callable[[], Any]) -> float:
     """Return the wall time of an action in seconds."""
     begin = time.perf_counter()
     action()
-    return round(time.perf_counter() - begin, 2)
+    return round(time.perf_counter() - begin, 4)
 
 
 def campaign(storage: Path, trials: int, steps: int, items: int, sweep: bool = False) -> Path:
