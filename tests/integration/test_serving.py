@@ -25,7 +25,7 @@ from tests.support.browsers import chromium, needs_chromium
 from tests.support.command_line import ROOT
 from tests.support.local_jobs import finish_trial, small_spec
 from tests.support.model_pairs import make_pair
-from tests.support.servers import Server, serving
+from tests.support.servers import Server, serving, starting
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -321,39 +321,25 @@ def test_the_page_shows_four_answers_side_by_side(
 
 
 def test_a_server_that_is_starting_can_be_ended(trial: Path, tmp_path: Path) -> None:
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cluster", "serve", str(trial), "--port", "28991"],
-            cwd=ROOT,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    parent = psutil.Process(process.pid)
-    wait_for(lambda: any("raylet" in child.name() for child in parent.children(recursive=True)), 60, "Ray starts")
-    started = parent.children(recursive=True)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    log = tmp_path / "log"
+    with starting(trial, "--port", "28991", log=log) as process:
+        parent = psutil.Process(process.pid)
+        wait_for(lambda: any("raylet" in child.name() for child in parent.children(recursive=True)), 60, "Ray starts")
+        started = parent.children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
     wait_for(lambda: not any(child.is_running() for child in started), 20, "Ray's processes are gone")
-    assert (tmp_path / "log").read_text().strip() == "ended"
+    assert log.read_text().strip() == "ended"
 
 
 def test_a_cluster_without_room_for_a_replica_is_said_and_the_wait_can_be_ended(
     trial: Path, ray_head: Any, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "cluster", "serve", str(trial), "--cpus", "999", "--port", "28993"],
-            cwd=ROOT,
-            env={**os.environ, "RAY_ADDRESS": ray_head.address},
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    wait_for(lambda: "note: no node has 999 CPUs: waiting for one" in log.read_text(), 90, "the note")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 0
+    with starting(trial, "--cpus", "999", "--port", "28993", log=log, RAY_ADDRESS=ray_head.address) as process:
+        wait_for(lambda: "note: no node has 999 CPUs: waiting for one" in log.read_text(), 90, "the note")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
     assert log.read_text().splitlines()[-1] == "ended"
 
 

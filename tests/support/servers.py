@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import httpx
 
@@ -51,15 +50,29 @@ def serving(place: Path, *arguments: str, log: Path, limit_s: float = 240, **env
         limit_s: seconds within which it must answer.
         environment: further variables.
     """
-    port = free_port()
-    kept = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "ABLATE_SERVE_TOKEN")}
-    began = time.monotonic()
-    with log.open("w") as out:
-        process = _start(place, port, arguments, {**kept, "CUDA_VISIBLE_DEVICES": "", **environment}, out)
-    try:
+    port, began = free_port(), time.monotonic()
+    with starting(place, "--port", str(port), *arguments, log=log, **environment) as process:
         wait_for(lambda: " answers at " in log.read_text() or process.poll() is not None, limit_s, "the server answers")
         assert process.poll() is None, log.read_text()
         yield Server(url=f"http://127.0.0.1:{port}", process=process, seconds_to_start=time.monotonic() - began)
+
+
+@contextmanager
+def starting(place: Path, *arguments: str, log: Path, **environment: str) -> "Iterator[subprocess.Popen[str]]":
+    """Start the command that serves a translator, in a process group of its own, which ends with the block at last."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "ABLATE_SERVE_TOKEN")}
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cluster", "serve", str(place), *arguments],
+            cwd=ROOT,
+            env={**kept, "CUDA_VISIBLE_DEVICES": "", **environment},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        yield process
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
@@ -67,20 +80,6 @@ def serving(place: Path, *arguments: str, log: Path, limit_s: float = 240, **env
                 process.wait(60)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-def _start(
-    place: Path, port: int, arguments: tuple[str, ...], environment: dict[str, str], out: IO[str]
-) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "cluster", "serve", str(place), "--port", str(port), *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdout=out,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
 
 
 @contextmanager
