@@ -56,9 +56,10 @@ def parse_phase(phase: str, arguments: Sequence[str]) -> PhaseRequest:
     if request.name is not None:
         check_name(request.storage, request.name)
     _check_own_campaign(request)
+    gate = _gate_settings(request)
     if request.campaign is None:  # a function of one's own may need modules of the other machine
         make_trial_specs(phase, request)
-        _gate_settings(make_phase(phase, base, request), request)
+        _require_gate(make_phase(phase, base, request), gate)
     check_start(request, run)
     return request
 
@@ -103,7 +104,8 @@ def make_campaign(phase: str, request: PhaseRequest) -> Campaign:
     check_stop_early(request.stop_early, run_spec)
     TASKS.load(base.task).from_spec(base)  # refuses data that the task cannot read
     planned = keep_needs(make_phase(phase, base, request), base, _settings(request))
-    gate = _gate_settings(planned, request)
+    gate = _gate_settings(request)
+    _require_gate(planned, gate)
     base, planned = pin_campaign_data(base, planned)
     for toggle in all_toggles():
         if toggle.field in base.unused:
@@ -193,32 +195,25 @@ def _check_phase(phase: str) -> None:
         raise UserError(f"unknown phase {phase!r}: there are {', '.join(OPTIONS)}")
 
 
-def _gate_settings(planned: Phase, request: PhaseRequest) -> GateSettings:
-    """Return the settings of a phase's gate.
-
-    Raises:
-        UserError: if they are impossible, or change nothing.
-    """
+def _gate_settings(request: PhaseRequest) -> GateSettings:
     if request.gate not in list(Mode):
         raise UserError(f"--gate {request.gate}: use {' or '.join(Mode)}")
-    plain = GateSettings()
-    gate = GateSettings(
+    if request.gate_budget is not None and request.gate == Mode.PLAIN:
+        raise UserError("--gate-budget goes with --gate confident: the plain gate adds no runs")
+    return GateSettings(
         passes=request.gate_passes,
         attribute=request.gate_attribute,
         mode=Mode(request.gate),
-        budget=plain.budget if request.gate_budget is None else request.gate_budget,
+        budget=GateSettings.budget if request.gate_budget is None else request.gate_budget,
     )
-    changed = {
-        "--gate": gate.mode is not plain.mode,
-        "--gate-passes": gate.passes != plain.passes,
-        "--gate-attribute": gate.attribute != plain.attribute,
-        "--gate-budget": request.gate_budget is not None,
-    }
-    if not planned.branches and (useless := [option for option, given in changed.items() if given]):
-        raise UserError(f"{planned.name} has no gate: leave {' and '.join(useless)} out")
-    if request.gate_budget is not None and gate.mode is Mode.PLAIN:
-        raise UserError("--gate-budget goes with --gate confident: the plain gate adds no runs")
-    return gate
+
+
+def _require_gate(planned: Phase, gate: GateSettings) -> None:
+    """Refuse settings of a gate, other than the usual ones, for a phase that has none."""
+    options = {"mode": "--gate", "passes": "--gate-passes", "attribute": "--gate-attribute", "budget": "--gate-budget"}
+    given = [option for field, option in options.items() if getattr(gate, field) != getattr(GateSettings, field)]
+    if given and not planned.branches:
+        raise UserError(f"{planned.name} has no gate: leave {' and '.join(given)} out")
 
 
 def _shortcuts(request: PhaseRequest) -> dict[str, Any]:

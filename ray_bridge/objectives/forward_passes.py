@@ -152,28 +152,29 @@ class ForwardPasses:
     def _hidden(self, batch: Batch, first: int) -> Tensor:
         """Return what `hidden` does, (B, L', d_t); states before position `first` may be zero."""
         target, prefix, context = self.target, batch.prefix, batch.context
-        leaves_out = self._leaves_out(prefix, context)
+        bucketed = self.graphed and target.body is not None and not (prefix is not None and prefix.per_row)
+        inputs: tuple[Tensor, ...] = (batch.embeds, batch.mask, batch.positions)
+        if bucketed:
+            padding = bucket_length(batch.mask.shape[1]) - batch.mask.shape[1]
+            inputs = (F.pad(inputs[0], (0, 0, 0, padding)), *(F.pad(x, (0, padding)) for x in inputs[1:]))
+        rows, length = inputs[1].shape
+        last = positions_read(length, first) if self._leaves_out(prefix, context) else None
 
         def read(inputs: Sequence[Tensor], _parameters: Sequence[Tensor]) -> Tensor:
-            rows, length = inputs[1].shape  # of no batch: a graph keeps this function, and all that it refers to
-            return target.hidden(
+            return target.hidden(  # of no batch: a graph keeps this function, and all that it refers to
                 *inputs,
                 prefix=prefix,
                 context=context,
                 right_padded=True,
                 recompute=torch.is_grad_enabled() and self.recomputes(rows, length),
-                last=positions_read(length, first) if leaves_out else None,
+                last=last,
             )
 
-        inputs: tuple[Tensor, ...] = (batch.embeds, batch.mask, batch.positions)
-        if not self.graphed or target.body is None or (prefix is not None and prefix.per_row):
-            return read(inputs, ())
-        padding = bucket_length(batch.mask.shape[1]) - batch.mask.shape[1]
-        inputs = (F.pad(inputs[0], (0, 0, 0, padding)), *(F.pad(x, (0, padding)) for x in inputs[1:]))
-        if context is not None:  # a graph would neither see other soft tokens nor reach adapters' weights
+        if (
+            not bucketed or context is not None
+        ):  # a graph would neither see other soft tokens nor reach adapters' weights
             return read(inputs, ())
         graphs = self.graphs["student" if torch.is_grad_enabled() else "teacher"]
-        last = positions_read(inputs[1].shape[1], first) if leaves_out else None
         return graphs((() if prefix is None else prefix.ids, last), read, inputs)
 
     def _with_translator(self, name: str, function: Callable[..., Tensor], inputs: tuple[Tensor, ...]) -> Tensor:

@@ -142,6 +142,8 @@ def test_a_task_is_a_name_or_the_file_of_a_mapping(tmp_path: Path, monkeypatch: 
         ("phase1", ["--max-gpu-hours", "3"], "needs a run on GPUs"),
         ("phase1", ["--notify", "foo"], "--notify foo: give http"),
         ("ablate", ["--gate", "confident"], "ablate has no gate: leave --gate out"),
+        ("ablate", ["--campaign", "a:b", "--gate", "sure"], "--gate sure: use plain or confident"),
+        ("ablate", ["--campaign", "a:b", "--gate-passes", "7"], "gate: needs 0 <= attribute <= passes <= 1"),
         ("ablate", ["--campaign", "a:b", "--toggle", "kl"], "--toggle with --campaign"),
         ("ablate", ["--toggle", "nosuch"], "unknown toggle 'nosuch'"),
         ("sweep", [], "a sweep needs a setting to vary"),

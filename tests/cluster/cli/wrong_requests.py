@@ -281,6 +281,10 @@ NUMBERS: list[tuple[list[str], str]] = [
     (["plan", "phase1", "--gate-budget", "100000"], "--gate-budget"),
     (["plan", "phase1", "--gate-budget", "-1"], "--gate-budget"),
     (["plan", "phase1", "--gate-budget", "2"], "--gate-budget goes with --gate confident"),
+    (
+        ["plan", "ablate", "--campaign", "tune_spaces.design.phases:phase1", "--toggle", "kl"],
+        "--toggle with --campaign: its function names the variants",
+    ),
     (["plan", "phase3", "--gate-passes", "0.8"], "phase3 has no gate: leave --gate-passes out"),
     (
         ["sweep", "--over", "kl_weight=0,1", "--gate", "confident", "--gate-budget", "2"],

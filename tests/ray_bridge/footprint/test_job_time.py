@@ -20,7 +20,7 @@ from ray_bridge.tasks.splits import load_splits
 from tests.support.plugin_modules import WORDY, importable
 
 LARGE = "meta-llama/Llama-3.1-70B-Instruct"
-WITHIN, PARTS_WITHIN = 0.25, 0.28
+WITHIN = 0.25
 
 
 def minutes(spec: JobSpec) -> float:
@@ -45,8 +45,11 @@ def test_jobs_are_estimated_within_a_quarter_by_rates_fitted_to_the_others(error
 
 def test_parts_of_jobs_that_are_further_off_are_those_that_are_known(errors: dict[str, dict[str, float]]) -> None:
     """What fails is written down, not hidden; most are short parts, of which others make up in the sum."""
-    off = {(name, part) for name, job in errors.items() for part, error in job.items() if abs(error) > PARTS_WITHIN}
+    off = {(name, part) for name, job in errors.items() for part, error in job.items() if abs(error) > WITHIN}
     assert off == {
+        ("H100, 2,000 steps, header cached", "validation_each"),  # 2.6 s
+        ("H100, 2,000 steps, header cached", "preparation"),  # 23 s, in a campaign 28
+        ("four H100, six conditions, header cached", "preparation"),
         ("H100, SmolLM2-135M on both sides", "step"),  # 32 ms, the only small model
         ("H100, SmolLM2-135M on both sides", "decode_aware"),
         ("four H100, six conditions, header cached", "test"),  # 58 s with samples, scores and waiting for each other
