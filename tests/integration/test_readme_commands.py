@@ -22,7 +22,7 @@ from tests.support.readme_commands import PROGRAM, ROOT, ROWS, TRAINED, Row, sho
 
 SHOWN = list(shown((ROOT / "README.md").read_text(), app.commands))
 RUN_HERE = [text for text in SHOWN if text in ROWS and not ROWS[text].run_by]
-PLACEHOLDERS = re.compile(r"[A-Z:.]+|http:.*|[\d,:]+|/shared/.*|paper|python|-m")
+PLACEHOLDERS = re.compile(r"[A-Z:.]+|http:.*|[\d,:]+|paper|python|-m")
 EXPORT = "python -m cluster export RUN DIR --bundle"
 TRAINING = "python -m cluster phase1 --preset tiny"  # what `make phase1` runs
 

@@ -76,10 +76,10 @@ ROWS: dict[str, Row] = {
     "python -m cluster preflight --preset paper": Row(
         instead=TINY, add="--set workers=1", prints="storage", why=NO_GPU
     ),
-    "ray job submit --working-dir . -- python -m cluster phase1 --preset paper --storage /shared/runs": Row(
+    "ray job submit --working-dir . -- python -m cluster phase1 --preset paper --storage DIR": Row(
         run_by="tests/integration/test_ray_job.py::test_rays_own_client_and_ours_report_a_wrong_request"
     ),
-    "python -m cluster submit phase1 --preset paper --storage /shared/runs --address http://HEAD:8265": Row(
+    "python -m cluster submit phase1 --preset paper --storage DIR --address http://HEAD:8265": Row(
         run_by="tests/integration/test_ray_job.py::test_rays_own_client_and_ours_report_a_wrong_request"
     ),
     "python -m cluster launch slurm phase1 --preset paper --submit": Row(
