@@ -122,7 +122,7 @@ def phase1(base: JobSpec) -> Phase:
     v = attribution()
     return Phase(
         name="phase1",
-        goal="bridged accuracy of at least 70 %; below it, attribution of effects (phase 1.5)",
+        goal="do all fixes at once pass the gate; below it, attribution of effects (phase 1.5)",
         first=(full(),),
         branches={
             Branch.PASS: (),

@@ -38,7 +38,7 @@ PURPOSES = {
     },
 }
 GOALS = {
-    "phase1": "bridged accuracy of at least 70 %; below it, attribution of effects (phase 1.5)",
+    "phase1": "do all fixes at once pass the gate; below it, attribution of effects (phase 1.5)",
     "phase2": "does direction matter, and does text anchoring close the gap",
     "phase3": "compression, conditioning, other tasks, a larger target",
     "rivals": "how the bridge compares with other ways to pass on what the source knows",
