@@ -7,15 +7,15 @@ when it is moved, and gets another when it is retrained in place.
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ray_bridge.config.checkpoint_names import is_random, random_twin, resolve
-from ray_bridge.config.plugins import import_plugin, source_of
+from ray_bridge.config.folder_digest import file_digests
+from ray_bridge.config.plugins import import_plugin, named_modules, source_of
 from ray_bridge.config.spec import JobSpec
 
-_WHOLE = 1 << 22  # bytes; files up to this size are hashed completely
-_SAMPLE = 1 << 16  # bytes at start, middle and end of larger ones
 _IMPLIED: dict[str, Any] = {
     **{"stops": None, "prompt_format": "raw", "gate_init": 0.0, "latent_steps": 0},
     **{"target_precision": "full", "batch_invariant": False},
@@ -60,25 +60,9 @@ def digest(value: Any, length: int = 16) -> str:
     return hashlib.blake2b(canonical(value).encode(), digest_size=length // 2).hexdigest()
 
 
-def folder_digest(folder: Path) -> str:
-    """Return a digest of a folder's files: their names, sizes and contents.
-
-    Of large files only start, middle and end are read, so that a plan does not read 16 GB: training changes weights
-    everywhere in their file.
-    """
-    files = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and _counts(p.relative_to(folder))):
-        size = path.stat().st_size
-        content = hashlib.blake2b(digest_size=16)
-        with path.open("rb") as file:
-            if size <= _WHOLE:
-                content.update(file.read())
-            else:
-                for start in (0, size // 2, size - _SAMPLE):
-                    file.seek(start)
-                    content.update(file.read(_SAMPLE))
-        files.append([path.relative_to(folder).as_posix(), size, content.hexdigest()])
-    return digest(files)
+def folder_digest(folder: Path, *, whole: bool = False) -> str:
+    """Return a digest of a folder's files: names, sizes, contents; of large weights samples unless `whole`."""
+    return digest(file_digests(folder, whole=whole))
 
 
 def fingerprint(spec: JobSpec, contents: dict[str, str] | None = None) -> str:
@@ -107,8 +91,13 @@ def fingerprint(spec: JobSpec, contents: dict[str, str] | None = None) -> str:
     return digest(fields)
 
 
-def _counts(path: Path) -> bool:
-    return not path.name.startswith(".") and "__pycache__" not in path.parts
+def plugin_contents(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return by name a digest of the source of each module that the record of a spec names.
+
+    Raises:
+        UserError: if one cannot be imported, or has no source.
+    """
+    return {module: _source(module, {}) for module in named_modules(record)}
 
 
 def _source(module: str, contents: dict[str, str]) -> str:
@@ -117,7 +106,7 @@ def _source(module: str, contents: dict[str, str]) -> str:
     if key not in contents:
         place = source_of(import_plugin(module))
         if place.is_dir():
-            contents[key] = f"content:{folder_digest(place)}"
+            contents[key] = f"content:{folder_digest(place, whole=True)}"
         else:
             contents[key] = f"content:{hashlib.blake2b(place.read_bytes(), digest_size=8).hexdigest()}"
     return contents[key]
@@ -126,7 +115,7 @@ def _source(module: str, contents: dict[str, str]) -> str:
 def _data(folder: str, contents: dict[str, str]) -> str:
     key = f"data {folder}"
     if key not in contents:
-        contents[key] = f"content:{folder_digest(Path(folder))}"
+        contents[key] = f"content:{folder_digest(Path(folder), whole=True)}"
     return contents[key]
 
 

@@ -58,9 +58,14 @@ def import_plugins(record: Mapping[str, Any]) -> None:
     Raises:
         UserError: as `import_plugin`.
     """
-    named = [record.get(field, "").partition(":") for field in ("task", "bridge")]
-    for module in (*record.get("plugins", ()), *(module for module, colon, _ in named if colon)):
+    for module in named_modules(record):
         import_plugin(module)
+
+
+def named_modules(record: Mapping[str, Any]) -> list[str]:
+    """Return the modules that the record of a spec names: its plug-ins, and those of a task or bridge MODULE:CLASS."""
+    named = [record.get(field, "").partition(":") for field in ("task", "bridge")]
+    return [*record.get("plugins", ()), *(module for module, colon, _ in named if colon)]
 
 
 def source_of(module: ModuleType) -> Path:

@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from bridge_common import heartbeat
 from bridge_common.trial_folder import TrialFolder
+from ray_bridge.config.fingerprint import plugin_contents
 from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.training.ray_run import run_on_workers
 from ray_bridge.training.ray_worker import REPEATED, run_worker
@@ -259,8 +260,11 @@ def _connection() -> tuple[str, str] | None:
 
 
 def _needs(config: Mapping[str, Any], run: RunSpec) -> tuple[Any, ...]:
-    """Return what jobs must share to run in one group: the workers, and plug-ins, which a process cannot unload."""
-    return (run.workers, run.use_gpu, run.cpus_per_worker, tuple(config["spec"].get("plugins", ())))
+    """Return what jobs must share to run in one group: the workers, and plug-ins, which a process cannot unload.
+
+    An edited module is another one: the group would run what it has imported, under the fingerprint of the edit.
+    """
+    return (run.workers, run.use_gpu, run.cpus_per_worker, tuple(sorted(plugin_contents(config["spec"]).items())))
 
 
 def _take(needs: tuple[Any, ...], node_id: str | None) -> ResidentGroup | None:

@@ -178,3 +178,43 @@ def test_a_worker_without_the_plug_in_or_with_another_version_says_so(
                 run_job(spec, run_settings, folder)
     finally:
         ray.shutdown()
+
+
+LONG = """
+from ray_bridge.tasks.synthetic.task import SyntheticTask
+
+
+class Long(SyntheticTask):
+    def prompt(self, example):
+        return {opening!r} + super().prompt(example)
+"""
+
+
+def test_resident_workers_do_not_run_an_edited_plug_in_as_they_have_imported_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from ray_bridge import end_resident_workers, fingerprint, run_job, tiny, tiny_run
+
+    modules = place / "modules"
+    modules.mkdir()
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{modules}")
+    sizes = {"train_examples": 8, "validation_examples": 2, "test_examples": 2, "depth": 1, "num_heads": 2}
+    changes = {"steps": 1, "eval_every": 1, "warmup_steps": 0, "batch_size": 2, "hidden_size": 16, "max_new_tokens": 4}
+    lengths, names = [], []
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        with importable(modules):
+            for opening in ("Short. ", "Many more words than before. "):
+                (modules / "long_prompts.py").write_text(LONG.format(opening=opening))
+                spec = tiny(task="long_prompts:Long", **changes, **sizes, decode_aware=False)
+                folder = place / "a" / "trials" / str(len(names))
+                result = run_job(spec, tiny_run(workers=1, resident=True), folder)
+                lengths.append(result["metrics"]["prompt_tokens"])
+                names.append(fingerprint(spec))
+            end_resident_workers()
+    finally:
+        ray.shutdown()
+    assert names[0] != names[1]
+    assert lengths[0] < lengths[1]

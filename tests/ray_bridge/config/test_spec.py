@@ -108,7 +108,7 @@ def test_fingerprint_follows_content_not_place(tmp_path: Path) -> None:
     name = fingerprint(tiny(source=str(first)))
     assert name == fingerprint(tiny(source=str(moved)))
     data = bytearray((moved / "model.safetensors").read_bytes())
-    data[len(data) // 2] ^= 1
+    data[-1] ^= 1
     (moved / "model.safetensors").write_bytes(bytes(data))
     assert name != fingerprint(tiny(source=str(moved)))
 

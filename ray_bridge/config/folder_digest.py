@@ -1,0 +1,89 @@
+"""Digest a folder by the content of its files: all of data and code, samples of every tensor of weights."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_WHOLE = 1 << 22  # bytes; files of weights up to this size are read completely
+_SAMPLE = 1 << 12  # bytes of a sample
+_APART = 1 << 22  # bytes from one sample to the next, at most
+_TENSOR, _FILE = 3, 1024  # samples of a large tensor, and of a large file whose tensors are not known, at least
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf")
+
+Span = tuple[int, int]  # begin and end in a file
+
+
+def file_digests(folder: Path, *, whole: bool = False) -> list[list[Any]]:
+    """Return name, size and digest of each file of a folder, without hidden ones.
+
+    Of large files of weights every tensor is read at its start and end and every 4 MiB between them, so that a plan
+    does not read 16 GB: what is trained or merged in place changes whole matrices. All else is read whole.
+
+    Args:
+        folder: the folder.
+        whole: whether weights are read whole, too.
+
+    Raises:
+        OSError: if a file cannot be read.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and _counts(p.relative_to(folder)))
+    return [[path.relative_to(folder).as_posix(), path.stat().st_size, _content(path, whole)] for path in paths]
+
+
+def _counts(path: Path) -> bool:
+    return not path.name.startswith(".") and "__pycache__" not in path.parts
+
+
+def _content(path: Path, whole: bool) -> str:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if whole or size <= _WHOLE or path.suffix not in _WEIGHTS:
+            return hashlib.file_digest(file, _blake).hexdigest()
+        content = _blake()
+        for begin, end in _sampled(file, size):
+            file.seek(begin)
+            content.update(file.read(end - begin))
+    return content.hexdigest()
+
+
+def _blake() -> Any:
+    return hashlib.blake2b(digest_size=16)
+
+
+def _sampled(file: BinaryIO, size: int) -> Iterator[Span]:
+    tensors = _tensors(file, size)
+    if tensors is None:
+        yield from _samples((0, size), _FILE)
+        return
+    for span in tensors:
+        yield from _samples(span, _TENSOR)
+
+
+def _samples(span: Span, least: int) -> Iterator[Span]:
+    begin, end = span
+    count = max(least, -(-(end - begin) // _APART) + 1)
+    if count * _SAMPLE >= end - begin:
+        yield span
+        return
+    last = end - _SAMPLE
+    for i in range(count):
+        start = begin + i * (last - begin) // (count - 1)
+        yield start, start + _SAMPLE
+
+
+def _tensors(file: BinaryIO, size: int) -> list[Span] | None:
+    """Return the spans of a safetensors file: its header and each of its tensors; None if it is none."""
+    length = int.from_bytes(file.read(8), "little")
+    if not 0 < length <= size - 8:
+        return None
+    try:
+        header = json.loads(file.read(length))
+        spans = sorted(tuple(entry["data_offsets"]) for name, entry in header.items() if name != "__metadata__")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    first = 8 + length
+    if not all(0 <= begin <= end <= size - first for begin, end in spans):
+        return None
+    return [(0, first), *((first + begin, first + end) for begin, end in spans if begin < end)]
