@@ -1,13 +1,16 @@
 """Where a generated text ends: at an end-of-text id of the model, or once it holds one of the task's stop texts."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ray_bridge.models.frozen_lm import FrozenLM
+from ray_bridge.models.token_spelling import fallback_ids, special_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +41,13 @@ class Stopping:
         """Return whether a text holds a stop text, given that it held none `new` ids ago."""
         if not self.stops:
             return False
-        window = new + max(len(stop.encode()) for stop in self.stops) + 1  # a token is a byte of a stop text at least
-        tail = self._decode(ids[-window:])
-        return any(stop in tail for stop in self.stops) and self._stop_at(self._decode(ids)) is not None
+        longest = max(len(stop.encode()) for stop in self.stops) + 1  # a token is a byte of a stop text at least
+        return any(
+            self._holds_stop(ids[self._begin_of_run(ids, length - new - longest) : length])
+            and self._holds_stop(ids[:length])
+            for length in range(max(1, len(ids) - new + 1), len(ids) + 1)
+            if length == len(ids) or ids[length - 1] in self._bytes
+        )
 
     def cut(self, ids: Sequence[int]) -> tuple[list[int], bool]:
         """Cut ids after the first that ends the text or completes a stop text.
@@ -51,31 +58,69 @@ class Stopping:
             The ids, that one included, and whether the text ended there.
         """
         kept, ended = self._until_end(ids)
-        if self._stop_at(self._decode(kept)) is None:
-            return kept, ended
-        low, high = 1, len(kept)  # a text that holds a stop text holds it in all its continuations
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (middle + 1, high) if self._stop_at(self._decode(kept[:middle])) is None else (low, middle)
-        return kept[:low], True
+        length = self._length_with_stop(kept)
+        return (kept, ended) if length is None else (kept[:length], True)
 
     def text(self, ids: Sequence[int]) -> str:
         """Return the text of generated ids up to where it ends, without end-of-text ids and stop texts."""
-        text = self._decode(self._until_end(ids)[0])
+        text = self._decode(self.cut(ids)[0])
         return text[: self._stop_at(text)]
+
+    def settled(self, ids: Sequence[int]) -> Sequence[int]:
+        """Return the ids without those at their end whose text depends on the next id."""
+        return ids[: self._begin_of_run(ids, len(ids))]
 
     def has_ended(self, ids: Sequence[int]) -> bool:
         """Return whether a decoded text ended by itself, and not at the limit of new tokens."""
-        return self._until_end(ids)[1] or self._stop_at(self._decode(ids)) is not None
+        return self.cut(ids)[1]
 
     def _until_end(self, ids: Sequence[int]) -> tuple[list[int], bool]:
         """Return the ids up to the first that ends the text, and whether there is one."""
         end = next((at for at, token in enumerate(ids) if token in self.ends), None)
         return (list(ids), False) if end is None else (list(ids[: end + 1]), True)
 
+    def _length_with_stop(self, ids: Sequence[int]) -> int | None:
+        """Return the least number of ids whose text holds a stop text, or None."""
+        if not self.stops:
+            return None
+        whole = [n for n in range(1, len(ids) + 1) if ids[n - 1] not in self._bytes]
+        found = None
+        if whole and self._holds_stop(ids[: whole[-1]]):
+            # Outside runs of byte tokens a text that holds a stop text holds it in all its continuations.
+            found = whole[bisect_left(whole, True, key=lambda n: self._holds_stop(ids[:n]))]
+        in_runs = (n for n in range(1, len(ids) + 1) if ids[n - 1] in self._bytes and (found is None or n < found))
+        return next((n for n in in_runs if self._holds_stop(ids[:n])), found)
+
+    def _begin_of_run(self, ids: Sequence[int], at: int) -> int:
+        """Return where the run of byte tokens begins that goes up to a place, or the place."""
+        at = max(0, at)
+        while at and ids[at - 1] in self._bytes:
+            at -= 1
+        return at
+
+    @cached_property
+    def _bytes(self) -> frozenset[int]:
+        return fallback_ids(self.tokenizer)
+
+    @cached_property
+    def _special(self) -> dict[int, str]:
+        """What is decoded of the special tokens that end nothing."""
+        ids = special_ids(self.tokenizer) - self.ends
+        return {i: self.tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in ids}
+
     def _decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, in which a special token begins a line: it may not join two numbers into one."""
         kept = [token for token in ids if token not in self.ends]  # some are no special tokens of their tokenizer
-        return str(self.tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        text_at = [at for at, token in enumerate(kept) if token not in self._special]
+        kept = kept[text_at[0] : text_at[-1] + 1] if text_at else []
+        inside = {token for token in kept if token in self._special}
+        text = str(self.tokenizer.decode(kept, skip_special_tokens=not inside, clean_up_tokenization_spaces=False))
+        for token in inside:
+            text = text.replace(self._special[token], "\n")
+        return text
+
+    def _holds_stop(self, ids: Sequence[int]) -> bool:
+        return self._stop_at(self._decode(ids)) is not None
 
     def _stop_at(self, text: str) -> int | None:
         """Return where the first stop text begins, or None."""

@@ -22,7 +22,7 @@ class TextStream:
     def push(self, tokens: Sequence[int]) -> str:
         """Add tokens and return the text that is certain by now and was not returned before."""
         self.ids += tokens
-        text = self.stopping.text(self.ids)
+        text = self.stopping.text(self.stopping.settled(self.ids))
         return self._send(text[: self._certain(text)])
 
     def close(self) -> str:

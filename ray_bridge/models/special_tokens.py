@@ -26,7 +26,7 @@ class SpecialTokens:
 
 
 def special_tokens(model: Any, tokenizer: Any, name: str) -> SpecialTokens:
-    """Return the special tokens of a model.
+    """Return the special tokens of a model; ids that its embedding has no row for are not taken.
 
     Args:
         model: a transformers model.
@@ -34,29 +34,36 @@ def special_tokens(model: Any, tokenizer: Any, name: str) -> SpecialTokens:
         name: of the model, for messages.
 
     Raises:
-        UserError: if neither tokenizer nor config names an end-of-sequence token.
+        UserError: if neither tokenizer nor configs name an end-of-sequence token.
     """
     config = model.config.get_text_config()
     generation = getattr(model, "generation_config", None) or config
-    eos = _end_of_sequence(tokenizer.eos_token_id, config.eos_token_id, name)
-    vocabulary = model.get_input_embeddings().weight.shape[0]  # a config's default may name ids beyond it
-    configured = [i for i in _ids(config.bos_token_id) if i < vocabulary]
+    vocabulary = model.get_input_embeddings().weight.shape[0]  # tokenizers and configs may name ids beyond it
+
+    def known(named: int | Sequence[int] | None) -> list[int]:
+        return [i for i in _ids(named) if 0 <= i < vocabulary]
+
+    of_model = [*known(config.eos_token_id), *known(generation.eos_token_id)]
+    eos = _end_of_sequence(known(tokenizer.eos_token_id), of_model, name)
     return SpecialTokens(
-        bos=tokenizer.bos_token_id if tokenizer.bos_token_id is not None else [*configured, eos][0],
+        bos=[*known(tokenizer.bos_token_id), *known(config.bos_token_id), eos][0],
         eos=eos,
-        ends=frozenset({eos, *_ids(config.eos_token_id), *_ids(generation.eos_token_id)}),
-        pad=eos if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+        ends=frozenset({eos, *of_model}),
+        pad=[*known(tokenizer.pad_token_id), eos][0],
     )
 
 
-def _end_of_sequence(from_tokenizer: int | None, from_config: Any, name: str) -> int:
-    if from_tokenizer is not None:
-        return from_tokenizer
-    first = from_config[0] if isinstance(from_config, list) else from_config
-    if first is None:
-        raise UserError(f"{name} names no end-of-sequence token: set eos_token in its tokenizer_config.json")
-    warnings.warn(f"{name}: the tokenizer names no end-of-sequence token; {first} of the model is used", stacklevel=4)
-    return int(first)
+def _end_of_sequence(of_tokenizer: Sequence[int], of_model: Sequence[int], name: str) -> int:
+    if of_tokenizer:
+        return of_tokenizer[0]
+    if not of_model:
+        raise UserError(
+            f"{name} names no end-of-sequence token of its vocabulary: set eos_token in its tokenizer_config.json"
+        )
+    warnings.warn(
+        f"{name}: the tokenizer names no end-of-sequence token; {of_model[0]} of the model is used", stacklevel=4
+    )
+    return of_model[0]
 
 
 def _ids(named: int | Sequence[int] | None) -> tuple[int, ...]:

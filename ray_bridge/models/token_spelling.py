@@ -47,6 +47,7 @@ class TokenSpelling:
 
 
 _SPELLINGS: WeakKeyDictionary[Any, TokenSpelling] = WeakKeyDictionary()
+_FALLBACKS: WeakKeyDictionary[Any, frozenset[int]] = WeakKeyDictionary()
 
 
 def spelling_of(tokenizer: Any) -> TokenSpelling:
@@ -78,6 +79,20 @@ def special_ids(tokenizer: Any) -> set[int]:
     """Return the ids of tokens that stand for no text."""
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return special | set(tokenizer.all_special_ids)
+
+
+def fallback_ids(tokenizer: Any) -> frozenset[int]:
+    """Return the ids of byte tokens such as `<0x0A>`, empty for a tokenizer that does not decode any as bytes.
+
+    Their text is known only once a run of them has ended: while its bytes are no valid UTF-8, all of them, those of
+    whole characters too, are decoded as one `\ufffd` each.
+    """
+    if tokenizer not in _FALLBACKS:
+        steps = _steps(tokenizer.backend_tokenizer.decoder)
+        reads_bytes = any(step.get("type") == "ByteFallback" for step in steps)
+        vocabulary = tokenizer.get_vocab().items() if reads_bytes else ()
+        _FALLBACKS[tokenizer] = frozenset(number for token, number in vocabulary if _BYTE_TOKEN.fullmatch(token))
+    return _FALLBACKS[tokenizer]
 
 
 def writes_bytes(tokenizer: Any) -> bool:

@@ -18,7 +18,7 @@ from bridge_common.errors import UserError
 from ray_bridge.config.checkpoint_names import is_random
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.models.sharding.layers import Part, cut_layers, replace_parameter
-from ray_bridge.models.weights import LOAD_ERRORS, THREADS, auto_classes, first_line
+from ray_bridge.models.weights import LOAD_ERRORS, THREADS, auto_classes, first_line, read_generation_config
 
 
 def load_part(
@@ -46,6 +46,7 @@ def load_part(
         config = AutoConfig.from_pretrained(place, revision=revision)
         with parameters_on_meta():
             model = auto_classes()[0].from_config(config, dtype=getattr(torch, dtype))
+        read_generation_config(model, place, revision)
         files = _tensor_files(_folder(place, revision), name)
         parts = cut_layers(model, name, group)
         _fill(model, name, files, parts, getattr(torch, dtype), device)

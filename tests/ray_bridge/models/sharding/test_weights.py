@@ -1,5 +1,6 @@
 """A process loads its own slices of a checkpoint, in any files and dtype; what is wrong with it is one line."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from bridge_common.errors import UserError
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.models.sharding.layers import local_bytes, shard_model
 from ray_bridge.models.sharding.weights import load_part
+from ray_bridge.models.special_tokens import special_tokens
 from ray_bridge.models.weights import load_model
 from tests.support.model_pairs import Arch, make_model, make_tokenizer, save_checkpoint
 
@@ -57,6 +59,17 @@ def test_parts_are_slices_of_what_transformers_loads(
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("sound") / "model", "llama", width=64, kv_heads=2)
+
+
+def test_a_part_ends_texts_where_the_whole_model_does(tmp_path: Path) -> None:
+    folder = save_checkpoint(tmp_path / "model", "qwen2", width=64, kv_heads=2)
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": [5, 7]}))
+    tokenizer = make_tokenizer("qwen2")
+    whole = load_model(str(folder), "mine", revision=None, dtype="float32")
+    found = special_tokens(load(folder), tokenizer, "mine")
+    assert found == special_tokens(whole, tokenizer, "mine")
+    assert {5, 7} < found.ends
 
 
 def test_a_part_holds_its_own_memory_alone(sound: Path) -> None:
