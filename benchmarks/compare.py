@@ -12,7 +12,12 @@ within the margin, else `unclear`. With fewer it has no interval and mostly `no 
 times (--much) the time or memory is `much worse`, and the other way round `much better`, unless the difference is below
 0.1 s, 0.1 ms or 0.1 GiB, where figures are rounded.
 
-Exit code 1 if something is worse or much worse; 2 if the two cannot be compared, such as results of two kinds of GPU.
+Named after the table is what BASE measured and a run of NEW lacks, or has as no finite number above zero, such as NaN,
+null or 0; only a time or size of at most 0.1 may be rounded to 0. Rows, sections and runs with sizes or a way of their
+own may be absent, and any section if the command is another. Of several rows, those without name or size are left out.
+
+Exit code 1 if something is worse, much worse or lacking; 2 if the two cannot be compared, such as results of two kinds
+of GPU.
 """
 
 import argparse
@@ -28,7 +33,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.quantities import kind_of_path, label, quantities
+from benchmarks.quantities import ROUNDED, SHOWN, Gaps, gaps, kind_of_path, label, quantities
+from bridge_common.errors import UserError
 
 BENCHMARKS = Path(__file__).resolve().parent
 RESULTS = BENCHMARKS / "results"
@@ -37,7 +43,7 @@ SAME_CARD = ("gpu", "device", "cpus", "gpus")  # facts that a ratio presupposes
 SAME_VERSIONS = ("torch", "transformers", "python", "cuda")
 ENOUGH_RUNS = 3
 MUCH = 1.25
-ROUNDED = 0.1
+DEEPEST = 100  # levels of a file: beyond those of any result, below those at which Python ends a recursion
 
 
 @dataclass(frozen=True)
@@ -77,21 +83,27 @@ def compare(
         The ratio with Welch's interval on logarithms, which presupposes that runs are independent.
     """
     old, now = median(base), median(new)
-    low, high = _interval(base, new)
+    low, high = _interval(base, new)  # logarithms
     worse = -1 if kind_of_path(name) == "rate" else 1  # the sign of a logarithm that is worse
-    shift, bound = worse * math.log(now / old), math.log1p(margin)
+    shift, bound = worse * (math.log(now) - math.log(old)), math.log1p(margin)
     if low is None or high is None:
         rounded = kind_of_path(name) != "rate" and abs(now - old) < ROUNDED
         verdict = "no verdict"
         if abs(shift) > math.log(much) and not rounded:
             verdict = "much worse" if shift > 0 else "much better"
-    elif min(worse * math.log(low), worse * math.log(high)) > 0 and shift > bound:
+    elif min(worse * low, worse * high) > 0 and shift > bound:
         verdict = "worse"
-    elif max(worse * math.log(low), worse * math.log(high)) < 0 and shift < -bound:
+    elif max(worse * low, worse * high) < 0 and shift < -bound:
         verdict = "better"
     else:
-        verdict = "same" if max(abs(math.log(low)), abs(math.log(high))) <= bound else "unclear"
-    return Comparison(name, old, now, now / old, low, high, verdict)
+        verdict = "same" if max(abs(low), abs(high)) <= bound else "unclear"
+    return Comparison(name, old, now, now / old, _ratio(low), _ratio(high), verdict)
+
+
+def _ratio(logarithm: float | None) -> float | None:
+    if logarithm is None:
+        return None
+    return math.exp(logarithm) if logarithm < math.log(sys.float_info.max) else math.inf
 
 
 def _interval(base: Sequence[float], new: Sequence[float]) -> tuple[float | None, float | None]:
@@ -101,41 +113,67 @@ def _interval(base: Sequence[float], new: Sequence[float]) -> tuple[float | None
 
     logs = [[math.log(value) for value in values] for values in (new, base)]
     if len({*logs[0]}) == len({*logs[1]}) == 1:  # equal runs, whose t is not defined
-        exact = math.exp(logs[0][0] - logs[1][0])
+        exact = logs[0][0] - logs[1][0]
         return exact, exact
     interval = stats.ttest_ind(*logs, equal_var=False).confidence_interval(0.95)
-    return math.exp(interval.low), math.exp(interval.high)
+    return float(interval.low), float(interval.high)
 
 
 def find(name: Path) -> Path:
-    """Return where a result is: the path itself if it is there, else a stored result of that name."""
+    """Return where a result is: the path itself if it is there, else a stored result of that name.
+
+    Raises:
+        UserError: if the path cannot be looked for, such as one that is too long.
+    """
     stored = (BENCHMARKS.parent / name, BENCHMARKS / name, RESULTS / name, RESULTS / f"{name}.json")
-    return next((path for path in (name, *stored) if path.exists()), name)
+    try:
+        return next((path for path in (name, *stored) if path.exists()), name)
+    except OSError as error:
+        raise UserError(f"{error}: name a file, a folder of runs, or a stored result") from None
 
 
 def read(path: Path) -> list[dict[str, Any]]:
     """Read a result, or all results of a folder.
 
     Raises:
-        ValueError: if there is none, or a file is no result; the message names it.
+        UserError: if there is none, or a file is no result; the message names it.
     """
     files = sorted(path.glob("*.json")) if path.is_dir() else [path]
     if not files:
-        raise ValueError(f"{path}: no results there; a benchmark writes NAME.json into $OUT or benchmarks/results")
+        raise UserError(f"{path}: no results there; a benchmark writes NAME.json into $OUT or benchmarks/results")
     results = []
     for file in files:
-        try:
-            result = json.loads(file.read_text())
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{file}: {error}") from None
+        result = _parsed(file)
         runs = result.get("runs") if isinstance(result, dict) else None
         runs = runs if isinstance(runs, list) else [result]
-        if not all(isinstance(run, dict) for run in runs):
-            raise ValueError(
+        if not runs or not all(isinstance(run, dict) for run in runs):
+            raise UserError(
                 f"{file} is no result of a benchmark: name a file of benchmarks/results or a folder of them"
             )
         results += runs
     return results
+
+
+def _parsed(file: Path) -> Any:
+    try:
+        result = json.loads(file.read_text())
+        _check_depth(result)
+    except RecursionError:
+        raise UserError(
+            f"{file}: more than {DEEPEST} levels deep, unlike any result: name one of a benchmark"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file}: {error}: name a result of a benchmark") from None
+    return result
+
+
+def _check_depth(result: Any) -> None:
+    level = [result]
+    for _ in range(DEEPEST):
+        groups = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level = [inner for group in groups for inner in group]
+    if level:
+        raise RecursionError
 
 
 def machines(results: Any) -> Iterator[dict[str, Any]]:
@@ -150,12 +188,19 @@ def machines(results: Any) -> Iterator[dict[str, Any]]:
                 continue
             facts = value
             if "cores" in facts:
-                facts = {"cpus": int(facts["cores"])} | facts
+                facts = {"cpus": _whole(facts["cores"])} | facts
             device = str(facts.get("device", "cpu"))
             if device not in ("cpu", "cuda"):  # its name
                 gpu = device.startswith("NVIDIA")
                 facts = facts | ({"device": "cuda", "gpu": device} if gpu else {"device": "cpu"})
             yield {name: fact for name, fact in facts.items() if name != "gpus" or isinstance(fact, int)}
+
+
+def _whole(cores: Any) -> Any:
+    try:
+        return int(cores)
+    except (TypeError, ValueError, OverflowError):  # such as `16 cores`, which differs from 16
+        return cores
 
 
 def differences(base: Any, new: Any, facts: Sequence[str]) -> list[str]:
@@ -224,6 +269,18 @@ def _shared(paths: Sequence[Sequence[str]]) -> list[str]:
     return [level[0] for level in itertools.takewhile(lambda level: len({*level}) == 1, levels)]
 
 
+def _nothing_in_common(base: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]], lacking: Gaps) -> str:
+    of = [_listed([label(run) or "no size or setting" for run in side]) for side in (base, new)]
+    reasons = []
+    if of[0] != of[1]:
+        reasons.append(f"one is of {of[0]}, the other of {of[1]}")
+    if lacking.base:
+        reasons.append(f"BASE has no finite number above zero for {lacking.base[0]}")
+    if lacking.unlabelled:
+        reasons.append(f"rows without name or size are left out ({', '.join(lacking.unlabelled[:SHOWN])})")
+    return "have no time, rate or size of memory in common" + (f": {', and '.join(reasons)}" if reasons else "")
+
+
 def main() -> int:
     """Print the comparison of two results and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -237,7 +294,7 @@ def main() -> int:
         parser.error("--margin is a share from 0 to 1, --much a ratio above 1")
     try:
         base, new = read(find(options.base)), read(find(options.new))
-    except ValueError as error:
+    except UserError as error:
         print(error, file=sys.stderr)
         return 2
     other = differences(base, new, SAME_CARD)
@@ -249,22 +306,17 @@ def main() -> int:
     if len(several := _benchmarks([*base, *new])) > 1:
         print(f"results of several benchmarks ({', '.join(several)}): compare one with itself", file=sys.stderr)
         return 2
-    rows = compare_results(base, new, options.margin, options.much)
-    if not rows:
-        of = [_listed([label(run) or "no size or setting" for run in side]) for side in (base, new)]
-        measured = f": one is of {of[0]}, the other of {of[1]}" if of[0] != of[1] else ""
-        print(
-            f"{options.base} and {options.new} have no time, rate or size of memory in common{measured}",
-            file=sys.stderr,
-        )
+    rows, lacking = compare_results(base, new, options.margin, options.much), gaps(base, new)
+    if not rows and not lacking.values:
+        print(f"{options.base} and {options.new} {_nothing_in_common(base, new, lacking)}", file=sys.stderr)
         return 2
     for line in [*other, *differences(base, new, SAME_VERSIONS)]:
         print(line)
     commands = [_listed(_commands(side)) for side in (base, new)]
     if all(commands) and commands[0] != commands[1]:
         print(f"command: {commands[0]}\n    now: {commands[1]}")
-    print(table(rows, options.much))
-    return int(any(row.verdict in ("worse", "much worse") for row in rows))
+    print("\n".join([*([table(rows, options.much)] if rows else []), *lacking.lines()]))
+    return int(lacking.failed or any(row.verdict in ("worse", "much worse") for row in rows))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,21 @@
-"""What a result of a benchmark measured: every time, rate and size of memory, by a name that says of what.
+"""What results of a benchmark measured, every time, rate and size of memory by a name that says of what, and what not.
 
 A key's words say what its value is: `ms`, `s`, `seconds` and `h` are times, `gib` and `peak_mib` sizes of memory,
 `..._per_s`, `..._per_second` and `..._a_second` rates. All numbers below such a key are of its kind, but for sizes and
 settings (`SIZES`). Those are part of the name instead: a row of a list is found by its way, variant or trial and its
-sizes, never by its place, and times of other sizes have other names, so that they are not compared.
+sizes, never by its place, and times of other sizes have other names, so that they are not compared. Of several rows,
+those with neither are left out. Only finite numbers above zero are measurements. What else stands in their place, and
+what one result measured and another lacks, is found by `gaps`.
 """
 
+import json
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from statistics import median
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["time", "rate", "memory"]
 
@@ -22,15 +27,19 @@ SIZES = (
 )
 """Sizes and settings of a measurement: no speeds, though some are in seconds, such as how long a job was to sleep."""
 LEFT_OUT = (
-    *("environment", "ceilings", "machine", "versions", "metrics", "floor", "memory_gib", "limit"),
-    *("ratio", "_over_", "_of_turns", "_of_pairs"),  # of two measured values; values whose median stands beside
+    *("environment", "ceilings", "machine", "versions", "metrics", "floor", "floors", "memory gib", "limit", "limits"),
+    *("ratio", "ratios", "over", "of turns", "of pairs"),  # of two measured values; values whose median stands beside
 )
+"""Whole words of a key, so that `generation_s` is a time although `ratio` is part of it."""
 BOUNDS = ("slope", "low", "high")
 CAMPAIGN_TIMES = (
     *("begins", "ends", "start", "first_step", "last_step", "tested", "validations", "between", "gate"),
     *("command_to_first_trial", "two_trials", "four_trials"),
 )
 """Seconds of `benchmarks.paper_campaign` whose keys have no unit."""
+ROUNDED = 0.1
+"""Seconds, milliseconds or GiB below which a difference is no more than that of rounded figures."""
+SHOWN = 12  # lines of a list; of what lies beyond them, the count is enough
 UNITS: Mapping[str, Kind] = {"ms": "time", "s": "time", "seconds": "time", "h": "time", "gib": "memory"}
 
 
@@ -68,12 +77,91 @@ def _text(key: str, value: str) -> str:
 def quantities(result: Mapping[str, Any]) -> dict[str, float]:
     """Return the times, rates and sizes of memory of one run, by name: one value each.
 
-    A list of numbers counts with its median, or its largest if it is of memory; so do rows that nothing tells apart.
+    A list of numbers counts with its median, or its largest if it is of memory; so do rows of the same name and sizes.
     """
-    values: dict[str, list[float]] = {}
-    for name, value in _walk(result, label(result), None):
-        values.setdefault(name, []).append(value)
-    return {name: combined(name, found) for name, found in values.items()}
+    return contents(result).quantities()
+
+
+class Step(NamedTuple):
+    """One step of the way to a quantity: its name and the key it stands under, which differ if a label is in the name.
+
+    A way begins with the run, whose name is its label and whose key is empty.
+    """
+
+    name: str
+    key: str
+
+
+Way = tuple[Step, ...]
+
+
+class Lack(NamedTuple):
+    """Why a run has no usable value of a quantity.
+
+    Attributes:
+        instead: `missing`, or what stands in its place.
+        part: the row, section or run of which nothing is there, as if it had not been measured; else empty.
+    """
+
+    instead: str
+    part: str = ""
+
+
+@dataclass
+class Contents:
+    """What one run holds.
+
+    Attributes:
+        measured: usable values, by the way to them.
+        others: what else stands there, such as NaN, null or a text.
+        sections: the run itself, its rows and its other groups of values.
+        unlabelled: lists of measured rows that have neither name nor size, and are left out.
+    """
+
+    measured: dict[Way, list[float]] = field(default_factory=dict)
+    others: dict[Way, Any] = field(default_factory=dict)
+    sections: set[Way] = field(default_factory=set)
+    unlabelled: list[str] = field(default_factory=list)
+
+    def quantities(self) -> dict[str, float]:
+        """Return one value of each quantity, by name."""
+        values: dict[str, list[float]] = {}
+        for way, found in self.measured.items():
+            values.setdefault(name_of(way), []).extend(found)
+        return {name: combined(name, found) for name, found in values.items()}
+
+    def lack(self, way: Way, *, whole: bool) -> Lack | None:
+        """Return why there is no usable value at the end of a way, or None if there is one.
+
+        Args:
+            way: the way to a quantity that another run has.
+            whole: each such run has all sections without label, so that an absent one is a lack. Rows and sections with
+                a label, which are of a way or size of their own, may always be absent.
+        """
+        if way in self.others:
+            return Lack(_said(self.others[way]))
+        if way in self.measured:
+            return None
+        depth = next((end for end in range(len(way) - 1, 0, -1) if way[:end] in self.sections), 0)
+        if depth == len(way) - 1:
+            return Lack("missing")
+        absent, step = name_of(way[: depth + 1]), way[depth]
+        place = (*way[:depth], Step(step.key, step.key))
+        if not whole or not depth or (step.name != step.key and place not in self.others):
+            return Lack("missing", absent or "results without a size")
+        return Lack(_said(self.others[place]) if place in self.others else "missing")
+
+
+def contents(result: Mapping[str, Any]) -> Contents:
+    """Return what one run holds: its measurements, what stands in their place, and its sections."""
+    found = Contents()
+    _read(found, result, (Step(label(result), ""),), None)
+    return found
+
+
+def name_of(way: Way) -> str:
+    """Return the name of what a way leads to, such as `train (rows 8)/step_ms`."""
+    return "/".join(step.name for step in way if step.name)
 
 
 def combined(name: str, values: Sequence[float]) -> float:
@@ -86,25 +174,56 @@ def kind_of_path(name: str) -> Kind | None:
     return next((kind for part in reversed(name.split("/")) if (kind := kind_of(part))), None)
 
 
-def _walk(value: Any, path: str, kind: Kind | None) -> Iterator[tuple[str, float]]:
-    if isinstance(value, dict):
-        inside = path.rpartition("/")[2]
-        for written, inner in value.items():
-            if any(part in written for part in LEFT_OUT) or written in BOUNDS or re.search(r"\bGB\b", written):
-                continue
-            if written in SIZES and not isinstance(inner, dict) and not _rows(inner):
-                continue
-            key = written.removeprefix(f"{inside}/")  # start/launch of `start`
-            own = f"{key} ({which})" if isinstance(inner, dict) and (which := label(inner)) else key
-            yield from _walk(inner, f"{path}/{own}" if path else own, kind_of(key) or kind)
-    elif _rows(value):
-        for i, row in enumerate(value):
-            own = label(row) or (str(i) if len(value) > 1 else "")
-            yield from _walk(row, f"{path}/{own}" if own else path, kind)
-    elif kind is not None:
-        found = _flat(value) if kind == "memory" else value if isinstance(value, list) else [value]
-        if found and all(isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in found):
-            yield path, max(found) if kind == "memory" else median(found)
+def _read(found: Contents, section: Mapping[str, Any], way: Way, kind: Kind | None) -> None:
+    found.sections.add(way)
+    for written, inner in section.items():
+        if _left_out(written) or (written in SIZES and not isinstance(inner, dict) and not _rows(inner)):
+            continue
+        key = written.removeprefix(f"{way[-1].key}/")  # start/launch of `start`
+        its_kind = kind_of(key) or kind
+        if isinstance(inner, dict):
+            own = label(inner)
+            _read(found, inner, (*way, Step(f"{key} ({own})" if own else key, key)), its_kind)
+        elif _rows(inner):
+            _read_rows(found, inner, way, key, its_kind)
+        else:
+            _read_value(found, inner, (*way, Step(key, key)), its_kind)
+
+
+def _left_out(key: str) -> bool:
+    words = f" {' '.join(re.findall('[a-z]+', key.lower()))} "
+    return any(f" {part} " in words for part in LEFT_OUT) or key in BOUNDS or bool(re.search(r"\bGB\b", key))
+
+
+def _read_rows(found: Contents, rows: Sequence[Mapping[str, Any]], way: Way, key: str, kind: Kind | None) -> None:
+    for row in rows:
+        own = label(row)
+        read = found if own or len(rows) == 1 else Contents()
+        _read(read, row, (*way, Step(f"{key}/{own}" if own else key, key)), kind)
+        if read is not found and read.measured:
+            found.unlabelled.append(name_of((*way, Step(key, key))))
+
+
+def _read_value(found: Contents, value: Any, way: Way, kind: Kind | None) -> None:
+    each = _flat(value) if kind == "memory" else value if isinstance(value, list) else [value]
+    if kind is None or not each or not all(map(_usable, each)):
+        found.others[way] = value
+    else:
+        found.measured.setdefault(way, []).append(float(max(each) if kind == "memory" else median(each)))
+
+
+def _usable(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return 0 < float(value) < math.inf  # which NaN is not
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
+
+def _said(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _rows(value: Any) -> bool:
@@ -113,3 +232,98 @@ def _rows(value: Any) -> bool:
 
 def _flat(value: Any) -> list[Any]:
     return [each for inner in value for each in _flat(inner)] if isinstance(value, list) else [value]
+
+
+@dataclass
+class Gaps:
+    """What two sets of runs have that is not compared.
+
+    Attributes:
+        new: lines on what BASE measured and NEW has no usable value of in some run.
+        failed: whether one of them is more than a small figure that may be rounded to 0.
+        values: whether one of these has something else in its place, such as NaN, instead of being absent.
+        base: lines on what NEW measured and BASE has no usable value of, although something stands there.
+        absent: rows, sections and runs of BASE of which NEW has nothing, as after a run of other sizes.
+        unlabelled: lists whose rows nothing tells apart.
+    """
+
+    new: list[str] = field(default_factory=list)
+    failed: bool = False
+    values: bool = False
+    base: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    unlabelled: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Return what to print of them."""
+        lines = []
+        for title, found in (
+            ("lacking in NEW, or no finite number above zero: measure again, or choose a BASE without it", self.new),
+            ("no finite number above zero in BASE: measure it again", self.base),
+            ("not compared, since NEW has nothing of that size, way or part", self.absent),
+            ("left out, since the rows have no name or size to tell them apart", self.unlabelled),
+        ):
+            if found:
+                lines += [f"{title}:", *(f"  {line}" for line in found[:SHOWN])]
+            if len(found) > SHOWN:
+                lines.append(f"  and {len(found) - SHOWN} more")
+        return lines
+
+
+def gaps(base: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Gaps:
+    """Find what cannot be compared although one of two sets of runs measured it.
+
+    Only the same command must give the same sections; a run without a command may be of any. What some runs of BASE
+    lack may be missing in some of NEW, too.
+
+    Args:
+        base: the runs of the baseline.
+        new: the runs that are judged.
+
+    Returns:
+        The gaps in the order of the first file.
+    """
+    old, now = ([(contents(result), _command(result)) for result in side] for side in (base, new))
+    found = Gaps(unlabelled=list(dict.fromkeys(name for run, _ in (*old, *now) for name in run.unlabelled)))
+    for way in dict.fromkeys(way for run, _ in old for way in run.measured):
+        commands = {command for run, command in old if way in run.measured}
+        (before, _), (after, parts) = (_ends(way, side, commands) for side in (old, now))
+        instead = {*after} - {""}
+        if not after and (part := max(parts, key=len)) not in found.absent:
+            found.absent.append(part)
+        if not instead or ("" in after and instead == {"missing"} and "missing" in before):
+            continue
+        largest = max(value for run, _ in old for value in run.measured.get(way, []))
+        rounded = kind_of_path(name_of(way)) != "rate" and largest <= ROUNDED and instead <= {"0", "0.0"}
+        found.new.append(_gap(way, after) + (", which may be rounded" if rounded else ""))
+        found.failed |= not rounded
+        found.values |= not rounded and instead != {"missing"}
+    for way in dict.fromkeys(way for run, _ in now for way in run.measured):
+        there = [run for run, _ in old if way in run.measured or way in run.others]
+        if any(way in run.others for run in there):
+            found.base.append(_gap(way, [_said(run.others[way]) if way in run.others else "" for run in there]))
+    return found
+
+
+def _command(result: Mapping[str, Any]) -> str | None:
+    return command if isinstance(command := result.get("command"), str) else None
+
+
+def _ends(
+    way: Way, runs: Sequence[tuple[Contents, str | None]], commands: set[str | None]
+) -> tuple[list[str], list[str]]:
+    """Return what stands at the end of a way, empty for a usable value, and of other runs what part is absent."""
+    texts, parts = [], []
+    for run, command in runs:
+        lack = run.lack(way, whole=command is None or None in commands or command in commands)
+        if lack and lack.part:
+            parts.append(lack.part)
+        else:
+            texts.append(lack.instead if lack else "")
+    return texts, parts
+
+
+def _gap(way: Way, texts: Sequence[str]) -> str:
+    instead = [text for text in texts if text]
+    share = f" in {len(instead)} of {len(texts)} runs" if len(texts) > 1 else ""
+    return f"{name_of(way)}: {' and '.join(dict.fromkeys(instead))}{share}"

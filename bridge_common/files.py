@@ -36,7 +36,7 @@ def write_bytes(path: Path, data: bytes | memoryview, *, durable: bool = True) -
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
-        os.unlink(name)
+        Path(name).unlink(missing_ok=True)
         raise
 
 

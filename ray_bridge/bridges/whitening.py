@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+_ROUNDING = 1e-12  # share of a row's squares that the sums of equal rows may seem to vary by
 _FLOOR = 1e-3  # share of the largest variance below which a direction is not amplified further
 
 
@@ -105,10 +106,15 @@ class Whitening(nn.Module):
         The covariance is shrunk before it is inverted: with few rows for their width, most directions of the sample
         covariance look far smaller than they are, and rows that were not among those fitted would be amplified there.
         All directions are then scaled alike, so that fitted rows have RMS 1 however many of their directions are small:
-        else the bridge would learn more slowly from some models' states than from others'.
+        else the bridge would learn more slowly from some models' states than from others'. Rows without any spread are
+        centred alone.
         """
         center, shrinkage = moments.total / moments.count, moments.shrinkage()  # (d,)
         variances, directions = torch.linalg.eigh(moments.covariance())  # (d,), (d, d)
+        if float(variances.mean()) <= _ROUNDING * float(center.pow(2).mean()):  # one row, or the same one again
+            self.center.copy_(center)
+            self.whiten.copy_(torch.eye(len(center)))
+            return
         shrunk = (1 - shrinkage) * variances + shrinkage * variances.mean()  # (d,)
         scale = shrunk.clamp(min=_FLOOR * float(shrunk.max())).rsqrt()  # (d,)
         scale = scale / (variances * scale.pow(2)).mean().sqrt()  # (d,)

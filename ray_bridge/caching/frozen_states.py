@@ -7,6 +7,7 @@ resumed job sees the same numbers. Subclasses define which states these are: `So
 
 import hashlib
 import os
+import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ training answers of about 105 tokens, 6 GiB, and the source's of their questions
 """
 _OPEN_CHUNKS = 64
 """Chunks that stay mapped, or in memory without a folder."""
+WRITING_S = 3600.0
+"""Age up to which a hidden file is what another process is writing, and later what a crash has left."""
 _PENDING_WRITES = 4
 """Chunks that may wait for their copy to the host and for the disk."""
 
@@ -204,9 +207,11 @@ class FrozenStates(ABC):
         files = []
         for entry in os.scandir(self.folder):
             try:
-                files.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
+                found = entry.stat()
             except FileNotFoundError:  # another trial has deleted it meanwhile
                 continue
+            if not entry.name.startswith(".") or time.time() - found.st_mtime > WRITING_S:
+                files.append((found.st_mtime_ns, found.st_size, entry.path))
         excess = sum(size for _, size, _ in files) - self.limit
         for _, size, path in sorted(files)[:-1]:
             if excess <= 0:

@@ -124,7 +124,11 @@ class PromptReader:
         row = row_of(self.lm, read, answered, ends, soft_after_header=soft_after_header, opening=opening)
         content = asked.removesuffix(self._closing)
         question = question if question in content else question.strip()  # some templates strip what the user says
-        begin = content.rindex(question)
+        begin = content.rfind(question)
+        if begin < 0:
+            raise UserError(
+                f"{self.lm.name}: its chat template changes what a user says ({question[:40]!r}); use prompt_format=raw"
+            )
         low = len(self.header.encode()) + len(asked[:begin].encode())
         return ReadPrompt(row=row, text=read, question=(low, low + len(question.encode())))
 

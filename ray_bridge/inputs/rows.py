@@ -49,6 +49,8 @@ class Row:
 def shared_header(rows: Sequence[Row], *, soft: bool) -> tuple[int, ...]:
     """Return the ids that open all rows and do not depend on soft tokens; empty if shorter than `MIN_HEADER`.
 
+    Something has to follow them in every row, since the first token of an answer is predicted from what is before it.
+
     Args:
         rows: rows of one batch.
         soft: whether soft tokens come after each row's `before`.
@@ -58,5 +60,7 @@ def shared_header(rows: Sequence[Row], *, soft: bool) -> tuple[int, ...]:
     if length < MIN_HEADER or (soft and (length > len(first.before) or first.injection in IN_ALL_ROWS)):
         return ()
     ids = (first.before + first.prompt)[:length]
-    same = all(row.header == length and (row.before + row.prompt)[:length] == ids for row in rows)
-    return ids if same else ()
+    texts = [row.before + row.prompt for row in rows]
+    same = all(row.header == length and text[:length] == ids for row, text in zip(rows, texts, strict=True))
+    followed = soft or all(len(text) > length for text in texts)
+    return ids if same and followed else ()

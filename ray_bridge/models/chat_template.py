@@ -17,6 +17,8 @@ _TODAY = date(2024, 7, 26)
 """The day that templates write; Llama's fall back to it themselves."""
 
 _FIXED: dict[str, Any] = {"strftime_now": _TODAY.strftime, "enable_thinking": False}
+_THINK, _NO_THOUGHTS = "<think>", "\n\n</think>\n\n"
+"""What opens thoughts, and what closes none: some templates open them whatever `enable_thinking` says."""
 _MARK = "\ue000content\ue001"
 """Stands for a message where only what is around it is wanted; characters for private use, which no text has."""
 
@@ -80,7 +82,7 @@ class ChatTemplate:
     def _split(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
         before, *after = self._render(messages, True).split(_MARK)
         if len(after) != 1:
-            raise UserError(f"{self.name}: its chat template leaves out what a user says; use prompt_format=raw")
+            raise UserError(f"{self.name}: its chat template leaves out what a user says; use {_remedy(messages)}")
         return before, after[0]
 
     def _render(self, messages: Sequence[tuple[str, str]], answers_next: bool) -> str:
@@ -88,16 +90,18 @@ class ChatTemplate:
 
         conversation = [{"role": role, "content": content} for role, content in messages]
         try:
-            text = self.tokenizer.apply_chat_template(
-                conversation, tokenize=False, add_generation_prompt=answers_next, **_FIXED
+            text = str(
+                self.tokenizer.apply_chat_template(
+                    conversation, tokenize=False, add_generation_prompt=answers_next, **_FIXED
+                )
             )
         except (TemplateError, ValueError, TypeError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise UserError(
                 f"{self.name}: its chat template writes no turns of user and assistant ({reason}); use "
-                "prompt_format=raw"
+                f"{_remedy(messages)}"
             ) from error
-        return str(text)
+        return text.rstrip() + _NO_THOUGHTS if answers_next and text.rstrip().endswith(_THINK) else text
 
     def _first_special(self, text: str) -> int | None:
         """Return the first special token of a text, if nothing but white space is before it."""
@@ -105,6 +109,10 @@ class ChatTemplate:
         special.update(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
         ids = self.tokenizer(text.lstrip(), add_special_tokens=False)["input_ids"]
         return int(ids[0]) if ids and ids[0] in special else None
+
+
+def _remedy(messages: Sequence[tuple[str, str]]) -> str:
+    return "num_fewshot=0 or prompt_format=raw" if len(messages) > 2 else "prompt_format=raw"
 
 
 def _messages(turns: Sequence[Turn]) -> list[tuple[str, str]]:

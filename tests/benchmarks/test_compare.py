@@ -275,6 +275,51 @@ def test_what_is_no_result_is_one_line(
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 100_000, "more than 100 levels deep"),
+        ('{"a":' * 3000 + "1" + "}" * 3000, "more than 100 levels deep"),
+        ('{"step_ms": 5.0, "a":' + "[" * 400 + "]" * 400 + "}", "more than 100 levels deep"),
+        ('{"step_ms": 1' + "0" * 5000 + "}", "limit"),
+        ('{"runs": [], "step_ms": 5.0}', "no result of a benchmark"),
+        ('{"machine": {"cores": "16 cores"}, "step_ms": 5.0}', "cpus: 16, now 16 cores"),
+        ('{"machine": {"cores": Infinity}, "step_ms": 5.0}', "cpus: 16, now inf"),
+    ],
+)
+def test_odd_files_are_one_line(
+    text: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = folder(tmp_path / "good", [{"environment": {"cpus": 16}, "step_ms": 5.0}])
+    (tmp_path / "odd.json").write_text(text)
+    assert code(monkeypatch, good, tmp_path / "odd.json") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+@pytest.mark.parametrize("cores", [None, "16", 16, 16.0])
+def test_cores_are_a_fact_if_known(cores: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = folder(tmp_path / "good", [{"environment": {"cpus": 16}, "step_ms": 5.0}])
+    odd = folder(tmp_path / "odd", [{"machine": {"cores": cores}, "step_ms": 5.0}])
+    assert code(monkeypatch, good, odd) == 0
+
+
+def test_values_at_the_ends_of_what_floats_hold_are_compared() -> None:
+    (row,) = compare_results([{"step_ms": 1e300}], [{"step_ms": 1e-300}])
+    assert row.verdict == "much better"
+    wide = [{"step_ms": value} for value in (1e-300, 1.0, 1e300)]
+    (row,) = compare_results(wide, wide)
+    assert (row.low, row.high, row.verdict) == (0.0, math.inf, "unclear")
+
+
+def test_a_path_that_cannot_be_looked_for_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = folder(tmp_path / "good", [run(70.0, 900.0)])
+    assert code(monkeypatch, good, "a" * 300) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_only_what_both_measured_is_compared() -> None:
     more = run(70.0, 900.0) | {"gate": {"seconds": 5.0}}
     assert [row.name for row in compare_results([run(70.0, 900.0)], [more])] == [

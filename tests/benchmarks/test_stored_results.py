@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.compare import RESULTS, compare_results, main, read
-from benchmarks.quantities import quantities
+from benchmarks.quantities import Gaps, gaps, quantities
 
 NO_SPEEDS = {
     "gate-looks.json": "rates of wrong decisions in simulated campaigns",
@@ -54,6 +54,12 @@ def test_the_files_without_speeds_are_there() -> None:
 def test_no_row_is_named_by_its_place(name: str) -> None:
     for run in read(RESULTS / name):
         assert [found for found in quantities(run) if re.search(r"(^|/)\d+(/|$)", found)] == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_of_a_file_is_left_out_for_lack_of_a_label(name: str) -> None:
+    runs = read(RESULTS / name)
+    assert gaps(runs, runs) == Gaps()
 
 
 def forms(path: Path) -> set[str]:

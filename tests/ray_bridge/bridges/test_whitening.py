@@ -54,6 +54,14 @@ def test_it_is_the_identity_until_it_is_fitted() -> None:
     assert torch.equal(Whitening(SIZE).double()(x), x)
 
 
+@pytest.mark.parametrize("count", [1, 5])
+def test_rows_without_any_spread_are_centred_alone(count: int) -> None:
+    x = rows(1).expand(count, SIZE)
+    whitening = fitted(x)
+    assert torch.equal(whitening.whiten, torch.eye(SIZE, dtype=x.dtype))
+    torch.testing.assert_close(whitening(x), torch.zeros_like(x), rtol=0, atol=1e-9)
+
+
 def test_fitted_rows_are_centred_and_white_and_keep_their_directions() -> None:
     x = rows()
     whitening = fitted(x)

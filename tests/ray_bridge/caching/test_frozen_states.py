@@ -1,5 +1,7 @@
 """Stored states equal those of running the model, for any batch, order, layout and number of trials or workers."""
 
+import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ray_bridge.caching import frozen_states
-from ray_bridge.caching.frozen_states import CHUNK, FrozenStates
+from ray_bridge.caching.frozen_states import CHUNK, WRITING_S, FrozenStates
 from ray_bridge.caching.source_states import SourceStates
 from ray_bridge.caching.teacher_states import TeacherStates
 from ray_bridge.config.presets import tiny
@@ -206,6 +208,18 @@ def test_one_limit_bounds_the_files_of_both(encoder: Encoder, tmp_path: Path) ->
     (tmp_path / "frozen_states" / min(newest)).unlink()
     states_of(teacher_states(encoder, tmp_path, limit=sum(sizes[name] for name in newest)), list(range(40)))
     assert files(tmp_path) == newest
+
+
+def test_what_another_process_is_writing_is_not_deleted(encoder: Encoder, tmp_path: Path) -> None:
+    folder = tmp_path / "frozen_states"
+    folder.mkdir()
+    written, left = folder / ".source-a.bin.x1", folder / ".source-b.bin.x2"
+    for path, age in ((written, 60.0), (left, 2 * WRITING_S)):
+        path.write_bytes(b"begun")
+        os.utime(path, (time.time() - age,) * 2)
+    states_of(source_states(encoder, tmp_path, limit=1), list(range(40)))
+    assert written.exists()
+    assert not left.exists()
 
 
 @each

@@ -13,8 +13,8 @@ from ray_bridge.config.presets import tiny
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.inputs.encoding import Encoder
 from ray_bridge.inputs.layout import assemble
-from ray_bridge.inputs.rows import Row, shared_header
-from ray_bridge.models.chat_template import ChatTemplate
+from ray_bridge.inputs.rows import MIN_HEADER, Row, shared_header
+from ray_bridge.models.chat_template import ChatTemplate, Turn
 from ray_bridge.models.frozen_lm import FrozenLM
 from ray_bridge.tasks.splits import Splits
 from ray_bridge.tasks.task import Example, with_written_answer
@@ -61,18 +61,17 @@ def messages(example: Example, exemplars: int, written: str | None = None) -> li
 
 
 def own_ids(lm: FrozenLM, conversation: list[dict[str, str]], day: datetime = datetime(2024, 7, 26)) -> tuple[int, ...]:
-    """Return the ids of a model's own template, on a day that it may write."""
-    return tuple(
-        lm.tokenizer.apply_chat_template(
-            conversation,
-            add_generation_prompt=conversation[-1]["role"] == "user",
-            tokenize=True,
-            return_dict=False,
-            enable_thinking=False,
-            date_string=day.strftime("%d %b %Y"),
-            strftime_now=day.strftime,
-        )
+    """Return the ids of a model's own template, on a day that it may write; thoughts that it opens are closed."""
+    text = lm.tokenizer.apply_chat_template(
+        conversation,
+        add_generation_prompt=conversation[-1]["role"] == "user",
+        tokenize=False,
+        enable_thinking=False,
+        date_string=day.strftime("%d %b %Y"),
+        strftime_now=day.strftime,
     )
+    text += "\n</think>\n\n" if text.endswith("<think>\n") else ""
+    return tuple(lm.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def ids_of(row: Row) -> tuple[int, ...]:
@@ -258,3 +257,40 @@ def test_a_question_that_the_template_writes_too_is_found_where_the_user_asks_it
         before = decoded(encoder.target, item.row.prompt[: item.row.span[0]])
         assert before.endswith("Question:") or before.endswith("Question: ")
         assert decoded(encoder.target, item.row.prompt[slice(*item.row.span)]).strip() == question.strip()
+
+
+def test_a_template_that_takes_one_exchange_alone_is_refused_with_the_remedy() -> None:
+    tokenizer = copy.deepcopy(chat_tokenizer("llama"))
+    tokenizer.chat_template = "{% if messages | length > 2 %}{{ raise_exception('one turn') }}{% endif %}" + str(
+        tokenizer.chat_template
+    )
+    chat = ChatTemplate(tokenizer, "model")
+    assert "3 + 4" in chat.question([], "3 + 4")
+    with pytest.raises(UserError, match=r"\(one turn\); use num_fewshot=0 or prompt_format=raw"):
+        chat.question([Turn(user="1 + 1", assistant="2")], "3 + 4")
+
+
+def test_a_template_that_changes_what_a_user_says_is_refused_in_one_line() -> None:
+    tokenizer = copy.deepcopy(chat_tokenizer("llama"))
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "message['content'] | trim", "message['content'] | replace(' ', '_')"
+    )
+    lm = FrozenLM(chat_lm("llama").model, tokenizer, "model").reading("chat")
+    with pytest.raises(UserError, match=r"model: its chat template changes what a user says \('.*prompt_format=raw"):
+        Encoder(tiny(prompt_format="chat"), TASK, "", lm, lm)(EXAMPLES)
+
+
+def test_thoughts_that_a_template_opens_whatever_it_is_told_are_closed() -> None:
+    chat = ChatTemplate(chat_tokenizer("deepseek"), "model")
+    asked = chat.question([], "3 + 4")
+    assert asked.endswith("<｜Assistant｜><think>\n\n</think>\n\n")
+    assert chat.answered([], "3 + 4", "7") == asked + "7"
+    assert "".join(chat.around_question([])) == asked.replace("3 + 4", "")
+
+
+def test_a_prompt_that_is_its_header_alone_is_not_shared() -> None:
+    """Its answer's first token is predicted from the header's last position, which a shared header does not give."""
+    ids = tuple(range(MIN_HEADER))
+    alone, longer = (Row(before=(), prompt=prompt, answer=(7,), header=MIN_HEADER) for prompt in (ids, (*ids, 5)))
+    assert shared_header([longer, longer], soft=False) == ids
+    assert shared_header([longer, alone], soft=False) == ()
