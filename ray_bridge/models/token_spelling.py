@@ -29,11 +29,11 @@ class TokenSpelling:
     def __init__(self, tokenizer: Any) -> None:
         self.byte_level = writes_bytes(tokenizer)
         self._name = tokenizer.convert_ids_to_tokens
-        self._special = special_ids(tokenizer)
+        self._as_written = _as_written(tokenizer, byte_level=self.byte_level)
         self._known: dict[int, bytes] = {}
 
     def __call__(self, ids: Sequence[int]) -> list[bytes]:
-        """Return the bytes of each token; special tokens are read as they are written."""
+        """Return the bytes of each token; special and, if byte-level, added ones are read as they are written."""
         known = self._known
         if unknown := {i for i in ids if i not in known}:
             known.update((i, self._read(i)) for i in unknown)
@@ -41,7 +41,7 @@ class TokenSpelling:
 
     def _read(self, number: int) -> bytes:
         token: str = self._name(number)
-        if number in self._special:
+        if number in self._as_written:
             return token.encode()
         return spell(token, byte_level=self.byte_level)
 
@@ -66,8 +66,9 @@ def vocabulary_bytes(tokenizer: Any) -> dict[bytes, int]:
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     special, byte_level = special_ids(tokenizer), spelling_of(tokenizer).byte_level
     ids: dict[bytes, int] = {}
+    as_written = _as_written(tokenizer, byte_level=byte_level)
     for number, token in sorted((number, token) for token, number in vocabulary.items() if number not in special):
-        spelled = spell(token, byte_level=byte_level)
+        spelled = token.encode() if number in as_written else spell(token, byte_level=byte_level)
         if byte_level or not _BYTE_TOKEN.fullmatch(token):
             ids[spelled] = number
         elif spelled.isspace():
@@ -79,6 +80,11 @@ def special_ids(tokenizer: Any) -> set[int]:
     """Return the ids of tokens that stand for no text."""
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     return special | set(tokenizer.all_special_ids)
+
+
+def _as_written(tokenizer: Any, *, byte_level: bool) -> set[int]:
+    """Return the ids of tokens that text holds as they are written: `café` may be an added token, and no four bytes."""
+    return special_ids(tokenizer) | (set(tokenizer.added_tokens_decoder) if byte_level else set())
 
 
 def fallback_ids(tokenizer: Any) -> frozenset[int]:
@@ -131,6 +137,6 @@ def spell(token: str, *, byte_level: bool) -> bytes:
     if byte_level:
         if all(character in _ALPHABET for character in token):
             return bytes(_ALPHABET[character] for character in token)
-        return token.encode()  # an added token, kept as it is written
+        return token.encode()  # written as text all the same
     byte = _BYTE_TOKEN.fullmatch(token)
     return bytes([int(byte[1], 16)]) if byte else token.replace("▁", " ").encode()

@@ -64,6 +64,18 @@ def test_special_tokens_in_a_text_are_read_as_they_are_written() -> None:
     assert spelling_of(tokenizer)(tokenizer.convert_tokens_to_ids(list(DEEPSEEK))) == [t.encode() for t in DEEPSEEK]
 
 
+def test_added_tokens_of_byte_level_tokenizers_are_read_as_they_are_written() -> None:
+    """All characters of `café` stand for bytes too, of which the last would be one that is no text."""
+    tokenizer, text = copy.deepcopy(make_tokenizer("llama")), "One café has 12."
+    tokenizer.add_tokens(["café"])
+    (added,) = tokenizer.convert_tokens_to_ids(["café"])
+    assert spelling_of(tokenizer)([added]) == ["café".encode()]
+    assert vocabulary_bytes(tokenizer)["café".encode()] == added
+    read = [text.encode()[low:high].decode() for low, high in byte_spans(tokenizer, text)]
+    assert "café" in read
+    assert "".join(read) == text
+
+
 def test_special_tokens_of_sentencepiece_keep_their_marks() -> None:
     tokenizer = copy.deepcopy(make_tokenizer("mistral"))
     tokenizer.add_special_tokens({"additional_special_tokens": [DEEPSEEK[0]]})
