@@ -106,7 +106,8 @@ class Stopping:
     def _special(self) -> dict[int, str]:
         """What is decoded of the special tokens that end nothing."""
         ids = special_ids(self.tokenizer) - self.ends
-        return {i: self.tokenizer.decode([i], clean_up_tokenization_spaces=False) for i in ids}
+        texts = ((i, str(self.tokenizer.decode([i], clean_up_tokenization_spaces=False))) for i in ids)
+        return {i: text for i, text in texts if text}
 
     def _decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, in which a special token begins a line: it may not join two numbers into one."""
