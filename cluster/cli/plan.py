@@ -86,7 +86,8 @@ def check_lines(checks: Iterable[Check]) -> list[str]:
         if check.status == "skip":
             unchecked.setdefault(check.detail.split(": ", 1)[-1], {})[check.name] = None
         else:
-            lines[f"{check.name}: {check.detail}"] = None
+            remedy = f": {check.remedy}" if check.status == "warn" and check.remedy else ""
+            lines[f"{check.name}: {check.detail}{remedy}"] = None
     return [*lines, *(f"{' and '.join(names)}: {reason}" for reason, names in unchecked.items())]
 
 

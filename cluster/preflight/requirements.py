@@ -1,10 +1,11 @@
 """Context and memory that the trials of a phase need, judged in the driver before anything is reserved.
 
-Only models whose configuration is on this machine can be judged; for others the line says "not checked".
+Memory is judged by the configurations on this machine and the published sizes of the models that presets and phases
+name; the context needs both tokenizers, too. Of other models the line says "not checked".
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,7 +15,8 @@ from ray_bridge.config.run_spec import RunSpec
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.context import REMEDY, too_long
 from ray_bridge.footprint.estimate import USABLE, MemoryEstimate, estimate_memory
-from ray_bridge.footprint.lengths import TextLengths
+from ray_bridge.footprint.known_models import known_shape
+from ray_bridge.footprint.lengths import TextLengths, assume
 from ray_bridge.footprint.model_shape import ModelShape, read_shape
 from ray_bridge.footprint.shards import divisors
 from ray_bridge.inputs.text_lengths import text_lengths
@@ -31,33 +33,34 @@ class Requirement:
 
     Attributes:
         spec: its job.
-        source: sizes of its source, None if the configuration is not on this machine.
+        source: sizes of its source, None if they are not known.
         target: sizes of its target, likewise.
         lengths: its longest texts for source and target, None if they are not known.
+        absent: those of its models whose configuration is not on this machine; their sizes may be known all the same.
     """
 
     spec: JobSpec
     source: ModelShape | None
     target: ModelShape | None
     lengths: tuple[TextLengths | None, TextLengths | None]
+    absent: tuple[str, ...]
 
     def known(self) -> tuple[ModelShape, ModelShape, TextLengths, TextLengths] | None:
-        """Return sizes of source and target and their longest texts; None if one of them is not known."""
+        """Return sizes of source and target and their longest texts; None if files of a model are not here."""
         read, own = self.lengths
         if self.source is None or self.target is None or read is None or own is None:
             return None
         return self.source, self.target, read, own
 
-    def not_checked(self) -> str:
-        """Return why nothing can be said, if that is so."""
-        pairs = ((self.spec.source, self.source), (self.spec.target, self.target))
-        absent = [name for name, shape in pairs if shape is None] or [self.spec.source, self.spec.target]
-        return f"not checked, since this machine does not have {' and '.join(dict.fromkeys(absent))}"
+    def _context_not_checked(self) -> Check:
+        texts = zip((self.spec.source, self.spec.target), self.lengths, strict=True)
+        lacking = self.absent or [f"the tokenizer of {name}" for name, lengths in texts if lengths is None]
+        return Check(name="context", status="skip", detail=_not_checked(lacking))
 
     def context(self) -> Check:
         """Compare the longest texts with both models' contexts."""
         if (known := self.known()) is None:
-            return Check(name="context", status="skip", detail=self.not_checked())
+            return self._context_not_checked()
         source, target, read, own = known
         spec, new = self.spec, self.spec.max_new_tokens
         soft = spec.inserted if spec.layout == "soft_plus_text" else 0
@@ -95,11 +98,11 @@ class Requirement:
         return Check(name="context", status=status, detail=f"{problem} ({own.source})", remedy=REMEDY)
 
     def estimate(self, run: RunSpec, capacity: float | None) -> MemoryEstimate | None:
-        """Return the memory of a worker; None if nothing can be said."""
-        if (known := self.known()) is None:
+        """Return the memory of a worker, with assumed texts where they are not known; None if sizes are not."""
+        if self.source is None or self.target is None:
             return None
-        source, target, read, own = known
-        return estimate_memory(self.spec, run, source, target, (read, own), capacity=capacity)
+        read, own = (lengths or assume(self.spec) for lengths in self.lengths)
+        return estimate_memory(self.spec, run, self.source, self.target, (read, own), capacity=capacity)
 
     def memory(self, run: RunSpec, capacity: float, node: str = "", note: str = "") -> Check:
         """Compare the memory of a worker with its device's.
@@ -112,14 +115,25 @@ class Requirement:
         """
         estimate = self.estimate(run, capacity)
         if estimate is None:
-            return Check(name="memory", status="skip", detail=self.not_checked(), node=node)
+            pairs = ((self.spec.source, self.source), (self.spec.target, self.target))
+            detail = _not_checked(name for name, shape in pairs if shape is None)
+            return Check(name="memory", status="skip", detail=detail, node=node)
         device = "GPU" if run.use_gpu else "worker's share of the memory"
-        detail = f"{estimate.line()} of {capacity / 1e9:.0f} GB on each {device}{note}"
+        detail = f"{estimate.line()} of {capacity / 1e9:.0f} GB on each {device}{note}{self._assumed()}"
         if estimate.total <= USABLE * capacity:
             return Check(name="memory", status="pass", detail=detail, node=node)
-        status: Status = "fail" if CLEARLY * estimate.total > capacity else "warn"
+        certain = estimate.total
+        if None in self.lengths:  # what is assumed refuses nothing: neither texts nor a device that was not seen
+            certain = 0 if note else estimate.textless
+        status: Status = "fail" if CLEARLY * certain > capacity else "warn"
         remedy = self._remedy(estimate, run, capacity)
         return Check(name="memory", status=status, detail=detail, remedy=remedy, node=node)
+
+    def _assumed(self) -> str:
+        """Return what the estimate rests on besides files of this machine."""
+        if None not in self.lengths:
+            return ""
+        return "; sizes as published, texts assumed" if self.absent else "; texts assumed"
 
     def _remedy(self, estimate: MemoryEstimate, run: RunSpec, capacity: float) -> str:
         shards = self._shards_that_fit(run, capacity) if estimate.stays["target"] > capacity / 2 else None
@@ -167,10 +181,9 @@ class Requirements:
         lengths, shapes = SharedResults(text_lengths), SharedResults(_shapes)
         needs = {}
         for name, spec in self.trials.items():
-            source, target = shapes(spec)
-            known = None not in (source, target)
-            texts = lengths(spec) if known else (None, None)
-            needs[name] = Requirement(spec=spec, source=source, target=target, lengths=texts)
+            source, target, absent = shapes(spec)
+            texts = (None, None) if absent else lengths(spec)
+            needs[name] = Requirement(spec=spec, source=source, target=target, lengths=texts, absent=absent)
         return needs
 
     def context(self) -> list[Check]:
@@ -182,8 +195,17 @@ class Requirements:
         return _differing({name: need.memory(self.run, capacity, node, note) for name, need in self.each.items()})
 
 
-def _shapes(spec: JobSpec) -> tuple[ModelShape | None, ModelShape | None]:
-    return read_shape(spec.source, spec.source_revision), read_shape(spec.target, spec.target_revision)
+def _shapes(spec: JobSpec) -> tuple[ModelShape | None, ModelShape | None, tuple[str, ...]]:
+    """Return the sizes of source and target as far as they are known, and which of them this machine does not have."""
+    source = read_shape(spec.source, spec.source_revision)
+    target = read_shape(spec.target, spec.target_revision)
+    pairs = ((spec.source, source), (spec.target, target))
+    absent = tuple(dict.fromkeys(name for name, shape in pairs if shape is None))
+    return source or known_shape(spec.source), target or known_shape(spec.target), absent
+
+
+def _not_checked(lacking: Iterable[str]) -> str:
+    return f"not checked, since this machine does not have {' and '.join(dict.fromkeys(lacking))}"
 
 
 def _differing(checks: Mapping[str, Check]) -> list[Check]:

@@ -30,6 +30,8 @@ MICRO_TOKENS = 4096  # positions of a micro-batch, as `objectives/decode_aware.p
 PREFILL_TOKENS = 16_384  # positions of a forward pass over prompts, as `generation/graphed_batch.py`
 FIXED_ROWS, FIXED_BUCKET = 64, 512  # rows and slots of a batch under `batch_invariant`, as `generation/fixed_shape.py`
 STORED_EXAMPLES = 1024  # whose states stay mapped, as `caching/frozen_states.py`
+HEADER = "few-shot header"
+"""Name of the part that holds its states."""
 INSTRUCTION = 32
 """Tokens of the instruction that stands in for the prompt under `soft_only`, at most."""
 OF_LOGIT = 40
@@ -58,6 +60,11 @@ class MemoryEstimate:
     def total(self) -> int:
         """Bytes at the largest moment."""
         return sum(self.stays.values()) + max(self.passing.values(), default=0)
+
+    @property
+    def textless(self) -> int:
+        """Bytes that are held however short a job's texts are."""
+        return sum(size for part, size in self.stays.items() if part != HEADER)
 
     @property
     def largest(self) -> str:
@@ -138,7 +145,7 @@ def estimate_memory(
     shared = spec.injection != "adapter" and not spec.writes_cache
     cached = header if spec.soft_position == "before_question" and shared else 0
     # Read once for the source, for the text-only rows and, after the soft tokens' place, for the student's.
-    stays["few-shot header"] = 2 * size * (source.kv_elements(lengths[0].header) + target.kv_elements(own.header))
+    stays[HEADER] = 2 * size * (source.kv_elements(lengths[0].header) + target.kv_elements(own.header))
     rows = -(-spec.batch_size // groups)
     prompt = own.prompt if spec.layout == "soft_plus_text" or spec.prompt_share else INSTRUCTION
     length = spec.inserted + header - cached + prompt + own.answer

@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 from json import loads
 
+from ray_bridge.config.checkpoint_names import trained
 from ray_bridge.footprint.model_shape import ModelShape, read_shape
 
 _BILLIONS = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)[bB](?![a-zA-Z0-9])")
@@ -21,10 +22,9 @@ def find_shape(name: str, revision: str | None = None) -> tuple[ModelShape, str 
     """
     if (shape := read_shape(name, revision)) is not None:
         return shape, None
-    known = _known()
-    if name in known:
-        return known[name], None
-    standard = known[STANDARD]
+    if (shape := known_shape(name)) is not None:
+        return shape, None
+    standard = _known()[STANDARD]
     found = _BILLIONS.search(name.replace("-", " ").replace("_", " ").replace("/", " "))
     if found is None:
         return replace(standard, name=name), f"{name} is taken to be of the size of {STANDARD}"
@@ -41,6 +41,11 @@ def find_shape(name: str, revision: str | None = None) -> tuple[ModelShape, str 
         intermediate=round(standard.intermediate * scale),
     )
     return replace(shape, parameters=shape.computed_parameters(tied=False)), f"{name} is assumed to be Llama-like"
+
+
+def known_shape(name: str) -> ModelShape | None:
+    """Return the sizes of a well-known model, by its exact name or `random:` before it; None of any other."""
+    return _known().get(trained(name))
 
 
 @cache

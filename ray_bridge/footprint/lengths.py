@@ -36,7 +36,7 @@ class TextLengths:
         answered: prompt with its own answer and its end.
         written: what `text_bridge`, in the test split, adds to header and prompt besides the source's answer.
         source: where the numbers are from, for the user.
-        measured: whether they were measured.
+        measured: whether texts of the job were counted; its longest ones have no fewer tokens.
     """
 
     header: int

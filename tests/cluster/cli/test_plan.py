@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from bridge_common.errors import UserError
+from cluster.cli import plan
 from cluster.cli.options import PhaseRequest
 from cluster.cli.plan import check_lines, price, print_plan
 from cluster.cli.request import parse_phase
@@ -60,6 +62,22 @@ def test_what_could_not_be_checked_is_one_line_a_reason() -> None:
         for trial in ("full-1", "A-2")
     ]
     assert check_lines([known, *skipped]) == [f"context: {known.detail}", f"context and memory: {absent}"]
+
+
+def test_a_known_target_that_is_not_here_is_refused_on_gpus_that_do_not_hold_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(plan, "gpu_bytes", lambda _: [])
+    large = ["--preset", "paper", "--task", "synthetic", "--target", "meta-llama/Llama-3.1-70B-Instruct"]
+    asked = parse_phase("phase1", ["--storage", str(tmp_path), *large])
+    with pytest.raises(UserError, match=r"of 80 GB on each GPU; .* \(spread the target over GPUs \(target_shards=4\)"):
+        print_plan("phase1", asked, gpu_memory=80)
+    print_plan("phase1", asked)
+    assert "of 80 GB on each GPU, assumed: --gpu-memory GB says what they have" in capsys.readouterr().out
+    in_parts = ["--storage", str(tmp_path), "--name", "in-parts", *large, "--set", "target_shards=4"]
+    print_plan("phase1", parse_phase("phase1", in_parts), gpu_memory=80)
+    assert "context: not checked, since this machine does not have mistralai/" in capsys.readouterr().out
 
 
 def test_what_a_comparison_shows_is_in_points_and_of_the_plans_family(

@@ -11,10 +11,10 @@ import torch
 
 from cluster.preflight.memory import judge_estimates
 from cluster.preflight.nodes import judge_node
-from cluster.preflight.requirements import Requirements
+from cluster.preflight.requirements import CLEARLY, Requirements
 from cluster.preflight.settings import PreflightSettings
 from ray_bridge.caching.node_cache import NodeCache
-from ray_bridge.config.presets import paper_run, tiny, tiny_run
+from ray_bridge.config.presets import paper, paper_run, tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.distributed import Worker
 from ray_bridge.evaluation.evaluator import Evaluator
@@ -164,6 +164,82 @@ def test_a_model_that_is_not_here_is_not_checked(folders: PairFolders) -> None:
     for check in (*asked.context(), *asked.memory(1e9)):
         assert check.status == "skip"
         assert check.detail == "A: not checked, since this machine does not have nobody/has-this-model"
+
+
+def test_a_tokenizer_that_is_not_here_is_named_and_memory_is_checked(folders: PairFolders, tmp_path: Path) -> None:
+    target = with_config(folders.target, tmp_path / "target")
+    for path in Path(target).glob("tokenizer*"):
+        path.unlink()
+    asked = requirements(small_spec(folders).replace(target=target))
+    [check] = asked.context()
+    assert check.detail == f"A: not checked, since this machine does not have the tokenizer of {target}"
+    [check] = asked.memory(1e9)
+    assert check.status == "pass"
+    assert check.detail.endswith(" of 1 GB on each worker's share of the memory; texts assumed")
+
+
+MISTRAL, LLAMA = "mistralai/Mistral-7B-Instruct-v0.3", "meta-llama/Llama-3.1-8B-Instruct"
+LARGE = "meta-llama/Llama-3.1-70B-Instruct"
+
+
+@pytest.fixture
+def no_models_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+def of_paper(**changes: Any) -> Requirements:
+    return Requirements(trials={"full": paper(**changes)}, run=paper_run())
+
+
+@pytest.mark.usefixtures("no_models_here")
+def test_memory_is_checked_with_sizes_known_of_models_that_are_not_here() -> None:
+    [check] = of_paper().memory(80e9)
+    assert check.status == "pass"
+    assert check.detail.endswith(" of 80 GB on each GPU; sizes as published, texts assumed")
+    [check] = of_paper().context()
+    assert check.status == "skip"
+    assert check.detail == f"full: not checked, since this machine does not have {MISTRAL} and {LLAMA}"
+    [check] = of_paper(target=LARGE).memory(80e9)
+    assert check.status == "fail"
+    assert "target 141." in check.detail
+    assert check.remedy == "spread the target over GPUs (target_shards=4), or use larger GPUs or smaller models"
+    assert of_paper(target=f"random:{LARGE}").memory(80e9)[0].status == "fail"
+    statuses = {n: of_paper(target=LARGE, target_shards=n).memory(80e9)[0].status for n in (2, 4)}
+    assert statuses == {2: "fail", 4: "pass"}
+
+
+@pytest.mark.usefixtures("no_models_here")
+def test_a_size_that_is_guessed_from_a_name_is_not_judged() -> None:
+    for target in ("someone/Llama-3.1-70B-Instruct", f"{LARGE}-tuned"):
+        [check] = of_paper(target=target).memory(80e9)
+        assert check.status == "skip"
+        assert check.detail == f"full: not checked, since this machine does not have {target}"
+
+
+@pytest.mark.usefixtures("no_models_here")
+def test_assumed_texts_or_gpus_refuse_no_known_model() -> None:
+    """Weights and optimiser refuse, what texts take besides only warns; so does all on GPUs that nobody has seen."""
+    asked = of_paper(task="hotpotqa", num_fewshot=64)
+    estimate = asked.each["full"].estimate(asked.run, 60e9)
+    assert estimate is not None
+    assert CLEARLY * estimate.total > 60e9
+    assert [check.status for check in asked.memory(60e9)] == ["warn"]
+    assert of_paper().memory(48e9)[0].status == "pass"
+    assert of_paper().memory(40e9)[0].status == "warn"
+    assert of_paper().memory(32e9)[0].status == "fail"
+    [check] = of_paper(target=LARGE).memory(80e9, note=", assumed")
+    assert check.status == "warn"
+    assert " of 80 GB on each GPU, assumed; sizes as published, texts assumed" in check.detail
+    assert "target_shards=4" in check.remedy
+
+
+@pytest.mark.usefixtures("no_models_here")
+def test_one_known_model_is_judged_beside_one_that_is_here(folders: PairFolders) -> None:
+    [check] = of_paper(source=folders.source, target=LARGE).memory(80e9)
+    assert check.status == "fail"
+    assert check.detail.endswith("; sizes as published, texts assumed")
+    [check] = of_paper(source=folders.source, target=LARGE).context()
+    assert check.detail == f"full: not checked, since this machine does not have {LARGE}"
 
 
 LLAMA_70B: dict[str, Any] = {

@@ -13,7 +13,7 @@ from ray_bridge.config.presets import paper, paper_run, tiny, tiny_run
 from ray_bridge.config.spec import JobSpec
 from ray_bridge.footprint.flops import forward_flops, layer_weights
 from ray_bridge.footprint.job_time import DEFAULT_CARD, Rates, TimeEstimator, estimate_time, rate_table, rates_of
-from ray_bridge.footprint.known_models import find_shape
+from ray_bridge.footprint.known_models import find_shape, known_shape
 from ray_bridge.footprint.means import TextMeans, Texts, assume_means, measure_means, text_means
 from ray_bridge.footprint.work import JobWork, Work
 from ray_bridge.tasks.splits import load_splits
@@ -123,6 +123,8 @@ def test_models_that_are_not_here_are_known_by_name_or_by_their_size() -> None:
     assert note is None
     assert large.parameters == pytest.approx(70.6e9, rel=0.005)
     assert find_shape("meta-llama/Llama-3.1-8B-Instruct")[0].parameters == pytest.approx(8.03e9, rel=0.005)
+    assert known_shape(f"random:{LARGE}") == known_shape(LARGE) == large
+    assert known_shape(f"{LARGE}-tuned") is None
     other, note = find_shape("someone/new-model-32B-chat")
     assert other.parameters == pytest.approx(32e9, rel=0.1)
     assert note == "someone/new-model-32B-chat is assumed to be Llama-like"
