@@ -4,13 +4,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.token_spelling import fallback_ids, special_ids
+from ray_bridge.models.token_spelling import fallback_ids, special_ids, spelling_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +43,12 @@ class Stopping:
         if not self.stops:
             return False
         longest = max(len(stop.encode()) for stop in self.stops) + 1  # a token is a byte of a stop text at least
-        return any(
-            self._holds_stop(ids[self._begin_of_run(ids, length - new - longest) : length])
-            and self._holds_stop(ids[:length])
-            for length in range(max(1, len(ids) - new + 1), len(ids) + 1)
-            if length == len(ids) or ids[length - 1] in self._bytes
-        )
+        begin = self._begin_of_run(ids, len(ids) - new - longest)
+        tail = self._shown(ids[begin:])
+        if any(stop in tail for stop in self.stops) and self._holds_stop(ids):
+            return True
+        lengths = (n for n in self._ends_in_runs(ids, begin) if n > len(ids) - new)
+        return any(self._holds_stop(ids[:n]) for n in lengths)
 
     def cut(self, ids: Sequence[int]) -> tuple[list[int], bool]:
         """Cut ids after the first that ends the text or completes a stop text.
@@ -88,8 +89,33 @@ class Stopping:
         if whole and self._holds_stop(ids[: whole[-1]]):
             # Outside runs of byte tokens a text that holds a stop text holds it in all its continuations.
             found = whole[bisect_left(whole, True, key=lambda n: self._holds_stop(ids[:n]))]
-        in_runs = (n for n in range(1, len(ids) + 1) if ids[n - 1] in self._bytes and (found is None or n < found))
+        in_runs = (n for n in self._ends_in_runs(ids, 0) if found is None or n < found)
         return next((n for n in in_runs if self._holds_stop(ids[:n])), found)
+
+    def _ends_in_runs(self, ids: Sequence[int], begin: int) -> list[int]:
+        """Return how many ids there are up to each byte token with which the bytes of a stop text end.
+
+        Whether the text there holds it has to be seen: the bytes before may be no characters.
+        """
+        if not self._bytes:
+            return []
+        parts, before = [], b""
+        for token, spelled in zip(ids[begin:], spelling_of(self.tokenizer)(ids[begin:]), strict=True):
+            if token in self.ends or token in self._special:  # which shows with what follows it
+                before += b"\n" if token in self._special else b""
+                parts.append(b"")
+            else:
+                parts.append(before + spelled)
+                before = b""
+        whole, ends = b"".join(parts), list(accumulate(map(len, parts)))
+        begun = len(whole) - len(whole.lstrip()) if begin == 0 else 0
+        found = set()
+        for stop in map(str.encode, self.stops):
+            at = whole.find(stop, begun if stop.isspace() else 0)
+            while at >= 0:
+                found.add(begin + bisect_left(ends, at + len(stop)) + 1)
+                at = whole.find(stop, at + 1)
+        return sorted(n for n in found if ids[n - 1] in self._bytes)
 
     def _begin_of_run(self, ids: Sequence[int], at: int) -> int:
         """Return where the run of byte tokens begins that goes up to a place, or the place."""
@@ -111,12 +137,15 @@ class Stopping:
 
     def _decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, in which a special token begins a line: it may not join two numbers into one."""
+        text_at = [at for at, token in enumerate(ids) if token not in self._special and token not in self.ends]
+        return self._shown(ids[text_at[0] : text_at[-1] + 1]) if text_at else ""
+
+    def _shown(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, with a line's end for each special token, at their beginning and end, too."""
         kept = [token for token in ids if token not in self.ends]  # some are no special tokens of their tokenizer
-        text_at = [at for at, token in enumerate(kept) if token not in self._special]
-        kept = kept[text_at[0] : text_at[-1] + 1] if text_at else []
-        inside = {token for token in kept if token in self._special}
-        text = str(self.tokenizer.decode(kept, skip_special_tokens=not inside, clean_up_tokenization_spaces=False))
-        for token in inside:
+        special = {token for token in kept if token in self._special}
+        text = str(self.tokenizer.decode(kept, skip_special_tokens=not special, clean_up_tokenization_spaces=False))
+        for token in special:
             text = text.replace(self._special[token], "\n")
         return text
 

@@ -51,10 +51,12 @@ class ChatTemplate:
         self.tokenizer, self.name = tokenizer, name
         if not tokenizer.chat_template:
             raise UserError(no_chat_template(name))
+        self._opens_thoughts = False
         around = self._render([("user", "question"), ("assistant", _MARK)], False).split(_MARK)
         if len(around) != 2:
             raise UserError(f"{name}: its chat template leaves out what an assistant says; use prompt_format=raw")
         self._after_answer = around[1]
+        self._opens_thoughts = self._render([("user", _MARK)], True).rpartition(_MARK)[2].rstrip().endswith(_THINK)
         self.end = self._first_special(self._after_answer)
 
     def around_question(self, turns: Sequence[Turn]) -> tuple[str, str]:
@@ -101,7 +103,7 @@ class ChatTemplate:
                 f"{self.name}: its chat template writes no turns of user and assistant ({reason}); use "
                 f"{_remedy(messages)}"
             ) from error
-        return text.rstrip() + _NO_THOUGHTS if answers_next and text.rstrip().endswith(_THINK) else text
+        return text.rstrip() + _NO_THOUGHTS if answers_next and self._opens_thoughts else text
 
     def _first_special(self, text: str) -> int | None:
         """Return the first special token of a text, if nothing but white space is before it."""

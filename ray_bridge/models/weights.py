@@ -80,7 +80,7 @@ def _random_model(place: str, name: str, revision: str | None, dtype: torch.dtyp
     They are drawn on the CPU in float32, so that every machine and every dtype has the same model.
     """
     AutoModelForCausalLM = auto_classes()[0]
-    from transformers import AutoConfig
+    from transformers import AutoConfig, GenerationConfig
 
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
@@ -89,19 +89,9 @@ def _random_model(place: str, name: str, revision: str | None, dtype: torch.dtyp
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_seed("random weights"))
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(dtype)
-    read_generation_config(model, place, revision)
-    return model
-
-
-def read_generation_config(model: Any, place: str, revision: str | None) -> None:
-    """Give a model that was made from its configuration what the checkpoint says of generation, if it does.
-
-    It may name further tokens that end a text.
-    """
-    from transformers import GenerationConfig
-
-    with suppress(OSError):  # not every checkpoint has one
+    with suppress(OSError):  # not every checkpoint has one; it may name further tokens that end a text
         model.generation_config = GenerationConfig.from_pretrained(place, revision=revision)
+    return model
 
 
 def auto_classes() -> tuple[Any, Any]:

@@ -154,8 +154,9 @@ def _reference_elsewhere(campaign: CampaignFolder) -> list[TrialFolder]:
     if "full" not in asked - own:
         return []
     base = build(JobSpec, record["base"])
+    contents: dict[str, str] = {}  # data and checkpoints are read once
     try:
-        fingerprints = [fingerprint(full().spec(base, seed)) for seed in record.get("seeds", [0])]
+        fingerprints = [fingerprint(full().spec(base, seed), contents) for seed in record.get("seeds", [0])]
     except UserError:  # a checkpoint that has gone since has no fingerprint: nothing can be recognised by one
         return []
     finished = finished_trials(campaign.storage)

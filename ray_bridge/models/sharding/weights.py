@@ -18,7 +18,7 @@ from bridge_common.errors import UserError
 from ray_bridge.config.checkpoint_names import is_random
 from ray_bridge.models.sharding.group import ShardGroup
 from ray_bridge.models.sharding.layers import Part, cut_layers, replace_parameter
-from ray_bridge.models.weights import LOAD_ERRORS, THREADS, auto_classes, first_line, read_generation_config
+from ray_bridge.models.weights import LOAD_ERRORS, THREADS, auto_classes, first_line
 
 
 def load_part(
@@ -38,7 +38,8 @@ def load_part(
         UserError: when files are absent or damaged, are no safetensors, or do not hold the model that the config
             describes, or the model cannot be cut into so many parts.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, GenerationConfig
+    from transformers.utils import GENERATION_CONFIG_NAME
 
     if is_random(name):
         raise UserError(f"{name}: random weights are not drawn in parts; use target_shards=1")
@@ -46,8 +47,10 @@ def load_part(
         config = AutoConfig.from_pretrained(place, revision=revision)
         with parameters_on_meta():
             model = auto_classes()[0].from_config(config, dtype=getattr(torch, dtype))
-        read_generation_config(model, place, revision)
-        files = _tensor_files(_folder(place, revision), name)
+        folder = _folder(place, revision)  # first, so that every process reads what one of them has fetched
+        if (folder / GENERATION_CONFIG_NAME).is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        files = _tensor_files(folder, name)
         parts = cut_layers(model, name, group)
         _fill(model, name, files, parts, getattr(torch, dtype), device)
     except UserError:

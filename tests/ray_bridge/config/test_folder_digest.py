@@ -1,6 +1,9 @@
 """What a folder's digest reads: data and code whole, of large weights samples of every tensor."""
 
 import hashlib
+import os
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +79,38 @@ def test_weights_of_one_layer_that_change_in_place_are_another_checkpoint(tmp_pa
     save_file({**tensors, changed: draws.standard_normal(tensors[changed].shape, dtype=np.float32)}, path)
     assert path.stat().st_size == size
     assert folder_digest(tmp_path) != before
+
+
+def test_weights_without_a_known_name_are_sampled_and_what_versions_keep_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "model.h5").write_bytes(random_bytes(5 * MIB))
+    (tmp_path / ".git" / "lfs").mkdir(parents=True)
+    (tmp_path / ".git" / "lfs" / "object").write_bytes(b"x")
+    (digests,) = file_digests(tmp_path)
+    assert digests[0] == "model.h5"
+    assert digests[2] != blake((tmp_path / "model.h5").read_bytes())
+
+
+def test_the_magic_of_a_gguf_file_is_no_length_of_a_header(tmp_path: Path) -> None:
+    """Read as one it says 14 GB, which would be read at once."""
+    with (tmp_path / "model.gguf").open("wb") as file:
+        file.write(b"GGUF\x03\0\0\0")
+        file.truncate(15_000_000_000)
+    tracemalloc.start()
+    content_of(tmp_path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 * MIB
+
+
+def test_large_weights_are_read_again_once_they_have_changed(tmp_path: Path) -> None:
+    path, old = tmp_path / "model.bin", time.time() - 3600
+    found = []
+    for content in (random_bytes(5 * MIB), bytes(5 * MIB)):
+        path.write_bytes(content)
+        os.utime(path, (old, old))
+        found.append(folder_digest(tmp_path))
+        old += 1
+    assert found[0] != found[1] == folder_digest(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["test.jsonl", "test.bin"])

@@ -286,6 +286,7 @@ def test_thoughts_that_a_template_opens_whatever_it_is_told_are_closed() -> None
     assert asked.endswith("<｜Assistant｜><think>\n\n</think>\n\n")
     assert chat.answered([], "3 + 4", "7") == asked + "7"
     assert "".join(chat.around_question([])) == asked.replace("3 + 4", "")
+    assert "</think>" not in ChatTemplate(chat_tokenizer("mistral"), "model").question([], "what is <think>")
 
 
 def test_a_prompt_that_is_its_header_alone_is_not_shared() -> None:

@@ -70,6 +70,9 @@ def test_a_part_ends_texts_where_the_whole_model_does(tmp_path: Path) -> None:
     found = special_tokens(load(folder), tokenizer, "mine")
     assert found == special_tokens(whole, tokenizer, "mine")
     assert {5, 7} < found.ends
+    path.write_text("{ broken")
+    with pytest.raises(UserError, match="cannot load the checkpoint mine"):  # lest some processes end texts elsewhere
+        load(folder)
 
 
 def test_a_part_holds_its_own_memory_alone(sound: Path) -> None:
