@@ -99,6 +99,8 @@ class Stopping:
         """
         if not self._bytes:
             return []
+        if any("\ufffd" in stop for stop in self.stops):  # what bytes that are no characters are shown as
+            return [n for n in range(begin + 1, len(ids) + 1) if ids[n - 1] in self._bytes]
         parts, before = [], b""
         for token, spelled in zip(ids[begin:], spelling_of(self.tokenizer)(ids[begin:]), strict=True):
             if token in self.ends or token in self._special:  # which shows with what follows it

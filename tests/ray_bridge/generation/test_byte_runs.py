@@ -80,6 +80,14 @@ def test_where_a_text_ends_depends_on_no_later_id_and_not_on_how_often_one_looks
     assert ended > 2
 
 
+def test_bytes_that_are_no_characters_may_be_a_stop_text() -> None:
+    rule = stopping("mistral", "\ufffd\ufffd")
+    words, begun = token_ids(rule.tokenizer, "so"), byte_ids("🙂")[:3]
+    ids = [*words, *begun, *words]
+    assert rule.cut(ids) == (ids[: len(words) + 2], True)
+    assert rule.is_complete(ids, new=len(ids))
+
+
 @pytest.mark.parametrize("arch", FAMILIES)
 def test_a_special_token_that_ends_nothing_still_separates_numbers(arch: Arch) -> None:
     rule = stopping(arch, "\nQuestion:")
