@@ -33,7 +33,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.quantities import ROUNDED, SHOWN, Gaps, gaps, kind_of_path, label, quantities
+from benchmarks.gaps import ROUNDED, SHOWN, Gaps, gaps
+from benchmarks.quantities import kind_of_path, label, quantities
 from bridge_common.errors import UserError
 
 BENCHMARKS = Path(__file__).resolve().parent

@@ -1,11 +1,10 @@
-"""What results of a benchmark measured, every time, rate and size of memory by a name that says of what, and what not.
+"""What a result of a benchmark measured: every time, rate and size of memory, by a name that says of what.
 
 A key's words say what its value is: `ms`, `s`, `seconds` and `h` are times, `gib` and `peak_mib` sizes of memory,
 `..._per_s`, `..._per_second` and `..._a_second` rates. All numbers below such a key are of its kind, but for sizes and
 settings (`SIZES`). Those are part of the name instead: a row of a list is found by its way, variant or trial and its
 sizes, never by its place, and times of other sizes have other names, so that they are not compared. Of several rows,
-those with neither are left out. Only finite numbers above zero are measurements. What else stands in their place, and
-what one result measured and another lacks, is found by `gaps`.
+those with neither are left out. Only finite numbers above zero are measurements; `gaps` tells of all else.
 """
 
 import json
@@ -37,9 +36,6 @@ CAMPAIGN_TIMES = (
     *("command_to_first_trial", "two_trials", "four_trials"),
 )
 """Seconds of `benchmarks.paper_campaign` whose keys have no unit."""
-ROUNDED = 0.1
-"""Seconds, milliseconds or GiB below which a difference is no more than that of rounded figures."""
-SHOWN = 12  # lines of a list; of what lies beyond them, the count is enough
 UNITS: Mapping[str, Kind] = {"ms": "time", "s": "time", "seconds": "time", "h": "time", "gib": "memory"}
 
 
@@ -139,7 +135,7 @@ class Contents:
                 a label, which are of a way or size of their own, may always be absent.
         """
         if way in self.others:
-            return Lack(_said(self.others[way]))
+            return Lack(said(self.others[way]))
         if way in self.measured:
             return None
         depth = next((end for end in range(len(way) - 1, 0, -1) if way[:end] in self.sections), 0)
@@ -149,7 +145,7 @@ class Contents:
         place = (*way[:depth], Step(step.key, step.key))
         if not whole or not depth or (step.name != step.key and place not in self.others):
             return Lack("missing", absent or "results without a size")
-        return Lack(_said(self.others[place]) if place in self.others else "missing")
+        return Lack(said(self.others[place]) if place in self.others else "missing")
 
 
 def contents(result: Mapping[str, Any]) -> Contents:
@@ -221,7 +217,8 @@ def _usable(value: Any) -> bool:
         return False
 
 
-def _said(value: Any) -> str:
+def said(value: Any) -> str:
+    """Return what stands in a measurement's place, shortened."""
     text = json.dumps(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -232,98 +229,3 @@ def _rows(value: Any) -> bool:
 
 def _flat(value: Any) -> list[Any]:
     return [each for inner in value for each in _flat(inner)] if isinstance(value, list) else [value]
-
-
-@dataclass
-class Gaps:
-    """What two sets of runs have that is not compared.
-
-    Attributes:
-        new: lines on what BASE measured and NEW has no usable value of in some run.
-        failed: whether one of them is more than a small figure that may be rounded to 0.
-        values: whether one of these has something else in its place, such as NaN, instead of being absent.
-        base: lines on what NEW measured and BASE has no usable value of, although something stands there.
-        absent: rows, sections and runs of BASE of which NEW has nothing, as after a run of other sizes.
-        unlabelled: lists whose rows nothing tells apart.
-    """
-
-    new: list[str] = field(default_factory=list)
-    failed: bool = False
-    values: bool = False
-    base: list[str] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    unlabelled: list[str] = field(default_factory=list)
-
-    def lines(self) -> list[str]:
-        """Return what to print of them."""
-        lines = []
-        for title, found in (
-            ("lacking in NEW, or no finite number above zero: measure again, or choose a BASE without it", self.new),
-            ("no finite number above zero in BASE: measure it again", self.base),
-            ("not compared, since NEW has nothing of that size, way or part", self.absent),
-            ("left out, since the rows have no name or size to tell them apart", self.unlabelled),
-        ):
-            if found:
-                lines += [f"{title}:", *(f"  {line}" for line in found[:SHOWN])]
-            if len(found) > SHOWN:
-                lines.append(f"  and {len(found) - SHOWN} more")
-        return lines
-
-
-def gaps(base: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Gaps:
-    """Find what cannot be compared although one of two sets of runs measured it.
-
-    Only the same command must give the same sections; a run without a command may be of any. What some runs of BASE
-    lack may be missing in some of NEW, too.
-
-    Args:
-        base: the runs of the baseline.
-        new: the runs that are judged.
-
-    Returns:
-        The gaps in the order of the first file.
-    """
-    old, now = ([(contents(result), _command(result)) for result in side] for side in (base, new))
-    found = Gaps(unlabelled=list(dict.fromkeys(name for run, _ in (*old, *now) for name in run.unlabelled)))
-    for way in dict.fromkeys(way for run, _ in old for way in run.measured):
-        commands = {command for run, command in old if way in run.measured}
-        (before, _), (after, parts) = (_ends(way, side, commands) for side in (old, now))
-        instead = {*after} - {""}
-        if not after and (part := max(parts, key=len)) not in found.absent:
-            found.absent.append(part)
-        if not instead or ("" in after and instead == {"missing"} and "missing" in before):
-            continue
-        largest = max(value for run, _ in old for value in run.measured.get(way, []))
-        rounded = kind_of_path(name_of(way)) != "rate" and largest <= ROUNDED and instead <= {"0", "0.0"}
-        found.new.append(_gap(way, after) + (", which may be rounded" if rounded else ""))
-        found.failed |= not rounded
-        found.values |= not rounded and instead != {"missing"}
-    for way in dict.fromkeys(way for run, _ in now for way in run.measured):
-        there = [run for run, _ in old if way in run.measured or way in run.others]
-        if any(way in run.others for run in there):
-            found.base.append(_gap(way, [_said(run.others[way]) if way in run.others else "" for run in there]))
-    return found
-
-
-def _command(result: Mapping[str, Any]) -> str | None:
-    return command if isinstance(command := result.get("command"), str) else None
-
-
-def _ends(
-    way: Way, runs: Sequence[tuple[Contents, str | None]], commands: set[str | None]
-) -> tuple[list[str], list[str]]:
-    """Return what stands at the end of a way, empty for a usable value, and of other runs what part is absent."""
-    texts, parts = [], []
-    for run, command in runs:
-        lack = run.lack(way, whole=command is None or None in commands or command in commands)
-        if lack and lack.part:
-            parts.append(lack.part)
-        else:
-            texts.append(lack.instead if lack else "")
-    return texts, parts
-
-
-def _gap(way: Way, texts: Sequence[str]) -> str:
-    instead = [text for text in texts if text]
-    share = f" in {len(instead)} of {len(texts)} runs" if len(texts) > 1 else ""
-    return f"{name_of(way)}: {' and '.join(dict.fromkeys(instead))}{share}"

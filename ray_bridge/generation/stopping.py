@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ray_bridge.models.frozen_lm import FrozenLM
-from ray_bridge.models.token_spelling import fallback_ids, special_ids, spelling_of
+from ray_bridge.models.token_spelling import special_ids, spelling_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,7 @@ class Stopping:
 
     @cached_property
     def _bytes(self) -> frozenset[int]:
-        return fallback_ids(self.tokenizer)
+        return spelling_of(self.tokenizer).fallback
 
     @cached_property
     def _special(self) -> dict[int, str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from bridge_common.errors import UserError
 from ray_bridge.config.prompt_format import no_chat_template
+from ray_bridge.models.token_spelling import special_ids
 
 _TODAY = date(2024, 7, 26)
 """The day that templates write; Llama's fall back to it themselves."""
@@ -51,7 +52,6 @@ class ChatTemplate:
         self.tokenizer, self.name = tokenizer, name
         if not tokenizer.chat_template:
             raise UserError(no_chat_template(name))
-        self._opens_thoughts = False
         around = self._render([("user", "question"), ("assistant", _MARK)], False).split(_MARK)
         if len(around) != 2:
             raise UserError(f"{name}: its chat template leaves out what an assistant says; use prompt_format=raw")
@@ -71,7 +71,7 @@ class ChatTemplate:
 
     def question(self, turns: Sequence[Turn], question: str) -> str:
         """Return a conversation up to the position at which the assistant's answer begins."""
-        return self._render([*_messages(turns), ("user", question)], True)
+        return self._until_answer([*_messages(turns), ("user", question)])
 
     def answered(self, turns: Sequence[Turn], question: str, answer: str) -> str:
         """Return a conversation up to the end of an answer, without the token that ends the turn."""
@@ -82,20 +82,22 @@ class ChatTemplate:
         return asked + answer
 
     def _split(self, messages: Sequence[tuple[str, str]]) -> tuple[str, str]:
-        before, *after = self._render(messages, True).split(_MARK)
+        before, *after = self._until_answer(messages).split(_MARK)
         if len(after) != 1:
             raise UserError(f"{self.name}: its chat template leaves out what a user says; use {_remedy(messages)}")
         return before, after[0]
+
+    def _until_answer(self, messages: Sequence[tuple[str, str]]) -> str:
+        text = self._render(messages, True)
+        return text.rstrip() + _NO_THOUGHTS if self._opens_thoughts else text
 
     def _render(self, messages: Sequence[tuple[str, str]], answers_next: bool) -> str:
         from jinja2 import TemplateError
 
         conversation = [{"role": role, "content": content} for role, content in messages]
         try:
-            text = str(
-                self.tokenizer.apply_chat_template(
-                    conversation, tokenize=False, add_generation_prompt=answers_next, **_FIXED
-                )
+            text = self.tokenizer.apply_chat_template(
+                conversation, tokenize=False, add_generation_prompt=answers_next, **_FIXED
             )
         except (TemplateError, ValueError, TypeError) as error:
             reason = str(error).strip().partition("\n")[0]
@@ -103,14 +105,12 @@ class ChatTemplate:
                 f"{self.name}: its chat template writes no turns of user and assistant ({reason}); use "
                 f"{_remedy(messages)}"
             ) from error
-        return text.rstrip() + _NO_THOUGHTS if answers_next and self._opens_thoughts else text
+        return str(text)
 
     def _first_special(self, text: str) -> int | None:
         """Return the first special token of a text, if nothing but white space is before it."""
-        special = set(self.tokenizer.all_special_ids)
-        special.update(i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special)
         ids = self.tokenizer(text.lstrip(), add_special_tokens=False)["input_ids"]
-        return int(ids[0]) if ids and ids[0] in special else None
+        return int(ids[0]) if ids and ids[0] in special_ids(self.tokenizer) else None
 
 
 def _remedy(messages: Sequence[tuple[str, str]]) -> str:

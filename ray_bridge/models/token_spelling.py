@@ -24,12 +24,18 @@ class TokenSpelling:
 
     Attributes:
         byte_level: whether each character of an ordinary token stands for one byte.
+        fallback: ids of byte tokens such as `<0x0A>`, empty for a tokenizer that does not decode any as bytes. Their
+            text is known only once a run of them has ended: while its bytes are no valid UTF-8, all of them, those of
+            whole characters too, are decoded as one `\ufffd` each.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self.byte_level = writes_bytes(tokenizer)
+        self.fallback = _fallback_ids(tokenizer)
         self._name = tokenizer.convert_ids_to_tokens
-        self._as_written = _as_written(tokenizer, byte_level=self.byte_level)
+        # Text holds an added token as it is written: `café` may be one, and its characters no four bytes.
+        added = set(tokenizer.added_tokens_decoder) if self.byte_level else set()
+        self._as_written = special_ids(tokenizer) | added
         self._known: dict[int, bytes] = {}
 
     def __call__(self, ids: Sequence[int]) -> list[bytes]:
@@ -47,7 +53,6 @@ class TokenSpelling:
 
 
 _SPELLINGS: WeakKeyDictionary[Any, TokenSpelling] = WeakKeyDictionary()
-_FALLBACKS: WeakKeyDictionary[Any, frozenset[int]] = WeakKeyDictionary()
 
 
 def spelling_of(tokenizer: Any) -> TokenSpelling:
@@ -64,12 +69,11 @@ def vocabulary_bytes(tokenizer: Any) -> dict[bytes, int]:
     one): hardly any of them was trained.
     """
     vocabulary: dict[str, int] = tokenizer.get_vocab()
-    special, byte_level = special_ids(tokenizer), spelling_of(tokenizer).byte_level
+    special, spelling = special_ids(tokenizer), spelling_of(tokenizer)
     ids: dict[bytes, int] = {}
-    as_written = _as_written(tokenizer, byte_level=byte_level)
-    for number, token in sorted((number, token) for token, number in vocabulary.items() if number not in special):
-        spelled = token.encode() if number in as_written else spell(token, byte_level=byte_level)
-        if byte_level or not _BYTE_TOKEN.fullmatch(token):
+    ordinary = sorted((number, token) for token, number in vocabulary.items() if number not in special)
+    for (number, token), spelled in zip(ordinary, spelling([number for number, _ in ordinary]), strict=True):
+        if spelling.byte_level or not _BYTE_TOKEN.fullmatch(token):
             ids[spelled] = number
         elif spelled.isspace():
             ids.setdefault(spelled, number)
@@ -82,23 +86,11 @@ def special_ids(tokenizer: Any) -> set[int]:
     return special | set(tokenizer.all_special_ids)
 
 
-def _as_written(tokenizer: Any, *, byte_level: bool) -> set[int]:
-    """Return the ids of tokens that text holds as they are written: `café` may be an added token, and no four bytes."""
-    return special_ids(tokenizer) | (set(tokenizer.added_tokens_decoder) if byte_level else set())
-
-
-def fallback_ids(tokenizer: Any) -> frozenset[int]:
-    """Return the ids of byte tokens such as `<0x0A>`, empty for a tokenizer that does not decode any as bytes.
-
-    Their text is known only once a run of them has ended: while its bytes are no valid UTF-8, all of them, those of
-    whole characters too, are decoded as one `\ufffd` each.
-    """
-    if tokenizer not in _FALLBACKS:
-        steps = _steps(tokenizer.backend_tokenizer.decoder)
-        reads_bytes = any(step.get("type") == "ByteFallback" for step in steps)
-        vocabulary = tokenizer.get_vocab().items() if reads_bytes else ()
-        _FALLBACKS[tokenizer] = frozenset(number for token, number in vocabulary if _BYTE_TOKEN.fullmatch(token))
-    return _FALLBACKS[tokenizer]
+def _fallback_ids(tokenizer: Any) -> frozenset[int]:
+    steps = _steps(tokenizer.backend_tokenizer.decoder)
+    reads_bytes = any(step.get("type") == "ByteFallback" for step in steps)
+    vocabulary = tokenizer.get_vocab().items() if reads_bytes else ()
+    return frozenset(number for token, number in vocabulary if _BYTE_TOKEN.fullmatch(token))
 
 
 def writes_bytes(tokenizer: Any) -> bool:

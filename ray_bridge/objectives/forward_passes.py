@@ -170,9 +170,7 @@ class ForwardPasses:
                 last=last,
             )
 
-        if (
-            not bucketed or context is not None
-        ):  # a graph would neither see other soft tokens nor reach adapters' weights
+        if not bucketed or context is not None:  # a graph would see no other soft tokens, nor adapters' weights
             return read(inputs, ())
         graphs = self.graphs["student" if torch.is_grad_enabled() else "teacher"]
         return graphs((() if prefix is None else prefix.ids, last), read, inputs)

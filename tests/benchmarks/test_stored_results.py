@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.compare import RESULTS, compare_results, main, read
-from benchmarks.quantities import Gaps, gaps, quantities
+from benchmarks.gaps import Gaps, gaps
+from benchmarks.quantities import quantities
 
 NO_SPEEDS = {
     "gate-looks.json": "rates of wrong decisions in simulated campaigns",
